@@ -1,0 +1,110 @@
+--- A model of QEMU's "edu", after hw/misc/edu.c: what the driver can see of it, it does.
+
+local bit = require "bit"
+local ffi = require "ffi"
+local R = require "drivers.edu.registers"
+
+local model = {
+  pci = { vendor = 0x1234, device = 0x11e8, class = 0x00ff00, revision = 0x10 },
+  vectors = 1,
+  regions = { [0] = { size = 0x100000 } },
+}
+
+local FACTORIAL_SECONDS = 20e-6
+local TRANSFER_SECONDS = 100e-3
+local DMA_MASK = 0xfffffff -- 28 bits
+
+function model.reset(dev)
+  dev.liveness, dev.factorial, dev.status, dev.irq_status = 0, 0, 0, 0
+  dev.dma = { [R.DMA_SRC] = 0ULL, [R.DMA_DST] = 0ULL, [R.DMA_COUNT] = 0ULL, [R.DMA_CMD] = 0ULL }
+  dev.buffer = ffi.new("uint8_t[?]", R.BUFFER_SIZE)
+end
+
+local function unsigned(v)
+  return v % 0x100000000
+end
+
+local function raise(dev, cause)
+  dev.irq_status = unsigned(bit.bor(dev.irq_status, cause))
+  if dev.irq_status ~= 0 then dev:raise() end
+end
+
+local function compute(dev)
+  local n, result = dev.factorial, 1
+  while n > 1 and result ~= 0 do -- once it is 0 modulo 2^32 it stays so
+    result = tonumber(ffi.cast("uint32_t", result * 1ULL * n))
+    n = n - 1
+  end
+  dev.factorial = result
+  dev.status = bit.band(dev.status, bit.bnot(R.STATUS_COMPUTING))
+  if bit.band(dev.status, R.STATUS_RAISE_IRQ) ~= 0 then raise(dev, R.CAUSE_FACTORIAL) end
+end
+
+-- Where in the device's buffer a transfer starts. QEMU aborts on one outside; here it is an error.
+local function inside(address, count)
+  local offset = tonumber(address) - R.BUFFER
+  if offset < 0 or count < 1 or offset + count >= R.BUFFER_SIZE then
+    error(("DMA: %d bytes at device address 0x%x: the buffer has %d at 0x%x"):format(count, tonumber(address), R.BUFFER_SIZE - 1, R.BUFFER), 0)
+  end
+  return offset
+end
+
+local function transfer(dev)
+  local count = tonumber(dev.dma[R.DMA_COUNT])
+  local command = tonumber(dev.dma[R.DMA_CMD])
+  if bit.band(command, R.DMA_CMD_TO_RAM) ~= 0 then
+    local offset = inside(dev.dma[R.DMA_SRC], count)
+    dev:dma_write(bit.band(tonumber(dev.dma[R.DMA_DST]), DMA_MASK), ffi.string(dev.buffer + offset, count))
+  else
+    local offset = inside(dev.dma[R.DMA_DST], count)
+    local bytes = dev:dma_read(bit.band(tonumber(dev.dma[R.DMA_SRC]), DMA_MASK), count)
+    if bytes then ffi.copy(dev.buffer + offset, bytes, count) end -- without bus master: no data
+  end
+  dev.dma[R.DMA_CMD] = bit.band(dev.dma[R.DMA_CMD], bit.bnot(R.DMA_CMD_RUN + 0ULL))
+  if bit.band(command, R.DMA_CMD_RAISE_IRQ) ~= 0 then raise(dev, R.CAUSE_DMA) end
+end
+
+-- As the hardware: what is not there reads all ones, and swallows writes.
+local function allowed(offset, width)
+  return width == 32 or (width == 64 and offset >= 0x80)
+end
+
+function model.read(dev, offset, width)
+  local ones = width == 64 and 0xffffffffffffffffULL or 2 ^ width - 1
+  if not allowed(offset, width) then return ones end
+  if offset == R.ID then return 0x010000ed end
+  if offset == R.LIVENESS then return dev.liveness end
+  if offset == R.FACTORIAL then return dev.factorial end
+  if offset == R.STATUS then return dev.status end
+  if offset == R.IRQ_STATUS then return dev.irq_status end
+  local value = dev.dma[offset]
+  if not value then return ones end
+  return width == 64 and value or tonumber(value % 0x100000000ULL)
+end
+
+function model.write(dev, offset, width, value)
+  if not allowed(offset, width) then return end
+  if offset == R.LIVENESS then
+    dev.liveness = unsigned(bit.bnot(value))
+  elseif offset == R.FACTORIAL then
+    if bit.band(dev.status, R.STATUS_COMPUTING) ~= 0 then return end
+    dev.factorial = value
+    dev.status = bit.bor(dev.status, R.STATUS_COMPUTING)
+    dev:after(FACTORIAL_SECONDS, compute)
+  elseif offset == R.STATUS then
+    dev.status = bit.bor(bit.band(dev.status, bit.bnot(R.STATUS_RAISE_IRQ)), bit.band(value, R.STATUS_RAISE_IRQ))
+  elseif offset == R.IRQ_RAISE then
+    raise(dev, value)
+  elseif offset == R.IRQ_ACK then
+    dev.irq_status = unsigned(bit.band(dev.irq_status, bit.bnot(value)))
+    if dev.irq_status == 0 then dev:lower() end
+  elseif dev.dma[offset] then
+    -- Nothing changes while a transfer runs.
+    if bit.band(dev.dma[R.DMA_CMD], R.DMA_CMD_RUN + 0ULL) ~= 0ULL then return end
+    if offset == R.DMA_CMD and tonumber(value) % 2 ~= R.DMA_CMD_RUN then return end
+    dev.dma[offset] = ffi.cast("uint64_t", value) -- 32 bits: the upper half becomes 0
+    if offset == R.DMA_CMD then dev:after(TRANSFER_SECONDS, transfer) end
+  end
+end
+
+return model

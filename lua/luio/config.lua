@@ -1,0 +1,67 @@
+--- PCI configuration space: `dev.config:read16(0)` is the vendor. Little-endian, one access each.
+
+local ffi = require "ffi"
+local door = require "luio.ffi"
+local C, err = door.C, door.err
+
+local M = {}
+
+---@class luio.Config
+---@field package device luio.Device
+local Config = {}
+Config.__index = Config
+
+local function live(self)
+  if self.device.closed then error(("config space of %s: the device is closed"):format(self.device.address), 3) end
+  return self.device.handle
+end
+
+--- Reads 8, 16 or 32 bits. read8, read16 and read32 are short for it.
+---@param offset integer
+---@param width integer
+---@return integer? value
+---@return string? message
+---@return string? code  "ENOTSUP": not a PCI device
+function Config:read(offset, width)
+  local out = ffi.new "uint32_t[1]"
+  if C.luio_config_read(live(self), offset, width, out, err) < 0 then return door.failure() end
+  return out[0]
+end
+
+--- Writes 8, 16 or 32 bits.
+---@param offset integer
+---@param width integer
+---@param value integer
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function Config:write(offset, width, value)
+  if C.luio_config_write(live(self), offset, width, value, err) < 0 then return door.failure() end
+  return true
+end
+
+for _, width in ipairs { 8, 16, 32 } do
+  Config["read" .. width] = function(self, offset) return self:read(offset, width) end
+  Config["write" .. width] = function(self, offset, value) return self:write(offset, width, value) end
+end
+
+--- Whether the device may read and write memory (command register bit 2), and whether its INTx is
+--- masked (bit 10).
+---@return { bus_master: boolean, intx_disable: boolean }?
+---@return string? message
+---@return string? code
+function Config:command()
+  local command, message, code = self:read(4, 16)
+  if not command then return nil, message, code end
+  return {
+    bus_master = math.floor(command / 0x4) % 2 == 1,
+    intx_disable = math.floor(command / 0x400) % 2 == 1,
+  }
+end
+
+--- Used by luio.device.
+function M.new(device)
+  return setmetatable({ device = device }, Config)
+end
+
+return M

@@ -1,0 +1,261 @@
+--- Devices: identity, regions, interrupts, DMA memory and config space behind one handle.
+---
+--- Everything a device has is numbered as the hardware does, from 0, and made on first use:
+--- `dev.regions[0]`, `dev.irqs[0]`. C owns the descriptors and mappings; after `close` every part
+--- of the device that Lua still holds is stale, and using it an error.
+
+local ffi = require "ffi"
+local door = require "luio.ffi"
+local region = require "luio.region"
+local irq = require "luio.irq"
+local dma = require "luio.dma"
+local config = require "luio.config"
+local C, err = door.C, door.err
+
+local M = {}
+
+---@class luio.Device
+---@field address string   "0000:00:04.0", "uio0", "sim:edu"
+---@field info luio.Info   what discovery found
+---@field regions table<integer, luio.Region>
+---@field irqs table<integer, luio.Irq>
+---@field dma luio.Dma
+---@field config luio.Config
+---@field read_only boolean
+---@field state table      the driver's own
+---@field closed boolean?
+---@field warnings string[] the last few things that work, but not as they should
+---@field on_warning fun(message: string)?  called for each
+---@field package handle ffi.cdata*
+local Device = {}
+Device.__index = Device
+
+local MAX_WARNINGS = 32
+
+--- Every open device, so that a program can close what a script left open.
+M.open_devices = {}
+
+-- ---- Discovery -----------------------------------------------------------------------------------
+
+local text = ffi.string
+
+---@class luio.Info
+---@field address string       how to open it
+---@field uio string?          "uio0"; nil: no UIO driver is bound
+---@field uio_name string?
+---@field uio_version string?
+---@field event integer        interrupts counted so far
+---@field bus string           "pci", "platform", "sim"
+---@field driver string?       kernel driver of the parent
+---@field sysfs string?
+---@field compatible string[]  device-tree names
+---@field vendor integer?      PCI numbers
+---@field device integer?
+---@field subvendor integer?
+---@field subdevice integer?
+---@field class integer?
+---@field revision integer?
+---@field vendor_name string?  from the hardware database
+---@field device_name string?
+---@field irq integer?
+---@field numa_node integer?
+---@field maps table<integer, { name: string, addr: integer, size: integer, offset: integer }>
+---@field ports table<integer, { name: string, start: integer, size: integer, porttype: string }>
+---@field bars table<integer, { kind: "memory"|"port", addr: integer, size: integer, prefetchable: boolean, is64: boolean, map: integer? }>
+---@field problem string?      what was wrong with its description
+
+local function some(s)
+  return s ~= "" and s or nil
+end
+
+--- A luio_info as a table.
+---@param raw ffi.cdata*
+---@return luio.Info
+function M.info(raw)
+  local numbered = raw.vendor ~= 0 or text(raw.bus) == "pci"
+  local info = {
+    address = text(raw.address), uio = some(text(raw.uio)), uio_name = some(text(raw.uio_name)),
+    uio_version = some(text(raw.uio_version)), event = tonumber(raw.event), bus = text(raw.bus),
+    driver = some(text(raw.driver)), sysfs = some(text(raw.sysfs)), compatible = {},
+    vendor_name = some(text(raw.vendor_name)), device_name = some(text(raw.device_name)),
+    irq = raw.irq ~= 0 and raw.irq or nil, numa_node = raw.numa_node >= 0 and raw.numa_node or nil,
+    maps = {}, ports = {}, bars = {}, problem = some(text(raw.problem)),
+  }
+  if numbered then
+    info.vendor, info.device, info.revision = raw.vendor, raw.device, raw.revision
+    info.subvendor, info.subdevice, info.class = raw.subvendor, raw.subdevice, raw.class_code
+  end
+  for name in text(raw.compatible):gmatch "%S+" do table.insert(info.compatible, name) end
+  for i = 0, C.LUIO_MAX_MAPS - 1 do
+    local m, p = raw.maps[i], raw.ports[i]
+    if m.present ~= 0 then
+      info.maps[i] = { name = text(m.name), addr = tonumber(m.addr), size = tonumber(m.size), offset = tonumber(m.offset) }
+    end
+    if p.present ~= 0 then
+      info.ports[i] = { name = text(p.name), start = tonumber(p.start), size = tonumber(p.size), porttype = text(p.porttype) }
+    end
+  end
+  for i = 0, C.LUIO_MAX_BARS - 1 do
+    local b = raw.bars[i]
+    if b.kind ~= C.LUIO_BAR_NONE then
+      info.bars[i] = {
+        kind = b.kind == C.LUIO_BAR_IO and "port" or "memory", addr = tonumber(b.addr), size = tonumber(b.size),
+        prefetchable = b.prefetchable ~= 0, is64 = b.is64 ~= 0, map = b.map >= 0 and b.map or nil,
+      }
+    end
+  end
+  return info
+end
+
+--- Every UIO device, and every PCI device that could become one. Opens nothing.
+---@return luio.Info[]? devices  by address
+---@return string? message
+---@return string? code
+function M.list()
+  local out = ffi.new "luio_list *[1]"
+  if C.luio_list_open(out, err) < 0 then return door.failure() end
+  local list = out[0]
+  local infos = {}
+  for i = 0, tonumber(C.luio_list_count(list)) - 1 do
+    infos[i + 1] = M.info(C.luio_list_get(list, i))
+  end
+  C.luio_list_close(list)
+  return infos
+end
+
+-- ---- Opening -------------------------------------------------------------------------------------
+
+---@class luio.OpenOptions
+---@field read_only boolean?  map read-only, refuse every write; never disturbs another's device
+
+--- Wraps a luio_device. Used by open below and by luio.sim.
+---@param handle ffi.cdata*
+---@param options luio.OpenOptions
+---@return luio.Device
+function M.wrap(handle, options)
+  local info = M.info(C.luio_device_info(handle))
+  local self = setmetatable({
+    address = info.address, info = info, read_only = options.read_only or false, state = {}, warnings = {},
+  }, Device)
+  -- The net under close(): a device that is dropped is still switched off before its memory goes.
+  self.handle = ffi.gc(handle, function(h) C.luio_device_close(h, nil) end)
+  self.regions = setmetatable({}, { __index = function(_, index)
+    local r, message = self:region(index)
+    return r or error(message, 2)
+  end })
+  self.irqs = setmetatable({}, { __index = function(irqs, vector)
+    if type(vector) ~= "number" then error("vectors are numbered from 0, not " .. tostring(vector), 2) end
+    local i = irq.new(self, vector)
+    rawset(irqs, vector, i)
+    return i
+  end })
+  self.dma = dma.new(self)
+  self.config = config.new(self)
+  M.open_devices[self] = true
+  return self
+end
+
+--- Opens a real device by address.
+---@param address string
+---@param options? luio.OpenOptions
+---@return luio.Device?
+---@return string? message
+---@return string? code  "ENODEV" "EBUSY" "EACCES" "EINVAL"
+function M.open(address, options)
+  options = options or {}
+  local out = ffi.new "luio_device *[1]"
+  local flags = options.read_only and C.LUIO_READ_ONLY or 0
+  if C.luio_device_open(address, flags, out, err) < 0 then return door.failure() end
+  return M.wrap(out[0], options)
+end
+
+-- ---- Parts ---------------------------------------------------------------------------------------
+
+--- A region, or why not. `dev.regions[index]` is the same, raising.
+---@param index integer
+---@return luio.Region?
+---@return string? message
+---@return string? code  "ENOENT": no such region
+function Device:region(index)
+  if self.closed then error(("region %s of %s: the device is closed"):format(tostring(index), self.address), 2) end
+  local known = rawget(self.regions, index)
+  if known then return known end
+  if type(index) ~= "number" or index < 0 or index % 1 ~= 0 then
+    error("regions are numbered from 0, not " .. tostring(index), 2)
+  end
+  local out = ffi.new "luio_region *[1]"
+  if C.luio_device_region(self.handle, index, out, err) < 0 then return door.failure() end
+  local r = region.wrap(out[0], self.address, index)
+  rawset(self.regions, index, r)
+  return r
+end
+
+--- Lets the device read and write memory, or forbids it. Off is read back, so that writes on their
+--- way have arrived.
+---@param on boolean
+---@return boolean? ok
+---@return string? message
+---@return string? code  "ENOTSUP": not a PCI device
+function Device:bus_master(on)
+  if self.closed then error(("bus master of %s: the device is closed"):format(self.address), 2) end
+  if C.luio_bus_master(self.handle, on and 1 or 0, err) < 0 then return door.failure() end
+  return true
+end
+
+--- Lets the next interrupt through by hand. The interrupt thread does so by itself.
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function Device:unmask()
+  if self.closed then error(("unmask %s: the device is closed"):format(self.address), 2) end
+  if C.luio_unmask(self.handle, err) < 0 then return door.failure() end
+  return true
+end
+
+--- Reports something that works, but not as it should.
+---@param message string
+function Device:warn(message)
+  table.insert(self.warnings, message)
+  if #self.warnings > MAX_WARNINGS then table.remove(self.warnings, 1) end
+  if self.on_warning then self.on_warning(message) end
+end
+
+--- Stops the driver, the interrupt threads and the device's DMA, then lets everything go. What Lua
+--- still holds of it is stale. Idempotent.
+---@return boolean? ok
+---@return string? message
+---@return string? code  "ETIMEDOUT": a thread did not stop; nothing was freed, try again
+function Device:close()
+  if self.closed then return true end
+  if self.driver and self.driver.stop then
+    local driver = self.driver
+    self.driver = nil
+    local ok, message = pcall(driver.stop, self)
+    if not ok then self:warn(("stop of driver %s failed: %s"):format(driver.name, message)) end
+  end
+  for _, i in pairs(self.irqs) do
+    local ok, message, code = i:close()
+    if not ok then return nil, message, code end
+  end
+  if self.before_close then
+    local ok, message, code = self.before_close()
+    if not ok then return nil, message, code end
+  end
+  if C.luio_device_close(self.handle, err) < 0 then return door.failure() end
+  ffi.gc(self.handle, nil)
+  self.closed, self.handle = true, nil
+  for _, r in pairs(self.regions) do region.close(r) end
+  dma.close(self.dma)
+  M.open_devices[self] = nil
+  if self.after_close then self.after_close() end
+  return true
+end
+
+function Device:__tostring()
+  local info = self.info
+  local id = info.vendor and (" %04x:%04x"):format(info.vendor, info.device) or ""
+  return ("device %s%s%s%s"):format(self.address, id, info.uio and info.uio ~= self.address and " (" .. info.uio .. ")" or "",
+    self.closed and ", closed" or "")
+end
+
+return M

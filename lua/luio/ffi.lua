@@ -1,0 +1,73 @@
+--- The only door to C: finds libluio.so, reads its declarations from it, checks the ABI, and turns
+--- C errors into Lua's `nil, message, code`.
+---
+--- The declarations are not repeated here: the library carries its own header as text
+--- (luio_cdef), so Lua can't disagree with the C it talks to. Where the library is follows from
+--- where this file is: build/ of the source tree, or lib/ of the prefix it was installed in.
+--- LUIO_LIBRARY names another, e.g. one built with a sanitizer.
+
+local ffi = require "ffi"
+
+local M = {}
+
+local ABI = 1 -- of this Lua code: LUIO_ABI in runtime/luio.h
+
+local function here()
+  local source = debug.getinfo(1, "S").source
+  return source:match "^@(.*/)[^/]*$" or "./"
+end
+
+local function candidates()
+  local named = os.getenv "LUIO_LIBRARY"
+  if named then return { named } end
+  local dir = here()
+  return {
+    dir .. "../../build/libluio.so", -- source tree: lua/luio/
+    dir .. "../../../../lib/libluio.so.0", -- PREFIX/share/lua/5.1/luio/
+    "libluio.so.0", -- wherever the dynamic linker looks
+  }
+end
+
+local function load()
+  local tried = {}
+  for _, path in ipairs(candidates()) do
+    local ok, lib = pcall(ffi.load, path)
+    if ok then return lib, path end
+    tried[#tried + 1] = "  " .. tostring(lib)
+  end
+  error("luio: no libluio.so: run `make`, or name it in LUIO_LIBRARY. Tried:\n" .. table.concat(tried, "\n"), 0)
+end
+
+local C, path = load()
+ffi.cdef "const char *luio_cdef(void); unsigned luio_abi(void);"
+if C.luio_abi() ~= ABI then
+  error(("luio: %s has ABI %d, these Lua files need %d: run `make`"):format(path, C.luio_abi(), ABI), 0)
+end
+ffi.cdef(ffi.string(C.luio_cdef()))
+
+--- The C functions of runtime/luio.h, under their own names.
+M.C = C
+
+--- Path the library was loaded from.
+M.path = path
+
+--- Out-parameter for messages. One is enough: a state has one thread, and a message is taken
+--- before the next call can write another.
+M.err = ffi.new "luio_error"
+
+--- The message and symbolic code of the last failed call.
+---@return nil
+---@return string message
+---@return string code  e.g. "EBUSY"
+function M.failure()
+  return nil, ffi.string(M.err.message), ffi.string(C.luio_errno_name(M.err.code))
+end
+
+--- Symbolic name of an errno value.
+---@param code integer
+---@return string
+function M.errno_name(code)
+  return ffi.string(C.luio_errno_name(code))
+end
+
+return M

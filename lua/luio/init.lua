@@ -1,0 +1,109 @@
+--- luio: Linux device drivers as Lua scripts. This is the door; each name below leads to a module.
+---
+---     local luio = require "luio"
+---     local dev = assert(luio.open "uio0")              -- or "0000:00:04.0", or "sim:edu"
+---     print(("id 0x%08x"):format(dev.regions[0]:read32(0)))
+---     dev:close()
+---
+--- Expected failures return `nil, message, code`; misuse raises. Nothing here prints or exits,
+--- except that a task which fails is reported on standard error (luio.on_task_failure).
+
+local door = require "luio.ffi"
+local task = require "luio.task"
+local device = require "luio.device"
+local driver = require "luio.driver"
+local ffi = require "ffi"
+local C = door.C
+
+local luio = {}
+
+--- "0.1.0"
+luio.version = ffi.string(C.luio_version())
+
+--- Seconds on the monotonic clock: the one events are stamped with.
+---@return number
+function luio.now()
+  return tonumber(C.luio_now()) / 1e9
+end
+
+-- ---- Devices -------------------------------------------------------------------------------------
+
+luio.list = device.list
+
+--- Opens a device by address: "uio0", "0000:00:04.0", or "sim:NAME" for a simulated one. Touches
+--- no register, unmasks nothing, enables nothing.
+---@param address string
+---@param options? luio.OpenOptions
+---@return luio.Device?
+---@return string? message
+---@return string? code  "ENODEV" "EBUSY" "EACCES" "EINVAL" "ENOENT"
+function luio.open(address, options)
+  if type(address) ~= "string" then error("luio.open wants an address, not " .. type(address), 2) end
+  local model = address:match "^sim:(.+)$"
+  if model then return require("luio.sim").open(model, options) end
+  return device.open(address, options)
+end
+
+--- Listens for devices that come and go.
+---@return luio.Monitor?
+---@return string? message
+---@return string? code
+function luio.monitor()
+  return require("luio.monitor").open()
+end
+
+-- ---- Drivers -------------------------------------------------------------------------------------
+
+luio.load = driver.load
+
+--- Loads a driver, opens its device, starts it.
+---@param name string      "edu", "drivers/edu", "path/to/driver.lua"
+---@param address? string  nil: the first device it matches
+---@return luio.Device? dev  dev.driver is the driver's table
+---@return string? message
+---@return string? code
+function luio.start(name, address)
+  local d, message, code = driver.load(name)
+  if not d then return nil, message, code end
+  if not address then
+    local found
+    found, message, code = driver.matching(d)
+    if not found then return nil, message, code end
+    if not found[1] then
+      return nil, ("no device for driver %s here; there is its simulated one: sim:%s"):format(d.name, d.name), "ENODEV"
+    end
+    address = found[1].address
+  end
+  local dev
+  dev, message, code = luio.open(address)
+  if not dev then return nil, message, code end
+  return driver.start(d, dev)
+end
+
+--- Closes every open device: for programs, at their end.
+function luio.close_all()
+  for dev in pairs(device.open_devices) do dev:close() end
+end
+
+-- ---- Tasks ---------------------------------------------------------------------------------------
+
+luio.spawn = task.spawn
+luio.sleep = task.sleep
+luio.run = task.run
+
+--- Replaces what happens when a task fails (a report on standard error).
+---@param fn fun(task: luio.Task, traceback: string)
+function luio.on_task_failure(fn)
+  task.on_failure = fn
+end
+
+-- ---- Order ---------------------------------------------------------------------------------------
+
+--- Between writing DMA memory and the register write that tells the device: what was written is
+--- visible to it. Also keeps LuaJIT from moving memory accesses across.
+luio.fence_doorbell = C.luio_fence_doorbell
+
+--- Between seeing a flag that the device wrote to memory and reading what it announces.
+luio.fence_flag = C.luio_fence_flag
+
+return luio

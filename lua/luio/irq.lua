@@ -1,0 +1,227 @@
+--- Interrupts: a thread in C per vector, events for Lua.
+---
+--- The C thread waits for the interrupt, runs the *top half*, and puts an event into a ring; a task
+--- takes it with `wait`. The top half is data, not code, because no Lua runs on that thread:
+---
+---     dev.irqs[0]:setup {
+---       capture = { { "cause", 0x24 } },   -- read 32 bits at 0x24: event.cause
+---       ack     = { { 0x64, "cause" } },   -- write back what was read (or a constant)
+---     }
+---
+--- in that order, then the interrupt is unmasked. A step may say `width` and `region`, too:
+--- `{ "cause", 0x24, width = 16, region = 1 }`. Without setup the top half only unmasks, which is
+--- right for edge-like sources and a storm for level-triggered ones that nobody acknowledges.
+---
+--- Events wait in the ring while Lua is busy. When it is full, interrupts are counted, not lost
+--- silently: the next event's `overflow`, and `stats().overflow`.
+
+local ffi = require "ffi"
+local uv = require "luv"
+local door = require "luio.ffi"
+local task = require "luio.task"
+local C, err = door.C, door.err
+
+local M = {}
+
+---@class luio.Event
+---@field time number      seconds on luio.now()'s clock: when the interrupt thread woke up
+---@field count integer    interrupts since the event before
+---@field overflow integer interrupts lost to a full ring just before this one
+---@field [string] any     captured registers, under the names given in `capture`
+
+---@class luio.IrqSetup
+---@field capture table[]?  { name, offset, width =, region = }, at most 4
+---@field ack table[]?      { offset, value or name of a capture, mask =, width =, region = }
+---@field capacity integer? events the ring holds, a power of two; 1024
+---@field priority integer? 1..99: SCHED_FIFO
+---@field cpu integer?      run the thread only there
+
+---@class luio.Irq
+---@field vector integer
+---@field package device luio.Device
+local Irq = {}
+Irq.__index = Irq
+
+local STOP_NS = 3e9
+
+-- ---- Top half: from data to steps ---------------------------------------------------------------
+
+local function step(self, config, op, spec, offset)
+  local n = config.n_ops
+  if n >= C.LUIO_IRQ_OPS - 1 then error(("irq setup: more than %d steps"):format(C.LUIO_IRQ_OPS - 1), 4) end
+  if type(offset) ~= "number" then error("irq setup: an offset is a number, not " .. tostring(offset), 4) end
+  local region = self.device.regions[spec.region or 0]
+  local o = config.ops[n]
+  o.op, o.width, o.region, o.offset = op, spec.width or 32, region.handle, offset
+  config.n_ops = n + 1
+  return o
+end
+
+local function build(self, config)
+  local setup = self.options
+  local slots, names = {}, {}
+  for i, spec in ipairs(setup.capture or {}) do
+    if i > C.LUIO_IRQ_CAPTURES then error(("irq setup: at most %d captures"):format(C.LUIO_IRQ_CAPTURES), 3) end
+    if type(spec) ~= "table" or type(spec[1]) ~= "string" then
+      error('irq setup: a capture is { "name", offset }', 3)
+    end
+    step(self, config, C.LUIO_OP_READ, spec, spec[2]).slot = i - 1
+    slots[spec[1]], names[i] = i - 1, { name = spec[1], wide = spec.width == 64 }
+  end
+  for _, spec in ipairs(setup.ack or {}) do
+    if type(spec) ~= "table" then error("irq setup: an ack is { offset, value or name of a capture }", 3) end
+    local value = spec[2]
+    if type(value) == "string" then
+      if not slots[value] then error(('irq setup: ack names "%s", which is no capture'):format(value), 3) end
+      local o = step(self, config, C.LUIO_OP_COPY, spec, spec[1])
+      o.slot, o.mask, o.value = slots[value], spec.mask or 0xffffffffffffffffULL, 0
+    else
+      step(self, config, C.LUIO_OP_WRITE, spec, spec[1]).value = value or 0
+    end
+  end
+  config.ops[config.n_ops].op = C.LUIO_OP_UNMASK
+  config.n_ops = config.n_ops + 1
+  config.capacity = setup.capacity or 0
+  config.priority = setup.priority or 0
+  config.cpu = setup.cpu or -1
+  self.names = names
+end
+
+-- ---- Life ---------------------------------------------------------------------------------------
+
+--- States the top half and how the thread runs. Before the first wait; or again after close.
+---@param options luio.IrqSetup
+---@return luio.Irq self
+function Irq:setup(options)
+  if self.handle then error("irq setup: the interrupt thread runs already: close it first", 2) end
+  self.options = options
+  return self
+end
+
+--- Starts the thread, if it does not run yet. `wait` does so by itself; an early start catches
+--- interrupts that come before the first wait.
+---@return luio.Irq? self
+---@return string? message
+---@return string? code
+function Irq:start()
+  if self.handle then return self end
+  if self.device.closed then error(("interrupt %d of %s: the device is closed"):format(self.vector, self.device.address), 2) end
+  local config = ffi.new "luio_irq_config"
+  if C.luio_device_irq(self.device.handle, self.vector, config, err) < 0 then return door.failure() end
+  build(self, config)
+  local out = ffi.new "luio_irq *[1]"
+  if C.luio_irq_open(config, out, err) < 0 then return door.failure() end
+  self.handle = out[0]
+  self.fd = C.luio_irq_fd(self.handle)
+  self.raw = ffi.new "luio_irq_event"
+  local poll, message, code = uv.new_poll(self.fd)
+  if not poll then
+    self:close()
+    return nil, message, code
+  end
+  self.poll_handle = poll
+  return self
+end
+
+local function convert(self, raw)
+  if raw.flags ~= 0 then
+    local gone = raw.flags % 2 == 1 -- LUIO_EVENT_GONE
+    self.gone = gone or nil
+    return nil, ffi.string(C.luio_irq_error(self.handle)), gone and "ENODEV" or door.errno_name(raw.code)
+  end
+  local event = {
+    time = tonumber(raw.time_ns) / 1e9,
+    count = tonumber(raw.count),
+    overflow = tonumber(raw.overflow),
+  }
+  for i, capture in ipairs(self.names) do
+    local value = raw.value[i - 1]
+    event[capture.name] = capture.wide and value or tonumber(value)
+  end
+  return event
+end
+
+--- Takes the oldest event without waiting. Starts the thread if need be.
+---@return luio.Event? event  nil alone: none waits
+---@return string? message
+---@return string? code
+function Irq:poll()
+  local ok, message, code = self:start()
+  if not ok then return nil, message, code end
+  if C.luio_irq_next(self.handle, self.raw) == 0 then return nil end
+  return convert(self, self.raw)
+end
+
+--- Waits for an event. Starts the thread if need be.
+---@param seconds number
+---@return luio.Event? event
+---@return string? message
+---@return string? code  "ETIMEDOUT"; "ENODEV": the device is gone; or why a top-half step failed
+function Irq:wait(seconds)
+  local ok, message, code = self:start()
+  if not ok then return nil, message, code end
+  if self.waiting then error("two tasks wait for one interrupt: spawn one that hands events out", 2) end
+  local deadline = uv.hrtime() + (tonumber(seconds) or 0) * 1e9
+  while true do
+    if C.luio_irq_next(self.handle, self.raw) ~= 0 then return convert(self, self.raw) end
+    if self.gone then return nil, ffi.string(C.luio_irq_error(self.handle)), "ENODEV" end
+    local left = (deadline - uv.hrtime()) / 1e9
+    self.waiting = true
+    local readable
+    ok, readable, message, code = pcall(task.readable, self.poll_handle, seconds == 0 and 0 or math.max(left, 0))
+    self.waiting = nil
+    if not ok then error(readable, 2) end
+    if not self.handle then return nil, "the device was closed during the wait", "ECANCELED" end
+    if not readable then
+      if code == "ETIMEDOUT" then
+        -- One may have come in the last moment.
+        if C.luio_irq_next(self.handle, self.raw) ~= 0 then return convert(self, self.raw) end
+        message = ("no interrupt of %s within %g s"):format(self.device.address, seconds)
+      end
+      return nil, message, code
+    end
+  end
+end
+
+---@class luio.IrqStats
+---@field interrupts integer counted by the source
+---@field delivered integer  put into the ring
+---@field overflow integer   lost because it was full
+---@field events integer     entries put into the ring
+
+--- Counters since the thread was started.
+---@return luio.IrqStats
+function Irq:stats()
+  local s = ffi.new "luio_irq_stats"
+  if self.handle then C.luio_irq_get_stats(self.handle, s) end
+  return {
+    interrupts = tonumber(s.interrupts), delivered = tonumber(s.delivered),
+    overflow = tonumber(s.overflow), events = tonumber(s.events),
+  }
+end
+
+--- Stops the thread, within 3 s. Idempotent.
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function Irq:close()
+  if not self.handle then return true end
+  if self.poll_handle then
+    self.poll_handle:stop() -- libuv forgets the descriptor here, before C closes it
+    task.dispose(self.poll_handle)
+    self.poll_handle = nil
+  end
+  if C.luio_irq_close(self.handle, STOP_NS, err) < 0 then return door.failure() end
+  self.handle, self.fd, self.gone = nil, nil, nil
+  return true
+end
+
+--- Used by luio.device.
+---@param device luio.Device
+---@param vector integer
+---@return luio.Irq
+function M.new(device, vector)
+  return setmetatable({ device = device, vector = vector, options = {}, names = {} }, Irq)
+end
+
+return M

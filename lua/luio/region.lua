@@ -1,0 +1,206 @@
+--- Regions: spans of device memory, read and written exactly.
+---
+--- One `read32` is one 32-bit load and one `write32` one 32-bit store, in program order, in the
+--- interpreter and in compiled traces. That is why every access is a call of a C function:
+--- LuaJIT's compiler ignores `volatile`, and would merge, hoist and drop plain accesses through a
+--- pointer. In a trace such a call costs a few nanoseconds; a device read costs hundreds.
+---
+--- Memory regions check the offset here, where the compiler can fold it away, and then call the
+--- bare accessor. I/O ports and simulated registers go through luio_region_read, which checks
+--- again and can fail. Offsets are in bytes; widths in bits.
+
+local ffi = require "ffi"
+local bit = require "bit"
+local door = require "luio.ffi"
+local C, err = door.C, door.err
+local tobit = bit.tobit
+
+local M = {}
+
+---@class luio.Region
+---@field index integer  as the hardware numbers it: BAR, or UIO map
+---@field size integer   bytes
+---@field addr integer   bus address, or first port
+---@field name string    how it is reached, e.g. "BAR0 by uio0 map0"
+---@field kind "memory"|"port"|"sim"
+---@field writable boolean
+---@field package handle ffi.cdata*
+---@field package base ffi.cdata*?  first byte, for memory regions only
+local Region = {}
+
+local uint64 = ffi.typeof "uint64_t"
+local value64 = ffi.typeof "uint64_t[1]"
+local largest = { [8] = 0xff, [16] = 0xffff, [32] = 0xffffffff }
+local smallest = { [8] = -0x80, [16] = -0x8000, [32] = -0x80000000 } -- bit.bnot and friends are signed
+
+local function where(region)
+  return ("%s %s"):format(region.device, region.name)
+end
+
+-- Says what is wrong with an access. Slow path: only ever raises.
+local function refuse(region, verb, width, offset, value)
+  local what = ("%s%d %s"):format(verb, width, where(region))
+  if region.closed then error(what .. ": the device is closed", 3) end
+  if type(offset) ~= "number" then error(("%s: an offset is a number, not %s"):format(what, tostring(offset)), 3) end
+  if offset % 1 ~= 0 then error(("%s: %g is not a whole offset"):format(what, offset), 3) end
+  if offset < 0 or offset + width / 8 > region.size then
+    error(("%s: offset %s is outside its 0x%x bytes"):format(what, offset < 0 and offset or ("0x%x"):format(offset), region.size), 3)
+  end
+  if offset % (width / 8) ~= 0 then
+    error(("%s: offset 0x%x is not aligned to %d bytes"):format(what, offset, width / 8), 3)
+  end
+  if verb == "write" and not region.writable then error(what .. ": the device was opened read-only", 3) end
+  error(("%s at 0x%x: %s is not a value of %d bits"):format(what, offset, tostring(value), width), 3)
+end
+
+-- A failed access of a checked region: raised, because a read has no room for nil, message.
+local function failed()
+  local _, message = door.failure()
+  error(message, 3)
+end
+
+local Memory, Checked = { __index = {} }, { __index = {} }
+
+for _, width in ipairs { 8, 16, 32 } do
+  local bytes, max, min = width / 8, largest[width], smallest[width]
+  for _, suffix in ipairs(width == 8 and { "" } or { "", "_swapped" }) do
+    local c_read, c_write = C["luio_read" .. width .. suffix], C["luio_write" .. width .. suffix]
+
+    Memory.__index["read" .. width .. suffix] = function(region, offset)
+      if type(offset) ~= "number" or not (offset >= 0 and offset <= region.size - bytes) or offset % bytes ~= 0 then
+        refuse(region, "read", width, offset)
+      end
+      return c_read(region.base + offset)
+    end
+
+    Memory.__index["write" .. width .. suffix] = function(region, offset, value)
+      if
+        type(offset) ~= "number" or not (offset >= 0 and offset <= region.size - bytes) or offset % bytes ~= 0
+        or not region.writable
+        or type(value) ~= "number" or not (value >= min and value <= max) or value % 1 ~= 0
+      then
+        refuse(region, "write", width, offset, value)
+      end
+      c_write(region.base + offset, tobit(value))
+    end
+  end
+
+  local swap = width == 16 and function(v) return bit.rshift(bit.bswap(v), 16) end
+    or function(v) return bit.bswap(v) % 0x100000000 end
+
+  Checked.__index["read" .. width] = function(region, offset)
+    if region.closed or type(offset) ~= "number" or offset < 0 or offset % 1 ~= 0 then
+      refuse(region, "read", width, offset)
+    end
+    local out = value64()
+    if C.luio_region_read(region.handle, offset, width, out, err) < 0 then failed() end
+    return tonumber(out[0])
+  end
+
+  Checked.__index["write" .. width] = function(region, offset, value)
+    if
+      region.closed or type(offset) ~= "number" or offset < 0 or offset % 1 ~= 0 or not region.writable
+      or type(value) ~= "number" or not (value >= min and value <= max) or value % 1 ~= 0
+    then
+      refuse(region, "write", width, offset, value)
+    end
+    if C.luio_region_write(region.handle, offset, width, value % (max + 1), err) < 0 then failed() end
+  end
+
+  if width > 8 then
+    Checked.__index["read" .. width .. "_swapped"] = function(region, offset)
+      return swap(region["read" .. width](region, offset))
+    end
+    Checked.__index["write" .. width .. "_swapped"] = function(region, offset, value)
+      region["write" .. width](region, offset, swap(tobit(value)))
+    end
+  end
+end
+
+-- 64 bits: read as uint64_t; written from one, or from a whole number below 2^53.
+local function whole64(value)
+  if type(value) == "number" then return value >= 0 and value <= 0x20000000000000 and value % 1 == 0 end
+  return ffi.istype(uint64, value) or ffi.istype("int64_t", value)
+end
+
+for _, suffix in ipairs { "", "_swapped" } do
+  local c_read, c_write = C["luio_read64" .. suffix], C["luio_write64" .. suffix]
+  Memory.__index["read64" .. suffix] = function(region, offset)
+    if type(offset) ~= "number" or not (offset >= 0 and offset <= region.size - 8) or offset % 8 ~= 0 then
+      refuse(region, "read", 64, offset)
+    end
+    return c_read(region.base + offset)
+  end
+  Memory.__index["write64" .. suffix] = function(region, offset, value)
+    if
+      type(offset) ~= "number" or not (offset >= 0 and offset <= region.size - 8) or offset % 8 ~= 0
+      or not region.writable or not whole64(value)
+    then
+      refuse(region, "write", 64, offset, value)
+    end
+    c_write(region.base + offset, value)
+  end
+end
+
+function Checked.__index.read64(region, offset)
+  if region.closed or type(offset) ~= "number" or offset < 0 or offset % 1 ~= 0 then
+    refuse(region, "read", 64, offset)
+  end
+  local out = value64()
+  if C.luio_region_read(region.handle, offset, 64, out, err) < 0 then failed() end
+  return out[0]
+end
+
+function Checked.__index.write64(region, offset, value)
+  if
+    region.closed or type(offset) ~= "number" or offset < 0 or offset % 1 ~= 0 or not region.writable
+    or not whole64(value)
+  then
+    refuse(region, "write", 64, offset, value)
+  end
+  if C.luio_region_write(region.handle, offset, 64, value, err) < 0 then failed() end
+end
+
+function Checked.__index.read64_swapped(region, offset) return bit.bswap(region:read64(offset)) end
+function Checked.__index.write64_swapped(region, offset, value)
+  region:write64(offset, bit.bswap(ffi.cast(uint64, value)))
+end
+
+function Region:__tostring()
+  return ("region %d of %s: %s, 0x%x bytes at 0x%x%s"):format(
+    self.index, self.device, self.name, self.size, self.addr, self.writable and "" or ", read-only")
+end
+Memory.__tostring, Checked.__tostring = Region.__tostring, Region.__tostring
+
+local kinds = { [0] = "memory", "port", "sim" }
+
+--- Wraps a luio_region. Used by luio.device; the device owns the handle.
+---@param handle ffi.cdata*  luio_region *
+---@param device string  its address, for messages
+---@param index integer
+---@return luio.Region
+function M.wrap(handle, device, index)
+  local region = {
+    handle = handle,
+    device = device,
+    index = index,
+    kind = kinds[C.luio_region_kind(handle)],
+    size = tonumber(C.luio_region_size(handle)),
+    addr = tonumber(C.luio_region_addr(handle)),
+    name = ffi.string(C.luio_region_name(handle)),
+    writable = C.luio_region_writable(handle) ~= 0,
+  }
+  if region.kind ~= "memory" then return setmetatable(region, Checked) end
+  -- uint8_t: only for arithmetic. A load through it would not be exact.
+  region.base = ffi.cast("volatile uint8_t *", C.luio_region_base(handle))
+  return setmetatable(region, Memory)
+end
+
+--- Makes a handle stale: from now on every access is an error.
+---@param region luio.Region
+function M.close(region)
+  region.closed = true
+  region.size = -1 -- so that the check that is made anyway fails
+end
+
+return M

@@ -1,0 +1,127 @@
+--- Simulated devices: `sim:edu` opens the model drivers/edu/model.lua.
+---
+--- A model is a Lua file that returns a table: what the device is, and what it answers. It runs in
+--- a Lua state of its own on a thread of its own (luio.model), because a device is concurrent with
+--- its driver. The driver's side is the real one: the interrupt goes through a real eventfd and
+--- the real interrupt thread, DMA memory is the real allocator's. A driver can't tell.
+
+local ffi = require "ffi"
+local uv = require "luv"
+local door = require "luio.ffi"
+local device = require "luio.device"
+local paths = require "luio.paths"
+local C, err = door.C, door.err
+
+local M = {}
+
+local READY_NS, STOP_NS = 5e9, 3e9
+
+-- Runs on the model's thread, in a fresh Lua state: no upvalues reach it.
+local function thread(sim, path, package_path, package_cpath, library, name)
+  package.path, package.cpath = package_path, package_cpath -- luacheck: ignore 122
+  local ok, message = pcall(function()
+    require("luio.model").serve(sim, path, name)
+  end)
+  if not ok then
+    local f = require "ffi"
+    pcall(f.cdef, "void luio_sim_fail(void *, const char *); void luio_sim_detach(void *);")
+    local lib = f.load(library)
+    local at = f.cast("void *", f.cast("uintptr_t", sim))
+    lib.luio_sim_fail(at, tostring(message))
+    lib.luio_sim_detach(at)
+  end
+end
+
+local function config_of(model)
+  local c = ffi.new "luio_sim_config"
+  local pci = model.pci or {}
+  c.vendor, c.device = pci.vendor or 0, pci.device or 0
+  c.subvendor, c.subdevice = pci.subvendor or 0, pci.subdevice or 0
+  c.class_code, c.revision = pci.class or 0, pci.revision or 0
+  c.n_vectors = model.vectors or 1
+  for index, region in pairs(model.regions) do
+    c.region_size[index] = region.size
+  end
+  return c
+end
+
+local function check(model, path)
+  if type(model) ~= "table" then
+    return nil, ("%s: a model file returns a table, this one a %s"):format(path, type(model)), "EINVAL"
+  end
+  for _, key in ipairs { "read", "write" } do
+    if type(model[key]) ~= "function" then return nil, ("%s: the model has no function %s"):format(path, key), "EINVAL" end
+  end
+  if type(model.regions) ~= "table" then return nil, path .. ": the model has no regions", "EINVAL" end
+  for index, region in pairs(model.regions) do
+    if type(index) ~= "number" or index < 0 or index >= C.LUIO_MAX_REGIONS or type(region) ~= "table"
+      or type(region.size) ~= "number" or region.size <= 0 then
+      return nil, ("%s: region %s: { size = BYTES }, numbered from 0 to %d"):format(path, tostring(index), C.LUIO_MAX_REGIONS - 1), "EINVAL"
+    end
+  end
+  return model
+end
+
+--- Opens a simulated device.
+---@param name string  of a driver folder with a model.lua, or a path to one
+---@param options? luio.OpenOptions
+---@return luio.Device?
+---@return string? message
+---@return string? code
+function M.open(name, options)
+  options = options or {}
+  local path, message, code = paths.find(name, "model")
+  if not path then return nil, message, code end
+  local chunk
+  chunk, message = loadfile(path)
+  if not chunk then return nil, "model: " .. message, "EINVAL" end
+  local ok, model = pcall(chunk)
+  if not ok then return nil, ("model %s threw when it was loaded: %s"):format(path, tostring(model)), "EINVAL" end
+  model, message, code = check(model, path)
+  if not model then return nil, message, code end
+
+  local out = ffi.new "luio_sim *[1]"
+  if C.luio_sim_open(config_of(model), out, err) < 0 then return door.failure() end
+  local sim = out[0]
+  local running = uv.new_thread(thread, tonumber(ffi.cast("uintptr_t", sim)), path, package.path, package.cpath, door.path, name)
+  if not running then
+    C.luio_sim_close(sim)
+    return nil, ("model %s: no thread can be started for it"):format(name), "EAGAIN"
+  end
+  -- Ends the model's thread; only one that has said goodbye is waited for without a limit.
+  local function stop()
+    if C.luio_sim_stop(sim, STOP_NS, err) < 0 then return door.failure() end
+    running:join()
+    return true
+  end
+  if C.luio_sim_wait_ready(sim, READY_NS, err) < 0 then
+    local _, why, why_code = door.failure()
+    if stop() then C.luio_sim_close(sim) end
+    return nil, ("model %s: %s"):format(path, why), why_code
+  end
+  local handle = ffi.new "luio_device *[1]"
+  local flags = options.read_only and C.LUIO_READ_ONLY or 0
+  if C.luio_device_open_sim(sim, name, flags, handle, err) < 0 then
+    local _, why, why_code = door.failure()
+    if stop() then C.luio_sim_close(sim) end
+    return nil, why, why_code
+  end
+  local dev = device.wrap(handle[0], options)
+  dev.before_close = stop
+  dev.after_close = function() C.luio_sim_close(sim) end
+  -- What the bus saw: for specs.
+  dev.sim = {
+    ---@return { reads: integer, writes: integer, dma_bytes: integer, dma_faults: integer, interrupts: integer }
+    stats = function()
+      local s = ffi.new "luio_sim_stats"
+      C.luio_sim_get_stats(sim, s)
+      return {
+        reads = tonumber(s.reads), writes = tonumber(s.writes), dma_bytes = tonumber(s.dma_bytes),
+        dma_faults = tonumber(s.dma_faults), interrupts = tonumber(s.interrupts),
+      }
+    end,
+  }
+  return dev
+end
+
+return M

@@ -1,0 +1,243 @@
+--- Tasks and the event loop.
+---
+--- A task is a coroutine; the loop is libuv's, through luv. Everything that waits goes through one
+--- function, `await`: it arms something (a timer, a descriptor), gives up the processor, and comes
+--- back with what was delivered or with "timed out". In a task that means yielding; outside of one
+--- (a plain script, a spec, the REPL) it means turning the loop right there until it is done. So
+--- the same driver function works in both. Every wait has a deadline.
+
+local uv = require "luv"
+
+local M = {}
+
+---@class luio.Task
+---@field name string
+---@field status "ready"|"waiting"|"done"|"failed"|"cancelled"
+---@field results any[]?  what its function returned
+---@field error string?   traceback, when it failed
+---@field package quiet boolean  whoever started it reports its failure
+---@field package waiters fun()[]?  in join
+---@field package thread thread
+---@field package wake fun(...)?  resumes it from its wait
+local Task = {}
+Task.__index = Task
+
+local tasks = {} ---@type table<thread, luio.Task>  those that are alive
+local alive = 0
+local looping = false
+
+local CANCELLED = setmetatable({}, { __tostring = function() return "the task was cancelled" end })
+
+local function finish(task, status)
+  task.status = status
+  tasks[task.thread] = nil
+  alive = alive - 1
+  local waiters = task.waiters
+  task.waiters = nil
+  for i = 1, waiters and #waiters or 0 do waiters[i]() end
+end
+
+--- Called with a task that failed. It prints the traceback to standard error; a program replaces
+--- it to show failures elsewhere. The other tasks and the loop go on.
+---@param task luio.Task
+---@param traceback string
+function M.on_failure(task, traceback)
+  io.stderr:write(("luio: task %s failed: %s\n"):format(task.name, traceback))
+end
+
+local function resume(task, ...)
+  local function settle(ok, ...)
+    if coroutine.status(task.thread) ~= "dead" then return end
+    if ok then
+      task.results = { n = select("#", ...), ... }
+      return finish(task, "done")
+    end
+    local err = ...
+    if err == CANCELLED then return finish(task, "cancelled") end
+    task.error = debug.traceback(task.thread, tostring(err))
+    finish(task, "failed")
+    if not task.quiet then pcall(M.on_failure, task, task.error) end
+  end
+  settle(coroutine.resume(task.thread, ...))
+end
+
+local function start(fn, quiet, ...)
+  local info = debug.getinfo(fn, "S")
+  local task = setmetatable({
+    name = ("%s:%d"):format(info.short_src, info.linedefined),
+    status = "ready",
+    thread = coroutine.create(fn),
+    quiet = quiet,
+  }, Task)
+  tasks[task.thread] = task
+  alive = alive + 1
+  resume(task, ...)
+  return task
+end
+
+--- Starts a task. It runs until its first wait before spawn returns.
+---@param fn fun(...)
+---@param ... any  its arguments
+---@return luio.Task
+function M.spawn(fn, ...)
+  if type(fn) ~= "function" then error("luio.spawn wants a function, not " .. type(fn), 2) end
+  return start(fn, false, ...)
+end
+
+--- The running task, or nil outside of one.
+---@return luio.Task?
+function M.current()
+  local thread = coroutine.running()
+  return thread and tasks[thread]
+end
+
+local function timed_out(seconds)
+  return nil, ("timed out after %g s"):format(seconds), "ETIMEDOUT"
+end
+
+-- Turns the loop until finished() or nothing is left that could wake anybody.
+local function turn(finished)
+  if looping then error("a wait outside of a task, while the loop runs: use luio.spawn", 3) end
+  looping = true
+  local ok, err = pcall(function()
+    while not finished() do
+      if not uv.run "once" and not finished() then error "every task waits, and nothing can wake one" end
+    end
+  end)
+  looping = false
+  if not ok then error(err, 0) end
+end
+
+-- luv 1.44 frees a handle that is still closing when the Lua state ends, and crashes (luvit/luv#437,
+-- #654). So timers are not closed but used again, and what must be closed is seen to by dispose.
+local idle_timers = {}
+
+-- luv runs callbacks under its own pcall, and exits on what they raise: ours don't raise.
+local function timer_after(seconds, fn)
+  local timer = table.remove(idle_timers) or assert(uv.new_timer())
+  uv.update_time() -- the loop's clock stands still while Lua is busy
+  timer:start(math.ceil(seconds * 1000), 0, fn)
+  return timer
+end
+
+local function put_away(timer)
+  timer:stop()
+  table.insert(idle_timers, timer)
+end
+
+local guards = {}
+
+--- Closes a libuv handle. Should the state end before the loop turns again, a finalizer, newer
+--- than the handle and so run before its own, lets libuv finish.
+---@param handle userdata
+function M.dispose(handle)
+  local guard = newproxy(true)
+  local pending = true
+  getmetatable(guard).__gc = function()
+    if pending then uv.run "nowait" end
+  end
+  guards[guard] = handle
+  handle:close(function()
+    pending = false
+    guards[guard] = nil
+  end)
+end
+
+--- Waits until woken, at most `seconds`. `arm` is called with a function `wake`; what is passed to
+--- the first call of wake is what await returns. arm may return a function that disarms; it is
+--- called however the wait ends.
+---@param seconds number
+---@param arm fun(wake: fun(...)): fun()?
+---@return any ...  what wake was given, or nil, message, "ETIMEDOUT"
+function M.await(seconds, arm)
+  if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
+    error("a wait needs a number of seconds, from 0 to 1e9, not " .. tostring(seconds), 3)
+  end
+  local task = M.current()
+  local woken, results = false, nil
+  local function wake(...)
+    if woken then return end
+    woken = true
+    results = { n = select("#", ...), ... }
+    if task and task.wake then
+      task.wake = nil
+      resume(task)
+    end
+  end
+  local disarm = arm(wake)
+  local timer = not woken and timer_after(seconds, function() wake(timed_out(seconds)) end)
+  local cancelled
+  if not woken and task then
+    task.wake, task.status = wake, "waiting"
+    cancelled = coroutine.yield() == CANCELLED
+    task.status = "ready"
+  elseif not woken then
+    local ok, err = pcall(turn, function() return woken end)
+    cancelled = not ok and err
+  end
+  woken = true
+  if timer then put_away(timer) end
+  if disarm then disarm() end
+  if cancelled then error(cancelled == true and CANCELLED or cancelled, 0) end
+  return unpack(results, 1, results.n)
+end
+
+--- Waits `seconds`.
+---@param seconds number
+function M.sleep(seconds)
+  M.await(seconds, function() end)
+end
+
+--- Waits until a descriptor is readable.
+---@param poll userdata  a uv_poll_t of that descriptor, not started
+---@param seconds number
+---@return true? readable
+---@return string? message
+---@return string? code
+function M.readable(poll, seconds)
+  return M.await(seconds, function(wake)
+    local ok, message, code = poll:start("r", function(failure)
+      if failure then wake(nil, "poll: " .. failure, failure) else wake(true) end
+    end)
+    if not ok then wake(nil, message, code) end
+    return function() poll:stop() end
+  end)
+end
+
+--- Ends a task at its wait, as if an error were raised there. Nothing happens to one that is done.
+function Task:cancel()
+  if not self.wake then return end
+  self.wake = nil
+  resume(self, CANCELLED)
+end
+
+--- Waits until the task has ended.
+---@param seconds number
+---@return boolean? done  true, or nil, message, code: timed out, or how the task failed
+---@return any ...  what its function returned
+function Task:join(seconds)
+  if tasks[self.thread] then
+    local ok, message, code = M.await(seconds, function(wake)
+      self.waiters = self.waiters or {}
+      table.insert(self.waiters, function() wake(true) end)
+    end)
+    if not ok then return nil, message, code end
+  end
+  if self.status == "done" then return true, unpack(self.results, 1, self.results.n) end
+  return nil, self.error or "the task was cancelled", self.status == "failed" and "EFAULT" or "ECANCELED"
+end
+
+--- Runs the loop until every task has ended. Given a function, runs it as a task and returns when
+--- that one has ended: with its results, or raising its error.
+---@param fn? fun(...)
+---@param ... any
+---@return any ...
+function M.run(fn, ...)
+  if not fn then return turn(function() return alive == 0 end) end
+  local task = start(fn, true, ...)
+  turn(function() return not tasks[task.thread] end)
+  if task.status ~= "done" then error(task.error or tostring(CANCELLED), 0) end
+  return unpack(task.results, 1, task.results.n)
+end
+
+return M

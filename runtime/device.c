@@ -1,0 +1,269 @@
+/* device.c - opening a device: files, lock, and the order in which it is let go.
+ *
+ * Opening touches no register, does not unmask and does not enable bus master. What is opened
+ * here are /dev/uioX (interrupts, maps) and the PCI config file; regions come on first use.
+ *
+ * Closing goes from the loudest to the quietest: interrupt threads first (they touch registers),
+ * then bus master off with a read-back (after which the device writes no memory), then regions,
+ * then DMA memory, then files. A descriptor of /dev/uioX is closed last of all: uio_pci_generic
+ * clears bus master at that moment, which must not be the first thing that does. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+/* Who holds our lock: /proc/locks names the process, "1: FLOCK ADVISORY WRITE 812 00:06:123 0 EOF". */
+static int lock_holder(int fd)
+{
+  struct stat st;
+  FILE *f = fopen("/proc/locks", "re");
+  if (!f)
+    return 0;
+  char line[256];
+  int holder = 0;
+  while (fstat(fd, &st) == 0 && fgets(line, sizeof line, f)) {
+    int pid;
+    unsigned major_nr, minor_nr;
+    unsigned long inode;
+    if (sscanf(line, "%*d: FLOCK %*s %*s %d %x:%x:%lu", &pid, &major_nr, &minor_nr, &inode) == 4 &&
+        inode == st.st_ino && major_nr == major(st.st_dev) && minor_nr == minor(st.st_dev))
+      holder = pid;
+  }
+  fclose(f);
+  return holder;
+}
+
+static int take_lock(luio_device *d, luio_error *err)
+{
+  int fd = d->uio_fd >= 0 ? d->uio_fd : d->config_fd;
+  if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0)
+    return 0;
+  if (errno != EWOULDBLOCK)
+    return luio_fail(err, errno, "lock %s: %s", d->info.address, luio_errno_name(errno));
+  int pid = lock_holder(fd);
+  if (pid > 0)
+    return luio_fail(err, EBUSY, "open %s: EBUSY: process %d drives it; stop that one, or open "
+                                 "read-only to look",
+                     d->info.address, pid);
+  return luio_fail(err, EBUSY, "open %s: EBUSY: another luio process drives it", d->info.address);
+}
+
+static int open_uio(luio_device *d, luio_error *err)
+{
+  char path[64];
+  luio_format(path, sizeof path, "/dev/%s", d->info.uio);
+  int mode = d->flags & LUIO_READ_ONLY ? O_RDONLY : O_RDWR;
+  d->uio_fd = open(path, mode | O_CLOEXEC | O_NONBLOCK);
+  if (d->uio_fd >= 0)
+    return 0;
+  int code = errno;
+  return luio_fail(err, code, "open %s: %s: %s", path, luio_errno_name(code),
+                   code == EACCES || code == EPERM
+                       ? "run as root, or add a udev rule: SUBSYSTEM==\"uio\", GROUP=\"luio\", "
+                         "MODE=\"0660\""
+                   : code == ENOENT ? "no such node: is udev running, is /dev a devtmpfs?"
+                                    : "the device is gone: list again");
+}
+
+static int open_config(luio_device *d, luio_error *err)
+{
+  char path[320];
+  luio_format(path, sizeof path, "%s/config", d->info.sysfs);
+  if (!(d->flags & LUIO_READ_ONLY)) {
+    d->config_fd = open(path, O_RDWR | O_CLOEXEC);
+    d->config_writable = d->config_fd >= 0;
+  }
+  /* An ordinary user may still map and wait; what needs the command register says so then. */
+  if (d->config_fd < 0)
+    d->config_fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (d->config_fd < 0)
+    return luio_fail(err, errno, "open %s: %s: the device is gone: list again", path,
+                     luio_errno_name(errno));
+  return 0;
+}
+
+static luio_device *new_device(unsigned flags)
+{
+  luio_device *d = calloc(1, sizeof *d);
+  if (!d)
+    return NULL;
+  d->flags = flags;
+  d->uio_fd = d->config_fd = -1;
+  pthread_mutex_init(&d->command_lock, NULL);
+  pthread_mutex_init(&d->irq_lock, NULL);
+  return d;
+}
+
+static void free_device(luio_device *d)
+{
+  for (int i = 0; i < LUIO_MAX_REGIONS; i++)
+    luio_region_free(d->regions[i]);
+  luio_dma_close(d->dma);
+  if (d->config_fd >= 0)
+    close(d->config_fd);
+  if (d->uio_fd >= 0)
+    close(d->uio_fd);
+  pthread_mutex_destroy(&d->command_lock);
+  pthread_mutex_destroy(&d->irq_lock);
+  free(d);
+}
+
+int luio_device_open(const char *address, unsigned flags, luio_device **out, luio_error *err)
+{
+  luio_device *d = new_device(flags);
+  if (!d)
+    return luio_fail(err, ENOMEM, "open %s: out of memory", address);
+  int rc = luio_find(address, &d->info, err);
+  if (rc < 0)
+    goto fail;
+  bool pci = !strcmp(d->info.bus, "pci"), read_only = flags & LUIO_READ_ONLY;
+  if (pci && !d->info.uio[0] && d->info.driver[0] && !read_only) {
+    rc = luio_fail(err, EBUSY,
+                   "open %s: EBUSY: the kernel driver %s has it: bind uio_pci_generic instead "
+                   "(driver_override, drivers_probe), or open read-only to look",
+                   d->info.address, d->info.driver);
+    goto fail;
+  }
+  if (pci && (rc = open_config(d, err)) < 0)
+    goto fail;
+  /* To look at a PCI device its BARs do; opening /dev/uioX would mean closing it again. */
+  if (d->info.uio[0] && !(pci && read_only) && (rc = open_uio(d, err)) < 0)
+    goto fail;
+  if (!read_only && (rc = take_lock(d, err)) < 0)
+    goto fail;
+  *out = d;
+  return 0;
+
+fail:
+  free_device(d);
+  return rc;
+}
+
+int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_device **out,
+                         luio_error *err)
+{
+  luio_device *d = new_device(flags);
+  if (!d)
+    return luio_fail(err, ENOMEM, "open sim:%s: out of memory", name);
+  const luio_sim_config *c = luio_sim_identity(sim);
+  d->sim = sim;
+  luio_info *info = &d->info;
+  luio_format(info->address, sizeof info->address, "sim:%s", name);
+  luio_format(info->bus, sizeof info->bus, "sim");
+  luio_format(info->driver, sizeof info->driver, "model");
+  info->vendor = c->vendor;
+  info->device = c->device;
+  info->subvendor = c->subvendor;
+  info->subdevice = c->subdevice;
+  info->class_code = c->class_code;
+  info->revision = c->revision;
+  info->numa_node = -1;
+  uint64_t addr = 0xfe000000; /* where a PC's firmware puts BARs; nobody decodes it */
+  for (int i = 0; i < LUIO_MAX_REGIONS; i++) {
+    info->bars[i].map = -1;
+    if (!c->region_size[i])
+      continue;
+    info->bars[i].kind = LUIO_BAR_MEM;
+    info->bars[i].addr = addr;
+    info->bars[i].size = c->region_size[i];
+    addr += (c->region_size[i] + 0xfffff) & ~0xfffffull;
+  }
+  *out = d;
+  return 0;
+}
+
+const luio_info *luio_device_info(const luio_device *d)
+{
+  return &d->info;
+}
+
+int luio_device_irq(luio_device *d, unsigned vector, luio_irq_config *config, luio_error *err)
+{
+  memset(config, 0, sizeof *config);
+  config->cpu = -1;
+  config->device = d;
+  if (vector > 0)
+    return luio_fail(err, ENOENT, "%s has no vector %u: UIO gives one interrupt, vector 0",
+                     d->info.address, vector);
+  if (d->flags & LUIO_READ_ONLY)
+    return luio_fail(err, EACCES, "interrupt of %s: it was opened read-only, and waiting means "
+                                  "unmasking",
+                     d->info.address);
+  if (d->sim) {
+    if (!luio_sim_identity(d->sim)->n_vectors)
+      return luio_fail(err, ENOTSUP, "%s has no interrupt: its model declares none; poll it",
+                       d->info.address);
+    config->source = LUIO_IRQ_EVENTFD;
+    config->fd = luio_sim_event_fd(d->sim);
+    return 0;
+  }
+  if (d->uio_fd < 0)
+    return luio_fail(err, ENOTSUP, "interrupt of %s: no UIO driver is bound; bind uio_pci_generic",
+                     d->info.address);
+  /* The UIO core answers read() with EIO exactly when the driver gave it no interrupt. A count that
+   * is there already is of the time before, and may be taken: the unmask that follows makes a
+   * line that is still asserted fire again. */
+  uint32_t count;
+  if (read(d->uio_fd, &count, sizeof count) < 0 && errno == EIO)
+    return luio_fail(err, ENOTSUP, "%s has no interrupt: %s got none for it; poll it",
+                     d->info.address, d->info.uio_name);
+  char dir[64];
+  uint64_t event = d->info.event;
+  luio_format(dir, sizeof dir, "/sys/class/uio/%s", d->info.uio);
+  luio_sysfs_u64(dir, "event", &event);
+  config->source = LUIO_IRQ_UIO;
+  config->fd = d->uio_fd;
+  config->baseline = (uint32_t)event;
+  return 0;
+}
+
+int luio_device_dma(luio_device *d, luio_dma **out, luio_error *err)
+{
+  int rc = 0;
+  if (!d->dma && d->flags & LUIO_READ_ONLY)
+    return luio_fail(err, EACCES, "DMA memory for %s: it was opened read-only", d->info.address);
+  if (!d->dma && d->sim) {
+    rc = luio_dma_open_sim(d->info.address, &d->dma, err);
+    if (rc == 0)
+      luio_sim_set_dma(d->sim, d->dma);
+  } else if (!d->dma) {
+    /* With no group there is no IOMMU; "identity" means addresses pass through unchanged. */
+    char type[32];
+    rc = luio_sysfs_text(d->info.sysfs, "iommu_group/type", type, sizeof type);
+    if (rc == 0 && strcmp(type, "identity"))
+      return luio_fail(err, ENOTSUP,
+                       "DMA memory for %s: the IOMMU translates for it (%s), so physical "
+                       "addresses would fault: boot with iommu=pt",
+                       d->info.address, type);
+    rc = luio_dma_open_physical(d->info.address, &d->dma, err);
+  }
+  *out = d->dma;
+  return rc;
+}
+
+int luio_device_close(luio_device *d, luio_error *err)
+{
+  if (!d)
+    return 0;
+  while (d->irqs) {
+    int rc = luio_irq_close(d->irqs, LUIO_STOP_NS, err);
+    if (rc < 0)
+      return rc;
+  }
+  if (d->bus_master_on) {
+    /* A device that is gone can't be switched off, nor does it need to be. */
+    luio_error ignored;
+    luio_bus_master(d, 0, &ignored);
+  }
+  if (d->sim)
+    luio_sim_set_dma(d->sim, NULL);
+  free_device(d);
+  return 0;
+}

@@ -1,0 +1,468 @@
+/* discovery.c - what devices there are, by libudev, believing nothing.
+ *
+ * A listing is the UIO devices, each with its parent, and then every PCI device that no UIO driver
+ * has: those can become one. Everything is read from sysfs text through libudev; whatever is
+ * missing or makes no sense is left out and named in `problem`, so that one broken device neither
+ * hides the others nor hands a nonsense size to mmap. Devices are never opened here. */
+#include "internal.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <libudev.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* include/linux/ioport.h */
+#define IORESOURCE_IO 0x100ull
+#define IORESOURCE_MEM 0x200ull
+#define IORESOURCE_PREFETCH 0x2000ull
+#define IORESOURCE_MEM_64 0x100000ull
+
+/* No device memory is larger; a map beyond it is a malformed one. 64 TiB = 46 address bits. */
+#define ABSURD ((uint64_t)1 << 46)
+
+struct luio_list {
+  size_t count, capacity;
+  luio_info *infos;
+};
+
+static void problem(luio_info *info, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Problems are collected, "; " between them, as far as there is room. */
+static void problem(luio_info *info, const char *format, ...)
+{
+  size_t n = strlen(info->problem);
+  if (n && n + 2 < sizeof info->problem) {
+    memcpy(info->problem + n, "; ", 3);
+    n += 2;
+  }
+  va_list args;
+  va_start(args, format);
+  int wrote = vsnprintf(info->problem + n, sizeof info->problem - n, format, args);
+  va_end(args);
+  if (wrote >= (int)(sizeof info->problem - n))
+    memcpy(info->problem + sizeof info->problem - 4, "...", 4);
+}
+
+static void copy(luio_info *info, char *to, size_t size, const char *from, const char *what)
+{
+  if (!from)
+    from = "";
+  if (!luio_format(to, size, "%s", from))
+    problem(info, "%s is longer than %zu bytes", what, size - 1);
+  for (char *c = to; *c; c++)
+    if (iscntrl((unsigned char)*c)) /* a name must not be able to drive a terminal */
+      *c = '?';
+}
+
+/* ---- Attributes -------------------------------------------------------------------------------- */
+
+static bool number(luio_info *info, struct udev_device *dev, const char *attr, uint64_t *value)
+{
+  const char *text = udev_device_get_sysattr_value(dev, attr);
+  *value = 0;
+  if (!text) {
+    problem(info, "%s is missing", attr);
+    return false;
+  }
+  int rc = luio_parse_u64(text, value);
+  if (rc)
+    problem(info, "%s is \"%.40s\", not a %snumber", attr, text, rc == -ERANGE ? "64-bit " : "");
+  return rc == 0;
+}
+
+static uint64_t number_or(struct udev_device *dev, const char *attr, uint64_t otherwise)
+{
+  const char *text = udev_device_get_sysattr_value(dev, attr);
+  uint64_t value;
+  return text && luio_parse_u64(text, &value) == 0 ? value : otherwise;
+}
+
+static void read_maps(luio_info *info, struct udev_device *dev)
+{
+  for (int i = 0; i < LUIO_MAX_MAPS; i++) {
+    char attr[64];
+    luio_format(attr, sizeof attr, "maps/map%d/size", i);
+    char addr_attr[64];
+    luio_format(addr_attr, sizeof addr_attr, "maps/map%d/addr", i);
+    if (!udev_device_get_sysattr_value(dev, attr) && !udev_device_get_sysattr_value(dev, addr_attr))
+      continue; /* a kernel driver may leave gaps */
+    luio_map *m = &info->maps[i];
+    bool fine = number(info, dev, attr, &m->size);
+    fine &= number(info, dev, addr_attr, &m->addr);
+    luio_format(attr, sizeof attr, "maps/map%d/offset", i);
+    /* Kernels before 2.6.30 have no offset file. */
+    if (udev_device_get_sysattr_value(dev, attr))
+      fine &= number(info, dev, attr, &m->offset);
+    luio_format(attr, sizeof attr, "maps/map%d/name", i);
+    copy(info, m->name, sizeof m->name, udev_device_get_sysattr_value(dev, attr), attr);
+    if (fine && (m->size == 0 || m->size > ABSURD || m->addr + m->size < m->addr)) {
+      problem(info, "map%d has a size of 0x%llx bytes", i, (unsigned long long)m->size);
+      fine = false;
+    }
+    if (fine && m->offset >= LUIO_PAGE) {
+      problem(info, "map%d has an offset of 0x%llx, more than a page", i,
+              (unsigned long long)m->offset);
+      fine = false;
+    }
+    m->present = fine;
+    info->n_maps += fine;
+  }
+}
+
+static void read_ports(luio_info *info, struct udev_device *dev)
+{
+  for (int i = 0; i < LUIO_MAX_PORTS; i++) {
+    char attr[64];
+    luio_format(attr, sizeof attr, "portio/port%d/start", i);
+    if (!udev_device_get_sysattr_value(dev, attr))
+      continue;
+    luio_port *p = &info->ports[i];
+    bool fine = number(info, dev, attr, &p->start);
+    luio_format(attr, sizeof attr, "portio/port%d/size", i);
+    fine &= number(info, dev, attr, &p->size);
+    luio_format(attr, sizeof attr, "portio/port%d/name", i);
+    copy(info, p->name, sizeof p->name, udev_device_get_sysattr_value(dev, attr), attr);
+    luio_format(attr, sizeof attr, "portio/port%d/porttype", i);
+    copy(info, p->porttype, sizeof p->porttype, udev_device_get_sysattr_value(dev, attr), attr);
+    if (fine && (p->size == 0 || p->size > 0x10000 || p->start > 0x10000)) {
+      problem(info, "port%d spans 0x%llx+0x%llx", i, (unsigned long long)p->start,
+              (unsigned long long)p->size);
+      fine = false;
+    }
+    p->present = fine;
+    info->n_ports += fine;
+  }
+}
+
+/* ---- PCI --------------------------------------------------------------------------------------- */
+
+/* `resource`: a line per BAR, "start end flags", zeros where there is none. */
+static void read_bars(luio_info *info, struct udev_device *dev)
+{
+  for (int i = 0; i < LUIO_MAX_BARS; i++)
+    info->bars[i].map = -1;
+  const char *text = udev_device_get_sysattr_value(dev, "resource");
+  if (!text) {
+    problem(info, "resource is missing");
+    return;
+  }
+  for (int i = 0; i < LUIO_MAX_BARS && *text; i++) {
+    unsigned long long start, end, flags;
+    char line[128];
+    size_t n = strcspn(text, "\n");
+    luio_format(line, sizeof line, "%.*s", (int)n, text);
+    text += n + (text[n] == '\n');
+    int used = 0;
+    if (sscanf(line, "0x%llx 0x%llx 0x%llx%n", &start, &end, &flags, &used) != 3 || line[used]) {
+      problem(info, "line %d of resource is \"%.40s\"", i + 1, line);
+      continue;
+    }
+    if (!(flags & (IORESOURCE_IO | IORESOURCE_MEM)) || (start == 0 && end == 0))
+      continue;
+    luio_bar *bar = &info->bars[i];
+    if (end < start || end - start >= ABSURD) {
+      problem(info, "BAR%d ends at 0x%llx before its start or too far behind it", i, end);
+      continue;
+    }
+    bar->kind = flags & IORESOURCE_IO ? LUIO_BAR_IO : LUIO_BAR_MEM;
+    bar->addr = start;
+    bar->size = end - start + 1;
+    bar->flags = flags;
+    bar->prefetchable = !!(flags & IORESOURCE_PREFETCH);
+    bar->is64 = !!(flags & IORESOURCE_MEM_64);
+  }
+}
+
+/* Which map is which BAR: by address, for their numbers need not agree. The kernel gives a map's
+ * addr either with the sub-page offset or, from uio_pci_generic, page-aligned beside it. */
+static void match_maps(luio_info *info)
+{
+  for (int m = 0; m < LUIO_MAX_MAPS; m++) {
+    const luio_map *map = &info->maps[m];
+    if (!map->present)
+      continue;
+    bool found = false;
+    for (int b = 0; b < LUIO_MAX_BARS; b++) {
+      luio_bar *bar = &info->bars[b];
+      if (bar->kind != LUIO_BAR_MEM || bar->addr != (map->addr & ~(LUIO_PAGE - 1)) + map->offset)
+        continue;
+      found = true;
+      uint64_t pages = (map->offset + bar->size + LUIO_PAGE - 1) & ~(LUIO_PAGE - 1);
+      if (map->size > pages)
+        problem(info, "map%d claims 0x%llx bytes of a BAR%d of 0x%llx", m,
+                (unsigned long long)map->size, b, (unsigned long long)bar->size);
+      else if (map->offset + map->size >= bar->size)
+        bar->map = m;
+    }
+    if (!found)
+      problem(info, "map%d at 0x%llx is no BAR", m, (unsigned long long)map->addr);
+  }
+}
+
+static void read_pci(luio_info *info, struct udev_device *dev)
+{
+  struct {
+    const char *attr;
+    uint32_t *to;
+    bool wanted;
+  } ids[] = {{"vendor", &info->vendor, true},
+             {"device", &info->device, true},
+             {"class", &info->class_code, true},
+             {"subsystem_vendor", &info->subvendor, false},
+             {"subsystem_device", &info->subdevice, false},
+             {"revision", &info->revision, false}};
+  for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+    uint64_t value = 0;
+    if (ids[i].wanted ? number(info, dev, ids[i].attr, &value)
+                      : (value = number_or(dev, ids[i].attr, 0), true))
+      *ids[i].to = (uint32_t)value;
+  }
+  info->irq = (int)number_or(dev, "irq", 0);
+  const char *node = udev_device_get_sysattr_value(dev, "numa_node");
+  info->numa_node = node ? atoi(node) : -1;
+  read_bars(info, dev);
+}
+
+/* "vendor,part\0vendor,other\0": libudev stops at the first NUL, so the file is read here. */
+static void read_compatible(luio_info *info, struct udev_device *dev)
+{
+  char path[512];
+  luio_format(path, sizeof path, "%s/of_node/compatible", udev_device_get_syspath(dev));
+  FILE *f = fopen(path, "re");
+  if (!f)
+    return;
+  size_t n = fread(info->compatible, 1, sizeof info->compatible, f);
+  fclose(f);
+  if (n == sizeof info->compatible) {
+    problem(info, "of_node/compatible is longer than %zu bytes", n - 1);
+    n--;
+  }
+  info->compatible[n] = '\0';
+  while (n > 0 && !info->compatible[n - 1])
+    n--;
+  for (size_t i = 0; i < n; i++)
+    if (iscntrl((unsigned char)info->compatible[i]))
+      info->compatible[i] = info->compatible[i] ? '?' : ' ';
+}
+
+static void read_names(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb)
+{
+  const char *modalias = udev_device_get_sysattr_value(dev, "modalias");
+  if (!hwdb || !modalias)
+    return;
+  struct udev_list_entry *e;
+  udev_list_entry_foreach(e, udev_hwdb_get_properties_list_entry(hwdb, modalias, 0))
+  {
+    const char *key = udev_list_entry_get_name(e), *value = udev_list_entry_get_value(e);
+    if (!strcmp(key, "ID_VENDOR_FROM_DATABASE"))
+      copy(info, info->vendor_name, sizeof info->vendor_name, value, "the vendor's name");
+    else if (!strcmp(key, "ID_MODEL_FROM_DATABASE"))
+      copy(info, info->device_name, sizeof info->device_name, value, "the device's name");
+  }
+}
+
+/* ---- One device -------------------------------------------------------------------------------- */
+
+static void read_parent(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb)
+{
+  const char *bus = udev_device_get_subsystem(dev);
+  copy(info, info->bus, sizeof info->bus, bus, "the bus name");
+  copy(info, info->driver, sizeof info->driver, udev_device_get_driver(dev), "the driver's name");
+  copy(info, info->sysfs, sizeof info->sysfs, udev_device_get_syspath(dev), "the sysfs path");
+  if (!strcmp(info->bus, "pci")) {
+    copy(info, info->address, sizeof info->address, udev_device_get_sysname(dev), "the address");
+    read_pci(info, dev);
+  }
+  read_compatible(info, dev);
+  read_names(info, dev, hwdb);
+}
+
+static void blank(luio_info *info)
+{
+  memset(info, 0, sizeof *info);
+  info->numa_node = -1;
+  for (int i = 0; i < LUIO_MAX_BARS; i++)
+    info->bars[i].map = -1;
+}
+
+static void read_uio(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb)
+{
+  blank(info);
+  copy(info, info->uio, sizeof info->uio, udev_device_get_sysname(dev), "the UIO name");
+  copy(info, info->address, sizeof info->address, info->uio, "the address");
+  const char *name = udev_device_get_sysattr_value(dev, "name");
+  if (!name || !*name)
+    problem(info, "name is %s", name ? "empty" : "missing");
+  copy(info, info->uio_name, sizeof info->uio_name, name, "name");
+  copy(info, info->uio_version, sizeof info->uio_version,
+       udev_device_get_sysattr_value(dev, "version"), "version");
+  number(info, dev, "event", &info->event);
+  read_maps(info, dev);
+  read_ports(info, dev);
+  struct udev_device *parent = udev_device_get_parent(dev); /* borrowed from dev */
+  if (parent && udev_device_get_subsystem(parent)) {
+    read_parent(info, parent, hwdb);
+    if (!strcmp(info->bus, "pci"))
+      match_maps(info);
+  } else {
+    copy(info, info->sysfs, sizeof info->sysfs, udev_device_get_syspath(dev), "the sysfs path");
+  }
+}
+
+/* ---- Listing ----------------------------------------------------------------------------------- */
+
+static luio_info *append(luio_list *list)
+{
+  if (list->count == list->capacity) {
+    size_t capacity = list->capacity ? list->capacity * 2 : 16;
+    luio_info *infos = realloc(list->infos, capacity * sizeof *infos);
+    if (!infos)
+      return NULL;
+    list->infos = infos;
+    list->capacity = capacity;
+  }
+  return &list->infos[list->count++];
+}
+
+static bool listed(const luio_list *list, const char *address)
+{
+  for (size_t i = 0; i < list->count; i++)
+    if (!strcmp(list->infos[i].address, address))
+      return true;
+  return false;
+}
+
+static int scan(luio_list *list, struct udev *udev, const char *subsystem, struct udev_hwdb *hwdb)
+{
+  struct udev_enumerate *e = udev_enumerate_new(udev);
+  if (!e)
+    return -ENOMEM;
+  int rc = udev_enumerate_add_match_subsystem(e, subsystem);
+  if (rc >= 0)
+    rc = udev_enumerate_scan_devices(e);
+  struct udev_list_entry *entry;
+  udev_list_entry_foreach(entry, udev_enumerate_get_list_entry(e))
+  {
+    struct udev_device *dev = udev_device_new_from_syspath(udev, udev_list_entry_get_name(entry));
+    if (!dev)
+      continue; /* gone since the scan */
+    bool uio = !strcmp(subsystem, "uio");
+    if (uio || !listed(list, udev_device_get_sysname(dev))) {
+      luio_info *info = append(list);
+      if (!info) {
+        udev_device_unref(dev);
+        rc = -ENOMEM;
+        break;
+      }
+      if (uio) {
+        read_uio(info, dev, hwdb);
+      } else {
+        blank(info);
+        read_parent(info, dev, hwdb);
+      }
+    }
+    udev_device_unref(dev);
+  }
+  udev_enumerate_unref(e);
+  return rc < 0 ? rc : 0;
+}
+
+/* "uio2" before "uio10". */
+static int by_address(const void *a, const void *b)
+{
+  return strverscmp(((const luio_info *)a)->address, ((const luio_info *)b)->address);
+}
+
+int luio_list_open(luio_list **out, luio_error *err)
+{
+  luio_list *list = calloc(1, sizeof *list);
+  struct udev *udev = udev_new();
+  struct udev_hwdb *hwdb = udev ? udev_hwdb_new(udev) : NULL; /* none installed: no human names */
+  int rc = list && udev ? 0 : -ENOMEM;
+  if (rc == 0)
+    rc = scan(list, udev, "uio", hwdb);
+  if (rc == 0)
+    rc = scan(list, udev, "pci", hwdb);
+  udev_hwdb_unref(hwdb);
+  udev_unref(udev);
+  if (rc < 0) {
+    luio_list_close(list);
+    return luio_fail(err, -rc, "list devices by libudev: %s: is /sys mounted?",
+                     luio_errno_name(-rc));
+  }
+  if (list->count)
+    qsort(list->infos, list->count, sizeof *list->infos, by_address);
+  *out = list;
+  return 0;
+}
+
+size_t luio_list_count(const luio_list *list)
+{
+  return list->count;
+}
+
+const luio_info *luio_list_get(const luio_list *list, size_t i)
+{
+  return i < list->count ? &list->infos[i] : NULL;
+}
+
+void luio_list_close(luio_list *list)
+{
+  if (!list)
+    return;
+  free(list->infos);
+  free(list);
+}
+
+/* ---- Finding one ------------------------------------------------------------------------------- */
+
+static bool is_uio_address(const char *s)
+{
+  if (strncmp(s, "uio", 3) || !s[3] || strlen(s) > 12)
+    return false;
+  for (s += 3; *s; s++)
+    if (!isdigit((unsigned char)*s))
+      return false;
+  return true;
+}
+
+/* "0000:00:04.0", and "00:04.0" in domain 0. */
+static bool is_pci_address(const char *s, char *full, size_t size)
+{
+  unsigned domain = 0, bus, slot, function;
+  int used = 0;
+  if (sscanf(s, "%4x:%2x:%2x.%1x%n", &domain, &bus, &slot, &function, &used) != 4 || s[used]) {
+    domain = 0;
+    used = 0;
+    if (sscanf(s, "%2x:%2x.%1x%n", &bus, &slot, &function, &used) != 3 || s[used])
+      return false;
+  }
+  return luio_format(full, size, "%04x:%02x:%02x.%x", domain, bus, slot, function);
+}
+
+int luio_find(const char *address, luio_info *out, luio_error *err)
+{
+  char bdf[64];
+  bool pci = false;
+  if (!is_uio_address(address) && !(pci = is_pci_address(address, bdf, sizeof bdf)))
+    return luio_fail(err, EINVAL,
+                     "\"%.60s\" is not a device address: uio0, 0000:00:04.0 or sim:NAME", address);
+  luio_list *list;
+  int rc = luio_list_open(&list, err);
+  if (rc < 0)
+    return rc;
+  rc = -ENODEV;
+  for (size_t i = 0; i < list->count && rc; i++) {
+    const luio_info *info = &list->infos[i];
+    if (!strcmp(pci ? info->address : info->uio, pci ? bdf : address)) {
+      *out = *info;
+      rc = 0;
+    }
+  }
+  luio_list_close(list);
+  return rc ? luio_fail(err, ENODEV, "there is no device %s: `luio list` shows what there is",
+                        pci ? bdf : address)
+            : 0;
+}

@@ -1,0 +1,547 @@
+/* dma.c - memory a device can reach, carved from hugepages.
+ *
+ * A pool per device. It takes pages from the kernel, one memfd per page size, page n of a size at
+ * file offset n times that size; shared, so that a fork can't move them by copy-on-write, and
+ * close-on-exec and not inherited, so that no child keeps them. A page is contiguous in physical
+ * memory; a buffer is a piece of one page, so it is contiguous too. Free pieces of a page are a
+ * sorted list of extents; the first that fits size, alignment and address mask is taken.
+ *
+ * When no page at hand fits, the next is taken: 2 MiB, or 1 GiB for larger buffers. The kernel
+ * can't be asked for a page below an address, so pages that lie above a narrow mask (edu: 28 bits)
+ * are held aside until one lies below, or none is left, and then given back.
+ *
+ * IOVAs are physical addresses on real devices. On a simulated one the pool hands out addresses of
+ * its own, as an IOMMU would; then any pages do.
+ *
+ * Buffers that are freed go back to their page; pages go back to the kernel only in
+ * luio_dma_close, which the device calls after bus master is off. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+#define MIB (1024ull * 1024)
+#define GIB (1024 * MIB)
+#define SIM_FIRST_IOVA (2 * MIB) /* not 0: a forgotten address register must not hit a buffer */
+#define MAX_ASIDE 4096           /* pages tried for a narrow mask */
+
+typedef struct extent {
+  uint64_t offset, size;
+  struct extent *next;
+} extent;
+
+typedef struct page {
+  uint8_t *addr;
+  uint64_t size, iova;
+  int store;
+  uint64_t index; /* in its store's memfd */
+  extent *free;
+  struct page *next;
+} page;
+
+/* A memfd of pages of one size. */
+typedef struct store {
+  uint64_t page_size;
+  unsigned flags; /* MFD_* */
+  int fd;
+  uint64_t pages;
+} store;
+
+enum { SMALL, HUGE_2M, HUGE_1G, STORES };
+
+typedef struct live {
+  luio_dma_buffer buffer;
+  struct live *next;
+} live;
+
+struct luio_dma {
+  pthread_mutex_t lock;
+  char who[64];
+  bool sim;
+  int pagemap_fd;
+  uint64_t next_iova; /* sim */
+  store stores[STORES];
+  page *pages;
+  live *buffers;
+  luio_dma_stats stats;
+  char warning[512], taken[512];
+};
+
+/* ---- Pages ------------------------------------------------------------------------------------- */
+
+static int store_open(luio_dma *dma, store *s)
+{
+  if (s->fd >= 0)
+    return 0;
+  char name[96];
+  luio_format(name, sizeof name, "luio-dma %s", dma->who);
+  s->fd = memfd_create(name, MFD_CLOEXEC | s->flags);
+  return s->fd < 0 ? -errno : 0;
+}
+
+/* Every page must be there before the device is told of it, and a page that can't be had must be
+ * an error here, not a SIGBUS in whoever touches it first. */
+static int populate(void *addr, uint64_t size)
+{
+  if (madvise(addr, size, MADV_POPULATE_WRITE) == 0)
+    return 0;
+  return errno == EFAULT ? -ENOMEM : -errno;
+}
+
+static void page_release(luio_dma *dma, page *p)
+{
+  store *s = &dma->stores[p->store];
+  munmap(p->addr, p->size);
+  fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(p->index * s->page_size),
+            (off_t)p->size);
+  for (extent *e = p->free, *next; e; e = next) {
+    next = e->next;
+    free(e);
+  }
+  free(p);
+}
+
+/* Maps `size` bytes (whole pages of the store) at the end of its memfd. */
+static int page_map(luio_dma *dma, int which, uint64_t size, page **out)
+{
+  store *s = &dma->stores[which];
+  int rc = store_open(dma, s);
+  if (rc < 0)
+    return rc;
+  page *p = calloc(1, sizeof *p);
+  extent *e = calloc(1, sizeof *e);
+  if (!p || !e) {
+    free(p);
+    free(e);
+    return -ENOMEM;
+  }
+  uint64_t count = size / s->page_size;
+  *p = (page){.size = size, .store = which, .index = s->pages, .free = e};
+  *e = (extent){.size = size};
+  if (ftruncate(s->fd, (off_t)((s->pages + count) * s->page_size)) < 0) {
+    rc = -errno;
+    goto fail;
+  }
+  p->addr = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd,
+                 (off_t)(p->index * s->page_size));
+  if (p->addr == MAP_FAILED) {
+    rc = -errno;
+    goto fail;
+  }
+  madvise(p->addr, size, MADV_DONTFORK);
+  rc = populate(p->addr, size);
+  if (rc == 0 && which == SMALL && mlock(p->addr, size) < 0 && !dma->sim)
+    rc = -errno; /* sim: nothing looks at where it is, so swapping it is fine */
+  if (rc < 0) {
+    munmap(p->addr, size);
+    goto fail;
+  }
+  s->pages += count;
+  *out = p;
+  return 0;
+
+fail:
+  free(e);
+  free(p);
+  return rc;
+}
+
+static int page_address(luio_dma *dma, page *p, luio_error *err)
+{
+  if (!dma->sim)
+    return luio_pagemap_lookup(dma->pagemap_fd, p->addr, &p->iova, err);
+  uint64_t align = p->size & (p->size - 1) ? dma->stores[p->store].page_size : p->size;
+  p->iova = (dma->next_iova + align - 1) & ~(align - 1);
+  return 0;
+}
+
+static bool reachable(const page *p, uint64_t mask)
+{
+  return p->iova <= mask && p->size - 1 <= mask - p->iova;
+}
+
+/* Takes pages until one is wholly below mask. -ERANGE: there were pages, but none there. */
+static int page_take(luio_dma *dma, int which, uint64_t size, uint64_t mask, page **out,
+                     luio_error *err)
+{
+  page *aside = NULL, *p = NULL;
+  int rc = 0, tried = 0;
+  for (;; tried++) {
+    rc = tried < MAX_ASIDE ? page_map(dma, which, size, &p) : -ERANGE;
+    if (rc < 0) {
+      rc = tried ? -ERANGE : rc;
+      break;
+    }
+    rc = page_address(dma, p, err);
+    if (rc == 0 && reachable(p, mask))
+      break;
+    p->next = aside;
+    aside = p;
+    p = NULL;
+    if (rc < 0)
+      break;
+    if (dma->sim) { /* the next address would only be higher */
+      rc = -ERANGE;
+      break;
+    }
+  }
+  while (aside) {
+    page *next = aside->next;
+    page_release(dma, aside);
+    aside = next;
+  }
+  if (rc < 0)
+    return rc;
+  if (dma->sim)
+    dma->next_iova = p->iova + p->size;
+  p->next = dma->pages;
+  dma->pages = p;
+  dma->stats.pages++;
+  dma->stats.mapped_bytes += p->size;
+  *out = p;
+  return 0;
+}
+
+/* ---- Pieces ------------------------------------------------------------------------------------ */
+
+/* Cuts size bytes from a free extent of the page; the offset in it, or UINT64_MAX. */
+static uint64_t cut(page *p, uint64_t size, uint64_t align, uint64_t mask)
+{
+  for (extent **at = &p->free; *at; at = &(*at)->next) {
+    extent *e = *at;
+    /* Aligned as the device sees it: the IOVA, not the pointer. */
+    uint64_t start = ((p->iova + e->offset + align - 1) & ~(align - 1)) - p->iova;
+    uint64_t skip = start - e->offset;
+    if (skip > e->size || e->size - skip < size || p->iova + start + size - 1 > mask)
+      continue;
+    uint64_t rest = e->size - skip - size;
+    if (skip && rest) {
+      extent *after = calloc(1, sizeof *after);
+      if (!after)
+        return UINT64_MAX;
+      *after = (extent){.offset = start + size, .size = rest, .next = e->next};
+      e->size = skip;
+      e->next = after;
+    } else if (skip) {
+      e->size = skip;
+    } else if (rest) {
+      e->offset += size;
+      e->size = rest;
+    } else {
+      *at = e->next;
+      free(e);
+    }
+    return start;
+  }
+  return UINT64_MAX;
+}
+
+/* Puts a piece back and joins it with its neighbours. Without memory for an extent it is lost to
+ * the pool until the device is closed: harmless, and still not the device's to misuse. */
+static void put_back(page *p, uint64_t offset, uint64_t size)
+{
+  extent **at = &p->free;
+  extent *before = NULL;
+  while (*at && (*at)->offset < offset) {
+    before = *at;
+    at = &(*at)->next;
+  }
+  extent *after = *at;
+  if (before && before->offset + before->size == offset) {
+    before->size += size;
+    if (after && before->offset + before->size == after->offset) {
+      before->size += after->size;
+      before->next = after->next;
+      free(after);
+    }
+  } else if (after && offset + size == after->offset) {
+    after->offset = offset;
+    after->size += size;
+  } else {
+    extent *e = calloc(1, sizeof *e);
+    if (!e)
+      return;
+    *e = (extent){.offset = offset, .size = size, .next = after};
+    *at = e;
+  }
+}
+
+/* ---- Why not ------------------------------------------------------------------------------------ */
+
+static uint64_t free_hugepages(uint64_t page_size)
+{
+  char dir[96];
+  uint64_t n = 0;
+  luio_format(dir, sizeof dir, "/sys/kernel/mm/hugepages/hugepages-%llukB",
+              (unsigned long long)(page_size / 1024));
+  luio_sysfs_u64(dir, "free_hugepages", &n);
+  return n;
+}
+
+static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_error *err)
+{
+  unsigned long long bytes = size, limit = mask;
+  uint64_t huge = size > 2 * MIB ? GIB : 2 * MIB;
+  const char *name = size > 2 * MIB ? "1 GiB" : "2 MiB";
+  const char *file = size > 2 * MIB ? "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
+                                    : "/proc/sys/vm/nr_hugepages";
+  if (rc == -ERANGE && dma->sim)
+    return luio_fail(err, ERANGE, "%llu bytes of DMA memory for %s below 0x%llx: all of it is in "
+                                  "use: free buffers",
+                     bytes, dma->who, limit);
+  if (rc == -ERANGE)
+    return luio_fail(err, ERANGE,
+                     "%llu bytes of DMA memory for %s below 0x%llx: no free %s page lies there: "
+                     "reserve more at boot (hugepages=N on the kernel command line), or widen the "
+                     "device's address mask",
+                     bytes, dma->who, limit, name);
+  if (rc == -ENOMEM)
+    return luio_fail(err, ENOMEM,
+                     "%llu bytes of DMA memory for %s: %llu free hugepages of %s, one is needed: "
+                     "echo 32 > %s",
+                     bytes, dma->who, (unsigned long long)free_hugepages(huge), name, file);
+  if (rc == -EAGAIN || rc == -EPERM)
+    return luio_fail(err, ENOMEM, "%llu bytes of DMA memory for %s: mlock: %s: raise `ulimit -l`",
+                     bytes, dma->who, luio_errno_name(-rc));
+  return luio_fail(err, -rc, "%llu bytes of DMA memory for %s: memfd of %s pages: %s: does this "
+                             "kernel have hugetlbfs?",
+                   bytes, dma->who, name, luio_errno_name(-rc));
+}
+
+/* ---- Allocating -------------------------------------------------------------------------------- */
+
+/* A new page for a buffer, hugepages first. */
+static int grow(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, page **out,
+                luio_error *err)
+{
+  int which = size > 2 * MIB || align > 2 * MIB ? HUGE_1G : HUGE_2M;
+  luio_error why = {.code = 0};
+  int rc = page_take(dma, which, dma->stores[which].page_size, mask, out, &why);
+  if (rc == 0)
+    return 0;
+  uint64_t small = (size + LUIO_PAGE - 1) & ~(LUIO_PAGE - 1);
+  /* Pages next to each other in our address space are not so in memory: only one page will do. On
+   * a simulated device we say what is next to what. */
+  bool one_page = small == LUIO_PAGE && align <= LUIO_PAGE;
+  if (!why.code && (one_page || dma->sim)) {
+    if (dma->sim && align > LUIO_PAGE)
+      small = (size + align - 1) & ~(align - 1);
+    int fallback = page_take(dma, SMALL, small, mask, out, &why);
+    if (fallback == 0) {
+      luio_format(dma->warning, sizeof dma->warning,
+                  "%llu bytes of DMA memory for %s are in small pages: %llu free hugepages of 2 "
+                  "MiB: echo 32 > /proc/sys/vm/nr_hugepages",
+                  (unsigned long long)size, dma->who, (unsigned long long)free_hugepages(2 * MIB));
+      return 0;
+    }
+    if (fallback == -ERANGE)
+      rc = fallback;
+  }
+  if (why.code)
+    return luio_fail(err, why.code, "%s", why.message);
+  return explain(dma, rc, size, mask, err);
+}
+
+static int validate(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, luio_error *err)
+{
+  if (size == 0 || size > GIB)
+    return luio_fail(err, EINVAL, "DMA memory for %s: a buffer has 1 byte to 1 GiB, not %llu bytes",
+                     dma->who, (unsigned long long)size);
+  if (align & (align - 1) || align > GIB)
+    return luio_fail(err, EINVAL, "DMA memory for %s: an alignment is a power of two up to 1 GiB, "
+                                  "not %llu",
+                     dma->who, (unsigned long long)align);
+  if (mask & (mask + 1))
+    return luio_fail(err, EINVAL, "DMA memory for %s: an address mask is 2^n - 1, not 0x%llx",
+                     dma->who, (unsigned long long)mask);
+  if (size - 1 > mask)
+    return luio_fail(err, ERANGE, "DMA memory for %s: %llu bytes don't fit below 0x%llx", dma->who,
+                     (unsigned long long)size, (unsigned long long)mask);
+  return 0;
+}
+
+int luio_dma_alloc(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask,
+                   luio_dma_buffer **out, luio_error *err)
+{
+  align = align ? align : 64; /* a cache line: no buffer shares one with another */
+  mask = mask ? mask : UINT64_MAX;
+  int rc = validate(dma, size, align, mask, err);
+  if (rc < 0)
+    return rc;
+  uint64_t reserved = (size + 63) & ~63ull;
+  live *l = calloc(1, sizeof *l);
+  if (!l)
+    return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", dma->who);
+  pthread_mutex_lock(&dma->lock);
+  uint64_t offset = UINT64_MAX;
+  page *p;
+  for (p = dma->pages; p; p = p->next)
+    if ((offset = cut(p, reserved, align, mask)) != UINT64_MAX)
+      break;
+  if (!p) {
+    rc = grow(dma, reserved, align, mask, &p, err);
+    if (rc == 0 && (offset = cut(p, reserved, align, mask)) == UINT64_MAX)
+      rc = luio_fail(err, ENOMEM, "%llu bytes of DMA memory for %s aligned to %llu: no page is so "
+                                  "aligned",
+                     (unsigned long long)size, dma->who, (unsigned long long)align);
+  }
+  if (rc == 0) {
+    l->buffer = (luio_dma_buffer){.addr = p->addr + offset,
+                                  .iova = p->iova + offset,
+                                  .size = size,
+                                  .page_size = dma->stores[p->store].page_size,
+                                  .owner = dma,
+                                  .page = p,
+                                  .reserved = reserved};
+    l->next = dma->buffers;
+    dma->buffers = l;
+    dma->stats.buffers++;
+    dma->stats.bytes += size;
+  }
+  pthread_mutex_unlock(&dma->lock);
+  if (rc < 0) {
+    free(l);
+    return rc;
+  }
+  memset(l->buffer.addr, 0, size);
+  *out = &l->buffer;
+  return 0;
+}
+
+void luio_dma_free(luio_dma_buffer *buffer)
+{
+  if (!buffer)
+    return;
+  luio_dma *dma = buffer->owner;
+  pthread_mutex_lock(&dma->lock);
+  live **at = &dma->buffers;
+  while (*at && &(*at)->buffer != buffer)
+    at = &(*at)->next;
+  live *l = *at;
+  if (l) {
+    *at = l->next;
+    page *p = buffer->page;
+    put_back(p, (uint64_t)((uint8_t *)buffer->addr - p->addr), buffer->reserved);
+    dma->stats.buffers--;
+    dma->stats.bytes -= buffer->size;
+  }
+  pthread_mutex_unlock(&dma->lock);
+  free(l);
+}
+
+void *luio_dma_find(luio_dma *dma, uint64_t iova, uint64_t size)
+{
+  void *found = NULL;
+  pthread_mutex_lock(&dma->lock);
+  for (live *l = dma->buffers; l && !found; l = l->next) {
+    const luio_dma_buffer *b = &l->buffer;
+    if (iova >= b->iova && iova - b->iova <= b->size && size <= b->size - (iova - b->iova))
+      found = (uint8_t *)b->addr + (iova - b->iova);
+  }
+  pthread_mutex_unlock(&dma->lock);
+  return found;
+}
+
+int luio_dma_verify(const luio_dma_buffer *buffer, luio_error *err)
+{
+  const luio_dma *dma = buffer->owner;
+  if (dma->sim)
+    return 0;
+  uint64_t now;
+  int rc = luio_pagemap_lookup(dma->pagemap_fd, buffer->addr, &now, err);
+  if (rc == 0 && now != buffer->iova)
+    return luio_fail(err, ESTALE, "a DMA buffer of %s moved from 0x%llx to 0x%llx: stop the device "
+                                  "now (bus master off)",
+                     dma->who, (unsigned long long)buffer->iova, (unsigned long long)now);
+  return rc;
+}
+
+const char *luio_dma_warning(luio_dma *dma)
+{
+  pthread_mutex_lock(&dma->lock);
+  memcpy(dma->taken, dma->warning, sizeof dma->taken);
+  dma->warning[0] = '\0';
+  pthread_mutex_unlock(&dma->lock);
+  return dma->taken[0] ? dma->taken : NULL;
+}
+
+void luio_dma_get_stats(const luio_dma *dma, luio_dma_stats *out)
+{
+  pthread_mutex_t *lock = (pthread_mutex_t *)&dma->lock;
+  pthread_mutex_lock(lock);
+  *out = dma->stats;
+  pthread_mutex_unlock(lock);
+}
+
+/* ---- Pools ------------------------------------------------------------------------------------- */
+
+static luio_dma *pool(const char *who)
+{
+  luio_dma *dma = calloc(1, sizeof *dma);
+  if (!dma)
+    return NULL;
+  luio_format(dma->who, sizeof dma->who, "%s", who);
+  pthread_mutex_init(&dma->lock, NULL);
+  dma->pagemap_fd = -1;
+  dma->stores[SMALL] = (store){.page_size = LUIO_PAGE, .fd = -1};
+  dma->stores[HUGE_2M] = (store){.page_size = 2 * MIB, .flags = MFD_HUGETLB | MFD_HUGE_2MB, .fd = -1};
+  dma->stores[HUGE_1G] = (store){.page_size = GIB, .flags = MFD_HUGETLB | MFD_HUGE_1GB, .fd = -1};
+  return dma;
+}
+
+int luio_dma_open_physical(const char *who, luio_dma **out, luio_error *err)
+{
+  luio_dma *dma = pool(who);
+  if (!dma)
+    return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", who);
+  dma->pagemap_fd = luio_pagemap_open(who, err);
+  if (dma->pagemap_fd < 0) {
+    int rc = dma->pagemap_fd;
+    luio_dma_close(dma);
+    return rc;
+  }
+  *out = dma;
+  return 0;
+}
+
+int luio_dma_open_sim(const char *who, luio_dma **out, luio_error *err)
+{
+  luio_dma *dma = pool(who);
+  if (!dma)
+    return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", who);
+  dma->sim = true;
+  dma->next_iova = SIM_FIRST_IOVA;
+  *out = dma;
+  return 0;
+}
+
+void luio_dma_close(luio_dma *dma)
+{
+  if (!dma)
+    return;
+  for (live *l = dma->buffers, *next; l; l = next) {
+    next = l->next;
+    free(l);
+  }
+  for (page *p = dma->pages, *next; p; p = next) {
+    next = p->next;
+    page_release(dma, p);
+  }
+  for (int i = 0; i < STORES; i++)
+    if (dma->stores[i].fd >= 0)
+      close(dma->stores[i].fd);
+  if (dma->pagemap_fd >= 0)
+    close(dma->pagemap_fd);
+  pthread_mutex_destroy(&dma->lock);
+  free(dma);
+}

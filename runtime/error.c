@@ -1,0 +1,59 @@
+/* error.c - one sentence per failure, and the names of errno values.
+ *
+ * Every function that fails goes through luio_fail, so that the code returned and the message
+ * shown can't disagree. */
+#include "internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define STRINGIFY(x) #x
+#define TEXT(x) STRINGIFY(x)
+
+unsigned luio_abi(void)
+{
+  return LUIO_ABI;
+}
+
+const char *luio_version(void)
+{
+  return TEXT(LUIO_VERSION);
+}
+
+uint64_t luio_now(void)
+{
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * LUIO_NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+const char *luio_errno_name(int code)
+{
+  const char *name = strerrorname_np(code);
+  return name ? name : "E?";
+}
+
+int luio_fail(luio_error *err, int code, const char *format, ...)
+{
+  if (err) {
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(err->message, sizeof err->message, format, args);
+    va_end(args);
+    if (n >= (int)sizeof err->message) /* cut, and says so */
+      memcpy(err->message + sizeof err->message - 4, "...", 4);
+    err->code = code;
+  }
+  return -code;
+}
+
+bool luio_format(char *to, size_t size, const char *format, ...)
+{
+  va_list args;
+  va_start(args, format);
+  int n = vsnprintf(to, size, format, args);
+  va_end(args);
+  return n >= 0 && (size_t)n < size;
+}

@@ -1,0 +1,91 @@
+/* internal.h - what the files of the runtime share and no caller sees. */
+#ifndef LUIO_INTERNAL_H
+#define LUIO_INTERNAL_H
+
+#include "luio.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#define LUIO_PAGE 4096ull
+#define LUIO_NS_PER_S 1000000000ull
+#define LUIO_SIM_ANSWER_NS (2 * LUIO_NS_PER_S) /* a model answers within this, or has failed */
+#define LUIO_STOP_NS (3 * LUIO_NS_PER_S)       /* a thread stops within this */
+
+/* PCI configuration space: PCI Local Bus Specification 3.0, section 6.2. */
+enum {
+  PCI_VENDOR = 0x00,
+  PCI_DEVICE = 0x02,
+  PCI_COMMAND = 0x04,
+  PCI_COMMAND_MASTER = 1 << 2,
+  PCI_COMMAND_INTX_DISABLE = 1 << 10,
+  PCI_STATUS = 0x06,
+  PCI_STATUS_INTERRUPT = 1 << 3,
+};
+
+struct luio_region {
+  int kind, writable;
+  unsigned index;
+  uint64_t size, addr;
+  char name[64];   /* "BAR0 by uio0 map0" */
+  char device[64]; /* whose, for messages */
+  volatile uint8_t *base; /* MEMORY: the first byte */
+  void *map;              /* MEMORY: the whole pages around it */
+  size_t map_size;
+  int fd; /* PORT: resourceN, one pread or pwrite is one port access */
+  luio_sim *sim;
+};
+
+struct luio_device {
+  luio_info info;
+  unsigned flags;
+  int uio_fd, config_fd; /* -1: not opened */
+  bool config_writable;
+  bool bus_master_on;           /* we switched it on, so we switch it off */
+  pthread_mutex_t command_lock; /* the command register has two writers: unmask and bus master */
+  pthread_mutex_t irq_lock;     /* the list below */
+  luio_irq *irqs;
+  luio_region *regions[LUIO_MAX_REGIONS];
+  luio_dma *dma;
+  luio_sim *sim;
+};
+
+/* error.c. Fills err (may be NULL), returns -code. */
+int luio_fail(luio_error *err, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Formats into a fixed buffer; false when it had to cut. */
+bool luio_format(char *to, size_t size, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* sysfs.c. Reads a short text attribute, without its newline; -errno, -EOVERFLOW when longer. */
+int luio_sysfs_text(const char *dir, const char *name, char *to, size_t size);
+/* A whole number, decimal or 0x; -EINVAL when it is anything else, -ERANGE when too large. */
+int luio_parse_u64(const char *text, uint64_t *value);
+int luio_sysfs_u64(const char *dir, const char *name, uint64_t *value);
+
+/* region.c */
+void luio_region_free(luio_region *region);
+
+/* dma.c */
+int luio_dma_open_physical(const char *who, luio_dma **out, luio_error *err);
+int luio_dma_open_sim(const char *who, luio_dma **out, luio_error *err);
+void luio_dma_close(luio_dma *dma);
+/* Where the buffer that holds [iova, iova + size) is; NULL: no live buffer does. */
+void *luio_dma_find(luio_dma *dma, uint64_t iova, uint64_t size);
+
+/* pagemap.c */
+int luio_pagemap_open(const char *who, luio_error *err); /* descriptor or -errno */
+int luio_pagemap_lookup(int fd, const void *addr, uint64_t *physical, luio_error *err);
+
+/* sim.c */
+int luio_sim_access(luio_sim *sim, int kind, const luio_region *region, uint64_t offset,
+                    unsigned width, uint64_t *value, luio_error *err);
+int luio_sim_config_read(luio_sim *sim, unsigned offset, unsigned width, uint32_t *value);
+int luio_sim_config_write(luio_sim *sim, unsigned offset, unsigned width, uint32_t value);
+const luio_sim_config *luio_sim_identity(const luio_sim *sim);
+int luio_sim_event_fd(const luio_sim *sim);
+void luio_sim_set_dma(luio_sim *sim, luio_dma *dma);
+
+#endif

@@ -1,0 +1,445 @@
+/* luio.h - the C side of luio: devices, registers, interrupts and DMA memory for user space.
+ *
+ * This file is three things at once: the public header of libluio, its documentation, and (run
+ * through the preprocessor at build time) the text that LuaJIT's ffi.cdef reads, so that C and Lua
+ * can't disagree about a structure.
+ *
+ * The picture
+ *
+ *   luio_list      what devices there are (libudev)          luio_monitor   what comes and goes
+ *   luio_device    one opened device; owns all of the below
+ *     luio_region    a span of its memory or I/O ports, read and written exactly
+ *     config space   PCI command register: bus master, INTx mask
+ *     luio_irq       one thread per interrupt source, and the ring of events it fills
+ *     luio_dma       memory the device can reach, with the addresses it sees (IOVA)
+ *   luio_sim       the other side of a simulated device: what a model answers
+ *
+ * Conventions
+ *
+ *   Errors     Functions that can fail return 0 (or a count) on success and -errno on failure, and
+ *              fill *err with a sentence: what was tried, what came back, what to do. err may be
+ *              NULL. The library never prints and never exits.
+ *   Ownership  *_open gives a handle, *_close takes it back; closing NULL is fine. What a device
+ *              owns (regions, its DMA buffers) dies with it and is never freed by the caller.
+ *   Threads    A handle belongs to one thread unless its group says otherwise. Accessors, fences,
+ *              luio_region_read/write, luio_unmask and luio_bus_master may be called from any.
+ *   Time       Nanoseconds of CLOCK_MONOTONIC. No call blocks without a limit; each says its own.
+ *   Widths     In bits: 8, 16, 32, 64. Sizes, offsets and alignments in bytes.
+ */
+#ifndef LUIO_H
+#define LUIO_H
+
+#ifdef LUIO_CDEF
+#define LUIO_API
+#else
+#include <stddef.h>
+#include <stdint.h>
+#define LUIO_API __attribute__((visibility("default")))
+#ifdef __cplusplus
+extern "C" {
+#endif
+#endif
+
+/* ---- Version --------------------------------------------------------------------------------- */
+
+/* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
+enum { LUIO_ABI = 1 };
+
+LUIO_API unsigned luio_abi(void);
+LUIO_API const char *luio_version(void);
+LUIO_API const char *luio_cdef(void); /* this header, preprocessed, for ffi.cdef */
+LUIO_API uint64_t luio_now(void);     /* CLOCK_MONOTONIC in ns */
+
+/* ---- Errors ---------------------------------------------------------------------------------- */
+
+typedef struct luio_error {
+  int code; /* errno value, positive */
+  char message[1020];
+} luio_error;
+
+/* The symbolic name of an errno value ("EBUSY"), static; "E?" for one unknown to the C library. */
+LUIO_API const char *luio_errno_name(int code);
+
+/* ---- Discovery -------------------------------------------------------------------------------
+ * One luio_info describes one device: a UIO device with its parent, or a PCI device that has no
+ * UIO driver yet. It is plain data, copied out of sysfs at the moment of listing; a device may be
+ * gone a moment later, opening it will say so. Nothing here opens /dev/uioX: closing that again
+ * would switch off another process's DMA (uio_pci_generic clears bus master on every close).
+ *
+ * sysfs is kernel data but reaches us as text. Whatever is missing, malformed or contradictory is
+ * left out and named in `problem`; a broken device never hides the others. */
+
+enum {
+  LUIO_MAX_MAPS = 5,  /* MAX_UIO_MAPS, MAX_UIO_PORT_REGIONS: include/linux/uio_driver.h */
+  LUIO_MAX_PORTS = 5,
+  LUIO_MAX_BARS = 6,
+  LUIO_MAX_REGIONS = 6
+};
+
+typedef struct luio_map { /* /sys/class/uio/uioN/maps/mapN */
+  int present;
+  char name[64];
+  uint64_t addr;   /* bus address, with the sub-page offset included as the kernel gives it */
+  uint64_t size;   /* bytes, as the kernel states it: often rounded up to pages */
+  uint64_t offset; /* of the first byte within its first page */
+} luio_map;
+
+typedef struct luio_port { /* /sys/class/uio/uioN/portio/portN */
+  int present;
+  char name[64];
+  uint64_t start, size;
+  char porttype[16]; /* "port_x86", "port_gpio", ... */
+} luio_port;
+
+enum { LUIO_BAR_NONE, LUIO_BAR_MEM, LUIO_BAR_IO };
+
+typedef struct luio_bar { /* a line of the PCI device's `resource` file */
+  int kind;
+  uint64_t addr, size, flags; /* flags: IORESOURCE_*, include/linux/ioport.h */
+  int prefetchable, is64;
+  int map; /* the UIO map that is this BAR, matched by address; -1: none */
+} luio_bar;
+
+typedef struct luio_info {
+  char address[64];   /* how to open it: "0000:00:04.0", or "uio3" when it is not on PCI */
+  char uio[32];       /* "uio3"; empty: no UIO driver is bound */
+  char uio_name[64];  /* what its UIO driver calls itself, e.g. "uio_pci_generic" */
+  char uio_version[32];
+  uint64_t event;     /* interrupts counted since the UIO driver was bound */
+  char bus[16];       /* "pci", "platform", ... of the parent; empty: none */
+  char driver[64];    /* kernel driver bound to the parent; empty: none */
+  char sysfs[256];    /* the parent's directory, or the UIO device's where there is no parent */
+  char compatible[256]; /* platform: device-tree compatible strings, space separated */
+  char vendor_name[128], device_name[128]; /* from the hardware database; may be empty */
+  uint32_t vendor, device, subvendor, subdevice, class_code, revision;
+  int irq;            /* the parent's INTx line; 0: none */
+  int numa_node;      /* -1: unknown */
+  int n_maps, n_ports;
+  luio_map maps[LUIO_MAX_MAPS];
+  luio_port ports[LUIO_MAX_PORTS];
+  luio_bar bars[LUIO_MAX_BARS];
+  char problem[256];  /* what was wrong with its description; empty: nothing */
+} luio_info;
+
+typedef struct luio_list luio_list;
+
+LUIO_API int luio_list_open(luio_list **out, luio_error *err);
+LUIO_API size_t luio_list_count(const luio_list *list);
+/* Valid until the list is closed; NULL when i is out of range. Sorted by address. */
+LUIO_API const luio_info *luio_list_get(const luio_list *list, size_t i);
+LUIO_API void luio_list_close(luio_list *list);
+
+/* One device by its address ("uio0" or "0000:00:04.0"). ENODEV: there is none of that name;
+ * EINVAL: that is not an address. */
+LUIO_API int luio_find(const char *address, luio_info *out, luio_error *err);
+
+/* Hot-plug. fd becomes readable (level) when luio_monitor_next has something. */
+typedef struct luio_monitor luio_monitor;
+
+typedef struct luio_hotplug {
+  char action[16]; /* "add", "remove", "bind", "unbind", "change" */
+  char subsystem[16]; /* "uio" or "pci" */
+  char address[64]; /* "uio0", "0000:00:04.0" */
+  char driver[64];  /* bound driver, where the event tells */
+  uint64_t time_ns; /* when it was taken from the socket */
+} luio_hotplug;
+
+LUIO_API int luio_monitor_open(luio_monitor **out, luio_error *err);
+LUIO_API int luio_monitor_fd(const luio_monitor *monitor);
+/* 1: *out is filled; 0: nothing waits; -ENOBUFS: the socket overflowed and events were lost: list
+ * again. Never blocks. */
+LUIO_API int luio_monitor_next(luio_monitor *monitor, luio_hotplug *out, luio_error *err);
+LUIO_API void luio_monitor_close(luio_monitor *monitor);
+
+/* ---- Exact accessors -------------------------------------------------------------------------
+ * Each is one load or store of that width, in program order: they are not inlined, so neither the
+ * C compiler of a caller nor LuaJIT's (which ignores volatile) can merge, repeat or drop one.
+ * No checks: `p` must be a mapped, aligned address. Any thread. */
+
+LUIO_API uint8_t luio_read8(const volatile void *p);
+LUIO_API uint16_t luio_read16(const volatile void *p);
+LUIO_API uint32_t luio_read32(const volatile void *p);
+LUIO_API uint64_t luio_read64(const volatile void *p);
+LUIO_API void luio_write8(volatile void *p, uint8_t value);
+LUIO_API void luio_write16(volatile void *p, uint16_t value);
+LUIO_API void luio_write32(volatile void *p, uint32_t value);
+LUIO_API void luio_write64(volatile void *p, uint64_t value);
+
+/* The same with the bytes reversed: for a device of the other endianness. */
+LUIO_API uint16_t luio_read16_swapped(const volatile void *p);
+LUIO_API uint32_t luio_read32_swapped(const volatile void *p);
+LUIO_API uint64_t luio_read64_swapped(const volatile void *p);
+LUIO_API void luio_write16_swapped(volatile void *p, uint16_t value);
+LUIO_API void luio_write32_swapped(volatile void *p, uint32_t value);
+LUIO_API void luio_write64_swapped(volatile void *p, uint64_t value);
+
+/* Fences for rings in DMA memory. A call through FFI also stops LuaJIT from keeping or moving
+ * loads and stores across it.
+ *   doorbell: what was written to memory before is visible to the device before the register
+ *             write that follows. x86-64: a compiler barrier; arm64: dmb oshst.
+ *   flag:     memory read after was not read before the flag that was seen. x86-64: a compiler
+ *             barrier; arm64: dmb oshld.
+ * (the reasoning: rdma-core util/udma_barrier.h) */
+LUIO_API void luio_fence_doorbell(void);
+LUIO_API void luio_fence_flag(void);
+
+/* ---- Regions ---------------------------------------------------------------------------------
+ * One type for every kind of device memory. Numbered as the hardware does: on PCI region N is
+ * BAR N, however it is reached (a UIO map or sysfs resourceN); elsewhere region N is UIO map N. */
+
+enum { LUIO_REGION_MEMORY, LUIO_REGION_PORT, LUIO_REGION_SIM };
+
+typedef struct luio_region luio_region;
+
+LUIO_API int luio_region_kind(const luio_region *region);
+LUIO_API uint64_t luio_region_size(const luio_region *region); /* bytes that exist, not pages */
+LUIO_API uint64_t luio_region_addr(const luio_region *region); /* bus address or first port */
+LUIO_API int luio_region_writable(const luio_region *region);
+LUIO_API const char *luio_region_name(const luio_region *region); /* "BAR0 by uio0 map0" */
+/* First byte of a memory region, NULL for the other kinds. Valid until the device is closed. */
+LUIO_API volatile void *luio_region_base(const luio_region *region);
+
+/* One checked access of any kind of region: -ERANGE outside, -EINVAL for a width that does not
+ * exist or a misaligned offset, -EACCES for a write to a read-only region, -EIO when a port access
+ * or a model fails, -ETIMEDOUT when a model does not answer within 2 s. Any thread. */
+LUIO_API int luio_region_read(luio_region *region, uint64_t offset, unsigned width, uint64_t *value,
+                              luio_error *err);
+LUIO_API int luio_region_write(luio_region *region, uint64_t offset, unsigned width, uint64_t value,
+                               luio_error *err);
+
+/* ---- Devices --------------------------------------------------------------------------------- */
+
+typedef struct luio_device luio_device;
+typedef struct luio_sim luio_sim;
+
+enum {
+  LUIO_READ_ONLY = 1, /* map read-only, refuse every write, leave /dev/uioX of PCI devices alone */
+};
+
+/* Opens by address ("uio0", "0000:00:04.0"). Takes an advisory lock, so that two luio processes
+ * do not drive one device. Touches no register, does not unmask, does not enable bus master.
+ *   ENODEV  no such device          EBUSY  a kernel driver or another luio process has it
+ *   EACCES  no permission for a file; the message names it and the remedy */
+LUIO_API int luio_device_open(const char *address, unsigned flags, luio_device **out,
+                              luio_error *err);
+/* The device whose registers `sim`'s model answers. The sim must outlive it. */
+LUIO_API int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags,
+                                  luio_device **out, luio_error *err);
+LUIO_API const luio_info *luio_device_info(const luio_device *device);
+
+/* Maps region `index` on first use. ENOENT: the device has no such region. Owned by the device. */
+LUIO_API int luio_device_region(luio_device *device, unsigned index, luio_region **out,
+                                luio_error *err);
+
+/* In this order: interrupt threads stop, bus master off and read back, regions unmapped, DMA
+ * memory released, files closed. -ETIMEDOUT when a thread did not stop within 3 s: everything it
+ * could still touch is left in place (leaked on purpose) and the handle stays valid. */
+LUIO_API int luio_device_close(luio_device *device, luio_error *err);
+
+/* ---- Config space (PCI) ----------------------------------------------------------------------
+ * Little-endian, one access of 8, 16 or 32 bits. ENOTSUP: not a PCI device. Any thread. */
+
+LUIO_API int luio_config_read(luio_device *device, unsigned offset, unsigned width, uint32_t *value,
+                              luio_error *err);
+LUIO_API int luio_config_write(luio_device *device, unsigned offset, unsigned width, uint32_t value,
+                               luio_error *err);
+
+/* Bus master (command register bit 2): whether the device may read and write memory. Off is read
+ * back, so that earlier writes of the device have arrived when this returns. Devices that are not
+ * on PCI have no such switch: ENOTSUP. */
+LUIO_API int luio_bus_master(luio_device *device, int on, luio_error *err);
+
+/* Lets the next interrupt through, the way this device's UIO driver wants it: uio_pci_generic by a
+ * 2-byte config write that clears INTX_DISABLE, others by writing 1 to /dev/uioX (irqcontrol). */
+LUIO_API int luio_unmask(luio_device *device, luio_error *err);
+
+/* ---- Interrupts ------------------------------------------------------------------------------
+ * luio_irq_open starts one thread that waits on one file descriptor. When it becomes readable the
+ * thread runs the *top half*, a short list of register operations, then puts an event into a ring
+ * and signals the wake descriptor. One thread (Lua's) takes events out again. The ring has one
+ * producer and one consumer; runtime/irq.c writes down its memory order. */
+
+enum {
+  LUIO_IRQ_UIO,    /* read() gives a 4-byte running count, subtracted unsigned */
+  LUIO_IRQ_EVENTFD /* read() gives an 8-byte count since the last read */
+};
+
+enum {
+  LUIO_IRQ_CAPTURES = 4, /* register values an event can carry */
+  LUIO_IRQ_OPS = 16,     /* steps a top half can have */
+  LUIO_IRQ_MAX_CAPACITY = 1 << 20
+};
+
+/* One step. READ: value[slot] = register. WRITE: register = constant. COPY: register =
+ * (value[slot] & mask) | constant, e.g. to acknowledge just what was seen. UNMASK: luio_unmask. */
+enum { LUIO_OP_READ, LUIO_OP_WRITE, LUIO_OP_COPY, LUIO_OP_UNMASK };
+
+typedef struct luio_irq_op {
+  int op;
+  unsigned width;
+  unsigned slot;
+  luio_region *region;
+  uint64_t offset;
+  uint64_t value, mask;
+} luio_irq_op;
+
+typedef struct luio_irq_config {
+  int source;          /* LUIO_IRQ_UIO or LUIO_IRQ_EVENTFD */
+  int fd;              /* borrowed: must stay open until luio_irq_close; closing is the owner's */
+  luio_device *device; /* for UNMASK and for error messages; may be NULL when no op needs it */
+  uint32_t baseline;   /* UIO: the running count so far */
+  unsigned n_ops;
+  luio_irq_op ops[LUIO_IRQ_OPS];
+  unsigned capacity;   /* events the ring holds, a power of two; 0: 1024 */
+  int priority;        /* 1..99: SCHED_FIFO; 0: normal */
+  int cpu;             /* run only there; -1: anywhere */
+} luio_irq_config;
+
+enum {
+  LUIO_EVENT_GONE = 1, /* the source failed (device removed): the last event of this thread */
+  LUIO_EVENT_FAILED = 2 /* a top-half step failed; see luio_irq_error */
+};
+
+typedef struct luio_irq_event {
+  uint64_t time_ns; /* when the thread woke up */
+  uint64_t count;   /* interrupts since the event before (a masking driver gives 1) */
+  uint64_t value[LUIO_IRQ_CAPTURES];
+  uint64_t overflow; /* interrupts lost to a full ring between the event before and this one */
+  uint32_t flags;    /* LUIO_EVENT_* */
+  uint32_t code;     /* errno behind the flags */
+} luio_irq_event;
+
+typedef struct luio_irq_stats {
+  uint64_t interrupts; /* counted by the source */
+  uint64_t delivered;  /* of those, put into the ring */
+  uint64_t overflow;   /* of those, lost because the ring was full: delivered + overflow =
+                          interrupts, once the thread is idle or stopped */
+  uint64_t events;     /* entries put into the ring */
+} luio_irq_stats;
+
+typedef struct luio_irq luio_irq;
+
+/* Fills source, fd and device of *config for the device's vector (0: the UIO interrupt), and
+ * everything else with its default. ENOENT: no such vector; ENOTSUP: it has no interrupt. */
+LUIO_API int luio_device_irq(luio_device *device, unsigned vector, luio_irq_config *config,
+                             luio_error *err);
+/* Unmasks once (if an UNMASK op is there) and starts the thread. */
+LUIO_API int luio_irq_open(const luio_irq_config *config, luio_irq **out, luio_error *err);
+/* Readable (level) while events may wait. Cleared by luio_irq_next when it finds none. */
+LUIO_API int luio_irq_fd(const luio_irq *irq);
+/* Takes the oldest event: 1, or 0 when there is none. Never blocks. One consumer thread. */
+LUIO_API int luio_irq_next(luio_irq *irq, luio_irq_event *out);
+LUIO_API void luio_irq_get_stats(const luio_irq *irq, luio_irq_stats *out); /* any thread */
+/* What the first failed step or the failed source said; empty: nothing failed. Valid after an
+ * event with flags was taken. */
+LUIO_API const char *luio_irq_error(const luio_irq *irq);
+/* Stops the thread, joins it within timeout_ns, frees. -ETIMEDOUT: it still runs and nothing was
+ * freed (a top half is stuck in a device access); call again. */
+LUIO_API int luio_irq_close(luio_irq *irq, uint64_t timeout_ns, luio_error *err);
+
+/* ---- DMA memory ------------------------------------------------------------------------------
+ * Buffers are carved from shared hugepages (memfd, close-on-exec, not inherited by fork). Each is
+ * contiguous as the device sees it. Where no hugepage can be had, a buffer of at most one 4 KiB
+ * page comes from a locked page instead; luio_dma_warning says so.
+ *
+ * On real devices the IOVA is the physical address, from /proc/self/pagemap. That needs
+ * CAP_SYS_ADMIN, no translating IOMMU, and memory that stays: mlock is not a pin, so long-lived
+ * rings should luio_dma_verify. On simulated devices the IOVA is given out by luio.
+ *
+ * Freed buffers go back to luio, not to the kernel; memory returns to the kernel only when the
+ * device is closed, after bus master is off. Any thread. */
+
+typedef struct luio_dma luio_dma;
+
+typedef struct luio_dma_buffer {
+  void *addr;
+  uint64_t iova; /* what the device must be told */
+  uint64_t size; /* as asked for */
+  uint64_t page_size; /* 2 MiB, 1 GiB, or 4 KiB for the fallback */
+  luio_dma *owner;
+  void *page; /* private */
+  uint64_t reserved; /* private */
+} luio_dma_buffer;
+
+/* The device's DMA memory, made on first use; owned by the device. Refuses with the remedy:
+ *   EPERM    physical addresses are hidden (CAP_SYS_ADMIN)
+ *   ENOTSUP  an IOMMU translates for this device: physical addresses would be wrong */
+LUIO_API int luio_device_dma(luio_device *device, luio_dma **out, luio_error *err);
+
+/* size: 1 byte .. 1 GiB; align: a power of two, 0 for 64; mask: highest address the device can
+ * drive, e.g. 0xfffffff for 28 bits, 0 for no limit. Zeroed.
+ *   EINVAL  size, align or mask make no sense     ENOMEM  not enough (huge)pages; says which
+ *   ERANGE  there is memory, but none below mask  EFAULT  pagemap gave no frame */
+LUIO_API int luio_dma_alloc(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask,
+                            luio_dma_buffer **out, luio_error *err);
+LUIO_API void luio_dma_free(luio_dma_buffer *buffer);
+/* Looks the address up again. -ESTALE: the kernel moved the page; stop the device at once. */
+LUIO_API int luio_dma_verify(const luio_dma_buffer *buffer, luio_error *err);
+/* The most recent warning (fallback to small pages), once; NULL: none. Valid until the next call. */
+LUIO_API const char *luio_dma_warning(luio_dma *dma);
+
+typedef struct luio_dma_stats {
+  uint64_t buffers, bytes;      /* handed out now */
+  uint64_t pages, mapped_bytes; /* held from the kernel */
+} luio_dma_stats;
+LUIO_API void luio_dma_get_stats(const luio_dma *dma, luio_dma_stats *out);
+
+/* ---- Simulated devices -----------------------------------------------------------------------
+ * A model runs on a thread of its own and answers register accesses one at a time; the driver's
+ * threads wait for the answer as a CPU waits for a bus. What the kernel and uio_pci_generic do on
+ * real hardware is done here: config space, bus master, the INTx level, masking at each interrupt,
+ * an event count on a descriptor. */
+
+typedef struct luio_sim_config {
+  uint32_t vendor, device, subvendor, subdevice, class_code, revision;
+  int n_vectors; /* 0 or 1 */
+  uint64_t region_size[LUIO_MAX_REGIONS]; /* 0: no such region */
+} luio_sim_config;
+
+enum { LUIO_SIM_READ, LUIO_SIM_WRITE, LUIO_SIM_STOP };
+
+typedef struct luio_sim_request {
+  int kind;
+  unsigned region, width;
+  uint64_t offset, value;
+} luio_sim_request;
+
+typedef struct luio_sim_stats {
+  uint64_t reads, writes;    /* register accesses answered */
+  uint64_t dma_bytes;        /* moved by the model */
+  uint64_t dma_faults;       /* model accesses to an IOVA that no buffer holds */
+  uint64_t interrupts;       /* signalled to the driver's side */
+} luio_sim_stats;
+
+LUIO_API int luio_sim_open(const luio_sim_config *config, luio_sim **out, luio_error *err);
+
+/* For the model's thread. next waits for a request until timeout_ns have passed: 1 with *out
+ * filled, 0 when time is up. A READ or WRITE must be answered by reply before the next next;
+ * error NULL: fine, else the driver's access fails with EIO and that text. A failed model stays
+ * failed. After STOP: luio_sim_detach, and no call thereafter. */
+LUIO_API int luio_sim_next(luio_sim *sim, uint64_t timeout_ns, luio_sim_request *out);
+LUIO_API void luio_sim_reply(luio_sim *sim, uint64_t value, const char *error);
+/* A failure outside an access (a timer's, say): every later access fails with this text. */
+LUIO_API void luio_sim_fail(luio_sim *sim, const char *error);
+LUIO_API int luio_sim_stopping(const luio_sim *sim);
+LUIO_API void luio_sim_attach(luio_sim *sim); /* the model is ready for accesses */
+LUIO_API void luio_sim_detach(luio_sim *sim);
+/* The INTx line, a level: set until the device takes it back. */
+LUIO_API void luio_sim_irq(luio_sim *sim, int level);
+/* Memory as the device sees it. -EACCES: bus master is off; -EFAULT: no buffer there. */
+LUIO_API int luio_sim_dma_read(luio_sim *sim, uint64_t iova, void *to, uint64_t size);
+LUIO_API int luio_sim_dma_write(luio_sim *sim, uint64_t iova, const void *from, uint64_t size);
+
+/* For the driver's side. wait_ready: -ETIMEDOUT, or -EIO when the model failed at load. stop tells
+ * the model to end and waits for detach: -ETIMEDOUT when it does not. */
+LUIO_API int luio_sim_wait_ready(luio_sim *sim, uint64_t timeout_ns, luio_error *err);
+LUIO_API int luio_sim_stop(luio_sim *sim, uint64_t timeout_ns, luio_error *err);
+LUIO_API void luio_sim_get_stats(luio_sim *sim, luio_sim_stats *out);
+LUIO_API void luio_sim_close(luio_sim *sim); /* after stop, and after its device is closed */
+
+#ifndef LUIO_CDEF
+#ifdef __cplusplus
+}
+#endif
+#endif
+#endif

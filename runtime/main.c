@@ -1,0 +1,79 @@
+/* main.c - the luio program: LuaJIT, the paths to luio's modules, and the command line in Lua.
+ *
+ * Where the modules are follows from where the program is: in a source tree it is build/luio and
+ * they are in lua/; installed it is PREFIX/bin/luio and they are in PREFIX/share/lua/5.1. So a tree
+ * can be moved, and DESTDIR needs no thought. All else is lua/luio/cli.lua. */
+#include <errno.h>
+#include <lauxlib.h>
+#include <libgen.h>
+#include <limits.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The folder the program is in, two up: the source tree, or PREFIX. */
+static int find_root(char *root, size_t size)
+{
+  ssize_t n = readlink("/proc/self/exe", root, size - 1);
+  if (n < 0 || (size_t)n >= size - 1)
+    return -1;
+  root[n] = '\0';
+  for (int i = 0; i < 2; i++) {
+    char *slash = strrchr(root, '/');
+    if (!slash)
+      return -1;
+    *slash = '\0';
+  }
+  return 0;
+}
+
+static void add_paths(lua_State *L, const char *root)
+{
+  char marker[PATH_MAX + 32];
+  snprintf(marker, sizeof marker, "%s/lua/luio/init.lua", root);
+  const char *sub = access(marker, R_OK) == 0 ? "lua" : "share/lua/5.1";
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "path");
+  lua_pushfstring(L, "%s/%s/?.lua;%s/%s/?/init.lua;%s", root, sub, root, sub, lua_tostring(L, -1));
+  lua_setfield(L, -3, "path");
+  lua_pop(L, 2);
+}
+
+int main(int argc, char **argv)
+{
+  char root[PATH_MAX];
+  if (find_root(root, sizeof root) < 0) {
+    fprintf(stderr, "luio: read /proc/self/exe: %s: is /proc mounted?\n", strerror(errno));
+    return 1;
+  }
+  lua_State *L = luaL_newstate();
+  if (!L) {
+    fprintf(stderr, "luio: start LuaJIT: out of memory\n");
+    return 1;
+  }
+  luaL_openlibs(L);
+  add_paths(L, root);
+  lua_createtable(L, argc, 1);
+  for (int i = 0; i < argc; i++) {
+    lua_pushstring(L, argv[i]);
+    lua_rawseti(L, -2, i);
+  }
+  lua_setglobal(L, "arg");
+  /* cli.main never raises: it returns the exit status. */
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "luio.cli");
+  int rc = lua_pcall(L, 1, 1, 0);
+  if (rc == 0) {
+    lua_getfield(L, -1, "main");
+    lua_getglobal(L, "arg");
+    rc = lua_pcall(L, 1, 1, 0);
+  }
+  int status = rc == 0 ? (int)lua_tointeger(L, -1) : 1;
+  if (rc)
+    fprintf(stderr, "luio: %s\n", lua_tostring(L, -1));
+  lua_close(L);
+  return status;
+}

@@ -1,0 +1,51 @@
+/* pagemap.c - where a page is in physical memory, and when not to believe it.
+ *
+ * /proc/self/pagemap has 8 bytes per page: bit 63 present, bits 0..54 the frame number. Without
+ * CAP_SYS_ADMIN the kernel shows frame 0 with the other bits as they are: a device told to write
+ * there would write to physical address 0, so frame 0 is always refused. The capability is looked
+ * at when the file is opened: a descriptor opened as root goes on working after privileges are
+ * dropped. (Documentation/admin-guide/mm/pagemap.rst) */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define PRESENT ((uint64_t)1 << 63)
+#define FRAME (((uint64_t)1 << 55) - 1)
+
+int luio_pagemap_lookup(int fd, const void *addr, uint64_t *physical, luio_error *err)
+{
+  uint64_t entry;
+  off_t at = (off_t)((uintptr_t)addr / LUIO_PAGE * sizeof entry);
+  ssize_t got = pread(fd, &entry, sizeof entry, at);
+  if (got != (ssize_t)sizeof entry)
+    return luio_fail(err, EFAULT, "look up %p in /proc/self/pagemap: %s", addr,
+                     got < 0 ? luio_errno_name(errno) : "short read");
+  if (!(entry & PRESENT))
+    return luio_fail(err, EFAULT, "look up %p in /proc/self/pagemap: no page is there", addr);
+  if (!(entry & FRAME))
+    return luio_fail(err, EPERM,
+                     "physical addresses are hidden (/proc/self/pagemap shows frame 0): run with "
+                     "CAP_SYS_ADMIN, e.g. as root");
+  *physical = (entry & FRAME) * LUIO_PAGE + (uintptr_t)addr % LUIO_PAGE;
+  return 0;
+}
+
+int luio_pagemap_open(const char *who, luio_error *err)
+{
+  int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return luio_fail(err, errno, "DMA memory for %s: open /proc/self/pagemap: %s", who,
+                     luio_errno_name(errno));
+  /* Our own stack is as good a page as any to ask about. */
+  volatile char probe = 1;
+  uint64_t physical;
+  luio_error why;
+  int rc = luio_pagemap_lookup(fd, (const void *)&probe, &physical, &why);
+  if (rc < 0) {
+    close(fd);
+    return luio_fail(err, why.code, "DMA memory for %s: %s", who, why.message);
+  }
+  return fd;
+}

@@ -1,0 +1,141 @@
+/* pci.c - configuration space: the bus master switch and the INTx mask.
+ *
+ * Both live in the command register, a read-modify-write of 2 bytes. It must be 2: the 4-byte
+ * access would write the status half, whose bits are cleared by writing ones, and a 1-byte write
+ * of the upper half is not seen as a change of the INTx mask by QEMU 7.2. The register has two
+ * writers in this process, the interrupt threads (unmask) and the owner (bus master), hence
+ * command_lock. A third is the kernel's own interrupt handler, which sets INTX_DISABLE; should it
+ * do so inside our read-modify-write, we undo that mask, the level is still asserted, and the
+ * handler runs and masks again: one more event, never one less. */
+#include "internal.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+static int no_config(const luio_device *d, luio_error *err)
+{
+  return luio_fail(err, ENOTSUP, "config space of %s: it is not a PCI device", d->info.address);
+}
+
+static int check(const luio_device *d, unsigned offset, unsigned width, luio_error *err)
+{
+  if (width != 8 && width != 16 && width != 32)
+    return luio_fail(err, EINVAL, "config space of %s: no access of %u bits: 8, 16 or 32",
+                     d->info.address, width);
+  if (offset % (width / 8))
+    return luio_fail(err, EINVAL, "config space of %s: 0x%x is not aligned to %u bytes",
+                     d->info.address, offset, width / 8);
+  if (offset > 4096 - width / 8)
+    return luio_fail(err, ERANGE, "config space of %s: 0x%x is outside its 4096 bytes",
+                     d->info.address, offset);
+  return 0;
+}
+
+static int io_failed(const luio_device *d, ssize_t got, const char *verb, unsigned offset,
+                     luio_error *err)
+{
+  int code = got < 0 ? errno : EIO;
+  return luio_fail(err, code, "%s config space of %s at 0x%x: %s: %s", verb, d->info.address,
+                   offset, luio_errno_name(code),
+                   code == ENODEV  ? "the device is gone"
+                   : code == EPERM ? "kernel lockdown (secure boot) forbids it"
+                   : code == EIO   ? "outside the 64 bytes an ordinary user sees, or what the "
+                                     "device has: run as root"
+                                   : "see dmesg");
+}
+
+int luio_config_read(luio_device *d, unsigned offset, unsigned width, uint32_t *value,
+                     luio_error *err)
+{
+  int rc = check(d, offset, width, err);
+  if (rc < 0)
+    return rc;
+  if (d->sim)
+    return luio_sim_config_read(d->sim, offset, width, value);
+  if (d->config_fd < 0)
+    return no_config(d, err);
+  uint8_t raw[4] = {0};
+  ssize_t got = pread(d->config_fd, raw, width / 8, (off_t)offset);
+  if (got != (ssize_t)(width / 8))
+    return io_failed(d, got, "read", offset, err);
+  uint32_t le;
+  memcpy(&le, raw, sizeof le);
+  *value = le32toh(le);
+  return 0;
+}
+
+int luio_config_write(luio_device *d, unsigned offset, unsigned width, uint32_t value,
+                      luio_error *err)
+{
+  int rc = check(d, offset, width, err);
+  if (rc < 0)
+    return rc;
+  if (width < 32 && value >> width)
+    return luio_fail(err, EINVAL, "config space of %s: 0x%x does not fit in %u bits",
+                     d->info.address, value, width);
+  if (d->flags & LUIO_READ_ONLY)
+    return luio_fail(err, EACCES, "write config space of %s: it was opened read-only",
+                     d->info.address);
+  if (d->sim)
+    return luio_sim_config_write(d->sim, offset, width, value);
+  if (d->config_fd < 0)
+    return no_config(d, err);
+  if (!d->config_writable)
+    return luio_fail(err, EACCES,
+                     "write config space of %s: %s/config is root's: open the device as root (it "
+                     "may drop privileges afterwards)",
+                     d->info.address, d->info.sysfs);
+  uint32_t le = htole32(value);
+  ssize_t got = pwrite(d->config_fd, &le, width / 8, (off_t)offset);
+  return got == (ssize_t)(width / 8) ? 0 : io_failed(d, got, "write", offset, err);
+}
+
+static int update_command(luio_device *d, uint32_t set, uint32_t clear, luio_error *err)
+{
+  uint32_t command;
+  pthread_mutex_lock(&d->command_lock);
+  int rc = luio_config_read(d, PCI_COMMAND, 16, &command, err);
+  if (rc == 0 && (command & (set | clear)) != set)
+    rc = luio_config_write(d, PCI_COMMAND, 16, (command & ~clear) | set, err);
+  /* Read back: config writes are not posted, but the device's earlier memory writes are, and a
+   * completion may not overtake them (PCI Express Base Specification, 2.4.1). */
+  if (rc == 0)
+    rc = luio_config_read(d, PCI_COMMAND, 16, &command, err);
+  pthread_mutex_unlock(&d->command_lock);
+  if (rc == 0 && (command & (set | clear)) != set && set == PCI_COMMAND_MASTER)
+    return luio_fail(err, EIO, "bus master of %s does not stay on (command is 0x%04x): did another "
+                               "process close /dev/%s?",
+                     d->info.address, command, d->info.uio);
+  return rc;
+}
+
+int luio_bus_master(luio_device *d, int on, luio_error *err)
+{
+  int rc = on ? update_command(d, PCI_COMMAND_MASTER, 0, err)
+              : update_command(d, 0, PCI_COMMAND_MASTER, err);
+  if (rc == 0)
+    d->bus_master_on = on;
+  return rc;
+}
+
+/* uio_pci_generic has no irqcontrol, so write() gives ENOSYS; clearing INTX_DISABLE does it. */
+int luio_unmask(luio_device *d, luio_error *err)
+{
+  if (d->sim || !strcmp(d->info.uio_name, "uio_pci_generic"))
+    return update_command(d, 0, PCI_COMMAND_INTX_DISABLE, err);
+  if (d->uio_fd < 0)
+    return luio_fail(err, ENOTSUP, "unmask the interrupt of %s: no UIO driver is bound",
+                     d->info.address);
+  int32_t on = 1;
+  ssize_t got = write(d->uio_fd, &on, sizeof on);
+  if (got == (ssize_t)sizeof on)
+    return 0;
+  if (got < 0 && errno == ENOSYS)
+    return 0; /* no irqcontrol: its handler does not mask */
+  int code = got < 0 ? errno : EIO;
+  return luio_fail(err, code, "unmask by writing 1 to /dev/%s: %s: %s", d->info.uio,
+                   luio_errno_name(code),
+                   code == EIO ? "the device has no interrupt, or is gone" : "see dmesg");
+}

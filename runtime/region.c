@@ -1,0 +1,303 @@
+/* region.c - opening a span of device memory, whichever way leads to it.
+ *
+ * On PCI, region N is BAR N. A memory BAR is mapped through /dev/uioX where the UIO driver offers
+ * it as a map (matched by address: map N need not be BAR N), because that still works when secure
+ * boot locks sysfs; else through sysfs resourceN. uio_pci_generic offers only 32-bit
+ * non-prefetchable BARs, and none before Linux 5.x, so the second way is not an exception. I/O
+ * BARs are read and written through resourceN, one pread or pwrite per port access. Elsewhere,
+ * region N is UIO map N.
+ *
+ * A UIO map is mapped at file offset N pages, whole pages only; its first byte is `offset` bytes
+ * into them. The map's stated size is often rounded up, the BAR's never: the BAR's counts. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int luio_region_kind(const luio_region *r)
+{
+  return r->kind;
+}
+
+uint64_t luio_region_size(const luio_region *r)
+{
+  return r->size;
+}
+
+uint64_t luio_region_addr(const luio_region *r)
+{
+  return r->addr;
+}
+
+int luio_region_writable(const luio_region *r)
+{
+  return r->writable;
+}
+
+const char *luio_region_name(const luio_region *r)
+{
+  return r->name;
+}
+
+volatile void *luio_region_base(const luio_region *r)
+{
+  return r->base;
+}
+
+static const char *remedy(int code, bool resource)
+{
+  switch (code) {
+  case EACCES:
+    return resource ? "sysfs resources are root's: run as root"
+                    : "run as root, or give the file to a group you are in with a udev rule";
+  case EPERM:
+    return "kernel lockdown (secure boot) forbids it: use a UIO driver that offers the region as "
+           "a map, or boot without lockdown";
+  case EBUSY:
+    return "a kernel driver has claimed it: unbind that driver";
+  case ENODEV:
+  case ENOENT:
+    return "the device is gone: list again";
+  case EINVAL:
+    return "the kernel does not offer this region for mapping";
+  default:
+    return "see dmesg";
+  }
+}
+
+static int map_pages(luio_region *r, int fd, uint64_t page_index, uint64_t first, const char *path,
+                     luio_error *err)
+{
+  uint64_t span = (first + r->size + LUIO_PAGE - 1) & ~(LUIO_PAGE - 1);
+  if (r->size == 0 || span < r->size || span > (uint64_t)1 << 46)
+    return luio_fail(err, EINVAL, "map %s of %s: a size of 0x%llx bytes makes no sense", r->name,
+                     r->device, (unsigned long long)r->size);
+  int prot = PROT_READ | (r->writable ? PROT_WRITE : 0);
+  void *p = mmap(NULL, span, prot, MAP_SHARED, fd, (off_t)(page_index * LUIO_PAGE));
+  if (p == MAP_FAILED) {
+    int code = errno;
+    return luio_fail(err, code, "map %s of %s: mmap %s, 0x%llx bytes: %s: %s", r->name, r->device,
+                     path, (unsigned long long)span, luio_errno_name(code),
+                     remedy(code, fd != -1 && page_index == 0 && strstr(path, "resource")));
+  }
+  /* A child must not hold, nor core dumps read, device memory: reading it can have side effects. */
+  madvise(p, span, MADV_DONTFORK);
+  madvise(p, span, MADV_DONTDUMP);
+  r->map = p;
+  r->map_size = span;
+  r->base = (volatile uint8_t *)p + first;
+  return 0;
+}
+
+static int open_resource(luio_device *d, luio_region *r, char *path, size_t size, luio_error *err)
+{
+  luio_format(path, size, "%s/resource%u", d->info.sysfs, r->index);
+  int fd = open(path, (r->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+  if (fd < 0) {
+    int code = errno;
+    return luio_fail(err, code, "open %s: %s: %s", path, luio_errno_name(code), remedy(code, true));
+  }
+  return fd;
+}
+
+static int open_bar(luio_device *d, luio_region *r, luio_error *err)
+{
+  const luio_bar *bar = &d->info.bars[r->index];
+  char path[320];
+  r->addr = bar->addr;
+  r->size = bar->size;
+  if (bar->kind == LUIO_BAR_IO) {
+    r->kind = LUIO_REGION_PORT;
+    luio_format(r->name, sizeof r->name, "BAR%u by resource%u", r->index, r->index);
+    r->fd = open_resource(d, r, path, sizeof path, err);
+    return r->fd < 0 ? r->fd : 0;
+  }
+  if (bar->map >= 0 && d->uio_fd >= 0) {
+    luio_format(r->name, sizeof r->name, "BAR%u by %s map%d", r->index, d->info.uio, bar->map);
+    luio_format(path, sizeof path, "/dev/%s", d->info.uio);
+    return map_pages(r, d->uio_fd, (uint64_t)bar->map, d->info.maps[bar->map].offset, path, err);
+  }
+  luio_format(r->name, sizeof r->name, "BAR%u by resource%u", r->index, r->index);
+  int fd = open_resource(d, r, path, sizeof path, err);
+  if (fd < 0)
+    return fd;
+  int rc = map_pages(r, fd, 0, bar->addr & (LUIO_PAGE - 1), path, err);
+  close(fd); /* the mapping stays */
+  return rc;
+}
+
+static int open_map(luio_device *d, luio_region *r, luio_error *err)
+{
+  const luio_map *m = &d->info.maps[r->index];
+  char path[64];
+  r->addr = m->addr;
+  r->size = m->size;
+  luio_format(r->name, sizeof r->name, "map%u", r->index);
+  luio_format(path, sizeof path, "/dev/%s", d->info.uio);
+  return map_pages(r, d->uio_fd, r->index, m->offset, path, err);
+}
+
+static int open_sim(luio_device *d, luio_region *r)
+{
+  r->kind = LUIO_REGION_SIM;
+  r->addr = d->info.bars[r->index].addr;
+  r->size = d->info.bars[r->index].size;
+  r->sim = d->sim;
+  luio_format(r->name, sizeof r->name, "region%u", r->index);
+  return 0;
+}
+
+static bool exists(const luio_device *d, unsigned index)
+{
+  if (index >= LUIO_MAX_REGIONS)
+    return false;
+  if (d->sim || !strcmp(d->info.bus, "pci"))
+    return d->info.bars[index].kind != LUIO_BAR_NONE;
+  return index < LUIO_MAX_MAPS && d->info.maps[index].present;
+}
+
+int luio_device_region(luio_device *d, unsigned index, luio_region **out, luio_error *err)
+{
+  if (index < LUIO_MAX_REGIONS && d->regions[index]) {
+    *out = d->regions[index];
+    return 0;
+  }
+  if (!exists(d, index)) {
+    char have[64] = "";
+    for (unsigned i = 0; i < LUIO_MAX_REGIONS; i++) {
+      size_t n = strlen(have);
+      if (exists(d, i))
+        luio_format(have + n, sizeof have - n, " %u", i);
+    }
+    return luio_fail(err, ENOENT, "%s has no region %u; it has:%s", d->info.address, index,
+                     have[0] ? have : " none");
+  }
+  luio_region *r = calloc(1, sizeof *r);
+  if (!r)
+    return luio_fail(err, ENOMEM, "open region %u of %s: out of memory", index, d->info.address);
+  r->kind = LUIO_REGION_MEMORY;
+  r->index = index;
+  r->fd = -1;
+  r->writable = !(d->flags & LUIO_READ_ONLY);
+  luio_format(r->device, sizeof r->device, "%s", d->info.address);
+  int rc;
+  if (d->sim)
+    rc = open_sim(d, r);
+  else if (!strcmp(d->info.bus, "pci"))
+    rc = open_bar(d, r, err);
+  else
+    rc = open_map(d, r, err);
+  if (rc < 0) {
+    free(r);
+    return rc;
+  }
+  *out = d->regions[index] = r;
+  return 0;
+}
+
+void luio_region_free(luio_region *r)
+{
+  if (!r)
+    return;
+  if (r->map)
+    munmap(r->map, r->map_size);
+  if (r->fd >= 0)
+    close(r->fd);
+  free(r);
+}
+
+/* ---- Checked access --------------------------------------------------------------------------- */
+
+static int check(const luio_region *r, uint64_t offset, unsigned width, const char *verb,
+                 luio_error *err)
+{
+  if (width != 8 && width != 16 && width != 32 && width != 64)
+    return luio_fail(err, EINVAL, "%s %s %s: there is no access of %u bits: 8, 16, 32 or 64", verb,
+                     r->device, r->name, width);
+  unsigned bytes = width / 8;
+  if (offset > r->size || r->size - offset < bytes)
+    return luio_fail(err, ERANGE, "%s%u %s %s: offset 0x%llx is outside its 0x%llx bytes", verb,
+                     width, r->device, r->name, (unsigned long long)offset,
+                     (unsigned long long)r->size);
+  if (offset % bytes)
+    return luio_fail(err, EINVAL, "%s%u %s %s: offset 0x%llx is not aligned to %u bytes", verb,
+                     width, r->device, r->name, (unsigned long long)offset, bytes);
+  if (r->kind == LUIO_REGION_PORT && width == 64)
+    return luio_fail(err, EINVAL, "%s64 %s %s: port I/O has no access of 64 bits", verb, r->device,
+                     r->name);
+  return 0;
+}
+
+static int port_failed(const luio_region *r, ssize_t got, const char *verb, uint64_t offset,
+                       luio_error *err)
+{
+  int code = got < 0 ? errno : EIO;
+  return luio_fail(err, code, "%s %s %s at 0x%llx: %s: %s", verb, r->device, r->name,
+                   (unsigned long long)offset, luio_errno_name(code), remedy(code, true));
+}
+
+int luio_region_read(luio_region *r, uint64_t offset, unsigned width, uint64_t *value,
+                     luio_error *err)
+{
+  int rc = check(r, offset, width, "read", err);
+  if (rc < 0)
+    return rc;
+  if (r->kind == LUIO_REGION_SIM)
+    return luio_sim_access(r->sim, LUIO_SIM_READ, r, offset, width, value, err);
+  if (r->kind == LUIO_REGION_PORT) {
+    union {
+      uint8_t u8;
+      uint16_t u16;
+      uint32_t u32;
+    } v = {0};
+    ssize_t got = pread(r->fd, &v, width / 8, (off_t)offset);
+    if (got != (ssize_t)(width / 8))
+      return port_failed(r, got, "read", offset, err);
+    *value = width == 8 ? v.u8 : width == 16 ? v.u16 : v.u32;
+    return 0;
+  }
+  const volatile uint8_t *p = r->base + offset;
+  switch (width) {
+  case 8: *value = luio_read8(p); break;
+  case 16: *value = luio_read16(p); break;
+  case 32: *value = luio_read32(p); break;
+  default: *value = luio_read64(p); break;
+  }
+  return 0;
+}
+
+int luio_region_write(luio_region *r, uint64_t offset, unsigned width, uint64_t value,
+                      luio_error *err)
+{
+  int rc = check(r, offset, width, "write", err);
+  if (rc < 0)
+    return rc;
+  if (!r->writable)
+    return luio_fail(err, EACCES, "write%u %s %s: the device was opened read-only", width,
+                     r->device, r->name);
+  if (width < 64 && value >> width)
+    return luio_fail(err, EINVAL, "write%u %s %s: 0x%llx does not fit in %u bits", width, r->device,
+                     r->name, (unsigned long long)value, width);
+  if (r->kind == LUIO_REGION_SIM)
+    return luio_sim_access(r->sim, LUIO_SIM_WRITE, r, offset, width, &value, err);
+  if (r->kind == LUIO_REGION_PORT) {
+    uint8_t u8 = (uint8_t)value;
+    uint16_t u16 = (uint16_t)value;
+    uint32_t u32 = (uint32_t)value;
+    const void *from = width == 8 ? (void *)&u8 : width == 16 ? (void *)&u16 : (void *)&u32;
+    ssize_t got = pwrite(r->fd, from, width / 8, (off_t)offset);
+    return got == (ssize_t)(width / 8) ? 0 : port_failed(r, got, "write", offset, err);
+  }
+  volatile uint8_t *p = r->base + offset;
+  switch (width) {
+  case 8: luio_write8(p, (uint8_t)value); break;
+  case 16: luio_write16(p, (uint16_t)value); break;
+  case 32: luio_write32(p, (uint32_t)value); break;
+  default: luio_write64(p, value); break;
+  }
+  return 0;
+}

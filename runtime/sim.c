@@ -1,0 +1,392 @@
+/* sim.c - the bus between a driver and a model, and what the kernel does on real hardware.
+ *
+ * A model is a Lua file, run by a Lua state of its own on a thread of its own: a device is
+ * concurrent, and so is its simulation. A driver's access puts a request into the one slot there
+ * is, and waits for the answer as a CPU waits for a load to complete. `bus` keeps accesses apart:
+ * Lua's and the interrupt thread's top half queue for it, as they would for a real bus.
+ *
+ * Beside the registers, this file stands in for uio_pci_generic: the model sets the INTx level;
+ * while it is set and not masked, the "kernel" masks it (INTX_DISABLE) and counts an event on an
+ * eventfd; clearing INTX_DISABLE with the level still set fires again. So a driver that forgets to
+ * acknowledge, or to unmask, fails here just as it does on the card. DMA by the model goes through
+ * the driver's pool by IOVA, only while bus master is on; an address that no live buffer holds is
+ * a fault, counted and reported, which real hardware would rarely be so kind to do.
+ *
+ * Locks: `bus` > `slot_lock`; `config_lock` (command register, INTx level, DMA) is never held with
+ * either. A copy by DMA is done under config_lock, so that once bus master has been switched off no
+ * write of the device is on its way. */
+#include "internal.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+enum slot { IDLE, REQUESTED, TAKEN, ANSWERED };
+
+struct luio_sim {
+  luio_sim_config identity;
+  pthread_mutex_t bus;
+
+  pthread_mutex_t slot_lock;
+  pthread_cond_t to_model, to_driver;
+  enum slot slot;
+  luio_sim_request request;
+  uint64_t answer;
+  bool attached, detached, stop_told;
+  _Atomic bool stopping;
+  char failure[512]; /* empty: none. Once failed, a model stays failed */
+  luio_sim_stats stats;
+
+  pthread_mutex_t config_lock;
+  uint8_t config[256];
+  bool level;
+  int event_fd;
+  luio_dma *dma;
+};
+
+static void deadline_in(struct timespec *t, uint64_t ns)
+{
+  uint64_t until = luio_now() + ns;
+  t->tv_sec = (time_t)(until / LUIO_NS_PER_S);
+  t->tv_nsec = (long)(until % LUIO_NS_PER_S);
+}
+
+/* ---- Life -------------------------------------------------------------------------------------- */
+
+static void put16(uint8_t *at, uint32_t value)
+{
+  uint16_t le = htole16((uint16_t)value);
+  memcpy(at, &le, sizeof le);
+}
+
+static uint32_t get16(const uint8_t *at)
+{
+  uint16_t le;
+  memcpy(&le, at, sizeof le);
+  return le16toh(le);
+}
+
+int luio_sim_open(const luio_sim_config *c, luio_sim **out, luio_error *err)
+{
+  for (int i = 0; i < LUIO_MAX_REGIONS; i++)
+    if (c->region_size[i] > 1ull << 40)
+      return luio_fail(err, EINVAL, "model: region %d of 0x%llx bytes is too large", i,
+                       (unsigned long long)c->region_size[i]);
+  luio_sim *sim = calloc(1, sizeof *sim);
+  if (!sim)
+    return luio_fail(err, ENOMEM, "open a model: out of memory");
+  sim->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (sim->event_fd < 0) {
+    int code = errno;
+    free(sim);
+    return luio_fail(err, code, "open a model: eventfd: %s: raise `ulimit -n`",
+                     luio_errno_name(code));
+  }
+  sim->identity = *c;
+  pthread_mutex_init(&sim->bus, NULL);
+  pthread_mutex_init(&sim->slot_lock, NULL);
+  pthread_mutex_init(&sim->config_lock, NULL);
+  pthread_condattr_t monotonic;
+  pthread_condattr_init(&monotonic);
+  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  pthread_cond_init(&sim->to_model, &monotonic);
+  pthread_cond_init(&sim->to_driver, &monotonic);
+  pthread_condattr_destroy(&monotonic);
+  put16(sim->config + PCI_VENDOR, c->vendor);
+  put16(sim->config + PCI_DEVICE, c->device);
+  put16(sim->config + PCI_COMMAND, 0x0002); /* memory space on, as firmware leaves it */
+  sim->config[0x08] = (uint8_t)c->revision;
+  sim->config[0x09] = (uint8_t)c->class_code;
+  put16(sim->config + 0x0a, c->class_code >> 8);
+  put16(sim->config + 0x2c, c->subvendor);
+  put16(sim->config + 0x2e, c->subdevice);
+  sim->config[0x3d] = c->n_vectors ? 1 : 0; /* INTA */
+  *out = sim;
+  return 0;
+}
+
+void luio_sim_close(luio_sim *sim)
+{
+  if (!sim)
+    return;
+  close(sim->event_fd);
+  pthread_cond_destroy(&sim->to_model);
+  pthread_cond_destroy(&sim->to_driver);
+  pthread_mutex_destroy(&sim->config_lock);
+  pthread_mutex_destroy(&sim->slot_lock);
+  pthread_mutex_destroy(&sim->bus);
+  free(sim);
+}
+
+const luio_sim_config *luio_sim_identity(const luio_sim *sim)
+{
+  return &sim->identity;
+}
+
+int luio_sim_event_fd(const luio_sim *sim)
+{
+  return sim->event_fd;
+}
+
+void luio_sim_get_stats(luio_sim *sim, luio_sim_stats *out)
+{
+  pthread_mutex_lock(&sim->slot_lock);
+  out->reads = sim->stats.reads;
+  out->writes = sim->stats.writes;
+  pthread_mutex_unlock(&sim->slot_lock);
+  pthread_mutex_lock(&sim->config_lock);
+  out->dma_bytes = sim->stats.dma_bytes;
+  out->dma_faults = sim->stats.dma_faults;
+  out->interrupts = sim->stats.interrupts;
+  pthread_mutex_unlock(&sim->config_lock);
+}
+
+/* ---- The driver's side of the bus -------------------------------------------------------------- */
+
+int luio_sim_access(luio_sim *sim, int kind, const luio_region *region, uint64_t offset,
+                    unsigned width, uint64_t *value, luio_error *err)
+{
+  const char *verb = kind == LUIO_SIM_READ ? "read" : "write";
+  struct timespec deadline;
+  int rc = 0;
+  pthread_mutex_lock(&sim->bus);
+  pthread_mutex_lock(&sim->slot_lock);
+  if (!sim->failure[0] && !sim->detached && !sim->stopping) {
+    sim->request = (luio_sim_request){.kind = kind,
+                                      .region = region->index,
+                                      .width = width,
+                                      .offset = offset,
+                                      .value = kind == LUIO_SIM_WRITE ? *value : 0};
+    sim->slot = REQUESTED;
+    pthread_cond_signal(&sim->to_model);
+    deadline_in(&deadline, LUIO_SIM_ANSWER_NS);
+    while (sim->slot != ANSWERED && !sim->detached && rc != ETIMEDOUT)
+      rc = pthread_cond_timedwait(&sim->to_driver, &sim->slot_lock, &deadline);
+    if (sim->slot == ANSWERED)
+      rc = 0;
+    else if (rc == ETIMEDOUT && !sim->failure[0])
+      luio_format(sim->failure, sizeof sim->failure, "it did not answer within %llu s",
+                  (unsigned long long)(LUIO_SIM_ANSWER_NS / LUIO_NS_PER_S));
+    sim->slot = IDLE; /* a late answer finds no request to belong to */
+  }
+  if (sim->failure[0])
+    rc = luio_fail(err, rc == ETIMEDOUT ? ETIMEDOUT : EIO, "%s%u %s %s at 0x%llx: model: %s", verb,
+                   width, region->device, region->name, (unsigned long long)offset, sim->failure);
+  else if (sim->detached || sim->stopping)
+    rc = luio_fail(err, ENODEV, "%s%u %s %s at 0x%llx: the model has ended", verb, width,
+                   region->device, region->name, (unsigned long long)offset);
+  else if (kind == LUIO_SIM_READ) {
+    *value = sim->answer;
+    sim->stats.reads++;
+  } else {
+    sim->stats.writes++;
+  }
+  pthread_mutex_unlock(&sim->slot_lock);
+  pthread_mutex_unlock(&sim->bus);
+  return rc;
+}
+
+int luio_sim_wait_ready(luio_sim *sim, uint64_t timeout_ns, luio_error *err)
+{
+  struct timespec deadline;
+  deadline_in(&deadline, timeout_ns);
+  int rc = 0;
+  pthread_mutex_lock(&sim->slot_lock);
+  while (!sim->attached && !sim->failure[0] && rc != ETIMEDOUT)
+    rc = pthread_cond_timedwait(&sim->to_driver, &sim->slot_lock, &deadline);
+  if (sim->failure[0])
+    rc = luio_fail(err, EIO, "%s", sim->failure);
+  else if (!sim->attached)
+    rc = luio_fail(err, ETIMEDOUT, "the model was not ready within %llu ms",
+                   (unsigned long long)(timeout_ns / 1000000));
+  else
+    rc = 0;
+  pthread_mutex_unlock(&sim->slot_lock);
+  return rc;
+}
+
+int luio_sim_stop(luio_sim *sim, uint64_t timeout_ns, luio_error *err)
+{
+  struct timespec deadline;
+  deadline_in(&deadline, timeout_ns);
+  int rc = 0;
+  pthread_mutex_lock(&sim->slot_lock);
+  sim->stopping = true;
+  pthread_cond_signal(&sim->to_model);
+  while (!sim->detached && rc != ETIMEDOUT)
+    rc = pthread_cond_timedwait(&sim->to_driver, &sim->slot_lock, &deadline);
+  bool detached = sim->detached;
+  pthread_mutex_unlock(&sim->slot_lock);
+  return detached ? 0
+                  : luio_fail(err, ETIMEDOUT, "the model did not end within %llu ms",
+                              (unsigned long long)(timeout_ns / 1000000));
+}
+
+/* ---- The model's side -------------------------------------------------------------------------- */
+
+int luio_sim_next(luio_sim *sim, uint64_t timeout_ns, luio_sim_request *out)
+{
+  struct timespec deadline;
+  deadline_in(&deadline, timeout_ns);
+  int rc = 0;
+  pthread_mutex_lock(&sim->slot_lock);
+  while (sim->slot != REQUESTED && !sim->stopping && rc != ETIMEDOUT)
+    rc = pthread_cond_timedwait(&sim->to_model, &sim->slot_lock, &deadline);
+  int have = 1;
+  if (sim->slot == REQUESTED) {
+    sim->slot = TAKEN;
+    *out = sim->request;
+  } else if (sim->stopping) {
+    *out = (luio_sim_request){.kind = LUIO_SIM_STOP};
+  } else {
+    have = 0;
+  }
+  pthread_mutex_unlock(&sim->slot_lock);
+  return have;
+}
+
+static void set_failure(luio_sim *sim, const char *error)
+{
+  if (error && !sim->failure[0])
+    luio_format(sim->failure, sizeof sim->failure, "%s", error);
+}
+
+void luio_sim_reply(luio_sim *sim, uint64_t value, const char *error)
+{
+  pthread_mutex_lock(&sim->slot_lock);
+  set_failure(sim, error);
+  if (sim->slot == TAKEN) {
+    sim->answer = value;
+    sim->slot = ANSWERED;
+    pthread_cond_broadcast(&sim->to_driver);
+  }
+  pthread_mutex_unlock(&sim->slot_lock);
+}
+
+void luio_sim_fail(luio_sim *sim, const char *error)
+{
+  pthread_mutex_lock(&sim->slot_lock);
+  set_failure(sim, error);
+  pthread_cond_broadcast(&sim->to_driver);
+  pthread_mutex_unlock(&sim->slot_lock);
+}
+
+int luio_sim_stopping(const luio_sim *sim)
+{
+  return sim->stopping;
+}
+
+void luio_sim_attach(luio_sim *sim)
+{
+  pthread_mutex_lock(&sim->slot_lock);
+  sim->attached = true;
+  pthread_cond_broadcast(&sim->to_driver);
+  pthread_mutex_unlock(&sim->slot_lock);
+}
+
+void luio_sim_detach(luio_sim *sim)
+{
+  pthread_mutex_lock(&sim->slot_lock);
+  sim->detached = true;
+  pthread_cond_broadcast(&sim->to_driver);
+  pthread_mutex_unlock(&sim->slot_lock);
+}
+
+/* ---- What the kernel does on hardware ---------------------------------------------------------- */
+
+/* uio_pci_generic's handler: mask, count, wake. With config_lock held. */
+static void deliver(luio_sim *sim)
+{
+  uint32_t command = get16(sim->config + PCI_COMMAND);
+  if (!sim->level || command & PCI_COMMAND_INTX_DISABLE)
+    return;
+  put16(sim->config + PCI_COMMAND, command | PCI_COMMAND_INTX_DISABLE);
+  sim->stats.interrupts++;
+  uint64_t one = 1;
+  ssize_t n;
+  do
+    n = write(sim->event_fd, &one, sizeof one);
+  while (n < 0 && errno == EINTR);
+}
+
+void luio_sim_irq(luio_sim *sim, int level)
+{
+  pthread_mutex_lock(&sim->config_lock);
+  sim->level = level != 0;
+  uint32_t status = get16(sim->config + PCI_STATUS);
+  put16(sim->config + PCI_STATUS,
+        level ? status | PCI_STATUS_INTERRUPT : status & ~(uint32_t)PCI_STATUS_INTERRUPT);
+  deliver(sim);
+  pthread_mutex_unlock(&sim->config_lock);
+}
+
+int luio_sim_config_read(luio_sim *sim, unsigned offset, unsigned width, uint32_t *value)
+{
+  uint8_t raw[4] = {0};
+  pthread_mutex_lock(&sim->config_lock);
+  for (unsigned i = 0; i < width / 8; i++)
+    raw[i] = offset + i < sizeof sim->config ? sim->config[offset + i] : 0;
+  pthread_mutex_unlock(&sim->config_lock);
+  uint32_t le;
+  memcpy(&le, raw, sizeof le);
+  *value = le32toh(le);
+  return 0;
+}
+
+/* The command register takes memory space, bus master and INTX_DISABLE, the interrupt line byte
+ * whatever is written; the rest is read-only, as most of a type 0 header is. */
+int luio_sim_config_write(luio_sim *sim, unsigned offset, unsigned width, uint32_t value)
+{
+  static const uint8_t writable[256] = {[PCI_COMMAND] = 0x06, [PCI_COMMAND + 1] = 0x04, [0x3c] = 0xff};
+  pthread_mutex_lock(&sim->config_lock);
+  for (unsigned i = 0; i < width / 8; i++) {
+    unsigned at = offset + i;
+    if (at < sizeof sim->config)
+      sim->config[at] = (uint8_t)((sim->config[at] & ~writable[at]) |
+                                  ((value >> (8 * i)) & writable[at]));
+  }
+  deliver(sim);
+  pthread_mutex_unlock(&sim->config_lock);
+  return 0;
+}
+
+/* ---- DMA --------------------------------------------------------------------------------------- */
+
+void luio_sim_set_dma(luio_sim *sim, luio_dma *dma)
+{
+  pthread_mutex_lock(&sim->config_lock);
+  sim->dma = dma;
+  pthread_mutex_unlock(&sim->config_lock);
+}
+
+static int dma(luio_sim *sim, uint64_t iova, void *to, const void *from, uint64_t size)
+{
+  int rc = 0;
+  pthread_mutex_lock(&sim->config_lock);
+  void *at = sim->dma ? luio_dma_find(sim->dma, iova, size) : NULL;
+  if (!(get16(sim->config + PCI_COMMAND) & PCI_COMMAND_MASTER)) {
+    rc = -EACCES;
+  } else if (!at) {
+    sim->stats.dma_faults++;
+    rc = -EFAULT;
+  } else {
+    memcpy(to ? to : at, to ? at : from, size);
+    sim->stats.dma_bytes += size;
+  }
+  pthread_mutex_unlock(&sim->config_lock);
+  return rc;
+}
+
+int luio_sim_dma_read(luio_sim *sim, uint64_t iova, void *to, uint64_t size)
+{
+  return dma(sim, iova, to, NULL, size);
+}
+
+int luio_sim_dma_write(luio_sim *sim, uint64_t iova, const void *from, uint64_t size)
+{
+  return dma(sim, iova, NULL, from, size);
+}

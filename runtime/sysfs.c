@@ -1,0 +1,67 @@
+/* sysfs.c - reading one attribute, and not believing it.
+ *
+ * Attributes are small text files. A read is bounded by the caller's buffer; a number must be a
+ * whole number and nothing else. */
+#include "internal.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int luio_sysfs_text(const char *dir, const char *name, char *to, size_t size)
+{
+  char path[512];
+  if (!luio_format(path, sizeof path, "%s/%s", dir, name))
+    return -ENAMETOOLONG;
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return -errno;
+  size_t n = 0;
+  int rc = 0;
+  while (n < size) {
+    ssize_t got = read(fd, to + n, size - n);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got < 0)
+      rc = -errno;
+    if (got <= 0)
+      break;
+    n += (size_t)got;
+  }
+  close(fd);
+  if (rc)
+    return rc;
+  if (n == size) {
+    to[size - 1] = '\0';
+    return -EOVERFLOW;
+  }
+  while (n > 0 && isspace((unsigned char)to[n - 1]))
+    n--;
+  to[n] = '\0';
+  return 0;
+}
+
+int luio_parse_u64(const char *text, uint64_t *value)
+{
+  if (!isdigit((unsigned char)text[0])) /* strtoull would take "-1" and " 1" */
+    return -EINVAL;
+  char *end;
+  errno = 0;
+  unsigned long long v = strtoull(text, &end, 0);
+  if (*end != '\0')
+    return -EINVAL;
+  if (errno == ERANGE)
+    return -ERANGE;
+  *value = v;
+  return 0;
+}
+
+int luio_sysfs_u64(const char *dir, const char *name, uint64_t *value)
+{
+  char text[64];
+  int rc = luio_sysfs_text(dir, name, text, sizeof text);
+  return rc ? rc : luio_parse_u64(text, value);
+}
