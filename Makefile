@@ -58,9 +58,78 @@ $(BUILD)/luio: runtime/main.c | deps-build
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARNINGS) -D_GNU_SOURCE $(call pkg,--cflags) $(LDFLAGS) -o $@ $< \
 	  $$(pkg-config --libs luajit) -Wl,-E
 
+# Test tools in C: shared libraries that specs load.
+SUPPORT := $(patsubst spec/support/%.c,$(BUILD)/spec/lib%.so,$(wildcard spec/support/*.c))
+$(BUILD)/spec/lib%.so: spec/support/%.c runtime/luio.h | deps-build
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARNINGS) -fPIC -shared -D_GNU_SOURCE -Iruntime -o $@ $< -pthread
+
+# ---- Showing, checking, measuring ----------------------------------------------------------------
+
+demo: all | deps-run
+	$(Q)$(BUILD)/luio examples/demo.lua
+
+# The guest has no terminal of ours: it is told whether to colour.
+demo-uio: all | deps-run deps-guest
+	$(Q)colour=; [ -t 1 ] && [ -z "$$NO_COLOR" ] && colour=1; \
+	  spec/guest/run --env CLICOLOR_FORCE=$$colour --edu-mask 0xffffffffffffffff -- \
+	  $(BUILD)/luio examples/demo.lua 0000:00:04.0
+
+test: all $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(SUPPORT) | deps-run deps-test deps-guest
+	$(Q)spec/run $(STAGES)
+
+bench: all | deps-run deps-bench
+	$(Q)spec/bench/run
+
+lint: $(BUILD)/luio.cdef.inc | deps-lint
+	$(call say,LINT,luacheck)
+	$(Q)luacheck -q .
+	$(call say,LINT,cppcheck)
+	$(Q)cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr \
+	  --suppress=missingIncludeSystem --error-exitcode=1 -D_GNU_SOURCE -D__x86_64__ \
+	  -DLUIO_VERSION=$(VERSION) -I$(BUILD) runtime spec/support
+	$(call say,LINT,clang-tidy)
+	$(Q)clang-tidy --quiet $(wildcard runtime/*.c) $(wildcard spec/support/*.c) -- -std=gnu11 -D_GNU_SOURCE \
+	  -DLUIO_VERSION=$(VERSION) -I$(BUILD) -Iruntime $(call pkg,--cflags) 2>/dev/null
+	$(call say,LINT,clang-format)
+	$(Q)clang-format --dry-run -Werror runtime/*.[ch] $(wildcard spec/support/*.c)
+
+format: | deps-lint
+	$(Q)clang-format -i runtime/*.[ch] $(wildcard spec/support/*.c)
+
+# ---- Installing ----------------------------------------------------------------------------------
+
+dest := $(DESTDIR)$(PREFIX)
+modules := $(wildcard lua/luio/*.lua)
+drivers := $(wildcard drivers/*/*.lua)
+
+install: all
+	$(call say,INSTALL,$(dest))
+	$(Q)install -d $(dest)/bin $(dest)/lib/pkgconfig $(dest)/include $(dest)/share/lua/5.1/luio
+	$(Q)install -m 755 $(BUILD)/luio $(dest)/bin/luio
+	$(Q)install -m 755 $(BUILD)/libluio.so $(dest)/lib/libluio.so.$(VERSION)
+	$(Q)ln -sf libluio.so.$(VERSION) $(dest)/lib/libluio.so.$(SOVERSION)
+	$(Q)ln -sf libluio.so.$(SOVERSION) $(dest)/lib/libluio.so
+	$(Q)install -m 644 runtime/luio.h $(dest)/include/luio.h
+	$(Q)install -m 644 $(modules) $(dest)/share/lua/5.1/luio
+	$(Q)for f in $(drivers); do install -D -m 644 $$f $(dest)/share/luio/$$f || exit 1; done
+	$(Q)printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
+	  'Name: luio' 'Description: Linux user-space device drivers as Lua scripts' \
+	  'Version: $(VERSION)' 'Libs: -L$${libdir} -lluio' 'Libs.private: -ludev -pthread' \
+	  'Cflags: -I$${includedir}' > $(dest)/lib/pkgconfig/luio.pc
+
+uninstall:
+	$(call say,REMOVE,$(dest))
+	$(Q)rm -f $(dest)/bin/luio $(dest)/lib/libluio.so* $(dest)/include/luio.h $(dest)/lib/pkgconfig/luio.pc
+	$(Q)rm -rf $(dest)/share/lua/5.1/luio $(dest)/share/luio
+
+clean:
+	$(Q)rm -rf $(BUILD)
+
 # ---- Set-up ----------------------------------------------------------------------------------------
 
 deps-%:
 	$(Q).ci/deps $*
 
-.PHONY: all
+.PHONY: all demo demo-uio test bench lint format install uninstall clean

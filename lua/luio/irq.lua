@@ -206,13 +206,11 @@ end
 ---@return string? code
 function Irq:close()
   if not self.handle then return true end
-  if self.poll_handle then
-    self.poll_handle:stop() -- libuv forgets the descriptor here, before C closes it
-    task.dispose(self.poll_handle)
-    self.poll_handle = nil
-  end
+  local poll = self.poll_handle
+  if poll then poll:stop() end -- libuv forgets the descriptor here, before C closes it
   if C.luio_irq_close(self.handle, STOP_NS, err) < 0 then return door.failure() end
-  self.handle, self.fd, self.gone = nil, nil, nil
+  self.handle, self.fd, self.gone, self.poll_handle = nil, nil, nil, nil
+  if poll then task.dispose(poll) end -- wakes who waits
   return true
 end
 

@@ -30,6 +30,8 @@ local Region = {}
 
 local uint64 = ffi.typeof "uint64_t"
 local value64 = ffi.typeof "uint64_t[1]"
+-- For arithmetic only: a load through it would not be exact.
+local bytes_at = ffi.typeof "volatile uint8_t *"
 local largest = { [8] = 0xff, [16] = 0xffff, [32] = 0xffffffff }
 local smallest = { [8] = -0x80, [16] = -0x8000, [32] = -0x80000000 } -- bit.bnot and friends are signed
 
@@ -191,9 +193,24 @@ function M.wrap(handle, device, index)
     writable = C.luio_region_writable(handle) ~= 0,
   }
   if region.kind ~= "memory" then return setmetatable(region, Checked) end
-  -- uint8_t: only for arithmetic. A load through it would not be exact.
-  region.base = ffi.cast("volatile uint8_t *", C.luio_region_base(handle))
+  region.base = ffi.cast(bytes_at, C.luio_region_base(handle))
   return setmetatable(region, Memory)
+end
+
+--- A region over memory that is there already, for exact access to it: shared memory that a device
+--- or another process writes, or the pages of a test. The caller keeps it mapped.
+---@param pointer ffi.cdata*  first byte, aligned to 8
+---@param size integer        bytes
+---@param name string         for messages
+---@return luio.Region
+function M.over(pointer, size, name)
+  local base = ffi.cast(bytes_at, pointer)
+  local addr = tonumber(ffi.cast("uintptr_t", base))
+  if addr == 0 or addr % 8 ~= 0 then error("region.over: the memory is not aligned to 8 bytes", 2) end
+  return setmetatable({
+    device = "memory", index = 0, kind = "memory", size = size, addr = addr, name = name, writable = true,
+    base = base, keep = pointer,
+  }, Memory)
 end
 
 --- Makes a handle stale: from now on every access is an error.

@@ -126,9 +126,10 @@ local function put_away(timer)
 end
 
 local guards = {}
+local waiting_on = {} ---@type table<userdata, fun(...)>  handle -> wake of who waits for it
 
 --- Closes a libuv handle. Should the state end before the loop turns again, a finalizer, newer
---- than the handle and so run before its own, lets libuv finish.
+--- than the handle and so run before its own, lets libuv finish. Who waits for it is woken.
 ---@param handle userdata
 function M.dispose(handle)
   local guard = newproxy(true)
@@ -141,6 +142,8 @@ function M.dispose(handle)
     pending = false
     guards[guard] = nil
   end)
+  local wake = waiting_on[handle]
+  if wake then wake(nil, "closed during the wait", "ECANCELED") end
 end
 
 --- Waits until woken, at most `seconds`. `arm` is called with a function `wake`; what is passed to
@@ -200,7 +203,11 @@ function M.readable(poll, seconds)
       if failure then wake(nil, "poll: " .. failure, failure) else wake(true) end
     end)
     if not ok then wake(nil, message, code) end
-    return function() poll:stop() end
+    waiting_on[poll] = wake
+    return function()
+      waiting_on[poll] = nil
+      if not poll:is_closing() then poll:stop() end
+    end
   end)
 end
 

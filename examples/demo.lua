@@ -1,0 +1,77 @@
+#!/usr/bin/env luio
+--- The tour: find a device, look at its registers, take its interrupt, move data by DMA.
+---
+---     luio examples/demo.lua              on sim:edu, a simulated device
+---     luio examples/demo.lua uio0         on a real one
+---
+--- `make demo` and `make demo-uio` run it. What it drives is drivers/edu.
+
+local luio = require "luio"
+local term = require "luio.term"
+local R = require "drivers.edu.registers"
+
+local address = arg[1] or "sim:edu"
+
+local function step(title) print("\n" .. term.bold(title)) end
+local function show(name, format, ...) print(("  %-14s %s"):format(name, format:format(...))) end
+local function us(seconds) return ("%.0f µs"):format(seconds * 1e6) end
+
+local ok, err = pcall(function()
+  print(term.cyan(("luio %s: a Linux device driver in Lua"):format(luio.version)))
+
+  step "Find it"
+  local dev = assert(luio.start("edu", address))
+  local edu, info, regs = dev.driver, dev.info, dev.regions[0]
+  show("device", "%s, %04x:%04x", dev.address, info.vendor, info.device)
+  show("by", "%s", info.uio and ("/dev/%s (%s)"):format(info.uio, info.uio_name) or "a model in Lua: drivers/edu/model.lua")
+  show("driver", "drivers/edu, loaded and started")
+  show("region 0", "0x%x bytes at 0x%x, %s", regs.size, regs.addr, regs.name)
+
+  step "Look at its registers"
+  show("ID", "0x%08x: version %d.%d", regs:read32(R.ID), edu.version(dev))
+  show("LIVENESS", "0x12345678 -> %s", edu.alive(dev) and "0xedcba987, its complement: it is alive" or "wrong")
+  show("STATUS", "0x%08x", regs:read32(R.STATUS))
+
+  step "Take its interrupt"
+  local before = luio.now()
+  local result, event, code = edu.factorial(dev, 10)
+  local after = luio.now()
+  if not result then error(("%s (%s)"):format(event, code), 0) end
+  show("10!", "%d, by interrupt (cause 0x%x)", result, event.cause)
+  show("latency", "%s from the register write to the interrupt thread, %s more to Lua",
+    us(event.time - before), us(after - event.time))
+
+  step "Move data by DMA"
+  local n = edu.MAX_TRANSFER
+  local buffer, message = dev.dma:alloc(4096)
+  if not buffer then error(message, 0) end
+  local bytes = {}
+  for i = 1, n do bytes[i] = string.char((i * 167 + 13) % 256) end
+  bytes = table.concat(bytes)
+  show("buffer", "4096 bytes at IOVA 0x%x, in a page of %d KiB", buffer.iova, buffer.page_size / 1024)
+  buffer:write(0, bytes)
+  assert(edu.to_device(dev, buffer, n))
+  buffer:fill(0)
+  assert(edu.from_device(dev, buffer, n))
+  local back, wrong = buffer:read(0, n), 0
+  for i = 1, n do
+    if back:byte(i) ~= bytes:byte(i) then wrong = wrong + 1 end
+  end
+  show("round trip", "%d bytes there and back, %d differ", n, wrong)
+
+  step "Account"
+  local stats = dev.irqs[0]:stats()
+  show("interrupts", "%d, delivered %d, lost %d", stats.interrupts, stats.delivered, stats.overflow)
+  for _, warning in ipairs(dev.warnings) do show("note", "%s", term.dim(warning)) end
+  assert(dev:close())
+  if wrong > 0 or stats.overflow > 0 or result ~= 3628800 then error("that is not as it should be", 0) end
+end)
+
+if not ok then
+  print(term.red("\nThe demo failed: " .. tostring(err)))
+  return 1
+end
+
+print(term.green "\nAll as it should be." .. " Next: " .. (address:match "^sim:"
+  and "`make demo-uio`, the same driver on a real /dev/uio0; or change drivers/edu/init.lua and run this again."
+  or "read drivers/edu/init.lua, and write your own beside it."))

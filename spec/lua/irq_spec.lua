@@ -1,0 +1,328 @@
+--- Interrupts: the ring, its overflow, its order; the top half; waiting.
+
+local ffi = require "ffi"
+local luio = require "luio"
+local door = require "luio.ffi"
+local C = door.C
+
+ffi.cdef [[
+  struct eventsource;
+  struct eventsource *eventsource_start(int fd, uint64_t n);
+  uint32_t eventsource_join(struct eventsource *s);
+  int pipe(int fds[2]);
+  int close(int fd);
+  int eventfd(unsigned initial, int flags);
+  long write(int fd, const void *from, size_t size);
+]]
+local E = ffi.load "build/spec/libeventsource.so"
+
+local function open(config)
+  local c = ffi.new "luio_irq_config"
+  c.cpu = -1
+  for key, value in pairs(config) do c[key] = value end
+  local out = ffi.new "luio_irq *[1]"
+  if C.luio_irq_open(c, out, door.err) < 0 then return door.failure() end
+  return out[0]
+end
+
+local function stats(irq)
+  local s = ffi.new "luio_irq_stats"
+  C.luio_irq_get_stats(irq, s)
+  return tonumber(s.interrupts), tonumber(s.delivered), tonumber(s.overflow), tonumber(s.events)
+end
+
+local function pipe()
+  local fds = ffi.new "int[2]"
+  assert(ffi.C.pipe(fds) == 0)
+  return fds[0], fds[1]
+end
+
+-- Where the source's count is after n events: 28 for each round of seven.
+local function count_after(n)
+  local rest = n % 7
+  return (n - rest) / 7 * 28 + rest * (rest + 1) / 2
+end
+
+describe("the event ring", function()
+  -- Follows the source's pattern: the count grows by 1, 2, ... 7, 1, ... (28 a round).
+  local function follower()
+    local sum, last = 0, 0ULL
+    local ends = {} -- count modulo 28 -> the step that ended there
+    local at = 0
+    for step = 1, 7 do
+      at = at + step
+      ends[at % 28] = step
+    end
+    return function(event)
+      sum = sum + tonumber(event.overflow) + tonumber(event.count)
+      if ends[sum % 28] ~= tonumber(event.count) then error(("count %d does not end a step of %d"):format(sum, tonumber(event.count))) end
+      if event.time_ns < last then error "time ran backwards" end
+      last = event.time_ns
+      return sum
+    end
+  end
+
+  it("accounts for a million events with a slow consumer: none lost unseen, doubled or reordered", function()
+    local reader, writer = pipe()
+    local irq = assert(open { source = C.LUIO_IRQ_UIO, fd = reader, capacity = 256 })
+    local source = E.eventsource_start(writer, 1000000)
+    local event, follow = ffi.new "luio_irq_event", follower()
+    local taken, seen, waits = 0, 0, 0
+    local deadline = luio.now() + 60
+    repeat
+      -- Slow: lets the ring fill up again and again.
+      if C.luio_irq_next(irq, event) == 1 then
+        seen = follow(event)
+        taken = taken + 1
+        if taken % 200 == 0 then require("luv").sleep(1) end
+      else
+        waits = waits + 1
+        if waits % 1000 == 0 then require("luv").sleep(1) end
+      end
+      local interrupts, _, _, events = stats(irq)
+      if interrupts == count_after(1000000) and taken == events then break end
+    until luio.now() > deadline
+    local total = E.eventsource_join(source)
+    local interrupts, delivered, overflow, events = stats(irq)
+    assert.equal(total, interrupts)
+    assert.equal(total, delivered + overflow)
+    assert.equal(events, taken)
+    assert.is_true(overflow > 0) -- else the consumer was not slow, and this showed nothing
+    assert.is_true(seen <= total)
+    assert.equal(0, C.luio_irq_close(irq, 1e9, nil))
+    ffi.C.close(reader)
+    ffi.C.close(writer)
+  end)
+
+  it("loses nothing when it is large enough", function()
+    local reader, writer = pipe()
+    local irq = assert(open { source = C.LUIO_IRQ_UIO, fd = reader, capacity = 65536 })
+    local total = E.eventsource_join(E.eventsource_start(writer, 50000))
+    local event, follow, taken, seen = ffi.new "luio_irq_event", follower(), 0, 0
+    local deadline = luio.now() + 10
+    while seen < total and luio.now() < deadline do
+      if C.luio_irq_next(irq, event) == 1 then
+        seen = follow(event)
+        taken = taken + 1
+      end
+    end
+    assert.equal(total, seen)
+    assert.equal(50000, taken)
+    local interrupts, delivered, overflow = stats(irq)
+    assert.same({ total, total, 0 }, { interrupts, delivered, overflow })
+    assert.equal(0, C.luio_irq_close(irq, 1e9, nil))
+    ffi.C.close(reader)
+    ffi.C.close(writer)
+  end)
+
+  it("counts an eventfd's 8-byte count as so many interrupts", function()
+    local fd = ffi.C.eventfd(0, 0)
+    local irq = assert(open { source = C.LUIO_IRQ_EVENTFD, fd = fd })
+    local seven = ffi.new("uint64_t[1]", 7)
+    ffi.C.write(fd, seven, 8)
+    local event = ffi.new "luio_irq_event"
+    local deadline = luio.now() + 2
+    while C.luio_irq_next(irq, event) == 0 do assert.is_true(luio.now() < deadline) end
+    assert.equal(7, tonumber(event.count))
+    assert.equal(0, C.luio_irq_close(irq, 1e9, nil))
+    ffi.C.close(fd)
+  end)
+
+  it("subtracts a UIO count that wraps, unsigned", function()
+    local reader, writer = pipe()
+    local irq = assert(open { source = C.LUIO_IRQ_UIO, fd = reader, baseline = 0xfffffffe })
+    ffi.C.write(writer, ffi.new("uint32_t[1]", 1), 4)
+    local event = ffi.new "luio_irq_event"
+    local deadline = luio.now() + 2
+    while C.luio_irq_next(irq, event) == 0 do assert.is_true(luio.now() < deadline) end
+    assert.equal(3, tonumber(event.count))
+    assert.equal(0, C.luio_irq_close(irq, 1e9, nil))
+    ffi.C.close(reader)
+    ffi.C.close(writer)
+  end)
+
+  it("reports a source that dies as the last event, even into a full ring", function()
+    local reader, writer = pipe()
+    local irq = assert(open { source = C.LUIO_IRQ_UIO, fd = reader, capacity = 4 })
+    E.eventsource_join(E.eventsource_start(writer, 100))
+    ffi.C.close(writer)
+    local event, last = ffi.new "luio_irq_event", nil
+    local deadline = luio.now() + 2
+    while last ~= C.LUIO_EVENT_GONE and luio.now() < deadline do
+      if stats(irq) == count_after(100) and C.luio_irq_next(irq, event) == 1 then last = event.flags end
+    end
+    assert.equal(C.LUIO_EVENT_GONE, last)
+    assert.matches("the device is gone", ffi.string(C.luio_irq_error(irq)))
+    assert.equal(0, C.luio_irq_next(irq, event))
+    assert.equal(0, C.luio_irq_close(irq, 1e9, nil))
+    ffi.C.close(reader)
+  end)
+
+  it("refuses nonsense and leaves nothing behind", function()
+    for _, bad in ipairs {
+      { source = 7, fd = 0 }, { capacity = 100, fd = 0 }, { capacity = 2 ^ 30, fd = 0 }, { priority = 100, fd = 0 },
+      { n_ops = 17, fd = 0 }, { cpu = 5000, fd = 0 },
+    } do
+      local irq, message, code = open(bad)
+      assert.is_nil(irq)
+      assert.equal("EINVAL", code)
+      assert.matches("^interrupt of a descriptor: ", message)
+    end
+  end)
+
+  it("runs with real-time priority and on a CPU where that is permitted, or says what it takes", function()
+    local fd = ffi.C.eventfd(0, 0)
+    local irq, message, code = open { source = C.LUIO_IRQ_EVENTFD, fd = fd, priority = 10, cpu = 0 }
+    if irq then
+      assert.equal(0, C.luio_irq_close(irq, 1e9, nil))
+    else
+      assert.equal("EPERM", code)
+      assert.matches("CAP_SYS_NICE", message)
+    end
+    ffi.C.close(fd)
+  end)
+end)
+
+describe("dev.irqs[0]", function()
+  local R = require "drivers.edu.registers"
+  local dev, regs, irq
+  before_each(function()
+    dev = assert(luio.open "sim:edu")
+    regs, irq = dev.regions[0], dev.irqs[0]
+  end)
+  after_each(function() assert(dev:close()) end)
+
+  local function acknowledged() return { capture = { { "cause", R.IRQ_STATUS } }, ack = { { R.IRQ_ACK, "cause" } } } end
+
+  it("runs the top half before the event: cause captured, line taken back, unmasked", function()
+    irq:setup(acknowledged())
+    assert(irq:start())
+    local before = luio.now()
+    regs:write32(R.IRQ_RAISE, 0x30)
+    local event = assert(irq:wait(1))
+    assert.equal(0x30, event.cause)
+    assert.equal(1, event.count)
+    assert.is_true(event.time >= before and event.time <= luio.now())
+    assert.equal(0, regs:read32(R.IRQ_STATUS))
+    assert.is_false(dev.config:command().intx_disable)
+  end)
+
+  it("writes constants, too, and masks what it copies", function()
+    irq:setup { capture = { { "cause", R.IRQ_STATUS } }, ack = { { R.LIVENESS, 0x55 }, { R.IRQ_ACK, "cause", mask = 0x0f } } }
+    assert(irq:start())
+    regs:write32(R.IRQ_RAISE, 0x31)
+    assert(irq:wait(1))
+    assert.equal(0xffffffaa, regs:read32(R.LIVENESS))
+    regs:write32(R.IRQ_ACK, 0x30) -- what the mask left standing kept firing: stop it
+  end)
+
+  it("times out by its deadline and says on what it waited", function()
+    irq:setup(acknowledged())
+    local before = luio.now()
+    local event, message, code = irq:wait(0.05)
+    local took = luio.now() - before
+    assert.is_nil(event)
+    assert.equal("no interrupt of sim:edu within 0.05 s", message)
+    assert.equal("ETIMEDOUT", code)
+    assert.is_true(took >= 0.045)
+  end)
+
+  it("polls without waiting", function()
+    irq:setup(acknowledged())
+    assert.is_nil(irq:poll())
+    regs:write32(R.IRQ_RAISE, 1)
+    local deadline, event = luio.now() + 1, nil
+    repeat event = irq:poll() until event or luio.now() > deadline
+    assert.equal(1, event.cause)
+    assert.is_nil(irq:poll())
+  end)
+
+  it("keeps events while nobody waits", function()
+    irq:setup(acknowledged())
+    assert(irq:start())
+    for i = 1, 50 do
+      regs:write32(R.IRQ_RAISE, i)
+      while regs:read32(R.IRQ_STATUS) ~= 0 do end -- until the top half has taken it
+    end
+    for i = 1, 50 do assert.equal(i, assert(irq:wait(1)).cause) end
+    assert.same({ interrupts = 50, delivered = 50, overflow = 0, events = 50 }, irq:stats())
+  end)
+
+  it("sees an interrupt that was pending before anyone listened", function()
+    regs:write32(R.IRQ_RAISE, 4)
+    irq:setup(acknowledged())
+    assert.equal(4, assert(irq:wait(1)).cause)
+  end)
+
+  it("goes on after close and start", function()
+    irq:setup(acknowledged())
+    for i = 1, 3 do
+      assert(irq:start())
+      regs:write32(R.IRQ_RAISE, i)
+      assert.equal(i, assert(irq:wait(1)).cause)
+      assert(irq:close())
+      assert(irq:close())
+    end
+  end)
+
+  it("gives at most one event per unmask without an acknowledgement, as uio_pci_generic does", function()
+    irq:setup { capture = { { "cause", R.IRQ_STATUS } } }
+    assert(irq:start())
+    regs:write32(R.IRQ_RAISE, 1)
+    for _ = 1, 3 do assert.equal(1, assert(irq:wait(1)).cause) end -- the level stays: it fires again and again
+    regs:write32(R.IRQ_ACK, 1)
+  end)
+
+  it("refuses a second waiter, a setup while it runs, and a vector there is not", function()
+    assert(irq:start())
+    assert.has_error(function() irq:setup {} end)
+    local seen
+    luio.run(function()
+      luio.spawn(function() irq:wait(0.05) end)
+      local ok, message = pcall(irq.wait, irq, 0.01)
+      assert.is_false(ok)
+      seen = message
+    end)
+    luio.run()
+    assert.matches("two tasks wait for one interrupt", seen)
+    local event, message, code = dev.irqs[1]:wait(0)
+    assert.is_nil(event)
+    assert.matches("has no vector 1", message)
+    assert.equal("ENOENT", code)
+  end)
+
+  it("says what is wrong with a top half, before it runs", function()
+    for _, case in ipairs {
+      { { capture = { { 0x24, "cause" } } }, "a capture is { \"name\", offset }" },
+      { { ack = { { 0x64, "cause" } } }, "names \"cause\", which is no capture" },
+      { { capture = { { "a", 0 }, { "b", 0 }, { "c", 0 }, { "d", 0 }, { "e", 0 } } }, "at most 4 captures" },
+      { { capture = { { "a", 0, region = 3 } } }, "has no region 3" },
+    } do
+      local i = dev.irqs[0]
+      i:setup(case[1])
+      local ok, message = pcall(i.start, i)
+      assert.is_false(ok)
+      assert.is_truthy(message:find(case[2], 1, true), message)
+    end
+    for _, case in ipairs { { { capture = { { "a", 0x100000 } } }, "EINVAL" }, { { capacity = 3 }, "EINVAL" }, { { priority = 1000 }, "EINVAL" } } do
+      irq:setup(case[1])
+      local ok, _, code = irq:start()
+      assert.is_nil(ok)
+      assert.equal(case[2], code)
+    end
+    irq:setup {}
+  end)
+
+  it("is an error after close, and a wait that was under way ends", function()
+    irq:setup(acknowledged())
+    local code
+    luio.run(function()
+      local waiter = luio.spawn(function() code = select(3, irq:wait(1)) end)
+      assert(irq:close())
+      waiter:join(2)
+    end)
+    assert.equal("ECANCELED", code)
+    assert(dev:close())
+    assert.has_error(function() irq:wait(0) end)
+  end)
+end)
