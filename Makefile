@@ -73,7 +73,7 @@ demo: all | deps-run
 # The guest has no terminal of ours: it is told whether to colour.
 demo-uio: all | deps-run deps-guest
 	$(Q)colour=; [ -t 1 ] && [ -z "$$NO_COLOR" ] && colour=1; \
-	  spec/guest/run --env CLICOLOR_FORCE=$$colour --edu-mask 0xffffffffffffffff -- \
+	  spec/guest/run --env CLICOLOR_FORCE=$$colour -- \
 	  $(BUILD)/luio examples/demo.lua 0000:00:04.0
 
 test: all $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(SUPPORT) | deps-run deps-test deps-guest

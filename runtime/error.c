@@ -31,6 +31,8 @@ uint64_t luio_now(void)
 
 const char *luio_errno_name(int code)
 {
+  if (code == ENOTSUP) /* the same number as EOPNOTSUPP, by which glibc calls it */
+    return "ENOTSUP";
   const char *name = strerrorname_np(code);
   return name ? name : "E?";
 }
