@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum slot { IDLE, REQUESTED, TAKEN, ANSWERED };
+enum slot { IDLE, REQUESTED, TAKEN, ANSWERED, REFUSED };
 
 struct luio_sim {
   luio_sim_config identity;
@@ -152,6 +152,7 @@ int luio_sim_access(luio_sim *sim, int kind, const luio_region *region, uint64_t
 {
   const char *verb = kind == LUIO_SIM_READ ? "read" : "write";
   struct timespec deadline;
+  bool answered = false;
   int rc = 0;
   pthread_mutex_lock(&sim->bus);
   pthread_mutex_lock(&sim->slot_lock);
@@ -164,26 +165,29 @@ int luio_sim_access(luio_sim *sim, int kind, const luio_region *region, uint64_t
     sim->slot = REQUESTED;
     pthread_cond_signal(&sim->to_model);
     deadline_in(&deadline, LUIO_SIM_ANSWER_NS);
-    while (sim->slot != ANSWERED && !sim->detached && rc != ETIMEDOUT)
+    while (sim->slot != ANSWERED && sim->slot != REFUSED && !sim->detached && rc != ETIMEDOUT)
       rc = pthread_cond_timedwait(&sim->to_driver, &sim->slot_lock, &deadline);
-    if (sim->slot == ANSWERED)
-      rc = 0;
-    else if (rc == ETIMEDOUT && !sim->failure[0])
-      luio_format(sim->failure, sizeof sim->failure, "it did not answer within %llu s",
-                  (unsigned long long)(LUIO_SIM_ANSWER_NS / LUIO_NS_PER_S));
+    answered = sim->slot == ANSWERED;
+    if (sim->slot == REQUESTED || sim->slot == TAKEN)
+      if (rc == ETIMEDOUT && !sim->failure[0])
+        luio_format(sim->failure, sizeof sim->failure, "it did not answer within %llu s",
+                    (unsigned long long)(LUIO_SIM_ANSWER_NS / LUIO_NS_PER_S));
     sim->slot = IDLE; /* a late answer finds no request to belong to */
   }
-  if (sim->failure[0])
-    rc = luio_fail(err, rc == ETIMEDOUT ? ETIMEDOUT : EIO, "%s%u %s %s at 0x%llx: model: %s", verb,
-                   width, region->device, region->name, (unsigned long long)offset, sim->failure);
-  else if (sim->detached || sim->stopping)
-    rc = luio_fail(err, ENODEV, "%s%u %s %s at 0x%llx: the model has ended", verb, width,
-                   region->device, region->name, (unsigned long long)offset);
-  else if (kind == LUIO_SIM_READ) {
+  /* A model may fail right after an answer: that answer still counts. */
+  if (answered && kind == LUIO_SIM_READ) {
     *value = sim->answer;
     sim->stats.reads++;
-  } else {
+    rc = 0;
+  } else if (answered) {
     sim->stats.writes++;
+    rc = 0;
+  } else if (sim->failure[0]) {
+    rc = luio_fail(err, rc == ETIMEDOUT ? ETIMEDOUT : EIO, "%s%u %s %s at 0x%llx: model: %s", verb,
+                   width, region->device, region->name, (unsigned long long)offset, sim->failure);
+  } else {
+    rc = luio_fail(err, ENODEV, "%s%u %s %s at 0x%llx: the model has ended", verb, width,
+                   region->device, region->name, (unsigned long long)offset);
   }
   pthread_mutex_unlock(&sim->slot_lock);
   pthread_mutex_unlock(&sim->bus);
@@ -261,7 +265,7 @@ void luio_sim_reply(luio_sim *sim, uint64_t value, const char *error)
   set_failure(sim, error);
   if (sim->slot == TAKEN) {
     sim->answer = value;
-    sim->slot = ANSWERED;
+    sim->slot = error ? REFUSED : ANSWERED;
     pthread_cond_broadcast(&sim->to_driver);
   }
   pthread_mutex_unlock(&sim->slot_lock);

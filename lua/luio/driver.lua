@@ -32,7 +32,7 @@ local function check(driver, path)
   if type(driver.name) ~= "string" then return nil, path .. ": the driver has no name", "EINVAL" end
   for key, kind in pairs(KNOWN) do
     if driver[key] ~= nil and type(driver[key]) ~= kind then
-      return nil, ("%s: %s.%s is a %s, not a %s"):format(path, driver.name, key, kind, type(driver[key])), "EINVAL"
+      return nil, ("%s: %s.%s is a %s, not a %s"):format(path, driver.name, key, type(driver[key]), kind), "EINVAL"
     end
   end
   return driver

@@ -1,0 +1,104 @@
+--- The program, as a shell sees it: output, exit status, and that it works from anywhere.
+
+local luio = require "luio"
+local files = require "spec.support.files"
+local shell = files.shell
+
+local ROOT = require("luv").cwd()
+local LUIO = "'" .. ROOT .. "/build/luio'"
+
+describe("luio", function()
+  teardown(files.clean)
+
+  it("shows its version and its use", function()
+    assert.same({ "luio " .. luio.version .. "\n", 0 }, { shell(LUIO .. " --version") })
+    local out, status = shell(LUIO .. " --help")
+    assert.equal(0, status)
+    assert.matches("list", out)
+  end)
+
+  it("exits with 2 on misuse, in one line after the usage", function()
+    for _, args in ipairs { "", "bogus", "run", "list extra", "--nope" } do
+      local out, status = shell(LUIO .. " " .. args)
+      assert.equal(2, status)
+      assert.matches("\nluio: [^\n]+\n$", out)
+    end
+  end)
+
+  it("lists devices, one a line", function()
+    local out, status = shell(LUIO .. " list")
+    assert.equal(0, status)
+    assert.matches("^ADDRESS +UIO +ID +DRIVER +DEVICE\n", out)
+    local _, lines = out:gsub("\n", "")
+    assert.equal(#assert(luio.list()) + 1, lines)
+  end)
+
+  it("runs a script with its arguments, from any folder", function()
+    local path = files.write("script.lua", "local luio = require 'luio' print(arg[0]:match '[^/]*$', #arg, arg[1], ...) return 3")
+    local out, status = shell(("cd / && %s '%s/%s' a b"):format(LUIO, ROOT, path))
+    assert.equal("script.lua\t2\ta\ta\tb\n", out)
+    assert.equal(3, status)
+  end)
+
+  it("says where a script is wrong, closes what it opened, and exits with 1", function()
+    local bad = files.write("bad.lua", "local x = = 5")
+    assert.same({ ("luio: %s:1: unexpected symbol near '='\n"):format(bad), 1 }, { shell(LUIO .. " " .. bad) })
+    local throws = files.write("throws.lua", "local dev = require('luio').open 'sim:edu' dev.irqs[0]:start() error 'boo'")
+    local out, status = shell(LUIO .. " " .. throws)
+    assert.equal(1, status)
+    assert.matches("^luio: .*throws.lua:1: boo\nstack traceback", out)
+    out, status = shell(LUIO .. " nothing.lua")
+    assert.equal(1, status)
+    assert.matches("^luio: cannot open nothing.lua", out)
+  end)
+
+  it("runs a driver until it is told to stop", function()
+    for _, signal in ipairs { "INT", "TERM" } do
+      local out, status = shell(("%s run edu sim:edu & pid=$!; sleep 0.5; kill -%s $pid; wait $pid"):format(LUIO, signal))
+      assert.equal(0, status)
+      assert.matches("^driver edu runs on device sim:edu 1234:11e8; Ctrl%-C stops it\n$", out)
+    end
+    local out, status = shell(LUIO .. " run nope")
+    assert.equal(1, status)
+    assert.matches('^luio: there is no driver "nope"', out)
+  end)
+
+  it("demonstrates, and says so in its exit status", function()
+    local out, status = shell(LUIO .. " examples/demo.lua")
+    assert.equal(0, status)
+    assert.matches("10!%s+3628800, by interrupt", out)
+    assert.matches("4095 bytes there and back, 0 differ", out)
+    assert.matches("3, delivered 3, lost 0", out)
+    assert.is_nil(out:find "\27")
+    out, status = shell("CLICOLOR_FORCE=1 " .. LUIO .. " examples/demo.lua uio4711")
+    assert.equal(1, status)
+    assert.matches("\27%[31m", out)
+    assert.matches("there is no device uio4711", out)
+  end)
+end)
+
+describe('require "luio"', function()
+  it("works from plain luajit with what `luio env` prints", function()
+    local out, status = shell(("cd / && eval \"$(%s env)\" && luajit -e 'print(require(\"luio\").version)'"):format(LUIO))
+    assert.equal(luio.version .. "\n", out)
+    assert.equal(0, status)
+  end)
+
+  it("works when installed, from the program and from luajit; uninstall leaves nothing", function()
+    local prefix = ROOT .. "/build/spec/tmp/prefix"
+    assert.equal(0, select(2, shell(("make -s install PREFIX='%s'"):format(prefix))))
+    local out, status = shell(("cd / && '%s/bin/luio' list && eval \"$('%s/bin/luio' env)\" && luajit -e 'local luio = require \"luio\" local dev = assert(luio.start(\"edu\", \"sim:edu\")) print(dev.driver.factorial_polled(dev, 5)) assert(dev:close())'"):format(prefix, prefix))
+    assert.equal(0, status, out)
+    assert.matches("\n120\n$", out)
+    local flags = shell(("PKG_CONFIG_PATH='%s/lib/pkgconfig' pkg-config --cflags --libs luio"):format(prefix))
+    assert.is_truthy(flags:find("-lluio", 1, true))
+    assert.equal(0, select(2, shell(("make -s uninstall PREFIX='%s'"):format(prefix))))
+    assert.equal("", (shell(("find '%s' -type f -o -type l"):format(prefix))))
+  end)
+
+  it("refuses a library of another ABI, and names LUIO_LIBRARY when there is none", function()
+    local out, status = shell("LUIO_LIBRARY=/nowhere.so LUA_PATH='./lua/?.lua;./lua/?/init.lua;;' luajit -e 'require \"luio\"'")
+    assert.equal(1, status)
+    assert.matches("no libluio.so: run `make`, or name it in LUIO_LIBRARY", out)
+  end)
+end)

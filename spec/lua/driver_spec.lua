@@ -1,0 +1,95 @@
+--- Loading and starting drivers: the good one, and every bad one with its message.
+
+local luio = require "luio"
+local files = require "spec.support.files"
+
+local function driver(text)
+  return (files.write("init.lua", text):gsub("/init.lua$", ""))
+end
+
+describe("a driver", function()
+  teardown(files.clean)
+
+  it("is loaded by name, folder or file, without touching hardware", function()
+    for _, name in ipairs { "edu", "drivers/edu", "drivers/edu/init.lua" } do
+      assert.equal("edu", assert(luio.load(name)).name)
+    end
+  end)
+
+  it("that is not there: says where it was looked for", function()
+    local d, message, code = luio.load "nope"
+    assert.is_nil(d)
+    assert.equal("ENOENT", code)
+    assert.matches('there is no driver "nope"; looked for ./drivers/nope/init.lua', message)
+    assert.equal("ENOENT", select(3, luio.load "some/where"))
+    assert.equal("ENOENT", select(3, luio.load "lua")) -- a folder, but not a driver's
+  end)
+
+  it("with a fault at load: says which, with file and line, and loses nothing", function()
+    for _, case in ipairs {
+      { "return {", "init.lua:1: unexpected symbol" },
+      { "local x = nil\nreturn x.y", "threw when it was loaded: .*init.lua:2: attempt to index" },
+      { "error {}", "threw when it was loaded: table" },
+      { "return 5", "returns a table, this one a number" },
+      { "return {}", "the driver has no name" },
+      { "return { name = 'x', start = 5 }", "x.start is a number, not a function" },
+      { "return { name = 'x', irq = 'fast' }", "x.irq is a string, not a table" },
+    } do
+      local d, message, code = luio.load(driver(case[1]))
+      assert.is_nil(d)
+      assert.equal("EINVAL", code)
+      assert.matches(case[1] == "return {" and "init.lua:1:" or case[2], message)
+    end
+  end)
+
+  it("that does not start: says why, and the device is closed again", function()
+    for _, case in ipairs {
+      { "start = function() return nil, 'not today', 'EAGAIN' end", "driver x did not start on sim:edu: not today", "EAGAIN" },
+      { "start = function() end", "start returned nothing", "EIO" },
+      { "start = function() error 'boo' end", "driver x threw in start: .*boo", "EFAULT" },
+      { "irq = { ack = { { 0, 'cause' } } }", "names \"cause\", which is no capture", "EFAULT" },
+      { "irq = { capture = { { 'cause', 0x200000 } } }", "no 32%-bit register at 0x200000", "EINVAL" },
+      { "irq = { [1] = { capture = {} } }", "has no vector 1", "ENOENT" },
+    } do
+      local name = driver(("return { name = 'x', %s }"):format(case[1]))
+      local dev, message, code = luio.start(name, "sim:edu")
+      assert.is_nil(dev)
+      assert.matches(case[2], message)
+      assert.equal(case[3], code)
+    end
+    assert.is_nil(next(require("luio.device").open_devices))
+  end)
+
+  it("is for the devices it names, and for no other", function()
+    local d, message, code = luio.start "edu"
+    if d then return d:close() end -- there is one
+    assert.equal("ENODEV", code)
+    assert.matches("no device for driver edu here; there is its simulated one: sim:edu", message)
+    assert.is_nil(d)
+  end)
+
+  it("that fails to stop is reported, and the device is closed all the same", function()
+    local dev = assert(luio.start(driver "return { name = 'x', stop = function() error 'stuck' end }", "sim:edu"))
+    assert(dev:close())
+    assert.matches("stop of driver x failed: .*stuck", dev.warnings[#dev.warnings])
+  end)
+end)
+
+describe("luio.open", function()
+  it("refuses what is no address", function()
+    for _, address in ipairs { "", "uio", "uio-1", "uio9999999999999", "0000:00:04", "../../etc/passwd", ("x"):rep(10000), "sim" } do
+      local dev, message, code = luio.open(address)
+      assert.is_nil(dev)
+      assert.equal("EINVAL", code)
+      assert.matches("is not a device address: uio0, 0000:00:04.0 or sim:NAME", message)
+    end
+    assert.has_error(function() luio.open() end)
+  end)
+
+  it("says that a device is not there", function()
+    local dev, message, code = luio.open "uio4711"
+    assert.is_nil(dev)
+    assert.equal("there is no device uio4711: `luio list` shows what there is", message)
+    assert.equal("ENODEV", code)
+  end)
+end)
