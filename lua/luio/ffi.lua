@@ -18,7 +18,9 @@ local function here()
 end
 
 local function candidates()
-  local named = os.getenv "LUIO_LIBRARY"
+  -- A model's thread has a state of its own, but must use the very library of its device.
+  local given = package.preload["luio.library"]
+  local named = given and given() or os.getenv "LUIO_LIBRARY"
   if named then return { named } end
   local dir = here()
   return {

@@ -19,6 +19,7 @@ local READY_NS, STOP_NS = 5e9, 3e9
 -- Runs on the model's thread, in a fresh Lua state: no upvalues reach it.
 local function thread(sim, path, package_path, package_cpath, library, name)
   package.path, package.cpath = package_path, package_cpath -- luacheck: ignore 122
+  package.preload["luio.library"] = function() return library end
   local ok, message = pcall(function()
     require("luio.model").serve(sim, path, name)
   end)

@@ -32,7 +32,7 @@ end
 
 local N = 1000
 
-describe("exact access, x86-64", function()
+describe("exact access, x86-64 #jit", function()
   local page, regs
   before_each(function()
     page = F.faultpage_open()

@@ -16,7 +16,7 @@ ffi.cdef [[
 
 local PROT_READ_WRITE, MAP_SHARED = 3, 1
 
-describe("polling in a compiled trace", function()
+describe("polling in a compiled trace #jit", function()
   it("sees a store from another process", function()
     local fd = ffi.C.memfd_create("luio-spec", 1)
     assert(fd >= 0 and ffi.C.ftruncate(fd, 4096) == 0)

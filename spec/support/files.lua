@@ -32,7 +32,7 @@ end
 ---@return string output
 ---@return integer status
 function M.shell(command)
-  local f = assert(io.popen(("{ %s; } 2>&1; echo \"status $?\""):format(command)))
+  local f = assert(io.popen(("unset LUIO_LIBRARY; { %s; } 2>&1; echo \"status $?\""):format(command)))
   local out = f:read "*a"
   f:close()
   local text, status = out:match "^(.*)status (%d+)\n$"
