@@ -44,7 +44,8 @@ end
 local function inside(address, count)
   local offset = tonumber(address) - R.BUFFER
   if offset < 0 or count < 1 or offset + count >= R.BUFFER_SIZE then
-    error(("DMA: %d bytes at device address 0x%x: the buffer has %d at 0x%x"):format(count, tonumber(address), R.BUFFER_SIZE - 1, R.BUFFER), 0)
+    error(("DMA: %d bytes at device address 0x%x: the buffer has %d at 0x%x"):format(
+      count, tonumber(address), R.BUFFER_SIZE - 1, R.BUFFER), 0)
   end
   return offset
 end

@@ -12,7 +12,7 @@
 --- Values of 64 bits are uint64_t. `dev` is the model's own table, with:
 ---
 ---     dev:raise() dev:lower()           the INTx level; set until lowered
----     dev:now()                         seconds
+---     dev.now()                         seconds
 ---     dev:after(seconds, fn)            calls fn(dev) later, between accesses
 ---     dev:dma_read(iova, size)          bytes, or nil, message: bus master is off
 ---     dev:dma_write(iova, bytes)        true, or nil, message
@@ -42,10 +42,10 @@ function Dev:raise() C.luio_sim_irq(self.sim, 1) end
 
 function Dev:lower() C.luio_sim_irq(self.sim, 0) end
 
-function Dev:now() return tonumber(C.luio_now()) / 1e9 end
+function Dev.now() return tonumber(C.luio_now()) / 1e9 end
 
 function Dev:after(seconds, fn)
-  table.insert(self.timers, { at = self:now() + seconds, fn = fn })
+  table.insert(self.timers, { at = self.now() + seconds, fn = fn })
 end
 
 local function dma_failed(rc, verb, iova, size)
@@ -69,7 +69,7 @@ end
 -- Runs the timers that are due, returns ns until the next.
 local function run_timers(dev)
   while true do
-    local now, first = dev:now(), nil
+    local now, first = dev.now(), nil
     for i, t in ipairs(dev.timers) do
       if not first or t.at < dev.timers[first].at then first = i end
     end

@@ -125,7 +125,7 @@ local function put_away(timer)
   table.insert(idle_timers, timer)
 end
 
-local guards = {}
+local guards = {} -- luacheck: ignore 241 (kept from the collector, that is all)
 local waiting_on = {} ---@type table<userdata, fun(...)>  handle -> wake of who waits for it
 
 --- Closes a libuv handle. Should the state end before the loop turns again, a finalizer, newer

@@ -83,7 +83,8 @@ describe("DMA memory on real hardware", function()
   end)
 
   it("says when there is no more, which pages are needed, and what to do", function()
-    local buffers, buffer, message, code = {}, nil, nil, nil
+    local buffers = {}
+    local buffer, message, code
     repeat
       buffer, message, code = dev.dma:alloc(2 * MIB)
       table.insert(buffers, buffer)
@@ -134,7 +135,8 @@ describe("DMA memory on real hardware", function()
       dev:close()
     ]]):format(EDU))
     assert(dev:close())
-    local out = files.shell(("LUA_PATH='./lua/?.lua;./lua/?/init.lua;;' setpriv --bounding-set -sys_admin --inh-caps -sys_admin luajit %s"):format(path))
+    local out = files.shell(("LUA_PATH='./lua/?.lua;./lua/?/init.lua;;' setpriv --bounding-set -sys_admin "
+      .. "--inh-caps -sys_admin luajit %s"):format(path))
     assert.matches("physical addresses are hidden %(/proc/self/pagemap shows frame 0%): run with CAP_SYS_ADMIN", out)
     assert.matches("\nEPERM\n", out)
   end)

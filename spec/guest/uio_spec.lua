@@ -147,7 +147,8 @@ describe("an interrupt of real hardware", function()
   it("is polled without blocking", function()
     assert.is_nil(irq:poll())
     regs:write32(R.IRQ_RAISE, 1)
-    local deadline, event = luio.now() + 2, nil
+    local deadline = luio.now() + 2
+    local event
     repeat event = irq:poll() until event or luio.now() > deadline
     assert.equal(1, event.cause)
     assert.is_nil(irq:poll())
@@ -264,7 +265,8 @@ end)
 describe("an ordinary user", function()
   local function as_user(script)
     local path = files.write("user.lua", script)
-    return files.shell(("LUA_PATH='./lua/?.lua;./lua/?/init.lua;;' setpriv --reuid 65534 --regid 65534 --clear-groups luajit %s"):format(path))
+    return files.shell(("LUA_PATH='./lua/?.lua;./lua/?/init.lua;;' setpriv --reuid 65534 --regid 65534 "
+      .. "--clear-groups luajit %s"):format(path))
   end
   local say = [[
     local luio = require "luio"
@@ -346,13 +348,14 @@ describe("hot-plug", function()
   it("ends a wait when the device goes away", function()
     local dev = assert(luio.open(EDU))
     dev.irqs[0]:setup(top_half)
-    local message, code
+    local event, message, code
     luio.run(function()
-      local waiter = luio.spawn(function() _, message, code = dev.irqs[0]:wait(5) end)
+      local waiter = luio.spawn(function() event, message, code = dev.irqs[0]:wait(5) end)
       luio.sleep(0.05)
       write_sysfs("bus/pci/drivers/uio_pci_generic/unbind", EDU)
       assert(waiter:join(2))
     end)
+    assert.is_nil(event)
     assert.equal("ENODEV", code)
     assert.matches("the device is gone", message)
     assert.equal("ENODEV", select(3, dev.irqs[0]:wait(0.1))) -- and stays so

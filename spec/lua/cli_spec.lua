@@ -87,7 +87,14 @@ describe('require "luio"', function()
   it("works when installed, from the program and from luajit; uninstall leaves nothing", function()
     local prefix = ROOT .. "/build/spec/tmp/prefix"
     assert.equal(0, select(2, shell(("make -s install PREFIX='%s'"):format(prefix))))
-    local out, status = shell(("cd / && '%s/bin/luio' list && eval \"$('%s/bin/luio' env)\" && luajit -e 'local luio = require \"luio\" local dev = assert(luio.start(\"edu\", \"sim:edu\")) print(dev.driver.factorial_polled(dev, 5)) assert(dev:close())'"):format(prefix, prefix))
+    local script = files.write("use.lua", [[
+      local luio = require "luio"
+      local dev = assert(luio.start("edu", "sim:edu"))
+      print(dev.driver.factorial_polled(dev, 5))
+      assert(dev:close())
+    ]])
+    local out, status = shell(("cd / && '%s/bin/luio' list && eval \"$('%s/bin/luio' env)\" && luajit '%s/%s'"):format(
+      prefix, prefix, ROOT, script))
     assert.equal(0, status, out)
     assert.matches("\n120\n$", out)
     local flags = shell(("PKG_CONFIG_PATH='%s/lib/pkgconfig' pkg-config --cflags --libs luio"):format(prefix))

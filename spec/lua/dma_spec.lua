@@ -94,7 +94,8 @@ describe("dev.dma", function()
   end)
 
   it("runs out below a mask, says so, and has room again after a free", function()
-    local buffers, buffer, message, code = {}, nil, nil, nil
+    local buffers = {}
+    local buffer, message, code
     repeat
       buffer, message, code = dev.dma:alloc(2 ^ 20, { mask = 2 ^ 23 - 1 })
       table.insert(buffers, buffer)

@@ -231,7 +231,8 @@ describe("dev.irqs[0]", function()
     irq:setup(acknowledged())
     assert.is_nil(irq:poll())
     regs:write32(R.IRQ_RAISE, 1)
-    local deadline, event = luio.now() + 1, nil
+    local deadline = luio.now() + 1
+    local event
     repeat event = irq:poll() until event or luio.now() > deadline
     assert.equal(1, event.cause)
     assert.is_nil(irq:poll())
@@ -304,11 +305,11 @@ describe("dev.irqs[0]", function()
       assert.is_false(ok)
       assert.is_truthy(message:find(case[2], 1, true), message)
     end
-    for _, case in ipairs { { { capture = { { "a", 0x100000 } } }, "EINVAL" }, { { capacity = 3 }, "EINVAL" }, { { priority = 1000 }, "EINVAL" } } do
-      irq:setup(case[1])
+    for _, setup in ipairs { { capture = { { "a", 0x100000 } } }, { capacity = 3 }, { priority = 1000 } } do
+      irq:setup(setup)
       local ok, _, code = irq:start()
       assert.is_nil(ok)
-      assert.equal(case[2], code)
+      assert.equal("EINVAL", code)
     end
     irq:setup {}
   end)

@@ -28,9 +28,8 @@ describe("polling in a compiled trace #jit", function()
     jit.flush()
     jit.attach(on_trace, "trace")
     -- It writes only after the loop has long been compiled.
-    local child = uv.spawn("sh", {
-      args = { "-c", ("sleep 0.3; printf '\\001' | dd of=/proc/%d/fd/%d bs=1 seek=64 conv=notrunc 2>/dev/null"):format(uv.os_getpid(), fd) },
-    }, function() end)
+    local poke = "sleep 0.3; printf '\\001' | dd of=/proc/%d/fd/%d bs=1 seek=64 conv=notrunc 2>/dev/null"
+    local child = uv.spawn("sh", { args = { "-c", poke:format(uv.os_getpid(), fd) } }, function() end)
     -- Nothing in the loop but the read: whatever else it called would itself keep the compiler from
     -- hoisting. Bounded, so that a load which was hoisted ends, too: unseen.
     local seen

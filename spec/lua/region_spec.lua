@@ -64,7 +64,9 @@ describe("a region of memory", function()
 
   it("refuses a value that does not fit, before any access", function()
     local regs, bytes = over(64)
-    for _, case in ipairs { { 8, 256 }, { 8, -129 }, { 16, 65536 }, { 32, 2 ^ 32 }, { 32, -2 ^ 31 - 1 }, { 64, 2 ^ 53 + 2 }, { 64, -1 }, { 32, 1.5 } } do
+    for _, case in ipairs {
+      { 8, 256 }, { 8, -129 }, { 16, 65536 }, { 32, 2 ^ 32 }, { 32, -2 ^ 31 - 1 }, { 64, 2 ^ 53 + 2 }, { 64, -1 }, { 32, 1.5 },
+    } do
       assert.matches("is not a value of " .. case[1] .. " bits", message_of(regs["write" .. case[1]], regs, 0, case[2]))
     end
     assert.matches("nil is not a value", message_of(regs.write32, regs, 0))

@@ -92,11 +92,11 @@ describe("a model", function()
   end)
 
   it("that throws is an error at the access, with the model's name and line, and stays one", function()
-    local path
-    dev, _, _, path = open [[
+    local opened, _, _, path = open [[
       function model.read(dev, offset) if offset == 4 then error "no such thing" end return 0 end
       function model.write() end
     ]]
+    dev = assert(opened)
     assert.equal(0, dev.regions[0]:read32(0))
     for _ = 1, 2 do
       local ok, message = pcall(function() return dev.regions[0]:read32(4) end)
@@ -200,7 +200,8 @@ describe("a model", function()
       d.regions[0]:read32(0)
       d:close()
     end
-    local out, status = files.shell([[LUA_PATH='./lua/?.lua;./lua/?/init.lua;;' luajit -e 'local dev = require("luio").open "sim:edu" dev.regions[0]:read32(0) dev.irqs[0]:start()']])
+    local script = files.write("forgets.lua", 'local dev = require("luio").open "sim:edu" dev.regions[0]:read32(0) dev.irqs[0]:start()')
+    local out, status = files.shell("LUA_PATH='./lua/?.lua;./lua/?/init.lua;;' luajit " .. script)
     assert.equal("", out)
     assert.equal(0, status)
   end)
