@@ -308,8 +308,9 @@ static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_err
   if (rc == -ENOMEM)
     return luio_fail(err, ENOMEM,
                      "%llu bytes of DMA memory for %s: %llu free hugepages of %s, one is needed: "
-                     "echo 32 > %s",
-                     bytes, dma->who, (unsigned long long)free_hugepages(huge), name, file);
+                     "echo %d > %s",
+                     bytes, dma->who, (unsigned long long)free_hugepages(huge), name,
+                     huge == GIB ? 1 : 32, file);
   if (rc == -EAGAIN || rc == -EPERM)
     return luio_fail(err, ENOMEM, "%llu bytes of DMA memory for %s: mlock: %s: raise `ulimit -l`",
                      bytes, dma->who, luio_errno_name(-rc));
