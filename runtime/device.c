@@ -49,8 +49,9 @@ static int take_lock(luio_device *d, luio_error *err)
     return luio_fail(err, errno, "lock %s: %s", d->info.address, luio_errno_name(errno));
   int pid = lock_holder(fd);
   if (pid > 0)
-    return luio_fail(err, EBUSY, "open %s: EBUSY: process %d drives it; stop that one, or open "
-                                 "read-only to look",
+    return luio_fail(err, EBUSY,
+                     "open %s: EBUSY: process %d drives it; stop that one, or open "
+                     "read-only to look",
                      d->info.address, pid);
   return luio_fail(err, EBUSY, "open %s: EBUSY: another luio process drives it", d->info.address);
 }
@@ -193,8 +194,9 @@ int luio_device_irq(luio_device *d, unsigned vector, luio_irq_config *config, lu
     return luio_fail(err, ENOENT, "%s has no vector %u: UIO gives one interrupt, vector 0",
                      d->info.address, vector);
   if (d->flags & LUIO_READ_ONLY)
-    return luio_fail(err, EACCES, "interrupt of %s: it was opened read-only, and waiting means "
-                                  "unmasking",
+    return luio_fail(err, EACCES,
+                     "interrupt of %s: it was opened read-only, and waiting means "
+                     "unmasking",
                      d->info.address);
   if (d->sim) {
     if (!luio_sim_identity(d->sim)->n_vectors)

@@ -132,8 +132,8 @@ static int page_map(luio_dma *dma, int which, uint64_t size, page **out)
     rc = -errno;
     goto fail;
   }
-  p->addr = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd,
-                 (off_t)(p->index * s->page_size));
+  p->addr =
+      mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, (off_t)(p->index * s->page_size));
   if (p->addr == MAP_FAILED) {
     rc = -errno;
     goto fail;
@@ -296,8 +296,9 @@ static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_err
   const char *file = size > 2 * MIB ? "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
                                     : "/proc/sys/vm/nr_hugepages";
   if (rc == -ERANGE && dma->sim)
-    return luio_fail(err, ERANGE, "%llu bytes of DMA memory for %s below 0x%llx: all of it is in "
-                                  "use: free buffers",
+    return luio_fail(err, ERANGE,
+                     "%llu bytes of DMA memory for %s below 0x%llx: all of it is in "
+                     "use: free buffers",
                      bytes, dma->who, limit);
   if (rc == -ERANGE)
     return luio_fail(err, ERANGE,
@@ -314,8 +315,9 @@ static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_err
   if (rc == -EAGAIN || rc == -EPERM)
     return luio_fail(err, ENOMEM, "%llu bytes of DMA memory for %s: mlock: %s: raise `ulimit -l`",
                      bytes, dma->who, luio_errno_name(-rc));
-  return luio_fail(err, -rc, "%llu bytes of DMA memory for %s: memfd of %s pages: %s: does this "
-                             "kernel have hugetlbfs?",
+  return luio_fail(err, -rc,
+                   "%llu bytes of DMA memory for %s: memfd of %s pages: %s: does this "
+                   "kernel have hugetlbfs?",
                    bytes, dma->who, name, luio_errno_name(-rc));
 }
 
@@ -359,8 +361,9 @@ static int validate(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask,
     return luio_fail(err, EINVAL, "DMA memory for %s: a buffer has 1 byte to 1 GiB, not %llu bytes",
                      dma->who, (unsigned long long)size);
   if (align & (align - 1) || align > GIB)
-    return luio_fail(err, EINVAL, "DMA memory for %s: an alignment is a power of two up to 1 GiB, "
-                                  "not %llu",
+    return luio_fail(err, EINVAL,
+                     "DMA memory for %s: an alignment is a power of two up to 1 GiB, "
+                     "not %llu",
                      dma->who, (unsigned long long)align);
   if (mask & (mask + 1))
     return luio_fail(err, EINVAL, "DMA memory for %s: an address mask is 2^n - 1, not 0x%llx",
@@ -392,8 +395,9 @@ int luio_dma_alloc(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask,
   if (!p) {
     rc = grow(dma, reserved, align, mask, &p, err);
     if (rc == 0 && (offset = cut(p, reserved, align, mask)) == UINT64_MAX)
-      rc = luio_fail(err, ENOMEM, "%llu bytes of DMA memory for %s aligned to %llu: no page is so "
-                                  "aligned",
+      rc = luio_fail(err, ENOMEM,
+                     "%llu bytes of DMA memory for %s aligned to %llu: no page is so "
+                     "aligned",
                      (unsigned long long)size, dma->who, (unsigned long long)align);
   }
   if (rc == 0) {
@@ -461,8 +465,9 @@ int luio_dma_verify(const luio_dma_buffer *buffer, luio_error *err)
   uint64_t now;
   int rc = luio_pagemap_lookup(dma->pagemap_fd, buffer->addr, &now, err);
   if (rc == 0 && now != buffer->iova)
-    return luio_fail(err, ESTALE, "a DMA buffer of %s moved from 0x%llx to 0x%llx: stop the device "
-                                  "now (bus master off)",
+    return luio_fail(err, ESTALE,
+                     "a DMA buffer of %s moved from 0x%llx to 0x%llx: stop the device "
+                     "now (bus master off)",
                      dma->who, (unsigned long long)buffer->iova, (unsigned long long)now);
   return rc;
 }
@@ -495,7 +500,8 @@ static luio_dma *pool(const char *who)
   pthread_mutex_init(&dma->lock, NULL);
   dma->pagemap_fd = -1;
   dma->stores[SMALL] = (store){.page_size = LUIO_PAGE, .fd = -1};
-  dma->stores[HUGE_2M] = (store){.page_size = 2 * MIB, .flags = MFD_HUGETLB | MFD_HUGE_2MB, .fd = -1};
+  dma->stores[HUGE_2M] =
+      (store){.page_size = 2 * MIB, .flags = MFD_HUGETLB | MFD_HUGE_2MB, .fd = -1};
   dma->stores[HUGE_1G] = (store){.page_size = GIB, .flags = MFD_HUGETLB | MFD_HUGE_1GB, .fd = -1};
   return dma;
 }

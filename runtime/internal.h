@@ -29,8 +29,8 @@ struct luio_region {
   int kind, writable;
   unsigned index;
   uint64_t size, addr;
-  char name[64];   /* "BAR0 by uio0 map0" */
-  char device[64]; /* whose, for messages */
+  char name[64];          /* "BAR0 by uio0 map0" */
+  char device[64];        /* whose, for messages */
   volatile uint8_t *base; /* MEMORY: the first byte */
   void *map;              /* MEMORY: the whole pages around it */
   size_t map_size;

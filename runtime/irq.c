@@ -96,13 +96,11 @@ static int run_op(luio_irq *irq, const luio_irq_op *op, luio_irq_event *event, l
   switch (op->op) {
   case LUIO_OP_READ:
     return luio_region_read(op->region, op->offset, op->width, &event->value[op->slot], err);
-  case LUIO_OP_WRITE:
-    return luio_region_write(op->region, op->offset, op->width, op->value, err);
+  case LUIO_OP_WRITE: return luio_region_write(op->region, op->offset, op->width, op->value, err);
   case LUIO_OP_COPY:
     return luio_region_write(op->region, op->offset, op->width,
                              (event->value[op->slot] & op->mask) | op->value, err);
-  default:
-    return luio_unmask(irq->config.device, err);
+  default: return luio_unmask(irq->config.device, err);
   }
 }
 
@@ -222,8 +220,9 @@ static int check(const luio_irq_config *c, const char *who, luio_error *err)
       return luio_fail(err, EINVAL, "interrupt of %s: step %u names no %s", who, i + 1,
                        op->op == LUIO_OP_UNMASK ? "device" : "region");
     if (op->op < LUIO_OP_READ || op->op > LUIO_OP_UNMASK || op->slot >= LUIO_IRQ_CAPTURES)
-      return luio_fail(err, EINVAL, "interrupt of %s: step %u is not READ, WRITE, COPY or UNMASK "
-                                    "with a slot of 0..%d",
+      return luio_fail(err, EINVAL,
+                       "interrupt of %s: step %u is not READ, WRITE, COPY or UNMASK "
+                       "with a slot of 0..%d",
                        who, i + 1, LUIO_IRQ_CAPTURES - 1);
     if (op->op == LUIO_OP_UNMASK)
       continue;

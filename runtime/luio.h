@@ -70,7 +70,7 @@ LUIO_API const char *luio_errno_name(int code);
  * left out and named in `problem`; a broken device never hides the others. */
 
 enum {
-  LUIO_MAX_MAPS = 5,  /* MAX_UIO_MAPS, MAX_UIO_PORT_REGIONS: include/linux/uio_driver.h */
+  LUIO_MAX_MAPS = 5, /* MAX_UIO_MAPS, MAX_UIO_PORT_REGIONS: include/linux/uio_driver.h */
   LUIO_MAX_PORTS = 5,
   LUIO_MAX_BARS = 6,
   LUIO_MAX_REGIONS = 6
@@ -101,24 +101,24 @@ typedef struct luio_bar { /* a line of the PCI device's `resource` file */
 } luio_bar;
 
 typedef struct luio_info {
-  char address[64];   /* how to open it: "0000:00:04.0", or "uio3" when it is not on PCI */
-  char uio[32];       /* "uio3"; empty: no UIO driver is bound */
-  char uio_name[64];  /* what its UIO driver calls itself, e.g. "uio_pci_generic" */
+  char address[64];  /* how to open it: "0000:00:04.0", or "uio3" when it is not on PCI */
+  char uio[32];      /* "uio3"; empty: no UIO driver is bound */
+  char uio_name[64]; /* what its UIO driver calls itself, e.g. "uio_pci_generic" */
   char uio_version[32];
-  uint64_t event;     /* interrupts counted since the UIO driver was bound */
-  char bus[16];       /* "pci", "platform", ... of the parent; empty: none */
-  char driver[64];    /* kernel driver bound to the parent; empty: none */
-  char sysfs[256];    /* the parent's directory, or the UIO device's where there is no parent */
+  uint64_t event;       /* interrupts counted since the UIO driver was bound */
+  char bus[16];         /* "pci", "platform", ... of the parent; empty: none */
+  char driver[64];      /* kernel driver bound to the parent; empty: none */
+  char sysfs[256];      /* the parent's directory, or the UIO device's where there is no parent */
   char compatible[256]; /* platform: device-tree compatible strings, space separated */
   char vendor_name[128], device_name[128]; /* from the hardware database; may be empty */
   uint32_t vendor, device, subvendor, subdevice, class_code, revision;
-  int irq;            /* the parent's INTx line; 0: none */
-  int numa_node;      /* -1: unknown */
+  int irq;       /* the parent's INTx line; 0: none */
+  int numa_node; /* -1: unknown */
   int n_maps, n_ports;
   luio_map maps[LUIO_MAX_MAPS];
   luio_port ports[LUIO_MAX_PORTS];
   luio_bar bars[LUIO_MAX_BARS];
-  char problem[256];  /* what was wrong with its description; empty: nothing */
+  char problem[256]; /* what was wrong with its description; empty: nothing */
 } luio_info;
 
 typedef struct luio_list luio_list;
@@ -137,11 +137,11 @@ LUIO_API int luio_find(const char *address, luio_info *out, luio_error *err);
 typedef struct luio_monitor luio_monitor;
 
 typedef struct luio_hotplug {
-  char action[16]; /* "add", "remove", "bind", "unbind", "change" */
+  char action[16];    /* "add", "remove", "bind", "unbind", "change" */
   char subsystem[16]; /* "uio" or "pci" */
-  char address[64]; /* "uio0", "0000:00:04.0" */
-  char driver[64];  /* bound driver, where the event tells */
-  uint64_t time_ns; /* when it was taken from the socket */
+  char address[64];   /* "uio0", "0000:00:04.0" */
+  char driver[64];    /* bound driver, where the event tells */
+  uint64_t time_ns;   /* when it was taken from the socket */
 } luio_hotplug;
 
 LUIO_API int luio_monitor_open(luio_monitor **out, luio_error *err);
@@ -290,13 +290,13 @@ typedef struct luio_irq_config {
   uint32_t baseline;   /* UIO: the running count so far */
   unsigned n_ops;
   luio_irq_op ops[LUIO_IRQ_OPS];
-  unsigned capacity;   /* events the ring holds, a power of two; 0: 1024 */
-  int priority;        /* 1..99: SCHED_FIFO; 0: normal */
-  int cpu;             /* run only there; -1: anywhere */
+  unsigned capacity; /* events the ring holds, a power of two; 0: 1024 */
+  int priority;      /* 1..99: SCHED_FIFO; 0: normal */
+  int cpu;           /* run only there; -1: anywhere */
 } luio_irq_config;
 
 enum {
-  LUIO_EVENT_GONE = 1, /* the source failed (device removed): the last event of this thread */
+  LUIO_EVENT_GONE = 1,  /* the source failed (device removed): the last event of this thread */
   LUIO_EVENT_FAILED = 2 /* a top-half step failed; see luio_irq_error */
 };
 
@@ -353,11 +353,11 @@ typedef struct luio_dma luio_dma;
 
 typedef struct luio_dma_buffer {
   void *addr;
-  uint64_t iova; /* what the device must be told */
-  uint64_t size; /* as asked for */
+  uint64_t iova;      /* what the device must be told */
+  uint64_t size;      /* as asked for */
   uint64_t page_size; /* 2 MiB, 1 GiB, or 4 KiB for the fallback */
   luio_dma *owner;
-  void *page; /* private */
+  void *page;        /* private */
   uint64_t reserved; /* private */
 } luio_dma_buffer;
 
@@ -392,7 +392,7 @@ LUIO_API void luio_dma_get_stats(const luio_dma *dma, luio_dma_stats *out);
 
 typedef struct luio_sim_config {
   uint32_t vendor, device, subvendor, subdevice, class_code, revision;
-  int n_vectors; /* 0 or 1 */
+  int n_vectors;                          /* 0 or 1 */
   uint64_t region_size[LUIO_MAX_REGIONS]; /* 0: no such region */
 } luio_sim_config;
 
@@ -405,10 +405,10 @@ typedef struct luio_sim_request {
 } luio_sim_request;
 
 typedef struct luio_sim_stats {
-  uint64_t reads, writes;    /* register accesses answered */
-  uint64_t dma_bytes;        /* moved by the model */
-  uint64_t dma_faults;       /* model accesses to an IOVA that no buffer holds */
-  uint64_t interrupts;       /* signalled to the driver's side */
+  uint64_t reads, writes; /* register accesses answered */
+  uint64_t dma_bytes;     /* moved by the model */
+  uint64_t dma_faults;    /* model accesses to an IOVA that no buffer holds */
+  uint64_t interrupts;    /* signalled to the driver's side */
 } luio_sim_stats;
 
 LUIO_API int luio_sim_open(const luio_sim_config *config, luio_sim **out, luio_error *err);

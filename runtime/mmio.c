@@ -6,24 +6,24 @@
  * memory accesses across. The volatile access alone would not do: LuaJIT ignores volatile. */
 #include "internal.h"
 
-#define ACCESSORS(bits)                                                                            \
-  uint##bits##_t luio_read##bits(const volatile void *p)                                           \
-  {                                                                                                \
-    return *(const volatile uint##bits##_t *)p;                                                    \
-  }                                                                                                \
-  void luio_write##bits(volatile void *p, uint##bits##_t value)                                    \
-  {                                                                                                \
-    *(volatile uint##bits##_t *)p = value;                                                         \
+#define ACCESSORS(bits)                                         \
+  uint##bits##_t luio_read##bits(const volatile void *p)        \
+  {                                                             \
+    return *(const volatile uint##bits##_t *)p;                 \
+  }                                                             \
+  void luio_write##bits(volatile void *p, uint##bits##_t value) \
+  {                                                             \
+    *(volatile uint##bits##_t *)p = value;                      \
   }
 
-#define SWAPPED_ACCESSORS(bits)                                                                    \
-  uint##bits##_t luio_read##bits##_swapped(const volatile void *p)                                 \
-  {                                                                                                \
-    return __builtin_bswap##bits(*(const volatile uint##bits##_t *)p);                             \
-  }                                                                                                \
-  void luio_write##bits##_swapped(volatile void *p, uint##bits##_t value)                          \
-  {                                                                                                \
-    *(volatile uint##bits##_t *)p = __builtin_bswap##bits(value);                                  \
+#define SWAPPED_ACCESSORS(bits)                                           \
+  uint##bits##_t luio_read##bits##_swapped(const volatile void *p)        \
+  {                                                                       \
+    return __builtin_bswap##bits(*(const volatile uint##bits##_t *)p);    \
+  }                                                                       \
+  void luio_write##bits##_swapped(volatile void *p, uint##bits##_t value) \
+  {                                                                       \
+    *(volatile uint##bits##_t *)p = __builtin_bswap##bits(value);         \
   }
 
 ACCESSORS(8)

@@ -105,8 +105,9 @@ static int update_command(luio_device *d, uint32_t set, uint32_t clear, luio_err
     rc = luio_config_read(d, PCI_COMMAND, 16, &command, err);
   pthread_mutex_unlock(&d->command_lock);
   if (rc == 0 && (command & (set | clear)) != set && set == PCI_COMMAND_MASTER)
-    return luio_fail(err, EIO, "bus master of %s does not stay on (command is 0x%04x): did another "
-                               "process close /dev/%s?",
+    return luio_fail(err, EIO,
+                     "bus master of %s does not stay on (command is 0x%04x): did another "
+                     "process close /dev/%s?",
                      d->info.address, command, d->info.uio);
   return rc;
 }

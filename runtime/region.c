@@ -57,15 +57,11 @@ static const char *remedy(int code, bool resource)
   case EPERM:
     return "kernel lockdown (secure boot) forbids it: use a UIO driver that offers the region as "
            "a map, or boot without lockdown";
-  case EBUSY:
-    return "a kernel driver has claimed it: unbind that driver";
+  case EBUSY: return "a kernel driver has claimed it: unbind that driver";
   case ENODEV:
-  case ENOENT:
-    return "the device is gone: list again";
-  case EINVAL:
-    return "the kernel does not offer this region for mapping";
-  default:
-    return "see dmesg";
+  case ENOENT: return "the device is gone: list again";
+  case EINVAL: return "the kernel does not offer this region for mapping";
+  default: return "see dmesg";
   }
 }
 

@@ -345,13 +345,14 @@ int luio_sim_config_read(luio_sim *sim, unsigned offset, unsigned width, uint32_
  * whatever is written; the rest is read-only, as most of a type 0 header is. */
 int luio_sim_config_write(luio_sim *sim, unsigned offset, unsigned width, uint32_t value)
 {
-  static const uint8_t writable[256] = {[PCI_COMMAND] = 0x06, [PCI_COMMAND + 1] = 0x04, [0x3c] = 0xff};
+  static const uint8_t writable[256] = {
+      [PCI_COMMAND] = 0x06, [PCI_COMMAND + 1] = 0x04, [0x3c] = 0xff};
   pthread_mutex_lock(&sim->config_lock);
   for (unsigned i = 0; i < width / 8; i++) {
     unsigned at = offset + i;
     if (at < sizeof sim->config)
-      sim->config[at] = (uint8_t)((sim->config[at] & ~writable[at]) |
-                                  ((value >> (8 * i)) & writable[at]));
+      sim->config[at] =
+          (uint8_t)((sim->config[at] & ~writable[at]) | ((value >> (8 * i)) & writable[at]));
   }
   deliver(sim);
   pthread_mutex_unlock(&sim->config_lock);

@@ -50,18 +50,19 @@ static unsigned width_of(const uint8_t *ip)
     }
   }
   switch (ip[0]) {
-  case 0x88: case 0x8a: case 0xc6:
-    return 8;
-  case 0x89: case 0x8b: case 0xc7:
-    return size;
+  case 0x88:
+  case 0x8a:
+  case 0xc6: return 8;
+  case 0x89:
+  case 0x8b:
+  case 0xc7: return size;
   case 0x0f:
     if (ip[1] == 0xb6 || ip[1] == 0xbe)
       return 8;
     if (ip[1] == 0xb7 || ip[1] == 0xbf)
       return 16;
     return 0;
-  default:
-    return 0;
+  default: return 0;
   }
 }
 
