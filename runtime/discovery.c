@@ -7,8 +7,10 @@
 #include "internal.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <libudev.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +20,7 @@
 #define IORESOURCE_MEM 0x200ull
 #define IORESOURCE_PREFETCH 0x2000ull
 #define IORESOURCE_MEM_64 0x100000ull
+#define IORESOURCE_UNSET 0x20000000ull
 
 /* No device memory is larger; a map beyond it is a malformed one. 64 TiB = 46 address bits. */
 #define ABSURD ((uint64_t)1 << 46)
@@ -26,6 +29,29 @@ struct luio_list {
   size_t count, capacity;
   luio_info *infos;
 };
+
+/* What is shown must not be able to drive a terminal: control characters (those beyond ASCII too,
+ * U+009B is another ESC [) and what is not UTF-8 become '?'. */
+static void clean(char *text)
+{
+  unsigned char *c = (unsigned char *)text;
+  while (*c) {
+    int tail = *c < 0x80                 ? 0
+               : *c >= 0xc2 && *c < 0xe0 ? 1
+               : *c >= 0xe0 && *c < 0xf0 ? 2
+               : *c >= 0xf0 && *c < 0xf5 ? 3
+                                         : -1;
+    bool fine = tail >= 0 && *c >= 0x20 && *c != 0x7f;
+    for (int i = 1; fine && i <= tail; i++) /* stops at the final NUL */
+      fine = (c[i] & 0xc0) == 0x80;
+    if (fine && *c == 0xc2 && c[1] < 0xa0)
+      fine = false;
+    if (fine)
+      c += tail + 1;
+    else
+      *c++ = '?';
+  }
+}
 
 static void problem(luio_info *info, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -43,6 +69,7 @@ static void problem(luio_info *info, const char *format, ...)
   va_end(args);
   if (wrote >= (int)(sizeof info->problem - n))
     memcpy(info->problem + sizeof info->problem - 4, "...", 4);
+  clean(info->problem); /* it quotes what it found */
 }
 
 static void copy(luio_info *info, char *to, size_t size, const char *from, const char *what)
@@ -51,9 +78,7 @@ static void copy(luio_info *info, char *to, size_t size, const char *from, const
     from = "";
   if (!luio_format(to, size, "%s", from))
     problem(info, "%s is longer than %zu bytes", what, size - 1);
-  for (char *c = to; *c; c++)
-    if (iscntrl((unsigned char)*c)) /* a name must not be able to drive a terminal */
-      *c = '?';
+  clean(to);
 }
 
 /* ---- Attributes -------------------------------------------------------------------------------- */
@@ -72,33 +97,71 @@ static bool number(luio_info *info, struct udev_device *dev, const char *attr, u
   return rc == 0;
 }
 
-static uint64_t number_or(struct udev_device *dev, const char *attr, uint64_t otherwise)
+/* A number that has a limit; one that breaks it is left out, as 0. */
+static uint64_t number_to(luio_info *info, struct udev_device *dev, const char *attr, uint64_t most)
 {
-  const char *text = udev_device_get_sysattr_value(dev, attr);
   uint64_t value;
-  return text && luio_parse_u64(text, &value) == 0 ? value : otherwise;
+  if (number(info, dev, attr, &value) && value > most) {
+    problem(info, "%s is 0x%llx, more than 0x%llx", attr, (unsigned long long)value,
+            (unsigned long long)most);
+    value = 0;
+  }
+  return value;
+}
+
+/* Which of the folders `dir`/`prefix`0 to `limit` - 1 there are, a bit for each. The folder is
+ * listed, not probed for files, so that a map with no files at all is noticed, too. */
+static unsigned numbered(luio_info *info, struct udev_device *dev, const char *dir,
+                         const char *prefix, int limit)
+{
+  char path[PATH_MAX];
+  luio_format(path, sizeof path, "%s/%s", udev_device_get_syspath(dev), dir);
+  DIR *d = opendir(path);
+  if (!d)
+    return 0; /* a device without maps has no maps/ */
+  unsigned found = 0;
+  int beyond = 0;
+  for (struct dirent *e; (e = readdir(d));) {
+    int i = 0;
+    char name[16];
+    while (i < limit && luio_format(name, sizeof name, "%s%d", prefix, i) &&
+           strcmp(e->d_name, name))
+      i++;
+    if (i < limit)
+      found |= 1u << i;
+    else if (e->d_name[0] != '.')
+      beyond++;
+  }
+  closedir(d);
+  if (beyond)
+    problem(info, "%s/ holds %d more than %s0 to %s%d", dir, beyond, prefix, prefix, limit - 1);
+  return found;
 }
 
 static void read_maps(luio_info *info, struct udev_device *dev)
 {
+  unsigned there = numbered(info, dev, "maps", "map", LUIO_MAX_MAPS);
   for (int i = 0; i < LUIO_MAX_MAPS; i++) {
-    char attr[64];
-    luio_format(attr, sizeof attr, "maps/map%d/size", i);
-    char addr_attr[64];
-    luio_format(addr_attr, sizeof addr_attr, "maps/map%d/addr", i);
-    if (!udev_device_get_sysattr_value(dev, attr) && !udev_device_get_sysattr_value(dev, addr_attr))
+    if (!(there & 1u << i))
       continue; /* a kernel driver may leave gaps */
+    char attr[64];
     luio_map *m = &info->maps[i];
+    luio_format(attr, sizeof attr, "maps/map%d/size", i);
     bool fine = number(info, dev, attr, &m->size);
-    fine &= number(info, dev, addr_attr, &m->addr);
+    luio_format(attr, sizeof attr, "maps/map%d/addr", i);
+    fine &= number(info, dev, attr, &m->addr);
     luio_format(attr, sizeof attr, "maps/map%d/offset", i);
     /* Kernels before 2.6.30 have no offset file. */
     if (udev_device_get_sysattr_value(dev, attr))
       fine &= number(info, dev, attr, &m->offset);
     luio_format(attr, sizeof attr, "maps/map%d/name", i);
     copy(info, m->name, sizeof m->name, udev_device_get_sysattr_value(dev, attr), attr);
-    if (fine && (m->size == 0 || m->size > ABSURD || m->addr + m->size < m->addr)) {
+    if (fine && (m->size == 0 || m->size > ABSURD)) {
       problem(info, "map%d has a size of 0x%llx bytes", i, (unsigned long long)m->size);
+      fine = false;
+    }
+    if (fine && m->addr + (m->size - 1) < m->addr) {
+      problem(info, "map%d at 0x%llx ends beyond 64 bits", i, (unsigned long long)m->addr);
       fine = false;
     }
     if (fine && m->offset >= LUIO_PAGE) {
@@ -113,12 +176,13 @@ static void read_maps(luio_info *info, struct udev_device *dev)
 
 static void read_ports(luio_info *info, struct udev_device *dev)
 {
+  unsigned there = numbered(info, dev, "portio", "port", LUIO_MAX_PORTS);
   for (int i = 0; i < LUIO_MAX_PORTS; i++) {
-    char attr[64];
-    luio_format(attr, sizeof attr, "portio/port%d/start", i);
-    if (!udev_device_get_sysattr_value(dev, attr))
+    if (!(there & 1u << i))
       continue;
+    char attr[64];
     luio_port *p = &info->ports[i];
+    luio_format(attr, sizeof attr, "portio/port%d/start", i);
     bool fine = number(info, dev, attr, &p->start);
     luio_format(attr, sizeof attr, "portio/port%d/size", i);
     fine &= number(info, dev, attr, &p->size);
@@ -126,7 +190,7 @@ static void read_ports(luio_info *info, struct udev_device *dev)
     copy(info, p->name, sizeof p->name, udev_device_get_sysattr_value(dev, attr), attr);
     luio_format(attr, sizeof attr, "portio/port%d/porttype", i);
     copy(info, p->porttype, sizeof p->porttype, udev_device_get_sysattr_value(dev, attr), attr);
-    if (fine && (p->size == 0 || p->size > 0x10000 || p->start > 0x10000)) {
+    if (fine && (p->size == 0 || p->start > 0xffff || p->size > 0x10000 - p->start)) {
       problem(info, "port%d spans 0x%llx+0x%llx", i, (unsigned long long)p->start,
               (unsigned long long)p->size);
       fine = false;
@@ -138,6 +202,16 @@ static void read_ports(luio_info *info, struct udev_device *dev)
 
 /* ---- PCI --------------------------------------------------------------------------------------- */
 
+/* sscanf's %llx would take a sign, and the largest number for one that does not fit. */
+static bool three_numbers(const char *line, uint64_t *a, uint64_t *b, uint64_t *c)
+{
+  char word[3][128]; /* as large as the line */
+  int used = 0;
+  return sscanf(line, "%127s %127s %127s %n", word[0], word[1], word[2], &used) == 3 &&
+         !line[used] && !luio_parse_u64(word[0], a) && !luio_parse_u64(word[1], b) &&
+         !luio_parse_u64(word[2], c);
+}
+
 /* `resource`: a line per BAR, "start end flags", zeros where there is none. */
 static void read_bars(luio_info *info, struct udev_device *dev)
 {
@@ -148,14 +222,17 @@ static void read_bars(luio_info *info, struct udev_device *dev)
     problem(info, "resource is missing");
     return;
   }
-  for (int i = 0; i < LUIO_MAX_BARS && *text; i++) {
-    unsigned long long start, end, flags;
+  for (int i = 0; i < LUIO_MAX_BARS; i++) {
+    if (!*text) {
+      problem(info, "resource has %d lines, not one for each BAR", i);
+      return;
+    }
+    uint64_t start, end, flags;
     char line[128];
     size_t n = strcspn(text, "\n");
-    luio_format(line, sizeof line, "%.*s", (int)n, text);
+    bool whole = luio_format(line, sizeof line, "%.*s", (int)n, text);
     text += n + (text[n] == '\n');
-    int used = 0;
-    if (sscanf(line, "0x%llx 0x%llx 0x%llx%n", &start, &end, &flags, &used) != 3 || line[used]) {
+    if (!whole || !three_numbers(line, &start, &end, &flags)) {
       problem(info, "line %d of resource is \"%.40s\"", i + 1, line);
       continue;
     }
@@ -163,7 +240,12 @@ static void read_bars(luio_info *info, struct udev_device *dev)
       continue;
     luio_bar *bar = &info->bars[i];
     if (end < start || end - start >= ABSURD) {
-      problem(info, "BAR%d ends at 0x%llx before its start or too far behind it", i, end);
+      problem(info, "BAR%d ends at 0x%llx before its start or too far behind it", i,
+              (unsigned long long)end);
+      continue;
+    }
+    if (flags & IORESOURCE_UNSET) { /* then start is 0 or stale: RAM, or another device */
+      problem(info, "BAR%d was given no address", i);
       continue;
     }
     bar->kind = flags & IORESOURCE_IO ? LUIO_BAR_IO : LUIO_BAR_MEM;
@@ -205,23 +287,27 @@ static void read_pci(luio_info *info, struct udev_device *dev)
 {
   struct {
     const char *attr;
-    uint32_t *to;
+    uint32_t *to, most;
     bool wanted;
-  } ids[] = {{"vendor", &info->vendor, true},
-             {"device", &info->device, true},
-             {"class", &info->class_code, true},
-             {"subsystem_vendor", &info->subvendor, false},
-             {"subsystem_device", &info->subdevice, false},
-             {"revision", &info->revision, false}};
-  for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
-    uint64_t value = 0;
-    if (ids[i].wanted ? number(info, dev, ids[i].attr, &value)
-                      : (value = number_or(dev, ids[i].attr, 0), true))
-      *ids[i].to = (uint32_t)value;
-  }
-  info->irq = (int)number_or(dev, "irq", 0);
+  } ids[] = {{"vendor", &info->vendor, 0xffff, true},
+             {"device", &info->device, 0xffff, true},
+             {"class", &info->class_code, 0xffffff, true},
+             {"subsystem_vendor", &info->subvendor, 0xffff, false},
+             {"subsystem_device", &info->subdevice, 0xffff, false},
+             {"revision", &info->revision, 0xff, false}};
+  for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
+    if (ids[i].wanted || udev_device_get_sysattr_value(dev, ids[i].attr))
+      *ids[i].to = (uint32_t)number_to(info, dev, ids[i].attr, ids[i].most);
+  if (udev_device_get_sysattr_value(dev, "irq"))
+    info->irq = (int)number_to(info, dev, "irq", INT_MAX);
   const char *node = udev_device_get_sysattr_value(dev, "numa_node");
-  info->numa_node = node ? atoi(node) : -1;
+  if (node && strcmp(node, "-1")) {
+    uint64_t value;
+    if (luio_parse_u64(node, &value) == 0 && value <= INT_MAX)
+      info->numa_node = (int)value;
+    else
+      problem(info, "numa_node is \"%.40s\"", node);
+  }
   read_bars(info, dev);
 }
 
@@ -243,8 +329,9 @@ static void read_compatible(luio_info *info, struct udev_device *dev)
   while (n > 0 && !info->compatible[n - 1])
     n--;
   for (size_t i = 0; i < n; i++)
-    if (iscntrl((unsigned char)info->compatible[i]))
-      info->compatible[i] = info->compatible[i] ? '?' : ' ';
+    if (!info->compatible[i])
+      info->compatible[i] = ' ';
+  clean(info->compatible);
 }
 
 static void read_names(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb)
@@ -253,8 +340,7 @@ static void read_names(luio_info *info, struct udev_device *dev, struct udev_hwd
   if (!hwdb || !modalias)
     return;
   struct udev_list_entry *e;
-  udev_list_entry_foreach(e, udev_hwdb_get_properties_list_entry(hwdb, modalias, 0))
-  {
+  udev_list_entry_foreach (e, udev_hwdb_get_properties_list_entry(hwdb, modalias, 0)) {
     const char *key = udev_list_entry_get_name(e), *value = udev_list_entry_get_value(e);
     if (!strcmp(key, "ID_VENDOR_FROM_DATABASE"))
       copy(info, info->vendor_name, sizeof info->vendor_name, value, "the vendor's name");
@@ -265,12 +351,21 @@ static void read_names(luio_info *info, struct udev_device *dev, struct udev_hwd
 
 /* ---- One device -------------------------------------------------------------------------------- */
 
+/* A path that is cut could be another device's, a bridge's above it. */
+static void copy_path(luio_info *info, struct udev_device *dev)
+{
+  const char *path = udev_device_get_syspath(dev);
+  copy(info, info->sysfs, sizeof info->sysfs, path, "the sysfs path");
+  if (strcmp(info->sysfs, path))
+    info->sysfs[0] = '\0';
+}
+
 static void read_parent(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb)
 {
   const char *bus = udev_device_get_subsystem(dev);
   copy(info, info->bus, sizeof info->bus, bus, "the bus name");
   copy(info, info->driver, sizeof info->driver, udev_device_get_driver(dev), "the driver's name");
-  copy(info, info->sysfs, sizeof info->sysfs, udev_device_get_syspath(dev), "the sysfs path");
+  copy_path(info, dev);
   if (!strcmp(info->bus, "pci")) {
     copy(info, info->address, sizeof info->address, udev_device_get_sysname(dev), "the address");
     read_pci(info, dev);
@@ -307,7 +402,7 @@ static void read_uio(luio_info *info, struct udev_device *dev, struct udev_hwdb 
     if (!strcmp(info->bus, "pci"))
       match_maps(info);
   } else {
-    copy(info, info->sysfs, sizeof info->sysfs, udev_device_get_syspath(dev), "the sysfs path");
+    copy_path(info, dev);
   }
 }
 
@@ -329,7 +424,7 @@ static luio_info *append(luio_list *list)
 static bool listed(const luio_list *list, const char *address)
 {
   for (size_t i = 0; i < list->count; i++)
-    if (!strcmp(list->infos[i].address, address))
+    if (!strcmp(list->infos[i].bus, "pci") && !strcmp(list->infos[i].address, address))
       return true;
   return false;
 }
@@ -343,8 +438,7 @@ static int scan(luio_list *list, struct udev *udev, const char *subsystem, struc
   if (rc >= 0)
     rc = udev_enumerate_scan_devices(e);
   struct udev_list_entry *entry;
-  udev_list_entry_foreach(entry, udev_enumerate_get_list_entry(e))
-  {
+  udev_list_entry_foreach (entry, udev_enumerate_get_list_entry(e)) {
     struct udev_device *dev = udev_device_new_from_syspath(udev, udev_list_entry_get_name(entry));
     if (!dev)
       continue; /* gone since the scan */
@@ -369,10 +463,16 @@ static int scan(luio_list *list, struct udev *udev, const char *subsystem, struc
   return rc < 0 ? rc : 0;
 }
 
-/* "uio2" before "uio10". */
+/* PCI first. Then by length, which puts "uio2" before "uio10" and domain ffff before 10000; digits
+ * of a PCI address are hexadecimal, which strverscmp does not know. */
 static int by_address(const void *a, const void *b)
 {
-  return strverscmp(((const luio_info *)a)->address, ((const luio_info *)b)->address);
+  const luio_info *x = a, *y = b;
+  int pci = !strcmp(y->bus, "pci") - !strcmp(x->bus, "pci");
+  if (pci)
+    return pci;
+  size_t m = strlen(x->address), n = strlen(y->address);
+  return m != n ? (m > n) - (m < n) : strcmp(x->address, y->address);
 }
 
 int luio_list_open(luio_list **out, luio_error *err)
@@ -428,12 +528,14 @@ static bool is_uio_address(const char *s)
   return true;
 }
 
-/* "0000:00:04.0", and "00:04.0" in domain 0. */
+/* "0000:00:04.0", and "00:04.0" in domain 0. Domains beyond ffff exist: Intel's VMD has 10000. */
 static bool is_pci_address(const char *s, char *full, size_t size)
 {
   unsigned domain = 0, bus, slot, function;
   int used = 0;
-  if (sscanf(s, "%4x:%2x:%2x.%1x%n", &domain, &bus, &slot, &function, &used) != 4 || s[used]) {
+  if (s[strspn(s, "0123456789abcdefABCDEF:.")]) /* sscanf would take signs, blanks and 0x */
+    return false;
+  if (sscanf(s, "%8x:%2x:%2x.%1x%n", &domain, &bus, &slot, &function, &used) != 4 || s[used]) {
     domain = 0;
     used = 0;
     if (sscanf(s, "%2x:%2x.%1x%n", &bus, &slot, &function, &used) != 3 || s[used])
@@ -446,9 +548,13 @@ int luio_find(const char *address, luio_info *out, luio_error *err)
 {
   char bdf[64];
   bool pci = false;
-  if (!is_uio_address(address) && !(pci = is_pci_address(address, bdf, sizeof bdf)))
-    return luio_fail(err, EINVAL,
-                     "\"%.60s\" is not a device address: uio0, 0000:00:04.0 or sim:NAME", address);
+  if (!is_uio_address(address) && !(pci = is_pci_address(address, bdf, sizeof bdf))) {
+    char shown[61];
+    luio_format(shown, sizeof shown, "%s", address);
+    clean(shown);
+    return luio_fail(err, EINVAL, "\"%s\" is not a device address: uio0, 0000:00:04.0 or sim:NAME",
+                     shown);
+  }
   luio_list *list;
   int rc = luio_list_open(&list, err);
   if (rc < 0)

@@ -22,6 +22,7 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -31,10 +32,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#define DRAIN 64 /* events taken before looking at stop_fd again */
+
 struct luio_irq {
   luio_irq_config config;
   char who[64];
   int wake_fd, stop_fd;
+  bool nonblocking; /* the source */
   pthread_t thread;
   uint32_t last_count; /* of a UIO source; the thread's */
 
@@ -153,6 +157,23 @@ static void gone(luio_irq *irq, int code)
   push(irq, &event);
 }
 
+/* Takes what is there, without going back to poll for each; bounded, so that a stop is seen in a
+ * storm. A blocking descriptor is read once only: there might be no second count. */
+static int drain(luio_irq *irq)
+{
+  int rc = 1;
+  for (int n = 0; rc > 0 && n < (irq->nonblocking ? DRAIN : 1); n++) {
+    luio_irq_event event = {.time_ns = luio_now()};
+    rc = take(irq, &event.count);
+    if (rc > 0) {
+      atomic_fetch_add_explicit(&irq->interrupts, event.count, memory_order_relaxed);
+      top_half(irq, &event);
+      push(irq, &event);
+    }
+  }
+  return rc;
+}
+
 static void serve(luio_irq *irq)
 {
   struct pollfd fds[2] = {{.fd = irq->config.fd, .events = POLLIN},
@@ -167,22 +188,13 @@ static void serve(luio_irq *irq)
     }
     if (fds[1].revents)
       return;
-    luio_irq_event event = {.time_ns = luio_now()};
-    int rc = take(irq, &event.count);
+    int rc = drain(irq);
+    if (rc == 0 && fds[0].revents & (POLLERR | POLLHUP | POLLNVAL))
+      rc = -ENODEV; /* level-triggered: would spin for ever */
     if (rc < 0) {
       gone(irq, -rc);
       return;
     }
-    if (rc == 0) {
-      if (fds[0].revents & (POLLERR | POLLHUP | POLLNVAL)) { /* level: would spin for ever */
-        gone(irq, ENODEV);
-        return;
-      }
-      continue;
-    }
-    atomic_fetch_add_explicit(&irq->interrupts, event.count, memory_order_relaxed);
-    top_half(irq, &event);
-    push(irq, &event);
   }
 }
 
@@ -297,6 +309,7 @@ int luio_irq_open(const luio_irq_config *config, luio_irq **out, luio_error *err
     return luio_fail(err, ENOMEM, "interrupt of %s: out of memory", who);
   luio_irq *irq = memset(mem, 0, sizeof(luio_irq));
   irq->config = *config;
+  irq->nonblocking = fcntl(config->fd, F_GETFL) & O_NONBLOCK;
   irq->capacity = config->capacity ? config->capacity : 1024;
   irq->last_count = config->baseline;
   luio_format(irq->who, sizeof irq->who, "%s", who);

@@ -125,7 +125,7 @@ typedef struct luio_list luio_list;
 
 LUIO_API int luio_list_open(luio_list **out, luio_error *err);
 LUIO_API size_t luio_list_count(const luio_list *list);
-/* Valid until the list is closed; NULL when i is out of range. Sorted by address. */
+/* Valid until the list is closed; NULL when i is out of range. PCI devices first, then the rest by number. */
 LUIO_API const luio_info *luio_list_get(const luio_list *list, size_t i);
 LUIO_API void luio_list_close(luio_list *list);
 

@@ -163,6 +163,9 @@ end
 ---@return string? code  "ENODEV" "EBUSY" "EACCES" "EINVAL"
 function M.open(address, options)
   options = options or {}
+  if address:find("\0", 1, true) then -- C would see only what is before it
+    return nil, "a device address has no NUL byte in it", "EINVAL"
+  end
   local out = ffi.new "luio_device *[1]"
   local flags = options.read_only and C.LUIO_READ_ONLY or 0
   if C.luio_device_open(address, flags, out, err) < 0 then return door.failure() end

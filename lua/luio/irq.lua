@@ -114,12 +114,12 @@ function Irq:start()
   self.handle = out[0]
   self.fd = C.luio_irq_fd(self.handle)
   self.raw = ffi.new "luio_irq_event"
-  local poll, message, code = uv.new_poll(self.fd)
-  if not poll then
+  local watch, message, code = task.watch(self.fd)
+  if not watch then
     self:close()
     return nil, message, code
   end
-  self.poll_handle = poll
+  self.watch = watch
   return self
 end
 
@@ -168,7 +168,7 @@ function Irq:wait(seconds)
     local left = (deadline - uv.hrtime()) / 1e9
     self.waiting = true
     local readable
-    ok, readable, message, code = pcall(task.readable, self.poll_handle, seconds == 0 and 0 or math.max(left, 0))
+    ok, readable, message, code = pcall(self.watch.readable, self.watch, seconds == 0 and 0 or math.max(left, 0))
     self.waiting = nil
     if not ok then error(readable, 2) end
     if not self.handle then return nil, "the device was closed during the wait", "ECANCELED" end
@@ -206,11 +206,11 @@ end
 ---@return string? code
 function Irq:close()
   if not self.handle then return true end
-  local poll = self.poll_handle
-  if poll then poll:stop() end -- libuv forgets the descriptor here, before C closes it
+  local watch = self.watch
+  if watch then watch.poll:stop() end -- libuv forgets the descriptor here, before C closes it
   if C.luio_irq_close(self.handle, STOP_NS, err) < 0 then return door.failure() end
-  self.handle, self.fd, self.gone, self.poll_handle = nil, nil, nil, nil
-  if poll then task.dispose(poll) end -- wakes who waits
+  self.handle, self.fd, self.gone, self.watch = nil, nil, nil, nil
+  if watch then watch:close() end -- wakes who waits
   return true
 end
 

@@ -27,9 +27,9 @@ function M.open()
   local out = ffi.new "luio_monitor *[1]"
   if C.luio_monitor_open(out, err) < 0 then return door.failure() end
   local handle = ffi.gc(out[0], C.luio_monitor_close)
-  local poll, message, code = uv.new_poll(C.luio_monitor_fd(handle))
-  if not poll then return nil, message, code end
-  return setmetatable({ handle = handle, poll_handle = poll, raw = ffi.new "luio_hotplug" }, Monitor)
+  local watch, message, code = task.watch(C.luio_monitor_fd(handle))
+  if not watch then return nil, message, code end
+  return setmetatable({ handle = handle, watch = watch, raw = ffi.new "luio_hotplug" }, Monitor)
 end
 
 --- Waits for an event.
@@ -51,7 +51,7 @@ function Monitor:wait(seconds)
         driver = driver ~= "" and driver or nil, time = tonumber(raw.time_ns) / 1e9,
       }
     end
-    local ok, _, code = task.readable(self.poll_handle, math.max(0, (deadline - uv.hrtime()) / 1e9))
+    local ok, _, code = self.watch:readable(math.max(0, (deadline - uv.hrtime()) / 1e9))
     if not ok then return nil, ("no device came or went within %g s"):format(seconds), code end
   end
 end
@@ -59,8 +59,7 @@ end
 --- Stops listening. Idempotent.
 function Monitor:close()
   if not self.handle then return end
-  self.poll_handle:stop()
-  task.dispose(self.poll_handle)
+  self.watch:close()
   C.luio_monitor_close(ffi.gc(self.handle, nil))
   self.handle = nil
 end

@@ -126,12 +126,10 @@ local function put_away(timer)
 end
 
 local guards = {} -- luacheck: ignore 241 (kept from the collector, that is all)
-local waiting_on = {} ---@type table<userdata, fun(...)>  handle -> wake of who waits for it
 
---- Closes a libuv handle. Should the state end before the loop turns again, a finalizer, newer
---- than the handle and so run before its own, lets libuv finish. Who waits for it is woken.
----@param handle userdata
-function M.dispose(handle)
+-- Closes a libuv handle. Should the state end before the loop turns again, a finalizer, newer than
+-- the handle and so run before its own, lets libuv finish.
+local function dispose(handle)
   local guard = newproxy(true)
   local pending = true
   getmetatable(guard).__gc = function()
@@ -142,8 +140,6 @@ function M.dispose(handle)
     pending = false
     guards[guard] = nil
   end)
-  local wake = waiting_on[handle]
-  if wake then wake(nil, "closed during the wait", "ECANCELED") end
 end
 
 --- Waits until woken, at most `seconds`. `arm` is called with a function `wake`; what is passed to
@@ -191,24 +187,63 @@ function M.sleep(seconds)
   M.await(seconds, function() end)
 end
 
---- Waits until a descriptor is readable.
----@param poll userdata  a uv_poll_t of that descriptor, not started
+--- A descriptor that is waited for again and again. It stays in libuv's epoll set between waits,
+--- so that a wait costs no system call of its own.
+---@class luio.Watch
+---@field package poll userdata  uv_poll_t
+---@field package wake fun(...)? of who waits now
+---@field package started boolean?
+local Watch = {}
+Watch.__index = Watch
+
+--- Watches a descriptor; the owner closes the watch before the descriptor.
+---@param fd integer
+---@return luio.Watch?
+---@return string? message
+---@return string? code
+function M.watch(fd)
+  local poll, message, code = uv.new_poll(fd)
+  if not poll then return nil, message, code end
+  local self = setmetatable({ poll = poll }, Watch)
+  function self.fired(failure)
+    local wake = self.wake
+    if not wake then -- readable and nobody there: level-triggered, it would fire for ever
+      poll:stop()
+      self.started = nil
+    elseif failure then
+      wake(nil, "poll: " .. failure, failure)
+    else
+      wake(true)
+    end
+  end
+  function self.forget() self.wake = nil end
+  return self
+end
+
+--- Waits until the descriptor is readable. One waiter at a time.
 ---@param seconds number
 ---@return true? readable
 ---@return string? message
----@return string? code
-function M.readable(poll, seconds)
+---@return string? code  "ETIMEDOUT"; "ECANCELED": closed meanwhile
+function Watch:readable(seconds)
   return M.await(seconds, function(wake)
-    local ok, message, code = poll:start("r", function(failure)
-      if failure then wake(nil, "poll: " .. failure, failure) else wake(true) end
-    end)
-    if not ok then wake(nil, message, code) end
-    waiting_on[poll] = wake
-    return function()
-      waiting_on[poll] = nil
-      if not poll:is_closing() then poll:stop() end
+    self.wake = wake
+    if not self.started then
+      local ok, message, code = self.poll:start("r", self.fired)
+      if not ok then return wake(nil, message, code) end
+      self.poll:unref() -- the timer of a wait keeps the loop turning, not this
+      self.started = true
     end
+    return self.forget
   end)
+end
+
+--- Stops watching at once; the descriptor may be closed then. Who waits is woken.
+function Watch:close()
+  if self.poll:is_closing() then return end
+  self.poll:stop()
+  dispose(self.poll)
+  if self.wake then self.wake(nil, "closed during the wait", "ECANCELED") end
 end
 
 --- Ends a task at its wait, as if an error were raised there. Nothing happens to one that is done.

@@ -83,6 +83,7 @@ describe("luio.open", function()
       assert.equal("EINVAL", code)
       assert.matches("is not a device address: uio0, 0000:00:04.0 or sim:NAME", message)
     end
+    assert.same({ nil, "a device address has no NUL byte in it", "EINVAL" }, { luio.open "uio0\0uio1" })
     assert.has_error(function() luio.open() end)
   end)
 

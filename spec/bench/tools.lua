@@ -1,0 +1,70 @@
+--- What every benchmark needs: where things are, the twins, and taking turns.
+
+local M = {}
+
+M.here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$" or "."
+M.root = M.here .. "/../.."
+M.out = M.root .. "/build/bench"
+M.program = M.root .. "/build/luio"
+
+--- A word for the shell.
+---@param s string
+---@return string
+function M.quote(s)
+  return "'" .. s:gsub("'", "'\\''") .. "'"
+end
+
+--- Everything a command prints.
+---@param command string
+---@return string
+function M.output(command)
+  local pipe = assert(io.popen(command))
+  local text = pipe:read "*a"
+  pipe:close()
+  return text
+end
+
+--- Debian's python3, the peer of start-up and memory. Not the first of the PATH: that may be a
+--- shell script that looks for one, or a build of somebody's own.
+---@return string path
+function M.python()
+  local path = M.output("command -pv python3"):match "^%S+"
+  if not path then error("there is no python3 to compare with", 0) end
+  return path
+end
+
+--- The C twins.
+---@return ffi.namespace*
+function M.twin()
+  require "luio.ffi" -- loads libluio.so, which the twins need by the same name
+  local ffi = require "ffi"
+  local f = assert(io.open(M.here .. "/twin.h"))
+  local text = f:read "*a"
+  f:close()
+  ffi.cdef((text:gsub("#[^\n]*\n", "")))
+  return ffi.load(M.out .. "/libtwin.so")
+end
+
+--- Calls every function of `who` once per round, in turn, and keeps what they return. The first
+--- round, of cold caches and loops not yet compiled, is thrown away.
+---@param rounds integer
+---@param who table<string, fun(): any>
+---@return table<string, any[]>
+function M.take_turns(rounds, who)
+  local names, samples = {}, {}
+  for name in pairs(who) do
+    table.insert(names, name)
+    samples[name] = {}
+  end
+  table.sort(names)
+  for round = 0, rounds do
+    for i = 1, #names do
+      local name = names[(i + round - 1) % #names + 1] -- nobody is always first
+      local value = who[name]()
+      if round > 0 then table.insert(samples[name], value) end
+    end
+  end
+  return samples
+end
+
+return M
