@@ -65,6 +65,15 @@ int luio_sysfs_text(const char *dir, const char *name, char *to, size_t size);
 int luio_parse_u64(const char *text, uint64_t *value);
 int luio_sysfs_u64(const char *dir, const char *name, uint64_t *value);
 
+/* describe.c. Fills *info from sysfs; never fails, for what is wrong becomes info->problem. */
+struct udev_device;
+struct udev_hwdb;
+void luio_describe_uio(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb);
+void luio_describe_pci(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb);
+
+/* Makes text from elsewhere fit to be shown: control characters and bad UTF-8 become '?'. */
+void luio_clean(char *text);
+
 /* region.c */
 void luio_region_free(luio_region *region);
 
