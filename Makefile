@@ -101,18 +101,18 @@ format: | deps-lint
 # ---- Installing ----------------------------------------------------------------------------------
 
 dest := $(DESTDIR)$(PREFIX)
-modules := $(wildcard lua/luio/*.lua)
+modules := $(wildcard lua/luio/*.lua lua/luio/*/*.lua)
 drivers := $(wildcard drivers/*/*.lua)
 
 install: all
 	$(call say,INSTALL,$(dest))
-	$(Q)install -d $(dest)/bin $(dest)/lib/pkgconfig $(dest)/include $(dest)/share/lua/5.1/luio
+	$(Q)install -d $(dest)/bin $(dest)/lib/pkgconfig $(dest)/include
 	$(Q)install -m 755 $(BUILD)/luio $(dest)/bin/luio
 	$(Q)install -m 755 $(BUILD)/libluio.so $(dest)/lib/libluio.so.$(VERSION)
 	$(Q)ln -sf libluio.so.$(VERSION) $(dest)/lib/libluio.so.$(SOVERSION)
 	$(Q)ln -sf libluio.so.$(SOVERSION) $(dest)/lib/libluio.so
 	$(Q)install -m 644 runtime/luio.h $(dest)/include/luio.h
-	$(Q)install -m 644 $(modules) $(dest)/share/lua/5.1/luio
+	$(Q)for f in $(modules:lua/%=%); do install -D -m 644 lua/$$f $(dest)/share/lua/5.1/$$f || exit 1; done
 	$(Q)for f in $(drivers); do install -D -m 644 $$f $(dest)/share/luio/$$f || exit 1; done
 	$(Q)printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
 	  'Name: luio' 'Description: Linux user-space device drivers as Lua scripts' \

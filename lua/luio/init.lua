@@ -12,6 +12,7 @@ local door = require "luio.ffi"
 local task = require "luio.task"
 local device = require "luio.device"
 local driver = require "luio.driver"
+local registers = require "luio.registers"
 local ffi = require "ffi"
 local C = door.C
 
@@ -55,6 +56,14 @@ end
 -- ---- Drivers -------------------------------------------------------------------------------------
 
 luio.load = driver.load
+
+--- States a register map: luio.registers (lua/luio/registers/init.lua) has the format. Checked here;
+--- every fault is in one message. Touches no hardware.
+---@param map table
+---@return luio.Map
+function luio.registers(map)
+  return registers.new(map)
+end
 
 --- Loads a driver, opens its device, starts it.
 ---@param name string      "edu", "drivers/edu", "path/to/driver.lua"

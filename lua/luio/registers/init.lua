@@ -1,0 +1,511 @@
+--- Register maps: tables that read like the datasheet's, checked when they are loaded.
+---
+---     return luio.registers {
+---       --           offset width access   fields: bit | { high, low }
+---       ID         = { 0x00, 32, "ro",  MAGIC = { 7, 0 }, MINOR = { 23, 16 }, MAJOR = { 31, 24 } },
+---       STATUS     = { 0x20, 32, "rw",  COMPUTING = { 0, access = "ro" }, RAISE_IRQ = 7 },
+---       IRQ_ACK    = { 0x64, 32, "wo" },
+---       CHANNEL    = { 0x100, count = 4, stride = 0x20, block = { CTRL = { 0x0, 32 }, LENGTH = { 0x4, 32 } } },
+---       TABLE      = { 0x200, 16, "rw", count = 64 },
+---     }
+---
+--- UPPERCASE names are the datasheet's: registers, blocks, fields. Lowercase keys are options:
+---
+---   of the map       name, description, region (0), endian ("little"), max_width (64: the widest
+---                    access the bus takes), overlay; `registers = {}` holds names in lowercase
+---   of a register    reset, description, section (of the datasheet), count and stride (an array,
+---                    indexed from 0), region, endian, read_effect (what reading does, e.g. "pops
+---                    the FIFO"), alias (name of the register at the same offset), halves ("low" or
+---                    "high": which half of 64 bits goes first where the bus takes 32),
+---                    `fields = {}` for names in lowercase
+---   of a block       count, stride, region, endian, description, section; `block = {}`
+---   of a field       access, reset, values (names for values), description, section, read_effect;
+---                    a name with "%d" and count, stride (bits) is a row of fields
+---
+--- Access, of a register and of a field (which has its register's unless it says otherwise):
+---
+---   ro rw wo         read-only, read-write, write-only
+---   w1c w0c w1s w1t  writing 1 clears, 0 clears, 1 sets, 1 toggles; can be read
+---   rc rs            read-only, and reading clears or sets: a side effect
+---   wonce            can be written once; can be read
+---   preserve zero one   reserved: keep what was read, write 0, write 1
+---
+--- A map holds definitions only. Bound to a device (luio.registers.bind) they become registers that
+--- can be read and written.
+
+local near = require "luio.registers.near"
+
+local M = {}
+
+---@class luio.FieldDef
+---@field name string
+---@field high integer
+---@field low integer
+---@field bits integer
+---@field access string
+---@field readable boolean
+---@field writable boolean
+---@field read_effect string?  what reading does
+---@field reset integer|ffi.cdata*?
+---@field values table<string, integer>?   name -> value
+---@field names table<integer, string>?    value -> name
+---@field description string?
+---@field section string?
+
+---@class luio.RegisterDef
+---@field kind "register"
+---@field name string
+---@field offset integer   bytes, from the start of what it is in
+---@field width integer    bits
+---@field access string
+---@field readable boolean
+---@field writable boolean
+---@field read_effect string?  why reading is no mere looking; of the register or any of its fields
+---@field reset integer|ffi.cdata*?
+---@field count integer?   an array of so many
+---@field stride integer?
+---@field fields luio.FieldDef[]   from the highest bit down
+---@field field table<string, luio.FieldDef>
+---@field region integer
+---@field endian "little"|"big"
+---@field halves "low"|"high"|nil
+---@field alias string?
+---@field description string?
+---@field section string?
+---@field line integer?
+
+---@class luio.BlockDef
+---@field kind "block"
+---@field name string
+---@field offset integer
+---@field count integer?
+---@field stride integer?
+---@field children luio.Def[]      by offset
+---@field child table<string, luio.Def>
+
+---@alias luio.Def luio.RegisterDef|luio.BlockDef
+
+---@class luio.Map: luio.BlockDef
+---@field max_width integer
+---@field source string?  file it was stated in
+
+local readable = {
+  ro = true, rw = true, w1c = true, w0c = true, w1s = true, w1t = true, rc = true, rs = true, wonce = true,
+  preserve = true, zero = true, one = true,
+}
+local writable = { rw = true, wo = true, w1c = true, w0c = true, w1s = true, w1t = true, wonce = true }
+local effect = { rc = "reading clears it", rs = "reading sets it" }
+local known_access = {}
+for _, set in ipairs { readable, writable } do
+  for name in pairs(set) do known_access[name] = true end
+end
+
+local MAX_COUNT = 65536 -- elements of one array: a map is not a memory
+local MAX_DEPTH = 8
+
+local map_options = {
+  name = "string", description = "string", region = "number", endian = "string", max_width = "number",
+  registers = "table", overlay = "table",
+}
+local register_options = {
+  reset = "value", description = "string", section = "string", count = "number", stride = "number", region = "number",
+  endian = "string", read_effect = "string", alias = "string", halves = "string", fields = "table",
+}
+local block_options = {
+  count = "number", stride = "number", region = "number", endian = "string", description = "string",
+  section = "string", block = "table",
+}
+local field_options = {
+  access = "string", reset = "value", values = "table", description = "string", section = "string",
+  read_effect = "string", count = "number", stride = "number",
+}
+
+-- ---- Faults --------------------------------------------------------------------------------------
+
+-- Where each name stands in the source, found in its text: a table does not remember.
+local function locator(path)
+  local text
+  return function(name)
+    if text == nil then
+      local f = path and io.open(path)
+      text = f and f:read "*a" or false
+      if f then f:close() end
+    end
+    if not text then return nil end
+    local plain = name:gsub("%p", "%%%0")
+    local at = text:find("%f[%w_]" .. plain .. "%f[^%w_]%s*=") or text:find('["' .. plain .. '"]', 1, true)
+    if not at then return nil end
+    local _, lines = text:sub(1, at):gsub("\n", "")
+    return lines + 1
+  end
+end
+
+---@class luio.MapCheck
+local Check = {}
+Check.__index = Check
+
+function Check:fault(name, format, ...)
+  if #self.faults >= 50 then
+    self.more = (self.more or 0) + 1
+    return
+  end
+  local line = self.locate(name:match "^[^%.%[]+" or name)
+  table.insert(self.faults, { line = line or 0, text = ("%s%s: %s"):format(line and line .. ": " or "", name, format:format(...)) })
+end
+
+local function is_whole(v, min, max)
+  return type(v) == "number" and v % 1 == 0 and v >= min and v <= max
+end
+
+-- Checks the lowercase keys of a table; false for a key that is a name.
+function Check:option(path, options, key, value)
+  if type(key) ~= "string" or not key:match "^[%l]" then return false end
+  local kind = options[key]
+  if not kind then
+    self:fault(path, "unknown key %s%s", key, near.hint(key, options))
+  elseif kind ~= "value" and type(value) ~= kind then
+    self:fault(path, "%s is a %s, not a %s", key, kind, type(value))
+  end
+  return true
+end
+
+function Check:array(path, spec, least)
+  if spec.count == nil then
+    if spec.stride ~= nil then self:fault(path, "stride without count") end
+    return nil, nil
+  end
+  if not is_whole(spec.count, 1, MAX_COUNT) then
+    self:fault(path, "count is 1 to %d, not %s", MAX_COUNT, tostring(spec.count))
+    return nil, nil
+  end
+  local stride = spec.stride or least
+  if not is_whole(stride, 1, 2 ^ 40) then
+    self:fault(path, "stride is a number of bytes, not %s", tostring(stride))
+    return nil, nil
+  end
+  if stride < least then self:fault(path, "stride %d is less than the %d bytes of an element", stride, least) end
+  return spec.count, stride
+end
+
+-- ---- Fields --------------------------------------------------------------------------------------
+
+local function fits(value, bits)
+  if type(value) == "cdata" then return bits == 64 or value / 2ULL ^ bits == 0ULL end
+  return is_whole(value, 0, 2 ^ 53) and value < 2 ^ bits
+end
+
+function Check:values(path, values, bits)
+  local names = {}
+  for name, value in pairs(values) do
+    if type(name) ~= "string" then
+      self:fault(path, "values are NAME = number, not %s = %s", tostring(name), tostring(value))
+    elseif not fits(value, bits) then
+      self:fault(path, "value %s = %s does not fit in %d bits", name, tostring(value), bits)
+    elseif type(value) == "number" and (not names[value] or name < names[value]) then
+      names[value] = name -- two names for one value: the first in the alphabet is shown
+    end
+  end
+  return values, names
+end
+
+-- Bits of a field: NAME = bit, { bit }, { high, low }.
+function Check:span(path, spec, width)
+  local high, low = spec, spec
+  if type(spec) == "table" then high, low = spec[1], spec[2] == nil and spec[1] or spec[2] end
+  if not is_whole(high, 0, 63) or not is_whole(low, 0, 63) then
+    self:fault(path, "a field is a bit, or { high, low }, from 0 to %d", width - 1)
+  elseif low > high then
+    self:fault(path, "bits %d:%d: the high one comes first", high, low)
+  elseif high >= width then
+    self:fault(path, "bits %d:%d are outside the register's %d", high, low, width)
+  else
+    return high, low
+  end
+end
+
+function Check:field(reg, path, name, spec)
+  local high, low = self:span(path, spec, reg.width)
+  if not high then return nil end
+  local field = { name = name, high = high, low = low, bits = high - low + 1, access = reg.access }
+  if type(spec) == "table" then
+    for key, value in pairs(spec) do
+      if type(key) == "number" then
+        if key > 2 then self:fault(path, "a field has a high and a low bit, and nothing in place %d", key) end
+      elseif not self:option(path, field_options, key, value) then
+        self:fault(path, "unknown key %s%s", tostring(key), near.hint(tostring(key), field_options))
+      end
+    end
+    field.access = spec.access or reg.access
+    field.read_effect, field.description, field.section = spec.read_effect, spec.description, spec.section
+    if spec.reset ~= nil then
+      if fits(spec.reset, field.bits) then field.reset = spec.reset
+      else self:fault(path, "reset %s does not fit in %d bits", tostring(spec.reset), field.bits) end
+    end
+    if type(spec.values) == "table" then field.values, field.names = self:values(path, spec.values, field.bits) end
+  end
+  if not known_access[field.access] then
+    self:fault(path, "unknown access %s%s", tostring(field.access), near.hint(tostring(field.access), known_access))
+    return nil
+  end
+  field.readable, field.writable = readable[field.access] or false, writable[field.access] or false
+  field.read_effect = field.read_effect or effect[field.access]
+  return field
+end
+
+function Check:add_fields(reg, path, specs)
+  for name, spec in pairs(specs) do
+    local at = path .. "." .. tostring(name)
+    if type(name) == "string" and name:find("%d", 1, true) then
+      local high, low = self:span(at, spec, reg.width)
+      local count, stride = type(spec) == "table" and spec.count, type(spec) == "table" and spec.stride
+      stride = stride or high and high - low + 1
+      if not is_whole(count, 1, 64) or not is_whole(stride, 1, 64) then
+        self:fault(at, "a row of fields has a count of 1 to 64, and a stride in bits")
+      elseif high then
+        for i = 0, count - 1 do
+          local element = {}
+          for key, value in pairs(spec) do element[key] = value end
+          element[1], element[2], element.count, element.stride = high + i * stride, low + i * stride, nil, nil
+          local one = name:gsub("%%d", tostring(i))
+          reg.fields[#reg.fields + 1] = self:field(reg, path .. "." .. one, one, element)
+        end
+      end
+    elseif type(name) ~= "string" then
+      self:fault(at, "a field has a name")
+    else
+      reg.fields[#reg.fields + 1] = self:field(reg, at, name, spec)
+    end
+  end
+end
+
+function Check:finish_fields(reg, path)
+  table.sort(reg.fields, function(a, b) return a.low > b.low or (a.low == b.low and a.name < b.name) end)
+  for i, field in ipairs(reg.fields) do
+    if reg.field[field.name] then self:fault(path .. "." .. field.name, "stated twice") end
+    reg.field[field.name] = field
+    local above = reg.fields[i - 1]
+    if above and above.low <= field.high then
+      self:fault(path .. "." .. field.name, "bits %d:%d overlap %s's %d:%d", field.high, field.low, above.name, above.high,
+        above.low)
+    end
+    reg.readable = reg.readable or field.readable
+    reg.writable = reg.writable or field.writable
+    if field.read_effect and not reg.read_effect then
+      reg.read_effect = ("%s: %s"):format(field.name, field.read_effect)
+    end
+  end
+end
+
+-- ---- Registers and blocks ------------------------------------------------------------------------
+
+function Check:inherited(path, spec, outer)
+  local region, endian = spec.region or outer.region, spec.endian or outer.endian
+  if not is_whole(region, 0, 255) then
+    self:fault(path, "region %s is not a region's number", tostring(region))
+    region = 0
+  end
+  if endian ~= "little" and endian ~= "big" then
+    self:fault(path, 'endian is "little" or "big", not %s', tostring(endian))
+    endian = "little"
+  end
+  return region, endian
+end
+
+function Check:register(path, name, spec, outer)
+  local offset, width, access = spec[1], spec[2], spec[3] or "rw"
+  if not is_whole(offset, 0, 2 ^ 48) then
+    self:fault(path, "the offset (first) is a whole number, not %s", tostring(offset))
+    offset = 0
+  end
+  if width ~= 8 and width ~= 16 and width ~= 32 and width ~= 64 then
+    self:fault(path, "the width (second) is 8, 16, 32 or 64, not %s", tostring(width))
+    width = 32
+  end
+  if not known_access[access] then
+    self:fault(path, "unknown access %s%s", tostring(access), near.hint(tostring(access), known_access))
+    access = "rw"
+  end
+  if offset % (width / 8) ~= 0 then self:fault(path, "offset 0x%x is not aligned to %d bytes", offset, width / 8) end
+  local region, endian = self:inherited(path, spec, outer)
+  local reg = {
+    kind = "register", name = name, offset = offset, width = width, access = access, region = region, endian = endian,
+    readable = readable[access] or false, writable = writable[access] or false, fields = {}, field = {},
+    read_effect = spec.read_effect or effect[access], description = spec.description, section = spec.section,
+    alias = spec.alias, halves = spec.halves, line = self.locate(name),
+  }
+  reg.count, reg.stride = self:array(path, spec, width / 8)
+  if spec.reset ~= nil then
+    if fits(spec.reset, width) then reg.reset = spec.reset
+    else self:fault(path, "reset %s does not fit in %d bits", tostring(spec.reset), width) end
+  end
+  if spec.halves ~= nil and (spec.halves ~= "low" and spec.halves ~= "high" or width ~= 64) then
+    self:fault(path, 'halves is "low" or "high", for a register of 64 bits')
+  end
+  if width > self.max_width and not (width == 64 and self.max_width == 32 and reg.halves) then
+    self:fault(path, "%d bits on a bus that takes %d: state halves = \"low\" or \"high\"", width, self.max_width)
+  end
+  local own = {}
+  for key, value in pairs(spec) do
+    if type(key) == "number" then
+      if key > 3 then self:fault(path, "nothing goes in place %d: offset, width, access", key) end
+    elseif not self:option(path, register_options, key, value) then
+      own[key] = value
+    end
+  end
+  self:add_fields(reg, path, own)
+  if type(spec.fields) == "table" then self:add_fields(reg, path, spec.fields) end
+  self:finish_fields(reg, path)
+  return reg
+end
+
+-- Bytes from a definition's start to its end.
+local function extent(def)
+  local one = def.size or def.width / 8
+  return def.count and (def.count - 1) * def.stride + one or one
+end
+
+function Check:block(path, name, spec, outer, depth)
+  local offset = spec[1] or 0
+  if not is_whole(offset, 0, 2 ^ 48) then
+    self:fault(path, "the offset (first) is a whole number, not %s", tostring(offset))
+    offset = 0
+  end
+  local region, endian = self:inherited(path, spec, outer)
+  local block = {
+    kind = "block", name = name, offset = offset, region = region, endian = endian, description = spec.description,
+    section = spec.section, line = self.locate(name),
+  }
+  for key, value in pairs(spec) do
+    if key ~= 1 and not self:option(path, block_options, key, value) then
+      self:fault(path, "%s: what is in a block goes into block = { ... }", tostring(key))
+    end
+  end
+  self:children(path .. ".", block, type(spec.block) == "table" and spec.block or {}, depth + 1)
+  block.count, block.stride = self:array(path, spec, math.max(block.size, 1))
+  return block
+end
+
+function Check:one(path, name, spec, outer, depth)
+  if type(spec) ~= "table" then
+    self:fault(path, "a register is { offset, width, access, FIELD = ... }, not a %s", type(spec))
+  elseif spec.block ~= nil then
+    if depth >= MAX_DEPTH then return self:fault(path, "blocks nest at most %d deep", MAX_DEPTH) end
+    return self:block(path, name, spec, outer, depth)
+  else
+    return self:register(path, name, spec, outer)
+  end
+end
+
+-- Registers that share bytes must say so. Blocks and arrays may interleave with others on purpose.
+function Check:overlaps(prefix, block)
+  local before
+  for _, def in ipairs(block.children) do
+    if def.kind == "register" and not def.count then
+      if before and before.region == def.region and before.offset + before.width / 8 > def.offset and not def.alias
+        and not before.alias then
+        self:fault(prefix .. def.name, "0x%x is %s's place too: state alias = \"%s\" if that is meant", def.offset, before.name, before.name)
+      end
+      if def.alias and not block.child[def.alias] then
+        self:fault(prefix .. def.name, "is an alias of %s, which is not there%s", def.alias, near.hint(def.alias, block.child))
+      end
+      if not def.alias then before = def end
+    end
+  end
+end
+
+function Check:children(prefix, block, specs, depth)
+  block.children, block.child, block.size = {}, {}, 0
+  for name, spec in pairs(specs) do
+    local path = prefix .. tostring(name)
+    if type(name) ~= "string" then
+      self:fault(path, "a register has a name: NAME = { offset, width, access }")
+    elseif not name:match "^[%a_][%w_]*$" then
+      self:fault(path, "a name is letters, digits and _")
+    else
+      local def = self:one(path, name, spec, block, depth)
+      if def then
+        block.child[name] = def
+        table.insert(block.children, def)
+        block.size = math.max(block.size, def.offset + extent(def))
+      end
+    end
+  end
+  table.sort(block.children, function(a, b)
+    if a.region ~= b.region then return a.region < b.region end
+    if a.offset ~= b.offset then return a.offset < b.offset end
+    return a.name < b.name
+  end)
+  self:overlaps(prefix, block)
+end
+
+-- ---- The map -------------------------------------------------------------------------------------
+
+---@class luio.Map
+local Map = {}
+
+-- Definitions are found by name: map.STATUS. The map's own words are lowercase.
+function Map:__index(name)
+  return Map[name] or rawget(self, "child") and self.child[name]
+end
+
+--- Checks a map and makes it into definitions. Raises one message with every fault, each with its
+--- line where the source is at hand.
+---@param spec table
+---@param source? string  the file, when it is not the caller's
+---@return luio.Map
+function M.new(spec, source)
+  if type(spec) ~= "table" then error("luio.registers wants a table, not " .. type(spec), 3) end
+  if not source then
+    local info = debug.getinfo(3, "S")
+    source = info and info.source:match "^@(.*)$"
+  end
+  local check = setmetatable({ faults = {}, locate = locator(source), max_width = spec.max_width or 64 }, Check)
+  local map = {
+    kind = "block", name = spec.name or "map", offset = 0, description = spec.description, source = source,
+    max_width = check.max_width,
+  }
+  if check.max_width ~= 8 and check.max_width ~= 16 and check.max_width ~= 32 and check.max_width ~= 64 then
+    check:fault("max_width", "is 8, 16, 32 or 64, not %s", tostring(spec.max_width))
+    check.max_width = 64
+  end
+  local own = {}
+  for name, def in pairs(spec) do
+    if not check:option("the map", map_options, name, def) then own[name] = def end
+  end
+  for name, def in pairs(type(spec.registers) == "table" and spec.registers or {}) do
+    if own[name] then check:fault(tostring(name), "stated twice") end
+    own[name] = def
+  end
+  map.region, map.endian = check:inherited("the map", spec, { region = 0, endian = "little" })
+  check:children("", map, own, 1)
+  if check.faults[1] then
+    table.sort(check.faults, function(a, b) return a.line < b.line or (a.line == b.line and a.text < b.text) end)
+    local n = #check.faults + (check.more or 0)
+    local lines = { ("register map: %d fault%s"):format(n, n > 1 and "s" or "") }
+    for _, fault in ipairs(check.faults) do
+      table.insert(lines, ("  %s:%s"):format(source or "map", fault.line > 0 and fault.text or " " .. fault.text))
+    end
+    if check.more then table.insert(lines, ("  and %d more"):format(check.more)) end
+    error(table.concat(lines, "\n"), 3)
+  end
+  return setmetatable(map, Map)
+end
+
+--- Calls fn for every register: elements of arrays each, in order of region and offset.
+---@param fn fun(path: string, def: luio.RegisterDef, offset: integer)
+function Map:each(fn)
+  local function walk(block, prefix, base)
+    for _, def in ipairs(block.children) do
+      for i = 0, (def.count or 1) - 1 do
+        local path = prefix .. def.name .. (def.count and ("[%d]"):format(i) or "")
+        local offset = base + def.offset + i * (def.stride or 0)
+        if def.kind == "block" then walk(def, path .. ".", offset) else fn(path, def, offset) end
+      end
+    end
+  end
+  walk(self, "", 0)
+end
+
+M.Map = Map
+
+return M
