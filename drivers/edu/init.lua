@@ -1,48 +1,40 @@
 --- QEMU's "edu": a factorial engine, an interrupt and a DMA engine (QEMU docs/specs/edu.rst).
 
 local luio = require "luio"
-local R = require "drivers.edu.registers"
 
-local edu = { name = "edu", match = { pci = "1234:11e8" } }
+local edu = { name = "edu", match = { pci = "1234:11e8" }, registers = require "drivers.edu.registers" }
 
---- The top half: note the cause, take the line back.
-edu.irq = {
-  capture = { { "cause", R.IRQ_STATUS } },
-  ack = { { R.IRQ_ACK, "cause" } },
-}
+edu.irq = { capture = "IRQ_STATUS", ack = "IRQ_ACK" } -- top half: runs in C, before unmasking
+edu.dma = { bits = 28 } -- unless QEMU is told otherwise (dma_mask=)
 
---- It drives 28 address bits unless QEMU is told otherwise (dma_mask=).
-edu.dma = { bits = 28 }
+edu.BUFFER, edu.BUFFER_SIZE = 0x40000, 4096 -- the device's own memory, in its address space
+edu.MAX_TRANSFER = 4095 -- QEMU 7.2 aborts on a transfer that ends at the end of the buffer
 
---- A transfer takes 100 ms, a factorial microseconds.
-local DEADLINE = 2
-
---- QEMU 7.2 aborts on a transfer that ends at the end of the buffer.
-edu.MAX_TRANSFER = R.BUFFER_SIZE - 1
+local DEADLINE = 2 -- seconds; a transfer takes 0.1, a factorial microseconds
 
 function edu.start(dev)
-  local id = dev.regions[0]:read32(R.ID)
-  if id % 0x100 ~= 0xed then return nil, ("ID is 0x%08x; its low byte is not 0xed"):format(id), "ENODEV" end
+  local magic = dev.regs.ID:get "MAGIC"
+  if magic ~= 0xed then return nil, ("ID.MAGIC is 0x%02x, not 0xed"):format(magic), "ENODEV" end
   return true
 end
 
 function edu.stop(dev)
-  dev.regions[0]:write32(R.STATUS, 0)
+  dev.regs.STATUS:write { RAISE_IRQ = 0 }
 end
 
 --- The device's version.
 ---@return integer major
 ---@return integer minor
 function edu.version(dev)
-  local id = dev.regions[0]:read32(R.ID)
-  return math.floor(id / 0x1000000), math.floor(id / 0x10000) % 0x100
+  local id = dev.regs.ID:decode(dev.regs.ID:read())
+  return id.MAJOR, id.MINOR
 end
 
 --- Whether the device answers: it complements what it is given.
 ---@return boolean
 function edu.alive(dev)
-  dev.regions[0]:write32(R.LIVENESS, 0x12345678)
-  return dev.regions[0]:read32(R.LIVENESS) == 0xedcba987
+  dev.regs.LIVENESS:write(0x12345678)
+  return dev.regs.LIVENESS:read() == 0xedcba987
 end
 
 -- Waits for an interrupt with this cause; others may come first, left over from a wait given up.
@@ -51,7 +43,7 @@ local function wait_for(dev, cause)
   while true do
     local event, message, code = dev.irqs[0]:wait(math.max(0, deadline - luio.now()))
     if not event then return nil, message, code end
-    if math.floor(event.cause / cause) % 2 == 1 then return event end
+    if dev.regs.IRQ_STATUS:decode(event.IRQ_STATUS)[cause] == 1 then return event end
   end
 end
 
@@ -61,12 +53,12 @@ end
 ---@return luio.Event|string event
 ---@return string? code
 function edu.factorial(dev, n)
-  local regs = dev.regions[0]
-  regs:write32(R.STATUS, R.STATUS_RAISE_IRQ)
-  regs:write32(R.FACTORIAL, n)
-  local event, message, code = wait_for(dev, R.CAUSE_FACTORIAL)
+  local regs = dev.regs
+  regs.STATUS:write { RAISE_IRQ = 1 }
+  regs.FACTORIAL:write(n)
+  local event, message, code = wait_for(dev, "FACTORIAL")
   if not event then return nil, message, code end
-  return regs:read32(R.FACTORIAL), event
+  return regs.FACTORIAL:read(), event
 end
 
 --- n! modulo 2^32, by polling.
@@ -75,25 +67,21 @@ end
 ---@return string? message
 ---@return string? code
 function edu.factorial_polled(dev, n)
-  local regs = dev.regions[0]
-  regs:write32(R.STATUS, 0)
-  regs:write32(R.FACTORIAL, n)
-  local deadline = luio.now() + DEADLINE
-  while regs:read32(R.STATUS) % 2 == R.STATUS_COMPUTING do
-    if luio.now() > deadline then
-      return nil, ("%d! was not done within %g s"):format(n, DEADLINE), "ETIMEDOUT"
-    end
-  end
-  return regs:read32(R.FACTORIAL)
+  local regs = dev.regs
+  regs.STATUS:write { RAISE_IRQ = 0 }
+  regs.FACTORIAL:write(n)
+  local done, message, code = regs.STATUS:wait({ COMPUTING = 0 }, DEADLINE)
+  if not done then return nil, message, code end
+  return regs.FACTORIAL:read()
 end
 
-local function transfer(dev, src, dst, count, command)
-  local regs = dev.regions[0]
-  regs:write64(R.DMA_SRC, src)
-  regs:write64(R.DMA_DST, dst)
-  regs:write64(R.DMA_COUNT, count)
-  regs:write64(R.DMA_CMD, command + R.DMA_CMD_RUN + R.DMA_CMD_RAISE_IRQ)
-  return wait_for(dev, R.CAUSE_DMA)
+local function transfer(dev, src, dst, count, direction)
+  local regs = dev.regs
+  regs.DMA_SRC:write(src)
+  regs.DMA_DST:write(dst)
+  regs.DMA_COUNT:write(count)
+  regs.DMA_CMD:write { RUN = 1, DIRECTION = direction, RAISE_IRQ = 1 }
+  return wait_for(dev, "DMA")
 end
 
 local function check(offset, count)
@@ -111,7 +99,7 @@ end
 ---@return string? code
 function edu.to_device(dev, buffer, count, offset)
   check(offset or 0, count)
-  return transfer(dev, buffer.iova, R.BUFFER + (offset or 0), count, 0)
+  return transfer(dev, buffer.iova, edu.BUFFER + (offset or 0), count, "TO_DEVICE")
 end
 
 --- Copies the device's buffer to memory.
@@ -123,7 +111,7 @@ end
 ---@return string? code
 function edu.from_device(dev, buffer, count, offset)
   check(offset or 0, count)
-  return transfer(dev, R.BUFFER + (offset or 0), buffer.iova, count, R.DMA_CMD_TO_RAM)
+  return transfer(dev, edu.BUFFER + (offset or 0), buffer.iova, count, "TO_RAM")
 end
 
 return edu

@@ -1,29 +1,25 @@
---- Registers of QEMU's "edu" device, BAR0: QEMU docs/specs/edu.rst. Offsets in bytes. Below 0x80
---- only 4-byte accesses; from 0x80 on 4 or 8, where a 4-byte write would zero the upper half.
+--- Registers of QEMU's "edu" device, BAR 0 (QEMU docs/specs/edu.rst). Below 0x80 it takes 32-bit
+--- accesses only; from 0x80 on 32 or 64, where one of 32 zeroes the upper half: hence 64.
 
-return {
-  ID = 0x00, -- ro: 0xMMmm00ed, major and minor version
-  LIVENESS = 0x04, -- rw: reads back the complement of what was written
-  FACTORIAL = 0x08, -- rw: write n, wait for STATUS bit 0 to clear, read n! modulo 2^32
-  STATUS = 0x20, -- rw
-  IRQ_STATUS = 0x24, -- ro: why it interrupts
-  IRQ_RAISE = 0x60, -- wo: ORs into IRQ_STATUS
-  IRQ_ACK = 0x64, -- wo: clears these bits of IRQ_STATUS
-  DMA_SRC = 0x80, -- rw, 64 bits
-  DMA_DST = 0x88, -- rw, 64 bits
-  DMA_COUNT = 0x90, -- rw, 64 bits: bytes
-  DMA_CMD = 0x98, -- rw, 64 bits
+local luio = require "luio"
 
-  STATUS_COMPUTING = 0x01, -- ro
-  STATUS_RAISE_IRQ = 0x80, -- interrupt when the factorial is done
-
-  CAUSE_FACTORIAL = 0x001,
-  CAUSE_DMA = 0x100,
-
-  DMA_CMD_RUN = 0x1, -- reads 1 until the transfer is done
-  DMA_CMD_TO_RAM = 0x2, -- from the device's buffer to memory; else the other way
-  DMA_CMD_RAISE_IRQ = 0x4,
-
-  BUFFER = 0x40000, -- the device's own 4096 bytes, in its address space
-  BUFFER_SIZE = 4096,
+return luio.registers {
+  name = "edu",
+  --           offset width access
+  ID         = { 0x00, 32, "ro", MAGIC = { 7, 0 }, MINOR = { 23, 16 }, MAJOR = { 31, 24 }, reset = 0x010000ed },
+  LIVENESS   = { 0x04, 32, "rw", description = "reads back the complement of what was written" },
+  FACTORIAL  = { 0x08, 32, "rw", description = "write n, wait until STATUS.COMPUTING is 0, read n! modulo 2^32" },
+  STATUS     = { 0x20, 32, "rw",
+                 COMPUTING = { 0, access = "ro" },
+                 RAISE_IRQ = { 7, description = "interrupt when the factorial is done" } },
+  IRQ_STATUS = { 0x24, 32, "ro", FACTORIAL = 0, DMA = 8, description = "why it interrupts" },
+  IRQ_RAISE  = { 0x60, 32, "wo", description = "ORs into IRQ_STATUS" },
+  IRQ_ACK    = { 0x64, 32, "wo", description = "clears these bits of IRQ_STATUS" },
+  DMA_SRC    = { 0x80, 64, "rw" },
+  DMA_DST    = { 0x88, 64, "rw" },
+  DMA_COUNT  = { 0x90, 64, "rw", description = "bytes" },
+  DMA_CMD    = { 0x98, 64, "rw",
+                 RUN       = { 0, description = "stays 1 until the transfer is done" },
+                 DIRECTION = { 1, values = { TO_DEVICE = 0, TO_RAM = 1 } },
+                 RAISE_IRQ = 2 },
 }

@@ -21,6 +21,7 @@ local M = {}
 ---@field irqs table<integer, luio.Irq>
 ---@field dma luio.Dma
 ---@field config luio.Config
+---@field regs luio.Registers?  the driver's register map, bound
 ---@field read_only boolean
 ---@field state table      the driver's own
 ---@field closed boolean?

@@ -5,7 +5,10 @@
 ---
 ---     name = "edu"                                the folder's name
 ---     match = { pci = "1234:11e8" }               which devices it drives; or a list of such
----     irq = { capture = ..., ack = ... }          top half of vector 0 (luio.irq), or by vector:
+---     registers = require "drivers.edu.registers" its map (luio.registers); bound as dev.regs
+---     irq = { capture = "STATUS", ack = "CLEAR" } top half of vector 0: registers to read (event.STATUS),
+---                                                 registers to write what was read back to; a name or a
+---                                                 list, entries also as in luio.irq. By vector number:
 ---                                                 { [0] = {...}, [1] = {...} }
 ---     dma = { bits = 28 }                         it does DMA, with addresses of so many bits
 ---     start(dev)                                  true, or nil, message, code
@@ -17,6 +20,8 @@
 
 local paths = require "luio.paths"
 local device = require "luio.device"
+local registers = require "luio.registers"
+local bind = require("luio.registers.bind").bind
 
 local M = {}
 
@@ -34,6 +39,9 @@ local function check(driver, path)
     if driver[key] ~= nil and type(driver[key]) ~= kind then
       return nil, ("%s: %s.%s is a %s, not a %s"):format(path, driver.name, key, type(driver[key]), kind), "EINVAL"
     end
+  end
+  if driver.registers and getmetatable(driver.registers) ~= registers.Map then
+    return nil, ("%s: %s.registers is no register map: make one with luio.registers { ... }"):format(path, driver.name), "EINVAL"
   end
   return driver
 end
@@ -90,11 +98,58 @@ function M.matching(driver)
   return found
 end
 
--- One top half, or several by vector number. A list of captures has no key 0.
+-- One top half, or several by vector number.
 local function top_halves(driver)
   if not driver.irq then return {} end
-  if driver.irq.capture or driver.irq.ack or next(driver.irq) == nil then return { [0] = driver.irq } end
+  if driver.irq[0] == nil and driver.irq[1] == nil then return { [0] = driver.irq } end
   return driver.irq
+end
+
+local function as_list(spec)
+  if type(spec) == "string" then return { spec } end
+  return spec or {}
+end
+
+-- A register's name, where a top half may name one: its path, offset, width, region.
+local function named(dev, name)
+  if not dev.regs then error(("irq names %s, but the driver has no registers"):format(name), 0) end
+  local reg, message = dev.regs:find(name)
+  if not reg then error("irq: " .. message, 0) end
+  if not reg.def or reg.def.kind ~= "register" then error(("irq: %s is no register"):format(name), 0) end
+  if reg.def.endian == "big" and reg.def.width > 8 then
+    error(("irq: %s is big-endian; a top half is not"):format(name), 0)
+  end
+  return { width = reg.def.width, region = reg.def.region }, reg.offset, reg.def
+end
+
+-- Names of registers become what luio.irq takes: offsets, widths, regions.
+local function resolve(dev, setup)
+  local out = {}
+  for key, value in pairs(setup) do out[key] = value end
+  out.capture, out.ack = {}, {}
+  for i, entry in ipairs(as_list(setup.capture)) do
+    if type(entry) == "string" then
+      local step, offset, def = named(dev, entry)
+      if not def.readable then error(("irq: %s can't be captured: it is write-only"):format(entry), 0) end
+      step[1], step[2] = entry, offset
+      entry = step
+    end
+    out.capture[i] = entry
+  end
+  for i, entry in ipairs(as_list(setup.ack)) do
+    local name = type(entry) == "string" and entry or type(entry) == "table" and type(entry[1]) == "string" and entry[1]
+    if name then
+      local step, offset, def = named(dev, name)
+      if not def.writable then error(("irq: %s can't acknowledge: it is read-only"):format(name), 0) end
+      local first = out.capture[1]
+      local value = type(entry) == "table" and entry[2] or first and first[1]
+      if value == nil then error(("irq: ack %s: with what? Capture a register, or say { %q, value }"):format(name, name), 0) end
+      step[1], step[2], step.mask = offset, value, type(entry) == "table" and entry.mask or nil
+      entry = step
+    end
+    out.ack[i] = entry
+  end
+  return out
 end
 
 --- Starts a driver on an open device: top halves, DMA mask, bus master, then its own start. When
@@ -113,8 +168,13 @@ function M.start(driver, dev)
     return fail(("driver %s is not for %s"):format(driver.name, tostring(dev)), "ENODEV")
   end
   local ok, result, message, code = pcall(function()
+    if driver.registers then
+      local regs, m, c = bind(driver.registers, dev)
+      if not regs then return nil, m, c end
+      dev.regs = regs
+    end
     for vector, setup in pairs(top_halves(driver)) do
-      local started, m, c = dev.irqs[vector]:setup(setup):start()
+      local started, m, c = dev.irqs[vector]:setup(resolve(dev, setup)):start()
       if not started then return nil, m, c end
     end
     if driver.dma then

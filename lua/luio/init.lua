@@ -89,6 +89,16 @@ function luio.start(name, address)
   return driver.start(d, dev)
 end
 
+--- Binds a register map to a device. A driver's own map is bound when it starts: dev.regs.
+---@param map luio.Map
+---@param dev luio.Device
+---@return luio.Registers?
+---@return string? message
+---@return string? code
+function luio.bind(map, dev)
+  return require("luio.registers.bind").bind(map, dev)
+end
+
 --- Closes every open device: for programs, at their end.
 function luio.close_all()
   for dev in pairs(device.open_devices) do dev:close() end

@@ -1,0 +1,191 @@
+--- A map bound to a device: registers that can be read and written.
+---
+---     local regs = assert(luio.bind(map, dev))      -- a driver's map is bound for it: dev.regs
+---     regs.STATUS:get "COMPUTING"
+---     regs.CHANNEL[2].CTRL:update { ENABLE = 1 }    -- blocks and arrays, from 0
+---     regs:find "CHANNEL[2].CTRL"
+---     regs:on_access(function(access) ... end)      -- every access through the map; nil ends it
+---
+--- Binding touches no register. It checks what only the device can tell: that every register lies in
+--- its region, and that the region takes its width. Registers are made when they are first named and
+--- kept, so that naming one again is a table lookup.
+
+local near = require "luio.registers.near"
+local verbs = require "luio.registers.verbs"
+local show = require "luio.registers.show"
+
+local M = {}
+
+---@class luio.Register
+---@field path string        "CHANNEL[2].CTRL"
+---@field def luio.RegisterDef
+---@field offset integer     bytes, in its region
+---@field region luio.Region
+---@field prepared table
+---@field root luio.Registers
+
+-- Which class a register has now: traced while there is a hook.
+local function metatable_of(root, def)
+  local region = root.regions[def.region]
+  local split = def.width == 64 and (root.map.max_width < 64 or region.kind == "port")
+  local class = verbs.class(def, split)
+  local which = root.hook and class.traced or class.plain
+  local mt = root.metatables[which]
+  if not mt then
+    mt = { __index = which, __tostring = show.register }
+    root.metatables[which] = mt
+  end
+  return mt
+end
+
+local function new_register(root, def, path, offset)
+  local reg = setmetatable({
+    path = path, def = def, offset = offset, region = root.regions[def.region], prepared = verbs.prepare(def), root = root,
+  }, metatable_of(root, def))
+  table.insert(root.made, reg)
+  return reg
+end
+
+local new_block
+
+local function new_one(root, def, path, offset)
+  if def.kind == "block" then return new_block(root, def, path .. ".", offset) end
+  return new_register(root, def, path, offset)
+end
+
+local function new_array(root, def, path, offset)
+  return setmetatable({ def = def, path = path, count = def.count }, {
+    __index = function(array, i)
+      if type(i) ~= "number" or i % 1 ~= 0 or i < 0 or i >= def.count then
+        error(("%s has elements 0 to %d, not %s"):format(path, def.count - 1, tostring(i)), 2)
+      end
+      local element = new_one(root, def, ("%s[%d]"):format(path, i), offset + i * def.stride)
+      rawset(array, i, element)
+      return element
+    end,
+    __tostring = function() return ("%s: %d elements of 0x%x bytes at 0x%x"):format(path, def.count, def.stride, offset) end,
+  })
+end
+
+-- What `block.NAME` is, made and kept.
+local function member(root, block, self, prefix, base, name)
+  local def = block.child[name]
+  if not def then
+    local what = prefix == "" and "the map" or prefix:sub(1, -2)
+    error(("%s has no register %s%s"):format(what, tostring(name), near.hint(tostring(name), block.child)), 2) -- callers call in tail position
+  end
+  local path = prefix .. name
+  local made = def.count and new_array(root, def, path, base + def.offset) or new_one(root, def, path, base + def.offset)
+  rawset(self, name, made)
+  return made
+end
+
+function new_block(root, def, prefix, base)
+  return setmetatable({ def = def, path = prefix:sub(1, -2) }, {
+    __index = function(self, name) return member(root, def, self, prefix, base, name) end,
+    __tostring = function(self) return show.block(root, self.path) end,
+  })
+end
+
+-- ---- The root ------------------------------------------------------------------------------------
+
+---@class luio.Registers
+---@field map luio.Map
+---@field device luio.Device
+local Root = {}
+
+--- A register by its path.
+---@param path string  "STATUS", "CHANNEL[2].CTRL"
+---@return luio.Register? register  or a block or an array
+---@return string? message
+---@return string? code  "ENOENT"
+function Root:find(path)
+  local at = self
+  for name, index in path:gmatch "([%a_][%w_]*)([%d%[%]]*)" do
+    local ok, next_at = pcall(function() return at[name] end)
+    if ok then
+      for i in index:gmatch "%[(%d+)%]" do
+        ok, next_at = pcall(function() return next_at[tonumber(i)] end)
+        if not ok then break end
+      end
+    end
+    if not ok then return nil, (tostring(next_at):gsub("^[^:]*:%d+: ", "")), "ENOENT" end
+    at = next_at
+  end
+  if at == self then return nil, ("%q is no register's path"):format(path), "ENOENT" end
+  return at
+end
+
+--- Calls a function for every access that goes through the map, after it was made. Costs nothing
+--- while there is none. Accesses of the interrupt thread's top half are not the map's.
+---@param fn fun(access: luio.Access)?
+function Root:on_access(fn)
+  rawset(self, "hook", fn or false)
+  for _, reg in ipairs(self.made) do setmetatable(reg, metatable_of(self, reg.def)) end
+end
+
+--- Every register, elements of arrays each, by region and offset.
+---@return fun(): luio.Register?
+function Root:each()
+  local list = {}
+  self.map:each(function(path) table.insert(list, (assert(self:find(path)))) end)
+  local i = 0
+  return function()
+    i = i + 1
+    return list[i]
+  end
+end
+
+Root.snapshot = show.snapshot
+Root.diff = show.diff
+Root.restore = show.restore
+
+-- Faults that only the device can tell.
+local function check(map, device)
+  local faults, regions = {}, {}
+  map:each(function(path, def, offset)
+    local region, message = regions[def.region], nil
+    if region == nil then
+      region, message = device:region(def.region)
+      regions[def.region] = region or false
+      if not region then table.insert(faults, ("%s: %s"):format(path, message)) end
+    end
+    if region then
+      if offset + def.width / 8 > region.size then
+        table.insert(faults, ("%s: 0x%x is outside region %d of 0x%x bytes"):format(path, offset, def.region, region.size))
+      end
+      if def.width == 64 and region.kind == "port" and not def.halves then
+        table.insert(faults, ('%s: 64 bits in I/O ports: state halves = "low" or "high"'):format(path))
+      end
+    end
+  end)
+  return faults, regions
+end
+
+local SHOWN = 20
+
+--- Binds a map to a device.
+---@param map luio.Map
+---@param device luio.Device
+---@return luio.Registers?
+---@return string? message  every fault: registers outside their region, widths it can't do
+---@return string? code     "EINVAL"
+function M.bind(map, device)
+  local faults, regions = check(map, device)
+  if faults[1] then
+    local more = #faults - SHOWN
+    for i = #faults, SHOWN + 1, -1 do faults[i] = nil end
+    if more > 0 then table.insert(faults, ("and %d more"):format(more)) end
+    return nil, ("register map %s does not fit %s\n  %s"):format(map.source or "", device.address, table.concat(faults, "\n  ")), "EINVAL"
+  end
+  local root = { map = map, device = device, regions = regions, made = {}, metatables = {}, hook = false }
+  return setmetatable(root, {
+    __index = function(self, name)
+      if Root[name] then return Root[name] end
+      return member(self, map, self, "", 0, name)
+    end,
+    __tostring = function(self) return show.block(self, "") end,
+  })
+end
+
+return M

@@ -1,0 +1,206 @@
+--- Looking at registers without disturbing them: printing, snapshots, comparing, restoring.
+---
+--- Each register is read once. One whose read has a side effect (a FIFO that pops, bits that clear)
+--- is never read here, and one that can't be read is not tried; what was left out is said, with the
+--- reason.
+
+local ffi = require "ffi"
+local bit = require "bit"
+
+local M = {}
+
+-- Why a register is not looked at; nil: it may be.
+local function left_out(def)
+  if not def.readable then return "write-only" end
+  return def.read_effect and "not read: " .. def.read_effect
+end
+
+local function hex(value, width)
+  if type(value) == "cdata" then return "0x" .. bit.tohex(value, 16) end
+  return ("0x%0" .. width / 4 .. "x"):format(value % 2 ^ width)
+end
+
+local function field_text(name, x)
+  if type(x) == "cdata" then return ("%s=0x%s"):format(name, bit.tohex(x)) end
+  return type(x) == "number" and x > 9 and ("%s=0x%x"):format(name, x) or ("%s=%s"):format(name, tostring(x))
+end
+
+local function fields_of(reg, value)
+  local decoded, parts = reg:decode(value), {}
+  for _, f in ipairs(reg.def.fields) do table.insert(parts, field_text(f.name, decoded[f.name])) end
+  return table.concat(parts, " ")
+end
+
+-- One register as a line; read once, if it may be. The widths line up several.
+local function line(reg, path_width, offset_width)
+  local reason = left_out(reg.def)
+  local head = ("%-" .. path_width .. "s %" .. offset_width .. "s"):format(reg.path, ("0x%x"):format(reg.offset))
+  if reason then return ("%s   (%s)"):format(head, reason) end
+  local value = reg:read()
+  return (("%s = %s  %s"):format(head, hex(value, reg.def.width), fields_of(reg, value)):gsub("%s+$", ""))
+end
+
+--- One register in one line: name, offset, value, fields.
+---@param reg luio.Register
+---@return string
+function M.register(reg)
+  return line(reg, 1, 1)
+end
+
+--- Every register of a map, or of a block in it, a line each.
+---@param root luio.Registers
+---@param prefix string  path of the block; "": all
+---@return string
+function M.block(root, prefix)
+  local shown, path_width, offset_width = {}, 1, 1
+  for reg in root:each() do
+    if prefix == "" or reg.path:sub(1, #prefix + 1) == prefix .. "." then
+      table.insert(shown, reg)
+      path_width = math.max(path_width, #reg.path)
+      offset_width = math.max(offset_width, #("0x%x"):format(reg.offset))
+    end
+  end
+  -- LuaJIT's format takes widths of two digits.
+  path_width, offset_width = math.min(path_width, 99), math.min(offset_width, 99)
+  for i, reg in ipairs(shown) do shown[i] = line(reg, path_width, offset_width) end
+  return table.concat(shown, "\n")
+end
+
+-- ---- Snapshots -----------------------------------------------------------------------------------
+
+---@class luio.Snapshot
+---@field device string
+---@field registers { path: string, value: string?, skipped: string? }[]  values in hexadecimal: plain
+---                                                                       data, exact for 64 bits
+
+--- What every register that may be looked at holds now. Plain data: it can be stored as JSON.
+---@return luio.Snapshot
+function M.snapshot(root)
+  local snapshot = { device = root.device.address, registers = {} }
+  for reg in root:each() do
+    local reason = left_out(reg.def)
+    table.insert(snapshot.registers, {
+      path = reg.path, value = not reason and hex(reg:read(), reg.def.width) or nil, skipped = reason,
+    })
+  end
+  return snapshot
+end
+
+local function number_of(text, width)
+  if width < 64 then return tonumber(text) end
+  local high, low = text:match "^0x(%x%x%x%x%x%x%x%x)(%x%x%x%x%x%x%x%x)$"
+  return tonumber(high, 16) * 0x100000000ULL + tonumber(low, 16)
+end
+
+---@class luio.Difference
+---@field path string
+---@field before string
+---@field after string
+---@field fields table<string, { [1]: any, [2]: any }>  name -> before, after
+
+--- What differs from an earlier snapshot: now, or in another snapshot.
+---@param before luio.Snapshot
+---@param after? luio.Snapshot
+---@return luio.Difference[]
+function M.diff(root, before, after)
+  after = after or root:snapshot()
+  local was, changes = {}, {}
+  for _, entry in ipairs(before.registers) do was[entry.path] = entry.value end
+  for _, entry in ipairs(after.registers) do
+    local old = was[entry.path]
+    if old and entry.value and old ~= entry.value then
+      local reg = assert(root:find(entry.path))
+      local a = reg:decode(number_of(old, reg.def.width))
+      local b = reg:decode(number_of(entry.value, reg.def.width))
+      local fields = {}
+      for name in pairs(a) do
+        if a[name] ~= b[name] then fields[name] = { a[name], b[name] } end
+      end
+      table.insert(changes, { path = entry.path, before = old, after = entry.value, fields = fields })
+    end
+  end
+  return changes
+end
+
+-- ---- Restoring -----------------------------------------------------------------------------------
+
+-- Only fields that hold what is written can be put back.
+local function restorable(def)
+  local mask, why = 0ULL, nil
+  for _, f in ipairs(def.fields) do
+    if f.access == "rw" then
+      for i = f.low, f.high do mask = bit.bor(mask, bit.lshift(1ULL, i)) end
+    elseif f.access == "wonce" then
+      why = ("%s can be written only once"):format(f.name)
+    end
+  end
+  if not def.fields[1] and def.access == "rw" then mask = 0xffffffffffffffffULL end
+  if def.access == "wonce" then why = "it can be written only once" end
+  return mask, why
+end
+
+---@class luio.Restore
+---@field writes { register: luio.Register, before: any, value: any }[]  what apply would write, in order
+---@field refused { path: string, reason: string }[]                     what it won't, and why
+local Restore = {}
+Restore.__index = Restore
+
+function Restore:__tostring()
+  local lines = {}
+  for _, w in ipairs(self.writes) do
+    local width = w.register.def.width
+    table.insert(lines, ("%s 0x%x  %s := %s"):format(w.register.path, w.register.offset, hex(w.before, width), hex(w.value, width)))
+  end
+  for _, r in ipairs(self.refused) do table.insert(lines, ("%s  (not restored: %s)"):format(r.path, r.reason)) end
+  return #lines > 0 and table.concat(lines, "\n") or "nothing differs"
+end
+
+--- Writes what the plan shows, in order of offset. Once.
+---@return integer n  registers written
+function Restore:apply()
+  for _, w in ipairs(self.writes) do w.register:write(w.value) end
+  local n = #self.writes
+  self.writes = {}
+  return n
+end
+
+local function as64(value)
+  return type(value) == "number" and ffi.cast("uint64_t", value % 2 ^ 53) or value
+end
+
+--- Plans how to put a snapshot's values back: print it, then plan:apply(). Reads what it may, writes
+--- nothing. Irreversible writes (write-once) and registers that can't be read back are refused; bits
+--- that do something when written (w1c and the like) get their neutral value.
+---@param snapshot luio.Snapshot
+---@return luio.Restore plan
+function M.restore(root, snapshot)
+  local plan = setmetatable({ writes = {}, refused = {} }, Restore)
+  local function refuse(path, reason) table.insert(plan.refused, { path = path, reason = reason }) end
+  for _, entry in ipairs(snapshot.registers) do
+    local reg, message = root:find(entry.path)
+    if not reg then
+      refuse(entry.path, message)
+    elseif entry.value and reg.def.writable then
+      local def = reg.def
+      local mask, why = restorable(def)
+      local now, wanted = reg:read(), number_of(entry.value, def.width)
+      local differs = bit.band(bit.bxor(as64(now), as64(wanted)), mask) ~= 0ULL
+      if why and as64(now) ~= as64(wanted) then
+        refuse(entry.path, why)
+      elseif not differs and as64(now) ~= as64(wanted) then
+        refuse(entry.path, "what differs can't be written back")
+      elseif differs then
+        local p = reg.prepared
+        local kept = bit.bor(bit.band(as64(now), as64(p.keep)), as64(p.fixed))
+        local value = bit.bor(bit.band(kept, bit.bnot(mask)), bit.band(as64(wanted), mask))
+        if def.width < 64 then value = tonumber(value % 2ULL ^ def.width) end
+        table.insert(plan.writes, { register = reg, before = now, value = value })
+      end
+    elseif reg.def.writable and entry.skipped then
+      refuse(entry.path, entry.skipped)
+    end
+  end
+  return plan
+end
+
+return M

@@ -1,0 +1,379 @@
+--- What a register can do: one class of verbs for each way to reach a register.
+---
+---     reg:read()               one load
+---     reg:write(v)             one store; reg:write { FIELD = .. }: unnamed fields from the reset value
+---     reg:get "FIELD"          one load; the value, and its name where it has one
+---     reg:update { FIELD = .. }   the only read-modify-write: one load, one store. The same without a
+---                              table, for hot loops: reg:update("FIELD", v, "OTHER", w), up to four
+---     reg:wait({ FIELD = .. }, seconds)   loads until it is so, or the deadline
+---     reg:decode(v), reg:encode { .. }    touch nothing
+---
+--- Every argument is checked before the first access. A class is made once per width, byte order and
+--- so on, so that a verb has nothing left to decide: in a trace a read is the accessor's call and a
+--- few guards. The traced variant of a class, which calls a hook at every access, is another class;
+--- a map without a hook never meets it.
+
+local ffi = require "ffi"
+local bit = require "bit"
+local door = require "luio.ffi"
+local task = require "luio.task"
+local near = require "luio.registers.near"
+local C = door.C
+local band, bor, bnot, lshift, rshift = bit.band, bit.bor, bit.bnot, bit.lshift, bit.rshift
+
+local M = {}
+
+local u64 = ffi.typeof "uint64_t"
+
+-- ---- Masks ---------------------------------------------------------------------------------------
+
+-- A run of ones, as bit operations of that width take it: int32 numbers, or uint64_t.
+local function ones(high, low, wide)
+  local mask = 0ULL
+  for i = low, high do mask = bor(mask, lshift(1ULL, i)) end
+  return wide and mask or bit.tobit(tonumber(mask))
+end
+
+-- What each access kind does to a bit that an update or a partial write does not name.
+local keep = { rw = true, ro = true, preserve = true, rc = true, rs = true, wonce = true } -- as it was read
+local as_one = { w0c = true, one = true } -- 1: neutral, or reserved so; all others: 0
+local from_reset = { wo = true } -- nobody knows what is in it
+
+--- Everything the verbs need of a definition, worked out once and kept on it.
+---@param def luio.RegisterDef
+function M.prepare(def)
+  if def.prepared then return def.prepared end
+  local wide = def.width == 64
+  local zero = wide and 0ULL or 0
+  local p = { keep = zero, fixed = zero, start = zero, field = {}, wide = wide }
+  local covered = zero
+  for _, f in ipairs(def.fields) do
+    local mask = ones(f.high, f.low, wide)
+    covered = bor(covered, mask)
+    p.field[f.name] = {
+      name = f.name, mask = mask, low = f.low, bits = f.bits, max = f.bits < 53 and 2 ^ f.bits - 1 or 2 ^ 53,
+      def = f, values = f.values, names = f.names, writable = f.writable, readable = f.readable,
+    }
+    if keep[f.access] then p.keep = bor(p.keep, mask) end
+    if as_one[f.access] then p.fixed = bor(p.fixed, mask) end
+  end
+  -- Bits that no field covers are kept where the register's own access keeps them.
+  local bare = bnot(covered)
+  if not wide and def.width < 32 then bare = band(bare, 2 ^ def.width - 1) end
+  if keep[def.access] then p.keep = bor(p.keep, bare) end
+  if as_one[def.access] then p.fixed = bor(p.fixed, bare) end
+  -- Where a write starts from, and what an update puts into fields that can't be read.
+  local reset = def.reset or 0
+  reset = wide and ffi.cast(u64, reset) or bit.tobit(reset)
+  for _, f in ipairs(def.fields) do
+    local pf = p.field[f.name]
+    if f.reset ~= nil then
+      reset = bor(band(reset, bnot(pf.mask)), lshift(wide and ffi.cast(u64, f.reset) or f.reset, f.low))
+    end
+    if from_reset[f.access] then p.fixed = bor(p.fixed, band(reset, pf.mask)) end
+    if not keep[f.access] and not from_reset[f.access] then reset = band(reset, bnot(pf.mask)) end
+  end
+  p.start = bor(band(reset, bnot(p.fixed)), p.fixed)
+  def.prepared = p
+  return p
+end
+
+-- ---- Saying no -----------------------------------------------------------------------------------
+-- `level` is the one that error() would take in the caller of each of these.
+
+local function unknown_field(reg, name, level)
+  if type(name) ~= "string" then
+    error(("%s: a field has a name, not %s"):format(reg.path, tostring(name)), level + 1)
+  end
+  if not reg.def.fields[1] then error(("%s has no fields, so no %s"):format(reg.path, name), level + 1) end
+  error(("%s has no field %s%s"):format(reg.path, name, near.hint(name, reg.def.field)), level + 1)
+end
+
+local function bad_value(reg, f, value, level)
+  if type(value) == "string" then
+    if not f.values then error(("%s.%s has no names for values; %s is not a number"):format(reg.path, f.name, value), level + 1) end
+    error(("%s.%s has no value %s%s"):format(reg.path, f.name, value, near.hint(value, f.values)), level + 1)
+  end
+  error(("%s.%s: %s does not fit in %d bit%s"):format(reg.path, f.name, tostring(value), f.bits, f.bits > 1 and "s" or ""), level + 1)
+end
+
+local function refuse(reason)
+  return function(reg) error(("%s %s"):format(reg.path, reason), 2) end
+end
+
+-- ---- Values --------------------------------------------------------------------------------------
+
+-- A field's value as a number (or uint64_t), checked.
+local function value_of(reg, f, value, level)
+  if not f then return nil end
+  if type(value) == "number" then
+    if value >= 0 and value <= f.max and value % 1 == 0 then return value end
+  elseif type(value) == "string" then
+    local number = f.values and f.values[value]
+    if number then return number end
+  elseif type(value) == "boolean" then
+    if f.bits == 1 then return value and 1 or 0 end
+  elseif ffi.istype(u64, value) then
+    if f.bits == 64 or rshift(value, f.bits) == 0ULL then return f.bits > 53 and value or tonumber(value) end
+  end
+  bad_value(reg, f, value, level + 1)
+end
+
+local function writable_field(reg, name, level)
+  local f = reg.prepared.field[name]
+  if not f then unknown_field(reg, name, level + 1) end
+  if not f.writable then
+    error(("%s.%s can't be written: its access is %s"):format(reg.path, name, f.def.access), level + 1)
+  end
+  return f
+end
+
+-- ---- Classes -------------------------------------------------------------------------------------
+
+-- Arithmetic of up to 32 bits: numbers, bit operations on int32.
+local narrow = {
+  zero = 0,
+  place = function(value, f) return lshift(value, f.low) end,
+  take = function(v, f)
+    local x = rshift(band(v, f.mask), f.low)
+    return x < 0 and x + 0x100000000 or x
+  end,
+  unsigned = function(v, width) return v % 2 ^ width end,
+}
+
+-- Of 64 bits: uint64_t, which traces keep in registers.
+local wide = {
+  zero = 0ULL,
+  place = function(value, f) return lshift(ffi.cast(u64, value), f.low) end,
+  take = function(v, f)
+    local x = rshift(band(v, f.mask), f.low)
+    return f.bits > 53 and x or tonumber(x)
+  end,
+  unsigned = function(v) return v end,
+}
+
+-- Adds one field to the bits and the mask of an update or a write.
+local function put(reg, ops, mask, bits, name, value, level)
+  local f = reg.prepared.field[name]
+  if not f or not f.writable then writable_field(reg, name, level) end
+  return bor(mask, f.mask), bor(bits, ops.place(value_of(reg, f, value, level), f))
+end
+
+local function put_all(reg, ops, values)
+  local mask, bits = ops.zero, ops.zero
+  for name, value in pairs(values) do mask, bits = put(reg, ops, mask, bits, name, value, 4) end
+  return mask, bits
+end
+
+-- The verbs over one way to load and to store.
+local function verbs(load, store, width, can)
+  local ops = width == 64 and wide or narrow
+  local max = width == 64 and 2 ^ 53 or 2 ^ width - 1
+  local min = width == 64 and 0 or -2 ^ (width - 1)
+  local V = {}
+
+  function V:read()
+    return load(self)
+  end
+
+  function V:encode(values)
+    local mask, bits = put_all(self, ops, values)
+    return ops.unsigned(bor(band(self.prepared.start, bnot(mask)), bits), width)
+  end
+
+  function V:write(value)
+    if type(value) == "table" then
+      local mask, bits = put_all(self, ops, value)
+      value = bor(band(self.prepared.start, bnot(mask)), bits)
+    elseif type(value) == "number" then
+      if not (value >= min and value <= max) or value % 1 ~= 0 then
+        error(("%s: %s is not a value of %d bits"):format(self.path, tostring(value), width), 2)
+      end
+    elseif not (width == 64 and (ffi.istype(u64, value) or ffi.istype("int64_t", value))) then
+      error(("%s:write takes a value of %d bits or { FIELD = value }, not %s"):format(self.path, width, tostring(value)), 2)
+    end
+    store(self, value)
+  end
+
+  function V:decode(value)
+    local fields = {}
+    for name, f in pairs(self.prepared.field) do
+      local x = ops.take(value, f)
+      fields[name] = f.names and type(x) == "number" and f.names[x] or x
+    end
+    return fields
+  end
+
+  function V:get(name)
+    local f = self.prepared.field[name]
+    if not f then unknown_field(self, name, 2) end
+    if not f.readable then error(("%s.%s can't be read: its access is %s"):format(self.path, name, f.def.access), 2) end
+    local x = ops.take(load(self), f)
+    return x, f.names and f.names[x] or nil
+  end
+
+  function V:update(n1, v1, n2, v2, n3, v3, n4, v4, ...)
+    local mask, bits
+    if type(n1) == "table" then
+      if v1 ~= nil then error(self.path .. ":update takes { FIELD = value, ... }, or names and values", 2) end
+      mask, bits = put_all(self, ops, n1)
+    else
+      if select("#", ...) > 0 then error(self.path .. ":update takes at most four fields without a table", 2) end
+      mask, bits = put(self, ops, ops.zero, ops.zero, n1, v1, 3)
+      if n2 ~= nil then mask, bits = put(self, ops, mask, bits, n2, v2, 3) end
+      if n3 ~= nil then mask, bits = put(self, ops, mask, bits, n3, v3, 3) end
+      if n4 ~= nil then mask, bits = put(self, ops, mask, bits, n4, v4, 3) end
+    end
+    local p = self.prepared
+    store(self, bor(band(bor(band(load(self), p.keep), p.fixed), bnot(mask)), bits))
+  end
+
+  function V:wait(wanted, seconds, options)
+    if type(wanted) ~= "table" or next(wanted) == nil then error(self.path .. ":wait wants { FIELD = value }", 2) end
+    if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
+      error(("%s:wait needs a number of seconds, not %s"):format(self.path, tostring(seconds)), 2)
+    end
+    local mask, bits = ops.zero, ops.zero
+    for name, value in pairs(wanted) do
+      local f = self.prepared.field[name]
+      if not f then unknown_field(self, name, 2) end
+      if not f.readable then error(("%s.%s can't be read: its access is %s"):format(self.path, name, f.def.access), 2) end
+      mask, bits = bor(mask, f.mask), bor(bits, ops.place(value_of(self, f, value, 2), f))
+    end
+    local spin, interval = options and options.spin, options and options.interval or 0.001
+    local start = C.luio_now()
+    local limit = start + ffi.cast(u64, seconds * 1e9)
+    while true do
+      local now = C.luio_now() -- before the load: what it shows is no older than the deadline
+      local v = load(self)
+      if band(v, mask) == bits then return v end
+      if now >= limit then
+        local parts = {}
+        for name, value in pairs(wanted) do
+          local x = self.prepared.field[name]
+          local is = ops.take(v, x)
+          table.insert(parts, ("%s is %s, not %s"):format(name, x.names and x.names[is] or tostring(is), tostring(value)))
+        end
+        table.sort(parts)
+        return nil, ("%s: %s after %g s"):format(self.path, table.concat(parts, ", "), seconds), "ETIMEDOUT"
+      end
+      -- The first 50 µs spin: most waits are short, and a task switch is longer.
+      if not spin and now - start > 50000ULL then task.sleep(interval) end
+    end
+  end
+
+  if not can.read then
+    V.read, V.get, V.wait = refuse "can't be read: it is write-only", refuse "can't be read: it is write-only",
+      refuse "can't be waited for: it is write-only"
+  end
+  if not can.write then
+    V.write, V.update = refuse "can't be written: it is read-only", refuse "can't be updated: it is read-only"
+  elseif not can.read then
+    V.update = refuse "can't be updated: it is write-only, so the other fields are not known; use write"
+  elseif can.update then
+    V.update = function(self)
+      error(("%s can't be updated: an update reads it, and %s; use write"):format(self.path, can.update), 2)
+    end
+  end
+  return V
+end
+
+-- ---- Ways to reach a register -------------------------------------------------------------------
+
+local function plain(width, swapped)
+  local read, write = "read" .. width .. (swapped and "_swapped" or ""), "write" .. width .. (swapped and "_swapped" or "")
+  return function(reg) return reg.region[read](reg.region, reg.offset) end,
+    function(reg, value) reg.region[write](reg.region, reg.offset, value) end
+end
+
+-- 64 bits in two accesses of 32, the half that the map says first.
+local function halves(first, swapped)
+  local read, write = "read32" .. (swapped and "_swapped" or ""), "write32" .. (swapped and "_swapped" or "")
+  local low_at, high_at = swapped and 4 or 0, swapped and 0 or 4
+  local function load(reg)
+    local region = reg.region
+    local low, high
+    if first == "low" then
+      low = region[read](region, reg.offset + low_at)
+      high = region[read](region, reg.offset + high_at)
+    else
+      high = region[read](region, reg.offset + high_at)
+      low = region[read](region, reg.offset + low_at)
+    end
+    return high * 0x100000000ULL + low
+  end
+  local function store(reg, value)
+    local region = reg.region
+    local v = ffi.cast(u64, value)
+    local low, high = tonumber(band(v, 0xffffffffULL)), tonumber(rshift(v, 32))
+    if first == "low" then
+      region[write](region, reg.offset + low_at, low)
+      region[write](region, reg.offset + high_at, high)
+    else
+      region[write](region, reg.offset + high_at, high)
+      region[write](region, reg.offset + low_at, low)
+    end
+  end
+  return load, store
+end
+
+-- The script's line that made an access: the first frame outside of luio.
+local function caller()
+  for level = 3, 12 do
+    local info = debug.getinfo(level, "Sl")
+    if not info then return nil end
+    if info.what ~= "C" and not info.source:find "/luio/[%w_/]+%.lua$" then
+      return ("%s:%d"):format(info.short_src, info.currentline)
+    end
+  end
+end
+
+---@class luio.Access
+---@field register string     its path
+---@field direction "read"|"write"
+---@field value integer|ffi.cdata*
+---@field time number         seconds on luio.now()'s clock, after the access
+---@field source string?      the script's file:line
+
+local function traced(load, store, width)
+  local function report(reg, direction, value)
+    if type(value) == "number" then value = value % 2 ^ width end -- bit operations are signed
+    reg.root.hook {
+      register = reg.path, direction = direction, value = value, time = tonumber(C.luio_now()) / 1e9, source = caller(),
+    }
+  end
+  return function(reg)
+    local value = load(reg)
+    report(reg, "read", value)
+    return value
+  end, function(reg, value)
+    store(reg, value)
+    report(reg, "write", value)
+  end
+end
+
+local classes = {}
+
+--- The class for a definition in a region: plain, and traced.
+---@param def luio.RegisterDef
+---@param split boolean  64 bits by two accesses
+---@return { plain: table, traced: table }
+function M.class(def, split)
+  local can = { read = def.readable, write = def.writable, update = def.read_effect }
+  local key = ("%d %s %s %s %s %s"):format(def.width, def.endian, split and def.halves or "-", tostring(can.read),
+    tostring(can.write), can.update or "-")
+  if not classes[key] then
+    local swapped = def.endian == "big"
+    local load, store
+    if split then load, store = halves(def.halves, swapped)
+    else load, store = plain(def.width, swapped and def.width > 8) end
+    local traced_load, traced_store = traced(load, store, def.width)
+    classes[key] = {
+      plain = verbs(load, store, def.width, can),
+      traced = verbs(traced_load, traced_store, def.width, can),
+    }
+  end
+  return classes[key]
+end
+
+return M
