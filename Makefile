@@ -26,7 +26,7 @@ pkg = $(shell pkg-config $(1) luajit libudev 2>/dev/null)
 SOURCES := $(filter-out runtime/main.c,$(wildcard runtime/*.c))
 HEADERS := $(wildcard runtime/*.h)
 
-all: $(BUILD)/libluio.so $(BUILD)/luio
+all: $(BUILD)/libluio.so $(BUILD)/luio support
 
 # ---- The runtime, once per flavour: plain, and with each sanitizer --------------------------------
 
@@ -58,8 +58,9 @@ $(BUILD)/luio: runtime/main.c | deps-build
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARNINGS) -D_GNU_SOURCE $(call pkg,--cflags) $(LDFLAGS) -o $@ $< \
 	  $$(pkg-config --libs luajit) -Wl,-E
 
-# Test tools in C: shared libraries that specs load.
+# Test tools in C: shared libraries that specs load. Built with the rest, so that `busted` just runs.
 SUPPORT := $(patsubst spec/support/%.c,$(BUILD)/spec/lib%.so,$(wildcard spec/support/*.c))
+support: $(SUPPORT)
 $(BUILD)/spec/lib%.so: spec/support/%.c runtime/luio.h | deps-build
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
@@ -114,6 +115,7 @@ install: all
 	$(Q)install -m 644 runtime/luio.h $(dest)/include/luio.h
 	$(Q)for f in $(modules:lua/%=%); do install -D -m 644 lua/$$f $(dest)/share/lua/5.1/$$f || exit 1; done
 	$(Q)for f in $(drivers); do install -D -m 644 $$f $(dest)/share/luio/$$f || exit 1; done
+	$(Q)[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || true
 	$(Q)printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
 	  'Name: luio' 'Description: Linux user-space device drivers as Lua scripts' \
 	  'Version: $(VERSION)' 'Libs: -L$${libdir} -lluio' 'Libs.private: -ludev -pthread' \
@@ -132,4 +134,4 @@ clean:
 deps-%:
 	$(Q).ci/deps $*
 
-.PHONY: all demo demo-uio test bench lint format install uninstall clean
+.PHONY: all support demo demo-uio test bench lint format install uninstall clean

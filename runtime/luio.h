@@ -213,7 +213,7 @@ typedef struct luio_device luio_device;
 typedef struct luio_sim luio_sim;
 
 enum {
-  LUIO_READ_ONLY = 1, /* map read-only, refuse every write, leave /dev/uioX of PCI devices alone */
+  LUIO_READ_ONLY = 1 /* map read-only, refuse every write, leave /dev/uioX of PCI devices alone */
 };
 
 /* Opens by address ("uio0", "0000:00:04.0"). Takes an advisory lock, so that two luio processes

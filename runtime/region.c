@@ -95,6 +95,9 @@ static int open_resource(luio_device *d, luio_region *r, char *path, size_t size
   int fd = open(path, (r->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
   if (fd < 0) {
     int code = errno;
+    if (code == ENOENT && access(d->info.sysfs, F_OK) == 0)
+      return luio_fail(err, code, "open %s: ENOENT: this kernel offers no such file for the device",
+                       path);
     return luio_fail(err, code, "open %s: %s: %s", path, luio_errno_name(code), remedy(code, true));
   }
   return fd;

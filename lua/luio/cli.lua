@@ -17,7 +17,7 @@ end
 
 local function describe(info)
   local name = table.concat({ info.vendor_name or "", info.device_name or "" }, " "):match "^%s*(.-)%s*$"
-  if name == "" then name = info.compatible[1] or info.uio_name or "" end
+  if name == "" then name = info.compatible[1] or info.bus ~= "pci" and info.uio_name or "" end
   return info.problem and ("%s [%s]"):format(name, info.problem) or name
 end
 
@@ -59,8 +59,6 @@ end
 local function run(args)
   local dev, message = luio.start(args.driver, args.device)
   if not dev then return fail(message) end
-  for _, warning in ipairs(dev.warnings) do io.stderr:write("luio: ", warning, "\n") end
-  dev.on_warning = function(warning) io.stderr:write("luio: ", warning, "\n") end
   print(("driver %s runs on %s; Ctrl-C stops it"):format(dev.driver.name, tostring(dev)))
   local signals, caught = {}, nil
   for _, name in ipairs { "sigint", "sigterm" } do
@@ -81,8 +79,8 @@ end
 local function env()
   local dir = debug.getinfo(1, "S").source:match "^@(.*)/luio/[^/]*$"
   dir = dir and uv.fs_realpath(dir) or "lua"
-  -- ";;" keeps LuaJIT's own path behind ours.
-  print(("export LUA_PATH='%s/?.lua;%s/?/init.lua;;'"):format(dir, dir))
+  -- Behind ours stays what was set, else ";;": LuaJIT's own.
+  print(("export LUA_PATH='%s/?.lua;%s/?/init.lua;'\"${LUA_PATH:-;}\""):format(dir, dir))
   return 0
 end
 
@@ -94,10 +92,16 @@ local function script(argv)
   local args = { [0] = argv[1] }
   for i = 2, #argv do args[i - 1] = argv[i] end
   _G.arg = args
+  local failures = 0
+  luio.on_task_failure(function(task, traceback)
+    failures = failures + 1
+    fail(("task %s failed: %s"):format(task.name, traceback))
+  end)
   local ok, result = xpcall(function() return chunk(unpack(args)) end, debug.traceback)
   luio.close_all()
   if not ok then return fail(result) end
-  return type(result) == "number" and result or 0
+  if type(result) == "number" then return result end
+  return failures > 0 and 1 or 0
 end
 
 -- -------------------------------------------------------------------------------------------------
@@ -116,6 +120,7 @@ local function parser()
   local r = p:command("run", "Run a driver until Ctrl-C.")
   r:argument("driver", "A driver's folder, file or name, e.g. drivers/edu.")
   r:argument("device", "Its device; else the first one that it matches."):args "?"
+  p:add_help_command()
   p:command("env", "Print LUA_PATH for plain luajit:  eval \"$(luio env)\"")
   return p
 end
@@ -126,11 +131,12 @@ local commands = { list = list, run = run, env = env }
 ---@param argv string[]
 ---@return integer status
 function M.main(argv)
+  luio.on_warning(function(message) io.stderr:write("luio: ", message, "\n") end)
   if argv[1] and argv[1]:match "%.lua$" then return script(argv) end
   local p = parser()
   local ok, args = p:pparse(argv)
   if not ok then
-    io.stderr:write(p:get_usage(), "\n\nluio: ", tostring(args), "\n")
+    io.stderr:write(p:get_usage(), "\n\nluio: ", tostring(args), "; `luio -h` lists the commands, and a script's name ends in .lua\n")
     return 2
   end
   local fine, status = xpcall(commands[args.command], debug.traceback, args)

@@ -33,6 +33,10 @@ Device.__index = Device
 
 local MAX_WARNINGS = 32
 
+--- Called for the warnings of devices that have no on_warning of their own; nil: they are kept only.
+---@type fun(message: string, dev: luio.Device)?
+M.on_warning = nil
+
 --- Every open device, so that a program can close what a script left open.
 M.open_devices = {}
 
@@ -221,7 +225,8 @@ end
 function Device:warn(message)
   table.insert(self.warnings, message)
   if #self.warnings > MAX_WARNINGS then table.remove(self.warnings, 1) end
-  if self.on_warning then self.on_warning(message) end
+  local listener = self.on_warning or M.on_warning
+  if listener then listener(message, self) end
 end
 
 --- Stops the driver, the interrupt threads and the device's DMA, then lets everything go. What Lua
@@ -231,9 +236,9 @@ end
 ---@return string? code  "ETIMEDOUT": a thread did not stop; nothing was freed, try again
 function Device:close()
   if self.closed then return true end
-  if self.driver and self.driver.stop then
+  if self.driver and self.driver.stop and not self.stopped then
     local driver = self.driver
-    self.driver = nil
+    self.stopped = true
     local ok, message = pcall(driver.stop, self)
     if not ok then self:warn(("stop of driver %s failed: %s"):format(driver.name, message)) end
   end

@@ -125,7 +125,7 @@ end
 function Dma:alloc(size, options)
   options = options or {}
   local align, mask = options.align or 0, options.mask or self.mask or 0
-  for name, value in pairs { size = size, align = align, mask = mask } do
+  for name, value in pairs { size = size or "nil", align = align, mask = mask } do
     if type(value) ~= "number" or value % 1 ~= 0 or value < 0 or value > 0x20000000000000 then
       error(("alloc: %s is a whole number, not %s"):format(name, tostring(value)), 2)
     end

@@ -18,6 +18,7 @@
 ---
 --- Where folders are looked for: luio.paths.
 
+local near = require "luio.registers.near"
 local paths = require "luio.paths"
 local device = require "luio.device"
 local registers = require "luio.registers"
@@ -29,6 +30,45 @@ local KNOWN = {
   name = "string", match = "table", irq = "table", dma = "table", registers = "table",
   start = "function", stop = "function", check = "function",
 }
+
+local MATCH = { pci = "string", of = "string", uio = "string" }
+local DMA = { bits = "number" }
+
+-- Keys of one of the driver's tables that are not what they should be.
+local function check_keys(path, name, t, known)
+  for key, value in pairs(t) do
+    if not known[key] then
+      return nil, ("%s: %s: unknown key %s%s"):format(path, name, tostring(key), near.hint(tostring(key), known)), "EINVAL"
+    elseif type(value) ~= known[key] then
+      return nil, ("%s: %s.%s is a %s, not a %s"):format(path, name, key, type(value), known[key]), "EINVAL"
+    end
+  end
+  return true
+end
+
+local function check_parts(driver, path)
+  local matches = driver.match and (driver.match[1] and driver.match or { driver.match }) or {}
+  for _, match in ipairs(matches) do
+    local ok, message, code = check_keys(path, driver.name .. ".match", match, MATCH)
+    if not ok then return nil, message, code end
+  end
+  local ok, message, code = check_keys(path, driver.name .. ".dma", driver.dma or {}, DMA)
+  if not ok then return nil, message, code end
+  local bits = driver.dma and driver.dma.bits
+  if bits and not (bits >= 12 and bits <= 64 and bits % 1 == 0) then
+    return nil, ("%s: %s.dma.bits is 12 to 64, not %s"):format(path, driver.name, tostring(bits)), "EINVAL"
+  end
+  -- A driver has functions and data of its own; one that is nearly a word of ours is a slip.
+  for key in pairs(driver) do
+    local meant = type(key) == "string" and not KNOWN[key] and near.within(key, KNOWN, 1)
+    if meant then return nil, ("%s: %s.%s: did you mean %s?"):format(path, driver.name, key, meant), "EINVAL" end
+  end
+  local folder = path:match "drivers/([^/]+)/init%.lua$"
+  if folder and folder ~= driver.name then
+    return nil, ("%s: the driver calls itself %q, its folder %q: one name for one thing"):format(path, driver.name, folder), "EINVAL"
+  end
+  return driver
+end
 
 local function check(driver, path)
   if type(driver) ~= "table" then
@@ -43,7 +83,7 @@ local function check(driver, path)
   if driver.registers and getmetatable(driver.registers) ~= registers.Map then
     return nil, ("%s: %s.registers is no register map: make one with luio.registers { ... }"):format(path, driver.name), "EINVAL"
   end
-  return driver
+  return check_parts(driver, path)
 end
 
 --- Loads a driver without touching hardware.
@@ -57,8 +97,8 @@ function M.load(name)
   local chunk
   chunk, message = loadfile(path)
   if not chunk then return nil, message, "EINVAL" end
-  local ok, driver = xpcall(chunk, function(e) return tostring(e) end)
-  if not ok then return nil, ("%s threw when it was loaded: %s"):format(path, driver), "EINVAL" end
+  local ok, driver = pcall(paths.run, path, chunk)
+  if not ok then return nil, ("%s threw when it was loaded: %s"):format(path, tostring(driver)), "EINVAL" end
   return check(driver, path)
 end
 
@@ -89,13 +129,12 @@ end
 function M.matching(driver)
   local list, message, code = device.list()
   if not list then return nil, message, code end
-  local found = {}
+  local bound, others = {}, {}
   for _, info in ipairs(list) do
-    if matches(driver.match or {}, info) then
-      table.insert(found, info.uio and math.min(#found, 0) + 1 or #found + 1, info)
-    end
+    if matches(driver.match or {}, info) then table.insert(info.uio and bound or others, info) end
   end
-  return found
+  for _, info in ipairs(others) do table.insert(bound, info) end
+  return bound
 end
 
 -- One top half, or several by vector number.

@@ -42,7 +42,9 @@ function luio.open(address, options)
   if type(address) ~= "string" then error("luio.open wants an address, not " .. type(address), 2) end
   local model = address:match "^sim:(.+)$"
   if model then return require("luio.sim").open(model, options) end
-  return device.open(address, options)
+  local dev, message, code = device.open(address, options)
+  if code == "EINVAL" and message:match "^\"" then message = message .. "; a simulated one is sim:NAME" end
+  return dev, message, code
 end
 
 --- Listens for devices that come and go.
@@ -62,7 +64,8 @@ luio.load = driver.load
 ---@param map table
 ---@return luio.Map
 function luio.registers(map)
-  return registers.new(map)
+  local made = registers.new(map) -- no tail call: the level of its errors is ours
+  return made
 end
 
 --- Loads a driver, opens its device, starts it.
@@ -109,6 +112,12 @@ end
 luio.spawn = task.spawn
 luio.sleep = task.sleep
 luio.run = task.run
+
+--- Is told of warnings: what works, but not as it should. Without it they are kept in dev.warnings.
+---@param fn fun(message: string, dev: luio.Device)?
+function luio.on_warning(fn)
+  device.on_warning = fn
+end
 
 --- Replaces what happens when a task fails (a report on standard error).
 ---@param fn fun(task: luio.Task, traceback: string)

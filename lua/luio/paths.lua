@@ -14,19 +14,46 @@ local function exists(path)
   return is_file
 end
 
+local added = {} -- folders that hold a drivers/ folder, from paths that were named
+
+-- "a/b/../c" -> "a/c", for messages.
+local function normal(path)
+  local before
+  repeat
+    before = path
+    path = path:gsub("[^/]+/%.%./", function(part) return part == "../../" and part or "" end, 1)
+  until path == before
+  return path
+end
+
 local function roots()
-  local list = { "." }
-  for dir in (os.getenv "LUIO_DRIVERS" or ""):gmatch "[^:]+" do table.insert(list, dir) end
+  local list, known = {}, {}
+  local function add(dir)
+    dir = normal(dir .. "/"):gsub("/$", "")
+    if dir == "" then dir = "." end
+    if not known[dir] then
+      known[dir] = true
+      table.insert(list, dir)
+    end
+  end
+  add "."
+  for _, dir in ipairs(added) do add(dir) end
+  for dir in (os.getenv "LUIO_DRIVERS" or ""):gmatch "[^:]+" do add(dir) end
   local lib = door.path:match "^(.*)/[^/]*$"
   if lib then
-    table.insert(list, lib .. "/..") -- build/ -> source tree
-    table.insert(list, lib .. "/../..") -- build/asan/ -> source tree
-    table.insert(list, lib .. "/../share/luio") -- PREFIX/lib -> PREFIX/share/luio
+    if lib:match "/build/%a+$" then
+      add(lib .. "/../..") -- build/asan/ -> source tree
+    elseif lib:match "/build$" then
+      add(lib .. "/..") -- build/ -> source tree
+    else
+      add(lib .. "/../share/luio") -- PREFIX/lib -> PREFIX/share/luio
+    end
   end
   return list
 end
 
 --- The file of a driver or model: a path ("drivers/edu", "my/driver.lua"), or a name ("edu").
+--- A path to .../drivers/NAME also makes `require "drivers.NAME.registers"` look there.
 ---@param name string
 ---@param file string  "init" or "model"
 ---@return string? path
@@ -37,17 +64,45 @@ function M.find(name, file)
   if name:match "%.lua$" then
     tried[1] = name
   elseif name:match "/" then
-    tried[1] = name .. "/" .. file .. ".lua"
-  else
-    for _, root in ipairs(roots()) do
-      table.insert(tried, ("%s/drivers/%s/%s.lua"):format(root, name, file))
-    end
+    tried[1] = name:gsub("/$", "") .. "/" .. file .. ".lua"
+  end
+  -- "drivers/edu" is meant from wherever luio was installed, too.
+  local bare = name:match "^drivers/([^/]+)/?$" or not name:match "/" and not name:match "%.lua$" and name
+  for _, root in ipairs(bare and roots() or {}) do
+    table.insert(tried, ("%s/drivers/%s/%s.lua"):format(root, bare, file))
   end
   for _, path in ipairs(tried) do
-    if exists(path) then return path end
+    if exists(path) then
+      local root = path:match "^(.*)/drivers/[^/]+/[^/]+$"
+      if root and root ~= "." then table.insert(added, root) end
+      return path
+    end
   end
   local what = file == "init" and "driver" or file
-  return nil, ("there is no %s \"%s\"; looked for %s"):format(what, name, table.concat(tried, ", ")), "ENOENT"
+  return nil, ("there is no %s \"%s\" (looked for %s); LUIO_DRIVERS names more folders"):format(
+    what, name, table.concat(tried, ", ")), "ENOENT"
+end
+
+local loading = {}
+
+--- The file that is being run by M.run, innermost first: what `return luio.registers { ... }` can't
+--- tell from the stack, because a tail call leaves no trace there.
+---@return string?
+function M.current()
+  return loading[#loading]
+end
+
+--- Runs a chunk that was loaded from a file. Raises what it raises.
+---@param path string
+---@param chunk function
+---@param ... any  its arguments
+---@return any  its first result
+function M.run(path, chunk, ...)
+  table.insert(loading, path)
+  local ok, result = pcall(chunk, ...)
+  table.remove(loading)
+  if not ok then error(result, 0) end
+  return result
 end
 
 local function searcher(name)
@@ -58,13 +113,14 @@ local function searcher(name)
       local path = root .. "/" .. name:gsub("%.", "/") .. suffix
       if exists(path) then
         local chunk, message = loadfile(path)
-        return chunk or error(message, 0)
+        if not chunk then error(message, 0) end
+        return function(...) return M.run(path, chunk, ...) end
       end
       tried[#tried + 1] = ("\n\tno file '%s'"):format(path)
     end
   end
   return table.concat(tried)
 end
-table.insert(package.loaders, searcher)
+table.insert(package.loaders, 2, searcher) -- before "./?.lua", which would find ./drivers, too
 
 return M

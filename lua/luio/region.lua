@@ -169,6 +169,7 @@ function Checked.__index.write64_swapped(region, offset, value)
 end
 
 function Region:__tostring()
+  if self.closed then return ("region %d of %s, closed"):format(self.index, self.device) end
   return ("region %d of %s: %s, 0x%x bytes at 0x%x%s"):format(
     self.index, self.device, self.name, self.size, self.addr, self.writable and "" or ", read-only")
 end

@@ -9,7 +9,8 @@ local codes = { bold = 1, dim = 2, red = 31, green = 32, yellow = 33, cyan = 36 
 
 local function wanted()
   if (os.getenv "NO_COLOR" or "") ~= "" then return false end
-  if (os.getenv "CLICOLOR_FORCE" or "0") ~= "0" then return true end
+  local force = os.getenv "CLICOLOR_FORCE" or ""
+  if force ~= "" and force ~= "0" then return true end
   return uv.guess_handle(1) == "tty"
 end
 

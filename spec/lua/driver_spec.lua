@@ -20,7 +20,7 @@ describe("a driver", function()
     local d, message, code = luio.load "nope"
     assert.is_nil(d)
     assert.equal("ENOENT", code)
-    assert.matches('there is no driver "nope"; looked for ./drivers/nope/init.lua', message)
+    assert.matches('there is no driver "nope" %(looked for ./drivers/nope/init.lua.*LUIO_DRIVERS names more folders', message)
     assert.equal("ENOENT", select(3, luio.load "some/where"))
     assert.equal("ENOENT", select(3, luio.load "lua")) -- a folder, but not a driver's
   end)
@@ -34,6 +34,12 @@ describe("a driver", function()
       { "return {}", "the driver has no name" },
       { "return { name = 'x', start = 5 }", "x.start is a number, not a function" },
       { "return { name = 'x', irq = 'fast' }", "x.irq is a string, not a table" },
+      { "return { name = 'x', irqs = {} }", "x.irqs: did you mean irq?" },
+      { "return { name = 'x', match = { pci = 0x1234 } }", "x.match.pci is a number, not a string" },
+      { "return { name = 'x', match = { { pic = '1:2' } } }", "x.match: unknown key pic %(did you mean pci?%)" },
+      { "return { name = 'x', dma = { bit = 28 } }", "x.dma: unknown key bit %(did you mean bits?%)" },
+      { "return { name = 'x', dma = { bits = '28' } }", "x.dma.bits is a string, not a number" },
+      { "return { name = 'x', dma = { bits = 8 } }", "x.dma.bits is 12 to 64, not 8" },
     } do
       local d, message, code = luio.load(driver(case[1]))
       assert.is_nil(d)
@@ -81,7 +87,7 @@ describe("luio.open", function()
       local dev, message, code = luio.open(address)
       assert.is_nil(dev)
       assert.equal("EINVAL", code)
-      assert.matches("is not a device address: uio0, 0000:00:04.0 or sim:NAME", message)
+      assert.matches("is not a device address: uio0 or 0000:00:04.0; a simulated one is sim:NAME", message)
     end
     assert.same({ nil, "a device address has no NUL byte in it", "EINVAL" }, { luio.open "uio0\0uio1" })
     assert.has_error(function() luio.open() end)

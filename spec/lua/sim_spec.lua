@@ -181,7 +181,7 @@ describe("a model", function()
     local d, message, code = luio.open "sim:nothing"
     assert.is_nil(d)
     assert.equal("ENOENT", code)
-    assert.matches('there is no model "nothing"; looked for', message)
+    assert.matches('there is no model "nothing" %(looked for', message)
   end)
 
   it("may be opened twice: two devices", function()

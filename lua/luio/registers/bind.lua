@@ -63,7 +63,9 @@ local function new_array(root, def, path, offset)
       rawset(array, i, element)
       return element
     end,
-    __tostring = function() return ("%s: %d elements of 0x%x bytes at 0x%x"):format(path, def.count, def.stride, offset) end,
+    __tostring = function()
+      return ("%s: %d elements of 0x%x bytes at 0x%x"):format(path, def.count, def.stride, offset)
+    end,
   })
 end
 
@@ -144,8 +146,9 @@ Root.restore = show.restore
 local function check(map, device)
   local faults, regions = {}, {}
   map:each(function(path, def, offset)
-    local region, message = regions[def.region], nil
+    local region = regions[def.region]
     if region == nil then
+      local message
       region, message = device:region(def.region)
       regions[def.region] = region or false
       if not region then table.insert(faults, ("%s: %s"):format(path, message)) end

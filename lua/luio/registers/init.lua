@@ -12,7 +12,8 @@
 --- UPPERCASE names are the datasheet's: registers, blocks, fields. Lowercase keys are options:
 ---
 ---   of the map       name, description, region (0), endian ("little"), max_width (64: the widest
----                    access the bus takes), overlay; `registers = {}` holds names in lowercase
+---                    access the bus takes), overlay (a file beside the map's: luio.registers.overlay);
+---                    `registers = {}` holds names in lowercase
 ---   of a register    reset, description, section (of the datasheet), count and stride (an array,
 ---                    indexed from 0), region, endian, read_effect (what reading does, e.g. "pops
 ---                    the FIFO"), alias (name of the register at the same offset), halves ("low" or
@@ -34,6 +35,8 @@
 --- can be read and written.
 
 local near = require "luio.registers.near"
+local overlays = require "luio.registers.overlay"
+local paths = require "luio.paths"
 
 local M = {}
 
@@ -105,7 +108,7 @@ local MAX_DEPTH = 8
 
 local map_options = {
   name = "string", description = "string", region = "number", endian = "string", max_width = "number",
-  registers = "table", overlay = "table",
+  registers = "table", overlay = "string",
 }
 local register_options = {
   reset = "value", description = "string", section = "string", count = "number", stride = "number", region = "number",
@@ -403,7 +406,8 @@ function Check:overlaps(prefix, block)
     if def.kind == "register" and not def.count then
       if before and before.region == def.region and before.offset + before.width / 8 > def.offset and not def.alias
         and not before.alias then
-        self:fault(prefix .. def.name, "0x%x is %s's place too: state alias = \"%s\" if that is meant", def.offset, before.name, before.name)
+        self:fault(prefix .. def.name, "0x%x is %s's place too: state alias = \"%s\" if that is meant", def.offset, before.name,
+          before.name)
       end
       if def.alias and not block.child[def.alias] then
         self:fault(prefix .. def.name, "is an alias of %s, which is not there%s", def.alias, near.hint(def.alias, block.child))
@@ -456,8 +460,8 @@ end
 function M.new(spec, source)
   if type(spec) ~= "table" then error("luio.registers wants a table, not " .. type(spec), 3) end
   if not source then
-    local info = debug.getinfo(3, "S")
-    source = info and info.source:match "^@(.*)$"
+    local info = debug.getinfo(3, "S") -- a C function: the map's file called in tail position
+    source = paths.current() or info and info.source:match "^@(.*)$"
   end
   local check = setmetatable({ faults = {}, locate = locator(source), max_width = spec.max_width or 64 }, Check)
   local map = {
@@ -467,6 +471,13 @@ function M.new(spec, source)
   if check.max_width ~= 8 and check.max_width ~= 16 and check.max_width ~= 32 and check.max_width ~= 64 then
     check:fault("max_width", "is 8, 16, 32 or 64, not %s", tostring(spec.max_width))
     check.max_width = 64
+  end
+  if type(spec.overlay) == "string" then
+    local patches, message = overlays.load(source, spec.overlay)
+    if message then check:fault("overlay", "%s", message) end
+    if patches then
+      spec = overlays.apply(spec, patches, function(path, ...) check:fault("overlay: " .. path, ...) end)
+    end
   end
   local own = {}
   for name, def in pairs(spec) do

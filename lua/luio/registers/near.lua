@@ -42,6 +42,17 @@ function M.name(wrong, names)
   return best
 end
 
+--- The known name that differs from `wrong` in at most `limit` places; nil when none does.
+---@param wrong string
+---@param names table<string, any>
+---@param limit integer
+---@return string?
+function M.within(wrong, names, limit)
+  for name in pairs(names) do
+    if distance(wrong, name, limit) <= limit then return name end
+  end
+end
+
 --- " (did you mean NAME?)", or nothing.
 ---@param wrong string
 ---@param names table

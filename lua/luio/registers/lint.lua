@@ -1,0 +1,123 @@
+--- What looks wrong in a map though it is well-formed: above all side effects that are missing.
+---
+--- Register descriptions rarely say what reading or writing does; names and descriptions often give
+--- it away. These are guesses: each says what to check in the datasheet, and an overlay is the place
+--- to put the answer.
+
+local M = {}
+
+-- A part of a name, between underscores or at a change from letters to digits: RX_FIFO, FIFO0.
+local function has_word(name, words)
+  for part in name:upper():gmatch "%a+" do
+    if words[part] then return part end
+  end
+end
+
+local function set(text)
+  local s = {}
+  for word in text:gmatch "%S+" do s[word] = true end
+  return s
+end
+
+local FIFO = set "FIFO RXFIFO RXDATA RXD RBR RDR RHR RXDR RXBUF RBUF"
+local STATUS = set "ISR INTSTAT INTSTATUS IRQSTATUS IFR RIS MIS ICSR INTFLAG IFLAG"
+local FLAGS = set "STATUS STAT STS FLAG FLAGS"
+local CLEAR = set "CLR CLEAR ICR IFC INTCLR IRQCLR"
+local ACKNOWLEDGE = set "ACK CLR CLEAR ICR IFC INTCLR IRQCLR EOI"
+local SET = set "SETR INTENSET IFS INTSET BSRR SET"
+
+local function text_of(def)
+  return ((def.description or "") .. " "):lower()
+end
+
+-- What a description says in passing.
+local phrases = {
+  { { "clear%w* on read", "clear%w* by read", "read%w* clear", "cleared when read", "read to clear", "reading this register clears" }, "rc",
+    "reading seems to clear it: access = \"rc\" or read_effect" },
+  { { "write 1 to clear", "writ%w+ 1 clear", "writ%w+ a 1 clear", "writ%w+ one clear", "w1c", "write one to clear", "cleared by writing 1",
+      "cleared by writing a 1" }, "w1c", "writing 1 seems to clear it: access = \"w1c\"" },
+  { { "pops? ", "next word from the fifo", "read%w* from the fifo" }, "effect", "reading seems to take data out: read_effect" },
+  { { "self.clearing", "self clearing", "automatically cleared" }, nil, "the hardware clears it: an update may write it twice" },
+}
+
+local function by_description(def, name, report)
+  local text = text_of(def)
+  for _, phrase in ipairs(phrases) do
+    local known = phrase[2] == "rc" and def.read_effect or phrase[2] == "effect" and def.read_effect
+      or phrase[2] == "w1c" and def.access == "w1c" or not phrase[2]
+    if not known then
+      for _, pattern in ipairs(phrase[1]) do
+        if text:find(pattern) then
+          report(name, phrase[3])
+          break
+        end
+      end
+    end
+  end
+end
+
+local function any_field(def, access)
+  for _, f in ipairs(def.fields) do
+    if f.access == access then return true end
+  end
+  return def.access == access
+end
+
+local function check_register(path, def, report, acknowledged)
+  local word = has_word(def.name, FIFO)
+  if word and def.readable and not def.read_effect then
+    report(path, ("%s: does reading it take data out? then read_effect = \"pops the FIFO\""):format(word))
+  end
+  local of_interrupts = def.name:upper():find "INT" or def.name:upper():find "IRQ"
+  word = has_word(def.name, STATUS) or of_interrupts and has_word(def.name, FLAGS)
+  if word and def.writable and not any_field(def, "w1c") and not any_field(def, "w0c") then
+    report(path, "an interrupt status that can be written: is it write-1-to-clear? then access = \"w1c\"")
+  elseif word and def.readable and not def.writable and not def.read_effect and not acknowledged then
+    report(path, "an interrupt status that can't be written: does reading clear it? then access = \"rc\"")
+  end
+  word = has_word(def.name, CLEAR)
+  if word and def.access == "rw" then
+    report(path, ("%s: a register that clears something is rarely rw: \"wo\" or \"w1c\"?"):format(word))
+  end
+  word = has_word(def.name, SET)
+  if word and def.access == "rw" then
+    report(path, ("%s: a register that sets something is rarely rw: \"wo\" or \"w1s\"?"):format(word))
+  end
+  by_description(def, path, report)
+  for _, f in ipairs(def.fields) do
+    local name = path .. "." .. f.name
+    by_description(f, name, report)
+    if f.name:upper():find "^RESERVED" or f.name:upper():find "^RSVD" or f.name:upper():find "^RES%d*$" then
+      if f.access == "rw" then report(name, "a reserved field that is rw: \"preserve\", \"zero\" or \"one\"") end
+    end
+    if f.bits == def.width and #def.fields == 1 and not f.values then
+      -- A field as wide as its register says nothing; importers make many of them.
+      report(name, "a field of the whole register: is it needed?")
+    end
+  end
+end
+
+---@class luio.LintFinding
+---@field path string
+---@field text string
+
+--- Findings for every register, once per definition (not per element of an array).
+---@param map luio.Map
+---@return luio.LintFinding[]
+function M.check(map)
+  local findings = {}
+  local function report(path, text) table.insert(findings, { path = path, text = text }) end
+  local function walk(block, prefix)
+    -- Where there is a register to acknowledge with, the status is not what clears.
+    local acknowledged
+    for name in pairs(block.child) do acknowledged = acknowledged or has_word(name, ACKNOWLEDGE) end
+    for _, def in ipairs(block.children) do
+      local path = prefix .. def.name
+      if def.kind == "block" then walk(def, path .. ".") else check_register(path, def, report, acknowledged) end
+    end
+  end
+  walk(map, "")
+  return findings
+end
+
+return M

@@ -1,0 +1,115 @@
+--- Overlays, lint and types: what comes after an import.
+
+local files = require "spec.support.files"
+local lint = require "luio.registers.lint"
+local luio = require "luio"
+local types = require "luio.registers.types"
+
+-- A map file and its overlay beside it.
+local function with_overlay(map, overlay)
+  local path, dir = files.write("map.lua", "local luio = require 'luio'\nlocal map = luio.registers(" .. map .. ")\nreturn map")
+  local f = assert(io.open(dir .. "/map.overlay.lua", "w"))
+  f:write(overlay)
+  f:close()
+  local ok, result = pcall(dofile, path)
+  return ok and result, not ok and result
+end
+
+local MAP = [[{ overlay = "map.overlay.lua",
+  RBR = { 0, 8, "ro" }, LSR = { 5, 8, "rw", OE = 1, DR = 0 }, CTL = { 6, 8, "rw", X = { 3, 0 } }, TEST = { 7, 8 },
+  CH = { 0x10, count = 2, stride = 8, block = { CFG = { 0, 32 } } },
+}]]
+
+describe("an overlay", function()
+  teardown(files.clean)
+
+  it("adds, changes, renames and removes, and leaves the rest", function()
+    local map = assert(with_overlay(MAP, [[return {
+      RBR = { read_effect = "pops the FIFO" },
+      LSR = { access = "ro", OE = { access = "rc" }, PE = 2 },
+      CTL = { rename = "CTRL", width = 16, offset = 8, X = { 7, 4 }, Y = 0 },
+      TEST = false,
+      CH = { block = { CFG = { reset = 0x80, EN = 0 } } },
+      NEW = { 0x40, 32, "wo" },
+    }]]))
+    assert.equal("pops the FIFO", map.RBR.read_effect)
+    assert.same({ "ro", "rc", "ro", "ro" }, { map.LSR.access, map.LSR.field.OE.access, map.LSR.field.DR.access, map.LSR.field.PE.access })
+    assert.is_nil(map.CTL)
+    assert.same({ 8, 16, 7, 4, 0 }, { map.CTRL.offset, map.CTRL.width, map.CTRL.field.X.high, map.CTRL.field.X.low, map.CTRL.field.Y.low })
+    assert.is_nil(map.TEST)
+    assert.same({ 0x80, 0 }, { map.CH.child.CFG.reset, map.CH.child.CFG.field.EN.low })
+    assert.equal("wo", map.NEW.access)
+  end)
+
+  it("changes one peripheral, not those that share its registers", function()
+    local map = assert(with_overlay(
+      [[(function() local B = { A = { 0, 32 } } return { overlay = "map.overlay.lua", U0 = { 0, block = B }, U1 = { 16, block = B } } end)()]],
+      "return { U1 = { block = { A = { access = 'ro' } } } }"))
+    assert.same({ "rw", "ro" }, { map.U0.child.A.access, map.U1.child.A.access })
+  end)
+
+  it("that names what is not there, or is broken, is a fault of the map", function()
+    for overlay, expected in pairs {
+      ["return { RBRR = { read_effect = 'x' } }"] = "overlay: RBRR: is not there (did you mean RBR?)",
+      ["return { TESTS = false }"] = "overlay: TESTS: is not there (did you mean TEST?)",
+      ["return { RBR = 5 }"] = "a correction is a table, or false to remove it, not a number",
+      ["return { RBR = { acces = 'ro' } }"] = "RBR: unknown key acces",
+      ["return 5"] = "returns a number, not a table",
+      ["return {"] = "map.overlay.lua:1:",
+      ["error 'boo'"] = "threw: ",
+    } do
+      local map, message = with_overlay(MAP, overlay)
+      assert.is_falsy(map)
+      assert.is_truthy(message:find(expected, 1, true), message)
+    end
+  end)
+
+  it("need not be there", function()
+    assert.equal(1, luio.registers({ overlay = "nowhere.lua", A = { 1, 8 } }).A.offset)
+  end)
+end)
+
+describe("lint", function()
+  local function findings(spec)
+    local list = {}
+    for _, f in ipairs(lint.check(luio.registers(spec))) do table.insert(list, f.path .. ": " .. f.text) end
+    return table.concat(list, "\n")
+  end
+
+  it("suspects missing side effects, by name and by description", function()
+    local text = findings {
+      RX_FIFO = { 0, 32 }, INT_STATUS = { 4, 32 }, INT_CLR = { 12, 32 }, U = { 0x100, block = { ISR = { 8, 32, "ro" } } },
+      A = { 16, 32, X = { 0, description = "Write 1 to clear." } }, B = { 20, 32, description = "Cleared on read" },
+      C = { 24, 32, RESERVED = { 7, 0 } },
+    }
+    for _, expected in ipairs {
+      "RX_FIFO: FIFO: does reading it take data out", "INT_STATUS: an interrupt status that can be written", "U.ISR: an interrupt status that can't be written",
+      "INT_CLR: CLR: a register that clears something is rarely rw", "A.X: writing 1 seems to clear it", "B: reading seems to clear it",
+      "C.RESERVED: a reserved field that is rw",
+    } do assert.is_truthy(text:find(expected, 1, true), expected .. "\n" .. text) end
+  end)
+
+  it("has nothing to say where the map has said it", function()
+    assert.equal("", findings {
+      RX_FIFO = { 0, 32, "ro", read_effect = "pops" }, INT_STATUS = { 4, 32, "w1c" }, ISR = { 8, 32, "rc" }, INT_CLR = { 12, 32, "wo" },
+      A = { 16, 32, X = { 0, access = "w1c", description = "Write 1 to clear." } }, CTRL = { 20, 32, EN = 0 },
+    })
+    assert.same({}, lint.check(require "drivers.edu.registers"))
+  end)
+end)
+
+describe("types", function()
+  it("are what an editor completes: registers, fields, value names", function()
+    local text = types.write(luio.registers {
+      name = "x", STATUS = { 0, 32, "rw", BUSY = { 0, access = "ro" }, MODE = { 5, 4, values = { FAST = 1, SLOW = 2 } } }, CMD = { 4, 32, "wo" },
+      T = { 8, 16, "ro", count = 4 }, CH = { 16, block = { A = { 0, 32, "ro" } } },
+    })
+    for _, expected in ipairs {
+      "---@class x.Registers\n", "---@field STATUS x.Registers.STATUS\n", "---@field T table<integer, x.Registers.T>\n",
+      "---@field CH x.Registers.CH\n", "---@alias x.Registers.STATUS.Fields { MODE?: integer|\"FAST\"|\"SLOW\" }",
+      "---@field get fun(self, field: \"BUSY\"|\"MODE\"): integer, string?", "---@field update fun(self, fields: x.Registers.STATUS.Fields)",
+    } do assert.is_truthy(text:find(expected, 1, true), expected .. "\n" .. text) end
+    assert.is_nil(text:match "CMD: luio.Register\n%-%-%-@field read")
+    assert(loadstring(text)) -- and it is Lua
+  end)
+end)
