@@ -57,6 +57,21 @@ uint64_t twin_write_call(volatile void *p, uint64_t n)
   return luio_now() - from;
 }
 
+#define CTRL_EN 0x00000001u
+#define CTRL_MODE 0x000000f0u
+#define CTRL_MODE_SHIFT 4
+
+uint64_t twin_update_call(volatile void *p, uint64_t n)
+{
+  uint64_t from = luio_now();
+  for (uint64_t i = 0; i < n; i++) {
+    uint32_t v = luio_read32(p);
+    v = (v & ~(CTRL_EN | CTRL_MODE)) | CTRL_EN | (3u << CTRL_MODE_SHIFT);
+    luio_write32(p, v);
+  }
+  return luio_now() - from;
+}
+
 uint64_t twin_write_raw(volatile void *p, uint64_t n)
 {
   uint64_t from = luio_now();

@@ -7,6 +7,8 @@ uint64_t twin_read_call(volatile void *p, uint64_t n);
 uint64_t twin_read_raw(volatile void *p, uint64_t n);
 uint64_t twin_write_call(volatile void *p, uint64_t n);
 uint64_t twin_write_raw(volatile void *p, uint64_t n);
+/* Two fields by masks: a load and a store by the same functions, n times. */
+uint64_t twin_update_call(volatile void *p, uint64_t n);
 
 /* Keeps this thread, and those it starts from now on, off one CPU, and says which; -1: there is
  * only one. Back to all of them. */
