@@ -2,7 +2,7 @@
  *
  * Where the modules are follows from where the program is: in a source tree it is build/luio and
  * they are in lua/; installed it is PREFIX/bin/luio and they are in PREFIX/share/lua/5.1. So a tree
- * can be moved, and DESTDIR needs no thought. All else is lua/luio/cli.lua. */
+ * can be moved, and DESTDIR needs no thought. All else is lua/luio/cli/. */
 #include <errno.h>
 #include <lauxlib.h>
 #include <libgen.h>

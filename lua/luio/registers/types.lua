@@ -30,14 +30,16 @@ local function register_class(name, def, out)
     if f.readable then table.insert(readable, f.name) end
     if f.writable then table.insert(writable, ("%s?: %s"):format(f.name, value_type(f))) end
   end
-  table.insert(out, ("---@class %s: luio.Register"):format(name))
   if #writable > 0 then
     table.insert(out, ("---@alias %s.Fields { %s }"):format(name, table.concat(writable, ", ")))
   end
+  table.insert(out, ("---@class %s: luio.Register"):format(name))
   local value = def.width == 64 and "ffi.cdata*" or "integer"
   if def.readable then table.insert(out, ("---@field read fun(self): %s"):format(value)) end
   if def.writable then
-    table.insert(out, ("---@field write fun(self, value: integer|%s%s)"):format(value, #writable > 0 and "|" .. name .. ".Fields" or ""))
+    local taken = def.width == 64 and "integer|ffi.cdata*" or "integer"
+    if #writable > 0 then taken = ("%s|%s.Fields"):format(taken, name) end
+    table.insert(out, ("---@field write fun(self, value: %s)"):format(taken))
     if #writable > 0 then
       table.insert(out, ("---@field encode fun(self, fields: %s.Fields): %s"):format(name, value))
       if def.readable and not def.read_effect then
@@ -48,7 +50,8 @@ local function register_class(name, def, out)
   if #readable > 0 then
     local list = quoted_list(readable)
     table.insert(out, ("---@field get fun(self, field: %s): integer, string?"):format(list))
-    table.insert(out, ("---@field wait fun(self, fields: table<%s, any>, seconds: number, options?: table): %s?, string?, string?"):format(list, value))
+    table.insert(out, ("---@field wait fun(self, fields: table<%s, any>, seconds: number, options?: table): %s?, string?, string?"):format(
+      list, value))
   end
   table.insert(out, "")
 end

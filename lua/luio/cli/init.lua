@@ -77,7 +77,7 @@ end
 -- ---- env ----------------------------------------------------------------------------------------
 
 local function env()
-  local dir = debug.getinfo(1, "S").source:match "^@(.*)/luio/[^/]*$"
+  local dir = debug.getinfo(1, "S").source:match "^@(.*)/luio/cli/[^/]*$"
   dir = dir and uv.fs_realpath(dir) or "lua"
   -- Behind ours stays what was set, else ";;": LuaJIT's own.
   print(("export LUA_PATH='%s/?.lua;%s/?/init.lua;'\"${LUA_PATH:-;}\""):format(dir, dir))
@@ -122,10 +122,10 @@ local function parser()
   r:argument("device", "Its device; else the first one that it matches."):args "?"
   p:add_help_command()
   p:command("env", "Print LUA_PATH for plain luajit:  eval \"$(luio env)\"")
-  return p
+  local commands = require("luio.cli.maps").commands(p)
+  commands.list, commands.run, commands.env = list, run, env
+  return p, commands
 end
-
-local commands = { list = list, run = run, env = env }
 
 --- Runs the program.
 ---@param argv string[]
@@ -133,16 +133,16 @@ local commands = { list = list, run = run, env = env }
 function M.main(argv)
   luio.on_warning(function(message) io.stderr:write("luio: ", message, "\n") end)
   if argv[1] and argv[1]:match "%.lua$" then return script(argv) end
-  local p = parser()
+  local p, commands = parser()
   local ok, args = p:pparse(argv)
   if not ok then
     io.stderr:write(p:get_usage(), "\n\nluio: ", tostring(args), "; `luio -h` lists the commands, and a script's name ends in .lua\n")
     return 2
   end
-  local fine, status = xpcall(commands[args.command], debug.traceback, args)
+  local fine, status, message = xpcall(commands[args.command], debug.traceback, args)
   luio.close_all()
   if not fine then return fail(status) end
-  return status
+  return status or fail(message)
 end
 
 return M
