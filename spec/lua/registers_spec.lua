@@ -108,6 +108,7 @@ describe("a register map", function()
     ["a stride that is too short"] = { { A = { 0, 32, count = 2, stride = 2 } }, "stride 2 is less than the 4 bytes of an element" },
     ["an array without an end"] = { { A = { 0, 8, count = 2 ^ 40 } }, "count is 1 to 65536" },
     ["an alias of nothing"] = { { STATUS = { 0, 8 }, B = { 0, 8, alias = "STATS" } }, "is an alias of STATS, which is not there (did you mean STATUS?)" },
+    ["an alias of another address"] = { { A = { 0, 8 }, B = { 1, 8, alias = "A" } }, "is an alias of A, which is at 0x0" },
     ["an unknown byte order"] = { { endian = "middle", A = { 0, 8 } }, 'endian is "little" or "big", not middle' },
     ["64 bits on a bus of 32"] = { { max_width = 32, A = { 0, 64 } }, 'state halves = "low" or "high"' },
     ["something beside a block's block"] = { { B = { 0, block = {}, X = 1 } }, "what is in a block goes into block = { ... }" },
@@ -134,6 +135,18 @@ describe("a register map", function()
   it("allows what shares an offset and says so", function()
     local map = luio.registers { RBR = { 0, 8, "ro" }, THR = { 0, 8, "wo", alias = "RBR" } }
     assert.equal("RBR", map.THR.alias)
+  end)
+
+  it("knows that reading one name does what reading the other does", function()
+    local map = luio.registers { RBR = { 0, 8, "ro", read_effect = "pops the FIFO" }, DLL = { 0, 8, alias = "RBR" } }
+    assert.equal("as RBR, reading pops the FIFO", map.DLL.shared_effect)
+    assert.is_nil(map.RBR.shared_effect)
+  end)
+
+  it("does not take a reserved field for something to read", function()
+    local map = luio.registers { FCR = { 2, 8, "wo", EN = 0, RESERVED = { 5, 4, access = "zero" } } }
+    assert.is_false(map.FCR.readable)
+    assert.is_true(map.FCR.writable)
   end)
 end)
 

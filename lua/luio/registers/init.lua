@@ -73,6 +73,7 @@ local M = {}
 ---@field endian "little"|"big"
 ---@field halves "low"|"high"|nil
 ---@field alias string?
+---@field shared_effect string?  what reading an alias of it does: the bus knows only the address
 ---@field description string?
 ---@field section string?
 ---@field line integer?
@@ -102,6 +103,8 @@ local known_access = {}
 for _, set in ipairs { readable, writable } do
   for name in pairs(set) do known_access[name] = true end
 end
+
+local reserved = { preserve = true, zero = true, one = true } -- says nothing of the register
 
 local MAX_COUNT = 65536 -- elements of one array: a map is not a memory
 local MAX_DEPTH = 8
@@ -291,7 +294,7 @@ function Check:finish_fields(reg, path)
       self:fault(path .. "." .. field.name, "bits %d:%d overlap %s's %d:%d", field.high, field.low, above.name, above.high,
         above.low)
     end
-    reg.readable = reg.readable or field.readable
+    reg.readable = reg.readable or field.readable and not reserved[field.access]
     reg.writable = reg.writable or field.writable
     if field.read_effect and not reg.read_effect then
       reg.read_effect = ("%s: %s"):format(field.name, field.read_effect)
@@ -409,10 +412,25 @@ function Check:overlaps(prefix, block)
         self:fault(prefix .. def.name, "0x%x is %s's place too: state alias = \"%s\" if that is meant", def.offset, before.name,
           before.name)
       end
-      if def.alias and not block.child[def.alias] then
-        self:fault(prefix .. def.name, "is an alias of %s, which is not there%s", def.alias, near.hint(def.alias, block.child))
-      end
       if not def.alias then before = def end
+    end
+    if def.kind == "register" and def.alias then self:aliased(prefix, block, def) end
+  end
+end
+
+-- The bus knows addresses, not names: what reading one name does, reading the other does, too.
+function Check:aliased(prefix, block, def)
+  local other = block.child[def.alias]
+  if not other or other.kind ~= "register" then
+    return self:fault(prefix .. def.name, "is an alias of %s, which is not there%s", def.alias, near.hint(def.alias, block.child))
+  end
+  if other.offset ~= def.offset or other.region ~= def.region then
+    return self:fault(prefix .. def.name, "is an alias of %s, which is at 0x%x", def.alias, other.offset)
+  end
+  local effect_of = other.read_effect and other or def.read_effect and def
+  for _, same in ipairs { other, def } do
+    if effect_of and not same.read_effect then
+      same.shared_effect = ("as %s, reading %s"):format(effect_of.name, effect_of.read_effect:gsub("^reading ", ""))
     end
   end
 end

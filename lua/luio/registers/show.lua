@@ -12,7 +12,8 @@ local M = {}
 -- Why a register is not looked at; nil: it may be.
 local function left_out(def)
   if not def.readable then return "write-only" end
-  return def.read_effect and "not read: " .. def.read_effect
+  local effect = def.read_effect or def.shared_effect
+  return effect and "not read: " .. effect
 end
 
 local function hex(value, width)
