@@ -408,6 +408,7 @@ typedef struct luio_sim_stats {
   uint64_t reads, writes; /* register accesses answered */
   uint64_t dma_bytes;     /* moved by the model */
   uint64_t dma_faults;    /* model accesses to an IOVA that no buffer holds */
+  uint64_t dma_denied;    /* model accesses while bus master was off */
   uint64_t interrupts;    /* signalled to the driver's side */
 } luio_sim_stats;
 

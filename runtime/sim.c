@@ -141,6 +141,7 @@ void luio_sim_get_stats(luio_sim *sim, luio_sim_stats *out)
   pthread_mutex_lock(&sim->config_lock);
   out->dma_bytes = sim->stats.dma_bytes;
   out->dma_faults = sim->stats.dma_faults;
+  out->dma_denied = sim->stats.dma_denied;
   out->interrupts = sim->stats.interrupts;
   pthread_mutex_unlock(&sim->config_lock);
 }
@@ -374,6 +375,7 @@ static int dma(luio_sim *sim, uint64_t iova, void *to, const void *from, uint64_
   pthread_mutex_lock(&sim->config_lock);
   void *at = sim->dma ? luio_dma_find(sim->dma, iova, size) : NULL;
   if (!(get16(sim->config + PCI_COMMAND) & PCI_COMMAND_MASTER)) {
+    sim->stats.dma_denied++;
     rc = -EACCES;
   } else if (!at) {
     sim->stats.dma_faults++;

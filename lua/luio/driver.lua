@@ -18,6 +18,7 @@
 ---
 --- Where folders are looked for: luio.paths.
 
+local irq = require "luio.irq"
 local near = require "luio.registers.near"
 local paths = require "luio.paths"
 local device = require "luio.device"
@@ -146,17 +147,20 @@ end
 
 local function as_list(spec)
   if type(spec) == "string" then return { spec } end
+  if spec ~= nil and type(spec) ~= "table" then
+    error(("a register's name, or a list, not %s"):format(tostring(spec)), 0)
+  end
   return spec or {}
 end
 
 -- A register's name, where a top half may name one: its path, offset, width, region.
 local function named(dev, name)
-  if not dev.regs then error(("irq names %s, but the driver has no registers"):format(name), 0) end
+  if not dev.regs then error(("names %s, but the driver has no registers"):format(name), 0) end
   local reg, message = dev.regs:find(name)
-  if not reg then error("irq: " .. message, 0) end
-  if not reg.def or reg.def.kind ~= "register" then error(("irq: %s is no register"):format(name), 0) end
+  if not reg then error(message, 0) end
+  if not reg.def or reg.def.kind ~= "register" then error(("%s is no register"):format(name), 0) end
   if reg.def.endian == "big" and reg.def.width > 8 then
-    error(("irq: %s is big-endian; a top half is not"):format(name), 0)
+    error(("%s is big-endian; a top half is not"):format(name), 0)
   end
   return { width = reg.def.width, region = reg.def.region }, reg.offset, reg.def
 end
@@ -169,7 +173,7 @@ local function resolve(dev, setup)
   for i, entry in ipairs(as_list(setup.capture)) do
     if type(entry) == "string" then
       local step, offset, def = named(dev, entry)
-      if not def.readable then error(("irq: %s can't be captured: it is write-only"):format(entry), 0) end
+      if not def.readable then error(("%s can't be captured: it is write-only"):format(entry), 0) end
       step[1], step[2] = entry, offset
       entry = step
     end
@@ -179,16 +183,23 @@ local function resolve(dev, setup)
     local name = type(entry) == "string" and entry or type(entry) == "table" and type(entry[1]) == "string" and entry[1]
     if name then
       local step, offset, def = named(dev, name)
-      if not def.writable then error(("irq: %s can't acknowledge: it is read-only"):format(name), 0) end
+      if not def.writable then error(("%s can't acknowledge: it is read-only"):format(name), 0) end
       local first = out.capture[1]
       local value = type(entry) == "table" and entry[2] or first and first[1]
-      if value == nil then error(("irq: ack %s: with what? Capture a register, or say { %q, value }"):format(name, name), 0) end
+      if value == nil then error(("ack %s: with what? Capture a register, or say { %q, value }"):format(name, name), 0) end
       step[1], step[2], step.mask = offset, value, type(entry) == "table" and entry.mask or nil
       entry = step
     end
     out.ack[i] = entry
   end
   return out
+end
+
+-- What is wrong with a top half, before anything is started; else nil, and it resolved.
+local function top_half_fault(dev, stated)
+  local ok, setup = pcall(resolve, dev, stated)
+  if not ok then return setup end
+  return irq.fault(setup), setup
 end
 
 --- Starts a driver on an open device: top halves, DMA mask, bus master, then its own start. When
@@ -212,8 +223,10 @@ function M.start(driver, dev)
       if not regs then return nil, m, c end
       dev.regs = regs
     end
-    for vector, setup in pairs(top_halves(driver)) do
-      local started, m, c = dev.irqs[vector]:setup(resolve(dev, setup)):start()
+    for vector, stated in pairs(top_halves(driver)) do
+      local fault, setup = top_half_fault(dev, stated)
+      if fault then return nil, "irq: " .. fault, "EINVAL" end
+      local started, m, c = dev.irqs[vector]:setup(setup):start()
       if not started then return nil, m, c end
     end
     if driver.dma then

@@ -18,6 +18,7 @@
 local ffi = require "ffi"
 local uv = require "luv"
 local door = require "luio.ffi"
+local near = require "luio.registers.near"
 local task = require "luio.task"
 local C, err = door.C, door.err
 
@@ -46,37 +47,87 @@ local STOP_NS = 3e9
 
 -- ---- Top half: from data to steps ---------------------------------------------------------------
 
+local SETUP = { capture = "table", ack = "table", capacity = "number", priority = "number", cpu = "number" }
+local STEP = { width = "number", region = "number", mask = "value" }
+local OURS = { time = true, count = true, overflow = true } -- in every event
+
+local function check_keys(where, t, known, positions)
+  for key, value in pairs(t) do
+    local in_place = type(key) == "number" and key >= 1 and key <= positions
+    if not in_place and not known[key] then
+      return ("%s: unknown key %s%s"):format(where, tostring(key), near.hint(tostring(key), known))
+    elseif not in_place and known[key] ~= "value" and type(value) ~= known[key] then
+      return ("%s: %s is a %s, not a %s"):format(where, key, type(value), known[key])
+    end
+  end
+end
+
+local function check_offset(where, offset)
+  if type(offset) ~= "number" then
+    return ("%s: the offset is %s, not a number%s"):format(where, tostring(offset), offset == nil and " (a misspelt register?)" or "")
+  end
+end
+
+--- What is wrong with the shape of a top half; nil: nothing.
+---@param setup luio.IrqSetup
+---@return string?
+function M.fault(setup)
+  local fault = check_keys("setup", setup, SETUP, 0)
+  if fault then return fault end
+  local captures, acks = setup.capture or {}, setup.ack or {}
+  if #captures > C.LUIO_IRQ_CAPTURES then return ("at most %d captures"):format(C.LUIO_IRQ_CAPTURES) end
+  if #captures + #acks > C.LUIO_IRQ_OPS - 1 then return ("at most %d steps"):format(C.LUIO_IRQ_OPS - 1) end
+  local names = {}
+  for i, spec in ipairs(captures) do
+    local where = ("capture[%d]"):format(i)
+    if type(spec) ~= "table" or type(spec[1]) ~= "string" then return where .. ': a capture is { "name", offset }' end
+    where = ("%s %q"):format(where, spec[1])
+    if OURS[spec[1]] then return where .. ": that name every event has already" end
+    if names[spec[1]] then return where .. ": captured twice" end
+    names[spec[1]] = true
+    fault = check_offset(where, spec[2]) or check_keys(where, spec, STEP, 2)
+    if fault then return fault end
+  end
+  for i, spec in ipairs(acks) do
+    local where = ("ack[%d]"):format(i)
+    if type(spec) ~= "table" then return where .. ": an ack is { offset, value or name of a capture }" end
+    fault = check_offset(where, spec[1]) or check_keys(where, spec, STEP, 2)
+    if fault then return fault end
+    if type(spec[2]) == "string" and not names[spec[2]] then
+      return ('%s names "%s", which is no capture%s'):format(where, spec[2], near.hint(spec[2], names))
+    elseif type(spec[2]) ~= "string" and type(spec[2]) ~= "number" and type(spec[2]) ~= "cdata" then
+      return ("%s: with what? A value, or the name of a capture, not %s"):format(where, tostring(spec[2]))
+    end
+  end
+end
+
 local function step(self, config, op, spec, offset)
-  local n = config.n_ops
-  if n >= C.LUIO_IRQ_OPS - 1 then error(("irq setup: more than %d steps"):format(C.LUIO_IRQ_OPS - 1), 4) end
-  if type(offset) ~= "number" then error("irq setup: an offset is a number, not " .. tostring(offset), 4) end
-  local region = self.device.regions[spec.region or 0]
-  local o = config.ops[n]
+  local region, message, code = self.device:region(spec.region or 0)
+  if not region then return nil, message, code end
+  local o = config.ops[config.n_ops]
   o.op, o.width, o.region, o.offset = op, spec.width or 32, region.handle, offset
-  config.n_ops = n + 1
+  config.n_ops = config.n_ops + 1
   return o
 end
 
+-- Fills the steps of a checked setup.
 local function build(self, config)
   local setup = self.options
   local slots, names = {}, {}
   for i, spec in ipairs(setup.capture or {}) do
-    if i > C.LUIO_IRQ_CAPTURES then error(("irq setup: at most %d captures"):format(C.LUIO_IRQ_CAPTURES), 3) end
-    if type(spec) ~= "table" or type(spec[1]) ~= "string" then
-      error('irq setup: a capture is { "name", offset }', 3)
-    end
-    step(self, config, C.LUIO_OP_READ, spec, spec[2]).slot = i - 1
+    local o, message, code = step(self, config, C.LUIO_OP_READ, spec, spec[2])
+    if not o then return nil, message, code end
+    o.slot = i - 1
     slots[spec[1]], names[i] = i - 1, { name = spec[1], wide = spec.width == 64 }
   end
   for _, spec in ipairs(setup.ack or {}) do
-    if type(spec) ~= "table" then error("irq setup: an ack is { offset, value or name of a capture }", 3) end
-    local value = spec[2]
-    if type(value) == "string" then
-      if not slots[value] then error(('irq setup: ack names "%s", which is no capture'):format(value), 3) end
-      local o = step(self, config, C.LUIO_OP_COPY, spec, spec[1])
-      o.slot, o.mask, o.value = slots[value], spec.mask or 0xffffffffffffffffULL, 0
+    local slot = slots[spec[2]]
+    local o, message, code = step(self, config, slot and C.LUIO_OP_COPY or C.LUIO_OP_WRITE, spec, spec[1])
+    if not o then return nil, message, code end
+    if slot then
+      o.slot, o.mask, o.value = slot, spec.mask or 0xffffffffffffffffULL, 0
     else
-      step(self, config, C.LUIO_OP_WRITE, spec, spec[1]).value = value or 0
+      o.value = spec[2]
     end
   end
   config.ops[config.n_ops].op = C.LUIO_OP_UNMASK
@@ -85,6 +136,7 @@ local function build(self, config)
   config.priority = setup.priority or 0
   config.cpu = setup.cpu or -1
   self.names = names
+  return true
 end
 
 -- ---- Life ---------------------------------------------------------------------------------------
@@ -94,6 +146,8 @@ end
 ---@return luio.Irq self
 function Irq:setup(options)
   if self.handle then error("irq setup: the interrupt thread runs already: close it first", 2) end
+  local fault = M.fault(options)
+  if fault then error("irq setup: " .. fault, 2) end
   self.options = options
   return self
 end
@@ -108,7 +162,8 @@ function Irq:start()
   if self.device.closed then error(("interrupt %d of %s: the device is closed"):format(self.vector, self.device.address), 2) end
   local config = ffi.new "luio_irq_config"
   if C.luio_device_irq(self.device.handle, self.vector, config, err) < 0 then return door.failure() end
-  build(self, config)
+  local built, why, why_code = build(self, config)
+  if not built then return nil, why, why_code end
   local out = ffi.new "luio_irq *[1]"
   if C.luio_irq_open(config, out, err) < 0 then return door.failure() end
   self.handle = out[0]
@@ -129,11 +184,17 @@ local function convert(self, raw)
     self.gone = gone or nil
     return nil, ffi.string(C.luio_irq_error(self.handle)), gone and "ENODEV" or door.errno_name(raw.code)
   end
+  if self.device.sim then self.device.sim.notice() end
   local event = {
     time = tonumber(raw.time_ns) / 1e9,
     count = tonumber(raw.count),
     overflow = tonumber(raw.overflow),
   }
+  if event.overflow > 0 and not self.overflow_said then
+    self.overflow_said = true
+    self.device:warn(("%d interrupts of %s were lost to a full ring%s"):format(event.overflow, self.device.address,
+      self.options.ack and ": is the handler too slow?" or ": no `ack` in the top half, so a level-triggered line fires for ever"))
+  end
   for i, capture in ipairs(self.names) do
     local value = raw.value[i - 1]
     event[capture.name] = capture.wide and value or tonumber(value)
@@ -158,10 +219,14 @@ end
 ---@return string? message
 ---@return string? code  "ETIMEDOUT"; "ENODEV": the device is gone; or why a top-half step failed
 function Irq:wait(seconds)
+  if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
+    error(("irq:wait needs a number of seconds, not %s"):format(tostring(seconds)), 2)
+  end
+  if self.device.closed then error(("interrupt %d of %s: the device is closed"):format(self.vector, self.device.address), 2) end
   local ok, message, code = self:start()
   if not ok then return nil, message, code end
   if self.waiting then error("two tasks wait for one interrupt: spawn one that hands events out", 2) end
-  local deadline = uv.hrtime() + (tonumber(seconds) or 0) * 1e9
+  local deadline = uv.hrtime() + seconds * 1e9
   while true do
     if C.luio_irq_next(self.handle, self.raw) ~= 0 then return convert(self, self.raw) end
     if self.gone then return nil, ffi.string(C.luio_irq_error(self.handle)), "ENODEV" end
@@ -176,6 +241,9 @@ function Irq:wait(seconds)
       if code == "ETIMEDOUT" then
         -- One may have come in the last moment.
         if C.luio_irq_next(self.handle, self.raw) ~= 0 then return convert(self, self.raw) end
+        local sim = self.device.sim
+        local failure = sim and sim.failure()
+        if failure then return nil, failure, "EIO" end
         message = ("no interrupt of %s within %g s"):format(self.device.address, seconds)
       end
       return nil, message, code

@@ -39,7 +39,7 @@ local function config_of(model)
   c.vendor, c.device = pci.vendor or 0, pci.device or 0
   c.subvendor, c.subdevice = pci.subvendor or 0, pci.subdevice or 0
   c.class_code, c.revision = pci.class or 0, pci.revision or 0
-  c.n_vectors = model.vectors or 1
+  c.n_vectors = model.vectors or 1 -- checked
   for index, region in pairs(model.regions) do
     c.region_size[index] = region.size
   end
@@ -54,6 +54,9 @@ local function check(model, path)
     if type(model[key]) ~= "function" then return nil, ("%s: the model has no function %s"):format(path, key), "EINVAL" end
   end
   if type(model.regions) ~= "table" then return nil, path .. ": the model has no regions", "EINVAL" end
+  if model.vectors ~= nil and model.vectors ~= 0 and model.vectors ~= 1 then
+    return nil, ("%s: vectors is 0 or 1, not %s"):format(path, tostring(model.vectors)), "EINVAL"
+  end
   for index, region in pairs(model.regions) do
     if type(index) ~= "number" or index < 0 or index >= C.LUIO_MAX_REGIONS or type(region) ~= "table"
       or type(region.size) ~= "number" or region.size <= 0 then
@@ -110,18 +113,32 @@ function M.open(name, options)
   local dev = device.wrap(handle[0], options)
   dev.before_close = stop
   dev.after_close = function() C.luio_sim_close(sim) end
-  -- What the bus saw: for specs.
   dev.sim = {
-    ---@return { reads: integer, writes: integer, dma_bytes: integer, dma_faults: integer, interrupts: integer }
+    --- What the bus saw: for specs.
+    ---@return { reads: integer, writes: integer, dma_bytes: integer, dma_faults: integer, dma_denied: integer, interrupts: integer }
     stats = function()
       local s = ffi.new "luio_sim_stats"
       C.luio_sim_get_stats(sim, s)
       return {
         reads = tonumber(s.reads), writes = tonumber(s.writes), dma_bytes = tonumber(s.dma_bytes),
-        dma_faults = tonumber(s.dma_faults), interrupts = tonumber(s.interrupts),
+        dma_faults = tonumber(s.dma_faults), dma_denied = tonumber(s.dma_denied), interrupts = tonumber(s.interrupts),
       }
     end,
+    --- Why the model failed, outside of an access, too; nil while it has not.
+    ---@return string?
+    failure = function()
+      if C.luio_sim_wait_ready(sim, 0, err) < 0 then return "model: " .. ffi.string(err.message) end
+    end,
   }
+  -- What hardware would pass over in silence.
+  local denied = 0
+  function dev.sim.notice()
+    local stats = dev.sim.stats()
+    if stats.dma_denied > denied then
+      denied = stats.dma_denied
+      dev:warn(("%s tried DMA while bus master was off: dev:bus_master(true), or say `dma = {}` in the driver"):format(dev.address))
+    end
+  end
   return dev
 end
 

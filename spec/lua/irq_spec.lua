@@ -271,6 +271,12 @@ describe("dev.irqs[0]", function()
     assert(irq:start())
     regs:write32(R.IRQ_RAISE, 1)
     for _ = 1, 3 do assert.equal(1, assert(irq:wait(1)).cause) end -- the level stays: it fires again and again
+    local deadline = luio.now() + 5
+    while #dev.warnings == 0 and luio.now() < deadline do
+      luio.sleep(0.05) -- the ring overflows meanwhile
+      while irq:poll() do end
+    end
+    assert.matches("no `ack` in the top half, so a level%-triggered line fires for ever", dev.warnings[1])
     regs:write32(R.IRQ_ACK, 1)
   end)
 
@@ -294,17 +300,25 @@ describe("dev.irqs[0]", function()
 
   it("says what is wrong with a top half, before it runs", function()
     for _, case in ipairs {
-      { { capture = { { 0x24, "cause" } } }, "a capture is { \"name\", offset }" },
-      { { ack = { { 0x64, "cause" } } }, "names \"cause\", which is no capture" },
+      { { capture = { { 0x24, "cause" } } }, 'capture[1]: a capture is { "name", offset }' },
+      { { capture = { { "cause" } } }, 'capture[1] "cause": the offset is nil, not a number (a misspelt register?)' },
+      { { capture = { { "count", 0 } } }, "that name every event has already" },
+      { { capture = { { "a", 0, witdh = 8 } } }, "unknown key witdh (did you mean width?)" },
+      { { ack = { { 0x64, "cause" } } }, 'ack[1] names "cause", which is no capture' },
+      { { ack = { { 0x64 } } }, "ack[1]: with what? A value, or the name of a capture, not nil" },
+      { { ack = 0x64 }, "ack is a number, not a table" },
+      { { acknowledge = {} }, "unknown key acknowledge" },
       { { capture = { { "a", 0 }, { "b", 0 }, { "c", 0 }, { "d", 0 }, { "e", 0 } } }, "at most 4 captures" },
-      { { capture = { { "a", 0, region = 3 } } }, "has no region 3" },
     } do
-      local i = dev.irqs[0]
-      i:setup(case[1])
-      local ok, message = pcall(i.start, i)
+      local ok, message = pcall(irq.setup, irq, case[1])
       assert.is_false(ok)
       assert.is_truthy(message:find(case[2], 1, true), message)
     end
+    irq:setup { capture = { { "a", 0, region = 3 } } }
+    local started, why, why_code = irq:start()
+    assert.is_nil(started)
+    assert.matches("has no region 3", why)
+    assert.equal("ENOENT", why_code)
     for _, setup in ipairs { { capture = { { "a", 0x100000 } } }, { capacity = 3 }, { priority = 1000 } } do
       irq:setup(setup)
       local ok, _, code = irq:start()
@@ -325,5 +339,12 @@ describe("dev.irqs[0]", function()
     assert.equal("ECANCELED", code)
     assert(dev:close())
     assert.has_error(function() irq:wait(0) end)
+  end)
+
+  it("wants to know how long to wait", function()
+    for _, bad in ipairs { "x", -1, math.huge, 0 / 0 } do
+      assert.has_error(function() irq:wait(bad) end)
+    end
+    assert.has_error(function() irq:wait() end)
   end)
 end)

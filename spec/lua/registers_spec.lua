@@ -181,7 +181,7 @@ describe("binding a map", function()
       ["registers = require('luio').registers { A = { 0, 32, 'wo' } }, irq = { capture = 'A' }"] = "irq: A can't be captured: it is write%-only",
       ["registers = require('luio').registers { A = { 0, 32, 'ro' } }, irq = { ack = 'A' }"] = "irq: A can't acknowledge: it is read%-only",
       ["registers = require('luio').registers { A = { 0, 32 } }, irq = { ack = 'A' }"] = "irq: ack A: with what%? Capture a register",
-      ["irq = { capture = 'A' }"] = "irq names A, but the driver has no registers",
+      ["irq = { capture = 'A' }"] = "irq: names A, but the driver has no registers",
     } do
       local path = files.write("init.lua", ("return { name = 'x', %s }"):format(text))
       local d, message = luio.start(path, "sim:edu")

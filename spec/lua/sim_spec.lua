@@ -78,6 +78,9 @@ describe("a model", function()
     dev.regions[0]:write32(0, buffer.iova)
     assert.equal(2, dev.regions[0]:read32(0))
     assert.equal("\0", buffer:read(0, 1))
+    assert.equal(1, dev.sim.stats().dma_denied)
+    dev.sim.notice()
+    assert.matches("tried DMA while bus master was off: dev:bus_master%(true%)", dev.warnings[#dev.warnings])
     assert(dev:bus_master(true))
     dev.regions[0]:write32(0, buffer.iova)
     assert.equal(1, dev.regions[0]:read32(0))
@@ -127,6 +130,10 @@ describe("a model", function()
     ]])
     dev.regions[0]:write32(0, 1)
     luio.sleep(0.02)
+    local event, said, code = dev.irqs[0]:wait(0.01)
+    assert.is_nil(event)
+    assert.matches("model: .*late", said)
+    assert.equal("EIO", code)
     local ok, message = pcall(function() return dev.regions[0]:read32(0) end)
     assert.is_false(ok)
     assert.matches("late", message)
@@ -167,6 +174,7 @@ describe("a model", function()
       { "error 'at load'", "threw when it was loaded: .*at load" },
       { "return {}", "has no function read" },
       { "return { read = print, write = print }", "has no regions" },
+      { "return { read = print, write = print, regions = {}, vectors = 2 }", "vectors is 0 or 1, not 2" },
       { "return { read = print, write = print, regions = { bar = {} } }", "region bar: { size = BYTES }" },
       { "return { read = print, write = print, regions = { [9] = { size = 1 } } }", "region 9" },
       { "return { read = print, write = print, regions = { [0] = { size = 2^50 } } }", "region 0 of 0x%x+ bytes is too large" },

@@ -11,7 +11,8 @@ local M = {}
 ---@return string? message
 ---@return string? code
 function M.load(name)
-  local path, message, code = name, nil, nil
+  local path = name
+  local message, code
   if not name:match "%.lua$" then
     path, message, code = paths.find(name, "registers")
     if not path then return nil, message, code end

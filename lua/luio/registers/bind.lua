@@ -77,7 +77,8 @@ local function member(root, block, self, prefix, base, name)
     error(("%s has no register %s%s"):format(what, tostring(name), near.hint(tostring(name), block.child)), 2) -- callers call in tail position
   end
   local path = prefix .. name
-  local made = def.count and new_array(root, def, path, base + def.offset) or new_one(root, def, path, base + def.offset)
+  local at = base + def.offset
+  local made = def.count and new_array(root, def, path, at) or new_one(root, def, path, at)
   rawset(self, name, made)
   return made
 end
