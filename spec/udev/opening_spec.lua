@@ -17,7 +17,7 @@ describe("opening", function()
       local shown = address:sub(1, 60):gsub("%c", "?")
       assert.same({
         opened = false, code = "EINVAL", left = 0,
-        message = ('"%s" is not a device address: uio0 or 0000:00:04.0'):format(shown),
+        message = ('"%s" is not a device address: uio0 or 0000:00:04.0; a simulated one is sim:NAME'):format(shown),
       }, got[i])
     end
   end)

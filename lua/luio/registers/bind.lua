@@ -74,7 +74,8 @@ local function member(root, block, self, prefix, base, name)
   local def = block.child[name]
   if not def then
     local what = prefix == "" and "the map" or prefix:sub(1, -2)
-    error(("%s has no register %s%s"):format(what, tostring(name), near.hint(tostring(name), block.child)), 2) -- callers call in tail position
+    -- Level 2: our callers call us in tail position.
+    error(("%s has no register %s%s"):format(what, tostring(name), near.hint(tostring(name), block.child)), 2)
   end
   local path = prefix .. name
   local at = base + def.offset
