@@ -41,6 +41,7 @@ end
 
 -- Says what is wrong with an access. Slow path: only ever raises.
 local function refuse(region, verb, width, offset, value)
+  if type(region) ~= "table" then error(("call it with a colon: region:%s%d(offset)"):format(verb, width), 3) end
   local what = ("%s%d %s"):format(verb, width, where(region))
   if region.closed then error(what .. ": the device is closed", 3) end
   if type(offset) ~= "number" then error(("%s: an offset is a number, not %s"):format(what, tostring(offset)), 3) end
@@ -91,7 +92,7 @@ for _, width in ipairs { 8, 16, 32 } do
     or function(v) return bit.bswap(v) % 0x100000000 end
 
   Checked.__index["read" .. width] = function(region, offset)
-    if region.closed or type(offset) ~= "number" or offset < 0 or offset % 1 ~= 0 then
+    if type(offset) ~= "number" or region.closed or offset < 0 or offset % 1 ~= 0 then
       refuse(region, "read", width, offset)
     end
     local out = value64()
@@ -101,7 +102,7 @@ for _, width in ipairs { 8, 16, 32 } do
 
   Checked.__index["write" .. width] = function(region, offset, value)
     if
-      region.closed or type(offset) ~= "number" or offset < 0 or offset % 1 ~= 0 or not region.writable
+      type(offset) ~= "number" or region.closed or offset < 0 or offset % 1 ~= 0 or not region.writable
       or type(value) ~= "number" or not (value >= min and value <= max) or value % 1 ~= 0
     then
       refuse(region, "write", width, offset, value)
@@ -145,7 +146,7 @@ for _, suffix in ipairs { "", "_swapped" } do
 end
 
 function Checked.__index.read64(region, offset)
-  if region.closed or type(offset) ~= "number" or offset < 0 or offset % 1 ~= 0 then
+  if type(offset) ~= "number" or region.closed or offset < 0 or offset % 1 ~= 0 then
     refuse(region, "read", 64, offset)
   end
   local out = value64()
@@ -155,7 +156,7 @@ end
 
 function Checked.__index.write64(region, offset, value)
   if
-    region.closed or type(offset) ~= "number" or offset < 0 or offset % 1 ~= 0 or not region.writable
+    type(offset) ~= "number" or region.closed or offset < 0 or offset % 1 ~= 0 or not region.writable
     or not whole64(value)
   then
     refuse(region, "write", 64, offset, value)

@@ -73,6 +73,11 @@ describe("a region of memory", function()
     for i = 0, 7 do assert.equal(0, bytes[i]) end
   end)
 
+  it("says when it was called with a dot", function()
+    local regs = over(64)
+    assert.matches("call it with a colon: region:read32%(offset%)", message_of(regs.read32, 0))
+  end)
+
   it("has no access of another width", function()
     local regs = over(64)
     assert.is_nil(regs.read24)

@@ -167,6 +167,15 @@ describe("binding a map", function()
     assert.equal(0, dev.sim.stats().reads + dev.sim.stats().writes)
   end)
 
+  it("refuses 64 bits in I/O ports, unless the map says which half goes first", function()
+    local ports = { address = "ports", region = function() return { kind = "port", size = 16 } end }
+    local regs, message, code = luio.bind(luio.registers { A = { 0, 64 } }, ports)
+    assert.is_nil(regs)
+    assert.equal("EINVAL", code)
+    assert.matches('A: 64 bits in I/O ports: state halves = "low" or "high"', message)
+    assert.is_truthy(luio.bind(luio.registers { A = { 0, 64, halves = "low" } }, ports))
+  end)
+
   it("is done for a driver: dev.regs", function()
     assert(dev:close())
     dev = assert(luio.start("edu", "sim:edu"))
