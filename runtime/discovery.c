@@ -161,8 +161,7 @@ int luio_find(const char *address, luio_info *out, luio_error *err)
     char shown[61];
     luio_format(shown, sizeof shown, "%s", address);
     luio_clean(shown);
-    return luio_fail(err, EINVAL, "\"%s\" is not a device address: uio0 or 0000:00:04.0",
-                     shown);
+    return luio_fail(err, EINVAL, "\"%s\" is not a device address: uio0 or 0000:00:04.0", shown);
   }
   luio_list *list;
   int rc = luio_list_open(&list, err);

@@ -101,10 +101,11 @@ static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_err
   const char *file = size > 2 * MIB ? "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
                                     : "/proc/sys/vm/nr_hugepages";
   if (rc == -ERANGE && dma->sim && !dma->stats.buffers)
-    return luio_fail(err, ERANGE,
-                     "%llu bytes of DMA memory for %s below 0x%llx: simulated devices get addresses "
-                     "from 0x%llx on: widen the mask",
-                     bytes, dma->who, limit, (unsigned long long)SIM_FIRST_IOVA);
+    return luio_fail(
+        err, ERANGE,
+        "%llu bytes of DMA memory for %s below 0x%llx: simulated devices get addresses "
+        "from 0x%llx on: widen the mask",
+        bytes, dma->who, limit, (unsigned long long)SIM_FIRST_IOVA);
   if (rc == -ERANGE && dma->sim)
     return luio_fail(err, ERANGE,
                      "%llu bytes of DMA memory for %s below 0x%llx: all of it is in "
