@@ -84,6 +84,10 @@ void luio_dma_close(luio_dma *dma);
 /* Where the buffer that holds [iova, iova + size) is; NULL: no live buffer does. */
 void *luio_dma_find(luio_dma *dma, uint64_t iova, uint64_t size);
 
+/* top_half.c */
+int luio_top_half_check(const luio_irq_config *config, const char *who, luio_error *err);
+int luio_top_half_run(const luio_irq_config *config, luio_irq_event *event, luio_error *err);
+
 /* pagemap.c */
 int luio_pagemap_open(const char *who, luio_error *err); /* descriptor or -errno */
 int luio_pagemap_lookup(int fd, const void *addr, uint64_t *physical, luio_error *err);

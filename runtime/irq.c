@@ -1,24 +1,39 @@
 /* irq.c - a thread per interrupt source, its top half, and the ring of events.
  *
- * The thread sleeps in poll() on the source and on a stop descriptor. When the source is readable
- * it takes the count, notes the time, runs the top half (a short list of register operations, the
- * last usually UNMASK), puts an event into the ring and signals the wake descriptor. It runs no
- * Lua, allocates nothing and takes no lock that the Lua side holds for long, so interrupts are
- * taken and counted while Lua is busy, reloading, or not there.
+ * The thread sleeps until the source or its call descriptor is readable. Then it takes the count,
+ * notes the time, runs the top half (a short list of register operations, the last usually UNMASK),
+ * puts an event into the ring and signals the wake descriptor. It runs no Lua and allocates
+ * nothing, so interrupts are taken and counted while Lua is busy, reloading, or not there.
  *
- * The ring: one producer (the thread), one consumer (luio_irq_next). `head` counts events put in,
- * `tail` events taken out; both only grow, and index the array modulo its power-of-two capacity.
+ * To wake one thread that wakes another takes twice as long as to wake one. So luio_irq_share puts
+ * the source into the epoll set that the consumer sleeps in, and after that into one of the
+ * thread's, both times with EPOLLEXCLUSIVE. A source that fires goes through these sets in this
+ * order, up to the first that somebody sleeps in. If that is the consumer, the thread sleeps on,
+ * and the consumer's luio_irq_take does what the thread would have done; it leaves the wake
+ * descriptor alone, for who should be woken just was. If the consumer is busy, it is the thread.
+ *   Who was told is the one who takes: the kernel reports the source from that very wait, or, if
+ *   that ends on other grounds, from the next (level-triggered).
+ *   Where a take leaves something behind, and when sharing begins or ends, the thread is called to
+ *   look by itself: the kernel may have told nobody but the consumer.
+ *   If both are told (the source fired again before the first had read), the second finds nothing.
+ * Whichever of the two takes holds `taking` from the count to the ring.
+ *
+ * The ring: one producer at a time (who holds `taking`), one consumer (luio_irq_next). `head`
+ * counts events put in, `tail` events taken out; both only grow, and index the array modulo its
+ * power-of-two capacity.
  *   producer: writes the slot, then stores head with release
  *   consumer: loads head with acquire, so the slot it reads is complete;
  *             reads the slot, then stores tail with release
  *   producer: loads tail with acquire, so it never overwrites a slot that is still being read
- * One slot is kept for the GONE event, so that a full ring can't hide that the device went away.
+ * From one producer to the next the mutex orders head and all else. One slot is kept for the GONE
+ * event, so that a full ring can't hide that the device went away.
  *
  * The wake descriptor is written only when `signalled` goes 0 -> 1. The consumer, finding the ring
  * empty, drains the descriptor, exchanges `signalled` to 0 and looks at head once more. Both
  * exchanges are acq_rel on one variable, so they are ordered: if the producer's came first, the
  * consumer's second look sees its event; if it came second, it saw 0 and writes the descriptor.
- * Either way no event waits without the descriptor being readable. */
+ * Either way no event of the thread's waits without the descriptor being readable. For those that
+ * the consumer took and left in the ring, luio_irq_publish sees to that. */
 #include "internal.h"
 
 #include <errno.h>
@@ -28,19 +43,30 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
-#define DRAIN 64 /* events taken before looking at stop_fd again */
+#define DRAIN 64 /* events taken before looking at call_fd again */
 
 struct luio_irq {
   luio_irq_config config;
   char who[64];
-  int wake_fd, stop_fd;
-  bool nonblocking; /* the source */
+  int wake_fd, call_fd; /* call_fd: the thread is to stop, or to look at the source */
+  bool nonblocking;     /* the source */
+  int own_set;          /* the thread's epoll set: source and call_fd; -1: not shared yet */
+  _Atomic int set;      /* the same, if it is in use; -1: the thread polls both */
   pthread_t thread;
-  uint32_t last_count; /* of a UIO source; the thread's */
+  _Atomic bool stopping;
+
+  pthread_mutex_t taking;    /* held from taking a count until its event is in the ring; guards: */
+  uint32_t last_count;       /* of a UIO source */
+  uint64_t overflow_pending; /* since the last event that got in */
+  luio_error error;          /* published by the event that has flags */
+
+  _Atomic bool gone;
+  _Atomic int consumer_set; /* that the source is in; -1: not shared now */
 
   luio_irq_event *ring;
   uint64_t capacity;
@@ -49,11 +75,9 @@ struct luio_irq {
   _Alignas(64) _Atomic uint64_t tail;
   _Alignas(64) _Atomic int signalled;
 
-  /* Written by the thread, read by anyone. */
+  /* Written by who holds `taking`, read by anyone. */
   _Alignas(64) _Atomic uint64_t interrupts;
-  _Atomic uint64_t delivered, overflow, events;
-  uint64_t overflow_pending; /* the thread's: since the last event that got in */
-  luio_error error;          /* the thread's, published by the event that has flags */
+  _Atomic uint64_t delivered, overflow, events, direct;
 
   pthread_mutex_t lock; /* exited */
   pthread_cond_t exited_cond;
@@ -63,18 +87,24 @@ struct luio_irq {
 
 /* ---- The ring, producer's side ----------------------------------------------------------------- */
 
-static void wake(luio_irq *irq)
+static void signal_fd(int fd)
 {
-  if (atomic_exchange_explicit(&irq->signalled, 1, memory_order_acq_rel))
-    return;
   uint64_t one = 1;
   ssize_t n;
   do
-    n = write(irq->wake_fd, &one, sizeof one);
+    n = write(fd, &one, sizeof one);
   while (n < 0 && errno == EINTR); /* EAGAIN: the counter is at its limit, so it is readable */
 }
 
-static void push(luio_irq *irq, luio_irq_event *event)
+static void wake(luio_irq *irq)
+{
+  if (!atomic_exchange_explicit(&irq->signalled, 1, memory_order_acq_rel))
+    signal_fd(irq->wake_fd);
+}
+
+enum taker { THREAD, CONSUMER };
+
+static void push(luio_irq *irq, luio_irq_event *event, enum taker taker)
 {
   uint64_t head = atomic_load_explicit(&irq->head, memory_order_relaxed);
   uint64_t tail = atomic_load_explicit(&irq->tail, memory_order_acquire);
@@ -90,37 +120,22 @@ static void push(luio_irq *irq, luio_irq_event *event)
   atomic_fetch_add_explicit(&irq->delivered, event->count, memory_order_relaxed);
   atomic_fetch_add_explicit(&irq->events, 1, memory_order_relaxed);
   atomic_store_explicit(&irq->head, head + 1, memory_order_release);
-  wake(irq);
+  if (taker == THREAD)
+    wake(irq);
 }
 
-/* ---- The thread -------------------------------------------------------------------------------- */
+/* ---- Taking ------------------------------------------------------------------------------------ */
 
-static int run_op(luio_irq *irq, const luio_irq_op *op, luio_irq_event *event, luio_error *err)
-{
-  switch (op->op) {
-  case LUIO_OP_READ:
-    return luio_region_read(op->region, op->offset, op->width, &event->value[op->slot], err);
-  case LUIO_OP_WRITE: return luio_region_write(op->region, op->offset, op->width, op->value, err);
-  case LUIO_OP_COPY:
-    return luio_region_write(op->region, op->offset, op->width,
-                             (event->value[op->slot] & op->mask) | op->value, err);
-  default: return luio_unmask(irq->config.device, err);
-  }
-}
-
-/* A step that fails ends the top half: better a masked device than one acknowledged blindly. */
+/* A top half that stopped leaves its reason, the first of them for luio_irq_error. */
 static void top_half(luio_irq *irq, luio_irq_event *event)
 {
-  for (unsigned i = 0; i < irq->config.n_ops; i++) {
-    luio_error err;
-    int rc = run_op(irq, &irq->config.ops[i], event, &err);
-    if (rc < 0) {
-      event->flags |= LUIO_EVENT_FAILED;
-      event->code = (uint32_t)-rc;
-      if (!irq->error.code)
-        irq->error = err;
-      return;
-    }
+  luio_error err;
+  int rc = luio_top_half_run(&irq->config, event, &err);
+  if (rc < 0) {
+    event->flags |= LUIO_EVENT_FAILED;
+    event->code = (uint32_t)-rc;
+    if (!irq->error.code)
+      irq->error = err;
   }
 }
 
@@ -132,9 +147,12 @@ static int take(luio_irq *irq, uint64_t *count)
     uint64_t u64;
   } v = {.u64 = 0};
   size_t size = irq->config.source == LUIO_IRQ_UIO ? 4 : 8;
-  ssize_t n = read(irq->config.fd, &v, size);
+  ssize_t n;
+  do
+    n = read(irq->config.fd, &v, size);
+  while (n < 0 && errno == EINTR);
   if (n < 0)
-    return errno == EINTR || errno == EAGAIN ? 0 : -errno;
+    return errno == EAGAIN ? 0 : -errno;
   if (n != (ssize_t)size)
     return n == 0 ? -ENODEV : -EPROTO;
   if (irq->config.source == LUIO_IRQ_EVENTFD) {
@@ -148,53 +166,102 @@ static int take(luio_irq *irq, uint64_t *count)
   return 1;
 }
 
-static void gone(luio_irq *irq, int code)
+static void forget(int set, int fd)
+{
+  struct epoll_event unused = {0};
+  epoll_ctl(set, EPOLL_CTL_DEL, fd, &unused);
+}
+
+static void keep_to_thread(luio_irq *irq)
+{
+  int set = atomic_exchange(&irq->consumer_set, -1);
+  if (set >= 0)
+    forget(set, irq->config.fd);
+}
+
+static void gone(luio_irq *irq, int code, enum taker taker)
 {
   luio_irq_event event = {.time_ns = luio_now(), .flags = LUIO_EVENT_GONE, .code = (uint32_t)code};
   if (!irq->error.code)
     luio_fail(&irq->error, code, "wait for an interrupt of %s: %s: the device is gone", irq->who,
               luio_errno_name(code));
-  push(irq, &event);
+  irq->gone = true;
+  keep_to_thread(irq); /* it stays readable, and would end every wait at once */
+  push(irq, &event, taker);
 }
 
-/* Takes what is there, without going back to poll for each; bounded, so that a stop is seen in a
- * storm. A blocking descriptor is read once only: there might be no second count. */
-static int drain(luio_irq *irq)
+/* Readable for ever, with nothing to read. Asked of the descriptor itself, now: what a wait
+ * reported may have been dealt with by the other taker. */
+static bool failed(const luio_irq *irq)
 {
-  int rc = 1;
-  for (int n = 0; rc > 0 && n < (irq->nonblocking ? DRAIN : 1); n++) {
+  struct pollfd source = {.fd = irq->config.fd, .events = POLLIN};
+  return poll(&source, 1, 0) > 0 && source.revents & (POLLERR | POLLHUP | POLLNVAL);
+}
+
+/* Takes what is there, without going back to sleep for each; bounded, so that a stop is seen in a
+ * storm. 0: all taken; 1: there may be more; -errno: gone, just now. A blocking descriptor is read
+ * once only, for there might be no second count: 0. */
+static int drain(luio_irq *irq, enum taker taker)
+{
+  int rc = 1, n = 0;
+  for (; rc > 0 && n < DRAIN && (irq->nonblocking || n == 0); n++) {
     luio_irq_event event = {.time_ns = luio_now()};
     rc = take(irq, &event.count);
     if (rc > 0) {
       atomic_fetch_add_explicit(&irq->interrupts, event.count, memory_order_relaxed);
+      if (taker == CONSUMER)
+        atomic_fetch_add_explicit(&irq->direct, event.count, memory_order_relaxed);
       top_half(irq, &event);
-      push(irq, &event);
+      push(irq, &event, taker);
     }
   }
-  return rc;
+  if (rc == 0 && n == 1 && failed(irq))
+    rc = -ENODEV;
+  if (rc < 0)
+    gone(irq, -rc, taker);
+  return rc > 0 && !irq->nonblocking ? 0 : rc;
 }
 
+/* ---- The thread -------------------------------------------------------------------------------- */
+
+/* Until the source is readable, or somebody calls. No timeout: an idle thread costs nothing, and
+ * call_fd ends the wait. 1: look at the source; 0: don't. */
+static int sleep_until(luio_irq *irq)
+{
+  struct pollfd fds[2] = {{.fd = irq->call_fd, .events = POLLIN},
+                          {.fd = irq->config.fd, .events = POLLIN}};
+  struct epoll_event e[2];
+  int set = atomic_load(&irq->set);
+  int n = set < 0 ? poll(fds, 2, -1) : epoll_wait(set, e, 2, -1);
+  if (n < 0)
+    return errno == EINTR ? 0 : -errno;
+  bool called = set < 0 && fds[0].revents;
+  for (int i = 0; set >= 0 && i < n; i++)
+    called = called || e[i].data.fd == irq->call_fd;
+  uint64_t calls;
+  if (called && read(irq->call_fd, &calls, sizeof calls) < 0)
+    return -errno;
+  return irq->nonblocking || fds[1].revents;
+}
+
+/* Before it sleeps on a shared source, the thread must have found it empty: its set knows only of
+ * what fired while the consumer was busy. */
 static void serve(luio_irq *irq)
 {
-  struct pollfd fds[2] = {{.fd = irq->config.fd, .events = POLLIN},
-                          {.fd = irq->stop_fd, .events = POLLIN}};
-  for (;;) {
-    /* No timeout: an idle thread costs nothing, and stop_fd ends the wait. */
-    if (poll(fds, 2, -1) < 0) {
-      if (errno == EINTR)
-        continue;
-      gone(irq, errno);
+  int rc = 0;
+  while (rc >= 0) {
+    if (rc == 0)
+      rc = sleep_until(irq);
+    if (atomic_load(&irq->stopping))
       return;
-    }
-    if (fds[1].revents)
-      return;
-    int rc = drain(irq);
-    if (rc == 0 && fds[0].revents & (POLLERR | POLLHUP | POLLNVAL))
-      rc = -ENODEV; /* level-triggered: would spin for ever */
-    if (rc < 0) {
-      gone(irq, -rc);
-      return;
-    }
+    pthread_mutex_lock(&irq->taking);
+    if (rc < 0 && !irq->gone)
+      gone(irq, -rc, THREAD);
+    if (irq->gone)
+      rc = -ENODEV;
+    else if (rc > 0)
+      rc = drain(irq, THREAD);
+    pthread_mutex_unlock(&irq->taking);
   }
 }
 
@@ -216,9 +283,6 @@ static int check(const luio_irq_config *c, const char *who, luio_error *err)
   if (c->source != LUIO_IRQ_UIO && c->source != LUIO_IRQ_EVENTFD)
     return luio_fail(err, EINVAL, "interrupt of %s: source %d is neither UIO nor eventfd", who,
                      c->source);
-  if (c->n_ops > LUIO_IRQ_OPS)
-    return luio_fail(err, EINVAL, "interrupt of %s: a top half has at most %d steps, not %u", who,
-                     LUIO_IRQ_OPS, c->n_ops);
   if (c->capacity & (c->capacity - 1) || c->capacity > LUIO_IRQ_MAX_CAPACITY || c->capacity == 1)
     return luio_fail(err, EINVAL, "interrupt of %s: capacity %u is not a power of two from 2 to %d",
                      who, c->capacity, LUIO_IRQ_MAX_CAPACITY);
@@ -226,30 +290,7 @@ static int check(const luio_irq_config *c, const char *who, luio_error *err)
     return luio_fail(err, EINVAL, "interrupt of %s: priority %d is not 0..99", who, c->priority);
   if (c->cpu >= CPU_SETSIZE)
     return luio_fail(err, EINVAL, "interrupt of %s: there is no CPU %d", who, c->cpu);
-  for (unsigned i = 0; i < c->n_ops; i++) {
-    const luio_irq_op *op = &c->ops[i];
-    if (op->op == LUIO_OP_UNMASK ? !c->device : !op->region)
-      return luio_fail(err, EINVAL, "interrupt of %s: step %u names no %s", who, i + 1,
-                       op->op == LUIO_OP_UNMASK ? "device" : "region");
-    if (op->op < LUIO_OP_READ || op->op > LUIO_OP_UNMASK || op->slot >= LUIO_IRQ_CAPTURES)
-      return luio_fail(err, EINVAL,
-                       "interrupt of %s: step %u is not READ, WRITE, COPY or UNMASK "
-                       "with a slot of 0..%d",
-                       who, i + 1, LUIO_IRQ_CAPTURES - 1);
-    if (op->op == LUIO_OP_UNMASK)
-      continue;
-    unsigned bytes = op->width / 8;
-    uint64_t size = luio_region_size(op->region);
-    if ((op->width != 8 && op->width != 16 && op->width != 32 && op->width != 64) ||
-        op->offset % bytes || op->offset > size || size - op->offset < bytes)
-      return luio_fail(err, EINVAL, "interrupt of %s: step %u: no %u-bit register at 0x%llx of %s",
-                       who, i + 1, op->width, (unsigned long long)op->offset,
-                       luio_region_name(op->region));
-    if (op->op != LUIO_OP_READ && !luio_region_writable(op->region))
-      return luio_fail(err, EACCES, "interrupt of %s: step %u writes, but %s was opened read-only",
-                       who, i + 1, luio_region_name(op->region));
-  }
-  return 0;
+  return luio_top_half_check(c, who, err);
 }
 
 static int start_thread(luio_irq *irq, luio_error *err)
@@ -290,10 +331,13 @@ static void destroy(luio_irq *irq)
 {
   if (irq->wake_fd >= 0)
     close(irq->wake_fd);
-  if (irq->stop_fd >= 0)
-    close(irq->stop_fd);
+  if (irq->call_fd >= 0)
+    close(irq->call_fd);
+  if (irq->own_set >= 0)
+    close(irq->own_set);
   pthread_cond_destroy(&irq->exited_cond);
   pthread_mutex_destroy(&irq->lock);
+  pthread_mutex_destroy(&irq->taking);
   free(irq->ring);
   free(irq);
 }
@@ -314,15 +358,19 @@ int luio_irq_open(const luio_irq_config *config, luio_irq **out, luio_error *err
   irq->last_count = config->baseline;
   luio_format(irq->who, sizeof irq->who, "%s", who);
   irq->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  irq->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  irq->call_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  irq->own_set = -1;
+  irq->set = -1;
+  irq->consumer_set = -1;
   pthread_condattr_t monotonic;
   pthread_condattr_init(&monotonic);
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
   pthread_cond_init(&irq->exited_cond, &monotonic);
   pthread_condattr_destroy(&monotonic);
   pthread_mutex_init(&irq->lock, NULL);
+  pthread_mutex_init(&irq->taking, NULL);
   irq->ring = calloc(irq->capacity, sizeof *irq->ring);
-  if (irq->wake_fd < 0 || irq->stop_fd < 0) {
+  if (irq->wake_fd < 0 || irq->call_fd < 0) {
     rc = luio_fail(err, errno, "interrupt of %s: eventfd: %s: raise `ulimit -n`", who,
                    luio_errno_name(errno));
     goto fail;
@@ -360,6 +408,70 @@ int luio_irq_fd(const luio_irq *irq)
   return irq->wake_fd;
 }
 
+static int add(int set, int fd, uint32_t events)
+{
+  struct epoll_event e = {.events = events, .data.fd = fd};
+  return epoll_ctl(set, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
+}
+
+/* The thread's own set is made when it is first needed. Later the source leaves it and comes back,
+ * to stand behind the consumer's; if it fires meanwhile, epoll_ctl finds it readable. */
+static int queue_behind(luio_irq *irq)
+{
+  if (irq->own_set >= 0) {
+    forget(irq->own_set, irq->config.fd);
+  } else {
+    int set = epoll_create1(EPOLL_CLOEXEC), rc = set < 0 ? -errno : 0;
+    if (set >= 0 && (rc = add(set, irq->call_fd, EPOLLIN)) < 0)
+      close(set);
+    if (rc < 0)
+      return rc;
+    irq->own_set = set;
+  }
+  int rc = add(irq->own_set, irq->config.fd, EPOLLIN | EPOLLEXCLUSIVE);
+  irq->set = rc < 0 ? -1 : irq->own_set;
+  return rc;
+}
+
+int luio_irq_share(luio_irq *irq, int epoll_fd)
+{
+  const luio_irq_config *c = &irq->config;
+  if (!irq->nonblocking || c->priority > 0 || c->cpu >= 0)
+    return -ENOTSUP;
+  struct epoll_event e = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.fd = irq->wake_fd};
+  keep_to_thread(irq);
+  if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &e) < 0)
+    return -errno;
+  atomic_store(&irq->consumer_set, epoll_fd);
+  int rc = queue_behind(irq);
+  if (rc < 0 || atomic_load(&irq->gone)) /* gone before the store: nobody else takes it out */
+    keep_to_thread(irq);
+  signal_fd(irq->call_fd);
+  return rc;
+}
+
+void luio_irq_unshare(luio_irq *irq)
+{
+  keep_to_thread(irq);
+  signal_fd(irq->call_fd);
+}
+
+void luio_irq_take(luio_irq *irq)
+{
+  pthread_mutex_lock(&irq->taking);
+  int rc = atomic_load(&irq->consumer_set) >= 0 ? drain(irq, CONSUMER) : 0;
+  pthread_mutex_unlock(&irq->taking);
+  if (rc != 0) /* more than one take takes; or the source is gone, and the thread can end */
+    signal_fd(irq->call_fd);
+}
+
+void luio_irq_publish(luio_irq *irq)
+{
+  if (atomic_load_explicit(&irq->head, memory_order_acquire) !=
+      atomic_load_explicit(&irq->tail, memory_order_relaxed))
+    wake(irq);
+}
+
 int luio_irq_next(luio_irq *irq, luio_irq_event *out)
 {
   uint64_t tail = atomic_load_explicit(&irq->tail, memory_order_relaxed);
@@ -385,6 +497,7 @@ void luio_irq_get_stats(const luio_irq *irq, luio_irq_stats *out)
   out->delivered = atomic_load_explicit(&irq->delivered, memory_order_relaxed);
   out->overflow = atomic_load_explicit(&irq->overflow, memory_order_relaxed);
   out->events = atomic_load_explicit(&irq->events, memory_order_relaxed);
+  out->direct = atomic_load_explicit(&irq->direct, memory_order_relaxed);
 }
 
 const char *luio_irq_error(const luio_irq *irq)
@@ -396,10 +509,8 @@ int luio_irq_close(luio_irq *irq, uint64_t timeout_ns, luio_error *err)
 {
   if (!irq)
     return 0;
-  uint64_t one = 1;
-  if (write(irq->stop_fd, &one, sizeof one) < 0 && errno != EAGAIN)
-    return luio_fail(err, errno, "stop the interrupt thread of %s: %s", irq->who,
-                     luio_errno_name(errno));
+  atomic_store(&irq->stopping, true);
+  signal_fd(irq->call_fd);
   uint64_t until = luio_now() + timeout_ns;
   struct timespec deadline = {.tv_sec = (time_t)(until / LUIO_NS_PER_S),
                               .tv_nsec = (long)(until % LUIO_NS_PER_S)};
@@ -415,6 +526,7 @@ int luio_irq_close(luio_irq *irq, uint64_t timeout_ns, luio_error *err)
                      "in a device access; try again",
                      irq->who, (unsigned long long)(timeout_ns / 1000000));
   pthread_join(irq->thread, NULL);
+  keep_to_thread(irq);
   if (irq->config.device) {
     pthread_mutex_lock(&irq->config.device->irq_lock);
     luio_irq **p = &irq->config.device->irqs;

@@ -43,7 +43,7 @@ extern "C" {
 /* ---- Version --------------------------------------------------------------------------------- */
 
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
-enum { LUIO_ABI = 1 };
+enum { LUIO_ABI = 2 };
 
 LUIO_API unsigned luio_abi(void);
 LUIO_API const char *luio_version(void);
@@ -257,7 +257,11 @@ LUIO_API int luio_unmask(luio_device *device, luio_error *err);
  * luio_irq_open starts one thread that waits on one file descriptor. When it becomes readable the
  * thread runs the *top half*, a short list of register operations, then puts an event into a ring
  * and signals the wake descriptor. One thread (Lua's) takes events out again. The ring has one
- * producer and one consumer; runtime/irq.c writes down its memory order. */
+ * producer at a time and one consumer; runtime/irq.c writes down its memory order.
+ *
+ * A consumer that sleeps in epoll_wait (an event loop) can have luio_irq_share spare it the second
+ * wake-up: an interrupt that finds it asleep wakes it and not the thread, and it does the thread's
+ * work itself, by luio_irq_take. */
 
 enum {
   LUIO_IRQ_UIO,    /* read() gives a 4-byte running count, subtracted unsigned */
@@ -301,7 +305,7 @@ enum {
 };
 
 typedef struct luio_irq_event {
-  uint64_t time_ns; /* when the thread woke up */
+  uint64_t time_ns; /* when the count was taken */
   uint64_t count;   /* interrupts since the event before (a masking driver gives 1) */
   uint64_t value[LUIO_IRQ_CAPTURES];
   uint64_t overflow; /* interrupts lost to a full ring between the event before and this one */
@@ -315,6 +319,7 @@ typedef struct luio_irq_stats {
   uint64_t overflow;   /* of those, lost because the ring was full: delivered + overflow =
                           interrupts, once the thread is idle or stopped */
   uint64_t events;     /* entries put into the ring */
+  uint64_t direct;     /* of the interrupts, taken by luio_irq_take, not by the thread */
 } luio_irq_stats;
 
 typedef struct luio_irq luio_irq;
@@ -330,6 +335,20 @@ LUIO_API int luio_irq_fd(const luio_irq *irq);
 /* Takes the oldest event: 1, or 0 when there is none. Never blocks. One consumer thread. */
 LUIO_API int luio_irq_next(luio_irq *irq, luio_irq_event *out);
 LUIO_API void luio_irq_get_stats(const luio_irq *irq, luio_irq_stats *out); /* any thread */
+
+/* Adds the source to the epoll set that the consumer sleeps in, as an event whose data.fd is
+ * luio_irq_fd: whether that descriptor or the source is readable, the same is to be done, first of
+ * all luio_irq_take. The set is borrowed, until unshare or close. From the consumer's thread, as
+ * the three below. -ENOTSUP: the thread keeps it to itself, because the config has a priority or
+ * cpu, or fd is blocking; -errno: epoll does not take it. Nothing is wrong then but the speed. */
+LUIO_API int luio_irq_share(luio_irq *irq, int epoll_fd);
+LUIO_API void luio_irq_unshare(luio_irq *irq);
+/* Takes what a shared source has, never blocking on it, runs the top half, and puts it into the
+ * ring; luio_irq_fd does not become readable. Then luio_irq_next; and if events may be left in the
+ * ring, luio_irq_publish, which makes luio_irq_fd readable for them. */
+LUIO_API void luio_irq_take(luio_irq *irq);
+LUIO_API void luio_irq_publish(luio_irq *irq);
+
 /* What the first failed step or the failed source said; empty: nothing failed. Valid after an
  * event with flags was taken. */
 LUIO_API const char *luio_irq_error(const luio_irq *irq);

@@ -1,7 +1,9 @@
 --- Interrupts: a thread in C per vector, events for Lua.
 ---
 --- The C thread waits for the interrupt, runs the *top half*, and puts an event into a ring; a task
---- takes it with `wait`. The top half is data, not code, because no Lua runs on that thread:
+--- takes it with `wait`. If the Lua thread is asleep in its loop, C does all this there, which is
+--- quicker; `priority` or `cpu` leave it to the thread always. The top half is data, not code,
+--- because no Lua runs on that thread:
 ---
 ---     dev.irqs[0]:setup {
 ---       capture = { { "cause", 0x24 } },   -- read 32 bits at 0x24: event.cause
@@ -25,7 +27,7 @@ local C, err = door.C, door.err
 local M = {}
 
 ---@class luio.Event
----@field time number      seconds on luio.now()'s clock: when the interrupt thread woke up
+---@field time number      seconds on luio.now()'s clock: when it was taken
 ---@field count integer    interrupts since the event before
 ---@field overflow integer interrupts lost to a full ring just before this one
 ---@field [string] any     captured registers, under the names given in `capture`
@@ -169,7 +171,7 @@ function Irq:start()
   self.handle = out[0]
   self.fd = C.luio_irq_fd(self.handle)
   self.raw = ffi.new "luio_irq_event"
-  local watch, message, code = task.watch(self.fd)
+  local watch, message, code = task.watch(self.fd, self.handle)
   if not watch then
     self:close()
     return nil, message, code
@@ -256,6 +258,7 @@ end
 ---@field delivered integer  put into the ring
 ---@field overflow integer   lost because it was full
 ---@field events integer     entries put into the ring
+---@field direct integer     of the interrupts, taken by the Lua thread, which slept in its loop
 
 --- Counters since the thread was started.
 ---@return luio.IrqStats
@@ -264,7 +267,7 @@ function Irq:stats()
   if self.handle then C.luio_irq_get_stats(self.handle, s) end
   return {
     interrupts = tonumber(s.interrupts), delivered = tonumber(s.delivered),
-    overflow = tonumber(s.overflow), events = tonumber(s.events),
+    overflow = tonumber(s.overflow), events = tonumber(s.events), direct = tonumber(s.direct),
   }
 end
 
@@ -275,7 +278,7 @@ end
 function Irq:close()
   if not self.handle then return true end
   local watch = self.watch
-  if watch then watch.poll:stop() end -- libuv forgets the descriptor here, before C closes it
+  if watch then watch:stop() end -- libuv forgets the descriptor here, before C closes it
   if C.luio_irq_close(self.handle, STOP_NS, err) < 0 then return door.failure() end
   self.handle, self.fd, self.gone, self.watch = nil, nil, nil, nil
   if watch then watch:close() end -- wakes who waits

@@ -33,7 +33,7 @@ local function irq_on(fd)
   irq.handle = out[0]
   irq.fd = C.luio_irq_fd(irq.handle)
   irq.raw = ffi.new "luio_irq_event"
-  irq.watch = assert(require("luio.task").watch(irq.fd))
+  irq.watch = assert(require("luio.task").watch(irq.fd, irq.handle))
   return irq
 end
 

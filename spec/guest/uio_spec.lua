@@ -144,6 +144,15 @@ describe("an interrupt of real hardware", function()
     assert.equal(0x42, event.cause)
   end)
 
+  it("is taken by the thread that sleeps in the loop, not by two in turn", function()
+    regs:write64(0x88, 0x40000) -- a transfer: to its buffer,
+    regs:write64(0x90, 4) -- so many bytes,
+    regs:write64(0x98, 0x5) -- run, and interrupt
+    assert.equal(0x100, assert(irq:wait(2)).cause) -- it took 100 ms, we slept
+    assert.equal(1, irq:stats().direct)
+    assert.is_false(dev.config:command().intx_disable)
+  end)
+
   it("is polled without blocking", function()
     assert.is_nil(irq:poll())
     regs:write32(R.IRQ_RAISE, 1)

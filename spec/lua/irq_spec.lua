@@ -7,13 +7,15 @@ local C = door.C
 
 ffi.cdef [[
   struct eventsource;
-  struct eventsource *eventsource_start(int fd, uint64_t n);
+  struct eventsource *eventsource_start(int fd, uint64_t n, uint64_t every, uint64_t pause_ns);
   uint32_t eventsource_join(struct eventsource *s);
   int pipe(int fds[2]);
   int close(int fd);
   int eventfd(unsigned initial, int flags);
   long write(int fd, const void *from, size_t size);
+  int fcntl(int fd, int command, ...);
 ]]
+local F_SETFL, O_NONBLOCK = 4, 2048
 local E = ffi.load "build/spec/libeventsource.so"
 
 local function open(config)
@@ -28,7 +30,7 @@ end
 local function stats(irq)
   local s = ffi.new "luio_irq_stats"
   C.luio_irq_get_stats(irq, s)
-  return tonumber(s.interrupts), tonumber(s.delivered), tonumber(s.overflow), tonumber(s.events)
+  return tonumber(s.interrupts), tonumber(s.delivered), tonumber(s.overflow), tonumber(s.events), tonumber(s.direct)
 end
 
 local function pipe()
@@ -37,35 +39,47 @@ local function pipe()
   return fds[0], fds[1]
 end
 
+-- Nobody can steal a count from a reader that doesn't block, so such a source is shared.
+local function shareable_pipe()
+  local reader, writer = pipe()
+  assert(ffi.C.fcntl(reader, F_SETFL, ffi.cast("int", O_NONBLOCK)) == 0)
+  return reader, writer
+end
+
+local function spin(seconds)
+  local over = luio.now() + seconds
+  while luio.now() < over do end
+end
+
 -- Where the source's count is after n events: 28 for each round of seven.
 local function count_after(n)
   local rest = n % 7
   return (n - rest) / 7 * 28 + rest * (rest + 1) / 2
 end
 
-describe("the event ring", function()
-  -- Follows the source's pattern: the count grows by 1, 2, ... 7, 1, ... (28 a round).
-  local function follower()
-    local sum, last = 0, 0ULL
-    local ends = {} -- count modulo 28 -> the step that ended there
-    local at = 0
-    for step = 1, 7 do
-      at = at + step
-      ends[at % 28] = step
-    end
-    return function(event)
-      sum = sum + tonumber(event.overflow) + tonumber(event.count)
-      if ends[sum % 28] ~= tonumber(event.count) then error(("count %d does not end a step of %d"):format(sum, tonumber(event.count))) end
-      if event.time_ns < last then error "time ran backwards" end
-      last = event.time_ns
-      return sum
-    end
+-- Follows the source's pattern: the count grows by 1, 2, ... 7, 1, ... (28 a round).
+local function follower()
+  local sum, last = 0, 0ULL
+  local ends = {} -- count modulo 28 -> the step that ended there
+  local at = 0
+  for step = 1, 7 do
+    at = at + step
+    ends[at % 28] = step
   end
+  return function(event)
+    sum = sum + tonumber(event.overflow) + tonumber(event.count)
+    if ends[sum % 28] ~= tonumber(event.count) then error(("count %d does not end a step of %d"):format(sum, tonumber(event.count))) end
+    if event.time_ns < last then error "time ran backwards" end
+    last = event.time_ns
+    return sum
+  end
+end
 
+describe("the event ring", function()
   it("accounts for a million events with a slow consumer: none lost unseen, doubled or reordered", function()
     local reader, writer = pipe()
     local irq = assert(open { source = C.LUIO_IRQ_UIO, fd = reader, capacity = 256 })
-    local source = E.eventsource_start(writer, 1000000)
+    local source = E.eventsource_start(writer, 1000000, 0, 0)
     local event, follow = ffi.new "luio_irq_event", follower()
     local taken, seen, waits = 0, 0, 0
     local deadline = luio.now() + 60
@@ -97,7 +111,7 @@ describe("the event ring", function()
   it("loses nothing when it is large enough", function()
     local reader, writer = pipe()
     local irq = assert(open { source = C.LUIO_IRQ_UIO, fd = reader, capacity = 65536 })
-    local total = E.eventsource_join(E.eventsource_start(writer, 50000))
+    local total = E.eventsource_join(E.eventsource_start(writer, 50000, 0, 0))
     local event, follow, taken, seen = ffi.new "luio_irq_event", follower(), 0, 0
     local deadline = luio.now() + 10
     while seen < total and luio.now() < deadline do
@@ -144,7 +158,7 @@ describe("the event ring", function()
   it("reports a source that dies as the last event, even into a full ring", function()
     local reader, writer = pipe()
     local irq = assert(open { source = C.LUIO_IRQ_UIO, fd = reader, capacity = 4 })
-    E.eventsource_join(E.eventsource_start(writer, 100))
+    E.eventsource_join(E.eventsource_start(writer, 100, 0, 0))
     ffi.C.close(writer)
     local event, last = ffi.new "luio_irq_event", nil
     local deadline = luio.now() + 2
@@ -180,6 +194,180 @@ describe("the event ring", function()
       assert.matches("CAP_SYS_NICE", message)
     end
     ffi.C.close(fd)
+  end)
+end)
+
+describe("a source that the loop shares with the thread", function()
+  local task, uv = require "luio.task", require "luv"
+  local reader, writer, irq, watch
+  local function start(config)
+    config.source, config.fd = config.source or C.LUIO_IRQ_UIO, reader
+    irq = assert(open(config))
+    watch = assert(task.watch(C.luio_irq_fd(irq), irq))
+  end
+  before_each(function() reader, writer = shareable_pipe() end)
+  after_each(function()
+    watch:stop()
+    assert.equal(0, C.luio_irq_close(irq, 1e9, nil))
+    watch:close()
+    ffi.C.close(reader)
+    ffi.C.close(writer)
+  end)
+
+  it("accounts for a million events, taken by either, as the loop sleeps or is busy", function()
+    start { capacity = 256 }
+    local source = E.eventsource_start(writer, 1000000, 1000, 500000)
+    local event, follow = ffi.new "luio_irq_event", follower()
+    local taken, seen, rounds = 0, 0, 0
+    local deadline = luio.now() + 60
+    luio.run(function()
+      repeat
+        rounds = rounds + 1
+        watch:readable(0.01)
+        while C.luio_irq_next(irq, event) == 1 do
+          seen = follow(event)
+          taken = taken + 1
+        end
+        if rounds % 3 == 0 then spin(0.0003) end
+        local interrupts, _, _, events = stats(irq)
+      until interrupts == count_after(1000000) and taken == events or luio.now() > deadline
+    end)
+    local total = E.eventsource_join(source)
+    local interrupts, delivered, overflow, events, direct = stats(irq)
+    assert.equal(total, interrupts)
+    assert.equal(total, delivered + overflow)
+    assert.equal(events, taken)
+    assert.is_true(seen <= total)
+    assert.is_true(direct > 0)
+    assert.is_true(direct < total)
+  end)
+
+  it("loses none to deadlines that pass at the same moment", function()
+    start { capacity = 65536 }
+    local source = E.eventsource_start(writer, 3000, 1, 2000000)
+    local event, follow, seen, late = ffi.new "luio_irq_event", follower(), 0, 0
+    local total = count_after(3000)
+    local deadline = luio.now() + 60
+    luio.run(function()
+      while seen < total and luio.now() < deadline do
+        local _, _, code = watch:readable(0.001)
+        if code == "ETIMEDOUT" then late = late + 1 end
+        while C.luio_irq_next(irq, event) == 1 do seen = follow(event) end
+      end
+    end)
+    assert.equal(total, E.eventsource_join(source))
+    assert.equal(total, seen)
+    local interrupts, delivered, overflow, _, direct = stats(irq)
+    assert.same({ total, total, 0 }, { interrupts, delivered, overflow })
+    assert.is_true(late > 0)
+    assert.is_true(direct > 0)
+  end)
+
+  -- Who takes one is a race: again until the loop took some, and fifty times at least.
+  local function again_until_direct(fn)
+    local deadline, round = luio.now() + 20, 0
+    repeat
+      round = round + 1
+      fn()
+      local _, _, _, _, direct = stats(irq)
+    until round >= 50 and direct > 0 or luio.now() > deadline
+    assert.is_true(select(5, stats(irq)) > 0)
+  end
+
+  -- n interrupts at once, by a thread of libuv's, so that the loop may be asleep.
+  local sent = 0
+  local function send(n)
+    local counts = ffi.new("uint32_t[?]", n)
+    for i = 0, n - 1 do
+      sent = sent + 1
+      counts[i] = sent
+    end
+    uv.fs_write(writer, ffi.string(counts, 4 * n), -1, function() end)
+  end
+
+  it("leaves no rest lying until the loop comes round: the thread is called", function()
+    start { capacity = 65536 }
+    sent = 0
+    again_until_direct(function()
+      luio.run(function()
+        send(300) -- more than is taken at once
+        assert.is_true(watch:readable(1))
+      end)
+      local deadline = luio.now() + 1
+      while stats(irq) < sent and luio.now() < deadline do end -- nobody turns the loop
+      assert.equal(sent, (stats(irq)))
+      local event = ffi.new "luio_irq_event"
+      while C.luio_irq_next(irq, event) == 1 do end
+    end)
+  end)
+
+  it("ends the wait when it dies, says so once, and lets the loop sleep thereafter", function()
+    start {}
+    local event, flags = ffi.new "luio_irq_event", nil
+    luio.run(function()
+      luio.spawn(function()
+        luio.sleep(0.01)
+        ffi.C.close(writer)
+        writer = -1
+      end)
+      assert.is_true(watch:readable(1))
+      assert.equal(1, C.luio_irq_next(irq, event))
+      flags = event.flags
+      assert.equal(0, C.luio_irq_next(irq, event))
+      local before = os.clock()
+      repeat until select(3, watch:readable(0.2)) == "ETIMEDOUT"
+      assert.is_true(os.clock() - before < 0.1)
+    end)
+    assert.equal(C.LUIO_EVENT_GONE, flags)
+    assert.equal(0, C.luio_irq_next(irq, event))
+  end)
+
+  it("makes the descriptor readable for events that were taken and left", function()
+    start {}
+    sent = 0
+    local event = ffi.new "luio_irq_event"
+    again_until_direct(function()
+      luio.run(function()
+        send(3)
+        assert.is_true(watch:readable(1))
+        assert.equal(1, C.luio_irq_next(irq, event))
+      end)
+      watch:stop()
+      local fired = 0
+      local poll, timer = assert(uv.new_poll(C.luio_irq_fd(irq))), assert(uv.new_timer())
+      local function stop()
+        poll:stop()
+        timer:stop()
+      end
+      poll:start("r", function()
+        fired = fired + 1
+        stop()
+      end)
+      timer:start(1000, 0, stop)
+      uv.run()
+      poll:close()
+      timer:close()
+      uv.run "nowait"
+      assert.equal(1, fired)
+      local deadline, rest = luio.now() + 1, 0
+      while rest < 2 and luio.now() < deadline do rest = rest + C.luio_irq_next(irq, event) end
+      assert.equal(2, rest)
+      assert.equal(0, C.luio_irq_next(irq, event))
+    end)
+  end)
+
+  it("is the thread's alone where the thread was asked for", function()
+    start { cpu = 0 }
+    assert.is_true(C.luio_irq_share(irq, uv.backend_fd()) < 0)
+    luio.run(function()
+      luio.spawn(function()
+        luio.sleep(0.01)
+        ffi.C.write(writer, ffi.new("uint32_t[1]", 1), 4)
+      end)
+      assert.is_true(watch:readable(1))
+    end)
+    local interrupts, _, _, _, direct = stats(irq)
+    assert.same({ 1, 0 }, { interrupts, direct })
   end)
 end)
 
@@ -246,13 +434,37 @@ describe("dev.irqs[0]", function()
       while regs:read32(R.IRQ_STATUS) ~= 0 do end -- until the top half has taken it
     end
     for i = 1, 50 do assert.equal(i, assert(irq:wait(1)).cause) end
-    assert.same({ interrupts = 50, delivered = 50, overflow = 0, events = 50 }, irq:stats())
+    assert.same({ interrupts = 50, delivered = 50, overflow = 0, events = 50, direct = 0 }, irq:stats())
   end)
 
   it("sees an interrupt that was pending before anyone listened", function()
     regs:write32(R.IRQ_RAISE, 4)
     irq:setup(acknowledged())
     assert.equal(4, assert(irq:wait(1)).cause)
+  end)
+
+  it("is taken by the loop's thread, if that sleeps", function()
+    irq:setup(acknowledged())
+    regs:write64(0x88, 0x40000) -- a transfer: to its buffer,
+    regs:write64(0x90, 4) -- so many bytes,
+    regs:write64(0x98, 0x5) -- run, and interrupt
+    assert.equal(0x100, assert(irq:wait(2)).cause) -- it took 100 ms, we slept
+    assert.same({ interrupts = 1, delivered = 1, overflow = 0, events = 1, direct = 1 }, irq:stats())
+    assert.is_false(dev.config:command().intx_disable)
+  end)
+
+  it("may be closed while an interrupt is on its way", function()
+    for i = 1, 200 do
+      irq:setup(acknowledged())
+      luio.run(function()
+        local waiter = luio.spawn(function() return irq:wait(1) end)
+        regs:write32(R.IRQ_RAISE, i)
+        if i % 2 == 0 then luio.sleep(0) end
+        assert(irq:close())
+        assert.is_true(waiter:join(1))
+      end)
+      regs:write32(R.IRQ_ACK, 0xffffffff)
+    end
   end)
 
   it("goes on after close and start", function()
@@ -267,7 +479,7 @@ describe("dev.irqs[0]", function()
   end)
 
   it("gives at most one event per unmask without an acknowledgement, as uio_pci_generic does", function()
-    irq:setup { capture = { { "cause", R.IRQ_STATUS } } }
+    irq:setup { capture = { { "cause", R.IRQ_STATUS } }, capacity = 16 }
     assert(irq:start())
     regs:write32(R.IRQ_RAISE, 1)
     for _ = 1, 3 do assert.equal(1, assert(irq:wait(1)).cause) end -- the level stays: it fires again and again

@@ -13,6 +13,7 @@ uv.os_unsetenv "LD_PRELOAD"
 uv.new_thread(function() end):join() -- TSan starts a thread of its own with the first
 local idle = assert(uv.new_timer()) -- opens the loop's own descriptors now, not in the first spec
 idle:start(1, 0, function() end)
+uv.fs_stat("/", function() end) -- and its threads
 uv.run()
 
 local function lines(path)
