@@ -12,6 +12,8 @@ local dma = require "luio.dma"
 local config = require "luio.config"
 local C, err = door.C, door.err
 
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
 local M = {}
 
 ---@class luio.Device

@@ -25,6 +25,8 @@ local device = require "luio.device"
 local registers = require "luio.registers"
 local bind = require("luio.registers.bind").bind
 
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
 local M = {}
 
 local KNOWN = {

@@ -103,6 +103,8 @@ function M.fault(setup)
   end
 end
 
+jit.off(check_keys) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
 local function step(self, config, op, spec, offset)
   local region, message, code = self.device:region(spec.region or 0)
   if not region then return nil, message, code end

@@ -7,6 +7,8 @@
 local ffi = require "ffi"
 local bit = require "bit"
 
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
 local M = {}
 
 -- Why a register is not looked at; nil: it may be.

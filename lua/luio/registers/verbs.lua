@@ -45,7 +45,7 @@ function M.prepare(def)
   if def.prepared then return def.prepared end
   local wide = def.width == 64
   local zero = wide and 0ULL or 0
-  local p = { keep = zero, fixed = zero, start = zero, field = {}, wide = wide }
+  local p = { keep = zero, fixed = zero, start = zero, field = {}, list = {}, wide = wide }
   local covered = zero
   for _, f in ipairs(def.fields) do
     local mask = ones(f.high, f.low, wide)
@@ -54,6 +54,7 @@ function M.prepare(def)
       name = f.name, mask = mask, low = f.low, bits = f.bits, max = f.bits < 53 and 2 ^ f.bits - 1 or 2 ^ 53,
       def = f, values = f.values, names = f.names, writable = f.writable, readable = f.readable,
     }
+    table.insert(p.list, p.field[f.name])
     if keep[f.access] then p.keep = bor(p.keep, mask) end
     if as_one[f.access] then p.fixed = bor(p.fixed, mask) end
   end
@@ -164,6 +165,33 @@ local function put_all(reg, ops, values)
   for name, value in pairs(values) do mask, bits = put(reg, ops, mask, bits, name, value, 4) end
   return mask, bits
 end
+jit.off(put_all) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+-- Mask and bits that a wait compares with.
+local function wanted_bits(reg, ops, wanted)
+  local mask, bits = ops.zero, ops.zero
+  for name, value in pairs(wanted) do
+    local f = reg.prepared.field[name]
+    if not f then unknown_field(reg, name, 3) end
+    if not f.readable then error(("%s.%s can't be read: its access is %s"):format(reg.path, name, f.def.access), 3) end
+    mask, bits = bor(mask, f.mask), bor(bits, ops.place(value_of(reg, f, value, 3), f))
+  end
+  return mask, bits
+end
+jit.off(wanted_bits)
+
+-- "BUSY is 1, not 0": why a wait has not ended.
+local function differences(reg, ops, wanted, v)
+  local parts = {}
+  for name, value in pairs(wanted) do
+    local f = reg.prepared.field[name]
+    local is = ops.take(v, f)
+    table.insert(parts, ("%s is %s, not %s"):format(name, f.names and f.names[is] or tostring(is), tostring(value)))
+  end
+  table.sort(parts)
+  return table.concat(parts, ", ")
+end
+jit.off(differences)
 
 -- The verbs over one way to load and to store.
 local function verbs(load, store, width, can)
@@ -197,9 +225,11 @@ local function verbs(load, store, width, can)
 
   function V:decode(value)
     local fields = {}
-    for name, f in pairs(self.prepared.field) do
+    local list = self.prepared.list
+    for i = 1, #list do
+      local f = list[i]
       local x = ops.take(value, f)
-      fields[name] = f.names and type(x) == "number" and f.names[x] or x
+      fields[f.name] = f.names and type(x) == "number" and f.names[x] or x
     end
     return fields
   end
@@ -233,13 +263,7 @@ local function verbs(load, store, width, can)
     if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
       error(("%s:wait needs a number of seconds, not %s"):format(self.path, tostring(seconds)), 2)
     end
-    local mask, bits = ops.zero, ops.zero
-    for name, value in pairs(wanted) do
-      local f = self.prepared.field[name]
-      if not f then unknown_field(self, name, 2) end
-      if not f.readable then error(("%s.%s can't be read: its access is %s"):format(self.path, name, f.def.access), 2) end
-      mask, bits = bor(mask, f.mask), bor(bits, ops.place(value_of(self, f, value, 2), f))
-    end
+    local mask, bits = wanted_bits(self, ops, wanted)
     local spin, interval = options and options.spin, options and options.interval or 0.001
     local start = C.luio_now()
     local limit = start + ffi.cast(u64, seconds * 1e9)
@@ -248,14 +272,7 @@ local function verbs(load, store, width, can)
       local v = load(self)
       if band(v, mask) == bits then return v end
       if now >= limit then
-        local parts = {}
-        for name, value in pairs(wanted) do
-          local x = self.prepared.field[name]
-          local is = ops.take(v, x)
-          table.insert(parts, ("%s is %s, not %s"):format(name, x.names and x.names[is] or tostring(is), tostring(value)))
-        end
-        table.sort(parts)
-        return nil, ("%s: %s after %g s"):format(self.path, table.concat(parts, ", "), seconds), "ETIMEDOUT"
+        return nil, ("%s: %s after %g s"):format(self.path, differences(self, ops, wanted, v), seconds), "ETIMEDOUT"
       end
       -- The first 50 µs spin: most waits are short, and a task switch is longer.
       if not spin and now - start > 50000ULL then task.sleep(interval) end
