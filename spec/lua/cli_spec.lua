@@ -78,6 +78,29 @@ describe("luio", function()
       { shell(LUIO .. " lint " .. none) })
   end)
 
+  it("imports a vendor's description; corrections beside the map outlive the next import", function()
+    local svd, dir = files.write("chip.svd", [[<device><name>CHIP</name><peripherals><peripheral><name>UART</name>
+      <baseAddress>0x4000</baseAddress><registers><register><name>DATA</name><addressOffset>0</addressOffset><size>32</size>
+      <access>read-write</access></register><register><name>ISR</name><addressOffset>4</addressOffset><size>32</size>
+      <fields><field><name>RX</name><bitRange>[0:0]</bitRange></field></fields></register></registers></peripheral></peripherals></device>]])
+    local map = dir .. "/uart.lua"
+    local import = ("%s import svd %s --peripheral UART -o %s"):format(LUIO, svd, map)
+    assert.equal(0, select(2, shell(import)))
+    local f = assert(io.open(dir .. "/uart.overlay.lua", "w"))
+    f:write 'return { DATA = { read_effect = "pops the FIFO" }, ISR = { RX = { access = "w1c" } } }'
+    f:close()
+    assert.equal(0, select(2, shell(import)))
+    local loaded = dofile(map)
+    assert.same({ 0, "pops the FIFO", "w1c" }, { loaded.DATA.offset, loaded.DATA.read_effect, loaded.ISR.field.RX.access })
+    local out, status = shell(LUIO .. " import svd " .. svd .. " -p UARTS")
+    assert.equal(1, status)
+    assert.matches("^luio: .*UARTS.*UART", out)
+    out, status = shell(LUIO .. " import svd " .. files.write("bad.svd", "<device><name>"))
+    assert.equal(1, status)
+    assert.matches("^luio: .*bad.svd", out)
+    assert.equal(1, select(2, shell(LUIO .. " import svd nowhere.svd")))
+  end)
+
   it("writes types for an editor", function()
     local out, status = shell(LUIO .. " types drivers/edu")
     assert.equal(0, status)

@@ -66,7 +66,8 @@ describe("exact access, x86-64 #jit", function()
         else
           -- Room for traces near LuaJIT's own code is found by luck, so it may take another try.
           jit.on()
-          local traces, tries = 0, 0
+          local traces
+          local tries = 0
           repeat
             jit.flush()
             F.faultpage_reset()

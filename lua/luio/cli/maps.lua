@@ -66,6 +66,7 @@ end
 function M.import(args)
   local text, notes, code = require("luio.svd").import(args.file, {
     peripherals = #args.peripheral > 0 and args.peripheral or nil,
+    -- Corrections stand beside the map, and outlive the next import.
     overlay = args.output and args.output:match "[^/]*$":gsub("%.lua$", "") .. ".overlay.lua" or nil,
   })
   if not text then return nil, notes, code end
@@ -75,7 +76,7 @@ function M.import(args)
   else
     io.write(text)
   end
-  for _, note in ipairs(notes) do io.stderr:write("note: ", note, "\n") end
+  for _, note in ipairs(notes) do io.stderr:write("note: ", tostring(note), "\n") end
   return 0
 end
 

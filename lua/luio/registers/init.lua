@@ -132,19 +132,19 @@ local field_options = {
 
 -- Where each name stands in the source, found in its text: a table does not remember.
 local function locator(path)
-  local text
+  local lines
   return function(name)
-    if text == nil then
-      local f = path and io.open(path)
-      text = f and f:read "*a" or false
+    if not lines then
+      lines = {}
+      local f, n = path and io.open(path), 0
+      for line in f and f:lines() or function() end do
+        n = n + 1
+        for word in line:gmatch "([%a_][%w_]*)%s*=" do lines[word] = lines[word] or n end
+        for word in line:gmatch '%["([^"]+)"%]%s*=' do lines[word] = lines[word] or n end
+      end
       if f then f:close() end
     end
-    if not text then return nil end
-    local plain = name:gsub("%p", "%%%0")
-    local at = text:find("%f[%w_]" .. plain .. "%f[^%w_]%s*=") or text:find('["' .. plain .. '"]', 1, true)
-    if not at then return nil end
-    local _, lines = text:sub(1, at):gsub("\n", "")
-    return lines + 1
+    return lines[name]
   end
 end
 
@@ -492,7 +492,9 @@ function M.new(spec, source)
     check:fault("max_width", "is 8, 16, 32 or 64, not %s", tostring(spec.max_width))
     check.max_width = 64
   end
-  if type(spec.overlay) == "string" then
+  if type(spec.overlay) == "string" and not source then
+    check:fault("overlay", "%s stands beside the map, whose file is not known here: write return (luio.registers { ... })", spec.overlay)
+  elseif type(spec.overlay) == "string" then
     local patches, message = overlays.load(source, spec.overlay)
     if message then check:fault("overlay", "%s", message) end
     if patches then

@@ -1,0 +1,103 @@
+--- What reading and writing do: SVD's access, modifiedWriteValues, readAction and writeConstraint,
+--- which are four things, as a map's one access and its read_effect.
+---
+--- Where the two don't fit, what can be read decides: a write-only register that is said to be
+--- one-to-clear stays write-only, since a bus may fault on the read. Whatever has no word in a map is
+--- a remark in it, and a note.
+
+local M = {}
+
+local plain = {
+  readonly = "ro", writeonly = "wo", readwrite = "rw", writeonce = "wo", readwriteonce = "wonce", read = "ro",
+  write = "wo",
+}
+local modified = { onetoclear = "w1c", zerotoclear = "w0c", onetoset = "w1s", onetotoggle = "w1t" }
+local wordless = {
+  zerotoset = "writing 0 sets", zerototoggle = "writing 0 toggles", clear = "any write clears", set = "any write sets",
+}
+local says = {
+  onetoclear = "writing 1 clears", zerotoclear = "writing 0 clears", onetoset = "writing 1 sets",
+  onetotoggle = "writing 1 toggles",
+}
+local reads = {
+  clear = "clears it", set = "sets it", modify = "changes it", modifyexternal = "changes something elsewhere",
+}
+
+local function word(text) return text and text:lower():gsub("[^%l]", "") end
+
+---@class luio.SvdAccess
+---@field kind string           of a map: "ro", "w1c", ...
+---@field read_effect string?
+---@field remarks string[]
+
+--- Access of a register, or of a field (with its register's node: what it doesn't say itself).
+---@param node luio.SvdNode     stating modifiedWriteValues, readAction, writeConstraint
+---@param access string?        as it stands in the file, inherited where it is not stated
+---@param register? luio.SvdNode
+---@param notes luio.SvdNotes
+---@param path string
+---@return luio.SvdAccess
+function M.of(node, access, register, notes, path)
+  local remarks = {}
+  local kind = "rw"
+  if access then
+    kind = plain[word(access)]
+    if not kind then
+      notes:add("access", path, "unknown access \"%s\": taken as read-write", access)
+      kind = "rw"
+    elseif word(access) == "writeonce" then
+      table.insert(remarks, "can be written once")
+      notes:add("access", path, "writeOnce (not readable) has no word in a map: wo, and a remark")
+    end
+  end
+
+  local write = word(node.modifiedWriteValues or register and register.modifiedWriteValues)
+  if write and write ~= "modify" then
+    if not (modified[write] or wordless[write]) then
+      notes:add("access", path, "unknown modifiedWriteValues \"%s\"", node.modifiedWriteValues or "")
+    elseif kind == "rw" and modified[write] then
+      kind = modified[write]
+    elseif kind == "ro" then
+      if node.modifiedWriteValues then
+        notes:add("contradiction", path, "read-only, and modifiedWriteValues %s: stays ro", write)
+        table.insert(remarks, "said to be read-only, and: " .. (says[write] or wordless[write]))
+      end
+    else
+      notes:add("access", path, "%s with modifiedWriteValues %s has no word in a map: a remark", kind, write)
+      table.insert(remarks, says[write] or wordless[write])
+    end
+  end
+
+  local read = word(node.readAction or register and register.readAction)
+  local effect = read and reads[read]
+  if read and not effect then notes:add("access", path, "unknown readAction \"%s\"", node.readAction or "") end
+  if kind == "ro" and (read == "clear" or read == "set") then
+    kind, effect = read == "clear" and "rc" or "rs", nil
+  elseif kind == "wo" and effect and node.readAction then
+    notes:add("contradiction", path, "write-only, and readAction %s", read)
+  end
+  if not node.readAction then effect = nil end -- the register's own is stated there, once
+  return { kind = M.constrain(node, kind, remarks, notes, path), read_effect = effect, remarks = remarks }
+end
+
+-- writeConstraint
+function M.constrain(node, kind, remarks, notes, path)
+  for _, kid in ipairs(node.kids or {}) do
+    if kid.tag == "writeConstraint" then
+      if word(kid.writeAsRead) == "true" or kid.writeAsRead == "1" then
+        if kind == "rw" then kind = "preserve" else notes:add("access", path, "writeAsRead on what is %s: skipped", kind) end
+      end
+      if word(kid.useEnumeratedValues) == "true" or kid.useEnumeratedValues == "1" then
+        notes:add("constraint", path, "that only enumerated values may be written is a remark: maps have no such check")
+        table.insert(remarks, "takes only the values listed")
+      end
+      for _, range in ipairs(kid.kids or {}) do
+        notes:add("constraint", path, "the range that may be written is a remark: maps have no such check")
+        table.insert(remarks, ("takes %s to %s"):format(range.minimum or "0", range.maximum or "?"))
+      end
+    end
+  end
+  return kind
+end
+
+return M
