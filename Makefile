@@ -4,6 +4,7 @@
 #   make demo       the edu driver on a simulated device; no hardware, no privileges
 #   make demo-uio   the same on a real /dev/uio0, in a QEMU guest with Debian's kernel
 #   make test       all specs: simulated, sanitized, recorded sysfs, and in the guest
+#   make fuzz       mutated SVD files into the importer
 #   make bench      figures, each as a ratio to a C twin measured in the same run
 #   make lint       luacheck, clang-tidy, cppcheck;  make format: clang-format
 #   make install / uninstall   PREFIX (/usr/local), DESTDIR
@@ -80,6 +81,10 @@ demo-uio: all | deps-run deps-guest
 test: all $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(SUPPORT) | deps-run deps-test deps-guest
 	$(Q)spec/run $(STAGES)
 
+# Longer than CI's minute: make fuzz SECONDS=3600 SEED=7
+fuzz: all | deps-run deps-test
+	$(Q)spec/fuzz/svd $(or $(SECONDS),600) $(or $(SEED),$(shell date +%s))
+
 bench: all | deps-run deps-bench
 	$(Q)spec/bench/run
 
@@ -134,4 +139,4 @@ clean:
 deps-%:
 	$(Q).ci/deps $*
 
-.PHONY: all support demo demo-uio test bench lint format install uninstall clean
+.PHONY: all support demo demo-uio test fuzz bench lint format install uninstall clean
