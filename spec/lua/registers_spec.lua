@@ -124,6 +124,15 @@ describe("a register map", function()
     assert.matches("blocks nest at most 8 deep", faults(spec))
   end)
 
+  it("refuses to go through arrays of arrays that multiply beyond reason", function()
+    local map = luio.registers { A = { 0, count = 65536, block = { B = { 0, count = 65536, block = { C = { 0, 8 } } } } } }
+    local regs, message, code = luio.bind(map, { address = "none" })
+    assert.is_nil(regs)
+    assert.equal("EINVAL", code)
+    assert.equal("the map has 4294967296 registers, counting elements of arrays: more than 1048576", message)
+    assert.has_error(function() map:each(print) end)
+  end)
+
   it("stops listing faults before they fill the screen", function()
     local spec = {}
     for i = 1, 500 do spec["R" .. i] = { 0, 33 } end

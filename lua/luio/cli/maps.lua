@@ -35,8 +35,7 @@ function M.lint(args)
   if not map then return nil, message end
   local findings = require("luio.registers.lint").check(map)
   for _, f in ipairs(findings) do print(("%s: %s"):format(f.path, f.text)) end
-  local n = 0
-  map:each(function() n = n + 1 end)
+  local n = map.total
   io.stdout:flush()
   io.stderr:write(("%d register%s, %d finding%s\n"):format(n, n == 1 and "" or "s", #findings, #findings == 1 and "" or "s"))
   return #findings > 0 and 1 or 0

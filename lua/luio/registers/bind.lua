@@ -176,6 +176,8 @@ local SHOWN = 20
 ---@return string? message  every fault: registers outside their region, widths it can't do
 ---@return string? code     "EINVAL"
 function M.bind(map, device)
+  local too_large = map:too_large()
+  if too_large then return nil, too_large, "EINVAL" end
   local faults, regions = check(map, device)
   if faults[1] then
     local more = #faults - SHOWN

@@ -87,6 +87,7 @@ local M = {}
 ---@field count integer?
 ---@field stride integer?
 ---@field children luio.Def[]      by offset
+---@field total integer             registers in one element of it
 ---@field child table<string, luio.Def>
 
 ---@alias luio.Def luio.RegisterDef|luio.BlockDef
@@ -109,6 +110,7 @@ end
 local reserved = { preserve = true, zero = true, one = true } -- says nothing of the register
 
 local MAX_COUNT = 65536 -- elements of one array: a map is not a memory
+local MAX_REGISTERS = 2 ^ 20 -- that are gone through one by one: arrays of arrays multiply
 local MAX_DEPTH = 8
 
 local map_options = {
@@ -438,7 +440,7 @@ function Check:aliased(prefix, block, def)
 end
 
 function Check:children(prefix, block, specs, depth)
-  block.children, block.child, block.size = {}, {}, 0
+  block.children, block.child, block.size, block.total = {}, {}, 0, 0
   for name, spec in pairs(specs) do
     local path = prefix .. tostring(name)
     if type(name) ~= "string" then
@@ -451,6 +453,7 @@ function Check:children(prefix, block, specs, depth)
         block.child[name] = def
         table.insert(block.children, def)
         block.size = math.max(block.size, def.offset + extent(def))
+        block.total = block.total + (def.count or 1) * (def.total or 1)
       end
     end
   end
@@ -524,9 +527,20 @@ function M.new(spec, source)
   return setmetatable(map, Map)
 end
 
---- Calls fn for every register: elements of arrays each, in order of region and offset.
+--- Why the map is too large to go through register by register; nil: it is not.
+---@return string?
+function Map:too_large()
+  if self.total > MAX_REGISTERS then
+    return ("the map has %.0f registers, counting elements of arrays: more than %d"):format(self.total, MAX_REGISTERS)
+  end
+end
+
+--- Calls fn for every register: elements of arrays each, in order of region and offset. Raises for a
+--- map that is too large for that.
 ---@param fn fun(path: string, def: luio.RegisterDef, offset: integer)
 function Map:each(fn)
+  local too_large = self:too_large()
+  if too_large then error(too_large, 2) end
   local function walk(block, prefix, base)
     for _, def in ipairs(block.children) do
       for i = 0, (def.count or 1) - 1 do
