@@ -17,8 +17,8 @@ jit.off(true, true) -- compiled pairs() loops can crash (luio.svd)
 local M = {}
 
 local MAX_NESTED = 60 -- references met while following a reference
-local MAX_STEPS = 10 ^ 7 -- nodes looked at for all of them
-local MAX_EXPANDED = 10 ^ 6 -- names in all indexes of expanded arrays
+local MAX_STEPS = 2 * 10 ^ 6 -- nodes looked at for all of them
+local MAX_EXPANDED = 2 * 10 ^ 5 -- names in all indexes of expanded arrays
 
 local own_only = {
   tag = true, line = true, parent = true, from = true, kids = true, name = true, displayName = true, base = true,

@@ -17,7 +17,7 @@ jit.off(true, true) -- compiled pairs() loops can crash (luio.svd)
 
 local M = {}
 
-M.MAX_DEFINITIONS = 500000 -- registers, fields and values, after everything is expanded
+M.MAX_DEFINITIONS = 10 ^ 6 -- after everything is expanded; a register counts 4, a field 2, a value 1
 local MAX_CLUSTERS = 5 -- deep: with a peripheral around and PARTS inside that is what a map nests
 
 local Budget = {}
@@ -26,7 +26,7 @@ Budget.__index = Budget
 function Budget:take(n, line)
   self.left = self.left - n
   if self.left < 0 then
-    fail("E2BIG", line, "more than %d registers, fields and values when everything is expanded", M.MAX_DEFINITIONS)
+    fail("E2BIG", line, "too many registers, fields and values when everything is expanded")
   end
 end
 
@@ -55,7 +55,7 @@ end
 
 -- One item, an array, or one item per element. `least` is the bytes of an element.
 function Import:repeat_item(item, node, path, least, taken, out)
-  local dim = names.dim(node, self.notes, path)
+  local dim = names.dim(self, node, path)
   item.raw = item.name
   if not dim then
     item.name = item.name:gsub("%[?%%s%]?", "")
@@ -69,17 +69,23 @@ function Import:repeat_item(item, node, path, least, taken, out)
     self.notes:add("contradiction", path, "dim is 0: left out")
   elseif not dim.list and stride >= math.max(least, 1) and (taken[names.clean(short)] or 0) <= 1 then
     item.count, item.stride, item.name = dim.count, stride, short
+    item.alternate = item.alternate and names.of_array(item.alternate)
     if not item.raw:find("%%s%]?$") then table.insert(item.remarks, 1, item.raw) end
     table.insert(out, item)
   else
-    if item.children and stride < least then
-      self.notes:add("overlap", path, "elements of %d bytes every %d bytes interleave: imported one by one", least, stride)
+    if stride < least then
+      self.notes:add("overlap", path, "elements of %d bytes every %d bytes: imported one by one", least, stride)
     end
-    self.budget:take(dim.count * (1 + #(item.fields or {})), node.line)
+    self.budget:take(dim.count * (4 + #(item.fields or {})), node.line)
+    local texts = (item.text or "") .. (item.alternate or "")
+    if texts:find("%s", 1, true) then self.budget:take(dim.count * #texts / 16, node.line) end
     for i = 0, dim.count - 1 do
       local one = {}
       for key, value in pairs(item) do one[key] = value end
-      one.name = names.of_element(item.raw, dim.list and dim.list[i + 1] or tostring(i))
+      local index = dim.list and dim.list[i + 1] or tostring(i)
+      one.name = names.of_element(item.raw, index)
+      one.text = item.text and names.of_text(item.text, index)
+      one.alternate = item.alternate and names.of_text(item.alternate, index)
       one.offset = item.offset + i * stride
       table.insert(out, one)
     end
@@ -114,6 +120,7 @@ function Import:reset(register, props, own, path)
   end
   local stated = props.resetMask and numbers.parse(props.resetMask)
   if props.resetMask and not stated then self.notes:add("contradiction", path, "resetMask \"%s\" is no number", props.resetMask) end
+  if stated == 0xffffffff and not own.resetMask then stated = nil end -- the device's "all": of 64 bits, too
   local known = stated and numbers.wide(numbers.slice(stated, size - 1, 0)) or mask
   if known == mask then
     register.reset = value
@@ -138,14 +145,14 @@ function Import:partial_reset(register, path)
     return
   end
   for _, field in ipairs(register.fields) do fields.reset(field, register) end
-  table.insert(register.remarks, ("reset %s, of the bits %s"):format(numbers.hex(register.partial_reset), numbers.hex(mask)))
+  table.insert(register.remarks, ("reset %s, of the bits %s"):format(numbers.hex(register.partial_reset), numbers.hex(numbers.plain(mask))))
   self.notes:add("reset", path, "resetMask: only the fields that are known at reset state it, the rest is a remark")
 end
 
 function Import:register(kid, outer, path, taken, out)
   local node = self.resolver:resolve(kid)
   path = path .. (node.name or "?")
-  self.budget:take(1, node.line)
+  self.budget:take(4, node.line)
   local offset = numbers.count(node.addressOffset, 2 ^ 48)
   if not offset then
     self.notes:add("missing", path, "a register without an offset (addressOffset \"%s\") is left out", node.addressOffset or "")
@@ -194,7 +201,7 @@ function Import:cluster(kid, outer, path, depth, taken, out)
   local node = self.resolver:resolve(kid)
   path = path .. (node.name or "?")
   if depth > MAX_CLUSTERS then fail("E2BIG", node.line, "%s: clusters nest more than %d deep", path, MAX_CLUSTERS) end
-  self.budget:take(1, node.line)
+  self.budget:take(4, node.line)
   local offset = numbers.count(node.addressOffset, 2 ^ 48)
   if not offset then
     self.notes:add("missing", path, "a cluster without an offset (addressOffset \"%s\") is left out", node.addressOffset or "")
@@ -252,7 +259,7 @@ end
 function Import:peripheral(kid, wanted, taken, out)
   local name = kid.name or ("PERIPHERAL_%d"):format(kid.line)
   local found = not wanted or wanted(name) or wanted(names.of_array(name))
-  for _, element in ipairs(not found and kid.dim and names.elements(kid) or {}) do found = found or wanted(element) end
+  for _, element in ipairs(not found and kid.name and kid.dim and names.elements(kid) or {}) do found = found or wanted(element) end
   if not found then return end
   local node = self.resolver:resolve(kid)
   local base = numbers.count(node.baseAddress, 2 ^ 48)
@@ -299,7 +306,8 @@ end
 ---@return luio.SvdImport
 function M.new(device, notes)
   return setmetatable({
-    device = device, notes = notes, resolver = derive.new(device, notes, names.elements), blocks = {}, widest = 8,
+    device = device, notes = notes, resolver = derive.new(device, notes, names.elements), blocks = {}, indices = {},
+    widest = 8,
     budget = setmetatable({ left = M.MAX_DEFINITIONS }, Budget),
   }, Import)
 end

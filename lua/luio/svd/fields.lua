@@ -64,13 +64,13 @@ end
 
 local function add_value(self, list, used, remarks, kid, width, path)
   local name = kid.name and kid.name:gsub("%s+", " ")
+  local default = name and (kid.isDefault == "true" or kid.isDefault == "1")
+  if default then
+    table.insert(remarks, ("%s otherwise"):format(name))
+    self.notes:add("enumeration", path, "isDefault is a remark: a map has no name for all other values")
+  end
   if not kid.value then
-    if kid.isDefault and name then
-      table.insert(remarks, ("%s otherwise"):format(name))
-      self.notes:add("enumeration", path, "isDefault is a remark: a map has no name for all other values")
-    else
-      self.notes:add("missing", path, "an enumerated value without a value is left out")
-    end
+    if not default then self.notes:add("missing", path, "an enumerated value without a value is left out") end
     return
   end
   local value, count = numbers.parse_pattern(kid.value)
@@ -94,7 +94,7 @@ local function add_value(self, list, used, remarks, kid, width, path)
   end
   used[name] = value
   self.budget:take(1, kid.line)
-  table.insert(list, { name = name, value = value, text = kid.description, default = kid.isDefault })
+  table.insert(list, { name = name, value = value, text = kid.description })
 end
 
 -- What a read shows is what values are for. Names that are for writing only would be shown for reads.
@@ -159,11 +159,12 @@ function M.reset(field, register)
   end
 end
 
-local function copy(field, name, shift)
+local function copy(field, name, shift, index)
   local element = {}
   for key, value in pairs(field) do element[key] = value end
   element.name, element.high, element.low = name, field.high + shift, field.low + shift
   element.count, element.stride, element.elements = nil, nil, nil
+  if index and field.text then element.text = names.of_text(field.text, index) end
   return element
 end
 
@@ -172,7 +173,7 @@ end
 ---@return luio.SvdField[]
 function M.of_row(field)
   local list = {}
-  for i, name in ipairs(field.elements) do list[i] = copy(field, name, (i - 1) * field.stride) end
+  for i, name in ipairs(field.elements) do list[i] = copy(field, name, (i - 1) * field.stride, field.indices[i]) end
   return list
 end
 
@@ -191,18 +192,19 @@ function M.of(self, register, path)
       field.name = ("BITS_%d_%d"):format(field.high, field.low)
       self.notes:add("missing", at, "a field without a name is called by its bits")
     end
-    local dim = field and names.dim(node, self.notes, at)
+    local dim = field and names.dim(self, node, at)
     if field and not dim then
-      self.budget:take(1, node.line)
+      self.budget:take(2, node.line)
       field.name = field.name:gsub("%[?%%s%]?", "")
       table.insert(list, field)
     elseif dim then
       local width = field.high - field.low + 1
       if not dim.increment then self.notes:add("missing", at, "dim without dimIncrement: the field's width is used") end
-      field.count, field.stride, field.elements = dim.count, dim.increment or width, {}
-      self.budget:take(dim.count, node.line)
+      field.count, field.stride, field.elements, field.indices = dim.count, dim.increment or width, {}, {}
+      self.budget:take(2 * dim.count, node.line)
       for i = 1, dim.count do
-        field.elements[i] = names.of_element(field.name, dim.list and dim.list[i] or tostring(i - 1))
+        field.indices[i] = dim.list and dim.list[i] or tostring(i - 1)
+        field.elements[i] = names.of_element(field.name, field.indices[i])
       end
       local last = field.high + (dim.count - 1) * field.stride
       if last > MAX_BIT then

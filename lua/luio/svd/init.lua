@@ -23,6 +23,7 @@ local names = require "luio.svd.names"
 local notes_of = require "luio.svd.notes"
 local numbers = require "luio.svd.numbers"
 local parse = require "luio.svd.parse"
+local texts = require "luio.svd.text"
 local write = require "luio.svd.write"
 local near = require "luio.registers.near"
 local failing = require "luio.svd.fail"
@@ -69,7 +70,7 @@ end
 local function paragraphs(device, name)
   local list = {}
   local title = device.name or "?"
-  if device.description then title = title .. ": " .. device.description end
+  if device.description then title = title .. ": " .. texts.flat(device.description) end
   table.insert(list, title)
   local from = { "Imported from CMSIS-SVD" .. (name and " (" .. name .. ")" or "") }
   if device.vendor then table.insert(from, "vendor: " .. device.vendor) end
@@ -138,7 +139,7 @@ local function import(read, source, options, notes)
     name = options.name or one.name
     local where = ("%s at 0x%x"):format(one.stated or one.name, one.offset)
     if one.count then where = where .. (", %d of them every 0x%x bytes"):format(one.count, one.stride) end
-    if one.text then where = where .. ": " .. one.text end
+    if one.text then where = where .. ": " .. texts.flat(one.text) end
     for _, remark in ipairs(one.remarks) do where = where .. " [" .. remark .. "]" end
     table.insert(head.comments, 2, where)
     blocks = one.children

@@ -49,7 +49,9 @@ local function fields_of_word(self, item, i, unit)
       if part.low ~= low or part.high ~= high then
         part.values, part.reset = nil, nil
         remark(part, ("bits %d:%d of %s"):format(part.high - low, part.low - low, field.name))
-        self.notes:add("size", item.path .. "." .. field.name, "a field over the edge of a word is cut in two; its values are left out")
+        if low >= 0 then
+          self.notes:add("size", item.path .. "." .. field.name, "a field over the edge of a word is cut in two; its values are left out")
+        end
       end
       table.insert(list, part)
     end
@@ -86,7 +88,7 @@ local function split(self, item, unit, out)
     return
   end
   for i = 0, n - 1 do
-    self.budget:take(1 + #item.singles, item.line)
+    self.budget:take(4 + 2 * #item.singles, item.line)
     local word = copy(item, {
       name = ("%s_%d"):format(item.name, i), width = unit, offset = item.offset + i * unit / 8,
       fields = fields_of_word(self, item, i, unit),
@@ -118,18 +120,6 @@ local function fit(self, item, out)
   end
   item.width = width
   table.insert(out, item)
-end
-
--- Arrays that are no arrays in a map: elements that overlap, or are not aligned all alike.
-local function spread(self, item, out)
-  if not item.count or item.stride >= math.ceil(item.size / 8) then return fit(self, item, out) end
-  self.notes:add("overlap", item.path, "elements of %d bits every %d bytes overlap: imported one by one", item.size, item.stride)
-  self.budget:take(item.count * (1 + #item.fields), item.line)
-  for i = 0, item.count - 1 do
-    local one = copy(item, { name = names.of_element(item.raw, tostring(i)), offset = item.offset + i * item.stride })
-    one.count, one.stride = nil, nil
-    fit(self, one, out)
-  end
 end
 
 -- ---- Fields --------------------------------------------------------------------------------------
@@ -268,7 +258,7 @@ end
 function M.place(self, items)
   local fitted, list = {}, {}
   for _, item in ipairs(items) do
-    if item.children then table.insert(fitted, item) else spread(self, item, fitted) end
+    if item.children then table.insert(fitted, item) else fit(self, item, fitted) end
   end
   for _, item in ipairs(fitted) do
     if item.offset > MAX_OFFSET then

@@ -51,6 +51,14 @@ function M.of_element(name, index)
   return (name:gsub("%[%%s%]", "%%s"):gsub("%%s", function() return index end))
 end
 
+--- What is said of an array, of one element of it.
+---@param text string
+---@param index string
+---@return string
+function M.of_text(text, index)
+  return text:find("%s", 1, true) and text:gsub("%%s", function() return index end) or text
+end
+
 -- "A,B,C" "A-D" "0-3,8": nil when it isn't `count` names.
 local function indices(text, count)
   local list = {}
@@ -77,12 +85,27 @@ end
 ---@field increment integer?
 ---@field list string[]?  what stands for "%s"; nil: 0, 1, 2, ...
 
+-- The same text again and again is what derivedFrom makes: it is read once.
+local function known_indices(self, text, count)
+  local key = text .. "\0" .. count
+  local list = self.indices[key]
+  if list == nil then
+    list = indices(text, count) or false
+    local counts_up = true
+    for i, index in ipairs(list or {}) do counts_up = counts_up and tonumber(index, 10) == i - 1 end
+    self.indices[key] = { list = list, counts_up = counts_up }
+    list = self.indices[key]
+  end
+  return list.list, list.counts_up
+end
+
 --- How often a node is repeated; nil when it isn't.
+---@param self luio.SvdImport
 ---@param node luio.SvdNode
----@param notes luio.SvdNotes
 ---@param path string
 ---@return luio.SvdDim?
-function M.dim(node, notes, path)
+function M.dim(self, node, path)
+  local notes = self.notes
   if not node.dim then
     if (node.name or ""):find("%s", 1, true) then notes:add("name", path, "a name with %%s, but no dim") end
     return nil
@@ -100,14 +123,12 @@ function M.dim(node, notes, path)
     notes:add("contradiction", path, "dimIncrement \"%s\" is no number", node.dimIncrement)
   end
   if node.dimIndex then
-    local list = indices(node.dimIndex, count)
+    local list, counts_up = known_indices(self, node.dimIndex, count)
     if not list then
       notes:add("contradiction", path, "dimIndex \"%s\" is not the %d indices that dim says: 0 to %d are used",
         node.dimIndex:sub(1, 60), count, count - 1)
     end
-    local counts_up = true
-    for i, index in ipairs(list or {}) do counts_up = counts_up and tonumber(index, 10) == i - 1 end
-    if not counts_up then dim.list = list end
+    if list and not counts_up then dim.list = list end
   end
   return dim
 end

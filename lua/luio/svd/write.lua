@@ -6,49 +6,17 @@
 --- local. LuaJIT takes 65,536 constants in one function, so a very large table is joined from parts.
 
 local numbers = require "luio.svd.numbers"
+local texts = require "luio.svd.text"
 local fail = require("luio.svd.fail").fail
+
+local quote, key, pad, flat, wrap = texts.quote, texts.key, texts.pad, texts.flat, texts.wrap
+local COLUMNS = texts.COLUMNS
 
 local M = {}
 
-M.MAX_BYTES = 64 * 2 ^ 20 -- of the text
-local COLUMNS = 120
+M.MAX_BYTES = 32 * 2 ^ 20 -- of the text
 local PART = 40000 -- constants in one function, counted generously
 local MAX_LOCALS = 40 -- a function sees 60 from outside of it
-
-local keywords = {}
-for word in ([[and break do else elseif end false for function goto if in local nil not or repeat return then true
-  until while]]):gmatch "%a+" do keywords[word] = true end
-
-local escapes = { ["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ["\127"] = "\\127" }
-
-local function quote(text)
-  return '"' .. text:gsub('[\\"%c]', function(c) return escapes[c] or ("\\%03d"):format(c:byte()) end) .. '"'
-end
-
-local function key(name)
-  return name:match "^[%a_][%w_]*$" and not keywords[name] and name or "[" .. quote(name) .. "]"
-end
-
-local function pad(text, width) return text .. (" "):rep(width - #text) end
-
--- Separated by single spaces: one line. Control characters are spaces, too.
-local function flat(text)
-  return (text:gsub("[%s%c]+", " "):gsub("^ ", ""):gsub(" $", ""))
-end
-
--- "-- " lines of at most so many columns, broken at spaces.
-local function wrap(text, columns, lines)
-  local line
-  for word in flat(text):gmatch "[^ ]+" do
-    if line and #line + 1 + #word > columns then
-      table.insert(lines, line)
-      line = nil
-    end
-    line = line and line .. " " .. word or "-- " .. word
-  end
-  if line then table.insert(lines, line) end
-  return lines
-end
 
 ---@class luio.SvdWriter
 local Writer = {}
@@ -79,12 +47,6 @@ function Writer:describe(lines, item)
   end
   self:count(lines)
   return lines
-end
-
-local function widest(items, text)
-  local most = 0
-  for _, item in ipairs(items) do most = math.max(most, #text(item)) end
-  return most
 end
 
 -- A table of entries { lines, weight }: lines of its text, the first and last being its braces.
@@ -129,35 +91,6 @@ end
 
 -- ---- Fields --------------------------------------------------------------------------------------
 
-local function values_of(field, head)
-  local inline, plain = {}, true
-  for _, value in ipairs(field.values) do
-    table.insert(inline, ("%s = %s"):format(key(value.name), numbers.literal(value.value)))
-    plain = plain and (not value.text or flat(value.text):lower() == value.name:lower())
-  end
-  local text = head .. "values = { " .. table.concat(inline, ", ") .. " } },"
-  if plain and #text <= COLUMNS - 10 then return { text } end
-  local lines = { head .. "values = {" }
-  local width = math.min(32, widest(field.values, function(v) return key(v.name) end))
-  for _, value in ipairs(field.values) do
-    local line = ("  %s = %s,"):format(pad(key(value.name), width), numbers.literal(value.value))
-    local described = { line }
-    local said = value.text and flat(value.text) or ""
-    if said ~= "" and said:lower() ~= value.name:lower() then
-      if #line + #said + 4 <= COLUMNS - 10 then
-        described[1] = line .. " -- " .. said
-      else
-        described = {}
-        for _, comment in ipairs(wrap(said, COLUMNS - 18, {})) do table.insert(described, "  " .. comment) end
-        table.insert(described, line)
-      end
-    end
-    for _, one in ipairs(described) do table.insert(lines, one) end
-  end
-  table.insert(lines, "} },")
-  return lines
-end
-
 function Writer:add_options(parts, item)
   if item.count then table.insert(parts, "count = " .. item.count) end
   if item.stride and item.kind then table.insert(parts, ("stride = 0x%x"):format(item.stride)) end
@@ -179,7 +112,7 @@ function Writer:field(field, register, width)
   local head = pad(name, width) .. " = "
   local lines
   if field.values then
-    lines = values_of(field, head .. "{ " .. table.concat(parts, ", ") .. ", ")
+    lines = texts.values(field, head .. "{ " .. table.concat(parts, ", ") .. ", ")
   elseif #parts == 1 then
     lines = { head .. parts[1] .. "," }
   else
@@ -197,7 +130,7 @@ function Writer:fields(register)
   end
   local lines = {}
   for _, set in ipairs { "upper", "lower" } do
-    local width = math.min(32, widest(sets[set], function(f) return f.count and f.name .. "[]\"\"" or key(f.name) end))
+    local width = math.min(32, texts.widest(sets[set], function(f) return f.count and f.name .. "[]\"\"" or key(f.name) end))
     if set == "lower" and sets.lower[1] then table.insert(lines, "fields = {") end
     for _, field in ipairs(sets[set]) do
       for _, line in ipairs(self:field(field, register, width)) do
@@ -223,8 +156,9 @@ function Writer:register(item, columns)
   local line = head .. table.concat(parts, ", ") .. (rest[1] and " " .. table.concat(rest, ", ") or "")
   local lines = { line .. " }," }
   if fields[1] then
-    local compact = (rest[1] and line .. ", " or line .. " ") .. table.concat(fields, " "):gsub(",$", "") .. " },"
-    if #compact <= COLUMNS - 8 and not compact:find("%-%-") then
+    local inner = table.concat(fields, " "):gsub("%s+", " "):gsub(", }", " }"):gsub(",$", "")
+    local compact = (rest[1] and line .. ", " or line .. " ") .. inner .. " },"
+    if #compact <= COLUMNS - 8 and not inner:find("--", 1, true) and #self:describe({ compact }, item) == 1 then
       lines = { compact }
     else
       lines = { rest[1] and line .. "," or (line:gsub(" +$", "")) }
@@ -262,9 +196,9 @@ end
 
 function Writer:entries(children)
   local columns = {
-    name = math.min(40, widest(children, function(item) return key(item.name) end)),
-    offset = math.max(2, widest(children, function(item) return ("%x"):format(item.offset) end)),
-    access = widest(children, function(item) return item.access and quote(item.access) or "" end),
+    name = math.min(40, texts.widest(children, function(item) return key(item.name) end)),
+    offset = math.max(2, texts.widest(children, function(item) return ("%x"):format(item.offset) end)),
+    access = texts.widest(children, function(item) return item.access and quote(item.access) or "" end),
   }
   local entries = {}
   for i, item in ipairs(children) do
@@ -289,12 +223,13 @@ end
 
 -- Peripherals that are copies in the file, not derived: the later ones take the first one's children.
 local function fold_copies(blocks, as_data)
-  local known, of = {}, {}
+  local known, of, bytes = {}, {}, 0
   for _, block in ipairs(blocks) do
     local list = block.children
     if list and list[1] and not of[list] then
-      local probe = setmetatable({ as_data = as_data, bytes = -1 / 0, uses = {}, locals = {}, shared = {} }, Writer)
+      local probe = setmetatable({ as_data = as_data, bytes = bytes, uses = {}, locals = {}, shared = {} }, Writer)
       local text = table.concat((probe:table_of(probe:entries(list))), "\n")
+      bytes = probe.bytes
       known[text] = known[text] or list
       of[list] = known[text]
     end
@@ -342,7 +277,7 @@ function M.write(blocks, head)
   local out = {}
   for _, paragraph in ipairs(head.comments) do
     for part in paragraph:gmatch "[^\n]+" do
-      for _, line in ipairs(wrap(part, 100, {})) do table.insert(out, "-" .. line) end
+      for _, line in ipairs(wrap(flat(part), 100, {})) do table.insert(out, "-" .. line) end
     end
     table.insert(out, "---")
   end
