@@ -7,6 +7,7 @@
 #   make fuzz       mutated SVD files into the importer
 #   make bench      figures, each as a ratio to a C twin measured in the same run
 #   make lint       luacheck, clang-tidy, cppcheck;  make format: clang-format
+#   make man        build/luio.1
 #   make install / uninstall   PREFIX (/usr/local), DESTDIR
 # V=1 shows the commands.
 
@@ -24,7 +25,8 @@ say = $(if $(V),,@printf '  %-8s %s\n' '$(1)' '$(2)')
 # Empty until the packages are there; every build rule comes after .deps-build.
 pkg = $(shell pkg-config $(1) luajit libudev 2>/dev/null)
 
-SOURCES := $(filter-out runtime/main.c,$(wildcard runtime/*.c))
+PROGRAM := runtime/main.c runtime/guardian.c # not in the library
+SOURCES := $(filter-out $(PROGRAM),$(wildcard runtime/*.c))
 HEADERS := $(wildcard runtime/*.h)
 
 all: $(BUILD)/libluio.so $(BUILD)/luio support
@@ -53,15 +55,18 @@ $(eval $(call flavour,$(BUILD),))
 $(eval $(call flavour,$(BUILD)/asan,-O1 -fno-omit-frame-pointer -fsanitize=address$(,)undefined -fno-sanitize-recover=undefined))
 $(eval $(call flavour,$(BUILD)/tsan,-O1 -fsanitize=thread))
 
-$(BUILD)/luio: runtime/main.c | deps-build
+# luio-reckless has a guardian that leaves bus master on. With it the guardian's specs must fail: that shows what they
+# are worth. A program of its own, never installed, because an option could be left on.
+$(BUILD)/luio-reckless: reckless := -DGUARDIAN_LEAVES_BUS_MASTER_ON
+$(BUILD)/luio $(BUILD)/luio-reckless: $(PROGRAM) runtime/guard.h | deps-build
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARNINGS) -D_GNU_SOURCE $(call pkg,--cflags) $(LDFLAGS) -o $@ $< \
-	  $$(pkg-config --libs luajit) -Wl,-E
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(reckless) $(WARNINGS) -D_GNU_SOURCE $(call pkg,--cflags) $(LDFLAGS) -o $@ \
+	  $(PROGRAM) $$(pkg-config --libs luajit) -Wl,-E
 
 # Test tools in C: shared libraries that specs load. Built with the rest, so that `busted` just runs.
 SUPPORT := $(patsubst spec/support/%.c,$(BUILD)/spec/lib%.so,$(wildcard spec/support/*.c))
-support: $(SUPPORT)
+support: $(SUPPORT) $(BUILD)/luio-reckless
 $(BUILD)/spec/lib%.so: spec/support/%.c runtime/luio.h | deps-build
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
@@ -110,7 +115,18 @@ dest := $(DESTDIR)$(PREFIX)
 modules := $(wildcard lua/luio/*.lua lua/luio/*/*.lua)
 drivers := $(wildcard drivers/*/*.lua)
 
-install: all
+# What the program says of itself: made by running it.
+$(BUILD)/luio.1 $(BUILD)/luio.bash $(BUILD)/_luio: $(BUILD)/luio $(BUILD)/libluio.so $(modules) | deps-run
+$(BUILD)/luio.1: say_itself = __man
+$(BUILD)/luio.bash: say_itself = completion bash
+$(BUILD)/_luio: say_itself = completion zsh
+$(BUILD)/luio.1 $(BUILD)/luio.bash $(BUILD)/_luio:
+	$(call say,GEN,$@)
+	$(Q)$(BUILD)/luio $(say_itself) > $@.tmp && mv $@.tmp $@
+
+man: $(BUILD)/luio.1
+
+install: all $(BUILD)/luio.1 $(BUILD)/luio.bash $(BUILD)/_luio
 	$(call say,INSTALL,$(dest))
 	$(Q)install -d $(dest)/bin $(dest)/lib/pkgconfig $(dest)/include
 	$(Q)install -m 755 $(BUILD)/luio $(dest)/bin/luio
@@ -120,6 +136,9 @@ install: all
 	$(Q)install -m 644 runtime/luio.h $(dest)/include/luio.h
 	$(Q)for f in $(modules:lua/%=%); do install -D -m 644 lua/$$f $(dest)/share/lua/5.1/$$f || exit 1; done
 	$(Q)for f in $(drivers); do install -D -m 644 $$f $(dest)/share/luio/$$f || exit 1; done
+	$(Q)install -D -m 644 $(BUILD)/luio.1 $(dest)/share/man/man1/luio.1
+	$(Q)install -D -m 644 $(BUILD)/luio.bash $(dest)/share/bash-completion/completions/luio
+	$(Q)install -D -m 644 $(BUILD)/_luio $(dest)/share/zsh/site-functions/_luio
 	$(Q)[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || true
 	$(Q)printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
 	  'Name: luio' 'Description: Linux user-space device drivers as Lua scripts' \
@@ -129,6 +148,8 @@ install: all
 uninstall:
 	$(call say,REMOVE,$(dest))
 	$(Q)rm -f $(dest)/bin/luio $(dest)/lib/libluio.so* $(dest)/include/luio.h $(dest)/lib/pkgconfig/luio.pc
+	$(Q)rm -f $(dest)/share/man/man1/luio.1 $(dest)/share/bash-completion/completions/luio \
+	  $(dest)/share/zsh/site-functions/_luio
 	$(Q)rm -rf $(dest)/share/lua/5.1/luio $(dest)/share/luio
 
 clean:
@@ -139,4 +160,4 @@ clean:
 deps-%:
 	$(Q).ci/deps $*
 
-.PHONY: all support demo demo-uio test fuzz bench lint format install uninstall clean
+.PHONY: all support demo demo-uio test fuzz bench lint format man install uninstall clean

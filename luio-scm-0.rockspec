@@ -6,7 +6,7 @@ description = {
   detailed = "UIO discovery, exact register access, hugepage DMA memory and interrupt threads for LuaJIT.",
   license = "MIT",
 }
-dependencies = { "lua == 5.1", "luv", "argparse", "luaexpat" }
+dependencies = { "lua == 5.1", "luv", "argparse", "luaexpat", "dkjson" }
 supported_platforms = { "linux" }
 build = {
   type = "make",

@@ -1,13 +1,17 @@
 #!/usr/bin/env luio
---- The tour: find a device, look at its registers, take its interrupt, move data by DMA.
+--- The tour: find a device, look at its registers, take its interrupt, move data by DMA, and change the
+--- driver while it runs (a copy of it, in a folder of its own).
 ---
 ---     luio examples/demo.lua              on sim:edu, a simulated device
 ---     luio examples/demo.lua uio0         on a real one
 ---
 --- `make demo` and `make demo-uio` run it. What it drives is drivers/edu.
 
+local live = require "luio.live"
 local luio = require "luio"
+local paths = require "luio.paths"
 local term = require "luio.term"
+local uv = require "luv"
 
 local address = arg[1] or "sim:edu"
 
@@ -15,11 +19,36 @@ local function step(title) print("\n" .. term.bold(title)) end
 local function show(name, format, ...) print(("  %-14s %s"):format(name, format:format(...))) end
 local function us(seconds) return ("%.0f µs"):format(seconds * 1e6) end
 
+local function read(path)
+  local f = assert(io.open(path))
+  local text = f:read "*a"
+  f:close()
+  return text
+end
+
+local function write(path, text)
+  local f = assert(io.open(path, "w"))
+  f:write(text)
+  f:close()
+end
+
+-- A copy of drivers/edu that may be changed.
+local root
+local function copy_driver()
+  local from = assert(paths.find("drivers/edu", "init")):match "^(.*)/"
+  root = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/luio-demo-XXXXXX"))
+  local to = root .. "/drivers/edu"
+  assert(uv.fs_mkdir(root .. "/drivers", 493) and uv.fs_mkdir(to, 493)) -- 0755
+  for _, name in ipairs { "init.lua", "registers.lua" } do write(to .. "/" .. name, read(from .. "/" .. name)) end
+  return to .. "/init.lua"
+end
+
 local ok, err = pcall(function()
   print(term.cyan(("luio %s: a Linux device driver in Lua"):format(luio.version)))
 
   step "Find it"
-  local dev = assert(luio.start("edu", address))
+  local file = copy_driver()
+  local dev = assert(luio.start(file, address))
   dev.on_warning = function() end -- shown at the end
   local edu, info, region = dev.driver, dev.info, dev.regions[0]
   show("device", "%s, %04x:%04x", dev.address, info.vendor, info.device)
@@ -58,6 +87,17 @@ local ok, err = pcall(function()
   end
   show("round trip", "%d bytes there and back, %d differ", n, wrong)
 
+  step "Change it while it runs"
+  local good = read(file)
+  write(file, good:gsub("return edu%s*$", "function edu.twice(dev, n) return 2 * (edu.factorial(dev, n)) end\n\nreturn edu\n"))
+  local report = assert(dev:reload())
+  show("saved", "%s", live.line(report))
+  show("new", "twice 5! is %d", edu.twice(dev, 5))
+  write(file, (good:gsub("return edu%s*$", "return = edu\n")))
+  local refused, why = dev:reload()
+  show("saved", "%s", (why:gsub(root:gsub("%p", "%%%0") .. "/", "")))
+  show("still", "5! is %d, by version %d", (edu.factorial(dev, 5)), dev.live.version.id)
+
   step "Account"
   local stats = dev.irqs[0]:stats()
   show("interrupts", "%d, delivered %d, lost %d", stats.interrupts, stats.delivered, stats.overflow)
@@ -65,8 +105,14 @@ local ok, err = pcall(function()
   assert(dev:close())
   if result ~= 3628800 then error("10! is 3628800: look at edu.factorial in drivers/edu/init.lua", 0) end
   if wrong > 0 then error("the data came back changed: does edu.dma say that it does DMA?", 0) end
+  if refused then error("a file with a syntax error was taken", 0) end
   if stats.overflow > 0 then error("interrupts were lost: does edu.irq acknowledge them?", 0) end
 end)
+
+if root then
+  for _, name in ipairs { "/drivers/edu/init.lua", "/drivers/edu/registers.lua" } do uv.fs_unlink(root .. name) end
+  for _, name in ipairs { "/drivers/edu", "/drivers", "" } do uv.fs_rmdir(root .. name) end
+end
 
 if not ok then
   print(term.red("\nThe demo failed: " .. tostring(err)))

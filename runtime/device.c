@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,13 +41,8 @@ static int lock_holder(int fd)
   return holder;
 }
 
-static int take_lock(luio_device *d, luio_error *err)
+static int busy(const luio_device *d, int fd, luio_error *err)
 {
-  int fd = d->uio_fd >= 0 ? d->uio_fd : d->config_fd;
-  if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) == 0)
-    return 0;
-  if (errno != EWOULDBLOCK)
-    return luio_fail(err, errno, "lock %s: %s", d->info.address, luio_errno_name(errno));
   int pid = lock_holder(fd);
   if (pid > 0)
     return luio_fail(err, EBUSY,
@@ -56,14 +52,77 @@ static int take_lock(luio_device *d, luio_error *err)
   return luio_fail(err, EBUSY, "open %s: EBUSY: another luio process drives it", d->info.address);
 }
 
+static int take_lock(const luio_device *d, int fd, luio_error *err)
+{
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+    return 0;
+  if (errno == EWOULDBLOCK)
+    return busy(d, fd, err);
+  return luio_fail(err, errno, "lock %s: %s", d->info.address, luio_errno_name(errno));
+}
+
+/* The config descriptor of the worker before us, if the guardian has one that still works. The lock
+ * is on that one, and so goes from worker to worker without a gap. */
+static bool take_kept_config(luio_device *d)
+{
+  uint16_t id;
+  int fd = d->kept[GUARD_CONFIG];
+  if (fd < 0 || pread(fd, &id, sizeof id, PCI_VENDOR) != (ssize_t)sizeof id)
+    return false;
+  close(d->config_fd);
+  d->config_fd = fd;
+  d->kept[GUARD_CONFIG] = -1;
+  d->config_writable = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR;
+  return true;
+}
+
+/* Makes the device ours: tells the guardian, which then has the lock; without one we lock it
+ * ourselves. The lock is on the config file, taken before /dev/uioX is opened: one who comes too
+ * late must not open it, for closing it again would clear the owner's bus master. `before`: it was
+ * ours, went away and is back; NULL: it was not. */
+static int own_pci(luio_device *d, const luio_device *before, luio_error *err)
+{
+  const luio_device *known = before ? before : d; /* by which the guardian knows it */
+  int rc = before ? 0 : luio_guard_open(d, err);
+  if (rc < 0)
+    return rc;
+  if (!known->guarded)
+    return take_lock(d, d->config_fd, err);
+  if (before || !take_kept_config(d)) {
+    rc = luio_guard_hold(known, GUARD_CONFIG, d->config_fd, err);
+    if (rc == -EBUSY)
+      return busy(d, d->config_fd, err);
+    if (rc < 0)
+      return rc;
+  } else if (luio_guard_hold(d, GUARD_CONFIG, d->config_fd, err) < 0) {
+    return -EPIPE;
+  }
+  char path[320];
+  luio_format(path, sizeof path, "%s/reset", d->info.sysfs);
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd >= 0) /* few have one */
+    rc = luio_guard_hold(known, GUARD_RESET, fd, err);
+  if (fd >= 0)
+    close(fd);
+  return rc;
+}
+
+int luio_device_no_reset(luio_device *d, luio_error *err)
+{
+  return luio_guard_hold(d, GUARD_RESET, -1, err);
+}
+
 static int open_uio(luio_device *d, luio_error *err)
 {
   char path[64];
   luio_format(path, sizeof path, "/dev/%s", d->info.uio);
   int mode = d->flags & LUIO_READ_ONLY ? O_RDONLY : O_RDWR;
   d->uio_fd = open(path, mode | O_CLOEXEC | O_NONBLOCK);
-  if (d->uio_fd >= 0)
+  if (d->uio_fd >= 0) {
+    struct pollfd now = {.fd = d->uio_fd, .events = POLLIN};
+    d->always_err = poll(&now, 1, 0) > 0 && now.revents & POLLERR;
     return 0;
+  }
   int code = errno;
   return luio_fail(err, code, "open %s: %s: %s", path, luio_errno_name(code),
                    code == EACCES || code == EPERM
@@ -90,19 +149,21 @@ static int open_config(luio_device *d, luio_error *err)
   return 0;
 }
 
-static luio_device *new_device(unsigned flags)
+luio_device *luio_device_new(unsigned flags)
 {
   luio_device *d = calloc(1, sizeof *d);
   if (!d)
     return NULL;
   d->flags = flags;
   d->uio_fd = d->config_fd = -1;
+  for (int i = 0; i < GUARD_SLOTS; i++)
+    d->kept[i] = -1;
   pthread_mutex_init(&d->command_lock, NULL);
   pthread_mutex_init(&d->irq_lock, NULL);
   return d;
 }
 
-static void free_device(luio_device *d)
+void luio_device_free(luio_device *d)
 {
   for (int i = 0; i < LUIO_MAX_REGIONS; i++)
     luio_region_free(d->regions[i]);
@@ -111,46 +172,57 @@ static void free_device(luio_device *d)
     close(d->config_fd);
   if (d->uio_fd >= 0)
     close(d->uio_fd);
+  luio_state_close(d);
+  luio_guard_close(d); /* last: from here on it is of no concern to the guardian */
   pthread_mutex_destroy(&d->command_lock);
   pthread_mutex_destroy(&d->irq_lock);
   free(d);
 }
 
-int luio_device_open(const char *address, unsigned flags, luio_device **out, luio_error *err)
+int luio_device_open_files(luio_device *d, const char *address, const luio_device *before,
+                           luio_error *err)
 {
-  luio_device *d = new_device(flags);
-  if (!d)
-    return luio_fail(err, ENOMEM, "open %s: out of memory", address);
   int rc = luio_find(address, &d->info, err);
   if (rc < 0)
-    goto fail;
-  bool pci = !strcmp(d->info.bus, "pci"), read_only = flags & LUIO_READ_ONLY;
-  if (pci && !d->info.uio[0] && d->info.driver[0] && !read_only) {
-    rc = luio_fail(err, EBUSY,
-                   "open %s: EBUSY: the kernel driver %s has it: bind uio_pci_generic instead "
-                   "(driver_override, drivers_probe), or open read-only to look",
-                   d->info.address, d->info.driver);
-    goto fail;
-  }
+    return rc;
+  bool pci = !strcmp(d->info.bus, "pci"), read_only = d->flags & LUIO_READ_ONLY;
+  if (pci && !d->info.uio[0] && d->info.driver[0] && !read_only)
+    return luio_fail(err, EBUSY,
+                     "open %s: EBUSY: the kernel driver %s has it: `luio bind %s` gives it to "
+                     "uio_pci_generic; or open read-only to look",
+                     d->info.address, d->info.driver, d->info.address);
   if (pci && (rc = open_config(d, err)) < 0)
-    goto fail;
+    return rc;
   /* To look at a PCI device its BARs do; opening /dev/uioX would mean closing it again. */
-  if (d->info.uio[0] && !(pci && read_only) && (rc = open_uio(d, err)) < 0)
-    goto fail;
-  if (!read_only && (rc = take_lock(d, err)) < 0)
-    goto fail;
+  bool shared = read_only || d->flags & LUIO_SHARED;
+  if (pci && !shared && (rc = own_pci(d, before, err)) < 0)
+    return rc;
+  if (d->info.uio[0] && !(pci && shared) && (rc = open_uio(d, err)) < 0)
+    return rc;
+  /* Elsewhere there is only /dev/uioX to lock, which the guardian has no part in. */
+  if (!pci && !shared && d->uio_fd >= 0 && (rc = take_lock(d, d->uio_fd, err)) < 0)
+    return rc;
+  return !pci && !shared && !before ? luio_guard_open(d, err) : 0;
+}
+
+int luio_device_open(const char *address, unsigned flags, luio_device **out, luio_error *err)
+{
+  luio_device *d = luio_device_new(flags);
+  if (!d)
+    return luio_fail(err, ENOMEM, "open %s: out of memory", address);
+  int rc = luio_device_open_files(d, address, NULL, err);
+  if (rc < 0) {
+    luio_device_free(d);
+    return rc;
+  }
   *out = d;
   return 0;
-
-fail:
-  free_device(d);
-  return rc;
 }
 
 int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_device **out,
                          luio_error *err)
 {
-  luio_device *d = new_device(flags);
+  luio_device *d = luio_device_new(flags);
   if (!d)
     return luio_fail(err, ENOMEM, "open sim:%s: out of memory", name);
   const luio_sim_config *c = luio_sim_identity(sim);
@@ -176,6 +248,11 @@ int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_d
     info->bars[i].size = c->region_size[i];
     addr += (c->region_size[i] + 0xfffff) & ~0xfffffull;
   }
+  int rc = flags & (LUIO_READ_ONLY | LUIO_SHARED) ? 0 : luio_guard_open(d, err);
+  if (rc < 0) {
+    luio_device_free(d);
+    return rc;
+  }
   *out = d;
   return 0;
 }
@@ -193,10 +270,16 @@ int luio_device_irq(luio_device *d, unsigned vector, luio_irq_config *config, lu
   if (vector > 0)
     return luio_fail(err, ENOENT, "%s has no vector %u: UIO gives one interrupt, vector 0",
                      d->info.address, vector);
+  if (d->gone)
+    return luio_fail(err, ENODEV, "interrupt of %s: the device is gone", d->info.address);
   if (d->flags & LUIO_READ_ONLY)
     return luio_fail(err, EACCES,
                      "interrupt of %s: it was opened read-only, and waiting means "
                      "unmasking",
+                     d->info.address);
+  if (d->flags & LUIO_SHARED)
+    return luio_fail(err, EACCES,
+                     "interrupt of %s: it was opened beside its owner, who gets the interrupts",
                      d->info.address);
   if (d->sim) {
     if (!luio_sim_identity(d->sim)->n_vectors)
@@ -232,7 +315,7 @@ int luio_device_dma(luio_device *d, luio_dma **out, luio_error *err)
   if (!d->dma && d->flags & LUIO_READ_ONLY)
     return luio_fail(err, EACCES, "DMA memory for %s: it was opened read-only", d->info.address);
   if (!d->dma && d->sim) {
-    rc = luio_dma_open_sim(d->info.address, &d->dma, err);
+    rc = luio_dma_open_sim(d, &d->dma, err);
     if (rc == 0)
       luio_sim_set_dma(d->sim, d->dma);
   } else if (!d->dma) {
@@ -244,9 +327,32 @@ int luio_device_dma(luio_device *d, luio_dma **out, luio_error *err)
                        "DMA memory for %s: the IOMMU translates for it (%s), so physical "
                        "addresses would fault: boot with iommu=pt",
                        d->info.address, type);
-    rc = luio_dma_open_physical(d->info.address, &d->dma, err);
+    rc = luio_dma_open_physical(d, &d->dma, err);
   }
   *out = d->dma;
+  return rc;
+}
+
+int luio_device_settle(luio_device *d, luio_error *err)
+{
+  int rc = 0;
+  d->settled = true;
+  if (d->dma)
+    luio_dma_settle(d->dma);
+  else if (d->kept[GUARD_RECORDS] >= 0) {
+    luio_dma *ignored;
+    rc = luio_device_dma(d, &ignored, err); /* settles what it takes over */
+  }
+  return rc;
+}
+
+int luio_device_unsettled(luio_device *d, uint64_t *bytes, luio_error *err)
+{
+  luio_dma *dma = d->dma;
+  int rc = 0;
+  if (!dma && d->kept[GUARD_RECORDS] >= 0)
+    rc = luio_device_dma(d, &dma, err);
+  *bytes = rc == 0 && dma ? luio_dma_unsettled(dma) : 0;
   return rc;
 }
 
@@ -266,6 +372,6 @@ int luio_device_close(luio_device *d, luio_error *err)
   }
   if (d->sim)
     luio_sim_set_dma(d->sim, NULL);
-  free_device(d);
+  luio_device_free(d);
   return 0;
 }

@@ -6,13 +6,15 @@
  * alignment and address mask is taken, and when none does, the next page.
  *
  * Buffers that are freed go back to their page; pages go back to the kernel only in
- * luio_dma_close, which the device calls after bus master is off. */
+ * luio_dma_close, which the device calls after bus master is off. Under a guardian those that hold
+ * named buffers stay in their memfd, for the next worker (dma_kept.c). */
 #include "dma.h"
 
 #include <errno.h>
 #include <linux/memfd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define SIM_FIRST_IOVA (2 * MIB) /* not 0: a forgotten address register must not hit a buffer */
@@ -53,9 +55,9 @@ static uint64_t cut(page *p, uint64_t size, uint64_t align, uint64_t mask)
 
 /* Puts a piece back and joins it with its neighbours. Without memory for an extent it is lost to
  * the pool until the device is closed: harmless, and still not the device's to misuse. */
-static void put_back(page *p, uint64_t offset, uint64_t size)
+void luio_dma_put_back(extent **list, uint64_t offset, uint64_t size)
 {
-  extent **at = &p->free;
+  extent **at = list;
   extent *before = NULL;
   while (*at && (*at)->offset < offset) {
     before = *at;
@@ -152,10 +154,12 @@ static int grow(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, pag
       small = (size + align - 1) & ~(align - 1);
     int fallback = luio_dma_page_take(dma, SMALL, small, mask, out, &why);
     if (fallback == 0) {
-      luio_format(dma->warning, sizeof dma->warning,
-                  "%llu bytes of DMA memory for %s are in small pages: %llu free hugepages of 2 "
+      size_t said = strlen(dma->warning);
+      luio_format(dma->warning + said, sizeof dma->warning - said,
+                  "%s%llu bytes of DMA memory for %s are in small pages: %llu free hugepages of 2 "
                   "MiB: echo 32 > /proc/sys/vm/nr_hugepages",
-                  (unsigned long long)size, dma->who, (unsigned long long)free_hugepages(2 * MIB));
+                  said ? "; " : "", (unsigned long long)size, dma->who,
+                  (unsigned long long)free_hugepages(2 * MIB));
       return 0;
     }
     if (fallback == -ERANGE)
@@ -185,20 +189,32 @@ static int validate(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask,
   return 0;
 }
 
-int luio_dma_alloc(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask,
-                   luio_dma_buffer **out, luio_error *err)
+static void hand_out(luio_dma *dma, live *l)
 {
-  align = align ? align : 64; /* a cache line: no buffer shares one with another */
-  mask = mask ? mask : UINT64_MAX;
-  int rc = validate(dma, size, align, mask, err);
-  if (rc < 0)
-    return rc;
-  uint64_t reserved = (size + 63) & ~63ull;
-  live *l = calloc(1, sizeof *l);
-  if (!l)
-    return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", dma->who);
-  pthread_mutex_lock(&dma->lock);
-  uint64_t offset = UINT64_MAX;
+  l->next = dma->buffers;
+  dma->buffers = l;
+  dma->stats.buffers++;
+  dma->stats.bytes += l->buffer.size;
+}
+
+static int check_name(luio_dma *dma, const char *name, luio_error *err)
+{
+  if (!name[0] || strlen(name) >= LUIO_DMA_NAME)
+    return luio_fail(err, EINVAL, "DMA memory for %s: a name has 1 to %d characters", dma->who,
+                     LUIO_DMA_NAME - 1);
+  for (live *l = dma->buffers; l; l = l->next)
+    if (!strcmp(l->name, name))
+      return luio_fail(err, EEXIST, "DMA memory for %s: there is a buffer named \"%s\" already",
+                       dma->who, name);
+  return 0;
+}
+
+/* A piece of a page, not yet handed out. With the lock held. */
+static int carve(luio_dma *dma, live *l, uint64_t size, uint64_t align, uint64_t mask,
+                 luio_error *err)
+{
+  uint64_t reserved = (size + 63) & ~63ull, offset = UINT64_MAX;
+  int rc = 0;
   page *p;
   for (p = dma->pages; p; p = p->next)
     if ((offset = cut(p, reserved, align, mask)) != UINT64_MAX)
@@ -211,7 +227,7 @@ int luio_dma_alloc(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask,
                      "aligned",
                      (unsigned long long)size, dma->who, (unsigned long long)align);
   }
-  if (rc == 0) {
+  if (rc == 0)
     l->buffer = (luio_dma_buffer){.addr = p->addr + offset,
                                   .iova = p->iova + offset,
                                   .size = size,
@@ -219,19 +235,54 @@ int luio_dma_alloc(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask,
                                   .owner = dma,
                                   .page = p,
                                   .reserved = reserved};
-    l->next = dma->buffers;
-    dma->buffers = l;
-    dma->stats.buffers++;
-    dma->stats.bytes += size;
+  return rc;
+}
+
+int luio_dma_alloc_named(luio_dma *dma, const char *name, uint64_t size, uint64_t align,
+                         uint64_t mask, luio_dma_buffer **out, luio_error *err)
+{
+  align = align ? align : 64; /* a cache line: no buffer shares one with another */
+  mask = mask ? mask : UINT64_MAX;
+  int rc = validate(dma, size, align, mask, err);
+  if (rc < 0)
+    return rc;
+  live *l = calloc(1, sizeof *l);
+  if (!l)
+    return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", dma->who);
+  pthread_mutex_lock(&dma->lock);
+  rc = name ? check_name(dma, name, err) : 0;
+  bool kept = rc == 0 && name && luio_dma_take_kept(dma, name, size, align, mask, l);
+  if (rc == 0 && !kept)
+    rc = carve(dma, l, size, align, mask, err);
+  if (rc == 0) {
+    if (name)
+      luio_format(l->name, sizeof l->name, "%s", name);
+    hand_out(dma, l);
   }
   pthread_mutex_unlock(&dma->lock);
   if (rc < 0) {
     free(l);
     return rc;
   }
-  memset(l->buffer.addr, 0, size);
+  if (!kept)
+    memset(l->buffer.addr, 0, size);
+  if (!kept && name) {
+    pthread_mutex_lock(&dma->lock);
+    rc = luio_dma_note_buffer(dma, l, err);
+    pthread_mutex_unlock(&dma->lock);
+    if (rc < 0) {
+      luio_dma_free(&l->buffer);
+      return rc;
+    }
+  }
   *out = &l->buffer;
   return 0;
+}
+
+int luio_dma_alloc(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask,
+                   luio_dma_buffer **out, luio_error *err)
+{
+  return luio_dma_alloc_named(dma, NULL, size, align, mask, out, err);
 }
 
 void luio_dma_free(luio_dma_buffer *buffer)
@@ -247,7 +298,9 @@ void luio_dma_free(luio_dma_buffer *buffer)
   if (l) {
     *at = l->next;
     page *p = buffer->page;
-    put_back(p, (uint64_t)((uint8_t *)buffer->addr - p->addr), buffer->reserved);
+    if (l->record)
+      l->record->used = 0;
+    luio_dma_put_back(&p->free, (uint64_t)((uint8_t *)buffer->addr - p->addr), buffer->reserved);
     dma->stats.buffers--;
     dma->stats.bytes -= buffer->size;
   }
@@ -302,14 +355,15 @@ void luio_dma_get_stats(const luio_dma *dma, luio_dma_stats *out)
 
 /* ---- Pools ------------------------------------------------------------------------------------- */
 
-static luio_dma *pool(const char *who)
+static luio_dma *pool(luio_device *device, const char *who)
 {
   luio_dma *dma = calloc(1, sizeof *dma);
   if (!dma)
     return NULL;
   luio_format(dma->who, sizeof dma->who, "%s", who);
   pthread_mutex_init(&dma->lock, NULL);
-  dma->pagemap_fd = -1;
+  dma->device = device;
+  dma->pagemap_fd = dma->park[0] = dma->park[1] = -1;
   dma->stores[SMALL] = (store){.page_size = LUIO_PAGE, .fd = -1};
   dma->stores[HUGE_2M] =
       (store){.page_size = 2 * MIB, .flags = MFD_HUGETLB | MFD_HUGE_2MB, .fd = -1};
@@ -317,14 +371,15 @@ static luio_dma *pool(const char *who)
   return dma;
 }
 
-int luio_dma_open_physical(const char *who, luio_dma **out, luio_error *err)
+int luio_dma_open_physical(luio_device *device, luio_dma **out, luio_error *err)
 {
-  luio_dma *dma = pool(who);
+  const char *who = device->info.address;
+  luio_dma *dma = pool(device, who);
   if (!dma)
     return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", who);
   dma->pagemap_fd = luio_pagemap_open(who, err);
-  if (dma->pagemap_fd < 0) {
-    int rc = dma->pagemap_fd;
+  int rc = dma->pagemap_fd < 0 ? dma->pagemap_fd : luio_dma_adopt(dma, err);
+  if (rc < 0) {
     luio_dma_close(dma);
     return rc;
   }
@@ -332,13 +387,19 @@ int luio_dma_open_physical(const char *who, luio_dma **out, luio_error *err)
   return 0;
 }
 
-int luio_dma_open_sim(const char *who, luio_dma **out, luio_error *err)
+int luio_dma_open_sim(luio_device *device, luio_dma **out, luio_error *err)
 {
-  luio_dma *dma = pool(who);
+  const char *who = device->info.address;
+  luio_dma *dma = pool(device, who);
   if (!dma)
     return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", who);
   dma->sim = true;
   dma->next_iova = SIM_FIRST_IOVA;
+  int rc = luio_dma_adopt(dma, err);
+  if (rc < 0) {
+    luio_dma_close(dma);
+    return rc;
+  }
   *out = dma;
   return 0;
 }
@@ -353,8 +414,16 @@ void luio_dma_close(luio_dma *dma)
   }
   for (page *p = dma->pages, *next; p; p = next) {
     next = p->next;
-    luio_dma_page_release(dma, p);
+    if (luio_dma_page_is_kept(dma, p))
+      luio_dma_page_forget(p);
+    else
+      luio_dma_page_release(dma, p);
   }
+  if (dma->records)
+    munmap(dma->records, sizeof *dma->records);
+  for (int i = 0; i < 2; i++)
+    if (dma->park[i] >= 0)
+      close(dma->park[i]);
   for (int i = 0; i < STORES; i++)
     if (dma->stores[i].fd >= 0)
       close(dma->stores[i].fd);

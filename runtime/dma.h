@@ -1,7 +1,9 @@
-/* dma.h - what a pool of DMA memory is made of; shared by dma.c (buffers) and dma_pages.c (pages). */
+/* dma.h - what a pool of DMA memory is made of; shared by dma.c (buffers), dma_pages.c (pages) and
+ * dma_kept.c (what outlives a worker). */
 #ifndef LUIO_DMA_H
 #define LUIO_DMA_H
 
+#include "guard.h"
 #include "internal.h"
 
 #define MIB (1024ull * 1024)
@@ -13,12 +15,36 @@ typedef struct extent {
   struct extent *next;
 } extent;
 
+/* What the next worker must know of this one's memory, in memory that the guardian keeps. `used` is
+ * set last and cleared first: a worker may be killed between any two stores. */
+typedef struct page_record {
+  _Atomic uint32_t used;
+  uint32_t store;
+  uint64_t index, size, iova;
+} page_record;
+
+typedef struct buffer_record {
+  _Atomic uint32_t used;
+  uint32_t page; /* number of its page_record */
+  uint64_t offset, size, reserved;
+  char name[LUIO_DMA_NAME];
+} buffer_record;
+
+enum { KEPT_PAGES = 4096, KEPT_BUFFERS = 1024 };
+
+typedef struct records {
+  page_record pages[KEPT_PAGES];
+  buffer_record buffers[KEPT_BUFFERS];
+} records;
+
 typedef struct page {
   uint8_t *addr;
   uint64_t size, iova;
   int store;
   uint64_t index; /* in its store's memfd */
   extent *free;
+  extent *later; /* free once the device is settled: a worker before us had told it of them */
+  page_record *record;
   struct page *next;
 } page;
 
@@ -35,30 +61,61 @@ enum { SMALL, HUGE_2M, HUGE_1G, STORES };
 /* A buffer that is handed out. */
 typedef struct live {
   luio_dma_buffer buffer;
+  buffer_record *record;    /* NULL: no guardian keeps it */
+  char name[LUIO_DMA_NAME]; /* empty: none */
   struct live *next;
 } live;
 
 struct luio_dma {
   pthread_mutex_t lock;
   char who[64];
+  luio_device *device;
   bool sim;
+  records *records; /* shared with the guardian; NULL: none */
+  int park[2];
   int pagemap_fd;
   uint64_t next_iova; /* sim */
   store stores[STORES];
   page *pages;
   live *buffers;
   luio_dma_stats stats;
-  char warning[512], taken[512];
+  char warning[1024], taken[1024];
 };
 
+/* dma.c. With the lock held. Puts a piece of a page into a list of extents. */
+void luio_dma_put_back(extent **list, uint64_t offset, uint64_t size);
+
+/* dma_kept.c. With the lock held, but for adopt, which is called before anybody has the pool. */
+
+/* Takes over what a guardian kept of the worker before; without a guardian nothing. */
+int luio_dma_adopt(luio_dma *dma, luio_error *err);
+/* Notes a page that was taken from the kernel; -ENOSPC: the records are full. */
+int luio_dma_note_page(luio_dma *dma, page *p, luio_error *err);
+/* A kept buffer of this name: 1 with *l filled, 0 when there is none that fits. */
+int luio_dma_take_kept(luio_dma *dma, const char *name, uint64_t size, uint64_t align,
+                       uint64_t mask, live *l);
+/* Notes a buffer under its name. */
+int luio_dma_note_buffer(luio_dma *dma, live *l, luio_error *err);
+/* Whether a kept buffer lies in the page. */
+bool luio_dma_page_is_kept(const luio_dma *dma, const page *p);
+
 /* dma_pages.c. All with the pool's lock held. */
+
+/* Maps pages that are in a store's memfd already, e.g. since a worker before us. */
+int luio_dma_page_map(luio_dma *dma, int which, uint64_t index, uint64_t size, page **out);
+/* Keeps a reference of a memfd until every open file of a killed process is gone. */
+int luio_dma_park(luio_dma *dma, int fd);
+/* Gives pages of a memfd back to the kernel; they read as zeros should they be mapped again. */
+void luio_dma_punch(luio_dma *dma, int which, uint64_t index, uint64_t size);
 
 /* Takes a page (or, of small ones, several) wholly below mask from the kernel and puts it into the
  * pool. -ENOMEM: there is none; -ERANGE: none lies there; err is filled only where the address of a
  * page could not be found out. */
 int luio_dma_page_take(luio_dma *dma, int which, uint64_t size, uint64_t mask, page **out,
                        luio_error *err);
-/* Gives a page that is no longer in the pool back to the kernel. */
+/* Unmaps a page that is no longer in the pool, and leaves it in its memfd. */
+void luio_dma_page_forget(page *p);
+/* Gives it back to the kernel, too. */
 void luio_dma_page_release(luio_dma *dma, page *p);
 
 #endif

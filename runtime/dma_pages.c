@@ -13,7 +13,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
@@ -22,14 +24,50 @@
 
 #define MAX_ASIDE 4096 /* pages tried for a narrow mask */
 
-static int store_open(luio_dma *dma, store *s)
+/* Keeps one more reference of a memfd, in a message that nobody takes, in a socket of our own. When
+ * a process is killed the kernel lets go of its files one after the other: /dev/uioX is to come
+ * first, for uio_pci_generic clears bus master then, and the memory second. A file in a message goes
+ * after the socket, and so after every file that the process has open, whatever their numbers. */
+int luio_dma_park(luio_dma *dma, int fd)
+{
+  if (dma->sim)
+    return 0;
+  if (dma->park[0] < 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, dma->park) < 0)
+    return -errno;
+  union {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof fd)];
+  } c = {.bytes = {0}};
+  char byte = 0;
+  struct iovec io = {&byte, 1};
+  struct msghdr m = {
+      .msg_iov = &io, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c.bytes};
+  struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+  h->cmsg_level = SOL_SOCKET;
+  h->cmsg_type = SCM_RIGHTS;
+  h->cmsg_len = CMSG_LEN(sizeof fd);
+  memcpy(CMSG_DATA(h), &fd, sizeof fd);
+  return sendmsg(dma->park[0], &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static int store_open(luio_dma *dma, store *s, luio_error *err)
 {
   if (s->fd >= 0)
     return 0;
   char name[96];
   luio_format(name, sizeof name, "luio-dma %s", dma->who);
-  s->fd = memfd_create(name, MFD_CLOEXEC | s->flags);
-  return s->fd < 0 ? -errno : 0;
+  int fd = memfd_create(name, MFD_CLOEXEC | s->flags);
+  if (fd < 0)
+    return -errno;
+  int rc = luio_dma_park(dma, fd);
+  if (rc == 0) /* the guardian must have it before the device hears of a page in it */
+    rc = luio_guard_hold(dma->device, GUARD_SMALL + (int)(s - dma->stores), fd, err);
+  if (rc < 0) {
+    close(fd);
+    return rc;
+  }
+  s->fd = fd;
+  return 0;
 }
 
 /* Every page must be there before the device is told of it, and a page that can't be had must be
@@ -41,26 +79,44 @@ static int populate(void *addr, uint64_t size)
   return errno == EFAULT ? -ENOMEM : -errno;
 }
 
-void luio_dma_page_release(luio_dma *dma, page *p)
+void luio_dma_punch(luio_dma *dma, int which, uint64_t index, uint64_t size)
 {
-  store *s = &dma->stores[p->store];
-  munmap(p->addr, p->size);
-  fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(p->index * s->page_size),
-            (off_t)p->size);
-  for (extent *e = p->free, *next; e; e = next) {
+  store *s = &dma->stores[which];
+  fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(index * s->page_size),
+            (off_t)size);
+}
+
+static void free_extents(extent *e)
+{
+  for (extent *next; e; e = next) {
     next = e->next;
     free(e);
   }
+}
+
+void luio_dma_page_forget(page *p)
+{
+  munmap(p->addr, p->size);
+  free_extents(p->free);
+  free_extents(p->later);
   free(p);
 }
 
-/* Maps `size` bytes (whole pages of the store) at the end of its memfd. */
-static int page_map(luio_dma *dma, int which, uint64_t size, page **out)
+void luio_dma_page_release(luio_dma *dma, page *p)
+{
+  int which = p->store;
+  uint64_t index = p->index, size = p->size;
+  page_record *record = p->record;
+  luio_dma_page_forget(p);
+  luio_dma_punch(dma, which, index, size);
+  if (record)
+    record->used = 0;
+}
+
+int luio_dma_page_map(luio_dma *dma, int which, uint64_t index, uint64_t size, page **out)
 {
   store *s = &dma->stores[which];
-  int rc = store_open(dma, s);
-  if (rc < 0)
-    return rc;
+  int rc;
   page *p = calloc(1, sizeof *p);
   extent *e = calloc(1, sizeof *e);
   if (!p || !e) {
@@ -68,13 +124,8 @@ static int page_map(luio_dma *dma, int which, uint64_t size, page **out)
     free(e);
     return -ENOMEM;
   }
-  uint64_t count = size / s->page_size;
-  *p = (page){.size = size, .store = which, .index = s->pages, .free = e};
+  *p = (page){.size = size, .store = which, .index = index, .free = e};
   *e = (extent){.size = size};
-  if (ftruncate(s->fd, (off_t)((s->pages + count) * s->page_size)) < 0) {
-    rc = -errno;
-    goto fail;
-  }
   p->addr =
       mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, (off_t)(p->index * s->page_size));
   if (p->addr == MAP_FAILED) {
@@ -89,13 +140,28 @@ static int page_map(luio_dma *dma, int which, uint64_t size, page **out)
     munmap(p->addr, size);
     goto fail;
   }
-  s->pages += count;
   *out = p;
   return 0;
 
 fail:
   free(e);
   free(p);
+  return rc;
+}
+
+/* Maps `size` bytes (whole pages of the store) at the end of its memfd. */
+static int map_new(luio_dma *dma, int which, uint64_t size, page **out, luio_error *err)
+{
+  store *s = &dma->stores[which];
+  int rc = store_open(dma, s, err);
+  if (rc < 0)
+    return rc;
+  uint64_t count = size / s->page_size;
+  if (ftruncate(s->fd, (off_t)((s->pages + count) * s->page_size)) < 0)
+    return -errno;
+  rc = luio_dma_page_map(dma, which, s->pages, size, out);
+  if (rc == 0)
+    s->pages += count;
   return rc;
 }
 
@@ -120,7 +186,7 @@ int luio_dma_page_take(luio_dma *dma, int which, uint64_t size, uint64_t mask, p
   page *aside = NULL, *p = NULL;
   int rc = 0, tried = 0;
   for (;; tried++) {
-    rc = tried < MAX_ASIDE ? page_map(dma, which, size, &p) : -ERANGE;
+    rc = tried < MAX_ASIDE ? map_new(dma, which, size, &p, err) : -ERANGE;
     if (rc < 0) {
       rc = tried ? -ERANGE : rc;
       break;
@@ -143,6 +209,8 @@ int luio_dma_page_take(luio_dma *dma, int which, uint64_t size, uint64_t mask, p
     luio_dma_page_release(dma, aside);
     aside = next;
   }
+  if (rc == 0 && (rc = luio_dma_note_page(dma, p, err)) < 0)
+    luio_dma_page_release(dma, p);
   if (rc < 0)
     return rc;
   if (dma->sim)

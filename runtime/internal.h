@@ -2,6 +2,7 @@
 #ifndef LUIO_INTERNAL_H
 #define LUIO_INTERNAL_H
 
+#include "guard.h"
 #include "luio.h"
 
 #include <pthread.h>
@@ -36,12 +37,17 @@ struct luio_region {
   size_t map_size;
   int fd; /* PORT: resourceN, one pread or pwrite is one port access */
   luio_sim *sim;
+  _Atomic bool gone;      /* set by luio_device_gone, or by the SIGBUS handler */
+  _Atomic uint64_t fault; /* where SIGBUS came from; UINT64_MAX: nowhere */
+  struct luio_span *span; /* MEMORY: its entry in the handler's list */
 };
 
 struct luio_device {
   luio_info info;
   unsigned flags;
   int uio_fd, config_fd; /* -1: not opened */
+  bool always_err;       /* uio_fd polls as an error though the device is there: no interrupt */
+  _Atomic bool gone;
   bool config_writable;
   bool bus_master_on;           /* we switched it on, so we switch it off */
   pthread_mutex_t command_lock; /* the command register has two writers: unmask and bus master */
@@ -50,6 +56,11 @@ struct luio_device {
   luio_region *regions[LUIO_MAX_REGIONS];
   luio_dma *dma;
   luio_sim *sim;
+  bool guarded;           /* the guardian knows of it */
+  bool settled;           /* nothing that an earlier worker told it can make it write */
+  int kept[GUARD_SLOTS];  /* what the guardian gave back and nobody has taken yet; -1: nothing */
+  void *state;            /* guard_state.c; NULL: not mapped */
+  const void *state_last; /* the copy this process wrote last; NULL: none yet */
 };
 
 /* error.c. Fills err (may be NULL), returns -code. */
@@ -76,13 +87,43 @@ void luio_clean(char *text);
 
 /* region.c */
 void luio_region_free(luio_region *region);
+/* Opens a region again, at the place it had where it can be. */
+int luio_region_return(luio_device *device, luio_region *region, luio_error *err);
+
+/* device.c. A device with no files yet, and those files, by address; what is opened when it fails
+ * halfway stays in the device. */
+luio_device *luio_device_new(unsigned flags);
+int luio_device_open_files(luio_device *d, const char *address, const luio_device *before,
+                           luio_error *err);
+void luio_device_free(luio_device *device);
+
+/* gone.c. Watches over a mapped region until spare: luio_place_guard before its first access. */
+int luio_place_guard(luio_region *region, luio_error *err);
+void luio_place_spare(luio_region *region);
+/* The placeholder over a mapped region. */
+void luio_place_cover(luio_region *region);
 
 /* dma.c */
-int luio_dma_open_physical(const char *who, luio_dma **out, luio_error *err);
-int luio_dma_open_sim(const char *who, luio_dma **out, luio_error *err);
+int luio_dma_open_physical(luio_device *device, luio_dma **out, luio_error *err);
+int luio_dma_open_sim(luio_device *device, luio_dma **out, luio_error *err);
 void luio_dma_close(luio_dma *dma);
+/* dma_kept.c. What earlier workers had, and nobody asked for by name, becomes free. */
+void luio_dma_settle(luio_dma *dma);
+uint64_t luio_dma_unsettled(luio_dma *dma); /* bytes that wait for that */
 /* Where the buffer that holds [iova, iova + size) is; NULL: no live buffer does. */
 void *luio_dma_find(luio_dma *dma, uint64_t iova, uint64_t size);
+
+/* guard.c. Without a guardian: 0, and nothing happens. */
+/* Tells the guardian of a device that is about to be driven; fills d->kept. */
+int luio_guard_open(luio_device *d, luio_error *err);
+/* Has the guardian keep a descriptor; fd -1: let go of the one it has. The caller's stays the
+ * caller's. -EBUSY (err is the caller's to fill): the device's lock is somebody else's. */
+int luio_guard_hold(const luio_device *d, int slot, int fd, luio_error *err);
+void luio_guard_close(luio_device *d);
+int luio_guard_seal(luio_error *err);
+
+/* guard_state.c */
+void luio_state_close(luio_device *d);
 
 /* top_half.c */
 int luio_top_half_check(const luio_irq_config *config, const char *who, luio_error *err);

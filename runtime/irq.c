@@ -62,6 +62,8 @@ struct luio_irq {
 
   pthread_mutex_t taking;    /* held from taking a count until its event is in the ring; guards: */
   uint32_t last_count;       /* of a UIO source */
+  uint32_t epoch;            /* and the steps in config */
+  bool masked;               /* the last top half did not come to an UNMASK */
   uint64_t overflow_pending; /* since the last event that got in */
   luio_error error;          /* published by the event that has flags */
 
@@ -126,11 +128,21 @@ static void push(luio_irq *irq, luio_irq_event *event, enum taker taker)
 
 /* ---- Taking ------------------------------------------------------------------------------------ */
 
+static bool unmasks(const luio_irq_config *config)
+{
+  for (unsigned i = 0; i < config->n_ops; i++)
+    if (config->ops[i].op == LUIO_OP_UNMASK)
+      return true;
+  return false;
+}
+
 /* A top half that stopped leaves its reason, the first of them for luio_irq_error. */
 static void top_half(luio_irq *irq, luio_irq_event *event)
 {
   luio_error err;
+  event->epoch = irq->epoch;
   int rc = luio_top_half_run(&irq->config, event, &err);
+  irq->masked = rc < 0 || !unmasks(&irq->config);
   if (rc < 0) {
     event->flags |= LUIO_EVENT_FAILED;
     event->code = (uint32_t)-rc;
@@ -310,9 +322,11 @@ static int start_thread(luio_irq *irq, luio_error *err)
     CPU_SET((unsigned)irq->config.cpu, &set);
     pthread_attr_setaffinity_np(&attr, sizeof set, &set);
   }
-  /* Signals are for the program's own threads. */
+  /* Signals are for the program's own threads; but a top half's access to a device that is gone may
+   * raise SIGBUS right here, and blocked it would kill (gone.c). */
   sigset_t all, old;
   sigfillset(&all);
+  sigdelset(&all, SIGBUS);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   int rc = pthread_create(&irq->thread, &attr, thread_main, irq);
   pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -381,9 +395,9 @@ int luio_irq_open(const luio_irq_config *config, luio_irq **out, luio_error *err
     goto fail;
   }
   /* Whoever had the device before may have left it masked: without this we would wait for ever. */
-  for (unsigned i = 0; i < config->n_ops; i++)
-    if (config->ops[i].op == LUIO_OP_UNMASK && (rc = luio_unmask(config->device, err)) < 0)
-      goto fail;
+  irq->masked = !unmasks(config);
+  if (!irq->masked && (rc = luio_unmask(config->device, err)) < 0)
+    goto fail;
   rc = start_thread(irq, err);
   if (rc < 0)
     goto fail;
@@ -399,6 +413,36 @@ int luio_irq_open(const luio_irq_config *config, luio_irq **out, luio_error *err
 fail:
   destroy(irq);
   return rc;
+}
+
+int luio_irq_set_top_half(luio_irq *irq, const luio_irq_config *config, uint32_t *epoch,
+                          luio_error *err)
+{
+  luio_irq_config wanted = irq->config; /* what is not a step never changes */
+  wanted.n_ops = config->n_ops;
+  memcpy(wanted.ops, config->ops, sizeof wanted.ops);
+  int rc = luio_top_half_check(&wanted, irq->who, err);
+  if (rc < 0)
+    return rc;
+  pthread_mutex_lock(&irq->taking);
+  irq->config.n_ops = wanted.n_ops;
+  memcpy(irq->config.ops, wanted.ops, sizeof wanted.ops);
+  *epoch = ++irq->epoch;
+  /* What waits to be taken will be unmasked then; doing it now would let the line that is still
+   * asserted fire a second time. */
+  struct pollfd source = {.fd = irq->config.fd, .events = POLLIN};
+  if (irq->masked && unmasks(&wanted) && poll(&source, 1, 0) == 0) {
+    rc = luio_unmask(wanted.device, err);
+    irq->masked = rc < 0;
+  }
+  pthread_mutex_unlock(&irq->taking);
+  return rc;
+}
+
+uint64_t luio_irq_waiting(const luio_irq *irq)
+{
+  uint64_t tail = atomic_load_explicit(&irq->tail, memory_order_acquire); /* first: head is ahead */
+  return atomic_load_explicit(&irq->head, memory_order_acquire) - tail;
 }
 
 /* ---- The consumer's side ----------------------------------------------------------------------- */

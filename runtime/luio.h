@@ -43,7 +43,7 @@ extern "C" {
 /* ---- Version --------------------------------------------------------------------------------- */
 
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
-enum { LUIO_ABI = 2 };
+enum { LUIO_ABI = 4 };
 
 LUIO_API unsigned luio_abi(void);
 LUIO_API const char *luio_version(void);
@@ -201,7 +201,8 @@ LUIO_API volatile void *luio_region_base(const luio_region *region);
 
 /* One checked access of any kind of region: -ERANGE outside, -EINVAL for a width that does not
  * exist or a misaligned offset, -EACCES for a write to a read-only region, -EIO when a port access
- * or a model fails, -ETIMEDOUT when a model does not answer within 2 s. Any thread. */
+ * or a model fails, -ETIMEDOUT when a model does not answer within 2 s, -ENODEV when the device is
+ * gone, also when it goes during the access. Any thread. */
 LUIO_API int luio_region_read(luio_region *region, uint64_t offset, unsigned width, uint64_t *value,
                               luio_error *err);
 LUIO_API int luio_region_write(luio_region *region, uint64_t offset, unsigned width, uint64_t value,
@@ -213,7 +214,9 @@ typedef struct luio_device luio_device;
 typedef struct luio_sim luio_sim;
 
 enum {
-  LUIO_READ_ONLY = 1 /* map read-only, refuse every write, leave /dev/uioX of PCI devices alone */
+  LUIO_READ_ONLY = 1, /* map read-only, refuse every write, leave /dev/uioX of PCI devices alone */
+  LUIO_SHARED = 2     /* beside the process that drives it: no lock, and of PCI devices the BARs
+                         only. Closing /dev/uioX would clear the other's bus master. No interrupts */
 };
 
 /* Opens by address ("uio0", "0000:00:04.0"). Takes an advisory lock, so that two luio processes
@@ -235,6 +238,43 @@ LUIO_API int luio_device_region(luio_device *device, unsigned index, luio_region
  * memory released, files closed. -ETIMEDOUT when a thread did not stop within 3 s: everything it
  * could still touch is left in place (leaked on purpose) and the handle stays valid. */
 LUIO_API int luio_device_close(luio_device *device, luio_error *err);
+
+/* ---- Devices that go away --------------------------------------------------------------------
+ * After a removal or an unbind the kernel leaves old mappings in place: after an unbind they still
+ * drive the device, which may be somebody else's by then. So a device that goes away is declared
+ * gone, by whoever learns of it first, and may return later as the same handle. Regions, DMA
+ * buffers and what refers to them stay valid all the while. */
+
+/* 1: it is there, as far as can be told without touching its registers (a poll of /dev/uioX, which
+ * an unbind kills for good; a config read); 0: it is gone. From the owner's thread. */
+LUIO_API int luio_device_present(luio_device *device);
+
+/* Declares it gone. In place of every mapped region comes memory that is all ones, as a missing
+ * PCI device reads; what is written there goes nowhere. Each page is exchanged atomically: an
+ * access of another thread (a top half) meets the device or the placeholder, never a hole. The
+ * descriptors of config space and I/O ports lead nowhere from then on. From the owner's thread;
+ * may be called again. */
+LUIO_API void luio_device_gone(luio_device *device);
+
+/* Takes a device that was gone again, once it is back: found by its PCI address, or off PCI by its
+ * parent's place in sysfs, not by its uio number. Regions that were open are mapped anew, and may
+ * have moved (base, addr, name). Touches no register. DMA buffers are as they were; bus master is
+ * off. Its interrupts must be closed: EBUSY.
+ *   ENODEV  not there (yet), or without a UIO driver although it had one, or another device
+ *   else    as luio_device_open; it stays gone then. From the owner's thread. */
+LUIO_API int luio_device_return(luio_device *device, luio_error *err);
+
+/* 1: this region's device is gone. Any thread. A read that gives all ones should ask. */
+LUIO_API int luio_region_gone(const luio_region *region);
+/* Offset of the access that raised SIGBUS; UINT64_MAX: none did. SIGBUS inside a region is caught:
+ * the placeholder comes in, and the access completes with all ones. Outside of regions it goes to
+ * the handler that was there before. A thread that accesses regions must not block SIGBUS. */
+LUIO_API uint64_t luio_region_fault(const luio_region *region);
+
+/* Whether bus master is still on, after luio_bus_master(device, 1): closing any descriptor of
+ * /dev/uioX, in any process, clears it with uio_pci_generic. One config read of 2 bytes.
+ * 0: it is as it should be; 1: it was off, and has been switched on again; -errno. */
+LUIO_API int luio_bus_master_check(luio_device *device, luio_error *err);
 
 /* ---- Config space (PCI) ----------------------------------------------------------------------
  * Little-endian, one access of 8, 16 or 32 bits. ENOTSUP: not a PCI device. Any thread. */
@@ -311,6 +351,9 @@ typedef struct luio_irq_event {
   uint64_t overflow; /* interrupts lost to a full ring between the event before and this one */
   uint32_t flags;    /* LUIO_EVENT_* */
   uint32_t code;     /* errno behind the flags */
+  uint32_t epoch;    /* the top half that filled value[]: 0, and one more for each
+                        luio_irq_set_top_half */
+  uint32_t reserved;
 } luio_irq_event;
 
 typedef struct luio_irq_stats {
@@ -330,6 +373,14 @@ LUIO_API int luio_device_irq(luio_device *device, unsigned vector, luio_irq_conf
                              luio_error *err);
 /* Unmasks once (if an UNMASK op is there) and starts the thread. */
 LUIO_API int luio_irq_open(const luio_irq_config *config, luio_irq **out, luio_error *err);
+/* Exchanges the top half (n_ops and ops of *config; the rest is not looked at) between two
+ * interrupts: none is taken by half of each. Where the old one had left the source masked and the new
+ * one unmasks, does so, and a line that is still asserted fires. *epoch: of the events from now on.
+ * One thread at a time. */
+LUIO_API int luio_irq_set_top_half(luio_irq *irq, const luio_irq_config *config, uint32_t *epoch,
+                                   luio_error *err);
+/* Events that wait in the ring. Any thread. */
+LUIO_API uint64_t luio_irq_waiting(const luio_irq *irq);
 /* Readable (level) while events may wait. Cleared by luio_irq_next when it finds none. */
 LUIO_API int luio_irq_fd(const luio_irq *irq);
 /* Takes the oldest event: 1, or 0 when there is none. Never blocks. One consumer thread. */
@@ -378,6 +429,7 @@ typedef struct luio_dma_buffer {
   luio_dma *owner;
   void *page;        /* private */
   uint64_t reserved; /* private */
+  int kept;          /* a worker before this one left it: contents and iova are as they were */
 } luio_dma_buffer;
 
 /* The device's DMA memory, made on first use; owned by the device. Refuses with the remedy:
@@ -391,6 +443,14 @@ LUIO_API int luio_device_dma(luio_device *device, luio_dma **out, luio_error *er
  *   ERANGE  there is memory, but none below mask  EFAULT  pagemap gave no frame */
 LUIO_API int luio_dma_alloc(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask,
                             luio_dma_buffer **out, luio_error *err);
+/* The same, with a name, at most 63 characters. Under a guardian the buffer outlives the process:
+ * the next worker that asks for the name gets it back, not zeroed, at the same iova, `kept`. One of
+ * another size, or that does not suit align and mask, is dropped for a new one, with a warning.
+ *   EEXIST  a buffer of that name is handed out already   EINVAL  no such name
+ *   ENOSPC  more than 4096 pages or 1024 names */
+enum { LUIO_DMA_NAME = 64 };
+LUIO_API int luio_dma_alloc_named(luio_dma *dma, const char *name, uint64_t size, uint64_t align,
+                                  uint64_t mask, luio_dma_buffer **out, luio_error *err);
 LUIO_API void luio_dma_free(luio_dma_buffer *buffer);
 /* Looks the address up again. -ESTALE: the kernel moved the page; stop the device at once. */
 LUIO_API int luio_dma_verify(const luio_dma_buffer *buffer, luio_error *err);
@@ -402,6 +462,54 @@ typedef struct luio_dma_stats {
   uint64_t pages, mapped_bytes; /* held from the kernel */
 } luio_dma_stats;
 LUIO_API void luio_dma_get_stats(const luio_dma *dma, luio_dma_stats *out);
+
+/* ---- The guardian ----------------------------------------------------------------------------
+ * `luio run` is two processes. This one, the worker, drives the device; the guardian
+ * (runtime/guardian.c) has the config space's descriptor, the DMA memory's, and a copy of the
+ * driver's durable state. When the worker dies it switches bus master off, waits until the device's
+ * writes have arrived, resets the device if it can be reset, and starts another worker, or lets the
+ * memory go. A process has one guardian or none; without one everything here does nothing and
+ * succeeds. EPIPE, from any of it and from opening devices and DMA memory: the guardian is gone. */
+
+typedef struct luio_guard_status {
+  unsigned restarts; /* workers that died before this one; 0: the first */
+  uint64_t died_ns;  /* when the guardian saw the last of them dead, luio_now's clock */
+} luio_guard_status;
+
+/* Finds the guardian that started this process, if any: 1, 0 without one. Before any device is
+ * opened. From then on a thread watches over it: if it dies, luio_guard_fd becomes readable; the
+ * program must close its devices and leave, and is ended (bus master off) if that takes over 3 s. */
+LUIO_API int luio_guard_attach(luio_guard_status *out, luio_error *err);
+LUIO_API int luio_guard_fd(void); /* -1 without a guardian */
+/* How many workers in a row may be started again (0: none), the longest pause before it, and how
+ * long a worker that is asked to stop may take. */
+LUIO_API int luio_guard_policy(unsigned restarts, uint64_t backoff_ns, uint64_t stop_ns,
+                               luio_error *err);
+/* The driver has started. A worker that ends by itself before the first time is not started again. */
+LUIO_API int luio_guard_ready(luio_error *err);
+
+/* The device has forgotten what earlier workers told it: their unnamed buffers become free memory.
+ * Not to be said before it is so: as soon as bus master is on, a transfer that was under way goes on.
+ * The guardian says it by itself after a reset. */
+LUIO_API int luio_device_settle(luio_device *device, luio_error *err);
+/* How much memory waits for that. */
+LUIO_API int luio_device_unsettled(luio_device *device, uint64_t *bytes, luio_error *err);
+/* Keeps the guardian from resetting this device. */
+LUIO_API int luio_device_no_reset(luio_device *device, luio_error *err);
+
+/* The driver's durable state, any bytes: two copies in the guardian's memory, written in turn, each
+ * with a number and a checksum. Killed in the middle of it, the copy before is there. */
+enum { LUIO_STATE_MAX = 1 << 20 };
+/* E2BIG: more than LUIO_STATE_MAX. */
+LUIO_API int luio_device_save(luio_device *device, const void *data, size_t size, luio_error *err);
+/* The last copy that was saved; *data NULL: there is none. Valid until the next save but one. */
+LUIO_API int luio_device_load(luio_device *device, const void **data, size_t *size,
+                              luio_error *err);
+
+/* Gives up root for good: user, group, groups, capabilities. What is open stays usable, so devices,
+ * regions and DMA memory are opened before. The guardian keeps its own.
+ *   ENOENT  no such user     EPERM  this process is not root */
+LUIO_API int luio_drop_privileges(const char *user, luio_error *err);
 
 /* ---- Simulated devices -----------------------------------------------------------------------
  * A model runs on a thread of its own and answers register accesses one at a time; the driver's

@@ -2,13 +2,19 @@
  *
  * Where the modules are follows from where the program is: in a source tree it is build/luio and
  * they are in lua/; installed it is PREFIX/bin/luio and they are in PREFIX/share/lua/5.1. So a tree
- * can be moved, and DESTDIR needs no thought. All else is lua/luio/cli/. */
+ * can be moved, and DESTDIR needs no thought. All else is lua/luio/cli/.
+ *
+ * `luio run` is two processes (guardian.c). They part here, before LuaJIT is started, so that the
+ * guardian is small and every worker starts from the same clean state. */
+#include "guard.h"
+
 #include <errno.h>
 #include <lauxlib.h>
 #include <libgen.h>
 #include <limits.h>
 #include <lua.h>
 #include <lualib.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,8 +48,24 @@ static void add_paths(lua_State *L, const char *root)
   lua_pop(L, 2);
 }
 
+/* `luio run`, unless it is only to say something, or told to do without. */
+static bool wants_guardian(int argc, char **argv)
+{
+  if (argc < 3 || strcmp(argv[1], "run"))
+    return false;
+  for (int i = 2; i < argc; i++)
+    if (!strcmp(argv[i], "--no-guardian") || !strcmp(argv[i], "-h") || !strcmp(argv[i], "--help"))
+      return false;
+  return true;
+}
+
 int main(int argc, char **argv)
 {
+  if (wants_guardian(argc, argv)) {
+    int result = guardian();
+    if (result >= 0)
+      return result;
+  }
   char root[PATH_MAX];
   if (find_root(root, sizeof root) < 0) {
     fprintf(stderr, "luio: read /proc/self/exe: %s: is /proc mounted?\n", strerror(errno));
@@ -75,5 +97,11 @@ int main(int argc, char **argv)
   if (rc)
     fprintf(stderr, "luio: %s\n", lua_tostring(L, -1));
   lua_close(L);
+  /* print() does not look: a full disk must not pass for success. */
+  int failed = fflush(stdout);
+  if (failed || ferror(stdout)) {
+    fprintf(stderr, "luio: standard output: %s\n", failed ? strerror(errno) : "a write failed");
+    return status ? status : 1;
+  }
   return status;
 }

@@ -159,6 +159,19 @@ static bool exists(const luio_device *d, unsigned index)
   return index < LUIO_MAX_MAPS && d->info.maps[index].present;
 }
 
+static int open_region(luio_device *d, luio_region *r, unsigned index, luio_error *err)
+{
+  r->kind = LUIO_REGION_MEMORY;
+  r->index = index;
+  r->fd = -1;
+  r->writable = !(d->flags & LUIO_READ_ONLY);
+  r->fault = UINT64_MAX;
+  luio_format(r->device, sizeof r->device, "%s", d->info.address);
+  if (d->sim)
+    return open_sim(d, r);
+  return strcmp(d->info.bus, "pci") ? open_map(d, r, err) : open_bar(d, r, err);
+}
+
 int luio_device_region(luio_device *d, unsigned index, luio_region **out, luio_error *err)
 {
   if (index < LUIO_MAX_REGIONS && d->regions[index]) {
@@ -175,33 +188,75 @@ int luio_device_region(luio_device *d, unsigned index, luio_region **out, luio_e
     return luio_fail(err, ENOENT, "%s has no region %u; it has:%s", d->info.address, index,
                      have[0] ? have : " none");
   }
+  if (d->gone)
+    return luio_fail(err, ENODEV, "open region %u of %s: the device is gone", index,
+                     d->info.address);
   luio_region *r = calloc(1, sizeof *r);
   if (!r)
     return luio_fail(err, ENOMEM, "open region %u of %s: out of memory", index, d->info.address);
-  r->kind = LUIO_REGION_MEMORY;
-  r->index = index;
-  r->fd = -1;
-  r->writable = !(d->flags & LUIO_READ_ONLY);
-  luio_format(r->device, sizeof r->device, "%s", d->info.address);
-  int rc;
-  if (d->sim)
-    rc = open_sim(d, r);
-  else if (!strcmp(d->info.bus, "pci"))
-    rc = open_bar(d, r, err);
-  else
-    rc = open_map(d, r, err);
+  int rc = open_region(d, r, index, err);
+  if (rc == 0 && r->map)
+    rc = luio_place_guard(r, err);
   if (rc < 0) {
-    free(r);
+    luio_region_free(r);
     return rc;
   }
   *out = d->regions[index] = r;
   return 0;
 }
 
+/* The new mapping is made elsewhere first: one that fails leaves the placeholder in place. */
+int luio_region_return(luio_device *d, luio_region *r, luio_error *err)
+{
+  luio_region n = {0};
+  if (!exists(d, r->index))
+    return luio_fail(err, ENODEV, "%s came back without its region %u: another device?",
+                     d->info.address, r->index);
+  int rc = open_region(d, &n, r->index, err);
+  if (rc < 0)
+    return rc;
+  if (n.kind != r->kind) {
+    rc = luio_fail(err, ENODEV, "region %u of %s came back as another kind: another device?",
+                   r->index, d->info.address);
+    goto fail;
+  }
+  if (n.map && n.map_size == r->map_size &&
+      mremap(n.map, n.map_size, n.map_size, MREMAP_MAYMOVE | MREMAP_FIXED, r->map) == r->map) {
+    n.base = (volatile uint8_t *)r->map + (n.base - (volatile uint8_t *)n.map);
+    n.map = r->map;
+  } else if (n.map) {
+    luio_place_spare(r);
+    munmap(r->map, r->map_size);
+    r->map = n.map;
+    r->map_size = n.map_size;
+    rc = luio_place_guard(r, err);
+  }
+  r->size = n.size;
+  r->addr = n.addr;
+  r->base = n.base;
+  memcpy(r->name, n.name, sizeof r->name);
+  memcpy(r->device, n.device, sizeof r->device);
+  if (n.fd >= 0) {
+    close(r->fd);
+    r->fd = n.fd;
+  }
+  r->fault = UINT64_MAX;
+  r->gone = false;
+  return rc;
+
+fail:
+  if (n.map)
+    munmap(n.map, n.map_size);
+  if (n.fd >= 0)
+    close(n.fd);
+  return rc;
+}
+
 void luio_region_free(luio_region *r)
 {
   if (!r)
     return;
+  luio_place_spare(r);
   if (r->map)
     munmap(r->map, r->map_size);
   if (r->fd >= 0)
@@ -231,6 +286,18 @@ static int check(const luio_region *r, uint64_t offset, unsigned width, const ch
   return 0;
 }
 
+static int gone(const luio_region *r, const char *verb, unsigned width, uint64_t offset,
+                luio_error *err)
+{
+  uint64_t fault = r->fault;
+  if (fault != UINT64_MAX)
+    return luio_fail(err, ENODEV, "%s%u %s %s at 0x%llx: the device is gone (SIGBUS at 0x%llx)",
+                     verb, width, r->device, r->name, (unsigned long long)offset,
+                     (unsigned long long)fault);
+  return luio_fail(err, ENODEV, "%s%u %s %s at 0x%llx: the device is gone", verb, width, r->device,
+                   r->name, (unsigned long long)offset);
+}
+
 static int port_failed(const luio_region *r, ssize_t got, const char *verb, uint64_t offset,
                        luio_error *err)
 {
@@ -245,6 +312,8 @@ int luio_region_read(luio_region *r, uint64_t offset, unsigned width, uint64_t *
   int rc = check(r, offset, width, "read", err);
   if (rc < 0)
     return rc;
+  if (r->gone)
+    return gone(r, "read", width, offset, err);
   if (r->kind == LUIO_REGION_SIM)
     return luio_sim_access(r->sim, LUIO_SIM_READ, r, offset, width, value, err);
   if (r->kind == LUIO_REGION_PORT) {
@@ -266,6 +335,9 @@ int luio_region_read(luio_region *r, uint64_t offset, unsigned width, uint64_t *
   case 32: *value = luio_read32(p); break;
   default: *value = luio_read64(p); break;
   }
+  /* All ones may be a register, or what reading a missing device gives. */
+  if (*value == UINT64_MAX >> (64 - width) && r->gone)
+    return gone(r, "read", width, offset, err);
   return 0;
 }
 
@@ -281,6 +353,8 @@ int luio_region_write(luio_region *r, uint64_t offset, unsigned width, uint64_t 
   if (width < 64 && value >> width)
     return luio_fail(err, EINVAL, "write%u %s %s: 0x%llx does not fit in %u bits", width, r->device,
                      r->name, (unsigned long long)value, width);
+  if (r->gone)
+    return gone(r, "write", width, offset, err);
   if (r->kind == LUIO_REGION_SIM)
     return luio_sim_access(r->sim, LUIO_SIM_WRITE, r, offset, width, &value, err);
   if (r->kind == LUIO_REGION_PORT) {
@@ -298,5 +372,5 @@ int luio_region_write(luio_region *r, uint64_t offset, unsigned width, uint64_t 
   case 32: luio_write32(p, (uint32_t)value); break;
   default: luio_write64(p, value); break;
   }
-  return 0;
+  return r->gone ? gone(r, "write", width, offset, err) : 0;
 }

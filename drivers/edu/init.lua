@@ -22,6 +22,11 @@ function edu.stop(dev)
   dev.regs.STATUS:write { RAISE_IRQ = 0 }
 end
 
+--- After a crash: a transfer that the process before had begun ends in nothing, for bus master is off.
+function edu.quiesce(dev)
+  return dev.regs.DMA_CMD:wait({ RUN = 0 }, DEADLINE)
+end
+
 --- The device's version.
 ---@return integer major
 ---@return integer minor
@@ -58,6 +63,10 @@ function edu.factorial(dev, n)
   regs.FACTORIAL:write(n)
   local event, message, code = wait_for(dev, "FACTORIAL")
   if not event then return nil, message, code end
+  -- It may be an older one, which was pending when the driver started: the result is there when COMPUTING is 0.
+  local idle
+  idle, message, code = regs.STATUS:wait({ COMPUTING = 0 }, 2)
+  if not idle then return nil, message, code end
   return regs.FACTORIAL:read(), event
 end
 

@@ -12,8 +12,10 @@ local Config = {}
 Config.__index = Config
 
 local function live(self)
-  if self.device.closed then error(("config space of %s: the device is closed"):format(self.device.address), 3) end
-  return self.device.handle
+  local device = self.device
+  if device.stale then error(("config space of %s: %s"):format(device.address, device.stale), 3) end
+  if device.closed then error(("config space of %s: the device is closed"):format(device.address), 3) end
+  return device.handle
 end
 
 --- Reads 8, 16 or 32 bits. read8, read16 and read32 are short for it.
@@ -23,8 +25,9 @@ end
 ---@return string? message
 ---@return string? code  "ENOTSUP": not a PCI device
 function Config:read(offset, width)
-  local out = ffi.new "uint32_t[1]"
-  if C.luio_config_read(live(self), offset, width, out, err) < 0 then return door.failure() end
+  local handle, out = live(self), ffi.new "uint32_t[1]"
+  if self.device.gone then return self.device:gone_failure "access config space" end
+  if C.luio_config_read(handle, offset, width, out, err) < 0 then return door.failure() end
   return out[0]
 end
 
@@ -36,7 +39,9 @@ end
 ---@return string? message
 ---@return string? code
 function Config:write(offset, width, value)
-  if C.luio_config_write(live(self), offset, width, value, err) < 0 then return door.failure() end
+  local handle = live(self)
+  if self.device.gone then return self.device:gone_failure "access config space" end
+  if C.luio_config_write(handle, offset, width, value, err) < 0 then return door.failure() end
   return true
 end
 

@@ -10,6 +10,8 @@ local region = require "luio.region"
 local irq = require "luio.irq"
 local dma = require "luio.dma"
 local config = require "luio.config"
+local presence = require "luio.presence"
+local staging = require "luio.staging"
 local C, err = door.C, door.err
 
 jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
@@ -27,8 +29,15 @@ local M = {}
 ---@field read_only boolean
 ---@field state table      the driver's own
 ---@field closed boolean?
+---@field gone boolean?    it was removed or unbound, and has not come back yet
+---@field bus_master_lost integer  how often another process switched it off (luio.presence)
 ---@field warnings string[] the last few things that work, but not as they should
 ---@field on_warning fun(message: string)?  called for each
+---@field root luio.Device?   of a view: the device that was opened
+---@field views table<luio.Device, true>  weak
+---@field live luio.Live?     the driver that runs
+---@field stale string?       of a view: why it must not be used any more
+---@field package saved string?  durable state as it was saved last
 ---@field package handle ffi.cdata*
 local Device = {}
 Device.__index = Device
@@ -134,6 +143,29 @@ end
 
 ---@class luio.OpenOptions
 ---@field read_only boolean?  map read-only, refuse every write; never disturbs another's device
+---@field shared boolean?     beside the process that drives it: writable, but no lock, no interrupts; of a
+---                           PCI device the BARs only
+
+-- Regions and interrupts, made on first use.
+local function add_parts(self)
+  self.regions = setmetatable({}, { __index = function(_, index)
+    local r, message = self:region(index)
+    return r or error(message, 2)
+  end })
+  self.irqs = setmetatable({}, { __index = function(irqs, vector)
+    if type(vector) ~= "number" then error("vectors are numbered from 0, not " .. tostring(vector), 2) end
+    local i = irq.new(self, vector, self.root and self.root.irqs[vector].source)
+    rawset(irqs, vector, i)
+    return i
+  end })
+end
+
+-- Raises for a device that must not be used.
+local function usable(self, what)
+  if self.closed then error(("%s of %s: the device is closed"):format(what, self.address), 3) end
+  if self.stale then error(("%s of %s: %s"):format(what, self.address, self.stale), 3) end
+  staging.refuse(("%s of %s"):format(what, self.address), 3)
+end
 
 --- Wraps a luio_device. Used by open below and by luio.sim.
 ---@param handle ffi.cdata*
@@ -143,23 +175,43 @@ function M.wrap(handle, options)
   local info = M.info(C.luio_device_info(handle))
   local self = setmetatable({
     address = info.address, info = info, read_only = options.read_only or false, state = {}, warnings = {},
+    bus_master_lost = 0,
   }, Device)
   -- The net under close(): a device that is dropped is still switched off before its memory goes.
   self.handle = ffi.gc(handle, function(h) C.luio_device_close(h, nil) end)
-  self.regions = setmetatable({}, { __index = function(_, index)
-    local r, message = self:region(index)
-    return r or error(message, 2)
-  end })
-  self.irqs = setmetatable({}, { __index = function(irqs, vector)
-    if type(vector) ~= "number" then error("vectors are numbered from 0, not " .. tostring(vector), 2) end
-    local i = irq.new(self, vector)
-    rawset(irqs, vector, i)
-    return i
-  end })
+  self.views = setmetatable({}, { __mode = "k" })
+  add_parts(self)
   self.dma = dma.new(self)
   self.config = config.new(self)
   M.open_devices[self] = true
   return self
+end
+
+--- Another handle of the same device, for one version of its driver: with regions, interrupts, registers
+--- and state of its own, so that they can be made stale; the memory, the rings and the warnings are the
+--- device's.
+---@param dev luio.Device
+---@return luio.Device
+function M.view(dev)
+  local root = dev.root or dev
+  local self = setmetatable({
+    address = root.address, info = root.info, read_only = root.read_only, state = {}, warnings = root.warnings,
+    handle = root.handle, gone = root.gone, gone_why = root.gone_why, root = root, sim = root.sim,
+  }, Device)
+  add_parts(self)
+  self.dma, self.config = dma.view(root.dma, self), config.new(self)
+  root.views[self] = true
+  return self
+end
+
+--- Makes a view useless, or usable again (nil).
+---@param view luio.Device
+---@param why string?
+function M.set_stale(view, why)
+  view.stale = why
+  for _, r in pairs(view.regions) do
+    if why then region.suspend(r, why) else region.resume(r) end
+  end
 end
 
 --- Opens a real device by address.
@@ -170,11 +222,12 @@ end
 ---@return string? code  "ENODEV" "EBUSY" "EACCES" "EINVAL"
 function M.open(address, options)
   options = options or {}
+  staging.refuse("open " .. address, 3)
   if address:find("\0", 1, true) then -- C would see only what is before it
     return nil, "a device address has no NUL byte in it", "EINVAL"
   end
   local out = ffi.new "luio_device *[1]"
-  local flags = options.read_only and C.LUIO_READ_ONLY or 0
+  local flags = (options.read_only and C.LUIO_READ_ONLY or 0) + (options.shared and C.LUIO_SHARED or 0)
   if C.luio_device_open(address, flags, out, err) < 0 then return door.failure() end
   return M.wrap(out[0], options)
 end
@@ -187,7 +240,7 @@ end
 ---@return string? message
 ---@return string? code  "ENOENT": no such region
 function Device:region(index)
-  if self.closed then error(("region %s of %s: the device is closed"):format(tostring(index), self.address), 2) end
+  usable(self, "region " .. tostring(index))
   local known = rawget(self.regions, index)
   if known then return known end
   if type(index) ~= "number" or index < 0 or index % 1 ~= 0 then
@@ -195,7 +248,8 @@ function Device:region(index)
   end
   local out = ffi.new "luio_region *[1]"
   if C.luio_device_region(self.handle, index, out, err) < 0 then return door.failure() end
-  local r = region.wrap(out[0], self.address, index)
+  local r = region.wrap(out[0], self.address, index, self)
+  if self.gone then region.gone(r, self.gone_why) end
   rawset(self.regions, index, r)
   return r
 end
@@ -207,7 +261,8 @@ end
 ---@return string? message
 ---@return string? code  "ENOTSUP": not a PCI device
 function Device:bus_master(on)
-  if self.closed then error(("bus master of %s: the device is closed"):format(self.address), 2) end
+  usable(self, "bus master")
+  if self.gone then return self:gone_failure "switch bus master" end
   if C.luio_bus_master(self.handle, on and 1 or 0, err) < 0 then return door.failure() end
   return true
 end
@@ -217,14 +272,26 @@ end
 ---@return string? message
 ---@return string? code
 function Device:unmask()
-  if self.closed then error(("unmask %s: the device is closed"):format(self.address), 2) end
+  usable(self, "unmasking")
+  if self.gone then return self:gone_failure "unmask the interrupt" end
   if C.luio_unmask(self.handle, err) < 0 then return door.failure() end
   return true
+end
+
+--- Copies the driver's durable state (its `durable` names fields of dev.state) to where it outlives a
+--- crash of this process. Without a guardian (luio run) it is only looked at.
+---@return boolean? ok
+---@return string? message  e.g. that a field is no plain data
+---@return string? code  "EINVAL" "E2BIG"
+function Device:checkpoint()
+  if self.closed then error(("checkpoint of %s: the device is closed"):format(self.address), 2) end
+  return require("luio.guard").save(self.root or self)
 end
 
 --- Reports something that works, but not as it should.
 ---@param message string
 function Device:warn(message)
+  if self.root then return self.root:warn(message) end
   table.insert(self.warnings, message)
   if #self.warnings > MAX_WARNINGS then table.remove(self.warnings, 1) end
   local listener = self.on_warning or M.on_warning
@@ -237,13 +304,18 @@ end
 ---@return string? message
 ---@return string? code  "ETIMEDOUT": a thread did not stop; nothing was freed, try again
 function Device:close()
+  if self.stale then error(("close %s: %s"):format(self.address, self.stale), 2) end
+  if self.root then return self.root:close() end
   if self.closed then return true end
-  if self.driver and self.driver.stop and not self.stopped then
+  self.closing = true -- no version is started on it any more
+  presence.forget(self)
+  if self.driver and self.driver.stop and not self.stopped and not self.gone then
     local driver = self.driver
     self.stopped = true
     local ok, message = pcall(driver.stop, self)
     if not ok then self:warn(("stop of driver %s failed: %s"):format(driver.name, message)) end
   end
+  if self.live then self.live:finish() end
   for _, i in pairs(self.irqs) do
     local ok, message, code = i:close()
     if not ok then return nil, message, code end
@@ -256,9 +328,87 @@ function Device:close()
   ffi.gc(self.handle, nil)
   self.closed, self.handle = true, nil
   for _, r in pairs(self.regions) do region.close(r) end
+  for view in pairs(self.views) do
+    view.closed, view.handle = true, nil
+    for _, r in pairs(view.regions) do region.close(r) end
+  end
   dma.close(self.dma)
   M.open_devices[self] = nil
   if self.after_close then self.after_close() end
+  return true
+end
+
+--- Exchanges the code of the driver that runs for what its files hold now (luio.live).
+---@return luio.ReloadReport? report
+---@return string? message  which step was refused, and why; the version before goes on
+---@return string? code
+function Device:reload()
+  local live = (self.root or self).live
+  if not live then error(("reload %s: no driver runs on it"):format(self.address), 2) end
+  local report = live:reload()
+  if not report.ok then return nil, require("luio.live").line(report), report.code end
+  return report
+end
+
+-- ---- Going away and coming back (luio.presence) --------------------------------------------------
+
+Device.watch_presence = presence.watch
+Device.wait_return = presence.wait_return
+Device.check_bus_master = presence.check_bus_master
+
+-- The device's own handle and its views.
+local function handles(self)
+  local list, i = { self }, 0
+  for view in pairs(self.views) do table.insert(list, view) end
+  return function()
+    i = i + 1
+    return list[i]
+  end
+end
+
+--- What is asked of a device that is gone fails with this.
+---@param what string  "wait for interrupt 0"
+---@return nil
+---@return string message
+---@return string code
+function Device:gone_failure(what)
+  return nil, ("device gone: %s of %s: the device is gone, %s; dev:wait_return(seconds) waits for it"):format(what, self.address,
+    self.gone_why or "removed or unbound"), "ENODEV"
+end
+
+--- Declares the device gone: its regions become placeholders and stale, waits that belong to it end
+--- with "ENODEV", the driver's `gone` is called, from the loop. Whoever learns of it first calls this.
+---@param why string
+function Device:vanish(why)
+  if self.root then return self.root:vanish(why) end
+  if self.closed or self.gone then return end
+  C.luio_device_gone(self.handle)
+  for handle in handles(self) do
+    handle.gone, handle.gone_why = true, why
+    for _, r in pairs(handle.regions) do region.gone(r, why) end
+  end
+  presence.vanished(self)
+end
+
+--- Takes a device that was gone again: same object, same regions, same DMA buffers. Its driver is not
+--- started by this. luio.presence does both when the device is watched.
+---@return boolean? ok
+---@return string? message
+---@return string? code  "ENODEV": it is not there yet, or has no UIO driver
+function Device:retake()
+  if self.root then return self.root:retake() end
+  if self.closed then error(("take %s again: the device is closed"):format(self.address), 2) end
+  if not self.gone then return true end
+  for _, i in pairs(self.irqs) do
+    local ok, message, code = i:close()
+    if not ok then return nil, message, code end
+  end
+  if C.luio_device_return(self.handle, err) < 0 then return door.failure() end
+  local info = M.info(C.luio_device_info(self.handle))
+  for handle in handles(self) do
+    handle.info, handle.address, handle.gone, handle.gone_why = info, info.address, nil, nil
+    for _, r in pairs(handle.regions) do region.back(r, info.address) end
+  end
   return true
 end
 
@@ -266,7 +416,7 @@ function Device:__tostring()
   local info = self.info
   local id = info.vendor and (" %04x:%04x"):format(info.vendor, info.device) or ""
   return ("device %s%s%s%s"):format(self.address, id, info.uio and info.uio ~= self.address and " (" .. info.uio .. ")" or "",
-    self.closed and ", closed" or "")
+    self.closed and ", closed" or self.gone and ", gone" or "")
 end
 
 return M

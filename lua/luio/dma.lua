@@ -11,20 +11,25 @@
 
 local ffi = require "ffi"
 local door = require "luio.ffi"
+local staging = require "luio.staging"
 local C, err = door.C, door.err
 
 local M = {}
 
 ---@class luio.Buffer
+---@field dma luio.Dma  whose handle of the memory this is: a version's becomes useless with the version
 ---@field iova integer  what to tell the device; a whole number below 2^53
 ---@field size integer  bytes
 ---@field page_size integer
+---@field kept boolean  a process that died left it: contents and IOVA are as they were
 ---@field package handle ffi.cdata*?
 local Buffer = {}
 Buffer.__index = Buffer
 
 local function check(buffer, verb, offset, length)
   if not buffer.handle then error(("%s a DMA buffer that was freed"):format(verb), 3) end
+  local stale = buffer.dma.device.stale
+  if stale then error(("%s a DMA buffer of %s: %s"):format(verb, buffer.dma.device.address, stale), 3) end
   if
     type(offset) ~= "number" or type(length) ~= "number" or offset < 0 or length < 0 or offset % 1 ~= 0
     or length % 1 ~= 0 or offset + length > buffer.size
@@ -81,12 +86,31 @@ function Buffer:verify()
   return true
 end
 
---- Gives the buffer back. The device must not use it any more. Idempotent.
+-- Every handle of that memory is one of a freed buffer from now on.
+local function release(pool, buffer)
+  local handle = buffer.handle
+  if not handle then return end
+  for other in pairs(pool.buffers) do
+    if other.handle == handle then other.handle, other.addr = nil, nil end
+  end
+  if buffer.name then pool.named[buffer.name] = nil end
+  C.luio_dma_free(handle)
+end
+jit.off(release) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+--- Gives the buffer back. The device must not use it any more. Idempotent. While a version of the driver
+--- is on probation, what it frees of the version before is freed at the end of it: that one may be back.
 function Buffer:free()
   if not self.handle then return end
-  C.luio_dma_free(self.handle)
-  self.handle, self.addr = nil, nil
-  self.pool.buffers[self] = nil
+  check(self, "free", 0, 0)
+  local pool, keep = self.dma.pool, self.dma.pool.keep
+  if keep and keep.had[tostring(self.handle)] then
+    table.insert(keep.freed, setmetatable({ handle = self.handle, name = self.name }, Buffer))
+    if self.name then pool.named[self.name] = nil end
+    self.handle, self.addr = nil, nil
+    return
+  end
+  release(pool, self)
 end
 
 function Buffer:__tostring()
@@ -94,7 +118,17 @@ function Buffer:__tostring()
   return ("DMA buffer: %d bytes at IOVA 0x%x"):format(self.size, self.iova)
 end
 
+--- What the handles of a device share.
+---@class luio.DmaPool
+---@field handle ffi.cdata*?              luio_dma; nil until it is needed
+---@field buffers table<luio.Buffer, true>  weak: one that Lua has forgotten stays allocated until the device
+---                                       is closed, because the device may still know its address
+---@field named table<string, luio.Buffer>
+---@field offered table<string, luio.Buffer>  to a driver that is starting on memory that is there
+---@field keep { had: table<string, true>, freed: luio.Buffer[] }?  during probation
+
 ---@class luio.Dma
+---@field pool luio.DmaPool
 ---@field mask integer?  highest address the device can drive; default for alloc
 local Dma = {}
 Dma.__index = Dma
@@ -103,25 +137,40 @@ Dma.__index = Dma
 ---@return string? message
 ---@return string? code
 local function open(self)
-  if self.device.closed then error(("DMA memory for %s: the device is closed"):format(self.device.address), 3) end
-  if not self.handle then
+  local device, pool = self.device, self.pool
+  if device.stale then error(("DMA memory for %s: %s"):format(device.address, device.stale), 3) end
+  if device.closed then error(("DMA memory for %s: the device is closed"):format(device.address), 3) end
+  if not pool.handle then
     local out = ffi.new "luio_dma *[1]"
-    if C.luio_device_dma(self.device.handle, out, err) < 0 then return door.failure() end
-    self.handle = out[0]
+    if C.luio_device_dma(device.handle, out, err) < 0 then return door.failure() end
+    pool.handle = out[0]
   end
-  return self.handle
+  return pool.handle
 end
+
+-- One more handle of a buffer.
+local function handle_of(self, buffer)
+  local copy = {}
+  for key, value in pairs(buffer) do copy[key] = value end
+  copy.dma = self
+  self.pool.buffers[copy] = true
+  return setmetatable(copy, Buffer)
+end
+jit.off(handle_of) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 ---@class luio.DmaOptions
 ---@field align integer?  bytes, a power of two; 64
 ---@field mask integer?   highest address, 2^n - 1; the pool's mask, else none
+---@field name string?    it outlives a reload, and under `luio run` a crash: who asks for this name next gets
+---                       it back
 
---- Allocates zeroed memory, contiguous as the device sees it.
+--- Allocates zeroed memory, contiguous as the device sees it; or, by name, what the process before
+--- had, as it was (buffer.kept).
 ---@param size integer  bytes, 1 to 2^30
 ---@param options? luio.DmaOptions
 ---@return luio.Buffer? buffer
 ---@return string? message
----@return string? code  "ENOMEM" "ERANGE" (mask) "EPERM" (addresses hidden) "ENOTSUP" (IOMMU) "EINVAL"
+---@return string? code  "ENOMEM" "ERANGE" (mask) "EPERM" (addresses hidden) "ENOTSUP" (IOMMU) "EINVAL" "EEXIST" (name)
 function Dma:alloc(size, options)
   options = options or {}
   local align, mask = options.align or 0, options.mask or self.mask or 0
@@ -130,10 +179,20 @@ function Dma:alloc(size, options)
       error(("alloc: %s is a whole number, not %s"):format(name, tostring(value)), 2)
     end
   end
+  staging.refuse(("DMA memory for %s"):format(self.device.address), 2)
+  local label = options.name
+  if label ~= nil and type(label) ~= "string" then error(("alloc: name is text, not %s"):format(tostring(label)), 2) end
+  local offered = label and self.pool.offered[label]
+  if offered and offered.handle and offered.size == size then
+    self.pool.offered[label] = nil
+    local buffer = handle_of(self, offered)
+    buffer.kept, self.pool.named[label] = true, buffer
+    return buffer
+  end
   local handle, message, code = open(self)
   if not handle then return nil, message, code end
   local out = ffi.new "luio_dma_buffer *[1]"
-  if C.luio_dma_alloc(handle, size, align, mask, out, err) < 0 then return door.failure() end
+  if C.luio_dma_alloc_named(handle, label, size, align, mask, out, err) < 0 then return door.failure() end
   local warning = C.luio_dma_warning(handle)
   if warning ~= nil then self.device:warn(ffi.string(warning)) end
   local buffer = setmetatable({
@@ -142,17 +201,65 @@ function Dma:alloc(size, options)
     iova = tonumber(out[0].iova),
     size = tonumber(out[0].size),
     page_size = tonumber(out[0].page_size),
-    pool = self,
+    kept = out[0].kept ~= 0,
+    dma = self,
+    name = label,
   }, Buffer)
-  self.buffers[buffer] = true
+  self.pool.buffers[buffer] = true
+  if label then self.pool.named[label] = buffer end
   return buffer
+end
+
+--- A driver is about to start on memory that is there: who asks for a name gets the buffer that has it.
+---@param dma luio.Dma
+---@param on boolean  false: that is over
+function M.offer(dma, on)
+  local pool = dma.pool
+  pool.offered = {}
+  for name, buffer in pairs(on and pool.named or {}) do pool.offered[name] = buffer end
+end
+
+--- From now on what is allocated is not freed for good, until `settle`.
+---@param dma luio.Dma
+function M.keep(dma)
+  local had = {}
+  for buffer in pairs(dma.pool.buffers) do
+    if buffer.handle then had[tostring(buffer.handle)] = true end
+  end
+  dma.pool.keep = { had = had, freed = {} }
+end
+
+--- Ends `keep`: frees what was to be freed, or, with `undo`, lets it stay.
+---@param dma luio.Dma
+---@param undo boolean?
+function M.settle(dma, undo)
+  local pool = dma.pool
+  local keep = pool.keep
+  pool.keep = nil
+  for _, buffer in ipairs(keep and keep.freed or {}) do
+    if undo and buffer.name then
+      for other in pairs(pool.buffers) do
+        if other.handle == buffer.handle then pool.named[buffer.name] = other end
+      end
+    elseif not undo then
+      release(pool, buffer)
+    end
+  end
+end
+
+--- A version's own handle of a buffer that another version's state has.
+---@param dma luio.Dma
+---@param value any
+---@return luio.Buffer?  nil: it is no buffer of this device
+function M.adopt(dma, value)
+  return getmetatable(value) == Buffer and value.dma.pool == dma.pool and handle_of(dma, value) or nil
 end
 
 --- What is in use.
 ---@return { buffers: integer, bytes: integer, pages: integer, mapped_bytes: integer }
 function Dma:stats()
   local s = ffi.new "luio_dma_stats"
-  if self.handle then C.luio_dma_get_stats(self.handle, s) end
+  if self.pool.handle then C.luio_dma_get_stats(self.pool.handle, s) end
   return {
     buffers = tonumber(s.buffers), bytes = tonumber(s.bytes),
     pages = tonumber(s.pages), mapped_bytes = tonumber(s.mapped_bytes),
@@ -163,18 +270,28 @@ end
 ---@param device luio.Device
 ---@return luio.Dma
 function M.new(device)
-  -- Weak: a buffer that Lua has forgotten stays allocated until the device is closed, because the
-  -- device may still know its address.
-  return setmetatable({ device = device, buffers = setmetatable({}, { __mode = "k" }) }, Dma)
+  local pool = { buffers = setmetatable({}, { __mode = "k" }), named = {}, offered = {} }
+  return setmetatable({ device = device, pool = pool }, Dma)
+end
+
+--- The handle of a view of the device.
+---@param dma luio.Dma
+---@param view luio.Device
+---@return luio.Dma
+function M.view(dma, view)
+  return setmetatable({ device = view, pool = dma.pool }, Dma)
 end
 
 --- Makes every buffer stale; the memory goes with the device.
----@param pool luio.Dma
-function M.close(pool)
+---@param dma luio.Dma
+function M.close(dma)
+  local pool = dma.pool
   for buffer in pairs(pool.buffers) do
     buffer.handle, buffer.addr = nil, nil
   end
-  pool.handle = nil
+  pool.handle, pool.named, pool.offered = nil, {}, {}
 end
+
+for _, fn in ipairs { Dma.alloc, M.offer, M.keep, M.settle, M.close } do jit.off(fn) end -- pairs() again
 
 return M

@@ -11,8 +11,20 @@
 ---                                                 list, entries also as in luio.irq. By vector number:
 ---                                                 { [0] = {...}, [1] = {...} }
 ---     dma = { bits = 28 }                         it does DMA, with addresses of so many bits
----     start(dev)                                  true, or nil, message, code
+---     start(dev, reason)                          true, or nil, message, code. reason: "fresh"; "reload";
+---                                                 "returned": the device was gone; "crash": a process that
+---                                                 drove it has died (luio run)
 ---     stop(dev)                                   makes the device quiet
+---     gone(dev)                                   the device went away: its registers are errors now
+---     check()                                     before a reload: true, or nil, message. No device
+---     migrate(state, version)                     on a reload: changes the state of another version to this
+---                                                 one's; `version` is the other's state_version
+---     state_version = 2                           of the shape of dev.state
+---     quiesce(dev)                                after a crash, bus master being off: sees to it that the device
+---                                                 has ended all that it was told before; true, or nil, message, code
+---     durable = { "packets" }                     fields of dev.state that outlive a crash (luio.guard)
+---     reset = false                               after a crash the guardian must not reset the device, which
+---                                                 would lose what it needs (firmware, a link that was trained)
 ---
 --- and whatever functions its users call, with the device first.
 ---
@@ -21,9 +33,9 @@
 local irq = require "luio.irq"
 local near = require "luio.registers.near"
 local paths = require "luio.paths"
-local device = require "luio.device"
+local match = require "luio.match"
 local registers = require "luio.registers"
-local bind = require("luio.registers.bind").bind
+local version = require "luio.version"
 
 jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
@@ -31,7 +43,8 @@ local M = {}
 
 local KNOWN = {
   name = "string", match = "table", irq = "table", dma = "table", registers = "table",
-  start = "function", stop = "function", check = "function",
+  start = "function", stop = "function", check = "function", migrate = "function", gone = "function",
+  quiesce = "function", durable = "table", reset = "boolean", state_version = "number",
 }
 
 local MATCH = { pci = "string", of = "string", uio = "string" }
@@ -49,10 +62,20 @@ local function check_keys(path, name, t, known)
   return true
 end
 
+local function same_letters(a, b)
+  local function sorted(word)
+    local letters = {}
+    for c in word:gmatch "." do table.insert(letters, c) end
+    table.sort(letters)
+    return table.concat(letters)
+  end
+  return a ~= b and sorted(a) == sorted(b)
+end
+
 local function check_parts(driver, path)
   local matches = driver.match and (driver.match[1] and driver.match or { driver.match }) or {}
-  for _, match in ipairs(matches) do
-    local ok, message, code = check_keys(path, driver.name .. ".match", match, MATCH)
+  for _, one in ipairs(matches) do
+    local ok, message, code = check_keys(path, driver.name .. ".match", one, MATCH)
     if not ok then return nil, message, code end
   end
   local ok, message, code = check_keys(path, driver.name .. ".dma", driver.dma or {}, DMA)
@@ -61,10 +84,18 @@ local function check_parts(driver, path)
   if bits and not (bits >= 12 and bits <= 64 and bits % 1 == 0) then
     return nil, ("%s: %s.dma.bits is 12 to 64, not %s"):format(path, driver.name, tostring(bits)), "EINVAL"
   end
-  -- A driver has functions and data of its own; one that is nearly a word of ours is a slip.
-  for key in pairs(driver) do
+  for i, field in pairs(driver.durable or {}) do
+    if type(i) ~= "number" or type(field) ~= "string" then
+      return nil, ("%s: %s.durable is a list of names of dev.state's fields"):format(path, driver.name), "EINVAL"
+    end
+  end
+  -- A driver has functions and data of its own; one that is nearly a word of ours is a slip. Of functions
+  -- only letters that changed places are: `step`, `done`, `check1` are honest names.
+  for key, value in pairs(driver) do
     local meant = type(key) == "string" and not KNOWN[key] and near.within(key, KNOWN, 1)
-    if meant then return nil, ("%s: %s.%s: did you mean %s?"):format(path, driver.name, key, meant), "EINVAL" end
+    if meant and (type(value) ~= "function" or same_letters(key, meant)) then
+      return nil, ("%s: %s.%s: did you mean %s?"):format(path, driver.name, key, meant), "EINVAL"
+    end
   end
   local folder = path:match "drivers/([^/]+)/init%.lua$"
   if folder and folder ~= driver.name then
@@ -97,47 +128,12 @@ end
 function M.load(name)
   local path, message, code = paths.find(name, "init")
   if not path then return nil, message, code end
-  local chunk
-  chunk, message = loadfile(path)
-  if not chunk then return nil, message, "EINVAL" end
-  local ok, driver = pcall(paths.run, path, chunk)
-  if not ok then return nil, ("%s threw when it was loaded: %s"):format(path, tostring(driver)), "EINVAL" end
-  return check(driver, path)
-end
-
--- Whether `match`, or one of a list of them, fits the device.
-local function matches(match, info)
-  if match[1] then
-    for _, m in ipairs(match) do
-      if matches(m, info) then return true end
-    end
-    return false
-  end
-  if match.pci then
-    return info.vendor ~= nil and ("%04x:%04x"):format(info.vendor, info.device) == match.pci:lower()
-  end
-  if match.of then
-    for _, name in ipairs(info.compatible) do
-      if name == match.of then return true end
-    end
-  end
-  return match.uio ~= nil and match.uio == info.uio_name
-end
-
---- The devices a driver is for: those that a UIO driver has come first.
----@param driver table
----@return luio.Info[]? infos
----@return string? message
----@return string? code
-function M.matching(driver)
-  local list, message, code = device.list()
-  if not list then return nil, message, code end
-  local bound, others = {}, {}
-  for _, info in ipairs(list) do
-    if matches(driver.match or {}, info) then table.insert(info.uio and bound or others, info) end
-  end
-  for _, info in ipairs(others) do table.insert(bound, info) end
-  return bound
+  local loaded
+  loaded, message, code = version.stage(path)
+  if not loaded then return nil, message, code end
+  local driver
+  driver, message, code = check(loaded.driver, path)
+  return driver, message, code
 end
 
 -- One top half, or several by vector number.
@@ -159,7 +155,7 @@ end
 local function named(dev, name)
   if not dev.regs then error(("names %s, but the driver has no registers"):format(name), 0) end
   local reg, message = dev.regs:find(name)
-  if not reg then error(message, 0) end
+  if not reg then error(message or ("%s is no register"):format(name), 0) end
   if not reg.def or reg.def.kind ~= "register" then error(("%s is no register"):format(name), 0) end
   if reg.def.endian == "big" and reg.def.width > 8 then
     error(("%s is big-endian; a top half is not"):format(name), 0)
@@ -204,47 +200,91 @@ local function top_half_fault(dev, stated)
   return irq.fault(setup), setup
 end
 
+--- The top half that a driver states for a vector, as Irq:setup takes it. dev.regs is bound, where it
+--- names registers. Touches no register.
+---@param driver table
+---@param dev luio.Device
+---@param vector integer
+---@return luio.IrqSetup? setup  nil alone: it states none
+---@return string? message
+---@return string? code
+function M.top_half(driver, dev, vector)
+  local stated = top_halves(driver)[vector]
+  if not stated then return nil end
+  local fault, setup = top_half_fault(dev, stated)
+  if fault then return nil, ("irq of driver %s: %s"):format(driver.name, fault), "EINVAL" end
+  return setup
+end
+
+--- Whether the top halves that a driver states name what its map has. Touches no register.
+---@param driver table
+---@param view luio.Device
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function M.check_top_halves(driver, view)
+  for vector in pairs(top_halves(driver)) do
+    local setup, message, code = M.top_half(driver, view, vector)
+    if not setup then return nil, message, code end
+  end
+  return true
+end
+
+--- Everything that a version needs of its device before its own start: the map, the top halves, DMA. On a
+--- reload the threads run on, with their top halves exchanged, and DMA is on already.
+---@param driver table
+---@param view luio.Device
+---@param reason "fresh"|"reload"|"crash"|"returned"
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function M.prepare(driver, view, reason)
+  for vector, stated in pairs(top_halves(driver)) do
+    local fault, setup = top_half_fault(view, stated)
+    if fault then return nil, "irq: " .. fault, "EINVAL" end
+    local irq_of = view.irqs[vector]
+    local started, m, c
+    if irq_of:started() and reason == "reload" then
+      started, m, c = true, nil, nil
+      if not irq.has(irq_of, setup) then started, m, c = irq.exchange(irq_of, setup) end
+    else
+      started, m, c = irq_of:setup(setup):start()
+    end
+    if not started then return nil, m, c end
+  end
+  -- A version before may have had more; what this one does not state, it may set up itself.
+  for vector, one in pairs(view.root.irqs) do
+    if reason == "reload" and not top_halves(driver)[vector] and one:started() then
+      local closed, m, c = one:close()
+      if not closed then return nil, m, c end
+    end
+  end
+  if driver.dma then
+    -- Numbers are exact up to 2^53, and no machine has more memory.
+    view.dma.mask = driver.dma.bits and driver.dma.bits <= 53 and 2 ^ driver.dma.bits - 1 or nil
+    local on, m, c = view:bus_master(true)
+    if not on and c ~= "ENOTSUP" then return nil, m, c end -- platform devices have no such switch
+  end
+  return true
+end
+
+--- Checks a driver's table, as load does.
+M.check = check
+
 --- Starts a driver on an open device: top halves, DMA mask, bus master, then its own start. When
---- that fails the device is closed again.
+--- that fails the device is closed again. A real device is watched from then on (luio.presence): when
+--- it goes away and comes back, its driver is started again.
 ---@param driver table
 ---@param dev luio.Device
 ---@return luio.Device? dev
 ---@return string? message
 ---@return string? code
 function M.start(driver, dev)
-  local function fail(message, code)
+  if driver.match and dev.info.bus ~= "sim" and not match.fits(driver.match, dev.info) then
     dev:close()
-    return nil, message, code
+    return nil, ("driver %s is not for %s"):format(driver.name, tostring(dev)), "ENODEV"
   end
-  if driver.match and dev.info.bus ~= "sim" and not matches(driver.match, dev.info) then
-    return fail(("driver %s is not for %s"):format(driver.name, tostring(dev)), "ENODEV")
-  end
-  local ok, result, message, code = pcall(function()
-    if driver.registers then
-      local regs, m, c = bind(driver.registers, dev)
-      if not regs then return nil, m, c end
-      dev.regs = regs
-    end
-    for vector, stated in pairs(top_halves(driver)) do
-      local fault, setup = top_half_fault(dev, stated)
-      if fault then return nil, "irq: " .. fault, "EINVAL" end
-      local started, m, c = dev.irqs[vector]:setup(setup):start()
-      if not started then return nil, m, c end
-    end
-    if driver.dma then
-      dev.dma.mask = driver.dma.bits and 2 ^ driver.dma.bits - 1
-      local on, m, c = dev:bus_master(true)
-      if not on and c ~= "ENOTSUP" then return nil, m, c end -- platform devices have no such switch
-    end
-    dev.driver = driver
-    if not driver.start then return true end
-    return driver.start(dev)
-  end)
-  if not ok then return fail(("driver %s threw in start: %s"):format(driver.name, tostring(result)), "EFAULT") end
-  if not result then
-    return fail(("driver %s did not start on %s: %s"):format(driver.name, dev.address, message or "start returned nothing"), code or "EIO")
-  end
-  return dev
+  return require("luio.live").start(driver, dev)
 end
 
 return M

@@ -10,7 +10,7 @@ local ffi = require "ffi"
 
 local M = {}
 
-local ABI = 2 -- of this Lua code: LUIO_ABI in runtime/luio.h
+local ABI = 4 -- of this Lua code: LUIO_ABI in runtime/luio.h
 
 local function here()
   local source = debug.getinfo(1, "S").source
@@ -63,6 +63,12 @@ M.err = ffi.new "luio_error"
 ---@return string code  e.g. "EBUSY"
 function M.failure()
   return nil, ffi.string(M.err.message), ffi.string(C.luio_errno_name(M.err.code))
+end
+
+--- Seconds on the monotonic clock: the one events are stamped with.
+---@return number
+function M.now()
+  return tonumber(C.luio_now()) / 1e9
 end
 
 --- Symbolic name of an errno value.

@@ -13,6 +13,7 @@ local task = require "luio.task"
 local device = require "luio.device"
 local driver = require "luio.driver"
 local registers = require "luio.registers"
+local staging = require "luio.staging"
 local ffi = require "ffi"
 local C = door.C
 
@@ -21,11 +22,7 @@ local luio = {}
 --- "0.1.0"
 luio.version = ffi.string(C.luio_version())
 
---- Seconds on the monotonic clock: the one events are stamped with.
----@return number
-function luio.now()
-  return tonumber(C.luio_now()) / 1e9
-end
+luio.now = door.now
 
 -- ---- Devices -------------------------------------------------------------------------------------
 
@@ -40,6 +37,7 @@ luio.list = device.list
 ---@return string? code  "ENODEV" "EBUSY" "EACCES" "EINVAL" "ENOENT"
 function luio.open(address, options)
   if type(address) ~= "string" then error("luio.open wants an address, not " .. type(address), 2) end
+  staging.refuse("open " .. address, 2)
   local model = address:match "^sim:(.+)$"
   if model then return require("luio.sim").open(model, options) end
   local dev, message, code = device.open(address, options)
@@ -75,11 +73,12 @@ end
 ---@return string? message
 ---@return string? code
 function luio.start(name, address)
+  staging.refuse("start driver " .. tostring(name), 2)
   local d, message, code = driver.load(name)
   if not d then return nil, message, code end
   if not address then
     local found
-    found, message, code = driver.matching(d)
+    found, message, code = require("luio.match").devices(d)
     if not found then return nil, message, code end
     if not found[1] then
       return nil, ("no device for driver %s here; there is its simulated one: sim:%s"):format(d.name, d.name), "ENODEV"

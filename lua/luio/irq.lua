@@ -12,7 +12,10 @@
 ---
 --- in that order, then the interrupt is unmasked. A step may say `width` and `region`, too:
 --- `{ "cause", 0x24, width = 16, region = 1 }`. Without setup the top half only unmasks, which is
---- right for edge-like sources and a storm for level-triggered ones that nobody acknowledges.
+--- right for edge-like sources and a storm for level-triggered ones that nobody acknowledges. With
+--- `unmask = false` it doesn't: the source stays masked after each interrupt, and from the start,
+--- until `unmask` lets the next one through. For a source of which nobody knows yet how to
+--- acknowledge it, and for drivers that do that themselves, in Lua.
 ---
 --- Events wait in the ring while Lua is busy. When it is full, interrupts are counted, not lost
 --- silently: the next event's `overflow`, and `stats().overflow`.
@@ -21,6 +24,7 @@ local ffi = require "ffi"
 local uv = require "luv"
 local door = require "luio.ffi"
 local near = require "luio.registers.near"
+local staging = require "luio.staging"
 local task = require "luio.task"
 local C, err = door.C, door.err
 
@@ -35,6 +39,7 @@ local M = {}
 ---@class luio.IrqSetup
 ---@field capture table[]?  { name, offset, width =, region = }, at most 4
 ---@field ack table[]?      { offset, value or name of a capture, mask =, width =, region = }
+---@field unmask boolean?   false: not by the top half; irq:unmask() does
 ---@field capacity integer? events the ring holds, a power of two; 1024
 ---@field priority integer? 1..99: SCHED_FIFO
 ---@field cpu integer?      run the thread only there
@@ -42,14 +47,33 @@ local M = {}
 ---@class luio.Irq
 ---@field vector integer
 ---@field package device luio.Device
+---@field package source luio.IrqSource
 local Irq = {}
 Irq.__index = Irq
+M.Irq = Irq -- for completion
+
+--- What the handles of one vector share: a device has one, and each version of its driver. The thread
+--- and its ring outlive them.
+---@class luio.IrqSource
+---@field handle ffi.cdata*?   luio_irq; nil while the thread does not run
+---@field watch luio.Watch?
+---@field names table<integer, table>  by epoch: what the events' values are called
+---@field epoch integer
+---@field setup luio.IrqSetup  of the thread
+---@field back luio.Event[]    events that were given back: first to be delivered
+---@field holders table<luio.Task, luio.Event>  the event that a task took and has not come back from
+---@field waiter { irq: luio.Irq, task: luio.Task? }?  who waits now
+local Source = {}
+Source.__index = Source
 
 local STOP_NS = 3e9
+local EPOCHS = 64 -- top halves ago whose events are still known by name
 
 -- ---- Top half: from data to steps ---------------------------------------------------------------
 
-local SETUP = { capture = "table", ack = "table", capacity = "number", priority = "number", cpu = "number" }
+local SETUP = {
+  capture = "table", ack = "table", unmask = "boolean", capacity = "number", priority = "number", cpu = "number",
+}
 local STEP = { width = "number", region = "number", mask = "value" }
 local OURS = { time = true, count = true, overflow = true } -- in every event
 
@@ -114,9 +138,8 @@ local function step(self, config, op, spec, offset)
   return o
 end
 
--- Fills the steps of a checked setup.
-local function build(self, config)
-  local setup = self.options
+-- Fills the steps of a checked setup; what the values will be called.
+local function build(self, config, setup)
   local slots, names = {}, {}
   for i, spec in ipairs(setup.capture or {}) do
     local o, message, code = step(self, config, C.LUIO_OP_READ, spec, spec[2])
@@ -134,25 +157,36 @@ local function build(self, config)
       o.value = spec[2]
     end
   end
-  config.ops[config.n_ops].op = C.LUIO_OP_UNMASK
-  config.n_ops = config.n_ops + 1
+  if setup.unmask ~= false then
+    config.ops[config.n_ops].op = C.LUIO_OP_UNMASK
+    config.n_ops = config.n_ops + 1
+  end
   config.capacity = setup.capacity or 0
   config.priority = setup.priority or 0
   config.cpu = setup.cpu or -1
-  self.names = names
-  return true
+  return names
 end
 
 -- ---- Life ---------------------------------------------------------------------------------------
+
+-- Weak: who has ended, and was not asked after, has nothing in hand.
+local function new_holders() return setmetatable({}, { __mode = "k" }) end
+
+local function live(self, level)
+  local device = self.device
+  if device.stale then error(("interrupt %d of %s: %s"):format(self.vector, device.address, device.stale), level + 1) end
+  if device.closed then error(("interrupt %d of %s: the device is closed"):format(self.vector, device.address), level + 1) end
+end
 
 --- States the top half and how the thread runs. Before the first wait; or again after close.
 ---@param options luio.IrqSetup
 ---@return luio.Irq self
 function Irq:setup(options)
-  if self.handle then error("irq setup: the interrupt thread runs already: close it first", 2) end
+  live(self, 2)
+  if self.source.handle then error("irq setup: the interrupt thread runs already: close it first", 2) end
   local fault = M.fault(options)
   if fault then error("irq setup: " .. fault, 2) end
-  self.options = options
+  self.source.setup = options
   return self
 end
 
@@ -162,31 +196,83 @@ end
 ---@return string? message
 ---@return string? code
 function Irq:start()
-  if self.handle then return self end
-  if self.device.closed then error(("interrupt %d of %s: the device is closed"):format(self.vector, self.device.address), 2) end
+  local source = self.source
+  if source.handle then return self end
+  if self.device.gone then return self.device:gone_failure(("interrupt %d"):format(self.vector)) end
+  live(self, 2)
+  staging.refuse(("interrupt %d of %s"):format(self.vector, self.device.address), 2)
   local config = ffi.new "luio_irq_config"
   if C.luio_device_irq(self.device.handle, self.vector, config, err) < 0 then return door.failure() end
-  local built, why, why_code = build(self, config)
-  if not built then return nil, why, why_code end
+  local names, why, why_code = build(self, config, source.setup)
+  if not names then return nil, why, why_code end
   local out = ffi.new "luio_irq *[1]"
   if C.luio_irq_open(config, out, err) < 0 then return door.failure() end
-  self.handle = out[0]
-  self.fd = C.luio_irq_fd(self.handle)
-  self.raw = ffi.new "luio_irq_event"
-  local watch, message, code = task.watch(self.fd, self.handle)
+  source.handle, source.epoch, source.names = out[0], 0, { [0] = names }
+  source.raw = ffi.new "luio_irq_event"
+  local watch, message, code = task.watch(C.luio_irq_fd(source.handle), source.handle)
   if not watch then
     self:close()
     return nil, message, code
   end
-  self.watch = watch
+  source.watch = watch
   return self
 end
 
+local function same(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  for key, value in pairs(a) do
+    if not same(value, b[key]) then return false end
+  end
+  for key in pairs(b) do
+    if a[key] == nil then return false end
+  end
+  return true
+end
+jit.off(same) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+--- Whether the thread runs with that top half.
+---@param self luio.Irq
+---@param setup luio.IrqSetup
+---@return boolean
+function M.has(self, setup)
+  local now = self.source.setup
+  return same(setup.capture or {}, now.capture or {}) and same(setup.ack or {}, now.ack or {})
+    and (setup.unmask ~= false) == (now.unmask ~= false)
+end
+
+--- Exchanges the top half while the thread runs: no interrupt is lost, none is taken by half of each.
+--- Events that wait keep what the old one captured.
+---@param self luio.Irq
+---@param setup luio.IrqSetup  checked; capacity, priority and cpu stay as they are
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function M.exchange(self, setup)
+  local source = self.source
+  if not source.handle then
+    source.setup = setup
+    return true
+  end
+  local config = ffi.new "luio_irq_config"
+  local names, message, code = build(self, config, setup)
+  if not names then return nil, message, code end
+  local epoch = ffi.new "uint32_t[1]"
+  -- Named before the first event of that epoch can be taken.
+  source.names[source.epoch + 1] = names
+  if C.luio_irq_set_top_half(source.handle, config, epoch, err) < 0 then return door.failure() end
+  source.names[source.epoch - EPOCHS] = nil
+  source.epoch, source.setup = epoch[0], setup
+  return true
+end
+
 local function convert(self, raw)
+  local source = self.source
   if raw.flags ~= 0 then
     local gone = raw.flags % 2 == 1 -- LUIO_EVENT_GONE
-    self.gone = gone or nil
-    return nil, ffi.string(C.luio_irq_error(self.handle)), gone and "ENODEV" or door.errno_name(raw.code)
+    local message, code = ffi.string(C.luio_irq_error(source.handle)), door.errno_name(raw.code)
+    if not gone and C.luio_device_present(self.device.handle) == 1 then return nil, message, code end
+    self.device:vanish(gone and "removed or unbound" or message)
+    return self.device:gone_failure(("interrupt %d"):format(self.vector))
   end
   if self.device.sim then self.device.sim.notice() end
   local event = {
@@ -194,16 +280,36 @@ local function convert(self, raw)
     count = tonumber(raw.count),
     overflow = tonumber(raw.overflow),
   }
-  if event.overflow > 0 and not self.overflow_said then
-    self.overflow_said = true
+  if event.overflow > 0 and not source.overflow_said then
+    source.overflow_said = true
     self.device:warn(("%d interrupts of %s were lost to a full ring%s"):format(event.overflow, self.device.address,
-      self.options.ack and ": is the handler too slow?" or ": no `ack` in the top half, so a level-triggered line fires for ever"))
+      source.setup.ack and ": is the handler too slow?" or ": no `ack` in the top half, so a level-triggered line fires for ever"))
   end
-  for i, capture in ipairs(self.names) do
+  local names = source.names[raw.epoch] or {}
+  for i = 1, #names do
     local value = raw.value[i - 1]
-    event[capture.name] = capture.wide and value or tonumber(value)
+    event[names[i].name] = names[i].wide and value or tonumber(value)
   end
   return event
+end
+
+-- The next event for this handle, and who has it now; nil when none waits.
+local function take(self)
+  local source = self.source
+  local event, message, code = table.remove(source.back, 1)
+  if not event then
+    if C.luio_irq_next(source.handle, source.raw) == 0 then return false end
+    event, message, code = convert(self, source.raw)
+  end
+  local who = task.current()
+  if event and who and who.group then source.holders[who] = event end
+  return true, event, message, code
+end
+
+-- Who asks for the next event is done with the last.
+local function came_back(self)
+  local who = task.current()
+  if who then self.source.holders[who] = nil end
 end
 
 --- Takes the oldest event without waiting. Starts the thread if need be.
@@ -211,10 +317,14 @@ end
 ---@return string? message
 ---@return string? code
 function Irq:poll()
+  live(self, 2)
   local ok, message, code = self:start()
   if not ok then return nil, message, code end
-  if C.luio_irq_next(self.handle, self.raw) == 0 then return nil end
-  return convert(self, self.raw)
+  came_back(self)
+  local taken, event
+  taken, event, message, code = take(self)
+  if not taken then return nil end
+  return event, message, code
 end
 
 --- Waits for an event. Starts the thread if need be.
@@ -226,34 +336,104 @@ function Irq:wait(seconds)
   if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
     error(("irq:wait needs a number of seconds, not %s"):format(tostring(seconds)), 2)
   end
-  if self.device.closed then error(("interrupt %d of %s: the device is closed"):format(self.vector, self.device.address), 2) end
+  live(self, 2)
   local ok, message, code = self:start()
   if not ok then return nil, message, code end
-  if self.waiting then error("two tasks wait for one interrupt: spawn one that hands events out", 2) end
+  local source = self.source
+  if source.waiter then error("two tasks wait for one interrupt: spawn one that hands events out", 2) end
+  came_back(self)
   local deadline = uv.hrtime() + seconds * 1e9
   while true do
-    if C.luio_irq_next(self.handle, self.raw) ~= 0 then return convert(self, self.raw) end
-    if self.gone then return nil, ffi.string(C.luio_irq_error(self.handle)), "ENODEV" end
+    local taken, event
+    taken, event, message, code = take(self)
+    if taken then return event, message, code end
+    if self.device.gone then return self.device:gone_failure(("interrupt %d"):format(self.vector)) end
     local left = (deadline - uv.hrtime()) / 1e9
-    self.waiting = true
+    local waiter = { irq = self, task = task.current() }
+    source.waiter = waiter
     local readable
-    ok, readable, message, code = pcall(self.watch.readable, self.watch, seconds == 0 and 0 or math.max(left, 0))
-    self.waiting = nil
+    ok, readable, message, code = pcall(source.watch.readable, source.watch, seconds == 0 and 0 or math.max(left, 0))
+    if source.waiter == waiter then source.waiter = nil end
     if not ok then error(readable, 2) end
-    if not self.handle then return nil, "the device was closed during the wait", "ECANCELED" end
+    if self.device.stale then error(("interrupt %d of %s: %s"):format(self.vector, self.device.address, self.device.stale), 2) end
+    if self.device.gone then return self.device:gone_failure(("interrupt %d"):format(self.vector)) end
+    if not source.handle then return nil, "the device was closed during the wait", "ECANCELED" end
     if not readable then
       if code == "ETIMEDOUT" then
         -- One may have come in the last moment.
-        if C.luio_irq_next(self.handle, self.raw) ~= 0 then return convert(self, self.raw) end
+        taken, event, message, code = take(self)
+        if taken then return event, message, code end
         local sim = self.device.sim
         local failure = sim and sim.failure()
         if failure then return nil, failure, "EIO" end
-        message = ("no interrupt of %s within %g s"):format(self.device.address, seconds)
+        message, code = ("no interrupt of %s within %g s"):format(self.device.address, seconds), "ETIMEDOUT"
       end
       return nil, message, code
     end
   end
 end
+
+--- Lets the next interrupt through, where the top half does not (`unmask = false`). Starts the
+--- thread if need be, so that it is not missed.
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function Irq:unmask()
+  local ok, message, code = self:start()
+  if not ok then return nil, message, code end
+  return self.device:unmask()
+end
+
+--- A descriptor that is readable while events may wait, for another event loop; nil while the thread does
+--- not run. It is the thread's, and ends with it.
+---@return integer?
+function Irq:fd()
+  local handle = self.source.handle
+  return handle and C.luio_irq_fd(handle)
+end
+
+--- Whether the thread runs.
+---@return boolean
+function Irq:started()
+  return self.source.handle ~= nil
+end
+
+-- ---- For a reload --------------------------------------------------------------------------------
+
+--- Takes the place of who waits now: another may wait. The wait goes on when it is woken, which `resume`
+--- does.
+---@return { irq: luio.Irq, task: luio.Task?, wake: fun(...) }?  who waited
+function Source:displace()
+  local waiter = self.waiter
+  if not waiter then return nil end
+  self.waiter = nil
+  waiter.wake = self.watch:displace()
+  return waiter
+end
+
+--- Events that nobody has taken yet.
+---@return integer
+function Source:waiting()
+  return #self.back + (self.handle and tonumber(C.luio_irq_waiting(self.handle)) or 0)
+end
+
+--- Gives back what tasks of a group have in hand: it is delivered again, first of all, in the order in
+--- which it came.
+---@param group luio.TaskGroup
+---@return integer n
+function Source:give_back(group)
+  local list = {}
+  for who, event in pairs(self.holders) do
+    if who.group == group then
+      table.insert(list, event)
+      self.holders[who] = nil
+    end
+  end
+  table.sort(list, function(a, b) return a.time > b.time end)
+  for _, event in ipairs(list) do table.insert(self.back, 1, event) end
+  return #list
+end
+jit.off(Source.give_back) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 ---@class luio.IrqStats
 ---@field interrupts integer counted by the source
@@ -266,7 +446,7 @@ end
 ---@return luio.IrqStats
 function Irq:stats()
   local s = ffi.new "luio_irq_stats"
-  if self.handle then C.luio_irq_get_stats(self.handle, s) end
+  if self.source.handle then C.luio_irq_get_stats(self.source.handle, s) end
   return {
     interrupts = tonumber(s.interrupts), delivered = tonumber(s.delivered),
     overflow = tonumber(s.overflow), events = tonumber(s.events), direct = tonumber(s.direct),
@@ -278,11 +458,14 @@ end
 ---@return string? message
 ---@return string? code
 function Irq:close()
-  if not self.handle then return true end
-  local watch = self.watch
+  local stale = self.device.stale
+  if stale then error(("interrupt %d of %s: %s"):format(self.vector, self.device.address, stale), 2) end
+  local source = self.source
+  if not source.handle then return true end
+  local watch = source.watch
   if watch then watch:stop() end -- libuv forgets the descriptor here, before C closes it
-  if C.luio_irq_close(self.handle, STOP_NS, err) < 0 then return door.failure() end
-  self.handle, self.fd, self.gone, self.watch = nil, nil, nil, nil
+  if C.luio_irq_close(source.handle, STOP_NS, err) < 0 then return door.failure() end
+  source.handle, source.watch, source.back, source.holders = nil, nil, {}, new_holders()
   if watch then watch:close() end -- wakes who waits
   return true
 end
@@ -290,9 +473,11 @@ end
 --- Used by luio.device.
 ---@param device luio.Device
 ---@param vector integer
+---@param source? luio.IrqSource  of another handle of the same vector
 ---@return luio.Irq
-function M.new(device, vector)
-  return setmetatable({ device = device, vector = vector, options = {}, names = {} }, Irq)
+function M.new(device, vector, source)
+  source = source or setmetatable({ setup = {}, names = {}, epoch = 0, back = {}, holders = new_holders() }, Source)
+  return setmetatable({ device = device, vector = vector, source = source }, Irq)
 end
 
 return M

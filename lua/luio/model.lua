@@ -42,7 +42,7 @@ function Dev:raise() C.luio_sim_irq(self.sim, 1) end
 
 function Dev:lower() C.luio_sim_irq(self.sim, 0) end
 
-function Dev.now() return tonumber(C.luio_now()) / 1e9 end
+Dev.now = door.now
 
 function Dev:after(seconds, fn)
   table.insert(self.timers, { at = self.now() + seconds, fn = fn })

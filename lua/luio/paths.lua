@@ -3,6 +3,7 @@
 --- lets `require "drivers.edu.registers"` find the same files.
 
 local door = require "luio.ffi"
+local uv = require "luv"
 
 local M = {}
 
@@ -12,6 +13,14 @@ local function exists(path)
   local is_file = f:read(0) ~= nil or f:seek "end" == 0 -- a folder opens, too, but can't be read
   f:close()
   return is_file
+end
+
+--- A path as messages have it: relative to the current folder, where it is below that.
+---@param path string
+---@return string
+function M.shown(path)
+  local cwd = uv.cwd() .. "/"
+  return path:sub(1, #cwd) == cwd and path:sub(#cwd + 1) or path
 end
 
 local added = {} -- folders that hold a drivers/ folder, from paths that were named
@@ -78,9 +87,27 @@ function M.find(name, file)
       return path
     end
   end
-  local what = file == "init" and "driver" or file
+  local what = ({ init = "driver", registers = "register map" })[file] or file
   return nil, ("there is no %s \"%s\" (looked for %s); LUIO_DRIVERS names more folders"):format(
     what, name, table.concat(tried, ", ")), "ENOENT"
+end
+
+--- The names of all drivers that have `file` in their folder, in the order of the alphabet.
+---@param file string  "init", "model" or "registers"
+---@return string[]
+function M.names(file)
+  local names, known = {}, {}
+  for _, root in ipairs(roots()) do
+    local scan = uv.fs_scandir(root .. "/drivers")
+    for name in function() return scan and uv.fs_scandir_next(scan) end do
+      if not known[name] and exists(("%s/drivers/%s/%s.lua"):format(root, name, file)) then
+        known[name] = true
+        table.insert(names, name)
+      end
+    end
+  end
+  table.sort(names)
+  return names
 end
 
 local loading = {}

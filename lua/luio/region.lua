@@ -8,6 +8,10 @@
 --- Memory regions check the offset here, where the compiler can fold it away, and then call the
 --- bare accessor. I/O ports and simulated registers go through luio_region_read, which checks
 --- again and can fail. Offsets are in bytes; widths in bits.
+---
+--- A device can go away. Then the region is made stale as by closing, at no cost for the check that is
+--- made anyway. Who learns of it by the access itself sees all ones (runtime/gone.c): a read of memory
+--- that gives all ones asks, before it believes them.
 
 local ffi = require "ffi"
 local bit = require "bit"
@@ -24,6 +28,10 @@ local M = {}
 ---@field name string    how it is reached, e.g. "BAR0 by uio0 map0"
 ---@field kind "memory"|"port"|"sim"
 ---@field writable boolean
+---@field closed true?     every access is an error, as it is with the next two
+---@field stale string?    why this handle must not be used now
+---@field gone string?     why the device is gone; nil: it is there
+---@field package owner luio.Device?  is told when an access finds it gone
 ---@field package handle ffi.cdata*
 ---@field package base ffi.cdata*?  first byte, for memory regions only
 local Region = {}
@@ -39,11 +47,32 @@ local function where(region)
   return ("%s %s"):format(region.device, region.name)
 end
 
+-- "STATUS, ": the register's name, where the driver's map has one. The top of a message that names it.
+local function register_name(region, offset)
+  local regs = region.owner and region.owner.regs
+  local found
+  if regs and type(offset) == "number" then
+    regs.map:each(function(path, def, at)
+      if def.region == region.index and offset >= at and offset < at + def.width / 8 then found = found or path end
+    end)
+  end
+  return found and found .. ", " or ""
+end
+
+--- What an access to a device that is gone is told: "read32 STATUS, BAR0 by uio0 map0 of 0000:00:04.0
+--- at 0x20: the device is gone: ...".
+local function gone_message(region, verb, width, offset)
+  return ("%s%d %s%s of %s at %s: the device is gone: %s"):format(verb, width, register_name(region, offset),
+    region.name, region.device, type(offset) == "number" and ("0x%x"):format(offset) or tostring(offset), region.gone)
+end
+
 -- Says what is wrong with an access. Slow path: only ever raises.
 local function refuse(region, verb, width, offset, value)
   if type(region) ~= "table" then error(("call it with a colon: region:%s%d(offset)"):format(verb, width), 3) end
   local what = ("%s%d %s"):format(verb, width, where(region))
   if region.closed then error(what .. ": the device is closed", 3) end
+  if region.stale then error(("%s: %s"):format(what, region.stale), 3) end
+  if region.gone then error(gone_message(region, verb, width, offset), 3) end
   if type(offset) ~= "number" then error(("%s: an offset is a number, not %s"):format(what, tostring(offset)), 3) end
   if offset % 1 ~= 0 then error(("%s: %g is not a whole offset"):format(what, offset), 3) end
   if offset < 0 or offset + width / 8 > region.size then
@@ -62,10 +91,21 @@ local function failed()
   error(message, 3)
 end
 
+-- A read gave all ones. That may be the register's value, or no device. Raises if it is gone.
+local function all_ones(region, width, offset)
+  local handle = region.handle
+  if handle == nil or C.luio_region_gone(handle) == 0 then return end
+  local fault = C.luio_region_fault(handle)
+  local why = fault ~= 0xffffffffffffffffULL and ("SIGBUS at 0x%x"):format(tonumber(fault)) or "reads give all ones"
+  if region.owner then region.owner:vanish(why) else M.gone(region, why) end
+  error(gone_message(region, "read", width, offset), 3)
+end
+
 local Memory, Checked = { __index = {} }, { __index = {} }
 
 for _, width in ipairs { 8, 16, 32 } do
   local bytes, max, min = width / 8, largest[width], smallest[width]
+  local ones = max
   for _, suffix in ipairs(width == 8 and { "" } or { "", "_swapped" }) do
     local c_read, c_write = C["luio_read" .. width .. suffix], C["luio_write" .. width .. suffix]
 
@@ -73,7 +113,9 @@ for _, width in ipairs { 8, 16, 32 } do
       if type(offset) ~= "number" or not (offset >= 0 and offset <= region.size - bytes) or offset % bytes ~= 0 then
         refuse(region, "read", width, offset)
       end
-      return c_read(region.base + offset)
+      local value = c_read(region.base + offset)
+      if value == ones then all_ones(region, width, offset) end
+      return value
     end
 
     Memory.__index["write" .. width .. suffix] = function(region, offset, value)
@@ -92,7 +134,7 @@ for _, width in ipairs { 8, 16, 32 } do
     or function(v) return bit.bswap(v) % 0x100000000 end
 
   Checked.__index["read" .. width] = function(region, offset)
-    if type(offset) ~= "number" or region.closed or offset < 0 or offset % 1 ~= 0 then
+    if type(offset) ~= "number" or region.size < 0 or offset < 0 or offset % 1 ~= 0 then
       refuse(region, "read", width, offset)
     end
     local out = value64()
@@ -102,7 +144,7 @@ for _, width in ipairs { 8, 16, 32 } do
 
   Checked.__index["write" .. width] = function(region, offset, value)
     if
-      type(offset) ~= "number" or region.closed or offset < 0 or offset % 1 ~= 0 or not region.writable
+      type(offset) ~= "number" or region.size < 0 or offset < 0 or offset % 1 ~= 0 or not region.writable
       or type(value) ~= "number" or not (value >= min and value <= max) or value % 1 ~= 0
     then
       refuse(region, "write", width, offset, value)
@@ -132,7 +174,9 @@ for _, suffix in ipairs { "", "_swapped" } do
     if type(offset) ~= "number" or not (offset >= 0 and offset <= region.size - 8) or offset % 8 ~= 0 then
       refuse(region, "read", 64, offset)
     end
-    return c_read(region.base + offset)
+    local value = c_read(region.base + offset)
+    if value == 0xffffffffffffffffULL then all_ones(region, 64, offset) end
+    return value
   end
   Memory.__index["write64" .. suffix] = function(region, offset, value)
     if
@@ -146,7 +190,7 @@ for _, suffix in ipairs { "", "_swapped" } do
 end
 
 function Checked.__index.read64(region, offset)
-  if type(offset) ~= "number" or region.closed or offset < 0 or offset % 1 ~= 0 then
+  if type(offset) ~= "number" or region.size < 0 or offset < 0 or offset % 1 ~= 0 then
     refuse(region, "read", 64, offset)
   end
   local out = value64()
@@ -156,7 +200,7 @@ end
 
 function Checked.__index.write64(region, offset, value)
   if
-    type(offset) ~= "number" or region.closed or offset < 0 or offset % 1 ~= 0 or not region.writable
+    type(offset) ~= "number" or region.size < 0 or offset < 0 or offset % 1 ~= 0 or not region.writable
     or not whole64(value)
   then
     refuse(region, "write", 64, offset, value)
@@ -171,32 +215,41 @@ end
 
 function Region:__tostring()
   if self.closed then return ("region %d of %s, closed"):format(self.index, self.device) end
+  if self.gone then return ("region %d of %s, gone: %s"):format(self.index, self.device, self.gone) end
   return ("region %d of %s: %s, 0x%x bytes at 0x%x%s"):format(
     self.index, self.device, self.name, self.size, self.addr, self.writable and "" or ", read-only")
 end
 Memory.__tostring, Checked.__tostring = Region.__tostring, Region.__tostring
+M.Region = Memory.__index -- its methods' names, for completion; Checked has the same
 
 local kinds = { [0] = "memory", "port", "sim" }
+
+-- What C knows of a region; it may be elsewhere after the device came back.
+local function describe(region)
+  local handle = region.handle
+  region.size = tonumber(C.luio_region_size(handle))
+  region.addr = tonumber(C.luio_region_addr(handle))
+  region.name = ffi.string(C.luio_region_name(handle))
+  if region.kind == "memory" then region.base = ffi.cast(bytes_at, C.luio_region_base(handle)) end
+end
 
 --- Wraps a luio_region. Used by luio.device; the device owns the handle.
 ---@param handle ffi.cdata*  luio_region *
 ---@param device string  its address, for messages
 ---@param index integer
+---@param owner luio.Device?
 ---@return luio.Region
-function M.wrap(handle, device, index)
+function M.wrap(handle, device, index, owner)
   local region = {
     handle = handle,
     device = device,
     index = index,
     kind = kinds[C.luio_region_kind(handle)],
-    size = tonumber(C.luio_region_size(handle)),
-    addr = tonumber(C.luio_region_addr(handle)),
-    name = ffi.string(C.luio_region_name(handle)),
     writable = C.luio_region_writable(handle) ~= 0,
+    owner = owner,
   }
-  if region.kind ~= "memory" then return setmetatable(region, Checked) end
-  region.base = ffi.cast(bytes_at, C.luio_region_base(handle))
-  return setmetatable(region, Memory)
+  describe(region)
+  return setmetatable(region, region.kind == "memory" and Memory or Checked)
 end
 
 --- A region over memory that is there already, for exact access to it: shared memory that a device
@@ -215,11 +268,50 @@ function M.over(pointer, size, name)
   }, Memory)
 end
 
---- Makes a handle stale: from now on every access is an error.
+-- What can be wrong with a handle; the size makes the check fail that is made anyway, so that none of it
+-- costs an access anything.
+local function settle(region)
+  if region.closed or region.stale or region.gone then region.size = -1
+  elseif region.handle then describe(region) end
+end
+
+--- Ends a handle: its device is closed.
 ---@param region luio.Region
 function M.close(region)
   region.closed = true
-  region.size = -1 -- so that the check that is made anyway fails
+  settle(region)
+end
+
+--- Makes every access an error with these words, until `resume`.
+---@param region luio.Region
+---@param why string
+function M.suspend(region, why)
+  region.stale = why
+  settle(region)
+end
+
+--- Undoes `suspend`.
+---@param region luio.Region
+function M.resume(region)
+  if not region.stale then return end
+  region.stale = nil
+  settle(region)
+end
+
+--- The device is gone: every access is an error that says so, until `back`.
+---@param region luio.Region
+---@param why string  "removed or unbound"
+function M.gone(region, why)
+  region.gone = region.gone or why
+  settle(region)
+end
+
+--- The device came back.
+---@param region luio.Region
+---@param device string  its address now
+function M.back(region, device)
+  region.device, region.gone = device, nil
+  settle(region)
 end
 
 return M

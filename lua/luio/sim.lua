@@ -10,6 +10,8 @@ local uv = require "luv"
 local door = require "luio.ffi"
 local device = require "luio.device"
 local paths = require "luio.paths"
+local staging = require "luio.staging"
+local presence = require "luio.presence"
 local C, err = door.C, door.err
 
 local M = {}
@@ -74,6 +76,7 @@ end
 ---@return string? code
 function M.open(name, options)
   options = options or {}
+  staging.refuse("open sim:" .. name, 3)
   local path, message, code = paths.find(name, "model")
   if not path then return nil, message, code end
   local chunk
@@ -130,6 +133,13 @@ function M.open(name, options)
       if C.luio_sim_wait_ready(sim, 0, err) < 0 then return "model: " .. ffi.string(err.message) end
     end,
   }
+  --- Takes the device away, as an unbind does: it is gone, with all that follows. For specs.
+  function dev.sim.unplug() dev:vanish "unplugged" end
+
+  --- Puts it back, where it is taken again if it is watched (dev:watch_presence()). As after an unbind
+  --- the model is as it was; bus master is off.
+  function dev.sim.plug() presence.look(dev) end
+
   -- What hardware would pass over in silence.
   local denied = 0
   function dev.sim.notice()

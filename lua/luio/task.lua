@@ -8,6 +8,7 @@
 
 local uv = require "luv"
 local C = require("luio.ffi").C
+local staging = require "luio.staging"
 
 local M = {}
 
@@ -20,8 +21,20 @@ local M = {}
 ---@field package waiters fun()[]?  in join
 ---@field package thread thread
 ---@field package wake fun(...)?  resumes it from its wait
+---@field group luio.TaskGroup?
 local Task = {}
 Task.__index = Task
+
+--- Tasks that are held and ended together: those of one version of a driver. What a task of a group
+--- spawns belongs to it, too.
+---@class luio.TaskGroup
+---@field name string
+---@field tasks table<luio.Task, true>  that are alive
+---@field held luio.Task[]?    while it is held: whose waits have ended, in that order
+---@field ended string?        why nothing can be spawned in it any more
+---@field on_failure fun(task: luio.Task, traceback: string)?  in place of M.on_failure
+local Group = {}
+Group.__index = Group
 
 local tasks = {} ---@type table<thread, luio.Task>  those that are alive
 local alive = 0
@@ -33,6 +46,8 @@ local function finish(task, status)
   task.status = status
   tasks[task.thread] = nil
   alive = alive - 1
+  if task.group then task.group.tasks[task] = nil end
+  if looping then uv.stop() end -- the end of a timer's callback would else be followed by a sleep
   local waiters = task.waiters
   task.waiters = nil
   for i = 1, waiters and #waiters or 0 do waiters[i]() end
@@ -57,23 +72,35 @@ local function resume(task, ...)
     if err == CANCELLED then return finish(task, "cancelled") end
     task.error = debug.traceback(task.thread, tostring(err))
     finish(task, "failed")
-    if not task.quiet then pcall(M.on_failure, task, task.error) end
+    local report = task.group and task.group.on_failure or M.on_failure
+    if task.quiet then return end
+    local told, why = pcall(report, task, task.error)
+    if not told then io.stderr:write(("luio: the report of a failed task failed: %s\n%s\n"):format(tostring(why), task.error)) end
   end
   settle(coroutine.resume(task.thread, ...))
 end
 
-local function start(fn, quiet, ...)
+local function start(fn, quiet, group, ...)
+  if group and group.ended then error(("%s: %s"):format(group.name, group.ended), 3) end
   local info = debug.getinfo(fn, "S")
   local task = setmetatable({
     name = ("%s:%d"):format(info.short_src, info.linedefined),
     status = "ready",
     thread = coroutine.create(fn),
     quiet = quiet,
+    group = group,
   }, Task)
   tasks[task.thread] = task
   alive = alive + 1
+  if group then group.tasks[task] = true end
   resume(task, ...)
   return task
+end
+
+-- A task whose wait has ended goes on, at once or when its group is let go.
+local function ready(task)
+  local held = task.group and task.group.held
+  if held then table.insert(held, task) else resume(task) end
 end
 
 --- Starts a task. It runs until its first wait before spawn returns.
@@ -82,7 +109,18 @@ end
 ---@return luio.Task
 function M.spawn(fn, ...)
   if type(fn) ~= "function" then error("luio.spawn wants a function, not " .. type(fn), 2) end
-  return start(fn, false, ...)
+  local current = M.current()
+  return start(fn, false, current and current.group, ...)
+end
+
+--- Starts a task of a group; of none, whichever the running task is of.
+---@param group luio.TaskGroup?
+---@param fn fun(...)
+---@param ... any
+---@return luio.Task
+function M.spawn_in(group, fn, ...)
+  if type(fn) ~= "function" then error("luio.spawn wants a function, not " .. type(fn), 2) end
+  return start(fn, false, group, ...)
 end
 
 --- The running task, or nil outside of one.
@@ -109,6 +147,10 @@ local function turn(finished)
   if not ok then error(err, 0) end
 end
 
+function Task:__tostring()
+  return ("task %s, %s"):format(self.name, self.status)
+end
+
 -- luv 1.44 frees a handle that is still closing when the Lua state ends, and crashes (luvit/luv#437,
 -- #654). So timers are not closed but used again, and what must be closed is seen to by dispose.
 local idle_timers = {}
@@ -128,9 +170,10 @@ end
 
 local guards = {} -- luacheck: ignore 241 (kept from the collector, that is all)
 
--- Closes a libuv handle. Should the state end before the loop turns again, a finalizer, newer than
--- the handle and so run before its own, lets libuv finish.
-local function dispose(handle)
+--- Closes a libuv handle. Should the state end before the loop turns again, a finalizer, newer than
+--- the handle and so run before its own, lets libuv finish.
+---@param handle userdata
+function M.dispose(handle)
   local guard = newproxy(true)
   local pending = true
   getmetatable(guard).__gc = function()
@@ -153,6 +196,7 @@ function M.await(seconds, arm)
   if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
     error("a wait needs a number of seconds, from 0 to 1e9, not " .. tostring(seconds), 3)
   end
+  staging.refuse("a wait", 3)
   local task = M.current()
   local woken, results = false, nil
   local function wake(...)
@@ -161,7 +205,9 @@ function M.await(seconds, arm)
     results = { n = select("#", ...), ... }
     if task and task.wake then
       task.wake = nil
-      resume(task)
+      ready(task)
+    elseif looping then
+      uv.stop()
     end
   end
   local disarm = arm(wake)
@@ -231,7 +277,6 @@ function M.watch(fd, irq)
       wake(true)
     end
   end
-  function self.forget() self.wake = nil end
   return self
 end
 
@@ -265,20 +310,37 @@ function Watch:readable(seconds)
     self.wake = wake
     local ok, message, code = self:start()
     if not ok then return wake(nil, message, code) end
-    return self.forget
+    return function()
+      if self.wake == wake then self.wake = nil end
+    end
   end)
+end
+
+--- Takes the place of who waits, so that another can: what would have woken it, to be called later.
+---@return fun(...)?
+function Watch:displace()
+  local wake = self.wake
+  self.wake = nil
+  return wake
 end
 
 --- Stops watching at once; the descriptor may be closed then. Who waits is woken.
 function Watch:close()
   if self.poll:is_closing() then return end
   self:stop()
-  dispose(self.poll)
+  M.dispose(self.poll)
   if self.wake then self.wake(nil, "closed during the wait", "ECANCELED") end
 end
 
 --- Ends a task at its wait, as if an error were raised there. Nothing happens to one that is done.
 function Task:cancel()
+  local held = self.group and self.group.held
+  for i, task in ipairs(held or {}) do
+    if task == self then
+      table.remove(held, i)
+      return resume(self, CANCELLED)
+    end
+  end
   if not self.wake then return end
   self.wake = nil
   resume(self, CANCELLED)
@@ -292,13 +354,57 @@ function Task:join(seconds)
   if tasks[self.thread] then
     local ok, message, code = M.await(seconds, function(wake)
       self.waiters = self.waiters or {}
-      table.insert(self.waiters, function() wake(true) end)
+      local function ended() wake(true) end
+      table.insert(self.waiters, ended)
+      return function() -- it may end much later, or be joined again and again
+        for i, waiter in ipairs(self.waiters or {}) do
+          if waiter == ended then return table.remove(self.waiters, i) end
+        end
+      end
     end)
     if not ok then return nil, message, code end
   end
   if self.status == "done" then return true, unpack(self.results, 1, self.results.n) end
   return nil, self.error or "the task was cancelled", self.status == "failed" and "EFAULT" or "ECANCELED"
 end
+
+-- ---- Groups --------------------------------------------------------------------------------------
+
+--- A group without tasks.
+---@param name string  for messages
+---@return luio.TaskGroup
+function M.group(name)
+  return setmetatable({ name = name, tasks = {} }, Group)
+end
+
+--- Holds its tasks where they wait: those whose waits end go on when the group is let go.
+function Group:hold()
+  self.held = self.held or {}
+end
+
+--- Lets them go on.
+function Group:let_go()
+  local held = self.held or {}
+  self.held = nil
+  for _, task in ipairs(held) do resume(task) end
+end
+
+--- Ends its tasks at their waits, and lets none be spawned in it. A task that does not end (it catches
+--- the error and waits again) is told of, and no longer waited for.
+---@param why string  what who still uses it is told
+---@return luio.Task[] stubborn
+function Group:finish(why)
+  self.ended = why
+  local list, stubborn = {}, {}
+  for task in pairs(self.tasks) do table.insert(list, task) end
+  for _, task in ipairs(list) do
+    task:cancel()
+    if self.tasks[task] then table.insert(stubborn, task) end
+  end
+  self.held = nil -- who goes on all the same is not to sleep for ever
+  return stubborn
+end
+jit.off(Group.finish) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 --- Runs the loop until every task has ended. Given a function, runs it as a task and returns when
 --- that one has ended: with its results, or raising its error.
@@ -307,7 +413,7 @@ end
 ---@return any ...
 function M.run(fn, ...)
   if not fn then return turn(function() return alive == 0 end) end
-  local task = start(fn, true, ...)
+  local task = start(fn, true, nil, ...)
   turn(function() return not tasks[task.thread] end)
   if task.status ~= "done" then error(task.error or tostring(CANCELLED), 0) end
   return unpack(task.results, 1, task.results.n)

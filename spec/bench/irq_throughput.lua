@@ -30,10 +30,9 @@ local function irq_on(fd)
   local out = ffi.new "luio_irq *[1]"
   if C.luio_irq_open(config, out, door.err) < 0 then error(select(2, door.failure())) end
   local irq = require("luio.irq").new({ address = "a pipe" }, 0)
-  irq.handle = out[0]
-  irq.fd = C.luio_irq_fd(irq.handle)
-  irq.raw = ffi.new "luio_irq_event"
-  irq.watch = assert(require("luio.task").watch(irq.fd, irq.handle))
+  local source = irq.source
+  source.handle, source.names, source.raw = out[0], { [0] = {} }, ffi.new "luio_irq_event"
+  source.watch = assert(require("luio.task").watch(C.luio_irq_fd(source.handle), source.handle))
   return irq
 end
 
@@ -81,7 +80,7 @@ function M.run(tools)
   end
 
   local function raw(irq, source)
-    local handle, event, n = irq.handle, irq.raw, 0
+    local handle, event, n = irq.source.handle, irq.source.raw, 0
     while n < EVENTS do
       if C.luio_irq_next(handle, event) == 1 then
         n = n + tonumber(event.count + event.overflow)

@@ -1,55 +1,29 @@
 --- Real hugepages and their real addresses, in the guest.
 
 local luio = require "luio"
-local ffi = require "ffi"
 local files = require "spec.support.files"
+local memory = require "spec.support.memory"
 
 local EDU = "0000:00:04.0"
 local MIB = 2 ^ 20
 
--- The address once more, straight from the kernel's file and not by the runtime's reading of it.
-local function physical(pointer)
-  local va = tonumber(ffi.cast("uintptr_t", pointer))
-  local f = assert(io.open("/proc/self/pagemap", "rb"))
-  f:setvbuf "no"
-  assert(f:seek("set", math.floor(va / 4096) * 8))
-  local entry = f:read(8)
-  f:close()
-  local frame = 0
-  for i = 7, 1, -1 do frame = frame * 256 + (i == 7 and entry:byte(7) % 128 or entry:byte(i)) end
-  return frame * 4096 + va % 4096
-end
-
-local function pages(n)
-  local f = assert(io.open("/proc/sys/vm/nr_hugepages", "w"))
-  f:write(n)
-  f:close()
-end
-
-local function free_pages()
-  local f = assert(io.open "/proc/meminfo")
-  local n = f:read("*a"):match "HugePages_Free:%s+(%d+)"
-  f:close()
-  return tonumber(n)
-end
-
 describe("DMA memory on real hardware", function()
   local dev, before
   before_each(function()
-    before = free_pages()
+    before = memory.free_pages()
     dev = assert(luio.open(EDU))
   end)
   after_each(function()
     assert(dev:close())
-    assert.equal(before, free_pages()) -- nothing is kept
+    assert.equal(before, memory.free_pages()) -- nothing is kept
   end)
 
   it("is a hugepage, at the address the kernel says", function()
     local buffer = assert(dev.dma:alloc(8192, { align = 4096 }))
     assert.equal(2 * MIB, buffer.page_size)
     assert.equal(0, buffer.iova % 4096)
-    assert.equal(physical(buffer:pointer "char *"), buffer.iova)
-    assert.equal(physical(buffer:pointer("char *", 5000)), buffer.iova + 5000)
+    assert.equal(memory.physical(buffer:pointer "char *"), buffer.iova)
+    assert.equal(memory.physical(buffer:pointer("char *", 5000)), buffer.iova + 5000)
     assert.is_true(buffer:verify())
     assert.same({ buffers = 1, bytes = 8192, pages = 1, mapped_bytes = 2 * MIB }, dev.dma:stats())
     assert.same({}, dev.warnings)
@@ -102,27 +76,27 @@ describe("DMA memory on real hardware", function()
   end)
 
   it("falls back to one locked page when there are no hugepages, and says so", function()
-    pages(0)
-    local buffer = assert(dev.dma:alloc(4096, { align = 4096 }))
-    assert.equal(4096, buffer.page_size)
-    assert.equal(physical(buffer:pointer "char *"), buffer.iova)
-    assert.equal(1, #dev.warnings)
-    assert.matches("are in small pages: 0 free hugepages", dev.warnings[1])
-    local none, message, code = dev.dma:alloc(8192)
-    assert.is_nil(none)
-    assert.equal("ENOMEM", code)
-    assert.matches("echo 32 > /proc/sys/vm/nr_hugepages", message)
-    assert(dev:close())
-    pages(before)
+    memory.without_hugepages(function()
+      local buffer = assert(dev.dma:alloc(4096, { align = 4096 }))
+      assert.equal(4096, buffer.page_size)
+      assert.equal(memory.physical(buffer:pointer "char *"), buffer.iova)
+      assert.equal(1, #dev.warnings)
+      assert.matches("are in small pages: 0 free hugepages", dev.warnings[1])
+      local none, message, code = dev.dma:alloc(8192)
+      assert.is_nil(none)
+      assert.equal("ENOMEM", code)
+      assert.matches("echo 32 > /proc/sys/vm/nr_hugepages", message)
+      assert(dev:close())
+    end)
   end)
 
   it("is neither kept by a child nor seen by one", function()
     local buffer = assert(dev.dma:alloc(4096))
-    local at = physical(buffer:pointer "char *")
-    local out = files.shell "cat /proc/self/maps; ls -l /proc/self/fd"
-    assert.is_nil(out:find "luio%-dma")
+    local at = memory.physical(buffer:pointer "char *")
+    assert.matches("luio%-dma", files.read "/proc/self/maps") -- its name here
+    assert.is_nil(files.shell("cat /proc/self/maps; ls -l /proc/self/fd"):find "luio%-dma")
     buffer:fill(1) -- copy-on-write would move it now
-    assert.equal(at, physical(buffer:pointer "char *"))
+    assert.equal(at, memory.physical(buffer:pointer "char *"))
     assert.is_true(buffer:verify())
   end)
 

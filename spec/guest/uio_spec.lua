@@ -5,6 +5,8 @@ local luio = require "luio"
 local uv = require "luv"
 local R = { ID = 0x00, LIVENESS = 0x04, STATUS = 0x20, IRQ_STATUS = 0x24, IRQ_RAISE = 0x60, IRQ_ACK = 0x64 } -- edu's
 local files = require "spec.support.files"
+local sysfs = require "spec.support.sysfs"
+local wait = require "spec.support.wait"
 
 local EDU, NIC, SERIAL, TESTDEV, NVME = "0000:00:04.0", "0000:00:05.0", "0000:00:06.0", "0000:00:07.0", "0000:00:08.0"
 local VIRTIO = "0000:00:1e.0" -- the kernel's own
@@ -15,19 +17,6 @@ local function find(address)
   for _, info in ipairs(assert(luio.list())) do
     if info.address == address then return info end
   end
-end
-
-local function sysfs(path)
-  local f = assert(io.open("/sys/" .. path))
-  local text = f:read "*a"
-  f:close()
-  return (text:gsub("%s+$", ""))
-end
-
-local function write_sysfs(path, text)
-  local f = assert(io.open("/sys/" .. path, "w"))
-  f:write(text)
-  f:close()
 end
 
 describe("discovery", function()
@@ -42,7 +31,7 @@ describe("discovery", function()
     assert.equal(0x100000, info.bars[0].size)
     assert.equal(0, info.bars[0].map)
     assert.equal(info.bars[0].addr, info.maps[0].addr)
-    assert.equal(tonumber(sysfs("bus/pci/devices/" .. EDU .. "/irq")), info.irq)
+    assert.equal(tonumber(sysfs.read("bus/pci/devices/" .. EDU .. "/irq")), info.irq)
     assert.is_nil(info.problem)
   end)
 
@@ -80,11 +69,18 @@ describe("opening", function()
   end)
 
   it("changes nothing: no bus master, no unmask", function()
-    local before = sysfs("bus/pci/devices/" .. EDU .. "/enable")
-    local dev = assert(luio.open(EDU))
-    assert.is_false(dev.config:command().bus_master)
-    assert(dev:close())
-    assert.equal(before, sysfs("bus/pci/devices/" .. EDU .. "/enable"))
+    local enabled = sysfs.read("bus/pci/devices/" .. EDU .. "/enable")
+    for _, masked in ipairs { 0, sysfs.INTX_DISABLE } do
+      sysfs.change_command(EDU, sysfs.INTX_DISABLE, masked)
+      local before = sysfs.command(EDU)
+      local dev = assert(luio.open(EDU))
+      assert.is_false(dev.config:command().bus_master)
+      assert.equal(before, sysfs.command(EDU))
+      assert(dev:close())
+      assert.equal(before, sysfs.command(EDU))
+    end
+    sysfs.change_command(EDU, sysfs.INTX_DISABLE, 0)
+    assert.equal(enabled, sysfs.read("bus/pci/devices/" .. EDU .. "/enable"))
   end)
 
   it("refuses a second driver and names the process that has it; looking is allowed", function()
@@ -107,7 +103,7 @@ describe("opening", function()
     local dev, message, code = luio.open(VIRTIO)
     assert.is_nil(dev)
     assert.equal("EBUSY", code)
-    assert.matches("the kernel driver virtio%-pci has it: bind uio_pci_generic", message)
+    assert.matches("the kernel driver virtio%-pci has it: `luio bind 0000:00:1e.0` gives it to uio_pci_generic", message)
     local look = assert(luio.open(VIRTIO, { read_only = true }))
     assert.equal(0x1af4, look.config:read16(0))
     assert(look:close())
@@ -156,17 +152,14 @@ describe("an interrupt of real hardware", function()
   it("is polled without blocking", function()
     assert.is_nil(irq:poll())
     regs:write32(R.IRQ_RAISE, 1)
-    local deadline = luio.now() + 2
-    local event
-    repeat event = irq:poll() until event or luio.now() > deadline
-    assert.equal(1, event.cause)
+    assert.equal(1, assert(wait.still(2, function() return irq:poll() end)).cause)
     assert.is_nil(irq:poll())
   end)
 
   it("makes a descriptor readable, for somebody else's poll()", function()
     assert(irq:start())
     local readable = 0
-    local poll = assert(uv.new_poll(irq.fd))
+    local poll = assert(uv.new_poll(irq:fd()))
     poll:start("r", function() readable = readable + 1; poll:stop() end)
     uv.run "nowait"
     assert.equal(0, readable)
@@ -181,14 +174,14 @@ describe("an interrupt of real hardware", function()
   it("counts as the kernel counts", function()
     assert(irq:start()) -- what came before is not counted by us, but by the kernel
     local node = "class/uio/" .. dev.info.uio .. "/event"
-    local before = tonumber(sysfs(node))
+    local before = tonumber(sysfs.read(node))
     for i = 1, 20 do
       regs:write32(R.IRQ_RAISE, i)
       local event = assert(irq:wait(2))
       assert.equal(i, event.cause)
       assert.equal(1, event.count)
     end
-    assert.equal(before + 20, tonumber(sysfs(node)))
+    assert.equal(before + 20, tonumber(sysfs.read(node)))
     assert.equal(20, irq:stats().interrupts)
   end)
 
@@ -197,8 +190,7 @@ describe("an interrupt of real hardware", function()
     assert(irq:start())
     assert(irq:close())
     regs:write32(R.IRQ_RAISE, 0x10) -- fires, is masked by the kernel, nobody acknowledges
-    luio.sleep(0.02)
-    assert.is_true(dev.config:command().intx_disable)
+    wait.till(2, "masked", function() return dev.config:command().intx_disable end)
     assert(dev:close())
     dev = assert(luio.open(EDU))
     assert.is_true(dev.config:command().intx_disable) -- opening does not touch it
@@ -216,9 +208,7 @@ end)
 
 describe("a device without an interrupt", function()
   it("says so at the first wait; its registers work", function()
-    write_sysfs("bus/pci/devices/" .. TESTDEV .. "/driver_override", "uio_pci_generic")
-    write_sysfs("bus/pci/drivers_probe", TESTDEV)
-    write_sysfs("bus/pci/devices/" .. TESTDEV .. "/driver_override", "\n")
+    sysfs.bind(TESTDEV)
     local dev = assert(luio.open(TESTDEV))
     assert.equal("uio_pci_generic", dev.info.uio_name)
     local event, message, code = dev.irqs[0]:wait(1)
@@ -227,7 +217,7 @@ describe("a device without an interrupt", function()
     assert.matches("has no interrupt", message)
     assert.equal(0, dev.regions[0]:read8(0))
     assert(dev:close())
-    write_sysfs("bus/pci/drivers/uio_pci_generic/unbind", TESTDEV)
+    sysfs.unbind(TESTDEV)
     -- And with no UIO driver at all.
     dev = assert(luio.open(TESTDEV))
     event, message, code = dev.irqs[0]:wait(1)
@@ -260,8 +250,7 @@ describe("BARs that uio does not map", function()
     end
     uart:write8(4, 0x10) -- MCR: loopback
     uart:write8(0, 0x41) -- THR
-    local deadline = luio.now() + 2
-    while uart:read8(5) % 2 == 0 and luio.now() < deadline do end -- LSR.DR
+    assert(wait.still(2, function() return uart:read8(5) % 2 == 1 end)) -- LSR.DR
     assert.equal(0x41, uart:read8(0)) -- RBR
     uart:write8(4, 0)
     assert.has_error(function() uart:read64(0) end)
@@ -332,19 +321,17 @@ describe("hot-plug", function()
   it("reports unbind, bind, remove and add", function()
     local monitor = assert(luio.monitor())
     local uio = find(SERIAL).uio
-    write_sysfs("bus/pci/drivers/uio_pci_generic/unbind", SERIAL)
+    sysfs.unbind(SERIAL)
     assert.equal("uio", assert(wait_for(monitor, "remove", uio)).subsystem)
     assert(wait_for(monitor, "unbind", SERIAL))
     assert.is_nil(find(SERIAL).uio)
-    write_sysfs("bus/pci/devices/" .. SERIAL .. "/driver_override", "uio_pci_generic")
-    write_sysfs("bus/pci/drivers/uio_pci_generic/bind", SERIAL)
-    write_sysfs("bus/pci/devices/" .. SERIAL .. "/driver_override", "\n")
+    sysfs.bind(SERIAL)
     local event = assert(wait_for(monitor, "bind", SERIAL))
     assert.equal("uio_pci_generic", event.driver)
-    write_sysfs("bus/pci/devices/" .. TESTDEV .. "/remove", "1")
+    sysfs.write("bus/pci/devices/" .. TESTDEV .. "/remove", "1")
     assert(wait_for(monitor, "remove", TESTDEV))
     assert.is_nil(find(TESTDEV))
-    write_sysfs("bus/pci/rescan", "1")
+    sysfs.write("bus/pci/rescan", "1")
     assert(wait_for(monitor, "add", TESTDEV))
     assert.is_truthy(find(TESTDEV))
     local none, message, code = monitor:wait(0.01)
@@ -361,7 +348,7 @@ describe("hot-plug", function()
     luio.run(function()
       local waiter = luio.spawn(function() event, message, code = dev.irqs[0]:wait(5) end)
       luio.sleep(0.05)
-      write_sysfs("bus/pci/drivers/uio_pci_generic/unbind", EDU)
+      sysfs.unbind(EDU)
       assert(waiter:join(2))
     end)
     assert.is_nil(event)
@@ -369,9 +356,7 @@ describe("hot-plug", function()
     assert.matches("the device is gone", message)
     assert.equal("ENODEV", select(3, dev.irqs[0]:wait(0.1))) -- and stays so
     assert(dev:close())
-    write_sysfs("bus/pci/devices/" .. EDU .. "/driver_override", "uio_pci_generic")
-    write_sysfs("bus/pci/drivers/uio_pci_generic/bind", EDU)
-    write_sysfs("bus/pci/devices/" .. EDU .. "/driver_override", "\n")
+    sysfs.bind(EDU)
     dev = assert(luio.start("edu", EDU))
     assert.equal(24, dev.driver.factorial(dev, 4))
     assert(dev:close())

@@ -2,10 +2,12 @@
 
 local luio = require "luio"
 local files = require "spec.support.files"
+local interrupted = require "spec.support.interrupted"
+local program = require "spec.support.program"
 local shell = files.shell
 
 local ROOT = require("luv").cwd()
-local LUIO = "'" .. ROOT .. "/build/luio'"
+local LUIO = program.PATH
 
 describe("luio", function()
   teardown(files.clean)
@@ -17,18 +19,31 @@ describe("luio", function()
     assert.matches("list", out)
   end)
 
-  it("exits with 2 on misuse, in one line after the usage", function()
-    for _, args in ipairs { "", "bogus", "run", "list extra", "--nope" } do
-      local out, status = shell(LUIO .. " " .. args)
-      assert.equal(2, status)
-      assert.matches("\nluio: [^\n]+\n$", out)
+  it("exits with 2 on misuse, in one line that says what was expected", function()
+    for args, expected in pairs {
+      [""] = "which command? luio --help lists them", bogus = 'there is no command "bogus"', lst = "did you mean list?",
+      run = "missing argument 'driver' (luio run --help)", ["list extra"] = "too many arguments", ["--nope"] = "there is no command",
+      ["list --jsn"] = "unknown option '--jsn'; Did you mean '--json'?",
+      ["get sim:edu 0x20:u33"] = "u8, u16, u32 or u64, not u33", ["set sim:edu STATUS"] = "REGISTER=VALUE",
+      ["watch sim:edu --for ever"] = "--for ever: a number of seconds above 0 was expected",
+      ["info board7"] = '"board7" is not a device address',
+    } do
+      program.refuses(args, 2, expected)
+    end
+  end)
+
+  it("has an example in the help of every command", function()
+    for _, row in ipairs(require("luio.cli").commands) do
+      local out, status = shell(LUIO .. " help " .. row[1])
+      assert.equal(0, status)
+      assert.matches("Example: [eval \"$(]*luio " .. row[1], out)
     end
   end)
 
   it("lists devices, one a line", function()
     local out, status = shell(LUIO .. " list")
     assert.equal(0, status)
-    assert.matches("^ADDRESS +UIO +ID +DRIVER +DEVICE\n", out)
+    assert.matches("^ADDRESS +UIO +ID +KERNEL DRIVER +LUIO DRIVER +DEVICE\n", out)
     local _, lines = out:gsub("\n", "")
     assert.equal(#assert(luio.list()) + 1, lines)
   end)
@@ -54,8 +69,8 @@ describe("luio", function()
 
   it("runs a driver until it is told to stop", function()
     for _, signal in ipairs { "INT", "TERM" } do
-      local out, status = shell(("%s run edu sim:edu & pid=$!; sleep 0.5; kill -%s $pid; wait $pid"):format(LUIO, signal))
-      assert.equal(0, status)
+      local out, status = interrupted(LUIO .. " run edu sim:edu", "driver edu runs", signal)
+      assert.equal(0, status, out)
       assert.matches("^driver edu runs on device sim:edu 1234:11e8; Ctrl%-C stops it\n$", out)
     end
     local out, status = shell(LUIO .. " run nope")
@@ -86,9 +101,7 @@ describe("luio", function()
     local map = dir .. "/uart.lua"
     local import = ("%s import svd %s --peripheral UART -o %s"):format(LUIO, svd, map)
     assert.equal(0, select(2, shell(import)))
-    local f = assert(io.open(dir .. "/uart.overlay.lua", "w"))
-    f:write 'return { DATA = { read_effect = "pops the FIFO" }, ISR = { RX = { access = "w1c" } } }'
-    f:close()
+    files.save(dir .. "/uart.overlay.lua", 'return { DATA = { read_effect = "pops the FIFO" }, ISR = { RX = { access = "w1c" } } }')
     assert.equal(0, select(2, shell(import)))
     local loaded = dofile(map)
     assert.same({ 0, "pops the FIFO", "w1c" }, { loaded.DATA.offset, loaded.DATA.read_effect, loaded.ISR.field.RX.access })
@@ -113,7 +126,9 @@ describe("luio", function()
     assert.equal(0, status)
     assert.matches("10!%s+3628800, by interrupt", out)
     assert.matches("4095 bytes there and back, 0 differ", out)
-    assert.matches("3, delivered 3, lost 0", out)
+    assert.matches("5, delivered 5, lost 0", out)
+    assert.matches("version 2: %+twice; kept 1 buffer; ", out)
+    assert.matches("reload refused in stage, version 2 goes on: ", out)
     assert.is_nil(out:find "\27")
     out, status = shell("CLICOLOR_FORCE=1 " .. LUIO .. " examples/demo.lua uio4711")
     assert.equal(1, status)
@@ -149,8 +164,16 @@ describe('require "luio"', function()
   end)
 
   it("refuses a library of another ABI, and names LUIO_LIBRARY when there is none", function()
-    local out, status = shell("LUIO_LIBRARY=/nowhere.so LUA_PATH='./lua/?.lua;./lua/?/init.lua;;' luajit -e 'require \"luio\"'")
+    local function load_with(library)
+      return shell(("LUIO_LIBRARY=%s LUA_PATH='./lua/?.lua;./lua/?/init.lua;;' luajit -e 'require \"luio\"'"):format(library))
+    end
+    local out, status = load_with "/nowhere.so"
     assert.equal(1, status)
     assert.matches("no libluio.so: run `make`, or name it in LUIO_LIBRARY", out)
+    local source, dir = files.write("other.c", 'const char *luio_cdef(void) { return ""; } unsigned luio_abi(void) { return 99; }')
+    assert.same({ "", 0 }, { shell(("${CC:-cc} -shared -fPIC -o %s/other.so %s"):format(dir, source)) })
+    out, status = load_with(dir .. "/other.so")
+    assert.equal(1, status)
+    assert.matches("other.so has ABI 99, these Lua files need %d+: run `make`", out)
   end)
 end)

@@ -1,6 +1,7 @@
 --- DMA memory on a simulated device: the allocator, its refusals, and what the model sees of it.
 
 local luio = require "luio"
+local memory = require "spec.support.memory"
 
 describe("dev.dma", function()
   local dev
@@ -108,9 +109,7 @@ describe("dev.dma", function()
   end)
 
   it("warns once per growth when there are no hugepages", function()
-    local f = assert(io.open "/proc/meminfo")
-    local free = tonumber(f:read("*a"):match "HugePages_Free:%s+(%d+)")
-    f:close()
+    local free = memory.free_pages()
     if free > 0 then return pending(free .. " hugepages are free here; the guest tests this") end
     local heard = {}
     dev.on_warning = function(message) table.insert(heard, message) end

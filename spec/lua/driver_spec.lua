@@ -39,6 +39,8 @@ describe("a driver", function()
       { "return { name = 'x', match = { { pic = '1:2' } } }", "x.match: unknown key pic %(did you mean pci%?%)" },
       { "return { name = 'x', dma = { bit = 28 } }", "x.dma: unknown key bit %(did you mean bits%?%)" },
       { "return { name = 'x', dma = { bits = '28' } }", "x.dma.bits is a string, not a number" },
+      { "return { name = 'x', durable = { n = 1 } }", "x.durable is a list of names of dev.state's fields" },
+      { "return { name = 'x', reset = 'no' }", "x.reset is a string, not a boolean" },
       { "return { name = 'x', dma = { bits = 8 } }", "x.dma.bits is 12 to 64, not 8" },
     } do
       local d, message, code = luio.load(driver(case[1]))

@@ -8,9 +8,7 @@ local types = require "luio.registers.types"
 -- A map file and its overlay beside it.
 local function with_overlay(map, overlay)
   local path, dir = files.write("map.lua", "local luio = require 'luio'\nlocal map = luio.registers(" .. map .. ")\nreturn map")
-  local f = assert(io.open(dir .. "/map.overlay.lua", "w"))
-  f:write(overlay)
-  f:close()
+  files.save(dir .. "/map.overlay.lua", overlay)
   local ok, result = pcall(dofile, path)
   return ok and result, not ok and result
 end

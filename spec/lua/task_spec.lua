@@ -2,6 +2,7 @@
 
 local luio = require "luio"
 local task = require "luio.task"
+local uv = require "luv"
 
 describe("tasks", function()
   local shown, failures
@@ -98,7 +99,6 @@ describe("tasks", function()
   end)
 
   it("don't leave timers behind: ten thousand waits, one timer", function()
-    local uv = require "luv"
     local function timers()
       local n = 0
       uv.walk(function(handle) if uv.handle_get_type(handle) == "timer" then n = n + 1 end end)
@@ -121,5 +121,19 @@ describe("tasks", function()
     luio.sleep(0.03)
     ticker:cancel()
     assert.is_true(ticks > 3)
+  end)
+
+  it("ends with its last task, whatever else the loop watches", function()
+    local signal, net = assert(uv.new_signal()), assert(uv.new_timer())
+    signal:start("sigusr2", function() end)
+    local caught
+    net:start(3000, 0, function() caught = true end)
+    luio.spawn(function() luio.sleep(0.01) end)
+    uv.sleep(30) -- so that the loop begins with the end of that sleep
+    luio.run()
+    signal:close()
+    net:close()
+    uv.run "nowait"
+    assert.is_nil(caught)
   end)
 end)

@@ -1,10 +1,37 @@
---- Files and folders for one spec, below build/spec/tmp.
+--- Files and folders for one spec, below build/spec/tmp; and whole files anywhere.
 
 local uv = require "luv"
 
 local M = {}
 
 local n = 0
+
+--- What is in a file.
+---@param path string
+---@return string
+function M.read(path)
+  local f = assert(io.open(path, "rb"))
+  local text = f:read "*a"
+  f:close()
+  return text
+end
+
+--- Writes a whole file; the folder is there.
+---@param path string
+---@param text string
+function M.save(path, text)
+  local f = assert(io.open(path, "wb"))
+  f:write(text)
+  assert(f:close()) -- the kernel's files refuse here
+end
+
+--- Writes a whole file, and makes the folders above it.
+---@param path string
+---@param text string
+function M.put(path, text)
+  assert(os.execute(("mkdir -p '%s'"):format(path:match "^(.*)/")) == 0)
+  M.save(path, text)
+end
 
 --- Writes a file of its own and returns its path.
 ---@param name string  e.g. "model.lua"
@@ -14,12 +41,16 @@ local n = 0
 function M.write(name, text)
   n = n + 1
   local dir = ("build/spec/tmp/%d-%d"):format(uv.os_getpid(), n)
-  assert(os.execute(("mkdir -p '%s'"):format(dir)) == 0)
   local path = dir .. "/" .. name
-  local f = assert(io.open(path, "w"))
-  f:write(text)
-  f:close()
+  M.put(path, text)
   return path, dir
+end
+
+--- A folder of its own with a driver in it.
+---@param text string  init.lua
+---@return string dir
+function M.driver(text)
+  return (select(2, M.write("init.lua", text)))
 end
 
 --- Removes all of them.

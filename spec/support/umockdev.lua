@@ -9,17 +9,12 @@
 --- that LUIO_LIBRARY names; a sanitizer's runtime must then come first in the child, before
 --- umockdev's, and not be in umockdev-run at all.
 
+local files = require "spec.support.files"
+
 local M = {}
 
 local function quoted(text)
   return "'" .. text:gsub("'", "'\\''") .. "'"
-end
-
-local function contents(path)
-  local f = assert(io.open(path))
-  local text = f:read "*a"
-  f:close()
-  return text
 end
 
 -- ---- Running -------------------------------------------------------------------------------------
@@ -38,9 +33,7 @@ end
 ---@return any result  what the chunk returned: one value, plain data
 function M.run(tree, code)
   local tree_file, errors = os.tmpname(), os.tmpname()
-  local f = assert(io.open(tree_file, "w"))
-  f:write(tree)
-  f:close()
+  files.save(tree_file, tree)
   local child = launcher() .. ' luajit spec/support/umockdev_child.lua "$@"'
   local run = ("umockdev-run -d %s -- sh -c %s sh %s %s"):format(tree_file, quoted(child), quoted(code), tree_file)
   -- Without tcache: what malloc keeps for the next caller would count as in use.
@@ -48,7 +41,7 @@ function M.run(tree, code)
   local pipe = assert(io.popen(("%s %s 2>%s; echo $?"):format(env, run, errors)))
   local output = pipe:read "*a"
   pipe:close()
-  local report = contents(errors)
+  local report = files.read(errors)
   os.remove(tree_file)
   os.remove(errors)
   local result, status = output:match "^(.-)(%d+)\n$"
@@ -70,7 +63,7 @@ end
 --- A tree from a file.
 ---@param path string
 ---@return string tree
-M.tree = contents
+M.tree = files.read
 
 -- Hexadecimal, so that any byte can be in a value. A value is a line, as in sysfs.
 local function attribute(name, value)
@@ -111,6 +104,15 @@ function M.uio(number, changes)
     ["maps/map1/name"] = "buffer", ["maps/map1/addr"] = "0x0000000020000000",
     ["maps/map1/size"] = "0x0000000000004000", ["maps/map1/offset"] = "0x0",
   }, changes)
+end
+
+--- A PCI device's config space: edu's identity, command register and interrupt pin.
+---@param command integer
+---@param pin? integer  1 is INTA
+---@return string bytes
+function M.config(command, pin)
+  return "\52\18\232\17" .. string.char(command % 256, math.floor(command / 256)) .. ("\0"):rep(0x3d - 6)
+    .. string.char(pin or 1) .. "\0\0"
 end
 
 M.NO_BAR = "0x0000000000000000 0x0000000000000000 0x0000000000000000"

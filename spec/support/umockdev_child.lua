@@ -6,6 +6,7 @@
 ---
 ---     luio               the library
 ---     attempt(address)   luio.open(address) as { opened, message, code, left = descriptors left open }
+---     put(path, text)    writes `path` of the tree, /proc and /drivers too, with the folders above it
 ---     vanish(path)       takes /sys`path` away, as the kernel does when a device goes
 ---     allocated()        bytes of C memory in use (0 under a sanitizer, which has its own malloc)
 ---     testbed()          a tree of its own that can send uevents, from TREE_FILE
@@ -13,6 +14,7 @@
 local ffi = require "ffi"
 local uv = require "luv"
 local luio = require "luio"
+local files = require "spec.support.files"
 
 ffi.cdef [[
   struct luio_mallinfo2 {
@@ -51,8 +53,16 @@ function env.attempt(address)
   return { opened = dev ~= nil, message = message, code = code, left = descriptors() - before }
 end
 
+local function tree()
+  return (assert(os.getenv "UMOCKDEV_DIR", "not under umockdev-run"))
+end
+
+function env.put(path, text)
+  files.put(tree() .. path, text)
+end
+
 function env.vanish(path)
-  local root = assert(os.getenv "UMOCKDEV_DIR", "not under umockdev-run")
+  local root = tree()
   assert(os.execute(("rm -r '%s/sys%s'"):format(root, path)) == 0)
 end
 

@@ -21,6 +21,21 @@ describe("derivedFrom", function()
     assert.same({ 7, 4 }, { map.B.field.Y.high, map.B.field.Y.low })
   end)
 
+  it("does not take what says where the base is besides", function()
+    local map, notes = s.registers(x.register("A", 0) .. x.register("B", 0, "<alternateRegister>A</alternateRegister>") .. x.register("C", 4, "", "B"))
+    assert.is_nil(map.C.alias)
+    assert.same({}, notes)
+  end)
+
+  it("of a field takes its bits, in one spelling or in the other", function()
+    local map, notes = s.registers(x.register("A", 0, [[<fields><field><name>X</name><lsb>4</lsb><msb>7</msb></field>
+      <field derivedFrom="X"><name>Y</name><bitRange>[9:8]</bitRange></field>
+      <field derivedFrom="Y"><name>Z</name><bitOffset>10</bitOffset><bitWidth>1</bitWidth></field></fields>]]))
+    local f = map.A.field
+    assert.same({ 9, 8, 10, 10 }, { f.Y.high, f.Y.low, f.Z.high, f.Z.low })
+    assert.same({}, notes)
+  end)
+
   it("points forwards, through several, and past stray spaces", function()
     local map = s.registers(x.register("C", 8, "", " B ") .. x.register("B", 4, "", "A") .. x.fields("A", 0, { "X 3:0" }))
     assert.is_table(map.C.field.X)

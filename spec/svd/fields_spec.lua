@@ -48,6 +48,9 @@ describe("a bit range", function()
     local range, notes = bits "<bitRange>[6:3]</bitRange><lsb>0</lsb><msb>1</msb>"
     assert.same({ 6, 3 }, range)
     assert.is_table(s.note(notes, "two bit ranges"))
+    range, notes = bits "<bitRange>[6:3]</bitRange><lsb>3</lsb><msb>6</msb>"
+    assert.same({ { 6, 3 }, {} }, { range, notes })
+    assert.is_table(s.note(select(2, bits "<bitRange>[6:3]</bitRange><lsb>3</lsb><msb>7</msb>"), "two bit ranges"))
   end)
 
   it("that is none leaves the field out, and says so", function()

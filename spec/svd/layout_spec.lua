@@ -133,6 +133,17 @@ describe("names", function()
   end)
 end)
 
+describe("an array that another is in the place of", function()
+  it("has all its elements there, and not one more", function()
+    local array = "<register>" .. x.dim(3, 4) .. "<name>CH[%s]</name><addressOffset>0</addressOffset></register>"
+    local alternate = "<alternateRegister>CH[%s]</alternateRegister>"
+    local _, notes = s.registers(array .. x.register("LAST", 8, (alternate:gsub("%[%%s%]", ""))))
+    assert.same({}, notes)
+    _, notes = s.registers(array .. x.register("BEYOND", 12, "<alternateRegister>CH[%s]</alternateRegister>"))
+    assert.same({ "P.BEYOND" }, s.note(notes, "is not in the same place").where)
+  end)
+end)
+
 describe("what is missing", function()
   it("leaves a register without an offset out, names one without a name", function()
     local map, notes = s.registers("<register><name>A</name></register><register><addressOffset>0x14</addressOffset></register>"
@@ -140,6 +151,11 @@ describe("what is missing", function()
     assert.same({ { "REG_14", 0x14 } }, s.places(map))
     assert.same({ "P.A" }, s.note(notes, 'addressOffset ""').where)
     assert.same({ "P.B" }, s.note(notes, 'addressOffset "five"').where)
+    assert.same({ "P.?" }, s.note(notes, "without a name is called REG_14").where)
+    map, notes = s.registers("<cluster><addressOffset>0x20</addressOffset>" .. x.register("A", 0) .. "</cluster><cluster><name>K</name></cluster>")
+    assert.same({ { "CLUSTER_20", 0x20 } }, s.places(map))
+    assert.is_table(s.note(notes, "a cluster without a name is called CLUSTER_20"))
+    assert.same({ "P.K" }, s.note(notes, "a cluster without an offset").where)
   end)
 
   it("is said of a peripheral without a base, or registers", function()

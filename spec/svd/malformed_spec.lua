@@ -117,7 +117,7 @@ describe("a limit", function()
     local nested = "<register>" .. x.dim(60000, 4) .. "<name>R[%s]</name><addressOffset>0</addressOffset></register>"
     message = fails(x.HEAD .. x.peripheral("<cluster>" .. x.dim(60000, "0x40000") .. "<name>K[%s]</name><addressOffset>0</addressOffset>"
       .. nested .. "</cluster>") .. x.TAIL)
-    assert.matches("more than 4194304 registers", message)
+    assert.matches("more than 1048576 registers", message)
   end)
 
   it("is on clusters that derive from each other's contents", function()
@@ -130,6 +130,15 @@ describe("a limit", function()
     local message = fails(x.HEAD .. x.peripheral("<register>" .. x.dim(5000, 4, "1-5000") .. "<name>R%s</name><description>"
       .. ("word "):rep(20000) .. "</description><addressOffset>0</addressOffset></register>") .. x.TAIL)
     assert.matches("the map has more than 32 MiB", message)
+  end)
+
+  it("is not needed for many fields outside of one register", function()
+    local list = {}
+    for i = 1, 30000 do list[i] = ("F%d 99:99"):format(i) end
+    local before = luio.now()
+    local map = s.registers(x.fields("A", 0, list))
+    assert.equal(0, #map.A.fields)
+    assert.is_true(luio.now() - before < 10)
   end)
 
   it("is on references to follow", function()

@@ -90,6 +90,12 @@ describe("a cluster with dim", function()
     assert.equal(1, times)
   end)
 
+  it("and a stride larger than a map may have, which only its size can give, is blocks, too", function()
+    local function sized(offset) return (s.places(s.registers(cluster("CH[%s]", "<dim>2</dim>", x.register("A", offset))))) end
+    assert.same({ { "CH", 0x40 } }, sized "0xfffffffffc")
+    assert.same({ { "CH0", 0x40 }, { "CH1", 0x10000000044 } }, sized "0x10000000000")
+  end)
+
   it("whose elements interleave is blocks, too", function()
     local map, notes = s.registers(cluster("CH[%s]", x.dim(2, 4), x.register("A", 0) .. x.register("B", 0x10)))
     assert.same({ { "CH0", 0x40 }, { "CH1", 0x44 } }, s.places(map))

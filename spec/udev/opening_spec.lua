@@ -44,8 +44,8 @@ describe("opening", function()
   it("refuses a device that a kernel driver has, and says how to take it", function()
     assert.same({
       opened = false, code = "EBUSY", left = 0,
-      message = "open 0000:00:02.0: EBUSY: the kernel driver e1000e has it: bind uio_pci_generic instead "
-        .. "(driver_override, drivers_probe), or open read-only to look",
+      message = "open 0000:00:02.0: EBUSY: the kernel driver e1000e has it: `luio bind 0000:00:02.0` "
+        .. "gives it to uio_pci_generic; or open read-only to look",
     }, udev.run(recorded, [[return attempt "0000:00:02.0"]]))
   end)
 

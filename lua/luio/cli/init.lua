@@ -1,87 +1,56 @@
 --- The command line: `luio COMMAND ...`, and `luio FILE.lua ...` to run a script.
 ---
 --- This floor prints; those below return. Exit status: 0 fine, 1 it failed, 2 misuse.
+---
+--- A command is an entry of a module in this folder:
+---
+---     return { NAME = {
+---       options = function(p) ... end,   -- adds arguments, options and an example to its parser
+---       run = function(args) ... end,    -- 0 or 1; or nil, message, code. "USAGE" is misuse: status 2
+---     } }
+---
+--- Only the module of the command that is asked for is loaded: most commands are over in less time
+--- than it takes to read the others.
 
 local luio = require "luio"
-local term = require "luio.term"
 local uv = require "luv"
 
 local M = {}
 
-local function fail(message)
+--- Every command, in the order of the help: name, what it does, module.
+M.commands = {
+  { "list", "What devices there are, and what drives them.", "list" },
+  { "info", "All about one device: regions, interrupt, driver, IOMMU, who holds it.", "info" },
+  { "get", "Read registers or fields, decoded.", "get" },
+  { "set", "Write registers or fields, and show what became of it.", "set" },
+  { "dump", "Show all registers, or some; none whose read has a side effect.", "dump" },
+  { "snapshot", "Save what the registers hold as JSON.", "snapshot" },
+  { "diff", "Compare a snapshot with another, or with the device now.", "snapshot" },
+  { "watch", "Show registers live, and what changes in them.", "watch" },
+  { "explore", "Work with a device at a prompt.", "explore" },
+  { "run", "Run a driver until Ctrl-C.", "run" },
+  { "irq", "Wait for interrupts, count them, measure their latency.", "irq" },
+  { "dma", "Allocate DMA memory, fill it, show it.", "dma" },
+  { "bind", "Give a PCI device to a UIO driver.", "bind" },
+  { "unbind", "Give it back to the driver it had.", "bind" },
+  { "doctor", "What would stop a driver from working, and the remedy.", "doctor" },
+  { "import", "Make a register map from a vendor's description.", "maps" },
+  { "lint", "Say what looks wrong in a register map.", "maps" },
+  { "types", "Write LuaCATS definitions of a map, for an editor.", "maps" },
+  { "env", "Print LUA_PATH for plain luajit.", "env" },
+  { "completion", "Print the completion script of a shell.", "completion" },
+}
+
+--- Commands that programs run, not people: in no help, not completed.
+M.hidden = {
+  { "__complete", "What a shell offers for the last of some words.", "completion" },
+  { "__man", "Print the manual page, luio(1).", "man" },
+}
+
+local function fail(message, status)
+  io.stdout:flush()
   io.stderr:write("luio: ", tostring(message), "\n")
-  return 1
-end
-
--- ---- list ---------------------------------------------------------------------------------------
-
-local function describe(info)
-  local name = table.concat({ info.vendor_name or "", info.device_name or "" }, " "):match "^%s*(.-)%s*$"
-  if name == "" then name = info.compatible[1] or info.bus ~= "pci" and info.uio_name or "" end
-  return info.problem and ("%s [%s]"):format(name, info.problem) or name
-end
-
--- Rows of strings, columns as wide as their widest cell; the last is left as it is.
-local function print_table(rows)
-  local width = {}
-  for _, row in ipairs(rows) do
-    for i, cell in ipairs(row) do width[i] = math.max(width[i] or 0, #cell) end
-  end
-  for n, row in ipairs(rows) do
-    local cells = {}
-    for i, cell in ipairs(row) do
-      cells[i] = i < #row and cell .. (" "):rep(width[i] - #cell) or cell
-    end
-    local line = table.concat(cells, "  "):gsub("%s+$", "")
-    print(n == 1 and term.bold(line) or line)
-  end
-end
-
-local function list()
-  local infos, message = luio.list()
-  if not infos then return fail(message) end
-  local rows = { { "ADDRESS", "UIO", "ID", "DRIVER", "DEVICE" } }
-  for _, info in ipairs(infos) do
-    table.insert(rows, {
-      info.address,
-      info.uio or "-",
-      info.vendor and ("%04x:%04x"):format(info.vendor, info.device) or "-",
-      info.driver or "-",
-      describe(info),
-    })
-  end
-  print_table(rows)
-  return 0
-end
-
--- ---- run ----------------------------------------------------------------------------------------
-
-local function run(args)
-  local dev, message = luio.start(args.driver, args.device)
-  if not dev then return fail(message) end
-  print(("driver %s runs on %s; Ctrl-C stops it"):format(dev.driver.name, tostring(dev)))
-  local signals, caught = {}, nil
-  for _, name in ipairs { "sigint", "sigterm" } do
-    local signal = assert(uv.new_signal())
-    signal:start(name, function() caught = name end)
-    table.insert(signals, signal)
-  end
-  luio.run(function()
-    while not caught do luio.sleep(0.1) end
-  end)
-  local ok
-  ok, message = dev:close()
-  return ok and 0 or fail(message)
-end
-
--- ---- env ----------------------------------------------------------------------------------------
-
-local function env()
-  local dir = debug.getinfo(1, "S").source:match "^@(.*)/luio/cli/[^/]*$"
-  dir = dir and uv.fs_realpath(dir) or "lua"
-  -- Behind ours stays what was set, else ";;": LuaJIT's own.
-  print(("export LUA_PATH='%s/?.lua;%s/?/init.lua;'\"${LUA_PATH:-;}\""):format(dir, dir))
-  return 0
+  return status or 1
 end
 
 -- ---- A script -----------------------------------------------------------------------------------
@@ -104,45 +73,80 @@ local function script(argv)
   return failures > 0 and 1 or 0
 end
 
--- -------------------------------------------------------------------------------------------------
+-- ---- A command ----------------------------------------------------------------------------------
 
-local function parser()
-  local argparse = require "argparse"
-  local p = argparse("luio", "Linux device drivers as Lua scripts.")
-  p:epilog "`luio FILE.lua ...` runs a script.  A DEVICE is uio0, 0000:00:04.0 or sim:NAME."
-  p:command_target "command"
-  p:require_command(true)
-  p:flag("--version", "Print the version."):action(function()
-    print("luio " .. luio.version)
-    os.exit(0)
-  end)
-  p:command("list", "What devices there are, and what drives them.")
-  local r = p:command("run", "Run a driver until Ctrl-C.")
-  r:argument("driver", "A driver's folder, file or name, e.g. drivers/edu.")
-  r:argument("device", "Its device; else the first one that it matches."):args "?"
-  p:add_help_command()
-  p:command("env", "Print LUA_PATH for plain luajit:  eval \"$(luio env)\"")
-  local commands = require("luio.cli.maps").commands(p)
-  commands.list, commands.run, commands.env = list, run, env
-  return p, commands
+--- The entry of a command.
+---@param name string
+---@return { name: string, summary: string, options: function?, run: function }?
+function M.find(name)
+  for _, rows in ipairs { M.commands, M.hidden } do
+    for _, row in ipairs(rows) do
+      if row[1] == name then
+        local command = require("luio.cli." .. row[3])[name]
+        return { name = name, summary = row[2], options = command.options, run = command.run }
+      end
+    end
+  end
+end
+
+--- The parser of a command, for itself, and for the man page and completion, which read it.
+---@param command table  of M.find
+---@return table argparse's
+function M.parser(command)
+  local p = require "argparse"("luio " .. command.name, command.summary)
+  p:help_max_width(80)
+  if command.options then command.options(p) end
+  return p
+end
+
+local function help()
+  print "Linux device drivers as Lua scripts.\n"
+  print "Usage: luio COMMAND ...      luio COMMAND --help has its options and an example"
+  print "       luio FILE.lua ...     runs a script\n"
+  for _, row in ipairs(M.commands) do print(("  %-11s %s"):format(row[1], row[2])) end
+  print "\nA DEVICE is uio0, 0000:00:04.0 (PCI), or sim:NAME (simulated, by drivers/NAME/model.lua)."
+  return 0
+end
+
+local function unknown(name)
+  local near, names = require "luio.registers.near", {}
+  for _, row in ipairs(M.commands) do names[#names + 1] = row[1] end
+  return fail(("there is no command %q%s; luio --help lists them"):format(name, near.hint(name, names)), 2)
+end
+
+-- argparse speaks of its own state in some messages; one line that says what was expected.
+local function misuse(command, message)
+  return fail(("%s: %s (luio %s --help)"):format(command.name, (tostring(message):gsub("%s*\n%s*", "; ")), command.name), 2)
 end
 
 --- Runs the program.
 ---@param argv string[]
 ---@return integer status
 function M.main(argv)
-  luio.on_warning(function(message) io.stderr:write("luio: ", message, "\n") end)
-  if argv[1] and argv[1]:match "%.lua$" then return script(argv) end
-  local p, commands = parser()
-  local ok, args = p:pparse(argv)
-  if not ok then
-    io.stderr:write(p:get_usage(), "\n\nluio: ", tostring(args), "; `luio -h` lists the commands, and a script's name ends in .lua\n")
-    return 2
+  luio.on_warning(function(message) fail(message) end)
+  local name = argv[1]
+  if not name then return fail("which command? luio --help lists them", 2) end
+  if name:match "%.lua$" then return script(argv) end
+  if name == "--version" then
+    print("luio " .. luio.version)
+    return 0
+  elseif name == "-h" or name == "--help" or (name == "help" and not argv[2]) then
+    return help()
   end
-  local fine, status, message = xpcall(commands[args.command], debug.traceback, args)
+  local rest = {}
+  for i = 2, #argv do rest[i - 1] = argv[i] end
+  if name == "help" then name, rest = argv[2], { "--help" } end
+  local command = M.find(name)
+  if not command then return unknown(name) end
+  local ok, args = M.parser(command):pparse(rest)
+  if not ok then return misuse(command, args) end
+  local fine, status, message, code = xpcall(command.run, debug.traceback, args)
   luio.close_all()
+  uv.run "nowait" -- handles that were closed go
   if not fine then return fail(status) end
-  return status or fail(message)
+  if status then return status end
+  if code == "USAGE" then return misuse(command, message) end
+  return fail(message)
 end
 
 return M

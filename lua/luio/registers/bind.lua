@@ -97,6 +97,7 @@ end
 ---@field map luio.Map
 ---@field device luio.Device
 local Root = {}
+M.Registers = Root -- for completion
 
 --- A register by its path.
 ---@param path string  "STATUS", "CHANNEL[2].CTRL"
@@ -123,8 +124,10 @@ end
 --- Calls a function for every access that goes through the map, after it was made. Costs nothing
 --- while there is none. Accesses of the interrupt thread's top half are not the map's.
 ---@param fn fun(access: luio.Access)?
-function Root:on_access(fn)
+---@param before_write? fun(reg: luio.Register, value: any)  called before each write
+function Root:on_access(fn, before_write)
   rawset(self, "hook", fn or false)
+  rawset(self, "before_write", fn and before_write or false)
   for _, reg in ipairs(self.made) do setmetatable(reg, metatable_of(self, reg.def)) end
 end
 
@@ -185,7 +188,8 @@ function M.bind(map, device)
     if more > 0 then table.insert(faults, ("and %d more"):format(more)) end
     return nil, ("register map %s does not fit %s\n  %s"):format(map.source or "", device.address, table.concat(faults, "\n  ")), "EINVAL"
   end
-  local root = { map = map, device = device, regions = regions, made = {}, metatables = {}, hook = false }
+  local root = { map = map, device = device, regions = regions, made = {}, metatables = {},
+    hook = false, before_write = false, looking = false }
   return setmetatable(root, {
     __index = function(self, name)
       if Root[name] then return Root[name] end

@@ -78,7 +78,6 @@ local M = {}
 ---@field shared_effect string?  what reading an alias of it does: the bus knows only the address
 ---@field description string?
 ---@field section string?
----@field line integer?
 
 ---@class luio.BlockDef
 ---@field kind "block"
@@ -341,7 +340,7 @@ function Check:register(path, name, spec, outer)
     kind = "register", name = name, offset = offset, width = width, access = access, region = region, endian = endian,
     readable = readable[access] or false, writable = writable[access] or false, fields = {}, field = {},
     read_effect = spec.read_effect or effect[access], description = spec.description, section = spec.section,
-    alias = spec.alias, halves = spec.halves, line = self.locate(name),
+    alias = spec.alias, halves = spec.halves,
   }
   reg.count, reg.stride = self:array(path, spec, width / 8)
   if spec.reset ~= nil then
@@ -383,7 +382,7 @@ function Check:block(path, name, spec, outer, depth)
   local region, endian = self:inherited(path, spec, outer)
   local block = {
     kind = "block", name = name, offset = offset, region = region, endian = endian, description = spec.description,
-    section = spec.section, line = self.locate(name),
+    section = spec.section,
   }
   for key, value in pairs(spec) do
     if key ~= 1 and not self:option(path, block_options, key, value) then

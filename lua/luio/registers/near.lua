@@ -55,6 +55,24 @@ function M.within(wrong, names, limit)
   end
 end
 
+local FEW = 8
+
+--- What to say of a wrong name: what there are, where they are few; else which one is near.
+---@param wrong string
+---@param names table<string, any>
+---@return string
+function M.among(wrong, names)
+  local name = M.name(wrong, names)
+  local list = {}
+  for known in pairs(names) do table.insert(list, known) end
+  table.sort(list)
+  local more = #list - FEW
+  -- Of few, the nearest by letters may be the opposite: TO_DEVICE for FROM_DEVICE.
+  if name and more > 0 then return ("did you mean %s?"):format(name) end
+  for i = #list, FEW + 1, -1 do list[i] = nil end
+  return ("there is %s%s"):format(table.concat(list, ", "), more > 0 and (" and %d more"):format(more) or "")
+end
+
 --- " (did you mean NAME?)", or nothing.
 ---@param wrong string
 ---@param names table

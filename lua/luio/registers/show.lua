@@ -4,33 +4,60 @@
 --- is never read here, and one that can't be read is not tried; what was left out is said, with the
 --- reason.
 
-local ffi = require "ffi"
 local bit = require "bit"
+local bits = require "luio.registers.bits"
+local verbs = require "luio.registers.verbs"
 
 jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 local M = {}
 
--- Why a register is not looked at; nil: it may be.
-local function left_out(def)
+--- Why a register is not looked at; nil: it may be.
+---@param def luio.RegisterDef
+---@return string?
+function M.left_out(def)
   if not def.readable then return "write-only" end
   local effect = def.read_effect or def.shared_effect
   return effect and "not read: " .. effect
 end
 
-local function hex(value, width)
+--- A register's value, all its digits.
+---@param value integer|ffi.cdata*
+---@param width integer  bits
+---@return string
+function M.hex(value, width)
   if type(value) == "cdata" then return "0x" .. bit.tohex(value, 16) end
   return ("0x%0" .. width / 4 .. "x"):format(value % 2 ^ width)
 end
 
-local function field_text(name, x)
-  if type(x) == "cdata" then return ("%s=0x%s"):format(name, bit.tohex(x)) end
-  return type(x) == "number" and x > 9 and ("%s=0x%x"):format(name, x) or ("%s=%s"):format(name, tostring(x))
+local left_out, hex = M.left_out, M.hex
+
+--- One load that only looks: a hook (Root:on_access) is told so.
+---@param reg luio.Register
+---@return integer|ffi.cdata*
+function M.look(reg)
+  local root = reg.root
+  root.looking = true
+  local ok, value = pcall(reg.read, reg)
+  root.looking = false
+  if not ok then error(value, 0) end
+  return value
+end
+
+local look = M.look
+local wide = bits.wide
+
+--- A field's value: its name where it has one, one digit as it is, else hexadecimal.
+---@param x integer|string|ffi.cdata*
+---@return string
+function M.value(x)
+  if type(x) == "cdata" then return "0x" .. bit.tohex(x) end
+  return type(x) == "number" and x > 9 and ("0x%x"):format(x) or tostring(x)
 end
 
 local function fields_of(reg, value)
   local decoded, parts = reg:decode(value), {}
-  for _, f in ipairs(reg.def.fields) do table.insert(parts, field_text(f.name, decoded[f.name])) end
+  for _, f in ipairs(reg.def.fields) do table.insert(parts, f.name .. "=" .. M.value(decoded[f.name])) end
   return table.concat(parts, " ")
 end
 
@@ -39,7 +66,7 @@ local function line(reg, path_width, offset_width)
   local reason = left_out(reg.def)
   local head = ("%-" .. path_width .. "s %" .. offset_width .. "s"):format(reg.path, ("0x%x"):format(reg.offset))
   if reason then return ("%s   (%s)"):format(head, reason) end
-  local value = reg:read()
+  local value = look(reg)
   return (("%s = %s  %s"):format(head, hex(value, reg.def.width), fields_of(reg, value)):gsub("%s+$", ""))
 end
 
@@ -83,16 +110,39 @@ function M.snapshot(root)
   for reg in root:each() do
     local reason = left_out(reg.def)
     table.insert(snapshot.registers, {
-      path = reg.path, value = not reason and hex(reg:read(), reg.def.width) or nil, skipped = reason,
+      path = reg.path, value = not reason and hex(look(reg), reg.def.width) or nil, skipped = reason,
     })
   end
   return snapshot
 end
 
-local function number_of(text, width)
+--- The value that `hex` made a text of.
+---@param text string
+---@param width integer
+---@return integer|ffi.cdata*
+function M.number(text, width)
   if width < 64 then return tonumber(text) end
   local high, low = text:match "^0x(%x%x%x%x%x%x%x%x)(%x%x%x%x%x%x%x%x)$"
   return tonumber(high, 16) * 0x100000000ULL + tonumber(low, 16)
+end
+
+local number_of = M.number
+
+--- The fields in which two values of a register differ, from the highest down: by name where the value has
+--- one.
+---@param def luio.RegisterDef
+---@param before integer|ffi.cdata*
+---@param after integer|ffi.cdata*
+---@return { name: string, before: integer|string|ffi.cdata*, after: integer|string|ffi.cdata* }[]
+function M.changes(def, before, after)
+  local list = {}
+  for _, f in ipairs(def.fields) do
+    local a, b = bits.take(before, f.high, f.low), bits.take(after, f.high, f.low)
+    if a ~= b then
+      table.insert(list, { name = f.name, before = f.names and f.names[a] or a, after = f.names and f.names[b] or b })
+    end
+  end
+  return list
 end
 
 ---@class luio.Difference
@@ -112,12 +162,9 @@ function M.diff(root, before, after)
   for _, entry in ipairs(after.registers) do
     local old = was[entry.path]
     if old and entry.value and old ~= entry.value then
-      local reg = assert(root:find(entry.path))
-      local a = reg:decode(number_of(old, reg.def.width))
-      local b = reg:decode(number_of(entry.value, reg.def.width))
-      local fields = {}
-      for name in pairs(a) do
-        if a[name] ~= b[name] then fields[name] = { a[name], b[name] } end
+      local def, fields = assert(root:find(entry.path)).def, {}
+      for _, change in ipairs(M.changes(def, number_of(old, def.width), number_of(entry.value, def.width))) do
+        fields[change.name] = { change.before, change.after }
       end
       table.insert(changes, { path = entry.path, before = old, after = entry.value, fields = fields })
     end
@@ -127,12 +174,15 @@ end
 
 -- ---- Restoring -----------------------------------------------------------------------------------
 
--- Only fields that hold what is written can be put back.
-local function restorable(def)
+--- Which bits of a register can be put back: those that hold what is written.
+---@param def luio.RegisterDef
+---@return ffi.cdata* mask  uint64_t
+---@return string? why      what can't be, and that it is for good
+function M.restorable(def)
   local mask, why = 0ULL, nil
   for _, f in ipairs(def.fields) do
     if f.access == "rw" then
-      for i = f.low, f.high do mask = bit.bor(mask, bit.lshift(1ULL, i)) end
+      mask = bit.bor(mask, bits.mask(f.high, f.low))
     elseif f.access == "wonce" then
       why = ("%s can be written only once"):format(f.name)
     end
@@ -141,6 +191,8 @@ local function restorable(def)
   if def.access == "wonce" then why = "it can be written only once" end
   return mask, why
 end
+
+local restorable = M.restorable
 
 ---@class luio.Restore
 ---@field writes { register: luio.Register, before: any, value: any }[]  what apply would write, in order
@@ -167,10 +219,6 @@ function Restore:apply()
   return n
 end
 
-local function as64(value)
-  return type(value) == "number" and ffi.cast("uint64_t", value % 2 ^ 53) or value
-end
-
 --- Plans how to put a snapshot's values back: print it, then plan:apply(). Reads what it may, writes
 --- nothing. Irreversible writes (write-once) and registers that can't be read back are refused; bits
 --- that do something when written (w1c and the like) get their neutral value.
@@ -186,17 +234,14 @@ function M.restore(root, snapshot)
     elseif entry.value and reg.def.writable then
       local def = reg.def
       local mask, why = restorable(def)
-      local now, wanted = reg:read(), number_of(entry.value, def.width)
-      local differs = bit.band(bit.bxor(as64(now), as64(wanted)), mask) ~= 0ULL
-      if why and as64(now) ~= as64(wanted) then
+      local now, wanted = look(reg), number_of(entry.value, def.width)
+      local differs = bit.band(bit.bxor(wide(now), wide(wanted)), mask) ~= 0ULL
+      if why and wide(now) ~= wide(wanted) then
         refuse(entry.path, why)
-      elseif not differs and as64(now) ~= as64(wanted) then
+      elseif not differs and wide(now) ~= wide(wanted) then
         refuse(entry.path, "what differs can't be written back")
       elseif differs then
-        local p = reg.prepared
-        local kept = bit.bor(bit.band(as64(now), as64(p.keep)), as64(p.fixed))
-        local value = bit.bor(bit.band(kept, bit.bnot(mask)), bit.band(as64(wanted), mask))
-        if def.width < 64 then value = tonumber(value % 2ULL ^ def.width) end
+        local value = verbs.merged(reg, now, mask, bit.band(wide(wanted), mask))
         table.insert(plan.writes, { register = reg, before = now, value = value })
       end
     elseif reg.def.writable and entry.skipped then

@@ -12,7 +12,7 @@
 
 local fail = require("luio.svd.fail").fail
 
-jit.off(true, true) -- compiled pairs() loops can crash (luio.svd)
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 local M = {}
 

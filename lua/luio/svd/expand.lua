@@ -13,11 +13,12 @@ local names = require "luio.svd.names"
 local numbers = require "luio.svd.numbers"
 local fail = require("luio.svd.fail").fail
 
-jit.off(true, true) -- compiled pairs() loops can crash (luio.svd)
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 local M = {}
 
 M.MAX_DEFINITIONS = 10 ^ 6 -- after everything is expanded; a register counts 4, a field 2, a value 1
+local MAX_STRIDE = 2 ^ 40 -- of an array in a map
 local MAX_CLUSTERS = 5 -- deep: with a peripheral around and PARTS inside that is what a map nests
 
 local Budget = {}
@@ -67,7 +68,7 @@ function Import:repeat_item(item, node, path, least, taken, out)
   local stride, short = dim.increment or least, names.of_array(item.name)
   if dim.count == 0 then
     self.notes:add("contradiction", path, "dim is 0: left out")
-  elseif not dim.list and stride >= math.max(least, 1) and (taken[names.clean(short)] or 0) <= 1 then
+  elseif not dim.list and stride >= math.max(least, 1) and stride <= MAX_STRIDE and (taken[names.clean(short)] or 0) <= 1 then
     item.count, item.stride, item.name = dim.count, stride, short
     item.alternate = item.alternate and names.of_array(item.alternate)
     if not item.raw:find("%%s%]?$") then table.insert(item.remarks, 1, item.raw) end
@@ -149,20 +150,27 @@ function Import:partial_reset(register, path)
   self.notes:add("reset", path, "resetMask: only the fields that are known at reset state it, the rest is a remark")
 end
 
-function Import:register(kid, outer, path, taken, out)
-  local node = self.resolver:resolve(kid)
-  path = path .. (node.name or "?")
-  self.budget:take(4, node.line)
+-- Where a register or cluster is, and its name; nil, and a note, when nobody knows where.
+function Import:place(node, kind, letters, path)
   local offset = numbers.count(node.addressOffset, 2 ^ 48)
   if not offset then
-    self.notes:add("missing", path, "a register without an offset (addressOffset \"%s\") is left out", node.addressOffset or "")
+    self.notes:add("missing", path, "a %s without an offset (addressOffset \"%s\") is left out", kind, node.addressOffset or "")
     return
   end
   local name = node.name
   if not name then
-    name = ("REG_%X"):format(offset)
-    self.notes:add("missing", path, "a register without a name is called %s", name)
+    name = ("%s_%X"):format(letters, offset)
+    self.notes:add("missing", path, "a %s without a name is called %s", kind, name)
   end
+  return offset, name
+end
+
+function Import:register(kid, outer, path, taken, out)
+  local node = self.resolver:resolve(kid)
+  path = path .. (node.name or "?")
+  self.budget:take(4, node.line)
+  local offset, name = self:place(node, "register", "REG", path)
+  if not offset then return end
   local props = inherit(outer, node)
   local size = numbers.count(props.size, 2 ^ 20)
   if not size or size == 0 then
@@ -202,16 +210,8 @@ function Import:cluster(kid, outer, path, depth, taken, out)
   path = path .. (node.name or "?")
   if depth > MAX_CLUSTERS then fail("E2BIG", node.line, "%s: clusters nest more than %d deep", path, MAX_CLUSTERS) end
   self.budget:take(4, node.line)
-  local offset = numbers.count(node.addressOffset, 2 ^ 48)
-  if not offset then
-    self.notes:add("missing", path, "a cluster without an offset (addressOffset \"%s\") is left out", node.addressOffset or "")
-    return
-  end
-  local name = node.name
-  if not name then
-    name = ("CLUSTER_%X"):format(offset)
-    self.notes:add("missing", path, "a cluster without a name is called %s", name)
-  end
+  local offset, name = self:place(node, "cluster", "CLUSTER", path)
+  if not offset then return end
   local block = {
     kind = "block", name = name, path = path, line = node.line, offset = offset, text = node.description, remarks = {},
     children = self:children(node, inherit(outer, node), path .. ".", depth + 1),
@@ -288,7 +288,7 @@ function Import:remarks(block, node)
     self.notes:add("name", block.path, "prependToName and appendToName are left out: names are a peripheral's own")
   end
   if node.headerStructName or node.groupName then
-    self.notes:add("unsupported", block.path, "groupName and headerStructName are left out: they are C's")
+    self.notes:add("unsupported", block.path, "groupName and headerStructName are left out: they are for C's headers")
   end
   self:protection(node, list, block.path)
   for _, kid in ipairs(node.kids or {}) do

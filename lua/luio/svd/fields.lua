@@ -7,7 +7,7 @@ local access = require "luio.svd.access"
 local names = require "luio.svd.names"
 local numbers = require "luio.svd.numbers"
 
-jit.off(true, true) -- compiled pairs() loops can crash (luio.svd)
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 local M = {}
 

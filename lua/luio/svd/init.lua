@@ -12,10 +12,6 @@
 --- what matters to a reader of the map is also a remark in it, in brackets. The file is not trusted:
 --- whatever is in it, an import ends in bounded time and memory, with a map that loads or with
 --- `nil, message, code`.
----
---- The modules with pairs() are never compiled: LuaJIT 2.1.0-beta3 as of April 2022 (Debian 12) may
---- swap the two results of a compiled pairs() step with a 32-bit exchange, which cuts a pointer in
---- half. Compiling gains an import nothing.
 
 local expand = require "luio.svd.expand"
 local layout = require "luio.svd.layout"
@@ -28,7 +24,7 @@ local write = require "luio.svd.write"
 local near = require "luio.registers.near"
 local failing = require "luio.svd.fail"
 
-jit.off(true, true) -- compiled pairs() loops can crash (luio.svd)
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 local M = {}
 

@@ -16,11 +16,11 @@ local numbers = require "luio.svd.numbers"
 local places = require "luio.svd.places"
 local fail = require("luio.svd.fail").fail
 
-jit.off(true, true) -- compiled pairs() loops can crash (luio.svd)
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 local M = {}
 
-local MAX_ELEMENTS = 4 * 2 ^ 20 -- registers in a block, elements of arrays each: someone will walk them
+local MAX_ELEMENTS = 2 ^ 20 -- registers, elements of arrays each: a map with more can't be bound
 local MAX_OFFSET = 2 ^ 48
 local WIDTHS = { 8, 16, 32, 64 }
 
@@ -31,10 +31,12 @@ local function copy(item, changes)
   return new
 end
 
+-- Items are copied with the list of remarks they share; whoever adds to it has one of its own first.
 local function remark(item, text)
-  local list = { text }
-  for _, have in ipairs(item.remarks or {}) do table.insert(list, have) end
-  item.remarks = list
+  if item.remarks_of ~= item then
+    item.remarks, item.remarks_of = copy(item.remarks or {}, {}), item
+  end
+  table.insert(item.remarks, text)
 end
 
 -- ---- Width ---------------------------------------------------------------------------------------
@@ -231,7 +233,7 @@ local function add_views(self, item, out)
         end
       end
     end
-    view.remarks = { "another view of " .. item.name }
+    view.remarks, view.remarks_of = { "another view of " .. item.name }, view
     table.insert(out, view)
   end
   item.fields = { unpack(layers[1]) }

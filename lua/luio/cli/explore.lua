@@ -1,0 +1,32 @@
+--- `luio explore`: a prompt with a device in scope.
+
+local common = require "luio.cli.common"
+
+local function explore(args)
+  local session, message, code = require("luio.explore.session").open {
+    device = args.device, map = args.map, read_only = args.read_only,
+  }
+  if not session then return nil, message, code end
+  for _, note in ipairs(session.target and session.target.notes or {}) do common.note(note) end
+  local status
+  status, message, code = require("luio.explore.repl").run(session, { execute = args.execute[1] and args.execute or nil })
+  local closed, why = session:close()
+  if not status then return nil, message, code end
+  if not closed then return nil, why end
+  return status
+end
+
+return {
+  explore = {
+    options = function(p)
+      common.device(p)
+      p:flag("-r --read-only", "Refuse every write; never disturbs another's device.")
+      p:option("-e --execute", "Run a chunk of Lua and end; may be repeated."):argname("CHUNK"):count "*"
+      p:epilog [[
+Lua at the prompt; a script on standard input works, too.
+Example: luio explore sim:edu
+         luio explore sim:edu -e 'FACTORIAL:write(10)' -e FACTORIAL]]
+    end,
+    run = explore,
+  },
+}

@@ -1,0 +1,83 @@
+--- `luio set`: writes, and says what was there, what was written, and what came back.
+
+local change = require "luio.explore.change"
+local common = require "luio.cli.common"
+local output = require "luio.output"
+local place = require "luio.explore.place"
+local show = require "luio.registers.show"
+local term = require "luio.term"
+
+local function hex(c, value)
+  return value and show.hex(value, c.reg.def.width)
+end
+
+local function line(c, dry_run)
+  local reg = c.reg
+  local old = hex(c, c.old) or ("(%s)"):format(c.why_unread)
+  local text = ("%s 0x%x (+0x%x) %s := %s"):format(reg.path, reg.region.addr + reg.offset, reg.offset, old, hex(c, c.written))
+  if c.readback then text = ("%s -> %s"):format(text, hex(c, c.readback)) end
+  if dry_run then text = text .. "  (dry run: not written)" end
+  print(text)
+  for _, f in ipairs(c:fields()) do
+    print(("  %s %s -> %s"):format(f.name, f.before, term.yellow(f.after)))
+  end
+end
+
+local function plain(c)
+  local fields = {}
+  for _, f in ipairs(c:fields()) do fields[f.name] = { before = f.before, after = f.after } end
+  return {
+    path = c.reg.path, region = c.reg.def.region, offset = c.reg.offset, width = c.reg.def.width,
+    old = hex(c, c.old), written = hex(c, c.written), readback = hex(c, c.readback), not_read = c.why_unread,
+    fields = next(fields) and fields,
+  }
+end
+
+-- Every assignment is checked before the first is carried out.
+local function plans(t, assignments)
+  local list = {}
+  for i, a in ipairs(assignments) do
+    local c, message, code = change.plan(t, a)
+    if not c then return nil, message, code end
+    list[i] = c
+  end
+  return list
+end
+
+local function run(args)
+  local assignments = {}
+  for i, text in ipairs(args.assignment) do
+    local a, message, code = place.assignment(text)
+    if not a then return nil, message, code end
+    assignments[i] = a
+  end
+  local t, message, code = common.open(args, args.dry_run and "look" or "write")
+  if not t then return nil, message, code end
+  local list
+  list, message, code = plans(t, assignments)
+  if not list then return nil, message, code end
+  local writes = output.list {}
+  local would_be = {} -- by a dry run of an assignment before
+  for i, c in ipairs(list) do
+    c:apply(args.dry_run, args.dry_run and would_be[c.reg.path])
+    would_be[c.reg.path] = not c.why_unread and c.written or nil
+    writes[i] = plain(c)
+    if not args.json then line(c, args.dry_run) end
+  end
+  if args.json then output.json { device = t.dev.address, dry_run = args.dry_run or false, writes = writes } end
+  return 0
+end
+
+return {
+  set = {
+    options = function(p)
+      common.device(p)
+      p:argument("assignment", "STATUS=0x80, STATUS.RAISE_IRQ=1, CTRL.MODE=FAST,ENABLE=1, 0x20:u32[7:7]=1; in this order."):args "+"
+      p:flag("-n --dry-run", "Say what would be written; write nothing.")
+      p:flag("--force", "Write although another process drives the device.")
+      p:flag("--json", "As JSON.")
+      p:epilog "Example: luio set uio0 STATUS.RAISE_IRQ=1"
+    end,
+    run = run,
+  },
+}

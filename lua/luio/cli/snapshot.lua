@@ -1,0 +1,91 @@
+--- `luio snapshot` and `luio diff`: what the registers held, saved and compared.
+
+local common = require "luio.cli.common"
+local maps = require "luio.maps"
+local output = require "luio.output"
+local snapshots = require "luio.explore.snapshots"
+
+local function snapshot(args)
+  local t, list, code = common.look(args, args.place)
+  if not t then return nil, list, code end
+  local s = snapshots.of(t, common.read(t, list, args.force_read))
+  output.list(s.registers)
+  if args.output then
+    local ok, message = output.file(args.output, output.encode(s) .. "\n")
+    if not ok then return nil, message, "EIO" end
+  else
+    output.json(s)
+  end
+  return 0
+end
+
+-- The map that two files are compared by: the one named, else the driver's that the first was taken with.
+-- A file that a snapshot names is not loaded: a map is code, and a snapshot comes from anywhere.
+local function map_of(args, before)
+  if args.map then return maps.load(args.map) end
+  local driver = type(before.map) == "string" and before.map:match "^drivers/([%w_%-]+)$"
+  return driver and maps.load(driver) or nil
+end
+
+-- What is on the other side of a comparison, and the map that tells its fields.
+local function other_side(args, before)
+  if not common.is_address(args.after) then
+    local after, message, code = snapshots.load(args.after)
+    if not after then return nil, message, code end
+    local map
+    map, message, code = map_of(args, before)
+    if not map and args.map then return nil, message, code end
+    return after, map
+  end
+  args.device = args.after
+  local t, message, code = common.open(args, "look")
+  if not t then return nil, message, code end
+  return snapshots.again(before, t, function(target, list) return common.read(target, list, args.force_read) end), t.regs and t.regs.map
+end
+
+local function diff(args)
+  if common.is_address(args.before) then
+    return nil, ("%s is a device: the snapshot's file comes first"):format(args.before), "USAGE"
+  end
+  local before, message, code = snapshots.load(args.before)
+  if not before then return nil, message, code end
+  local after, map
+  after, map, code = other_side(args, before)
+  if not after then return nil, map, code end
+  local list, compared = snapshots.diff(before, after, map)
+  if args.json then
+    output.json { before = before.device, after = after.device, differences = output.list(list) }
+  else
+    for _, d in ipairs(list) do
+      for _, line in ipairs(snapshots.lines(d)) do print(line) end
+    end
+    io.stdout:flush()
+    io.stderr:write(("%d of %d differ\n"):format(#list, compared))
+  end
+  return args.exit_code and list[1] and 1 or 0
+end
+
+return {
+  snapshot = {
+    options = function(p)
+      common.device(p)
+      p:argument("place", "Registers, blocks, patterns, ranges; else all of the map."):args "*"
+      p:flag("--force-read", "Read registers, too, whose read has a side effect; says what it disturbed.")
+      p:option("-o --output", "Write to this file.")
+      p:epilog "Example: luio snapshot uio0 > before.json"
+    end,
+    run = snapshot,
+  },
+  diff = {
+    options = function(p)
+      p:argument("before", "A snapshot's file; - is standard input.")
+      p:argument("after", "Another, or a device.")
+      p:option("-m --map", "A register map's file, or a driver's name; else the driver's that matches."):argname "FILE"
+      p:flag("--force-read", "Read registers, too, whose read has a side effect; says what it disturbed.")
+      p:flag("--json", "As JSON.")
+      p:flag("--exit-code", "Exit with 1 when something differs.")
+      p:epilog "Example: luio diff before.json uio0"
+    end,
+    run = diff,
+  },
+}

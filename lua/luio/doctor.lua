@@ -1,0 +1,72 @@
+--- Everything that would stop a driver from working, as findings, each with its remedy.
+---
+--- The checks are in luio.doctor.system (the machine) and luio.doctor.device (one device). They only
+--- look: no file is written, no /dev/uioX opened, no register read. A check adds findings by
+--- say(check, status, text, remedy):
+---
+---     ok       this is as it should be
+---     note     works, but there is something to know; or it matters for some drivers only
+---     problem  stops a driver, or a kind of them
+
+local look = require "luio.look"
+local match = require "luio.match"
+local system = require "luio.doctor.system"
+local device = require "luio.doctor.device"
+
+local M = {}
+
+---@class luio.Finding
+---@field check string   "module", "iommu", "node"
+---@field status "ok"|"note"|"problem"
+---@field text string
+---@field remedy string? a command to paste, where there is one
+
+local STATUS = { ok = true, note = true, problem = true }
+
+local function collector()
+  local findings = {}
+  return findings, function(check, status, text, remedy)
+    assert(STATUS[status], status)
+    table.insert(findings, { check = check, status = status, text = text, remedy = remedy })
+  end
+end
+
+--- Checks the machine.
+---@return luio.Finding[]
+function M.system()
+  local findings, say = collector()
+  for _, check in ipairs {
+    system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.hugepages, system.memlock,
+    system.iommu, system.realtime, system.drivers,
+  } do check(say) end
+  return findings
+end
+
+--- Checks one device, and what of the machine matters to it.
+---@param address string
+---@return luio.Finding[]?
+---@return string? message
+---@return string? code  "ENODEV", "EINVAL"
+function M.device(address)
+  local info, message, code = look.find(address)
+  if not info then return nil, message, code end
+  local findings, say = collector()
+  local at = { info = info, lockdown = look.lockdown() }
+  at.driver_name, at.driver = match.driver_of(info)
+  if info.bus == "sim" then
+    say("model", "ok", ("its model runs: %s"):format(info.address))
+    if info.vectors == 0 then say("interrupt", "note", "its model declares no interrupt") end
+    device.luio_driver(say, at)
+    return findings
+  end
+  at.config, message, code = look.config(info)
+  if not at.config and code ~= "ENOTSUP" then at.config_problem = message end
+  if info.bus == "pci" and not info.uio then system.modules(say) end
+  for _, check in ipairs {
+    device.description, device.luio_driver, device.binding, device.node, device.holders, device.regions, device.interrupt,
+    device.power, system.permission, device.dma, system.hugepages,
+  } do check(say, at) end
+  return findings
+end
+
+return M

@@ -1,0 +1,203 @@
+--- What could stop a driver from working with one device.
+---
+--- /dev/uioX is not opened, not even to see whether it could be: closing it again would clear the
+--- bus master of whoever drives the device. access(2) is asked instead.
+
+local sysfs = require "luio.sysfs"
+local look = require "luio.look"
+local uses = require "luio.uses"
+local holders = require "luio.holders"
+local system = require "luio.doctor.system"
+
+local M = {}
+
+---@class luio.DoctorContext
+---@field info luio.Info
+---@field config luio.ConfigLook?
+---@field config_problem string?
+---@field driver table?  luio's, that matches
+---@field lockdown string?
+
+-- ---- Identity ------------------------------------------------------------------------------------
+
+function M.description(say, at)
+  if at.info.problem then
+    say("description", "problem", "its description has a fault: " .. at.info.problem, "dmesg | grep -i " .. at.info.address)
+  end
+  if at.config and not at.config.answers then
+    say("description", "problem", "its config space reads as all ones: it is switched off, or fell off the bus",
+      ("echo 1 > %s/remove; echo 1 > /sys/bus/pci/rescan"):format(at.info.sysfs))
+  elseif at.config_problem then
+    say("description", "problem", "its config space can't be read: " .. at.config_problem, "luio list")
+  end
+end
+
+-- What a driver for it would say in `match`.
+local function match_of(info)
+  if info.vendor then return ('{ pci = "%04x:%04x" }'):format(info.vendor, info.device) end
+  if info.compatible[1] then return ('{ of = "%s" }'):format(info.compatible[1]) end
+  return info.uio_name and ('{ uio = "%s" }'):format(info.uio_name)
+end
+
+function M.luio_driver(say, at)
+  if at.driver_name then return say("luio driver", "ok", at.driver_name .. " matches") end
+  local match = match_of(at.info)
+  say("luio driver", "note", "no driver in drivers/ matches; luio get, set, dump and explore work without one",
+    match and ("put match = %s into drivers/NAME/init.lua"):format(match))
+end
+
+-- ---- Kernel driver -------------------------------------------------------------------------------
+
+function M.binding(say, at)
+  local info = at.info
+  if info.uio then
+    return say("kernel driver", "ok", ("%s has it, as %s"):format(info.driver or info.uio_name or "a UIO driver", info.uio))
+  elseif not info.driver then
+    return say("kernel driver", "problem", "no kernel driver has it: its registers can be reached, its interrupts can't",
+      "luio bind " .. info.address)
+  end
+  say("kernel driver", "problem", ("the kernel driver %s has it"):format(info.driver), "luio bind " .. info.address)
+  for _, use in ipairs(uses.of(info)) do
+    say("in use", "problem", ("%s: luio bind refuses to take it away"):format(use.text), use.remedy)
+  end
+end
+
+function M.node(say, at)
+  local uio = at.info.uio
+  if not uio then return end
+  local ok, code = sysfs.access("/dev/" .. uio, "rw")
+  if ok then return say("node", "ok", ("/dev/%s may be opened"):format(uio)) end
+  say("node", "problem", ("/dev/%s can't be opened: %s"):format(uio, code),
+    code == "ENOENT" and "udevadm trigger --subsystem-match=uio" or system.UDEV_RULE)
+end
+
+function M.holders(say, at)
+  local list, partial = holders.of(at.info)
+  for _, holder in ipairs(list) do
+    say("holder", holder.drives and "problem" or "note", holders.describe(holder), holder.drives and "kill " .. holder.pid or nil)
+  end
+  if not list[1] then
+    say("holder", partial and "note" or "ok", partial and "nobody that this user can see has it; root sees all" or "nobody has it",
+      partial and "sudo luio doctor " .. at.info.address or nil)
+  end
+end
+
+-- ---- Registers -----------------------------------------------------------------------------------
+
+function M.regions(say, at)
+  local info = at.info
+  local any, pci = false, info.bus == "pci"
+  for i = 0, 5 do
+    local way = look.way(info, i)
+    local bar = info.bars[i]
+    if way and pci and way:match "^resource" then
+      any = true
+      local path = ("%s/%s"):format(info.sysfs, way)
+      local ok, code = sysfs.access(path, "rw")
+      local what = bar.kind == "port" and "I/O ports" or "memory"
+      if at.lockdown and at.lockdown ~= "none" then
+        say("regions", "problem", ("region %d (%s) has no UIO map, and lockdown forbids %s"):format(i, what, way),
+          "switch secure boot off, or boot without lockdown=")
+      elseif not ok then
+        say("regions", "problem", ("region %d (%s) is reached by %s, which can't be opened: %s"):format(i, what, way, code),
+          code == "ENOENT" and "use another kernel: this one offers no such file" or "sudo luio ...")
+      else
+        say("regions", "ok", ("region %d (%s) is reached by %s"):format(i, what, way))
+      end
+    elseif way then
+      any = true
+      say("regions", "ok", ("region %d is reached by %s"):format(i, way))
+    end
+  end
+  if not any then
+    say("regions", "problem", next(info.ports) and "it has port regions only, which luio does not reach on this bus" or "it has no regions",
+      pci and "dmesg | grep -i " .. info.address .. " (was a BAR given no address?)" or nil)
+  end
+  local config = at.config
+  if not config or not config.answers then return end
+  for i = 0, 5 do
+    local bar = info.bars[i]
+    if bar and not (bar.kind == "port" and config.ports or bar.kind == "memory" and config.memory) then
+      return say("regions", "problem", ("it does not decode its %s (command register 0x%04x): reads give all ones"):format(
+        bar.kind == "port" and "I/O ports" or "memory", config.command),
+        info.uio and ("echo 1 > %s/enable"):format(info.sysfs) or "luio bind " .. info.address)
+    end
+  end
+end
+
+-- ---- Interrupt -----------------------------------------------------------------------------------
+
+function M.interrupt(say, at)
+  local info, config = at.info, at.config
+  if info.bus ~= "pci" or not config or not config.answers then return end
+  local wants = at.driver and at.driver.irq
+  if not config.pin then
+    return say("interrupt", wants and "problem" or "note", "it has no INTx pin: UIO gives it no interrupts"
+      .. (wants and ", but its luio driver waits for them" or ""), "poll its registers; MSI needs another kernel driver")
+  elseif not info.irq then
+    return say("interrupt", wants and "problem" or "note", ("its pin %s was given no interrupt line"):format(config.pin),
+      "dmesg | grep -i " .. info.address)
+  end
+  if at.lockdown and at.lockdown ~= "none" and info.driver == "uio_pci_generic" then
+    return say("interrupt", "problem", "lockdown forbids writing config space, so interrupts can't be unmasked",
+      "switch secure boot off, or boot without lockdown=")
+  end
+  say("interrupt", "ok", ("%s, line %d%s"):format(config.pin, info.irq,
+    config.intx_disable and "; masked now: luio unmasks at the first wait" or ""))
+  if info.uio then
+    local ok, code = sysfs.access(info.sysfs .. "/config", "rw")
+    if not ok and info.driver == "uio_pci_generic" then
+      say("interrupt", wants == nil and at.driver and "note" or "problem",
+        ("%s/config can't be written (%s): interrupts can't be unmasked"):format(info.sysfs, code), "sudo luio ...")
+    end
+  end
+end
+
+-- ---- DMA -----------------------------------------------------------------------------------------
+
+function M.dma(say, at)
+  local info, config = at.info, at.config
+  if info.bus ~= "pci" then return end
+  local wants = at.driver and at.driver.dma
+  local group = look.iommu(info)
+  if group and group.type ~= "identity" then
+    local n = #group.devices - 1
+    local others = n == 1 and ", and the other device of the group" or n > 1 and (", and the %d others of the group"):format(n) or ""
+    say("iommu", wants and "problem" or at.driver and "note" or "problem",
+      ("the IOMMU translates for it (group %d, %s): physical addresses would fault, so luio refuses DMA"):format(group.group,
+        group.type or "its type can't be read"),
+      ("boot with iommu=pt; or with it unbound%s: echo identity > %s/iommu_group/type"):format(others, info.sysfs))
+  elseif group then
+    say("iommu", "ok", ("IOMMU group %d passes addresses through"):format(group.group))
+  else
+    say("iommu", "ok", "no IOMMU translates for it")
+  end
+  if not config or not config.answers then return end
+  local driven = false
+  for _, holder in ipairs((holders.of(info))) do driven = driven or holder.drives end
+  if config.bus_master and not driven and (info.uio or not info.driver) then
+    say("bus master", "note", "bus master is on, though nobody drives it: it may still write to memory",
+      ("setpci -s %s COMMAND=0:4"):format(info.address))
+  else
+    say("bus master", "ok", ("bus master is %s%s"):format(config.bus_master and "on" or "off",
+      config.bus_master and "" or wants and "; luio switches it on when the driver starts" or ""))
+  end
+end
+
+-- ---- Power ---------------------------------------------------------------------------------------
+
+function M.power(say, at)
+  local info = at.info
+  local state = look.attribute(info, "power_state")
+  if info.bus ~= "pci" then return end
+  if state and state:match "^D[123]" then
+    say("power", "problem", ("it sleeps (%s): registers read as all ones"):format(state), ("echo on > %s/power/control"):format(info.sysfs))
+  elseif state == "D0" then
+    say("power", "ok", "it is awake (D0)")
+  end
+  if info.uio and look.attribute(info, "enable") == "0" then
+    say("power", "problem", "it has a UIO driver, but is disabled", ("echo 1 > %s/enable"):format(info.sysfs))
+  end
+end
+
+return M

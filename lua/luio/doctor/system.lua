@@ -1,0 +1,221 @@
+--- What of the machine could stop a driver: kernel, rights, memory, IOMMU.
+---
+--- Each check is a function that adds findings. It only looks: it reads files, and asks access(2)
+--- about those it must not open.
+
+local uv = require "luv"
+local output = require "luio.output"
+local sysfs = require "luio.sysfs"
+local look = require "luio.look"
+local match = require "luio.match"
+
+local M = {}
+
+-- ---- Kernel modules ------------------------------------------------------------------------------
+
+-- "loaded", "built in", "available" or nil, of a module and the kernel of this machine.
+local function module_state(name)
+  if sysfs.exists("/sys/module/" .. name) then
+    return sysfs.exists(("/sys/module/%s/initstate"):format(name)) and "loaded" or "built in"
+  end
+  local dir = "/lib/modules/" .. uv.os_uname().release
+  -- modprobe takes - and _ for the same; file names have either.
+  local file = "/" .. name:gsub("_", "[-_]") .. "%.ko"
+  for _, list in ipairs { { "modules.builtin", "built in" }, { "modules.dep", "available" } } do
+    if (sysfs.read(dir .. "/" .. list[1]) or ""):find(file) then return list[2] end
+  end
+end
+
+--- The modules that `luio bind` needs.
+function M.modules(say)
+  for _, name in ipairs { "uio", "uio_pci_generic" } do
+    local state = module_state(name)
+    if state == "loaded" or state == "built in" then
+      say("module", "ok", ("%s is %s"):format(name, state))
+    elseif state then
+      say("module", "note", ("%s is not loaded; luio bind does that"):format(name), "modprobe " .. name)
+    elseif name == "uio_pci_generic" and not sysfs.exists "/sys/bus/pci/devices" then
+      say("module", "note", "uio_pci_generic is not in this kernel, and there is no PCI bus")
+    else
+      say("module", "problem", ("%s is neither in this kernel (%s) nor among its modules"):format(name, uv.os_uname().release),
+        ("use a kernel with CONFIG_%s=m, or build the module against its headers"):format(name:upper()))
+    end
+  end
+end
+
+--- The module for devices of the device tree.
+function M.device_tree(say)
+  local state = module_state "uio_pdrv_genirq"
+  if state == "available" then
+    say("module", "note", "uio_pdrv_genirq (UIO for device-tree devices) is not loaded", "modprobe uio_pdrv_genirq of_id=generic-uio")
+  elseif state then
+    say("module", "ok", "uio_pdrv_genirq is " .. state)
+  else
+    say("module", "note", "uio_pdrv_genirq, for devices of the device tree, is not in this kernel (Debian's have none); PCI needs none",
+      "if you have such devices, build drivers/uio/uio_pdrv_genirq.c of the kernel's source as a module")
+  end
+end
+
+-- ---- Rights --------------------------------------------------------------------------------------
+
+local CAP_IPC_LOCK, CAP_SYS_RAWIO, CAP_SYS_ADMIN, CAP_SYS_NICE = 14, 17, 21, 23 -- include/uapi/linux/capability.h
+
+-- Whether this process has a capability in force.
+local function capable(number)
+  local mask = (sysfs.read(sysfs.proc .. "/self/status") or ""):match "CapEff:%s*(%x+)"
+  if not mask then return uv.getuid() == 0 end
+  -- 64 bits are too many for a number: the hexadecimal digit that holds the bit.
+  local digit = tonumber(mask:sub(-1 - math.floor(number / 4), -1 - math.floor(number / 4)), 16) or 0
+  return math.floor(digit / 2 ^ (number % 4)) % 2 == 1
+end
+
+-- A limit of this process: bytes or a priority; math.huge for none.
+local function limit(name)
+  for _, line in ipairs(sysfs.proc_lines "self/limits") do
+    if line:sub(1, #name) == name then
+      local soft = line:sub(#name + 1):match "^%s+(%S+)"
+      return soft == "unlimited" and math.huge or tonumber(soft)
+    end
+  end
+end
+
+local function whoami()
+  return uv.getuid() == 0 and "root" or ("user %d"):format(uv.getuid())
+end
+
+--- What makes the node of every UIO device that of a group, for good.
+M.UDEV_RULE = [[groupadd -f luio; echo 'SUBSYSTEM=="uio", GROUP="luio", MODE="0660"' > /etc/udev/rules.d/60-luio.rules; ]]
+  .. "udevadm control --reload; udevadm trigger --subsystem-match=uio"
+
+--- With a device whose driver does no DMA, what DMA needs is not missed.
+---@param at? luio.DoctorContext
+function M.permission(say, at)
+  local who = whoami()
+  local without_dma = at and at.driver and not at.driver.dma
+  if capable(CAP_SYS_ADMIN) then
+    say("permission", "ok", who .. " has CAP_SYS_ADMIN: DMA memory can be had")
+  else
+    say("permission", without_dma and "note" or "problem",
+      who .. " has no CAP_SYS_ADMIN: the kernel hides physical addresses, so there is no DMA memory", "sudo luio ...")
+  end
+  if uv.getuid() ~= 0 and not at then
+    say("permission", "problem", "config space is root's: no bus master, and no interrupts from uio_pci_generic", "sudo luio ...")
+  end
+  if not capable(CAP_SYS_RAWIO) and not at then
+    say("permission", "note", who .. " has no CAP_SYS_RAWIO: no /dev/mem; UIO and PCI need it not")
+  end
+end
+
+function M.nodes(say)
+  local found, denied = 0, {}
+  for _, name in ipairs((sysfs.entries "/sys/class/uio")) do
+    found = found + 1
+    local ok, code = sysfs.access("/dev/" .. name, "rw")
+    if not ok then table.insert(denied, ("/dev/%s (%s)"):format(name, code)) end
+  end
+  if found == 0 then
+    say("nodes", "note", "no device has a UIO driver now", "luio bind ADDRESS (luio list shows them)")
+  elseif denied[1] then
+    say("nodes", "problem", ("%s can't open %s"):format(whoami(), table.concat(denied, ", ")),
+      M.UDEV_RULE)
+  else
+    say("nodes", "ok", ("%s may open %s"):format(whoami(), found == 1 and "the UIO device" or "all " .. found .. " UIO devices"))
+  end
+end
+
+function M.lockdown(say)
+  local mode, code = look.lockdown()
+  if mode == "none" then
+    say("lockdown", "ok", "the kernel is not locked down")
+  elseif mode then
+    say("lockdown", "problem", ("the kernel is locked down (%s): config space can't be written, so no bus master and no interrupts from "
+      .. "uio_pci_generic; BARs without a UIO map, and /dev/mem, are out of reach"):format(mode),
+      "switch secure boot off in the firmware (mokutil --disable-validation), or boot without lockdown=")
+  else
+    local mounted = sysfs.exists "/sys/kernel/security" and sysfs.entries("/sys/kernel/security")[1]
+    if code == "ENOENT" and not mounted then
+      say("lockdown", "note", "whether the kernel is locked down can't be seen: securityfs is not mounted",
+        "mount -t securityfs securityfs /sys/kernel/security")
+    else
+      say("lockdown", "ok", "this kernel has no lockdown")
+    end
+  end
+end
+
+-- ---- Memory --------------------------------------------------------------------------------------
+
+function M.hugepages(say)
+  local free_any, lines = false, {}
+  for _, pages in ipairs(sysfs.hugepages()) do
+    free_any = free_any or pages.free > 0
+    table.insert(lines, ("%d of %d pages of %s free"):format(pages.free, pages.total, output.size(pages.size)))
+  end
+  if not lines[1] then
+    return say("hugepages", "note", "this kernel has no hugepages: DMA buffers of at most 4096 bytes",
+      "use a kernel with CONFIG_HUGETLBFS=y")
+  end
+  local text = table.concat(lines, ", ")
+  if free_any then return say("hugepages", "ok", text) end
+  say("hugepages", "note", text .. ": DMA buffers of at most 4096 bytes", "echo 32 > /proc/sys/vm/nr_hugepages")
+end
+
+function M.memlock(say)
+  local bytes = limit "Max locked memory"
+  if capable(CAP_IPC_LOCK) then
+    say("memlock", "ok", "locked memory has no limit (CAP_IPC_LOCK)")
+  elseif not bytes or bytes < 65536 then
+    say("memlock", "note", ("%s may lock %s bytes of memory: too little for DMA buffers without hugepages"):format(
+      whoami(), bytes and ("%d"):format(bytes) or "few"),
+      "ulimit -l unlimited (memlock in /etc/security/limits.conf)")
+  else
+    say("memlock", "ok", bytes == math.huge and "locked memory has no limit" or ("%d KiB of memory may be locked"):format(bytes / 1024))
+  end
+end
+
+function M.realtime(say)
+  local priority = limit "Max realtime priority"
+  if capable(CAP_SYS_NICE) then
+    say("realtime", "ok", "interrupt threads may have real-time priority (CAP_SYS_NICE)")
+  elseif priority and priority > 0 then
+    say("realtime", "ok", ("interrupt threads may have real-time priority up to %d"):format(priority))
+  else
+    say("realtime", "note", "interrupt threads can't have real-time priority (priority = N of an interrupt)",
+      "ulimit -r 50 (rtprio in /etc/security/limits.conf)")
+  end
+end
+
+-- ---- IOMMU ---------------------------------------------------------------------------------------
+
+function M.iommu(say)
+  local units = sysfs.entries "/sys/class/iommu"
+  local groups, identity, example = 0, 0, nil
+  for _, group in ipairs((sysfs.entries "/sys/kernel/iommu_groups")) do
+    groups = groups + 1
+    local kind = sysfs.read(("/sys/kernel/iommu_groups/%s/type"):format(group))
+    if kind == "identity" then identity = identity + 1 else example = example or kind end
+  end
+  if not units[1] and groups == 0 then
+    return say("iommu", "ok", "no IOMMU is in use: devices see physical addresses")
+  end
+  local options = {}
+  for word in (sysfs.read(sysfs.proc .. "/cmdline") or ""):gmatch "%S*iommu%S*" do table.insert(options, sysfs.clean(word)) end
+  local booted = options[1] and (" (booted with %s)"):format(table.concat(options, " ")) or ""
+  local name = units[1] and ("IOMMU %s"):format(table.concat(units, ", ")) or "an IOMMU"
+  if identity == groups then
+    return say("iommu", "ok", ("%s: all %d groups pass addresses through%s"):format(name, groups, booted))
+  end
+  say("iommu", "problem", ("%s: %d of %d groups translate (%s)%s: no DMA by physical addresses for the devices in them"):format(
+    name, groups - identity, groups, example or "type can't be read", booted),
+    "boot with iommu=pt, or for one unbound device: echo identity > /sys/bus/pci/devices/ADDRESS/iommu_group/type")
+end
+
+-- ---- Drivers -------------------------------------------------------------------------------------
+
+function M.drivers(say)
+  for _, entry in ipairs(match.broken()) do
+    say("driver", "problem", ("driver %s does not load: %s"):format(entry.name, sysfs.clean(((entry.problem or ""):gsub("\n", "; ")))),
+      "luio lint drivers/" .. entry.name)
+  end
+end
+
+return M

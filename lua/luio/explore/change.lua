@@ -1,0 +1,147 @@
+--- Writing a register and seeing what became of it.
+---
+--- A change names a whole register, or fields, or bits of it. A whole register is one store. Fields and
+--- bits are one load and one store, with what the map says of the bits beside them (neutral ones to
+--- write-1-to-clear fields, as in Register:update); where the register can't be read, or reading it does
+--- something, there is no such change: writing the whole register is the way.
+---
+--- The value before and the one after are read only where that disturbs nothing.
+
+local bit = require "bit"
+local bits_of = require "luio.registers.bits"
+local near = require "luio.registers.near"
+local place = require "luio.explore.place"
+local show = require "luio.registers.show"
+local verbs = require "luio.registers.verbs"
+local mask_of, wide = bits_of.mask, bits_of.wide
+
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+local M = {}
+
+---@class luio.Change
+---@field found luio.Found
+---@field reg luio.Register
+---@field whole boolean        a store of the whole register, not of parts
+---@field mask ffi.cdata*      bits that are written on purpose
+---@field bits ffi.cdata*
+---@field why_unread string?   why the register is not read around the write
+---@field old integer|ffi.cdata*|nil
+---@field written integer|ffi.cdata*|nil
+---@field readback integer|ffi.cdata*|nil
+
+-- What a value's text means for a field; or for plain bits, without one.
+local function value_of(label, text, field, bits)
+  local number = place.number(text)
+  if not number and field and field.values and field.values[text] then return wide(field.values[text]) end
+  if not number and field and field.values then
+    return nil, ("%s has no value %s: %s"):format(label, text, near.among(text, field.values)), "ENOENT"
+  elseif not number then
+    return nil, ("%s: %q is not a number: 123, 0x7b or 0b1111011"):format(label, text), "USAGE"
+  end
+  number = wide(number)
+  if bits < 64 and bit.rshift(number, bits) ~= 0ULL then
+    return nil, ("%s: %s does not fit in %d bit%s"):format(label, text, bits, bits > 1 and "s" or ""), "EINVAL"
+  end
+  return number
+end
+
+--- The value that a text means at a place: a number, or a name of the field's.
+---@param found luio.Found
+---@param text string
+---@return ffi.cdata*?  uint64_t
+---@return string? message
+---@return string? code
+function M.value(found, text)
+  local bits = found.high and found.high - found.low + 1 or found.reg.def.width
+  return value_of(found.label, text, found.field, bits)
+end
+
+local function add_field(change, field, text)
+  local label = change.reg.path .. "." .. field.name
+  if not field.writable then return nil, ("%s can't be written: its access is %s"):format(label, field.access), "EACCES" end
+  local value, message, code = value_of(label, text, field, field.bits)
+  if not value then return nil, message, code end
+  change.mask = bit.bor(change.mask, mask_of(field.high, field.low))
+  change.bits = bit.bor(change.bits, bit.lshift(value, field.low))
+  return true
+end
+
+--- Plans a change, checking everything that can be checked without touching the device.
+---@param target luio.Target
+---@param assignment luio.Assignment
+---@return luio.Change?
+---@return string? message
+---@return string? code
+function M.plan(target, assignment)
+  local list, message, code = target:find(assignment.place)
+  if not list then return nil, message, code end
+  if list[2] then return nil, ("%s names several registers: one is written at a time"):format(assignment.place.text), "USAGE" end
+  local found = list[1]
+  local reg, def = found.reg, found.reg.def
+  if not def.writable then return nil, ("%s can't be written: it is read-only"):format(reg.path), "EACCES" end
+  local change = setmetatable({
+    found = found, reg = reg, whole = not found.high, mask = 0ULL, bits = 0ULL, why_unread = target:left_out(reg),
+  }, M)
+  local ok
+  if found.field then
+    ok, message, code = add_field(change, found.field, assignment.value)
+  elseif found.high then
+    change.bits, message, code = value_of(found.label, assignment.value, nil, found.high - found.low + 1)
+    ok = change.bits
+    if ok then change.mask, change.bits = mask_of(found.high, found.low), bit.lshift(change.bits, found.low) end
+  else
+    change.bits, message, code = value_of(found.label, assignment.value, nil, def.width)
+    ok, change.mask = change.bits, mask_of(def.width - 1, 0)
+  end
+  if not ok then return nil, message, code end
+  for _, more in ipairs(assignment.fields) do
+    local field = def.field[more.name]
+    if not found.field then
+      return nil, ("%s: further fields need a field first: %s.FIELD=VALUE"):format(assignment.text, reg.path), "USAGE"
+    end
+    if not field then return nil, ("%s has no field %s%s"):format(reg.path, more.name, near.hint(more.name, def.field)), "ENOENT" end
+    ok, message, code = add_field(change, field, more.value)
+    if not ok then return nil, message, code end
+  end
+  if not change.whole and change.why_unread and def.readable then
+    return nil, ("%s can't be changed in part: reading it would disturb it (%s); write all of it: %s=VALUE"):format(
+      reg.path, change.why_unread:gsub("^not read: ", ""), reg.path), "EACCES"
+  end
+  return change
+end
+
+-- A number of the register's width, as its verbs take it.
+local function narrow(value, width)
+  return width < 64 and tonumber(value) or value
+end
+
+--- Writes, unless it is a dry run: at most one load, one store, one load.
+---@param self luio.Change
+---@param dry_run boolean?
+---@param known integer|ffi.cdata*|nil  what is there, for a dry run after another of the same register
+---@return luio.Change
+function M.apply(self, dry_run, known)
+  local reg = self.reg
+  if known then self.old = known
+  elseif not self.why_unread then self.old = show.look(reg) end
+  self.written = self.whole and narrow(self.bits, reg.def.width) or verbs.merged(reg, self.old, self.mask, self.bits)
+  if dry_run then return self end
+  reg:write(self.written)
+  if not self.why_unread then self.readback = show.look(reg) end
+  return self
+end
+
+--- The fields that are not what they were: before, after.
+---@param self luio.Change
+---@return { name: string, before: string, after: string }[]
+function M.fields(self)
+  if not self.old then return {} end
+  local list = show.changes(self.reg.def, self.old, self.readback or self.written)
+  for _, f in ipairs(list) do f.before, f.after = show.value(f.before), show.value(f.after) end
+  return list
+end
+
+M.__index = M
+
+return M

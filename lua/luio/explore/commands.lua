@@ -1,0 +1,206 @@
+--- The functions at the prompt: what the commands of the program do, on the open device.
+---
+--- Each comes with a line of help: `help()` lists them, `?dump` shows one. Places are given as text
+--- ("STATUS.RAISE_IRQ", "0x20:u32", "RX*"), or as registers: STATUS, CHANNEL[2].CTRL.
+
+local change = require "luio.explore.change"
+local output = require "luio.output"
+local live = require "luio.live"
+local luio = require "luio"
+local place = require "luio.explore.place"
+local record = require "luio.explore.record"
+local script = require "luio.explore.script"
+local show = require "luio.registers.show"
+local snapshots = require "luio.explore.snapshots"
+local watch = require "luio.explore.watch"
+
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+local M = {}
+
+-- Expected failures are errors here: at a prompt they end the line, and say why.
+local function check(value, message, ...)
+  if value == nil then error(message, 0) end
+  return value, message, ...
+end
+
+-- What a place means: registers and blocks are given as they are, by their path.
+local function find(self, what)
+  if type(what) == "table" and rawget(what, "path") then
+    if rawget(what, "root") then return { { reg = what, label = what.path } } end
+    what = what.path
+  elseif what == self.regs then
+    return check(self.target:all())
+  elseif type(what) ~= "string" then
+    error(("a place is a register, or text as \"STATUS.FIELD\" or \"0x20:u32\", not %s"):format(tostring(what)), 0)
+  end
+  return check(self.target:find(check(place.parse(what))))
+end
+
+local function find_all(self, ...)
+  if select("#", ...) == 0 then return check(self.target:all()) end
+  local all = {}
+  for i = 1, select("#", ...) do
+    for _, found in ipairs(find(self, (select(i, ...)))) do table.insert(all, found) end
+  end
+  return all
+end
+
+local function read_all(self, list)
+  local records = {}
+  for i, found in ipairs(list) do records[i] = record.read(self.target, found) end
+  return records
+end
+
+local function printable(t, lines)
+  return setmetatable(t, { __tostring = function(v) return table.concat(lines(v), "\n") end })
+end
+
+---@class luio.PromptCommand
+---@field [1] string    how it is called
+---@field [2] string    what it does
+---@field [3] function
+
+-- ---- Looking -------------------------------------------------------------------------------------
+
+local function looking(self)
+  return {
+    { "dump(PLACE, ...)", "shows registers, all or some; none whose read has a side effect", "dump", (function(...)
+      local records = read_all(self, find_all(self, ...))
+      for _, line in ipairs(record.lines(records, { columns = output.columns() })) do print(line) end
+    end) },
+    { "get(PLACE)", "reads a register, field or bits; shows it, returns the value", "get", function(what)
+      local list = find(self, what)
+      if list[2] then error(("%s names several registers: dump() shows them"):format(tostring(what)), 0) end
+      local reason = self.target:left_out(list[1].reg)
+      if reason then
+        local reg = list[1].reg
+        local hint = reg.def.readable and ("; %s:read() does it all the same"):format(reg.path) or ""
+        error(("%s: %s%s"):format(list[1].label, reason, hint), 0)
+      end
+      local r = record.read(self.target, list[1])
+      return r.part or r.value
+    end },
+    { "reg(PLACE)", "the register there, to read and write: reg \"0x20:u32\"", "reg", function(what)
+      local list = find(self, what)
+      return list[1].reg
+    end },
+    { "snapshot(PLACE, ...)", "what the registers hold now: snap = snapshot()", "snapshot", (function(...)
+      local s = snapshots.of(self.target, read_all(self, find_all(self, ...)))
+      return printable(s, function()
+        return { ("snapshot of %s, %d registers, %s: diff(it), save(it, \"FILE\")"):format(s.device, #s.registers, s.time) }
+      end)
+    end) },
+    { "diff(SNAP [, SNAP])", "what differs from a snapshot (or its file): now, or in another", "diff", (function(before, after)
+      if type(before) == "string" then before = check(snapshots.load(before)) end
+      if type(after) == "string" then after = check(snapshots.load(after)) end
+      if type(before) ~= "table" or type(before.registers) ~= "table" then error("diff wants a snapshot: snap = snapshot()", 0) end
+      after = after or snapshots.again(before, self.target, function(_, list) return read_all(self, list) end)
+      local list = snapshots.diff(before, after, self.regs and self.regs.map)
+      return printable(list, function()
+        local lines = {}
+        for _, d in ipairs(list) do
+          for _, line in ipairs(snapshots.lines(d)) do table.insert(lines, line) end
+        end
+        return lines[1] and lines or { "nothing differs" }
+      end)
+    end) },
+    { "save(SNAP, FILE)", "writes a snapshot for `luio diff`", "save", function(snap, path)
+      if type(snap) ~= "table" or type(path) ~= "string" then error("save(snapshot, \"FILE\")", 0) end
+      local plain = {}
+      for key, value in pairs(snap) do plain[key] = value end
+      check(output.file(path, output.encode(plain) .. "\n"))
+    end },
+    { "watch(PLACE, ... [, SECONDS])", "prints what changes, until Ctrl-C or so many seconds", "watch", function(...)
+      local args, n = { ... }, select("#", ...)
+      local seconds = type(args[n]) == "number" and args[n] or nil
+      local w = watch.new(self.target, find_all(self, unpack(args, 1, seconds and n - 1 or n)))
+      for _, row in ipairs(w.rows) do print(record.line(row.record, { columns = output.columns() })) end
+      while not seconds or luio.now() - w.started < seconds do
+        luio.sleep(0.05)
+        for _, c in ipairs(w:sample()) do print(watch.text(c)) end
+      end
+    end },
+  }
+end
+
+-- ---- Changing ------------------------------------------------------------------------------------
+
+local function hex(c, value) return show.hex(value, c.reg.def.width) end
+
+local function changing(self)
+  return {
+    { "set(\"PLACE=VALUE\")", "writes, and shows what was there and what came back", "set", function(text)
+      if type(text) ~= "string" then error("set(\"STATUS.RAISE_IRQ=1\"), or STATUS:write(...), STATUS:update {...}", 0) end
+      local c = check(change.plan(self.target, check(place.assignment(text)))):apply()
+      return printable(c, function()
+        local lines = { ("%s %s := %s%s"):format(c.reg.path, c.old and hex(c, c.old) or ("(%s)"):format(c.why_unread),
+          hex(c, c.written), c.readback and " -> " .. hex(c, c.readback) or "") }
+        for _, f in ipairs(change.fields(c)) do table.insert(lines, ("  %s %s -> %s"):format(f.name, f.before, f.after)) end
+        return lines
+      end)
+    end },
+    { "undo([N])", "takes the last N register writes back, where that can be done", "undo", function(n)
+      if n ~= nil and (type(n) ~= "number" or n < 1 or n % 1 ~= 0) then error("undo(N): how many writes, from 1", 0) end
+      local result = self.journal:undo(n or 1)
+      for _, line in ipairs(result.done) do print(line) end
+      for _, line in ipairs(result.refused) do print(line) end
+      if not result.done[1] and not result.refused[1] then print "nothing to undo: no register was written" end
+    end },
+    { "session([\"spec\"|\"driver\"])", "what was done, as a script (or a spec, or a driver) to save", "session", function(form)
+      if form ~= nil and not script.has(form) then error("session(), session \"spec\" or session \"driver\"", 0) end
+      print(script.write(self.journal, form))
+    end },
+    { "start([DRIVER])", "starts the matching driver: driver.FUNCTION(dev, ...) works then", "start", function(name)
+      local d = check(self:start(name))
+      print(("driver %s runs"):format(d.name))
+    end },
+    { "reload()", "takes the driver's files as they are now, while it runs; also :reload", "reload", function()
+      if not self.dev.live then error("no driver runs: start()", 0) end
+      print(live.line(self.dev.live:reload()))
+    end },
+    { "irqs([false])", "shows interrupts as they come, or no more", "irqs", function(on)
+      local _, note = check(self:irqs(on ~= false))
+      if note then print(note) end
+    end },
+    { "unmask()", "lets the next interrupt through by hand", "unmask", function()
+      check(self.dev:unmask())
+    end },
+    { "reopen()", "closes the device and opens it again", "reopen", function()
+      check(self:reopen())
+      print(tostring(self.dev))
+    end },
+  }
+end
+
+--- The functions of a session, by name; `help` among them, which can be called, and has the texts.
+---@param self luio.Session
+---@return table<string, any>
+function M.new(self)
+  local commands, rows = {}, {}
+  for _, list in ipairs { looking(self), changing(self) } do
+    for _, row in ipairs(list) do
+      table.insert(rows, row)
+      commands[row[3]] = row[4]
+    end
+  end
+  local help = {}
+  for _, row in ipairs(rows) do help[row[3]] = ("%s  %s"):format(row[1], row[2]) end
+  help.help = "help()  lists this"
+  commands.help = setmetatable(help, {
+    __call = function()
+      local width = output.columns() or 80
+      for _, row in ipairs(rows) do
+        if width >= 76 then print(("  %-30s %s"):format(row[1], row[2])) else print(("  %s\n      %s"):format(row[1], row[2])) end
+      end
+      print "  ?NAME, ??WORD                  explains a register; searches names and descriptions"
+      print "  dev, regs, driver, luio        the device, its registers (each under its own name, too)"
+      print "STATUS shows it, STATUS:read(), STATUS:write { F = 1 }, STATUS:update { F = 1 }, STATUS:wait({ F = 0 }, SECONDS)."
+    end,
+    __tostring = function() return "help() lists what there is" end,
+  })
+  commands.luio = luio
+  return commands
+end
+
+return M

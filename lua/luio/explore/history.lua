@@ -1,0 +1,141 @@
+--- What was entered before, across sessions: ${XDG_STATE_HOME:-~/.local/state}/luio/history.
+---
+--- A text file, an entry a line. An entry of several lines has a tab before each but its first, and
+--- no entry begins with one. Sessions that run at the same time each append what is entered in them,
+--- one write per entry, so nobody's lines are lost. A file that has grown beyond its bound is cut
+--- when it is next opened. It is the user's alone (0600, its folder 0700).
+
+local uv = require "luv"
+
+local M = {}
+
+M.BOUND = 10000 -- entries
+
+---@class luio.History
+---@field entries string[]  oldest first
+---@field note string?      why nothing will be kept
+---@field package path string?
+local History = {}
+History.__index = History
+
+local function default_path()
+  local state = os.getenv "XDG_STATE_HOME" or ""
+  if state:sub(1, 1) ~= "/" then -- relative ones are to be ignored, says the XDG specification
+    local home = os.getenv "HOME" or uv.os_homedir() or ""
+    if home == "" then return nil end
+    state = home .. "/.local/state"
+  end
+  return state .. "/luio/history"
+end
+
+local function make_folders(path)
+  local at = ""
+  for part in path:gmatch "/([^/]+)" do
+    at = at .. "/" .. part
+    if not uv.fs_stat(at) then
+      local ok, message = uv.fs_mkdir(at, tonumber("700", 8))
+      if not ok then return nil, message end
+    end
+  end
+  return true
+end
+
+local function encode(entry)
+  return (entry:gsub("\n", "\n\t")) .. "\n"
+end
+
+local function decode(text)
+  local entries = {}
+  for line in text:gmatch "[^\n]+" do
+    local more = line:match "^\t(.*)$"
+    if more and entries[1] then
+      entries[#entries] = entries[#entries] .. "\n" .. more
+    else
+      table.insert(entries, more or line)
+    end
+  end
+  return entries
+end
+
+local function read_all(path)
+  local f, message, code = io.open(path, "r")
+  if not f then return code == 2 and "" or nil, message end -- ENOENT
+  local text
+  text, message = f:read "*a"
+  f:close()
+  return text, message
+end
+
+-- Written whole: all of it, or what was there before.
+local function write_all(path, text)
+  local temporary = ("%s.%d"):format(path, uv.os_getpid())
+  local fd, message = uv.fs_open(temporary, "w", tonumber("600", 8))
+  if not fd then return nil, message end
+  local n
+  n, message = uv.fs_write(fd, text)
+  uv.fs_close(fd)
+  if n == #text then
+    local ok
+    ok, message = uv.fs_rename(temporary, path)
+    if ok then return true end
+  end
+  uv.fs_unlink(temporary)
+  return nil, message or "the file system is full"
+end
+
+--- Opens the history. Where it can't be kept, `note` says why, and entries live as long as the session.
+---@param path? string  of the file; nil: the user's own
+---@return luio.History
+function M.open(path)
+  path = path or default_path()
+  local self = setmetatable({ entries = {}, path = path }, History)
+  local function give_up(message)
+    self.note = ("the history is not kept: %s"):format(message)
+    self.path = nil
+    return self
+  end
+  if not path then return give_up "there is no HOME" end
+  local ok, message = make_folders(path:match "^(.*)/[^/]*$")
+  if not ok then return give_up(message) end
+  local text
+  text, message = read_all(path)
+  if not text then return give_up(message) end
+  local all = decode(text)
+  local too_many, lines = math.max(0, #all - M.BOUND), {}
+  for i = too_many + 1, #all do
+    table.insert(self.entries, all[i])
+    table.insert(lines, encode(all[i]))
+  end
+  if too_many > 0 then
+    ok, message = write_all(path, table.concat(lines))
+    if not ok then return give_up(message) end
+  end
+  local fd
+  fd, message = uv.fs_open(path, "a", tonumber("600", 8))
+  if not fd then return give_up(message) end
+  uv.fs_close(fd)
+  return self
+end
+
+--- Keeps what was entered, unless it is what was entered just before.
+---@param text string
+---@return string? entry  as kept; nil: not new
+---@return string? note   when it could not be written; once
+function History:add(text)
+  local entry = text:gsub("%s+$", ""):gsub("^%s+", ""):gsub("%z", "")
+  if entry == "" or entry == self.entries[#self.entries] then return nil end
+  table.insert(self.entries, entry)
+  if not self.path then return entry end
+  local line = encode(entry)
+  local fd, message = uv.fs_open(self.path, "a", tonumber("600", 8))
+  local n
+  if fd then
+    n, message = uv.fs_write(fd, line)
+    uv.fs_close(fd)
+  end
+  if n == #line then return entry end
+  self.path = nil
+  return entry, ("the history is no longer kept: %s"):format(message or "the file system is full")
+end
+
+return M

@@ -1,0 +1,161 @@
+--- What was done to the registers: to undo it, and to keep it as a script (luio.explore.script).
+---
+--- The journal listens to the accesses that go through a target's maps. Of a write it wants to know what
+--- was there before: from the load just before it, where there is one (an update's), else by a load of
+--- its own, if that disturbs nothing. Loads that only looked (printing, dump, watch) are not in it.
+
+local bit = require "bit"
+local bits = require "luio.registers.bits"
+local place = require "luio.explore.place"
+local show = require "luio.registers.show"
+local verbs = require "luio.registers.verbs"
+
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+local M = {}
+
+local MAX_ENTRIES = 10000 -- a loop at the prompt must not fill the memory: the oldest go first
+
+---@class luio.Journal
+---@field entries luio.JournalEntry[]
+---@field dropped integer  entries that are no more
+---@field target luio.Target
+local Journal = {}
+Journal.__index = Journal
+
+---@class luio.JournalEntry
+---@field kind "read"|"write"|"irq"
+---@field path string?
+---@field reg luio.Register?
+---@field setup luio.IrqSetup?  of an interrupt
+---@field value integer|ffi.cdata*|nil
+---@field old integer|ffi.cdata*|nil   of a write: what was there
+---@field why string?                  of a write: why that is not known
+---@field times integer                the same read, or an interrupt, so often in a row
+---@field undone boolean?   it is a write that was undone, or the undoing of one
+---@field refused boolean?  it was tried to undo it
+
+local function add(self, entry)
+  local last = self.entries[#self.entries]
+  if last and entry.kind == last.kind and entry.kind ~= "write" and last.path == entry.path and last.value == entry.value then
+    last.times = last.times + 1
+    return
+  end
+  entry.times = 1
+  table.insert(self.entries, entry)
+  if #self.entries > MAX_ENTRIES then
+    table.remove(self.entries, 1)
+    self.dropped = self.dropped + 1
+  end
+end
+
+--- Starts a journal of a target. One that is given is gone on with, after a device was reopened.
+---@param target luio.Target
+---@param before? luio.Journal
+---@return luio.Journal
+function M.new(target, before)
+  local self = before or setmetatable({ entries = {}, dropped = 0 }, Journal)
+  self.target = target
+  self:listen()
+  return self
+end
+
+--- Listens to the target's maps; again, when it got another.
+function Journal:listen()
+  self.target:on_access(function(access) self:took(access) end, function(reg) self:before(reg) end)
+end
+
+-- A write is about to happen.
+function Journal:before(reg)
+  local known = self.last
+  self.last = nil
+  local why = self.target:left_out(reg)
+  if why then
+    self.pending = { why = why }
+  elseif known and known.reg == reg then
+    self.pending = { old = known.value }
+  else
+    local ok, value = pcall(show.look, reg)
+    self.last = nil
+    self.pending = { old = ok and value or nil, why = not ok and tostring(value) or nil }
+  end
+end
+
+-- An access has happened.
+function Journal:took(access)
+  local reg = access.reg
+  if access.direction == "read" then
+    self.last = { reg = reg, value = access.value }
+    if not access.looking then add(self, { kind = "read", path = reg.path, reg = reg, value = access.value }) end
+    return
+  end
+  local pending = self.pending or {}
+  self.pending, self.last = nil, nil
+  add(self, { kind = "write", path = reg.path, reg = reg, value = access.value, old = pending.old, why = pending.why })
+end
+
+--- Notes an interrupt that came while interrupts were shown.
+---@param setup luio.IrqSetup  the top half that took it
+function Journal:interrupt(setup)
+  add(self, { kind = "irq", setup = setup })
+end
+
+-- ---- Undo ----------------------------------------------------------------------------------------
+
+-- The register of an entry, on the device that is open now.
+local function register_of(self, entry)
+  if self.target:owns(entry.reg) then return entry.reg end
+  local list, message = self.target:find(assert(place.parse(entry.path)))
+  return list and list[1].reg, message
+end
+
+-- Undoes one write; says what it did, or why it can't.
+local function undo_one(self, entry)
+  local width = entry.reg.def.width
+  local function refuse(why) return nil, ("%s := %s can't be undone: %s"):format(entry.path, show.hex(entry.value, width), why) end
+  if entry.why then return refuse(entry.why) end
+  local reg, message = register_of(self, entry)
+  if not reg then return refuse(message) end
+  local mask, why = show.restorable(reg.def)
+  if why then return refuse(why) end
+  local changed = bit.bxor(bits.wide(entry.old, width), bits.wide(entry.value, width))
+  if bit.band(changed, mask) == 0ULL and changed ~= 0ULL then
+    return refuse "what was written does something, or does not stay"
+  end
+  local now = show.look(reg)
+  local value = verbs.merged(reg, now, mask, bit.band(bits.wide(entry.old, width), mask))
+  reg:write(value)
+  local rest = bit.band(changed, bit.bnot(mask)) ~= 0ULL and "; its other bits do something when written, and stay" or ""
+  return ("%s %s := %s%s"):format(entry.path, show.hex(now, width), show.hex(value, width), rest)
+end
+
+-- A write and its undoing, which was noted last, are both forgotten if nothing was done between them; else
+-- what was read then would not be so without them.
+local function settle(self, at)
+  local entries = self.entries
+  entries[#entries].undone, entries[at].undone = true, true
+  if at == #entries - 1 then
+    entries[at + 1], entries[at] = nil, nil
+  end
+end
+
+--- Undoes the last writes, from the latest back. One that can't be undone is said, and passed over.
+---@param n integer
+---@return { done: string[], refused: string[] }
+function Journal:undo(n)
+  local result = { done = {}, refused = {} }
+  local at = #self.entries
+  while at > 0 and n > 0 do
+    local entry = self.entries[at]
+    if entry.kind == "write" and not entry.undone and not entry.refused then
+      local text, why = undo_one(self, entry)
+      if text then settle(self, at) else entry.refused = true end
+      table.insert(text and result.done or result.refused, text or why)
+      n = n - 1
+    end
+    at = at - 1
+  end
+  return result
+end
+
+return M

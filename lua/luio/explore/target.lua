@@ -1,0 +1,384 @@
+--- A device to look at or to work with: opened so that nobody is disturbed, with its register map.
+---
+--- How it is opened:
+---   look    mapped read-only. Of a PCI device only the BARs: /dev/uioX stays closed, because closing it
+---           again would stop the DMA of whoever drives the device
+---   write   the same, writable, beside an owner: refused while there is one, unless forced
+---   own     as its driver does, with interrupts; while another process drives it: as look, and it says so
+---
+--- The map is the one that is named, else that of the driver in drivers/ whose `match` fits, else there
+--- is none. Places without a map, 0x20:u32, become registers of a map made for them, so that all that is
+--- done to registers works on them; but what the map knows of that address counts: a side effect of
+--- reading belongs to the address, not to the name.
+
+local luio = require "luio"
+local maps = require "luio.maps"
+local match = require "luio.match"
+local near = require "luio.registers.near"
+local registers = require "luio.registers"
+local bind = require("luio.registers.bind").bind
+local show = require "luio.registers.show"
+
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+local M = {}
+
+---@class luio.Target
+---@field dev luio.Device
+---@field how "look"|"write"|"own"  as it came to be
+---@field regs luio.Registers?
+---@field map_name string?     whose map that is: "drivers/edu", a file
+---@field driver table?        the driver that matches
+---@field notes string[]       what the user should know of how it was opened
+---@field hook fun(access: luio.Access)?
+local Target = {}
+Target.__index = Target
+
+---@class luio.Found
+---@field reg luio.Register
+---@field field luio.FieldDef?
+---@field high integer?  bits, where a field or bits were named
+---@field low integer?
+---@field label string
+
+-- ---- Opening -------------------------------------------------------------------------------------
+
+local function who(list)
+  local names = {}
+  for _, h in ipairs(list) do table.insert(names, ("process %d (%s)"):format(h.pid, h.command or "?")) end
+  return table.concat(names, ", ")
+end
+
+-- The way a device can be opened, given who has it: how, and what to say about it.
+local function way(address, info, options)
+  local how = options.how or "look"
+  if info.bus == "sim" then return how end
+  local others = {}
+  for _, h in ipairs((require("luio.holders").of(info))) do
+    if h.drives then table.insert(others, h) end -- who only looks disturbs nobody
+  end
+  if not others[1] then return how end
+  if info.bus ~= "pci" then
+    return nil, ("%s is driven by %s, and can't be reached without opening /dev/%s beside it"):format(
+      address, who(others), info.uio), "EBUSY"
+  elseif how == "own" then
+    return "look", ("%s is driven by %s: opened read-only through its BARs, without interrupts"):format(address, who(others))
+  elseif how == "write" and not options.force then
+    return nil, ("%s is driven by %s; --force writes beside it"):format(address, who(others)), "EBUSY"
+  elseif how == "write" then
+    return how, ("%s is driven by %s; written beside it"):format(address, who(others))
+  end
+  return how
+end
+
+local function info_of(address)
+  if address:match "^sim:" then return { bus = "sim", address = address } end
+  local list, message, code = luio.list()
+  if not list then return nil, message, code end
+  for _, info in ipairs(list) do
+    if info.address == address or info.uio == address then return info end
+  end
+  return nil, ("there is no device %s (luio list)"):format(address), "ENODEV"
+end
+
+-- The map that is to be used: the one named, else the matching driver's.
+local function map_of(self, named)
+  local name, driver = match.driver_of(self.dev.info)
+  self.driver = driver
+  if named then
+    local map, message, code = maps.load(named)
+    if not map then return nil, message, code end
+    return map, named
+  end
+  if driver and driver.registers then return driver.registers, "drivers/" .. name end
+end
+
+---@class luio.TargetOptions
+---@field how "look"|"write"|"own"|nil  look
+---@field map string?     a map's file, or a driver's name
+---@field force boolean?  write although another process drives it
+
+--- Opens a device and finds its map. Touches no register.
+---@param address string
+---@param options? luio.TargetOptions
+---@return luio.Target?
+---@return string? message
+---@return string? code
+function M.open(address, options)
+  options = options or {}
+  local info, message, code = info_of(address)
+  -- What is no address is luio.open's to explain.
+  if not info and code ~= "ENODEV" then return nil, message, code end
+  local how, note = options.how or "look", nil
+  if info then
+    how, note, code = way(address, info, options)
+    if not how then return nil, note, code end
+  end
+  local dev
+  dev, message, code = luio.open(address, { read_only = how == "look", shared = how == "write" })
+  if not dev then return nil, message, code end
+  local self = setmetatable({ dev = dev, how = how, notes = { note }, raw_roots = {} }, Target)
+  local map, from, from_code = map_of(self, options.map)
+  if map then
+    self.regs, message, code = bind(map, dev)
+    self.map_name = from
+    if not self.regs and options.map then
+      dev:close()
+      return nil, message, code
+    elseif not self.regs then
+      table.insert(self.notes, ("the map of %s is not used: %s"):format(from, message))
+      self.map_name = nil
+    end
+  elseif options.map then
+    dev:close()
+    return nil, from, from_code
+  end
+  return self
+end
+
+--- Closes the device.
+function Target:close()
+  return self.dev:close()
+end
+
+--- Calls a function for every register access from now on; nil ends it.
+---@param fn fun(access: luio.Access)?
+---@param before_write? fun(reg: luio.Register, value: any)
+function Target:on_access(fn, before_write)
+  self.hook, self.before_write = fn, before_write
+  if self.regs then self.regs:on_access(fn, before_write) end
+  for _, root in ipairs(self.raw_roots) do root:on_access(fn, before_write) end
+  -- A driver that runs has registers of its own.
+  local live = self.dev.live
+  local regs = live and live.version.view.regs
+  if regs then regs:on_access(fn, before_write) end
+end
+
+-- ---- Places --------------------------------------------------------------------------------------
+
+local function fail(format, ...)
+  return nil, format:format(...), "ENOENT"
+end
+
+--- Whether a register is this target's: of its map, or made for a place.
+---@param reg luio.Register
+---@return boolean
+function Target:owns(reg)
+  return reg.root.device == self.dev
+end
+
+-- Registers of the map, by region and offset.
+local function by_address(self)
+  if not self.addresses then
+    self.addresses = {}
+    if self.regs then
+      self.regs.map:each(function(path, def, offset)
+        table.insert(self.addresses, { path = path, def = def, offset = offset, last = offset + def.width / 8 - 1 })
+      end)
+      table.sort(self.addresses, function(a, b)
+        if a.def.region ~= b.def.region then return a.def.region < b.def.region end
+        if a.offset ~= b.offset then return a.offset < b.offset end
+        return a.path < b.path
+      end)
+    end
+  end
+  return self.addresses
+end
+
+local WIDEST = 8 -- bytes of a register
+
+-- Those of them that have one of these bytes: found by halving, for ranges ask word by word.
+local function overlapping(self, region, offset, bytes)
+  local all, low = by_address(self), 1
+  local high = #all + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local entry = all[middle]
+    if entry.def.region < region or entry.def.region == region and entry.offset <= offset - WIDEST then low = middle + 1
+    else high = middle end
+  end
+  return function()
+    local entry = all[low]
+    while entry and entry.def.region == region and entry.offset < offset + bytes do
+      low = low + 1
+      if entry.last >= offset then return entry end
+      entry = all[low]
+    end
+  end
+end
+
+--- Why these bytes are not read, by what the map knows of them: what that would disturb, or that they are
+--- for writing only; nil: nothing known.
+---@param region integer
+---@param offset integer
+---@param bytes integer
+---@return string?
+function Target:disturbs(region, offset, bytes)
+  local unreadable, readable
+  for entry in overlapping(self, region, offset, bytes) do
+    local effect = entry.def.read_effect or entry.def.shared_effect
+    if effect then return ("%s: %s"):format(entry.path, effect) end
+    if entry.def.readable then readable = true else unreadable = unreadable or entry.path end
+  end
+  -- Where two share an address, the one that can be read answers.
+  return not readable and unreadable and unreadable .. ": write-only" or nil
+end
+
+-- The map's register at exactly that address, of that width unless none was said.
+local function mapped(self, place)
+  for entry in overlapping(self, place.region, place.offset, 1) do
+    if entry.offset == place.offset and not entry.def.alias and (place.width == nil or place.width == entry.def.width) then
+      return assert(self.regs:find(entry.path))
+    end
+  end
+end
+
+local function label_of(region, offset, width)
+  return ("%s0x%02x:u%d"):format(region ~= 0 and region .. ":" or "", offset, width)
+end
+
+-- `count` registers that no map has.
+local function raw(self, place, width, count)
+  local region, message, code = self.dev:region(place.region)
+  if not region then return nil, message, code end
+  local bytes = width / 8
+  if place.offset % bytes ~= 0 then return fail("%s: 0x%x is not aligned to %d bytes", place.text, place.offset, bytes) end
+  if place.offset + bytes * count > region.size then
+    return fail("%s: region %d of %s has 0x%x bytes", place.text, place.region, self.dev.address, region.size)
+  end
+  local root
+  root, message, code = bind(registers.new({
+    region = place.region,
+    RAW = { place.offset, width, "rw", count = count, halves = width == 64 and "low" or nil },
+  }, "raw"), self.dev)
+  if not root then return nil, message, code end
+  root:on_access(self.hook, self.before_write)
+  table.insert(self.raw_roots, root)
+  local list = {}
+  for i = 0, count - 1 do
+    local reg = root.RAW[i]
+    local offset = place.offset + i * bytes
+    reg.path, reg.raw = label_of(place.region, offset, width), true
+    local effect = self:disturbs(place.region, offset, bytes)
+    -- A definition of its own, so that what reads it knows of the side effect.
+    if effect then reg.def = setmetatable({ read_effect = effect }, { __index = reg.def }) end
+    list[i + 1] = reg
+  end
+  return list
+end
+
+local MAX_RANGE = 65536 -- registers: what one array of a map may have
+
+local function bits_of(place, reg)
+  if place.high and place.high >= reg.def.width then
+    return fail("%s: %s has %d bits, [%d:0]", place.text, reg.path, reg.def.width, reg.def.width - 1)
+  end
+  return { { reg = reg, high = place.high, low = place.low, label = place.high and ("%s[%d:%d]"):format(reg.path, place.high, place.low)
+    or reg.path } }
+end
+
+local function find_raw(self, place)
+  local default = math.min(32, self.regs and self.regs.map.max_width or 32)
+  if place.kind == "range" then
+    local width = place.width or default
+    local count = place.length / (width / 8)
+    if count % 1 ~= 0 then return fail("%s: 0x%x bytes are not whole u%d", place.text, place.length, width) end
+    if count > MAX_RANGE then return fail("%s: more than %d registers", place.text, MAX_RANGE) end
+    local list, message, code = raw(self, place, width, count)
+    if not list then return nil, message, code end
+    for i, reg in ipairs(list) do list[i] = { reg = reg, label = reg.path } end
+    return list
+  end
+  local reg = mapped(self, place)
+  if reg then return bits_of(place, reg) end
+  local list, message, code = raw(self, place, place.width or default, 1)
+  if not list then return nil, message, code end
+  return bits_of(place, list[1])
+end
+
+local function no_map(self, place)
+  local info = self.dev.info
+  return fail("%s: there is no register map for %s%s: name one with --map FILE, or an offset: 0x20:u32", place.text, info.address,
+    info.vendor and (" (%04x:%04x)"):format(info.vendor, info.device) or "")
+end
+
+-- "CH*.CTRL" as a Lua pattern: * and ? stay within a name; what is below a match matches, too.
+local function as_pattern(glob)
+  local pattern = glob:gsub("[%[%]%.*?]", { ["["] = "%[", ["]"] = "%]", ["."] = "%.", ["*"] = "[%w_]*", ["?"] = "[%w_]" })
+  -- What ends in a name ends there: CTRL is not CTRL2.
+  return "^" .. pattern .. (glob:match "%]$" and "" or "%f[^%w_]")
+end
+
+local function find_several(self, place, glob)
+  local list, pattern = {}, as_pattern(glob)
+  self.regs.map:each(function(path)
+    -- The frontier needs something behind the last letter.
+    if (path .. "."):find(pattern) then table.insert(list, { reg = assert(self.regs:find(path)), label = path }) end
+  end)
+  if not list[1] then return fail("%s: no register of %s is called so", place.text, self.map_name) end
+  return list
+end
+
+local function find_named(self, place)
+  if not self.regs then return no_map(self, place) end
+  if place.pattern then
+    if place.high then return fail("%s: bits of one register only", place.text) end
+    return find_several(self, place, place.path)
+  end
+  local reg, message, code = self.regs:find(place.path)
+  if reg and (not reg.def or reg.def.kind ~= "register" or reg.count) then
+    if place.high then return fail("%s: %s is no register but several", place.text, place.path) end
+    return find_several(self, place, place.path)
+  elseif reg then
+    return bits_of(place, reg)
+  end
+  local outer, name = place.path:match "^(.*)%.([%a_][%w_]*)$"
+  local parent = outer and self.regs:find(outer)
+  if not parent or not parent.def or parent.def.kind ~= "register" or parent.count then return nil, message, code end
+  local field = parent.def.field[name]
+  if not field then
+    return fail("%s has no field %s%s", parent.path, name, near.hint(name, parent.def.field))
+  elseif place.high then
+    return fail("%s: bits of a register, or a field, not of a field", place.text)
+  end
+  return { { reg = parent, field = field, high = field.high, low = field.low, label = parent.path .. "." .. name } }
+end
+
+--- What a place means on this device. Touches nothing.
+---@param place luio.Place
+---@return luio.Found[]?
+---@return string? message
+---@return string? code  "ENOENT"
+function Target:find(place)
+  if place.kind == "name" then return find_named(self, place) end
+  return find_raw(self, place)
+end
+
+--- All registers of the map.
+---@return luio.Found[]?
+---@return string? message
+---@return string? code
+function Target:all()
+  if not self.regs then
+    return fail("there is no register map for %s: name one with --map FILE, or a range: 0x0+0x40", self.dev.address)
+  end
+  local list = {}
+  for reg in self.regs:each() do table.insert(list, { reg = reg, label = reg.path }) end
+  return list
+end
+
+--- Why a register is not read by one who only looks; nil: it may be. With `force` only what can't be
+--- read at all is left out, and what is disturbed is the second result.
+---@param reg luio.Register
+---@param force boolean?
+---@return string? reason
+---@return string? disturbed
+function Target:left_out(reg, force) -- luacheck: ignore 212
+  local reason = show.left_out(reg.def)
+  if reason and force and reg.def.readable then
+    return nil, ("%s was read: %s"):format(reg.path, reg.def.read_effect or reg.def.shared_effect)
+  end
+  return reason
+end
+
+return M

@@ -1,0 +1,149 @@
+--- Who has a device now.
+---
+--- The kernel keeps no such list, but /proc shows it: the links in /proc/PID/fd name what a process
+--- has open, /proc/PID/maps what it has mapped (a mapping outlives its descriptor), and
+--- /proc/PID/fdinfo and /proc/locks who holds luio's lock. Nothing of the device is opened for that:
+--- closing any descriptor of /dev/uioX would clear its owner's bus master.
+---
+--- Of processes of other users only root sees descriptors and mappings. Locks everybody sees.
+
+local uv = require "luv"
+local sysfs = require "luio.sysfs"
+
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+local M = {}
+
+---@class luio.Holder
+---@field pid integer
+---@field command string   its command line, shortened
+---@field files string[]   "/dev/uio0", "config", "resource0", "/dev/vfio/7"; those mapped, too
+---@field lock boolean     it has luio's lock
+---@field drives boolean   it can take interrupts or write registers: it has the node, the lock, or a
+---                        writable mapping. Others only look
+
+-- Path -> how it is called in the answer. The links in /proc show the kernel's own paths.
+local function files_of(info)
+  local files = {}
+  if info.uio then files["/dev/" .. info.uio] = "/dev/" .. info.uio end
+  if not info.sysfs or info.sysfs == "" then return files end
+  local group = sysfs.link(info.sysfs .. "/iommu_group")
+  if group then files["/dev/vfio/" .. group] = "/dev/vfio/" .. group end
+  if info.bus == "pci" then
+    files[info.sysfs .. "/config"] = "config"
+    for i = 0, 5 do
+      files[("%s/resource%d"):format(info.sysfs, i)] = "resource" .. i
+      files[("%s/resource%d_wc"):format(info.sysfs, i)] = "resource" .. i
+    end
+  end
+  return files
+end
+
+local function command_of(dir, pid)
+  local text = sysfs.read(dir .. "/cmdline", 512)
+  if text and text ~= "" then return sysfs.clean(text:gsub("%z+$", ""):gsub("%z", " "), 60) end
+  return sysfs.clean(sysfs.read(dir .. "/comm", 64) or ("process " .. pid))
+end
+
+-- "1: FLOCK ADVISORY WRITE 812 00:06:123 0 EOF" -> pid and "major:minor:inode", in any base of its own.
+local function lock_of(line)
+  local pid, major, minor, inode = line:match "FLOCK%s+%S+%s+%S+%s+(%d+)%s+(%x+):(%x+):(%d+)"
+  if pid then return tonumber(pid), ("%d:%d:%s"):format(tonumber(major, 16), tonumber(minor, 16), inode) end
+end
+
+-- The same key for a file. glibc's makedev: 12 and 20 bits in pieces.
+local function key_of(path)
+  local stat = uv.fs_stat(path)
+  if not stat then return nil end
+  local dev = stat.dev
+  local major = math.floor(dev / 2 ^ 8) % 2 ^ 12 + math.floor(dev / 2 ^ 44) * 2 ^ 12
+  local minor = dev % 2 ^ 8 + math.floor(dev / 2 ^ 20) % 2 ^ 24 * 2 ^ 8
+  return ("%d:%d:%d"):format(major, minor, stat.ino)
+end
+
+-- What one process has, or nil. `denied`: its descriptors are hidden from us.
+local function look_at(dir, files)
+  local found, lock, drives = {}, false, false
+  local descriptors, code = sysfs.entries(dir .. "/fd")
+  local denied = code == "EACCES" or code == "EPERM"
+  for _, fd in ipairs(descriptors) do
+    local name = files[uv.fs_readlink(dir .. "/fd/" .. fd) or ""]
+    if name then
+      found[name] = true
+      if name:match "^/dev/" then drives = true end
+      if (sysfs.read(dir .. "/fdinfo/" .. fd) or ""):find("FLOCK", 1, true) then lock, drives = true, true end
+    end
+  end
+  local maps = io.open(dir .. "/maps")
+  if maps and not denied then
+    -- A process without rights on another opens the file, but the first read fails.
+    for line in function() return (maps:read "*l") end do
+      local writable, path = line:match "^%x+%-%x+ .(.)%S* %x+ %S+ %d+%s+(/.*)$"
+      local name = path and files[path]
+      if name then
+        found[name] = true
+        if writable == "w" then drives = true end
+      end
+    end
+  end
+  if maps then maps:close() end
+  if not next(found) then return nil, denied end
+  local list = {}
+  for name in pairs(found) do table.insert(list, name) end
+  table.sort(list)
+  return { files = list, lock = lock, drives = drives }, denied
+end
+
+--- The processes that have a device, this one left out.
+---@param info luio.Info
+---@return luio.Holder[] holders  by process id
+---@return boolean partial  true: not every process could be looked at (run as root)
+function M.of(info)
+  local files = files_of(info)
+  if not next(files) then return {}, false end
+  local own, by_pid, partial = uv.os_getpid(), {}, false
+  local processes = sysfs.entries(sysfs.proc)
+  local seen_any = false
+  for _, name in ipairs(processes) do
+    local pid = tonumber(name:match "^%d+$")
+    if pid then seen_any = true end
+    if pid and pid ~= own then
+      local dir = ("%s/%d"):format(sysfs.proc, pid)
+      local holder, denied = look_at(dir, files)
+      partial = partial or denied
+      if holder then
+        holder.pid, holder.command = pid, command_of(dir, pid)
+        by_pid[pid] = holder
+      end
+    end
+  end
+  -- The lock of a process whose descriptors are hidden from us.
+  local keys = {}
+  for path, name in pairs(files) do
+    local key = (name:match "^/dev/" or name == "config") and key_of(path)
+    if key then keys[key] = name end
+  end
+  for _, line in ipairs(sysfs.proc_lines "locks") do
+    local pid, key = lock_of(line)
+    local dir = ("%s/%d"):format(sysfs.proc, pid or 0)
+    if pid and pid > 0 and pid ~= own and keys[key] and not by_pid[pid] and sysfs.exists(dir) then
+      by_pid[pid] = { pid = pid, command = command_of(dir, pid), files = { keys[key] }, lock = true, drives = true }
+    end
+  end
+  local holders = {}
+  for _, holder in pairs(by_pid) do table.insert(holders, holder) end
+  table.sort(holders, function(a, b) return a.pid < b.pid end)
+  -- hidepid= hides even that there are others; process 1 is there in every namespace.
+  if not seen_any or not sysfs.exists(sysfs.proc .. "/1") then partial = true end
+  return holders, partial
+end
+
+--- A holder in a few words: "process 812 (luio run edu) drives it: /dev/uio0, config, luio's lock".
+---@param holder luio.Holder
+---@return string
+function M.describe(holder)
+  return ("process %d (%s) %s it: %s%s"):format(holder.pid, holder.command, holder.drives and "drives" or "looks at",
+    table.concat(holder.files, ", "), holder.lock and ", luio's lock" or "")
+end
+
+return M

@@ -1,0 +1,557 @@
+--- A driver at work on a device, and how its code is exchanged while it works.
+---
+--- Each version of a driver has a view of the device (luio.device): regions, registers and interrupts of
+--- its own, which become useless when it is replaced. The device, its memory, its interrupt threads and
+--- their rings stay. A reload goes
+---
+---   1. stage     load the files anew, check table and map, run the driver's `check`. No device access.
+---   2. quiesce   wait until no task has an interrupt in its hands, then hold all tasks of the old version
+---                where they wait. By a deadline; a task that does not come back is named.
+---   3. migrate   a copy of the state; the new version's `migrate` may change it
+---   4. swap      the old view is useless from here on; top halves are exchanged in place; `start` of the
+---                new version with "reload"
+---   5. probation for a while the old version is kept as it was held
+---
+--- Whatever fails in 1 to 5, the old version goes on where it was held, with its own state, which nobody
+--- has touched. An interrupt that the new version had in hand when it failed is given back. What is only
+--- held can go on; what was ended can't be brought back: hence tasks are ended after probation, not before.
+---
+--- The device's own handle, which scripts and the prompt hold, is never useless: it has the driver of the
+--- day as `dev.driver`, whose functions are called with the view of the day.
+
+local bind = require("luio.registers.bind").bind
+local device = require "luio.device"
+local dma = require "luio.dma"
+local guard = require "luio.guard"
+local irq = require "luio.irq"
+local luio_driver = require "luio.driver"
+local staging = require "luio.staging"
+local task = require "luio.task"
+local version = require "luio.version"
+local now = require("luio.ffi").now
+
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+local M = {}
+
+M.QUIET = 1 -- seconds for tasks to come back from an interrupt
+M.START = 5 -- seconds for `start` of a new version
+M.PROBATION = 1 -- seconds
+
+---@class luio.Live
+---@field dev luio.Device
+---@field version luio.Version
+---@field probation { before: luio.Version, timer: luio.Task, report: luio.ReloadReport }?
+---@field on_report fun(report: luio.ReloadReport)?  told of what comes of probation
+local Live = {}
+Live.__index = Live
+
+---@class luio.ReloadReport
+---@field ok boolean
+---@field step "stage"|"quiesce"|"migrate"|"swap"|"probation"  the last one
+---@field version integer         that is at work now
+---@field message string?         what went wrong
+---@field functions { added: string[], changed: string[], removed: string[] }?
+---@field registers { added: string[], changed: string[], removed: string[] }?  of the map's first level
+---@field kept { state: integer, buffers: integer, interrupts: integer }?
+---@field loading number?         seconds: the old version at work, but Lua busy
+---@field pause number?           seconds without a driver
+---@field waited integer?         events that waited for the new version
+---@field lost integer?           events lost to a full ring meanwhile
+
+-- ---- The driver of the day -----------------------------------------------------------------------
+
+-- What dev.driver is: the driver's table, its functions called with the view in place of the device.
+local function facade(self)
+  return setmetatable({}, {
+    __index = function(t, key)
+      local value = self.version.driver[key]
+      if type(value) ~= "function" then return value end
+      local function call(first, ...)
+        local fn = self.version.driver[key]
+        if type(fn) ~= "function" then error(("driver %s has no function %s any more"):format(self.version.driver.name, key), 2) end
+        if first == self.dev then first = self.version.view end
+        return fn(first, ...)
+      end
+      rawset(t, key, call)
+      return call
+    end,
+    __newindex = function(_, key) error(("dev.driver.%s: a driver is changed in its file"):format(tostring(key)), 2) end,
+    __tostring = function() return "driver " .. self.version.driver.name end,
+  })
+end
+
+local accept
+
+-- The functions of the day under their names, for pairs() and completion; none that is no more.
+local function name_functions(self)
+  local named = self.dev.driver
+  if not named then return end
+  for key in pairs(named) do
+    if type(self.version.driver[key]) ~= "function" then rawset(named, key, nil) end
+  end
+  for key, value in pairs(self.version.driver) do
+    if type(value) == "function" then local _ = named[key] end
+  end
+end
+
+-- ---- Bringing a version up -----------------------------------------------------------------------
+
+-- Makes a version's view; its map is bound, no register is touched.
+local function make_view(self, v)
+  local view = device.view(self.dev)
+  view.driver, view.live = v.driver, self
+  if v.driver.registers then
+    local regs, message, code = bind(v.driver.registers, view)
+    if not regs then return nil, message, code end
+    view.regs = regs
+  end
+  v.view = view
+  return view
+end
+
+-- A driver's own start. On a device that is there already it is a task of its version: so that what it
+-- takes of the interrupts is known to be in its hands, and so that it can be ended.
+local function own_start(v, reason)
+  local driver, view = v.driver, v.view
+  if not driver.start then return true end
+  if reason == "fresh" or reason == "crash" then return driver.start(view, reason) end
+  local ok, results
+  local starter = task.spawn_in(v.group, function()
+    ok, results = pcall(function() return { driver.start(view, reason) } end)
+  end)
+  starter.refused = true -- until it is seen to have done it: what it took is given back
+  local ended, message = starter:join(M.START)
+  if not ended and results == nil then return nil, message:gsub("^timed out after", "it did not end within"), "ETIMEDOUT" end
+  if not ok then error(results, 0) end
+  starter.refused = not results[1]
+  return results[1], results[2], results[3]
+end
+
+local function bring_up(self, v, reason)
+  local view, driver = v.view, v.driver
+  local ok, result, message, code = pcall(function()
+    local done, m, c = true, nil, nil
+    if reason == "fresh" or reason == "crash" then done, m, c = guard.prepare(driver, view) end
+    if done then done, m, c = luio_driver.prepare(driver, view, reason) end
+    if not done then return nil, m, c end
+    dma.offer(view.dma, reason == "reload" or reason == "returned")
+    return own_start(v, reason)
+  end)
+  dma.offer(view.dma, false)
+  if not ok then return nil, ("driver %s threw in start: %s"):format(driver.name, tostring(result)), "EFAULT" end
+  if not result then
+    message = message or "start returned nothing"
+    return nil, ("driver %s did not start on %s: %s"):format(driver.name, self.dev.address, message), code or "EIO"
+  end
+  return true
+end
+
+-- Makes a version the one that scripts and the prompt meet.
+local function install(self, v)
+  self.version = v
+  name_functions(self)
+  self.dev.state, self.dev.dma.mask = v.view.state, v.view.dma.mask
+  local map = v.driver.registers
+  if map and (not self.dev.regs or self.dev.regs.map ~= map) then
+    local hook, before = self.dev.regs and self.dev.regs.hook, self.dev.regs and self.dev.regs.before_write
+    self.dev.regs = bind(map, self.dev) -- it fitted the view
+    if hook then self.dev.regs:on_access(hook, before or nil) end
+  end
+end
+
+--- Starts a driver on an open device. When that fails the device is closed again.
+---@param driver table
+---@param dev luio.Device
+---@param reason? "fresh"|"crash"  what the guardian says
+---@return luio.Device? dev  dev.driver is the driver
+---@return string? message
+---@return string? code
+function M.start(driver, dev, reason)
+  local v, message, code = version.of(driver):fresh()
+  local self = v and setmetatable({ dev = dev }, Live)
+  local ok = v
+  if ok then ok, message, code = make_view(self, v) end
+  if ok then
+    v.id = 1
+    if dev.state and next(dev.state) then v.view.state = dev.state end
+    install(self, v)
+    dev.live, dev.driver = self, facade(self)
+    name_functions(self)
+    ok, message, code = bring_up(self, v, reason or guard.reason())
+    install(self, v) -- start may have made a state of its own
+  end
+  if not ok then
+    dev.driver = nil -- it did not start, so there is nothing to stop
+    dev:close()
+    return nil, message, code
+  end
+  if dev.info.bus ~= "sim" then dev:watch_presence() end
+  return dev
+end
+
+--- Starts the driver once more: its device came back. What its tasks did before is over.
+---@param reason "returned"
+---@return boolean? ok  the device stays open when it fails
+---@return string? message
+---@return string? code
+function Live:restart(reason)
+  local deadline = now() + 2 * M.START
+  while self.reloading and now() < deadline do task.sleep(0.01) end
+  if self.reloading or self.dev.closing then return nil, "the driver is being exchanged, or ended", "EBUSY" end
+  self.reloading = true
+  accept(self)
+  local v = self.version
+  v.group:finish "its device went away"
+  v.group = task.group(v.group.name)
+  local ok, message, code = bring_up(self, v, reason)
+  self.reloading = nil
+  install(self, v)
+  return ok, message, code
+end
+
+-- ---- 1. Stage ------------------------------------------------------------------------------------
+
+local function stage(self)
+  local old = self.version
+  if not old.path then return nil, "the driver was not loaded from a file", "ENOTSUP" end
+  local v, message, code = version.stage(old.path)
+  if not v then return nil, message, code end
+  local ok
+  ok, message, code = luio_driver.check(v.driver, old.path)
+  if not ok then return nil, message, code end
+  if v.driver.name ~= old.driver.name then
+    return nil, ("%s: this is driver %s now, not %s"):format(old.path, v.driver.name, old.driver.name), "EINVAL"
+  end
+  if v.driver.check then
+    local fine, passed, why = staging.run(old.path, device.open_devices, function()
+      local p, w = v.driver.check()
+      return { p, w }
+    end)
+    if fine then passed, why = passed[1], passed[2] end
+    if not fine then return nil, ("check of driver %s threw: %s"):format(v.driver.name, tostring(passed)), "EINVAL" end
+    if not passed then return nil, ("check of driver %s: %s"):format(v.driver.name, why or "it returned nothing"), "EINVAL" end
+  end
+  ok, message, code = make_view(self, v)
+  if ok then ok, message, code = luio_driver.check_top_halves(v.driver, v.view) end
+  if not ok then return nil, message, code end
+  return v
+end
+
+-- ---- 2. Quiesce ----------------------------------------------------------------------------------
+
+local function sources(self)
+  local list = {}
+  for vector, one in pairs(self.dev.irqs) do list[vector] = one.source end
+  return list
+end
+
+-- Who is not to be held now: a task with an interrupt in hand, or a call from outside that waits for one.
+local function busy(self, v)
+  for _, source in pairs(sources(self)) do
+    for who in pairs(source.holders) do
+      if v.group.tasks[who] then
+        local waiter = source.waiter
+        if not (waiter and waiter.task == who) then return ("task %s handles an interrupt"):format(who.name) end
+      end
+    end
+    local waiter = source.waiter
+    if waiter and waiter.irq.device == v.view and not (waiter.task and v.group.tasks[waiter.task]) then
+      return "a call from outside waits for an interrupt"
+    end
+  end
+end
+
+local function quiesce(self, v)
+  local deadline = now() + M.QUIET
+  local reason = busy(self, v)
+  while reason do
+    if now() >= deadline then return nil, ("%s, and did not come back within %g s"):format(reason, M.QUIET), "ETIMEDOUT" end
+    task.sleep(0.001)
+    reason = busy(self, v)
+  end
+  v.group:hold()
+  -- Others may wait in their places; who waited is woken when the group goes on.
+  v.displaced = {}
+  for _, source in pairs(sources(self)) do
+    if source.waiter and source.waiter.irq.device == v.view then table.insert(v.displaced, source:displace()) end
+  end
+  return true
+end
+
+-- The held version goes on as if nothing had been.
+local function go_on(v)
+  device.set_stale(v.view, nil)
+  for _, waiter in ipairs(v.displaced or {}) do
+    if waiter.wake then waiter.wake(true) end -- it looks, and waits again if there is nothing
+  end
+  v.displaced = nil
+  v.group:let_go()
+end
+
+-- ---- 3. Migrate ----------------------------------------------------------------------------------
+
+-- A deep copy of what is data. Handles of the old view become the new one's; other objects are shared.
+local function copier(old, new)
+  local known = {}
+  local function copy(value)
+    if type(value) ~= "table" then return value end
+    if known[value] then return known[value] end
+    if value == old then return new end
+    if rawget(value, "root") == old.regs and old.regs and rawget(value, "path") then
+      return new.regs and new.regs:find(value.path) or value
+    end
+    for index, region in pairs(old.regions) do
+      if region == value then return new.regions[index] end
+    end
+    for vector, one in pairs(old.irqs) do
+      if one == value then return new.irqs[vector] end
+    end
+    if getmetatable(value) then return dma.adopt(new.dma, value) or value end
+    local made = {}
+    known[value] = made
+    for key, inner in pairs(value) do made[copy(key)] = copy(inner) end
+    return made
+  end
+  return copy
+end
+
+local function migrate(old, v)
+  local ok, state = pcall(copier(old.view, v.view), old.view.state)
+  if not ok then return nil, "the state can't be copied: " .. tostring(state), "EINVAL" end
+  if v.driver.migrate then
+    local fine, result, why = pcall(v.driver.migrate, state, old.driver.state_version)
+    if not fine then return nil, ("migrate of driver %s threw: %s"):format(v.driver.name, tostring(result)), "EFAULT" end
+    if result == nil and why ~= nil then return nil, ("migrate of driver %s: %s"):format(v.driver.name, tostring(why)), "EINVAL" end
+    if type(result) == "table" then state = result end
+  end
+  v.view.state = state
+  return true
+end
+
+-- ---- 4. Swap, and back ---------------------------------------------------------------------------
+
+-- How the interrupts of a device are taken: false for a thread that does not run.
+local function taken_by(self)
+  local list = {}
+  for vector, one in pairs(self.dev.irqs) do list[vector] = one:started() and one.source.setup or false end
+  return list
+end
+
+local function put_back(one, setup)
+  if not setup then return one:close() end
+  if not one:started() then return one:setup(setup):start() end
+  return irq.has(one, setup) or irq.exchange(one, setup)
+end
+
+local function stale_words(v)
+  return ("it belongs to version %d of driver %s, which was replaced"):format(v.id, v.driver.name)
+end
+
+-- Puts the old version back in place of one that failed: how many interrupts that one had in hand.
+local function swap_back(self, old, v, before)
+  local given_back = 0
+  v.group.on_failure = function() end
+  for _, source in pairs(sources(self)) do
+    given_back = given_back + source:give_back(v.group)
+    if source.waiter and source.waiter.irq.device == v.view then source:displace() end
+  end
+  device.set_stale(v.view, ("it belongs to version %d of driver %s, which failed"):format(v.id, v.driver.name))
+  v.group:finish(stale_words(v))
+  dma.settle(self.dev.dma, true)
+  device.set_stale(old.view, nil)
+  for vector, one in pairs(self.dev.irqs) do
+    local ok, message = put_back(one, before[vector])
+    if not ok then self.dev:warn(("vector %d is not taken as it was before: %s"):format(vector, message)) end
+  end
+  install(self, old)
+  go_on(old)
+  return given_back
+end
+
+-- Ends what is left of a version that was replaced for good.
+local function retire(self, old)
+  local stubborn = old.group:finish(stale_words(old))
+  for _, t in ipairs(stubborn) do
+    self.dev:warn(("task %s of version %d goes on after it was cancelled; it can't reach the device"):format(t.name, old.id))
+  end
+end
+
+local function overflow(self)
+  local n = 0
+  for _, one in pairs(self.dev.irqs) do n = n + one:stats().overflow end
+  return n
+end
+
+local function swap(self, old, v)
+  local before = taken_by(self)
+  device.set_stale(old.view, stale_words(old))
+  dma.keep(self.dev.dma)
+  if old.view.regs and old.view.regs.hook and v.view.regs then
+    v.view.regs:on_access(old.view.regs.hook, old.view.regs.before_write or nil)
+  end
+  install(self, v)
+  -- A task that start spawns runs until its first wait: it may fail before start has returned.
+  local failed, why
+  v.group.on_failure = function(t, traceback) failed, why = failed or t, why or traceback end
+  local ok, message, code = bring_up(self, v, "reload")
+  if ok and failed then
+    ok, message, code = nil, ("task %s failed: %s"):format(failed.name, why), "EFAULT"
+  end
+  if not ok then
+    swap_back(self, old, v, before)
+    return nil, message, code
+  end
+  install(self, v) -- start may have made a state of its own
+  return before
+end
+
+-- ---- 5. Probation --------------------------------------------------------------------------------
+
+-- Ends it: the new version stays.
+function accept(self)
+  local p = self.probation
+  if not p then return end
+  self.probation = nil
+  p.timer:cancel()
+  p.v.group.on_failure = nil
+  retire(self, p.before)
+  dma.settle(self.dev.dma)
+end
+
+local function report_on(self, report)
+  if self.on_report then self.on_report(report) end
+end
+
+local function begin_probation(self, old, v, before)
+  local p = { before = old, v = v }
+  self.probation = p
+  v.group.on_failure = function(failed, traceback)
+    if self.probation ~= p then return task.on_failure(failed, traceback) end
+    self.probation = nil
+    p.timer:cancel()
+    local given_back = swap_back(self, old, v, before)
+    report_on(self, {
+      ok = false, step = "probation", version = old.id, waited = given_back,
+      message = ("task %s failed: %s"):format(failed.name, traceback),
+    })
+  end
+  p.timer = task.spawn_in(nil, function()
+    task.sleep(M.PROBATION)
+    if self.probation == p then
+      p.timer = { cancel = function() end } -- it is us
+      accept(self)
+    end
+  end)
+end
+
+-- ---- Reload --------------------------------------------------------------------------------------
+
+local function count(t)
+  local n = 0
+  for _ in pairs(t) do n = n + 1 end
+  return n
+end
+
+local function refused(self, step, message, code)
+  return { ok = false, step = step, version = self.version.id, message = message, code = code }
+end
+
+local function exchange(self)
+  local began = now()
+  local v, message, code = stage(self)
+  if not v then return refused(self, "stage", message, code) end
+  accept(self) -- of the one before: what is kept is one version
+  local old = self.version
+  v.id = old.id + 1
+  local loaded = now()
+  local ok
+  ok, message, code = quiesce(self, old)
+  if not ok then return refused(self, "quiesce", message, code) end
+  local held, lost = now(), overflow(self)
+  ok, message, code = migrate(old, v)
+  if not ok then
+    go_on(old)
+    return refused(self, "migrate", message, code)
+  end
+  local waited = 0
+  for _, source in pairs(sources(self)) do waited = waited + source:waiting() end
+  local before
+  before, message, code = swap(self, old, v)
+  if not before then return refused(self, "swap", message, code) end
+  local report = {
+    ok = true, step = "swap", version = v.id, waited = waited, lost = overflow(self) - lost, loading = loaded - began, pause = now() - held,
+    functions = v:functions(old), registers = v:registers(old),
+    kept = { state = count(v.view.state), buffers = self.dev.dma:stats().buffers, interrupts = count(self.dev.irqs) },
+  }
+  begin_probation(self, old, v, before)
+  return report
+end
+
+local LONGEST = 600 -- seconds: what is awaited below has deadlines of its own
+
+--- Exchanges the driver's code for what its files hold now. A task of the driver may ask for it: it ends
+--- with its version, or goes on with the answer when the new one is refused.
+---@return luio.ReloadReport report
+function Live:reload()
+  if self.dev.closed then error(("reload the driver of %s: the device is closed"):format(self.dev.address), 2) end
+  staging.refuse("a reload", 2)
+  if self.dev.closing then return refused(self, "stage", "the device is being closed", "EBUSY") end
+  if self.dev.gone then return refused(self, "stage", "the device is gone", "ENODEV") end
+  if self.reloading then return refused(self, "stage", "the driver is being exchanged or started already", "EBUSY") end
+  self.reloading = true
+  -- A task of no group: one of the driver's would be held with its version.
+  local ok, report
+  local worker = task.spawn_in(nil, function()
+    ok, report = pcall(exchange, self)
+    self.reloading = nil
+  end)
+  worker:join(LONGEST)
+  if not ok then error(report or "the reload was ended", 0) end
+  return report
+end
+
+--- Ends the driver's tasks: the device is being closed.
+function Live:finish()
+  if self.probation then
+    local p = self.probation
+    self.probation = nil
+    p.timer:cancel()
+    retire(self, p.before)
+  end
+  self.version.group:finish(("the device of driver %s was closed"):format(self.version.driver.name))
+end
+
+-- ---- As a line -----------------------------------------------------------------------------------
+
+local function listed(sign, names)
+  local list = {}
+  for i, name in ipairs(names) do list[i] = sign .. name end
+  return list
+end
+
+--- A report as one line.
+---@param report luio.ReloadReport
+---@return string
+function M.line(report)
+  if not report.ok then
+    local what = report.step == "probation" and "undone" or "refused"
+    return ("reload %s in %s, version %d goes on: %s"):format(what, report.step, report.version, report.message)
+  end
+  local parts = {}
+  for _, differ in ipairs { report.functions, report.registers } do
+    for _, list in ipairs { listed("", differ.changed), listed("+", differ.added), listed("-", differ.removed) } do
+      for _, name in ipairs(list) do table.insert(parts, name) end
+    end
+  end
+  local kept = {}
+  for _, what in ipairs { { "state", "value of state", "values of state" }, { "buffers", "buffer", "buffers" } } do
+    local n = report.kept[what[1]]
+    if n > 0 then table.insert(kept, ("%d %s"):format(n, n == 1 and what[2] or what[3])) end
+  end
+  return ("version %d: %s; kept %s; %.3f ms without a driver (loading %.3f ms); events waited %d, lost %d"):format(
+    report.version, parts[1] and table.concat(parts, " ") or "nothing changed",
+    kept[1] and table.concat(kept, ", ") or "the device", report.pause * 1e3, report.loading * 1e3, report.waited, report.lost)
+end
+
+return M

@@ -1,0 +1,120 @@
+--- Looking at one device without touching it: what sysfs says beyond luio.list().
+---
+--- Neither /dev/uioX nor a BAR is opened. Config space is read, which has no side effects; ordinary
+--- users see its first 64 bytes, which is all that is needed here. (PCI Local Bus 3.0, 6.1)
+
+local ffi = require "ffi"
+local door = require "luio.ffi"
+local device = require "luio.device"
+local sysfs = require "luio.sysfs"
+
+local M = {}
+
+-- PCI Local Bus 3.0, figure 6-1.
+local COMMAND, HEADER_TYPE, INTERRUPT_PIN = 0x04, 0x0e, 0x3d
+-- Its table 6-1: bits of the command register.
+local IO_SPACE, MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 0x1, 0x2, 0x4, 0x400
+
+--- Finds a device by address, as luio.open does, but does not open it. A simulated one has to be
+--- opened for that: its model starts, and ends again.
+---@param address string
+---@return luio.Info? info
+---@return string? message
+---@return string? code  "ENODEV", "EINVAL"
+function M.find(address)
+  if address:match "^sim:" then
+    local dev, message, code = require("luio.sim").open(address:sub(5))
+    if not dev then return nil, message, code end
+    local info = dev.info
+    info.vectors = door.C.luio_device_irq(dev.handle, 0, ffi.new "luio_irq_config", door.err) == 0 and 1 or 0
+    local ok
+    ok, message, code = dev:close()
+    if not ok then return nil, message, code end
+    return info
+  end
+  if address:find("\0", 1, true) then return nil, "a device address has no NUL byte in it", "EINVAL" end
+  local raw = ffi.new "luio_info"
+  if door.C.luio_find(address, raw, door.err) < 0 then
+    local _, message, code = door.failure()
+    if code == "EINVAL" then message = message .. "; a simulated one is sim:NAME" end
+    return nil, message, code
+  end
+  return device.info(raw)
+end
+
+---@class luio.ConfigLook
+---@field answers boolean       false: every bit reads as one, so nothing is there to answer
+---@field command integer
+---@field memory boolean        it decodes its memory BARs
+---@field ports boolean         it decodes its I/O BARs
+---@field bus_master boolean
+---@field intx_disable boolean  INTx is masked
+---@field pin string?           "INTA" to "INTD"; nil: it has no INTx pin
+---@field bridge boolean
+
+--- The header of a PCI device's config space.
+---@param info luio.Info
+---@return luio.ConfigLook?
+---@return string? message
+---@return string? code  "ENOTSUP": not a PCI device
+function M.config(info)
+  if info.bus ~= "pci" or not info.sysfs then return nil, info.address .. " is not a PCI device", "ENOTSUP" end
+  local bytes, message, code = sysfs.bytes(info.sysfs .. "/config", 64)
+  if not bytes then return nil, message, code end
+  if #bytes < 64 then return nil, ("%s/config has %d bytes, not 64"):format(info.sysfs, #bytes), "EIO" end
+  local command = bytes:byte(COMMAND + 1) + 256 * bytes:byte(COMMAND + 2)
+  local function has(mask) return bit.band(command, mask) ~= 0 end
+  local pin = bytes:byte(INTERRUPT_PIN + 1)
+  return {
+    answers = bytes:sub(1, 4) ~= "\255\255\255\255", command = command, memory = has(MEMORY_SPACE), ports = has(IO_SPACE),
+    bus_master = has(BUS_MASTER), intx_disable = has(INTX_DISABLE), bridge = bytes:byte(HEADER_TYPE + 1) % 128 ~= 0,
+    pin = pin >= 1 and pin <= 4 and "INT" .. ("ABCD"):sub(pin, pin) or nil,
+  }
+end
+
+---@class luio.IommuLook
+---@field group integer
+---@field type string?       "identity": addresses pass through; others translate; nil: can't be read
+---@field devices string[]   that share the group
+
+--- The IOMMU group of a device; nil when there is none, and so no translation.
+---@param info luio.Info
+---@return luio.IommuLook?
+function M.iommu(info)
+  if not info.sysfs or info.sysfs == "" then return nil end
+  local link = info.sysfs .. "/iommu_group"
+  local group = tonumber(sysfs.link(link))
+  if not group then return nil end
+  return { group = group, type = sysfs.read(link .. "/type"), devices = (sysfs.entries(link .. "/devices")) }
+end
+
+--- An attribute of the device's folder.
+---@param info luio.Info
+---@param name string  "power_state"
+---@return string?
+function M.attribute(info, name)
+  return info.sysfs and (sysfs.read(info.sysfs .. "/" .. name)) or nil
+end
+
+--- How luio would reach a region.
+---@param info luio.Info
+---@param index integer
+---@return string?
+function M.way(info, index)
+  local bar = info.bars[index]
+  if info.bus == "sim" then return "its model" end
+  if info.bus ~= "pci" then return info.uio and info.maps[index] and ("%s map%d"):format(info.uio, index) or nil end
+  if not bar then return nil end
+  return bar.map and info.uio and ("%s map%d"):format(info.uio, bar.map) or "resource" .. index
+end
+
+--- The kernel's lockdown mode: "none", "integrity", "confidentiality"; nil: it has no lockdown, or
+--- does not show it (then `code` says why).
+---@return string? mode
+---@return string? code  "ENOENT"
+function M.lockdown()
+  local text, _, code = sysfs.read "/sys/kernel/security/lockdown"
+  return text and text:match "%[(%a+)%]", code
+end
+
+return M

@@ -1,0 +1,144 @@
+--- How commands print: tables, JSON, progress, and how wide the terminal is.
+
+local term = require "luio.term"
+local uv = require "luv"
+
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+local M = {}
+
+--- Rows of strings, columns as wide as their widest cell; the last is left as it is. The first row
+--- is the heading.
+---@param rows string[][]
+function M.table(rows)
+  local width = {}
+  for _, row in ipairs(rows) do
+    for i, cell in ipairs(row) do width[i] = math.max(width[i] or 0, #cell) end
+  end
+  for n, row in ipairs(rows) do
+    local cells = {}
+    for i, cell in ipairs(row) do
+      cells[i] = i < #row and cell .. (" "):rep(width[i] - #cell) or cell
+    end
+    local line = table.concat(cells, "  "):gsub("%s+$", "")
+    print(n == 1 and term.bold(line) or line)
+  end
+end
+
+--- A number of bytes in words: in the largest unit that it is a multiple of.
+---@param bytes integer
+---@return string
+function M.size(bytes)
+  for _, unit in ipairs { { 2 ^ 30, "GiB" }, { 2 ^ 20, "MiB" }, { 2 ^ 10, "KiB" } } do
+    if bytes >= unit[1] and bytes % unit[1] == 0 then return ("%d %s"):format(bytes / unit[1], unit[2]) end
+  end
+  return M.count(bytes, "byte")
+end
+
+--- A number of things: "1 interrupt", "2 interrupts".
+---@param n integer
+---@param word string
+---@return string
+function M.count(n, word)
+  return ("%d %s%s"):format(n, word, n == 1 and "" or "s")
+end
+
+-- Plain data for JSON: 64-bit integers and other cdata as hexadecimal text, since JSON's numbers are
+-- doubles; tables with index 0 as objects.
+local function plain(value)
+  if type(value) == "cdata" then return "0x" .. bit.tohex(value) end
+  if type(value) ~= "table" then return value end
+  local copy, is_list = {}, value[1] ~= nil and value[0] == nil
+  for key, v in pairs(value) do copy[is_list and key or tostring(key)] = plain(v) end
+  local mt = getmetatable(value)
+  return setmetatable(copy, mt and mt.__jsontype and mt or nil)
+end
+
+--- An empty list that stays one in JSON; so does one that is filled later.
+function M.list(t)
+  return setmetatable(t or {}, { __jsontype = "array" })
+end
+
+--- A value as JSON: one document, keys in order, one line for each of a list's entries.
+---@param value any
+---@param flat boolean?  on one line
+---@return string
+function M.encode(value, flat)
+  local json = require "dkjson"
+  local function keys(v, known, list)
+    if type(v) ~= "table" then return list end
+    for key, inner in pairs(v) do
+      if type(key) == "string" and not known[key] then
+        known[key] = true
+        table.insert(list, key)
+      end
+      keys(inner, known, list)
+    end
+    return list
+  end
+  value = plain(value)
+  local order = keys(value, {}, {})
+  table.sort(order)
+  return json.encode(value, { indent = not flat, keyorder = order })
+end
+
+--- A value as JSON on one line, for streams of them.
+---@param value any
+---@return string
+function M.line(value)
+  return M.encode(value, true)
+end
+
+--- Writes a file whole or not at all.
+---@param path string
+---@param text string
+---@return boolean? ok
+---@return string? message
+function M.file(path, text)
+  local f, message = io.open(path .. ".tmp", "w")
+  if not f then return nil, "write " .. message end
+  local ok, failure = f:write(text)
+  local closed, late = f:close() -- a disk that is full may say so only now
+  if not ok or not closed then
+    os.remove(path .. ".tmp")
+    return nil, ("write %s: %s"):format(path, failure or late)
+  end
+  return os.rename(path .. ".tmp", path)
+end
+
+--- Prints a value as JSON.
+---@param value any
+function M.json(value)
+  io.write(M.encode(value), "\n")
+end
+
+--- Columns and rows of the terminal on standard output; nil when it is none.
+---@return integer? columns
+---@return integer? rows
+function M.columns()
+  local tty = uv.guess_handle(1) == "tty" and uv.new_tty(1, false)
+  if not tty then return nil end
+  local columns, rows = tty:get_winsize()
+  tty:close()
+  if columns and columns > 0 then return columns, rows end
+end
+
+--- Shows how far something is, on standard error, when that is a terminal and it takes over a second.
+---@param what string
+---@return fun(done: integer, total: integer?) step  step(n, n) ends it
+function M.progress(what)
+  local start, last = uv.hrtime(), 0
+  local tty = uv.guess_handle(2) == "tty"
+  return function(done, total)
+    local now = uv.hrtime()
+    if not tty or now - start < 1e9 then return end
+    if done == total then
+      io.stderr:write "\r\27[K"
+    elseif now - last > 1e8 then
+      last = now
+      io.stderr:write(("\r%s: %d%s\27[K"):format(what, done, total and " of " .. total or ""))
+    end
+  end
+end
+
+return M

@@ -1,0 +1,298 @@
+--- Presence: devices that go away and come back, and bus master that somebody else switches off.
+---
+--- A device is *gone* when it was removed, or its UIO driver unbound. That is learned from whatever
+--- comes first: its interrupt (the source fails), an access (SIGBUS, runtime/gone.c), a kernel event,
+--- or the look that is taken every second. Events only make us look; whether the device is gone its
+--- own descriptors say, so that a late event of an earlier time does no harm. Then, at once:
+---
+---   its regions become placeholders, and an access to them is an error that says why;
+---
+--- and as soon as the loop turns:
+---
+---   waits that belong to it (irq:wait, reg:wait) return nil, "device gone: ...", "ENODEV";
+---   the driver's `gone(dev)` is called, and has 3 s.
+---
+--- luio.Device stays the same object. When a device that is watched is there again, at the same
+--- address, with its UIO driver, it is taken again: regions where they are now, DMA buffers as they
+--- were. Its driver's `start(dev, "returned")` is called, after top halves and bus master were set up as
+--- at the first start. The signs come from the kernel (a device added or bound); after one there is
+--- a while to become usable, for udev rules and slow drivers. The kernel binds uio_pci_generic again by
+--- itself where driver_override says so, which lasts until the device is removed; after a
+--- removal it takes a udev rule, or somebody who binds it. Until then nothing happens, however long.
+---
+--- Bus master: closing any descriptor of /dev/uioX, in any process, clears it with uio_pci_generic, and
+--- DMA ends in silence. A running driver's device is looked at every second (two config reads of 2
+--- bytes); if it is off it is switched on again, counted
+--- (dev.bus_master_lost) and reported. A driver that must know before it trusts a transfer asks:
+--- dev:check_bus_master().
+---
+--- None of this keeps a program's loop turning; only while a device is being let go or taken again do
+--- tasks of ours run. A driver that luio.start started is watched; others by dev:watch_presence().
+
+local uv = require "luv"
+local door = require "luio.ffi"
+local task = require "luio.task"
+local C, err, now = door.C, door.err, door.now
+
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+local M = {}
+
+--- Seconds between two looks at each device.
+M.INTERVAL = 1
+--- Seconds from a sign of its return until a device must be usable.
+M.RETURN = 5
+--- Seconds that a driver's `gone` may take.
+M.GONE = 3
+
+local SETTLE = 0.02 -- after a sign, before the first try: bind events come in pairs
+local SLOWEST = 0.25 -- pause between tries, at last
+
+local watched = {} ---@type table<luio.Device, table>
+local monitor ---@type luio.Monitor?
+local timer
+
+-- ---- Coming back ---------------------------------------------------------------------------------
+
+local function tell(dev, ...)
+  local waiters = dev.return_waiters or {}
+  dev.return_waiters = nil
+  for _, wake in ipairs(waiters) do wake(...) end
+end
+
+local function try(dev)
+  local deadline, pause = now() + M.RETURN, SETTLE
+  while true do
+    task.sleep(pause)
+    if dev.closed then return nil end
+    local ok, message, code = dev:retake()
+    if ok then return true end
+    if now() >= deadline then return nil, message, code end
+    pause = math.min(2 * pause, SLOWEST)
+  end
+end
+
+local function come_back(dev, away)
+  local ok, message = try(dev)
+  if dev.closed then return end
+  if not ok then
+    dev:warn(("%s did not come back within %g s: %s"):format(dev.address, M.RETURN, message))
+  elseif dev.live then
+    local driver = dev.driver
+    ok, message = dev.live:restart "returned"
+    if ok then
+      dev:warn(("%s is there again after %.3g s; driver %s was started again"):format(dev.address, now() - away, driver.name))
+    elseif not dev.gone and not dev.closed then
+      dev:warn(message .. "; it counts as gone until it is bound again")
+      dev:vanish "its driver did not start again"
+    end
+  else
+    dev:warn(("%s is there again after %.3g s"):format(dev.address, now() - away))
+  end
+  local w = watched[dev]
+  if not w then return end
+  w.returning = nil
+  if not dev.gone then tell(dev, true) end
+  if w.sign then M.look(dev, true) end
+end
+
+-- ---- Going away ----------------------------------------------------------------------------------
+
+local function call_gone(dev)
+  local driver = dev.driver
+  if not (driver and driver.gone) then return end
+  local ok, message
+  local t = task.spawn_in(nil, function() ok, message = pcall(driver.gone, dev) end)
+  local ended, why = t:join(M.GONE)
+  if not ended then dev:warn(("gone of driver %s: %s"):format(driver.name, why))
+  elseif not ok then dev:warn(("gone of driver %s failed: %s"):format(driver.name, tostring(message))) end
+end
+
+local function settle(dev)
+  task.sleep(0) -- whoever found it gone may be in the middle of something
+  if dev.closed then return end
+  for _, irq in pairs(dev.gone and dev.irqs or {}) do -- retaken by hand already: closed, and new ones at work
+    local ok, message = irq:close() -- wakes who waits
+    if not ok then dev:warn(message) end
+  end
+  dev:warn(("%s is gone: %s"):format(dev.address, dev.gone_why or "it is back already"))
+  call_gone(dev)
+  local w = watched[dev]
+  if not w then return end
+  w.settling = nil
+  if w.sign then M.look(dev, true) end
+end
+
+--- Called by Device:vanish, from wherever it was noticed.
+---@param dev luio.Device
+function M.vanished(dev)
+  local w = watched[dev]
+  if w then w.settling, w.away = true, now() end
+  task.spawn_in(nil, settle, dev)
+end
+
+--- Looks whether a device is there: notices that it is gone, and, given a sign of its return, takes it
+--- again.
+---@param dev luio.Device
+---@param sign boolean?  something was added or bound that may be it; default: yes
+function M.look(dev, sign)
+  local w = watched[dev]
+  if dev.closed then return end
+  if not dev.gone then
+    if C.luio_device_present(dev.handle) == 0 then dev:vanish "removed or unbound" end
+    if not dev.gone then return end
+  end
+  if not w or sign == false then return end
+  w.sign = true
+  if w.settling or w.returning then return end -- they look when they are done
+  w.sign, w.returning = nil, true
+  task.spawn_in(nil, come_back, dev, w.away)
+end
+
+--- Waits until a device that is gone works again: taken, and its driver started. Watches it, if need be.
+---@param dev luio.Device
+---@param seconds number
+---@return boolean? ok
+---@return string? message
+---@return string? code  "ETIMEDOUT"; "ECANCELED": it was closed meanwhile
+function M.wait_return(dev, seconds)
+  dev = dev.root or dev
+  if dev.closed then error(("wait for %s: the device is closed"):format(dev.address), 2) end
+  M.watch(dev)
+  local w = watched[dev]
+  if not dev.gone and not w.returning then return true end
+  local ok, message, code = task.await(seconds, function(wake)
+    local waiters = dev.return_waiters or {}
+    dev.return_waiters = waiters
+    table.insert(waiters, wake)
+    return function()
+      for i, waiter in ipairs(waiters) do
+        if waiter == wake then return table.remove(waiters, i) end
+      end
+    end
+  end)
+  if code == "ETIMEDOUT" then
+    message = ("%s has not come back within %g s; is its UIO driver bound? `luio info %s`"):format(dev.address, seconds, dev.address)
+  end
+  return ok, message, code
+end
+
+-- ---- Bus master ----------------------------------------------------------------------------------
+
+--- Looks whether the device may still do DMA, after dev:bus_master(true), and sets that right.
+---@param dev luio.Device
+---@return boolean? ok     false: it could not, and transfers were lost; now it can again
+---@return string? message
+---@return string? code
+function M.check_bus_master(dev)
+  dev = dev.root or dev
+  if dev.closed then error(("bus master of %s: the device is closed"):format(dev.address), 2) end
+  if dev.gone then return dev:gone_failure "look at bus master" end
+  local rc = C.luio_bus_master_check(dev.handle, err)
+  if rc < 0 then return door.failure() end
+  if rc == 0 then return true end
+  dev.bus_master_lost = dev.bus_master_lost + 1
+  dev:warn(("bus master of %s was off: some process closed /dev/%s, and its UIO driver clears it at every close. Switched on "
+    .. "again (%d so far); transfers meanwhile did not reach memory. `luio info` does not open it; what does?"):format(
+    dev.address, dev.info.uio or "uioX", dev.bus_master_lost))
+  return false
+end
+
+-- ---- Watching ------------------------------------------------------------------------------------
+
+local COMES = { add = true, bind = true, change = true }
+
+local function concerns(dev, address, subsystem, action)
+  return address == dev.address or address == dev.info.uio or (dev.gone and subsystem == "uio" and action == "add")
+end
+
+local text = require("ffi").string
+
+local function each_watched(fn, ...)
+  local list = {} -- of its own: what fn does may change the set
+  for dev in pairs(watched) do table.insert(list, dev) end
+  for _, dev in ipairs(list) do
+    -- libuv's callbacks must not raise; what goes wrong with one device is told as its warning.
+    local ok, message = pcall(fn, dev, ...)
+    if not ok and not dev.closed then pcall(dev.warn, dev, tostring(message)) end
+  end
+end
+
+-- Closing wakes who waits, which is on_event: it must find none.
+local function drop_monitor()
+  local last = monitor
+  monitor = nil
+  if last then last:close() end
+end
+
+local function on_event()
+  while monitor do
+    local raw = monitor.raw
+    local n = C.luio_monitor_next(monitor.handle, raw, err)
+    if n == 0 then return end
+    if n < 0 and door.errno_name(err.code) ~= "ENOBUFS" then
+      local message = text(err.message)
+      drop_monitor() -- it would stay readable
+      each_watched(function(dev) dev:warn(message .. "; should it go away, its return will not be noticed: dev:retake()") end)
+    elseif n < 0 then -- events were lost: look at everything
+      each_watched(M.look)
+    else
+      local address, subsystem, action = text(raw.address), text(raw.subsystem), text(raw.action)
+      each_watched(function(dev)
+        if concerns(dev, address, subsystem, action) then M.look(dev, COMES[action] or false) end
+      end)
+    end
+  end
+end
+
+local function tick()
+  each_watched(function(dev)
+    M.look(dev, false)
+    if not dev.gone and not dev.closed then
+      local on, message = M.check_bus_master(dev)
+      if on == nil then dev:warn(message) end
+    end
+  end)
+end
+
+local function listen(dev)
+  if monitor or dev.info.bus == "sim" then return end
+  local opened, message = require("luio.monitor").open()
+  if not opened then
+    dev:warn(("%s; should %s go away, its return will not be noticed: dev:retake()"):format(message, dev.address))
+    return
+  end
+  monitor = opened
+  monitor.watch.wake = on_event -- for good, not for one wait
+  monitor.watch:start()
+end
+
+--- Watches a device, as described above, until it is closed.
+---@param dev luio.Device
+---@param on boolean?  false: no more
+function M.watch(dev, on)
+  dev = dev.root or dev
+  if on == false then return M.forget(dev) end
+  if dev.closed then error(("watch %s: the device is closed"):format(dev.address), 2) end
+  if watched[dev] then return end
+  watched[dev] = { away = now() }
+  listen(dev)
+  timer = timer or assert(uv.new_timer())
+  if not timer:is_active() then
+    timer:start(M.INTERVAL * 1000, M.INTERVAL * 1000, tick)
+    timer:unref()
+  end
+end
+
+--- Watches it no more. Called when it is closed.
+---@param dev luio.Device
+function M.forget(dev)
+  if not watched[dev] then return end
+  watched[dev] = nil
+  tell(dev, nil, "the device was closed during the wait", "ECANCELED")
+  if next(watched) then return end
+  timer:stop()
+  drop_monitor()
+end
+
+return M

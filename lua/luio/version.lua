@@ -1,0 +1,225 @@
+--- A version of a driver's code: its files, loaded afresh, apart from every other version's.
+---
+--- What a driver requires from its project (drivers.NAME.*, files beside its own, modules below the folder
+--- that holds drivers/) is loaded anew for each version, with an environment of its own: so a module's
+--- locals and the globals it makes are the version's, and two versions can be there at once. Everything
+--- else (luio, libraries) is shared. `require "luio"` gives a driver luio with its own `spawn`, so that
+--- what it starts is known to be its.
+---
+--- Staging is loading with every device out of reach (luio.staging).
+
+local device = require "luio.device"
+local paths = require "luio.paths"
+local staging = require "luio.staging"
+local task = require "luio.task"
+local uv = require "luv"
+
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+local M = {}
+
+---@class luio.Version
+---@field id integer             1, 2, ...: of this driver on this device
+---@field path string            the driver's file
+---@field driver table           what it returned
+---@field files table<string, string>  path -> text, of every file it loaded
+---@field group luio.TaskGroup
+---@field view luio.Device?      once it is started
+local Version = {}
+Version.__index = Version
+
+local VERSION = {} -- where a driver's table has its version: a table of both would keep each for the other
+
+local function read_file(path)
+  local f, message = io.open(path)
+  if not f then return nil, message end
+  local text = f:read "*a"
+  f:close()
+  return text
+end
+
+-- The folders whose files belong to the driver: its own, and the one that holds drivers/.
+local function own_folders(path)
+  local real = uv.fs_realpath(path) or path
+  local dir = real:match "^(.*)/[^/]*$" or "."
+  local project = real:match "^(.*)/drivers/[^/]+/[^/]+$"
+  return dir, project
+end
+
+-- The file of a module, if it is the driver's: beside its file, or in its project.
+local function find(self, name)
+  local relative = name:gsub("%.", "/")
+  for _, folder in ipairs { self.dir, self.project } do
+    for _, suffix in ipairs { ".lua", "/init.lua" } do
+      local path = ("%s/%s%s"):format(folder, relative, suffix)
+      if uv.fs_access(path, "R") then return path end
+    end
+  end
+end
+
+-- luio itself is in the project when that is its source tree; it is never the driver's.
+local function is_ours(name)
+  return name == "luio" or name:match "^luio%."
+end
+
+-- A syntax error as an error value: it says where by itself.
+local SYNTAX = { __tostring = function(e) return e.message end }
+
+local function run_file(self, path, ...)
+  local text, message = read_file(path)
+  if not text then error(message, 0) end
+  local shown = paths.shown(path)
+  self.files[uv.fs_realpath(path) or path] = text
+  local chunk
+  chunk, message = loadstring(text:gsub("^#[^\n]*", ""), "@" .. shown)
+  if not chunk then error(setmetatable({ message = message }, SYNTAX), 0) end
+  setfenv(chunk, self.env)
+  return paths.run(shown, chunk, ...)
+end
+
+local LOADING = {}
+
+local function new_require(self)
+  return function(name)
+    if name == "luio" then return self.luio end
+    if is_ours(name) then return require(name) end
+    local have = self.modules[name]
+    if have == LOADING then error(("%s requires itself"):format(name), 2) end
+    if have ~= nil then return have end
+    local path = find(self, name)
+    if not path then return require(name) end
+    self.modules[name] = LOADING
+    local ok, result = pcall(run_file, self, path, name)
+    if not ok then
+      self.modules[name] = nil
+      error(result, 0)
+    end
+    if result == nil then result = true end
+    self.modules[name] = result
+    return result
+  end
+end
+
+-- luio as a driver sees it.
+local function private_luio(self)
+  local luio = require "luio"
+  return setmetatable({
+    spawn = function(fn, ...)
+      staging.refuse("luio.spawn", 2)
+      return task.spawn_in(self.group, fn, ...)
+    end,
+  }, { __index = luio })
+end
+
+--- Loads a driver's file as a version. Touches no hardware, and lets it touch none.
+---@param path string
+---@return luio.Version?
+---@return string? message  a syntax error, what it threw; with file and line
+---@return string? code     "EINVAL"
+function M.stage(path)
+  local self = setmetatable({ id = 1, path = path, files = {}, modules = {} }, Version)
+  self.group = task.group("driver " .. path)
+  self.dir, self.project = own_folders(path)
+  self.luio = private_luio(self)
+  self.env = setmetatable({ require = new_require(self) }, { __index = _G })
+  self.env._G = self.env
+  local ok, result = staging.run(path, device.open_devices, run_file, self, path)
+  if not ok then
+    local message = tostring(result)
+    local stated = getmetatable(result) == SYNTAX
+    return nil, stated and message or ("%s threw when it was loaded: %s"):format(path, message), "EINVAL"
+  end
+  self.driver = result
+  if type(result) == "table" then rawset(result, VERSION, self) end
+  return self
+end
+
+--- The version that a driver's table is of. One that was made by hand has no file, and can't be reloaded.
+---@param driver table
+---@return luio.Version
+function M.of(driver)
+  return rawget(driver, VERSION) or setmetatable({ id = 1, driver = driver, files = {},
+    group = task.group("driver " .. tostring(driver.name)) }, Version)
+end
+
+--- A version to start on a device: this one, or, if it runs on another already, one more of its code.
+---@return luio.Version?
+---@return string? message
+---@return string? code
+function Version:fresh()
+  if self.view and not self.view.closed and self.path then return M.stage(self.path) end
+  self.group, self.view = task.group(self.group.name), nil
+  return self
+end
+
+--- Whether a file of it has another text now, or is not there.
+---@return boolean
+function Version:changed()
+  for path, text in pairs(self.files) do
+    if read_file(path) ~= text then return true end
+  end
+  return false
+end
+
+--- What its files hold now, as one text: to tell one save from another.
+---@return string
+function Version:texts()
+  local names, parts = {}, {}
+  for path in pairs(self.files) do table.insert(names, path) end
+  table.sort(names)
+  for i, path in ipairs(names) do parts[i] = read_file(path) or "" end
+  return table.concat(parts, "\0")
+end
+
+-- ---- What is different ---------------------------------------------------------------------------
+
+local function code_of(fn)
+  local ok, code = pcall(string.dump, fn, true)
+  return ok and code or tostring(fn)
+end
+
+-- What two tables of names have and have not in common; `same` compares what both have.
+local function compare(before, after, wanted, same)
+  local result = { added = {}, changed = {}, removed = {} }
+  for name, value in pairs(after) do
+    if wanted(value) then
+      if not wanted(before[name]) then table.insert(result.added, name)
+      elseif not same(before[name], value) then table.insert(result.changed, name) end
+    end
+  end
+  for name, value in pairs(before) do
+    if wanted(value) and not wanted(after[name]) then table.insert(result.removed, name) end
+  end
+  for _, list in pairs(result) do table.sort(list) end
+  return result
+end
+
+--- How a version's functions differ from another's.
+---@param before luio.Version
+---@return { added: string[], changed: string[], removed: string[] }
+function Version:functions(before)
+  return compare(before.driver, self.driver, function(v) return type(v) == "function" end,
+    function(a, b) return code_of(a) == code_of(b) end)
+end
+
+-- Whether two definitions say the same.
+local function same_definition(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  for key, value in pairs(a) do
+    if key ~= "prepared" and not same_definition(value, b[key]) then return false end
+  end
+  for key in pairs(b) do
+    if key ~= "prepared" and a[key] == nil then return false end
+  end
+  return true
+end
+
+--- How a version's register map differs from another's, by what stands in its first level.
+---@param before luio.Version
+---@return { added: string[], changed: string[], removed: string[] }
+function Version:registers(before)
+  local a, b = before.driver.registers, self.driver.registers
+  return compare(a and a.child or {}, b and b.child or {}, function(v) return v ~= nil end, same_definition)
+end
+
+return M

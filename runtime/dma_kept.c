@@ -1,0 +1,339 @@
+/* dma_kept.c - DMA memory that outlives the process which used it.
+ *
+ * Under a guardian the memfds stay open when a worker dies, and with them the pages, at the same
+ * physical addresses. The next worker gets the descriptors and the records: which pages there are,
+ * and which pieces of them are buffers with a name. It maps the pages with named buffers again, and
+ * hands such a buffer out, contents and IOVA as they were, when it is asked for by name.
+ *
+ * All else that the dead worker had is nobody's now, but the device may still know its addresses:
+ * a transfer that was under way goes on as soon as bus master is on again. So that memory is neither
+ * handed out nor given back to the kernel before the device is *settled*: it was reset, or the
+ * driver says that it has stopped (luio_device_settle). Until then the pages stay in their memfd, and
+ * free space around named buffers in `later`.
+ *
+ * A page that has no record (the worker was killed while it looked for one below a mask) was never
+ * told to a device: it goes at once. */
+#include "dma.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- Records ----------------------------------------------------------------------------------- */
+
+static uint32_t number_of(const luio_dma *dma, const page_record *r)
+{
+  return (uint32_t)(r - dma->records->pages);
+}
+
+static bool has_buffers(const luio_dma *dma, const page_record *r)
+{
+  for (int i = 0; i < KEPT_BUFFERS; i++) {
+    const buffer_record *b = &dma->records->buffers[i];
+    if (b->used && b->page == number_of(dma, r))
+      return true;
+  }
+  return false;
+}
+
+bool luio_dma_page_is_kept(const luio_dma *dma, const page *p)
+{
+  return p->record && has_buffers(dma, p->record);
+}
+
+int luio_dma_note_page(luio_dma *dma, page *p, luio_error *err)
+{
+  if (!dma->records)
+    return 0;
+  for (int i = 0; i < KEPT_PAGES; i++) {
+    page_record *r = &dma->records->pages[i];
+    if (r->used)
+      continue;
+    r->store = (uint32_t)p->store;
+    r->index = p->index;
+    r->size = p->size;
+    r->iova = p->iova;
+    r->used = 1;
+    p->record = r;
+    return 0;
+  }
+  return luio_fail(err, ENOSPC, "DMA memory for %s: a guardian keeps at most %d pages", dma->who,
+                   KEPT_PAGES);
+}
+
+int luio_dma_note_buffer(luio_dma *dma, live *l, luio_error *err)
+{
+  if (!dma->records)
+    return 0;
+  page *p = l->buffer.page;
+  for (int i = 0; i < KEPT_BUFFERS; i++) {
+    buffer_record *r = &dma->records->buffers[i];
+    if (r->used)
+      continue;
+    r->page = number_of(dma, p->record);
+    r->offset = (uint64_t)((uint8_t *)l->buffer.addr - p->addr);
+    r->size = l->buffer.size;
+    r->reserved = l->buffer.reserved;
+    memcpy(r->name, l->name, sizeof r->name);
+    r->used = 1;
+    l->record = r;
+    return 0;
+  }
+  return luio_fail(err, ENOSPC, "DMA memory for %s: a guardian keeps at most %d named buffers",
+                   dma->who, KEPT_BUFFERS);
+}
+
+/* ---- A buffer by its name ---------------------------------------------------------------------- */
+
+static page *page_of(luio_dma *dma, const page_record *r)
+{
+  page *p = dma->pages;
+  while (p && p->record != r)
+    p = p->next;
+  return p;
+}
+
+int luio_dma_take_kept(luio_dma *dma, const char *name, uint64_t size, uint64_t align,
+                       uint64_t mask, live *l)
+{
+  buffer_record *r = NULL;
+  for (int i = 0; dma->records && i < KEPT_BUFFERS && !r; i++)
+    if (dma->records->buffers[i].used && !strcmp(dma->records->buffers[i].name, name))
+      r = &dma->records->buffers[i];
+  if (!r)
+    return 0;
+  page *p = page_of(dma, &dma->records->pages[r->page]);
+  uint64_t iova = p->iova + r->offset;
+  if (r->size != size || iova & (align - 1) || iova + size - 1 > mask) {
+    luio_format(dma->warning, sizeof dma->warning,
+                "DMA buffer \"%s\" of %s was kept with %llu bytes at 0x%llx, which is not what is "
+                "asked for now: its contents are gone",
+                name, dma->who, (unsigned long long)r->size, (unsigned long long)iova);
+    r->used = 0;
+    luio_dma_put_back(dma->device->settled ? &p->free : &p->later, r->offset, r->reserved);
+    return 0;
+  }
+  l->record = r;
+  l->buffer = (luio_dma_buffer){.addr = p->addr + r->offset,
+                                .iova = iova,
+                                .size = size,
+                                .page_size = dma->stores[p->store].page_size,
+                                .owner = dma,
+                                .page = p,
+                                .reserved = r->reserved,
+                                .kept = 1};
+  return 1;
+}
+
+/* ---- Taking over ------------------------------------------------------------------------------- */
+
+/* The records were written by a process that died, perhaps one without our privileges. */
+static bool page_makes_sense(const luio_dma *dma, const page_record *r)
+{
+  if (r->store >= STORES || dma->stores[r->store].fd < 0)
+    return false;
+  const store *s = &dma->stores[r->store];
+  return r->size && r->size <= GIB && r->size % s->page_size == 0 && r->index <= s->pages &&
+         r->size / s->page_size <= s->pages - r->index;
+}
+
+static bool buffer_makes_sense(const luio_dma *dma, const buffer_record *b)
+{
+  if (b->page >= KEPT_PAGES || !dma->records->pages[b->page].used)
+    return false;
+  uint64_t size = dma->records->pages[b->page].size;
+  return b->size && b->reserved >= b->size && b->reserved <= size &&
+         b->offset <= size - b->reserved && b->offset % 64 == 0 && b->reserved % 64 == 0 &&
+         memchr(b->name, 0, sizeof b->name);
+}
+
+/* What of the page no named buffer has. */
+static void find_gaps(luio_dma *dma, page *p)
+{
+  uint64_t at = 0;
+  while (at < p->size) {
+    const buffer_record *next = NULL;
+    for (int i = 0; i < KEPT_BUFFERS; i++) {
+      const buffer_record *b = &dma->records->buffers[i];
+      if (b->used && b->page == number_of(dma, p->record) && b->offset + b->reserved > at &&
+          (!next || b->offset < next->offset))
+        next = b;
+    }
+    uint64_t end = next ? next->offset : p->size;
+    if (end > at)
+      luio_dma_put_back(&p->later, at, end - at);
+    at = next ? next->offset + next->reserved : p->size;
+  }
+}
+
+static int adopt_page(luio_dma *dma, page_record *r, luio_error *err)
+{
+  page *p;
+  int rc = luio_dma_page_map(dma, (int)r->store, r->index, r->size, &p);
+  if (rc < 0)
+    return luio_fail(err, -rc, "map the kept DMA memory of %s: %s", dma->who, luio_errno_name(-rc));
+  free(p->free); /* one extent, the whole page */
+  p->free = NULL;
+  p->record = r;
+  p->iova = r->iova;
+  uint64_t now = r->iova;
+  if (!dma->sim)
+    rc = luio_pagemap_lookup(dma->pagemap_fd, p->addr, &now, err);
+  if (rc == 0 && now != r->iova)
+    rc = luio_fail(err, ESTALE,
+                   "kept DMA memory of %s moved from 0x%llx to 0x%llx: its buffers can't be used "
+                   "again; start anew",
+                   dma->who, (unsigned long long)r->iova, (unsigned long long)now);
+  if (rc < 0) {
+    luio_dma_page_forget(p);
+    return rc;
+  }
+  find_gaps(dma, p);
+  p->next = dma->pages;
+  dma->pages = p;
+  dma->stats.pages++;
+  dma->stats.mapped_bytes += p->size;
+  return 0;
+}
+
+/* Pages without a record: nobody was told of them. */
+static void drop_unrecorded(luio_dma *dma, int which)
+{
+  store *s = &dma->stores[which];
+  uint64_t at = 0;
+  while (at < s->pages) {
+    const page_record *next = NULL;
+    for (int i = 0; i < KEPT_PAGES; i++) {
+      const page_record *r = &dma->records->pages[i];
+      if (r->used && (int)r->store == which && r->index >= at && (!next || r->index < next->index))
+        next = r;
+    }
+    uint64_t end = next ? next->index : s->pages;
+    if (end > at)
+      luio_dma_punch(dma, which, at, (end - at) * s->page_size);
+    at = next ? next->index + next->size / s->page_size : s->pages;
+  }
+}
+
+static int take_stores(luio_dma *dma, luio_error *err)
+{
+  luio_device *d = dma->device;
+  for (int i = 0; i < STORES; i++) {
+    store *s = &dma->stores[i];
+    struct stat st;
+    s->fd = d->kept[GUARD_SMALL + i];
+    d->kept[GUARD_SMALL + i] = -1;
+    if (s->fd < 0)
+      continue;
+    int rc = fstat(s->fd, &st) < 0 ? -errno : luio_dma_park(dma, s->fd);
+    if (rc < 0)
+      return luio_fail(err, -rc, "take over the DMA memory of %s: %s", dma->who,
+                       luio_errno_name(-rc));
+    s->pages = (uint64_t)st.st_size / s->page_size;
+  }
+  return 0;
+}
+
+static int map_records(luio_dma *dma, luio_error *err)
+{
+  luio_device *d = dma->device;
+  int fd = d->kept[GUARD_RECORDS], rc = 0;
+  bool fresh = fd < 0;
+  if (fresh) {
+    char name[96];
+    luio_format(name, sizeof name, "luio-records %s", dma->who);
+    fd = memfd_create(name, MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, sizeof *dma->records) < 0)
+      rc = luio_fail(err, errno, "records of the DMA memory of %s: memfd: %s", dma->who,
+                     luio_errno_name(errno));
+    else
+      rc = luio_guard_hold(d, GUARD_RECORDS, fd, err);
+  }
+  d->kept[GUARD_RECORDS] = -1;
+  if (rc == 0) {
+    void *at = mmap(NULL, sizeof *dma->records, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED)
+      rc = luio_fail(err, errno, "records of the DMA memory of %s: mmap: %s", dma->who,
+                     luio_errno_name(errno));
+    else
+      dma->records = at;
+  }
+  if (fd >= 0)
+    close(fd);
+  return rc;
+}
+
+int luio_dma_adopt(luio_dma *dma, luio_error *err)
+{
+  if (!dma->device->guarded)
+    return 0;
+  int rc = take_stores(dma, err);
+  if (rc == 0)
+    rc = map_records(dma, err);
+  if (rc < 0)
+    return rc;
+  for (int i = 0; i < KEPT_PAGES; i++) {
+    page_record *r = &dma->records->pages[i];
+    if (r->used && !page_makes_sense(dma, r))
+      r->used = 0;
+    if (r->used && dma->sim && dma->next_iova < r->iova + r->size)
+      dma->next_iova = r->iova + r->size;
+  }
+  for (int i = 0; i < KEPT_BUFFERS; i++) {
+    buffer_record *b = &dma->records->buffers[i];
+    if (b->used && !buffer_makes_sense(dma, b))
+      b->used = 0;
+  }
+  for (int i = 0; i < STORES; i++)
+    if (dma->stores[i].fd >= 0)
+      drop_unrecorded(dma, i);
+  for (int i = 0; i < KEPT_PAGES; i++) {
+    page_record *r = &dma->records->pages[i];
+    if (r->used && has_buffers(dma, r) && (rc = adopt_page(dma, r, err)) < 0)
+      return rc;
+  }
+  if (dma->device->settled)
+    luio_dma_settle(dma);
+  return 0;
+}
+
+void luio_dma_settle(luio_dma *dma)
+{
+  pthread_mutex_lock(&dma->lock);
+  for (page *p = dma->pages; p; p = p->next)
+    while (p->later) {
+      extent *e = p->later;
+      p->later = e->next;
+      luio_dma_put_back(&p->free, e->offset, e->size);
+      free(e);
+    }
+  for (int i = 0; dma->records && i < KEPT_PAGES; i++) {
+    page_record *r = &dma->records->pages[i];
+    if (r->used && !page_of(dma, r)) {
+      luio_dma_punch(dma, (int)r->store, r->index, r->size);
+      r->used = 0;
+    }
+  }
+  pthread_mutex_unlock(&dma->lock);
+}
+
+uint64_t luio_dma_unsettled(luio_dma *dma)
+{
+  uint64_t bytes = 0;
+  pthread_mutex_lock(&dma->lock);
+  for (const page *p = dma->pages; p; p = p->next)
+    for (const extent *e = p->later; e; e = e->next)
+      bytes += e->size;
+  for (int i = 0; dma->records && i < KEPT_PAGES; i++) {
+    const page_record *r = &dma->records->pages[i];
+    if (r->used && !page_of(dma, r))
+      bytes += r->size;
+  }
+  pthread_mutex_unlock(&dma->lock);
+  return bytes;
+}

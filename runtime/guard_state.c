@@ -1,0 +1,117 @@
+/* guard_state.c - a driver's durable state: bytes in memory that the guardian keeps.
+ *
+ * Two copies, written in turn. A copy counts when its number is not 0 and its checksum is right; the
+ * one with the higher number is the state. Writing takes the other one: number 0, the bytes, the
+ * checksum, then the number. Whoever is killed in between leaves the older copy as it was. */
+#include "internal.h"
+
+#include <errno.h>
+#include <linux/memfd.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+typedef struct copy {
+  _Atomic uint64_t number; /* 0: not valid */
+  uint64_t size, checksum;
+  uint8_t bytes[LUIO_STATE_MAX];
+} copy;
+
+/* FNV-1a, 64 bits: a copy that was cut short is to be noticed, nobody is to be kept from forging. */
+static uint64_t checksum(uint64_t number, const uint8_t *bytes, uint64_t size)
+{
+  uint64_t h = 0xcbf29ce484222325ull ^ number;
+  for (uint64_t i = 0; i < size; i++)
+    h = (h ^ bytes[i]) * 0x100000001b3ull;
+  return h ^ size;
+}
+
+static bool valid(const copy *c)
+{
+  uint64_t number = c->number;
+  return number && c->size <= LUIO_STATE_MAX && c->checksum == checksum(number, c->bytes, c->size);
+}
+
+static const copy *newest(const copy *both)
+{
+  bool first = valid(&both[0]), second = valid(&both[1]);
+  if (first && second)
+    return both[0].number > both[1].number ? &both[0] : &both[1];
+  return first ? &both[0] : second ? &both[1] : NULL;
+}
+
+static int map_state(luio_device *d, luio_error *err)
+{
+  if (d->state)
+    return 0;
+  int fd = d->kept[GUARD_STATE], rc = 0;
+  if (fd < 0) {
+    char name[96];
+    luio_format(name, sizeof name, "luio-state %s", d->info.address);
+    fd = memfd_create(name, MFD_CLOEXEC);
+    if (fd < 0 || ftruncate(fd, 2 * sizeof(copy)) < 0)
+      rc = luio_fail(err, errno, "durable state of %s: memfd: %s", d->info.address,
+                     luio_errno_name(errno));
+    else
+      rc = luio_guard_hold(d, GUARD_STATE, fd, err);
+  }
+  d->kept[GUARD_STATE] = -1;
+  if (rc == 0) {
+    void *at = mmap(NULL, 2 * sizeof(copy), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED)
+      rc = luio_fail(err, errno, "durable state of %s: mmap: %s", d->info.address,
+                     luio_errno_name(errno));
+    else
+      d->state = at;
+  }
+  if (fd >= 0)
+    close(fd);
+  return rc;
+}
+
+int luio_device_save(luio_device *d, const void *data, size_t size, luio_error *err)
+{
+  if (size > LUIO_STATE_MAX)
+    return luio_fail(err, E2BIG, "durable state of %s: %zu bytes are too many, at most %d",
+                     d->info.address, size, LUIO_STATE_MAX);
+  if (!d->guarded)
+    return 0;
+  int rc = map_state(d, err);
+  if (rc < 0)
+    return rc;
+  copy *both = d->state;
+  const copy *last = d->state_last ? d->state_last : newest(both);
+  copy *c = last == &both[0] ? &both[1] : &both[0];
+  uint64_t number = last ? last->number + 1 : 1;
+  atomic_store_explicit(&c->number, 0, memory_order_seq_cst);
+  c->size = size;
+  memcpy(c->bytes, data, size);
+  c->checksum = checksum(number, c->bytes, size);
+  atomic_store_explicit(&c->number, number, memory_order_release);
+  d->state_last = c;
+  return 0;
+}
+
+int luio_device_load(luio_device *d, const void **data, size_t *size, luio_error *err)
+{
+  *data = NULL;
+  *size = 0;
+  if (!d->guarded)
+    return 0;
+  int rc = map_state(d, err);
+  if (rc < 0)
+    return rc;
+  const copy *last = newest(d->state);
+  if (last) {
+    *data = last->bytes;
+    *size = last->size;
+  }
+  return 0;
+}
+
+void luio_state_close(luio_device *d)
+{
+  if (d->state)
+    munmap(d->state, 2 * sizeof(copy));
+  d->state = NULL;
+}

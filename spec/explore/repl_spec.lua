@@ -1,0 +1,327 @@
+--- `luio explore` as a person uses it: in a real terminal, under tmux; and without one.
+
+local files = require "spec.support.files"
+local interrupted = require "spec.support.interrupted"
+local program = require "spec.support.program"
+local tmux = require "spec.support.tmux"
+local uv = require "luv"
+local shell = files.shell
+
+local LUIO = program.PATH
+local EXPLORE = LUIO .. " explore sim:edu"
+
+describe("luio explore without a terminal", function()
+  teardown(files.clean)
+
+  it("runs chunks in one session, and prints what expressions give", function()
+    local out, status = shell(EXPLORE .. [[ -e 'x = 6' -e 'x * 7' -e STATUS -e 'ID:get "MAGIC", nil' -e '?ID' </dev/null]])
+    assert.equal(0, status)
+    assert.matches("^42 = 0x2a\nSTATUS 0x20 = 0x00000000  RAISE_IRQ=0 COMPUTING=0\n237 = 0xed  nil\nID  0x0, 32 bits", out)
+    assert.is_nil(out:find "\27")
+  end)
+
+  it("runs a script on standard input as a whole", function()
+    local script = files.write("script.lua", "local a = 5\nprint(a)\nluio.sleep(0.01)\nprint(STATUS:get 'COMPUTING')\n")
+    assert.same({ "5\n0\n", 0 }, { shell(EXPLORE .. " < " .. script) })
+    assert.same({ "237 = 0xed\n", 0 }, { shell("echo 'ID:read() % 256' | " .. EXPLORE) })
+  end)
+
+  it("ends at the first error, with its line, and status 1", function()
+    local script = files.write("script.lua", "print(1)\nlocal function f() error 'boo' end\n\nf()\nprint(2)\n")
+    assert.same({ "1\nluio: stdin:2: boo\n  stdin:2 in f\n  stdin:4\n", 1 }, { shell(EXPLORE .. " < " .. script) })
+    assert.same({ "luio: -e:1: STATUS has no field X\n", 1 }, { shell(EXPLORE .. [[ -e 'STATUS:get "X"' -e 'print(1)']]) })
+    assert.same({ "luio: -e:1: '=' expected near 'b'\n", 1 }, { shell(EXPLORE .. " -e 'a b'") })
+    assert.same({ "nil  STATUS: COMPUTING is 0, not 1 after 0.01 s  (ETIMEDOUT)\n", 0 },
+      { shell(EXPLORE .. " -e 'STATUS:wait({ COMPUTING = 1 }, 0.01)'") })
+  end)
+
+  it("counts a task that fails", function()
+    local out, status = shell(EXPLORE .. [[ -e 'luio.spawn(function() error "boo" end) ; x = 1' -e x]])
+    assert.equal(1, status)
+    assert.matches("^luio: task %-e:1 failed: %-e:1: boo\n.*\n1\n$", out)
+  end)
+
+  it("can be interrupted while it waits and while it is busy", function()
+    for chunk, signal in pairs { ["luio.sleep(60)"] = "INT", ["while true do end"] = "INT", ["while true do luio.sleep(1) end"] = "TERM" } do
+      local out, status = interrupted(("%s -e 'print \"ready\" %s'"):format(EXPLORE, chunk), "ready", signal)
+      assert.same({ "ready\nluio: interrupted at -e:1\n", signal == "INT" and 130 or 143 }, { out, status })
+    end
+  end)
+
+  it("says what is wrong with how it was called", function()
+    local out, status = shell(LUIO .. " explore sim:nope -e 1")
+    assert.equal(1, status)
+    assert.matches('^luio: there is no model "nope"', out)
+    assert.equal(2, select(2, shell(LUIO .. " explore")))
+  end)
+end)
+
+describe("luio explore #tmux", function()
+  local t, state
+
+  local function open(options, arguments)
+    options = options or {}
+    state = state or uv.cwd() .. "/" .. select(2, files.write("x", "")) .. "/state"
+    options.env = options.env or {}
+    options.env.XDG_STATE_HOME = options.env.XDG_STATE_HOME or state
+    options.env.HOME = "/nonexistent"
+    t = tmux.start(("%s %s"):format(EXPLORE, arguments or ""), options)
+    t:wait_last "sim:edu>"
+    return t
+  end
+
+  -- Enters a line, and waits for what comes of it: what is typed while a chunk runs is echoed among that.
+  local function enter(line, output)
+    t:type(line .. "\n")
+    return t:wait(("sim:edu> %s\n%ssim:edu>"):format(line, output and output .. "\n" or ""))
+  end
+
+  local function leave(status)
+    t:key "C-d"
+    local screen = t:wait(("\nstatus %d\nisig icanon echo"):format(status or 0))
+    t:close()
+    return screen
+  end
+
+  after_each(function()
+    if t then t:close() end
+  end)
+
+  teardown(files.clean)
+
+  it("shows what is in scope, prints values and registers, and leaves by Ctrl-D", function()
+    open()
+    assert.matches("^device sim:edu 1234:11e8\n11 registers, .*registers%.lua\nhelp%(%)", t:screen())
+    enter("1 + 127", "128 = 0x80")
+    enter("STATUS", "STATUS 0x20 = 0x00000000  RAISE_IRQ=0 COMPUTING=0")
+    enter "x = 5"
+    enter("x, nil", "5  nil")
+    enter("{ x, y = x }", "{ 5, y = 5 }")
+    leave()
+  end)
+
+  it("takes several lines, and tells errors in a few", function()
+    open()
+    t:type "function f(x)\nif x then error 'boo' end\nreturn 1\nend\n"
+    t:wait "sim:edu> function f(x)\n      .. if x then error 'boo' end\n      .. return 1\n      .. end\nsim:edu>"
+    enter("f(1)", "prompt:2: boo\n  prompt:2 in f\n  prompt:1")
+    enter("a b", "prompt:1: '=' expected near 'b'")
+    enter("STATUS:get 'X'", "prompt:1: STATUS has no field X")
+    enter("nil + 1", "prompt:1: attempt to perform arithmetic on a nil value")
+    t:type "for i = 1, 2 do\n"
+    t:wait_last "      .."
+    t:key "C-c"
+    t:wait_last "sim:edu>"
+    leave()
+  end)
+
+  it("completes registers, fields and names; explains and searches", function()
+    open { rows = 70 }
+    t:type "STAT"
+    t:key "Tab"
+    t:wait_last "sim:edu> STATUS"
+    t:type ":get \"RAI"
+    t:key "Tab"
+    t:wait_last 'sim:edu> STATUS:get "RAISE_IRQ'
+    t:key "C-u"
+    t:type "IRQ_"
+    t:key "Tab"
+    t:wait "IRQ_ACK     IRQ_RAISE   IRQ_STATUS\nsim:edu> IRQ_"
+    t:key "C-u"
+    t:type "for _, r in ipairs {\nLIVE"
+    t:wait_last "      .. LIVE"
+    t:key "Tab"
+    t:wait_last "      .. LIVENESS"
+    t:key "C-c"
+    t:wait_last "sim:edu>"
+    t:type "?STATUS\n"
+    t:wait "RAISE_IRQ  rw"
+    t:type "??clears\n"
+    t:wait "IRQ_ACK"
+    t:type "?\n"
+    t:wait "snapshot("
+    leave()
+  end)
+
+  it("recalls entries across sessions, those of several lines as one", function()
+    state = nil
+    open()
+    enter("STATUS:read()", "0")
+    t:type "for i = 1, 2 do\nprint('i is', i)\nend\n"
+    t:wait "i is    2\nsim:edu>"
+    enter "x = 7"
+    enter "x = 7"
+    leave()
+    open()
+    t:key "Up"
+    t:wait_last "sim:edu> x = 7"
+    t:key "Up"
+    t:wait "sim:edu> for i = 1, 2 do\nprint('i is', i)\nend"
+    t:key "Enter"
+    t:wait "end\ni is    1\ni is    2\nsim:edu>"
+    t:key "C-r"
+    t:type "read"
+    t:wait_last "search 'read': STATUS:read()"
+    t:key "Enter"
+    t:wait "sim:edu> STATUS:read()\n0\nsim:edu>"
+    t:key "C-r"
+    t:type "i"
+    t:wait "search 'i': for i = 1, 2 do\nprint('i is', i)\nend"
+    t:type "X"
+    t:wait "not found: 'iX': for i"
+    t:key("BSpace", "BSpace")
+    t:type "="
+    t:key "C-r"
+    t:wait_last "search '=': x = 7"
+    t:key "C-r"
+    t:wait "search '=': for i"
+    t:key "C-g"
+    t:wait_last "sim:edu>"
+    leave()
+  end)
+
+  it("lets Ctrl-C end what runs, not the session", function()
+    open()
+    for _, chunk in ipairs {
+      "luio.sleep(60)", "while true do end", "local function f() return f() end f()", "while true do luio.sleep(0.001) end",
+    } do
+      t:type(chunk .. "\n")
+      t:wait("sim:edu> " .. chunk)
+      uv.sleep(100)
+      t:key "C-c"
+      t:wait(chunk .. "\n^Cinterrupted at prompt:1\nsim:edu>")
+    end
+    for _, chunk in ipairs { "while 1 do pcall(luio.sleep, 60) end", "while 1 do pcall(function() while 1 do end end) end" } do
+      -- What catches the first Ctrl-C does not catch the second.
+      t:type(chunk .. "\n")
+      t:wait("sim:edu> " .. chunk)
+      uv.sleep(100)
+      t:key "C-c"
+      uv.sleep(400)
+      t:key "C-c"
+      t:wait(chunk .. "\n^C^Cinterrupted at prompt:1\nsim:edu>")
+    end
+    enter("luio.spawn(function() luio.sleep(0.05) while true do end end) and 1", "1")
+    uv.sleep(200)
+    t:key "C-c" -- a task that keeps the loop from turning
+    t:wait "failed: interrupted\n"
+    t:type "'half"
+    t:wait_last "sim:edu> 'half"
+    t:key "C-c"
+    t:wait "sim:edu> 'half^C\nsim:edu>"
+    t:key("C-r") -- in the middle of a key, too
+    t:type "spawn"
+    t:wait "search 'spawn': luio.spawn"
+    t:key "C-c"
+    t:wait_last "sim:edu>"
+    t:key("Escape", "C-c")
+    leave()
+  end)
+
+  it("shows what comes meanwhile above the prompt, and leaves the line as it is", function()
+    open { columns = 72 }
+    enter "irqs(true)"
+    enter "function say() io.write 'a' print 'bc' end"
+    enter "function go() luio.sleep(0.5) IRQ_RAISE:write(1) say() end"
+    enter("luio.spawn(go) and 1", "1")
+    t:type "a half typed line that is surely longer than the terminal is wide, and"
+    t:key("Left", "Left", "Left", "Left")
+    local screen = t:wait "interrupt 1"
+    assert.is_truthy(screen:find("\nabc\n", 1, true), screen)
+    local rest = "\nsim:edu> a half typed line that is surely longer than the terminal is wi\nde, and"
+    assert.equal(rest, screen:sub(-#rest), screen)
+    t:type "X"
+    t:wait "de,X and"
+    t:resize(40, 24)
+    t:wait "\nsim:edu> a half typed line that is surel\ny longer than the terminal is wide,X and"
+    t:key("BSpace", "BSpace")
+    t:wait_last "y longer than the terminal is wide and"
+    t:resize(78, 24)
+    t:wait "\nsim:edu> a half typed line that is surely longer than the terminal is wide and"
+    assert.is_nil(t:screen():find("sim:edu> a half.*sim:edu> a half"))
+    t:key "C-c"
+    leave()
+  end)
+
+  it("takes a paste as one text, and long ones", function()
+    open()
+    t:paste "local a = 1\nfor i = 1, 2 do\n\tprint('sum', a + i)\nend\n"
+    t:wait_last "end"
+    t:key "Enter"
+    t:wait "sum     2\nsum     3\nsim:edu>"
+    t:paste("s = '" .. ("é"):rep(1500) .. "' return #s")
+    t:key "Enter"
+    t:wait_last "sim:edu>"
+    enter("#s", "3000 = 0xbb8")
+    t:paste(("n = (n or 0) + 1\n"):rep(30)) -- more rows than the screen has
+    t:wait "n = (n or 0) + 1\nn = (n or 0) + 1"
+    t:key("C-a", "C-e")
+    t:type(" -- " .. ("x"):rep(200))
+    t:key "Enter"
+    t:wait_last "sim:edu>"
+    enter("n", "30 = 0x1e")
+    enter("'né' -- ü", '"né"')
+    t:key "C-r"
+    t:type "é' -- ü"
+    t:wait_last "search 'é' -- ü': 'né' -- ü"
+    t:key "C-c"
+    leave()
+  end)
+
+  it("works in 40 columns and without colour", function()
+    open({ columns = 40, env = { NO_COLOR = "1" } }, "--read-only")
+    t:type "STATUS:write(1)\n"
+    t:wait "read-only"
+    t:wait_last "sim:edu>"
+    assert.is_nil(t:screen(true):find "\27")
+    t:type "exit\n"
+    t:wait "status 0\nisig icanon echo"
+    t:close()
+    open()
+    assert.is_truthy(t:screen(true):find("\27[1msim:edu>", 1, true))
+    leave()
+  end)
+
+  it("gives the terminal to what runs, and takes it back", function()
+    open()
+    t:type "io.read()\n"
+    uv.sleep(200)
+    t:type "hello\n"
+    t:wait 'hello\n"hello"\nsim:edu>'
+    enter("io.write 'no newline' and nil", "no newline\nnil")
+    t:type "abc"
+    t:tmux("run-shell", ("kill -STOP %d; stty -F #{pane_tty} sane; kill -CONT %d"):format(t:child(), t:child()))
+    t:type "d"
+    t:wait_last "sim:edu> abcd"
+    t:key "C-c"
+    leave()
+  end)
+
+  it("leaves the terminal as it was when it is killed", function()
+    for _, chunk in ipairs { "", "while true do pcall(function() while true do end end) end\n" } do
+      open()
+      t:type(chunk == "" and "half a line" or chunk)
+      uv.sleep(100)
+      uv.kill(t:child(), "sigterm")
+      t:wait "status 143\nisig icanon echo"
+      t:close()
+    end
+  end)
+
+  it("ends with its terminal", function()
+    for _, chunk in ipairs { "half a line", "luio.sleep(60)\n", "while true do pcall(function() while true do end end) end\n" } do
+      open()
+      t:type(chunk)
+      uv.sleep(100)
+      local pid = t:child()
+      t:close()
+      assert.is_true(program.gone(pid), chunk)
+    end
+  end)
+
+  it("goes on when the history can't be kept, and says so", function()
+    open { env = { XDG_STATE_HOME = "/proc/nowhere" } }
+    assert.matches("\nnote: the history is not kept: ENOENT[^\n]*\n", t:screen())
+    leave()
+  end)
+end)

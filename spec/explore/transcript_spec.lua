@@ -1,0 +1,30 @@
+--- The README's session at the prompt, typed as it stands there: the screen shows what the README shows.
+
+local files = require "spec.support.files"
+local tmux = require "spec.support.tmux"
+
+describe("README.md #tmux", function()
+  it("has a session at the prompt that is true", function()
+    local block = files.read("README.md"):match "```text\n%$ luio explore sim:edu\n(.-)```"
+    local _, dir = files.write("x", "")
+    local t = tmux.start("build/luio explore sim:edu", { columns = 120, rows = 60, env = { XDG_STATE_HOME = dir } })
+    finally(function()
+      t:close()
+      files.clean()
+    end)
+    local n = 0
+    for typed in ("\n" .. block):gmatch "\nsim:edu> ([^\n]*)" do
+      n = n + 1
+      t:wait_last "sim:edu>"
+      t:type(typed .. "\n")
+      t:wait("sim:edu> " .. typed)
+      -- What comes by itself is seen before the next line is typed, as a person would.
+      if typed:find "FACTORIAL:write" then t:wait "interrupt 1" end
+    end
+    t:wait "return edu"
+    local screen = t:wait_last "sim:edu>"
+    local function plain(text) return (text:gsub("%s+\n", "\n"):gsub("%s*$", "")) end -- as the screen has it
+    assert.equal(plain(block), plain((screen:gsub("sim:edu>$", ""))))
+    assert.is_true(n >= 5)
+  end)
+end)

@@ -1,0 +1,261 @@
+--- get, set, dump, snapshot, diff and watch, as a shell sees them.
+
+local files = require "spec.support.files"
+local interrupted = require "spec.support.interrupted"
+local json = require "dkjson"
+local probe = require "spec.support.probe"
+local program = require "spec.support.program"
+
+local luio = program.run
+
+local function lines(text)
+  local list = {}
+  for line in text:gmatch "[^\n]+" do table.insert(list, line) end
+  return list
+end
+
+setup(probe.setup)
+teardown(function()
+  probe.teardown()
+  files.clean()
+end)
+
+describe("luio get", function()
+  it("shows registers decoded, and fields, bits, offsets", function()
+    local out, status = luio "get sim:probe CTRL CTRL.MODE CTRL[7:4] 0x1f0:u16 0x0 WIDE"
+    assert.equal(0, status)
+    assert.same({
+      "CTRL  0x0 = 0x00000010  BUSY=0 LEVEL=1 MODE=SLOW ENABLE=0", "CTRL.MODE = SLOW (0)", "CTRL[7:4] = 1",
+      "0x1f0:u16 = 0x0000", "CTRL  0x0 = 0x00000010  BUSY=0 LEVEL=1 MODE=SLOW ENABLE=0", "WIDE 0x20 = 0x0000000000000000",
+    }, lines(out))
+  end)
+
+  it("gives the bare value to scripts", function()
+    assert.same({ "0x00000010\n1\n0\n", 0 }, { luio "get -v sim:probe CTRL CTRL[7:4] CTRL.MODE" })
+  end)
+
+  it("gives JSON", function()
+    local out, status = luio "get --json sim:probe CTRL CTRL.MODE FIFO"
+    assert.equal(1, status)
+    local t = assert(json.decode(out:match "^(.*)luio: "))
+    assert.same({ "sim:probe", "drivers/probe", 3 }, { t.device, t.map, #t.registers })
+    assert.same({ path = "CTRL", region = 0, offset = 0, width = 32, value = "0x00000010",
+      fields = { BUSY = 0, LEVEL = 1, MODE = 0, ENABLE = 0 }, names = { MODE = "SLOW" } }, t.registers[1])
+    assert.same({ path = "CTRL.MODE", region = 0, offset = 0, width = 32, value = "0x00000010", field = 0, name = "SLOW" }, t.registers[2])
+    assert.equal("not read: pops the FIFO", t.registers[3].skipped)
+  end)
+
+  it("refuses a read that disturbs, and says what a forced one disturbed", function()
+    local out, status = luio "get sim:probe CAUSE"
+    assert.equal(1, status)
+    assert.matches("\nluio: CAUSE was not read: reading clears it %(%-%-force%-read reads it all the same%)\n$", out)
+    out, status = luio "get --force-read sim:probe CAUSE"
+    assert.equal(0, status)
+    assert.matches("note: CAUSE was read: reading clears it\n", out)
+    assert.matches("CAUSE 0x8 = 0x00000000", out)
+    out, status = luio "get --force-read sim:probe KICK"
+    assert.equal(1, status)
+    assert.matches("KICK was not read: write%-only\n$", out)
+  end)
+end)
+
+describe("luio set", function()
+  it("shows address, before, written, after, and the fields that changed", function()
+    assert.same({ "CTRL 0xfe000000 (+0x0) 0x00000010 := 0x00000014 -> 0x00000014\n  MODE SLOW -> FAST\n"
+      .. "KICK 0xfe000010 (+0x10) (write-only) := 0x00000001\n", 0 }, { luio "set sim:probe CTRL.MODE=FAST KICK.GO=1" })
+  end)
+
+  it("checks all before it writes anything", function()
+    local out, status = luio "set sim:probe CTRL=5 CTRL.MODE=SLOWW"
+    assert.equal(1, status)
+    assert.equal("luio: CTRL.MODE has no value SLOWW: there is FAST, SLOW, TURBO\n", out)
+  end)
+
+  it("can be tried, one after the other", function()
+    local both = luio "set -n sim:probe CTRL.ENABLE=1 CTRL.LEVEL=2"
+    assert.matches("0x00000010 := 0x00000011.*\nCTRL [^\n]* 0x00000011 := 0x00000021", both)
+  end)
+
+  it("can be tried", function()
+    local out, status = luio "set -n sim:probe CTRL.ENABLE=1"
+    assert.equal(0, status)
+    assert.equal("CTRL 0xfe000000 (+0x0) 0x00000010 := 0x00000011  (dry run: not written)\n  ENABLE 0 -> 1\n", out)
+  end)
+
+  it("gives JSON", function()
+    local t = assert(json.decode((luio "set --json sim:probe CTRL.MODE=FAST")))
+    assert.same({ device = "sim:probe", dry_run = false, writes = { { path = "CTRL", region = 0, offset = 0, width = 32, old = "0x00000010",
+      written = "0x00000014", readback = "0x00000014", fields = { MODE = { before = "SLOW", after = "FAST" } } } } }, t)
+  end)
+end)
+
+describe("luio dump", function()
+  it("shows every register, says what it left out, and reads none whose read has a side effect", function()
+    local out, status = luio "dump sim:probe"
+    assert.equal(0, status)
+    local list = lines(out)
+    assert.equal(28, #list)
+    assert.matches("^CAUSE +0x8   %(not read: reading clears it%)$", list[3])
+    assert.matches("^KICK +0x10   %(write%-only%)$", list[5])
+    assert.matches("^TABLE%[7%] +0x10e = 0x0000$", list[28])
+  end)
+
+  it("takes patterns and blocks", function()
+    assert.equal(4, #lines((luio "dump sim:probe 'CHANNEL[*].CTRL'")))
+    assert.equal(3, #lines((luio "dump sim:probe 'CHANNEL[2]'")))
+  end)
+
+  it("takes ranges without a map, as words; dashes where reading would disturb", function()
+    local out, status = luio "dump sim:probe 0x0+0x12:u16"
+    assert.equal(0, status)
+    assert.same({ "0x00: 0010 0000 0003 0000 ---- ---- ---- ----", "0x10: ----",
+      "not read: 0x8 (CAUSE: reading clears it)", "not read: 0xa (CAUSE: reading clears it)",
+      "not read: 0xc (FIFO: pops the FIFO)", "not read: 0xe (FIFO: pops the FIFO)", "not read: 0x10 (KICK: write-only)" }, lines(out))
+  end)
+
+  it("does maps of ten thousand registers", function()
+    local map = files.write("large.lua", "return require('luio').registers { T = { 0x1000, 32, 'rw', count = 10000 } }")
+    local out, status = luio("dump sim:edu --map " .. map)
+    assert.equal(0, status)
+    assert.equal(10000, #lines(out))
+  end)
+
+  it("does long ranges", function()
+    local out, status = luio "dump sim:edu 0x1000+0x10000"
+    assert.equal(0, status)
+    assert.equal(0x1000, #lines(out))
+  end)
+end)
+
+describe("luio snapshot and luio diff", function()
+  it("save what the registers hold, and compare it with the device and with each other", function()
+    local _, dir = files.write("x", "")
+    local a, b = dir .. "/a.json", dir .. "/b.json"
+    assert.equal(0, select(2, luio("snapshot sim:probe 'C*' STATUS > " .. a)))
+    assert.same({ "0 of 15 differ\n", 0 }, { luio(("diff --exit-code %s sim:probe"):format(a)) })
+    local text = files.read(a)
+    assert.equal("snapshot", json.decode(text).luio)
+    files.save(b, (text:gsub('"0x00000010"', '"0x00000018"'):gsub("sim:probe", "board 7")))
+    assert.same({ "CTRL 0x00000018 -> 0x00000010\n  MODE TURBO -> SLOW\n1 of 15 differ\n", 1 }, { luio(("diff --exit-code %s sim:probe"):format(b)) })
+    assert.same({ "CTRL 0x00000010 -> 0x00000018\n  MODE SLOW -> TURBO\n1 of 15 differ\n", 0 }, { luio(("diff %s %s"):format(a, b)) })
+    local t = assert(json.decode((luio(("diff --json %s %s"):format(a, b)))))
+    assert.same({ "sim:probe", "board 7", "CTRL", "0x00000018" }, { t.before, t.after, t.differences[1].path, t.differences[1].after })
+    assert.same({ "0 of 15 differ\n", 0 }, { luio(("diff - sim:probe < " .. a)) })
+  end)
+
+  it("say what is wrong with a file", function()
+    for text, expected in pairs { ["{"] = "is no snapshot", ["{}"] = "is no snapshot: `luio snapshot DEVICE` makes one",
+      ['{"luio":"snapshot","version":9,"registers":[]}'] = "version 9", ["[1]"] = "is no snapshot",
+      ['{"luio":"snapshot","version":1,"registers":[{"path":5}]}'] = "entry 1 of registers is malformed",
+      ['{"luio":"snapshot","version":1,"registers":[{"path":"CTRL","value":"5"}]}'] = "entry 1 of registers is malformed",
+      ['{"luio":"snapshot","version":1,"registers":[{"path":"CTRL"}]}'] = "entry 1 of registers is malformed" } do
+      local path = files.write("bad.json", text)
+      local out, status = luio(("diff %s sim:probe"):format(path))
+      assert.equal(1, status)
+      assert.is_truthy(out:find(expected, 1, true), out)
+      assert.equal(1, #lines(out))
+    end
+    assert.matches("^luio: read snapshot nowhere.json: No such file", (luio "diff nowhere.json sim:probe"))
+  end)
+end)
+
+describe("luio diff", function()
+  local function snapshot(registers, map)
+    return files.write("s.json", ('{"luio":"snapshot","version":1,"device":"x","map":%s,"registers":[%s]}'):format(json.encode(map), registers))
+  end
+
+  it("tells what one side has not, and what was read on one side only", function()
+    local a = snapshot('{"path":"CTRL","value":"0x00000010"},{"path":"NOPE","value":"0x05"},{"path":"FIFO","value":"0x00000001"}')
+    assert.same({ "NOPE 0x05 -> (not in the other)\nFIFO 0x00000001 -> not read: pops the FIFO\n2 of 3 differ\n", 1 },
+      { luio(("diff --exit-code %s sim:probe"):format(a)) })
+    local b = snapshot '{"path":"CTRL","value":"0x00000010"},{"path":"STATUS","value":"0x00000000"}'
+    assert.same({ "NOPE 0x05 -> (not in the other)\nFIFO 0x00000001 -> (not in the other)\nSTATUS (not in the first) -> 0x00000000\n3 of 4 differ\n", 0 },
+      { luio(("diff %s %s"):format(a, b)) })
+  end)
+
+  it("runs no code that a snapshot names", function()
+    local trap = files.write("trap.lua", "io.stderr:write 'caught' os.exit(9)")
+    local a = snapshot('{"path":"CTRL","value":"0x00000010"}', trap)
+    assert.same({ "0 of 1 differ\n", 0 }, { luio(("diff %s %s"):format(a, a)) })
+  end)
+end)
+
+describe("luio watch", function()
+  it("prints one line for each change in a pipe, and ends after a time", function()
+    local out, status = luio "watch sim:probe TICK CTRL --interval 0.05 --for 0.4"
+    assert.equal(0, status)
+    local list = lines(out)
+    assert.is_true(#list >= 2)
+    for _, line in ipairs(list) do assert.matches("^%d+%.%d%d%d TICK 0x%x+ %-> 0x%x+$", line) end
+  end)
+
+  it("ends when something is so; with 1 when it has not come true", function()
+    assert.same({ "", 0 }, { luio "watch sim:probe CTRL --until CTRL.MODE=SLOW" })
+    local out, status = luio "watch sim:probe TICK --until TICK=5 -i 0.002 --for 5"
+    assert.equal(0, status)
+    assert.matches("TICK 0x00000004 %-> 0x00000005\n$", out)
+    out, status = luio "watch sim:probe CTRL --until CTRL.MODE=FAST --for 0.1"
+    assert.same({ "luio: CTRL.MODE=FAST was not so within 0.1 s\n", 1 }, { out, status })
+    out, status = luio "watch sim:probe CTRL --until CAUSE=1"
+    assert.equal(1, status)
+    assert.matches("^luio: %-%-until CAUSE: not read", out)
+  end)
+
+  it("does not pass for done when it was only ended", function()
+    local out, status = files.shell("LUIO_DRIVERS=spec/support timeout --preserve-status -s INT 0.5 build/luio watch sim:probe CTRL --until CTRL.MODE=FAST")
+    assert.same({ "luio: CTRL.MODE=FAST was not so when it was ended\n", 1 }, { out, status })
+  end)
+
+  it("reads what is disturbed only when it is told to, and says so", function()
+    local out, status = luio "watch sim:probe FIFO --for 0.2 --force-read"
+    assert.equal(0, status)
+    assert.equal("note: FIFO was read: pops the FIFO, and again at each sample\n", out)
+  end)
+
+  it("gives a stream of JSON, and ends in peace on Ctrl-C", function()
+    local out, status = interrupted(program.PATH .. " watch --json sim:probe TICK", '"TICK"', "INT")
+    assert.equal(0, status, out)
+    assert.is_true(#lines(out) >= 1)
+    for _, line in ipairs(lines(out)) do
+      local t = assert(json.decode(line))
+      assert.equal("TICK", t.path)
+      assert.is_number(t.time)
+    end
+  end)
+end)
+
+describe("every one of them", function()
+  it("gives one line and status 1 for what is not there, 2 for what is no argument", function()
+    for _, case in ipairs {
+      { "get sim:probe CTL", 1, "no register CTL (did you mean CTRL?)" }, { "get sim:nope X", 1, 'there is no model "nope"' },
+      { "get uio77 X", 1, "there is no device uio77" }, { "get 0000:ff:1f.7 X", 1, "there is no device 0000:ff:1f.7" },
+      { "get board7 X", 2, "is not a device address" }, { "get -m nowhere sim:probe X", 1, 'no register map "nowhere"' },
+      { "get sim:probe 0x20:w", 2, "u8, u16, u32 or u64, not w" }, { "get sim:probe", 2, "missing argument 'place'" },
+      { "set sim:probe CTRL", 2, "REGISTER=VALUE" }, { "set sim:probe CTRL=x", 2, '"x" is not a number' },
+      { "dump sim:probe 0x1000+4", 1, "region 0 of sim:probe has 0x200 bytes" }, { "watch sim:probe -i 0", 2, '--interval 0: a number of seconds' },
+      { "dump", 2, "missing argument 'device'" }, { "snapshot sim:probe -o /nowhere/x", 1, "/nowhere/x" }, { "diff a", 2, "missing argument 'after'" },
+    } do
+      program.refuses(case[1], case[2], case[3])
+    end
+  end)
+
+  it("says of a broken map what is wrong, with its line", function()
+    local path = files.write("bad.lua", "return luio.registers {\n  A = { 0, 33 },\n}")
+    local out, status = luio(("get -m %s sim:probe A"):format(path))
+    assert.equal(1, status)
+    assert.matches("bad.lua", out)
+  end)
+
+  it("does not pass a full disk for success", function()
+    for _, args in ipairs { "get sim:probe CTRL", "dump sim:probe --json", "snapshot sim:probe", "list", "explore sim:probe -e CTRL" } do
+      local out, status = luio(args .. " > /dev/full")
+      assert.same({ "luio: standard output: No space left on device\n", 1 }, { out, status }, args)
+    end
+  end)
+
+  it("is plain in a pipe, coloured when that is wanted, and not under NO_COLOR", function()
+    assert.is_nil((luio "dump sim:probe"):find "\27")
+    assert.is_truthy(files.shell(("CLICOLOR_FORCE=1 %s dump sim:probe"):format(program.PATH)):find "\27%[2m")
+    assert.is_nil((files.shell(("NO_COLOR=1 CLICOLOR_FORCE=1 %s dump sim:probe"):format(program.PATH))):find "\27")
+  end)
+end)

@@ -1,0 +1,1 @@
+return { name = "probe", match = { pci = "1234:4711" }, registers = require "drivers.probe.registers" }

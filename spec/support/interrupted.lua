@@ -1,0 +1,20 @@
+--- A program that is sent a signal once it says that it is ready: no guess at how long it takes.
+
+local files = require "spec.support.files"
+
+--- Starts a command, waits until it has printed `ready` (10 s at most), sends the signal, waits for its end.
+---@param command string
+---@param ready string   plain text
+---@param signal string  "INT"
+---@return string output  both streams
+---@return integer status
+return function(command, ready, signal)
+  local path = files.write("output", "")
+  local _, status = files.shell(([[
+    timeout -s KILL 30 %s >'%s' 2>&1 & pid=$!
+    i=0
+    until grep -qF '%s' '%s' || [ $i -ge 200 ]; do sleep 0.05; i=$((i + 1)); done
+    kill -%s $pid
+    wait $pid]]):format(command, path, ready, path, signal))
+  return files.read(path), status
+end

@@ -1,0 +1,159 @@
+--- The program: run to its end as a shell does, or as a process whose output and end a spec waits for.
+---
+---     local out, status = program.run "get sim:edu STATUS"
+---
+---     local p = program.start { "run", "drivers/edu", "sim:edu" }
+---     p:wait "driver edu runs"             -- a Lua pattern in what it printed (both streams), by a deadline
+---     p:kill "sigterm"
+---     assert.equal(0, p:status())
+---     p:close()                            -- kills what is left of it, its children too
+
+local assert = require "luassert"
+local json = require "dkjson"
+local uv = require "luv"
+local files = require "spec.support.files"
+local wait = require "spec.support.wait"
+
+local M = {}
+
+-- ---- To its end ----------------------------------------------------------------------------------
+
+--- Its path, as a word of a shell, from any folder.
+M.PATH = "'" .. uv.cwd() .. "/build/luio'"
+
+--- What it printed (both streams) and its exit status.
+---@param args string
+---@return string output
+---@return integer status
+function M.run(args)
+  return files.shell(("timeout 30 %s %s"):format(M.PATH, args))
+end
+
+--- The document that it prints with --json; its exit status; all of its output.
+---@param args string
+---@return table? document
+---@return integer status
+---@return string output
+function M.json(args)
+  local out, status = M.run(args .. " --json")
+  return json.decode(out:match "%b{}" or "null"), status, out
+end
+
+--- It ends with this status and a single line, which has these words in it.
+---@param args string
+---@param status integer
+---@param words string  plain text
+function M.refuses(args, status, words)
+  local out, got = M.run(args)
+  assert.equal(status, got, args .. "\n" .. out)
+  assert.matches("^luio: [^\n]*\n$", out)
+  assert.is_truthy(out:find(words, 1, true), out)
+end
+
+-- ---- As a process --------------------------------------------------------------------------------
+
+---@class Program
+---@field pid integer
+local Program = {}
+Program.__index = Program
+
+local function environment()
+  local list = {}
+  for name, value in pairs(uv.os_environ()) do
+    if name ~= "LUIO_LIBRARY" then list[#list + 1] = name .. "=" .. value end
+  end
+  return list
+end
+
+--- Starts build/luio.
+---@param args string[]
+---@param options? { program: string? }
+---@return Program
+function M.start(args, options)
+  local path = files.write("output.txt", "")
+  local out = assert(uv.fs_open(path, "a", 420))
+  local self = setmetatable({ path = path }, Program)
+  self.handle, self.pid = uv.spawn(options and options.program or "build/luio", {
+    args = args, stdio = { nil, out, out }, env = environment(), detached = true, -- a group of its own
+  }, function(status, signal)
+    self.exit = signal ~= 0 and -signal or status
+    self.ended = uv.hrtime()
+    self.handle:close()
+  end)
+  uv.fs_close(out)
+  if not self.handle then error(self.pid) end
+  return self
+end
+
+--- What it has printed so far.
+---@return string
+function Program:text()
+  return files.read(self.path)
+end
+
+--- Waits until a pattern is in the output; its captures, or all of it.
+---@param pattern string
+---@param seconds? number  10
+---@return string ...
+function Program:wait(pattern, seconds)
+  local found = wait.poll(seconds or 10, function()
+    local captures = { self:text():match(pattern) }
+    return captures[1] and captures
+  end)
+  if not found then error(("%q did not come; the output:\n%s"):format(pattern, self:text()), 2) end
+  return unpack(found)
+end
+
+--- Waits for its end: the exit status, negative the signal.
+---@param seconds? number  10
+---@return integer
+function Program:status(seconds)
+  return wait.poll(seconds or 10, function() return self.exit end) or error("it did not end; the output:\n" .. self:text(), 2)
+end
+
+--- The processes it has started.
+---@return integer[]
+function Program:children()
+  local list = {}
+  local f = io.open(("/proc/%d/task/%d/children"):format(self.pid, self.pid))
+  for pid in (f and f:read "*a" or ""):gmatch "%d+" do list[#list + 1] = tonumber(pid) end
+  if f then f:close() end
+  return list
+end
+
+---@param signal string  "sigkill"
+---@param pid? integer   itself
+function Program:kill(signal, pid)
+  assert(uv.kill(pid or self.pid, signal))
+end
+
+--- Whether a process is there and no zombie.
+---@param pid integer
+---@return boolean
+function M.alive(pid)
+  local f = io.open(("/proc/%d/stat"):format(pid))
+  local state = f and (f:read "*a" or ""):match "%) (%a)" -- it may go between open and read
+  if f then f:close() end
+  return state ~= nil and state ~= "Z" and state ~= "X"
+end
+
+--- Waits until a process is gone.
+---@param pid integer
+---@param seconds? number
+---@return boolean?
+function M.gone(pid, seconds)
+  return wait.poll(seconds or 5, function() return not M.alive(pid) end)
+end
+
+--- Ends it, with all that it started. Idempotent.
+function Program:close()
+  if not self.exit then
+    local children = self:children()
+    pcall(uv.kill, self.pid, "sigkill")
+    for _, pid in ipairs(children) do pcall(uv.kill, pid, "sigkill") end
+    wait.poll(5, function() return self.exit end)
+  end
+  os.remove(self.path)
+end
+
+return M

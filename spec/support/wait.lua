@@ -1,0 +1,51 @@
+--- Waiting until something is so, by a deadline.
+---
+---     wait.till(20, "edu removed", function() return not sysfs.exists(...) end)   -- an error, should it not become so
+---     local event = wait.poll(2, function() return irq:poll() end)               -- nil then
+---
+--- libuv's loop turns meanwhile, in a task or outside one; with `still` it stands.
+
+local luio = require "luio"
+local uv = require "luv"
+
+local M = {}
+
+local function poll(seconds, fn, pause)
+  local deadline = luio.now() + seconds
+  repeat
+    local result = fn()
+    if result then return result end
+    pause()
+  until luio.now() > deadline
+  return fn() or nil
+end
+
+--- Asks until the answer is true: that answer, or nil when time is over.
+---@generic T
+---@param seconds number
+---@param fn fun(): T
+---@return T?
+function M.poll(seconds, fn)
+  return poll(seconds, fn, function() luio.sleep(0.002) end)
+end
+
+--- The same, while the loop stands still.
+---@generic T
+---@param seconds number
+---@param fn fun(): T
+---@return T?
+function M.still(seconds, fn)
+  return poll(seconds, fn, function() uv.sleep(10) end)
+end
+
+--- The same as `poll`; it is an error when it does not become so.
+---@generic T
+---@param seconds number
+---@param what string  for the error
+---@param fn fun(): T
+---@return T
+function M.till(seconds, what, fn)
+  return M.poll(seconds, fn) or error(("not within %g s: %s"):format(seconds, what), 2)
+end
+
+return M

@@ -1,0 +1,148 @@
+--- luio info on recorded and written sysfs trees: what is shown, for people and as JSON.
+
+local udev = require "spec.support.umockdev"
+local config = udev.config
+
+local recorded = udev.tree "spec/udev/recorded.umockdev"
+
+-- Runs before the code of a spec: `info(address)` is what the command prints, and its status.
+local PRELUDE = [[
+  local config = require("spec.support.umockdev").config
+  local cli, output = require "luio.cli", require "luio.output"
+  local sysfs = require "luio.sysfs"
+  local root = os.getenv "UMOCKDEV_DIR"
+  sysfs.proc = root .. "/proc"
+  put("/proc/1/comm", "init\n")
+  local function info(...)
+    local lines = {}
+    local print, write = _G.print, io.write
+    _G.print = function(line) table.insert(lines, line .. "\n") end
+    io.write = function(...) table.insert(lines, table.concat { ... }) end
+    local status = cli.main { "info", ... }
+    _G.print, io.write = print, write
+    return table.concat(lines), status
+  end
+]]
+
+local function run(tree, code)
+  return udev.run(tree, PRELUDE .. code)
+end
+
+describe("luio info", function()
+  it("shows a PCI device: who it is, its regions and how each is reached, interrupt, DMA", function()
+    local got = run(recorded, [[
+      put("/sys/devices/pci0000:00/0000:00:10.0/config", config(0x0407, 1))
+      return { (info "0000:00:10.0"), (info "uio3") }]])
+    assert.equal([[
+address       0000:00:10.0
+id            1af4:1005, subsystem 0000:0000, revision 0x00
+class         0x00ff00, unclassified
+bus           pci
+kernel driver uio_pci_generic
+uio           uio3, uio_pci_generic, version 0.01.0, 5 interrupts so far
+luio driver   none in drivers/ matches
+region 0      I/O ports 0xc060+0x20 (32 bytes), by resource0
+region 1      memory 0xfebf1080+0x80 (128 bytes), by uio3 map1
+region 3      memory 0xfebf2000+0x1000 (4 KiB), by uio3 map0
+region 4      memory 0x8000000000+0x4000 (16 KiB), 64-bit, prefetchable, by resource4
+map 0         0xfebf2000+0x1000 0000:00:10.0
+map 1         0xfebf1000+0x1000, starts at 0x80 0000:00:10.0
+interrupt     INTA, masked (INTx disable is set)
+command       0x0407: memory on, ports on, bus master on
+IOMMU         none for it: DMA uses physical addresses
+held by       nobody
+sysfs         /sys/devices/pci0000:00/0000:00:10.0
+]], got[1])
+    assert.equal(got[1], got[2])
+  end)
+
+  it("shows a device of the device tree, and one of ports", function()
+    local got = run(recorded, [[return { (info "uio10"), (info "uio2") }]])
+    assert.matches("\ncompatible    arm,pl031 arm,primecell generic%-uio\nbus           platform\n", got[1])
+    assert.matches("\nregion 1      memory 0x9020000%+0x2000 %(8 KiB%), by uio10 map1\n", got[1])
+    assert.is_nil(got[1]:find "\nmap ")
+    assert.matches("\nports 0       0x300%+0x8 port_x86 control\nports 1       0xfff0%+0x10 port_x86\n", got[2])
+  end)
+
+  it("shows an IOMMU group, NUMA node, power state, and what was wrong with the description", function()
+    local group = "/sys/kernel/iommu_groups/3"
+    local code = [[
+      put("%s/type", "DMA-FQ\n")
+      put("%s/devices/0000:00:04.0/x", "")
+      put("%s/devices/0000:00:04.1/x", "")
+      assert(require("luv").fs_symlink("../../../kernel/iommu_groups/3", root .. "/sys/devices/pci0000:00/0000:00:04.0/iommu_group"))
+      return (info "0000:00:04.0")]]
+    local out = run(udev.pci(4, { numa_node = "1", power_state = "D3hot", revision = "0x100" }), code:format(group, group, group))
+    assert.matches("\nIOMMU         group 3, DMA%-FQ: it translates; 1 other device in it\n", out)
+    assert.matches("\nNUMA node     1\n", out)
+    assert.matches("\npower         D3hot\n", out)
+    assert.matches("\nproblem       revision is 0x100, more than 0xff\n$", out)
+    assert.matches("\nuio           none: luio bind 0000:00:04.0\n", out)
+  end)
+
+  it("says what it can't read, and when nobody answers", function()
+    local out = run(udev.pci(4), [[return (info "0000:00:04.0")]])
+    assert.matches("\ncommand       can't be read: /sys/devices/pci0000:00/0000:00:04.0/config: No such file or directory\n", out)
+    out = run(udev.pci(4, { config = ("\255"):rep(64) }), [[return (info "0000:00:04.0")]])
+    assert.matches("\ncommand       all ones: the device does not answer\n", out)
+    out = run(udev.pci(4, { config = config(0, 0) }), [[return (info "0000:00:04.0")]])
+    assert.matches("\ninterrupt     no INTx pin: ", out)
+  end)
+
+  it("names who holds the device", function()
+    local out = run(recorded, [[
+      put("/proc/812/cmdline", "luio\0run\0edu\0")
+      put("/proc/812/fd/x", "")
+      assert(require("luv").fs_symlink("/dev/uio0", root .. "/proc/812/fd/7"))
+      put("/proc/812/fdinfo/7", "pos:\t0\nlock:\t1: FLOCK  ADVISORY  WRITE 812 00:05:110 0 EOF\n")
+      return (info "uio0")]])
+    assert.matches("\nheld by       process 812 %(luio run edu%) drives it: /dev/uio0, luio's lock\n", out)
+  end)
+
+  it("wraps at words on a narrow terminal, below its column", function()
+    local got = run(recorded, [[
+      output.columns = function() return 40 end
+      local narrow = info "0000:00:10.0"
+      output.columns = function() return 10 end
+      return { narrow, (info "0000:00:10.0") }]])
+    for line in got[1]:gmatch "[^\n]+" do
+      assert.is_true(#line <= 40 or line:match "^[%a ]+/sys/%S+$" ~= nil, line)
+    end
+    assert.matches("\nregion 4      memory 0x8000000000%+0x4000\n              %(16 KiB%), 64%-bit,\n              prefetchable, by resource4\n", got[1])
+    assert.matches("\nregion 0      I/O ports\n", got[2])
+  end)
+
+  it("is one JSON document with lists that have gaps numbered", function()
+    local text = run(recorded, [[return (info("0000:00:10.0", "--json"))]])
+    local all = require("dkjson").decode(text)
+    local regions = {}
+    for i, region in ipairs(all.regions) do regions[i] = ("%d %s %s"):format(region.index, region.kind, region.by) end
+    assert.same({ "0 port resource0", "1 memory uio3 map1", "3 memory uio3 map0", "4 memory resource4" }, regions)
+    assert.same({ "0000:00:10.0", "uio3", 0x1af4, {}, false }, { all.address, all.uio, all.vendor, all.holders, all.holders_partial })
+    assert.is_truthy(text:find('"holders":[]', 1, true))
+    assert.same({ 1, 0x80 }, { all.maps[2].index, all.maps[2].offset })
+    assert.is_string(all.config_problem)
+  end)
+
+  it("works for simulated devices, and refuses what is none", function()
+    local got = run(recorded, [[
+      local fs = { (info "sim:edu"), (info("sim:edu", "--json")) }
+      local err = {}
+      local stderr = io.stderr
+      io.stderr = { write = function(_, ...) table.insert(err, table.concat { ... }) end }
+      local _, a = info "sim:nope"
+      local _, b = info "uio77"
+      local _, c = info "nonsense"
+      local _, d = info "uio0\0x"
+      io.stderr = stderr
+      return { fs[1], fs[2], table.concat(err), a, b, c, d }]])
+    assert.matches("^address       sim:edu\n", got[1])
+    assert.matches("\nregion 0      memory 0xfe000000%+0x100000 %(1 MiB%), by its model\ninterrupt     by its model\n$", got[1])
+    assert.equal("edu", require("dkjson").decode(got[2]).luio_driver)
+    assert.matches('there is no model "nope"', got[3])
+    assert.matches("there is no device uio77", got[3])
+    assert.matches('"nonsense" is not a device address: uio0 or 0000:00:04.0; a simulated one is sim:NAME', got[3])
+    assert.matches('"uio0\\0x" is not a device address', got[3], 1, true)
+    assert.same({ 1, 1, 2, 2 }, { got[4], got[5], got[6], got[7] })
+  end)
+end)
