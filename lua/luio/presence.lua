@@ -162,12 +162,12 @@ function M.wait_return(dev, seconds)
   local w = watched[dev]
   if not dev.gone and not w.returning then return true end
   local ok, message, code = task.await(seconds, function(wake)
-    local waiters = dev.return_waiters or {}
-    dev.return_waiters = waiters
-    table.insert(waiters, wake)
+    dev.return_waiters = dev.return_waiters or {}
+    table.insert(dev.return_waiters, wake)
     return function()
-      for i, waiter in ipairs(waiters) do
-        if waiter == wake then return table.remove(waiters, i) end
+      -- Whoever is told now is in a list that tell goes through, and has taken from us.
+      for i, waiter in ipairs(dev.return_waiters or {}) do
+        if waiter == wake then return table.remove(dev.return_waiters, i) end
       end
     end
   end)

@@ -164,6 +164,19 @@ describe("a device that comes back", function()
     end)
   end)
 
+  it("is told to everybody who waits for it", function()
+    luio.run(function()
+      local told, waiters = {}, {}
+      dev.sim.unplug()
+      for i = 1, 5 do waiters[i] = luio.spawn(function() told[i] = dev:wait_return(2) end) end
+      local impatient = luio.spawn(function() told.impatient = dev:wait_return(0) or "no" end)
+      assert(impatient:join(1))
+      dev.sim.plug()
+      for _, waiter in ipairs(waiters) do assert(waiter:join(3)) end
+      assert.same({ true, true, true, true, true, impatient = "no" }, told)
+    end)
+  end)
+
   it("is not waited for after it was closed", function()
     luio.run(function()
       local ok, _, code
