@@ -27,6 +27,7 @@ pkg = $(shell pkg-config $(1) luajit libudev 2>/dev/null)
 
 PROGRAM := runtime/main.c runtime/guardian.c # not in the library
 SOURCES := $(filter-out $(PROGRAM),$(wildcard runtime/*.c))
+PROGRAM += runtime/guard_wire.c # in both
 HEADERS := $(wildcard runtime/*.h)
 
 all: $(BUILD)/libluio.so $(BUILD)/luio support
@@ -126,7 +127,7 @@ $(BUILD)/luio.1 $(BUILD)/luio.bash $(BUILD)/_luio:
 
 man: $(BUILD)/luio.1
 
-install: all $(BUILD)/luio.1 $(BUILD)/luio.bash $(BUILD)/_luio
+install: $(BUILD)/libluio.so $(BUILD)/luio $(BUILD)/luio.1 $(BUILD)/luio.bash $(BUILD)/_luio
 	$(call say,INSTALL,$(dest))
 	$(Q)install -d $(dest)/bin $(dest)/lib/pkgconfig $(dest)/include
 	$(Q)install -m 755 $(BUILD)/luio $(dest)/bin/luio

@@ -17,7 +17,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/memfd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -138,14 +137,23 @@ static bool page_makes_sense(const luio_dma *dma, const page_record *r)
   if (r->store >= STORES || dma->stores[r->store].fd < 0)
     return false;
   const store *s = &dma->stores[r->store];
+  uint64_t count = r->size / s->page_size;
+  for (const page_record *other = dma->records->pages; other < r; other++)
+    if (other->used && other->store == r->store && other->index < r->index + count &&
+        r->index < other->index + other->size / s->page_size)
+      return false; /* given twice */
   return r->size && r->size <= GIB && r->size % s->page_size == 0 && r->index <= s->pages &&
-         r->size / s->page_size <= s->pages - r->index;
+         count <= s->pages - r->index;
 }
 
 static bool buffer_makes_sense(const luio_dma *dma, const buffer_record *b)
 {
   if (b->page >= KEPT_PAGES || !dma->records->pages[b->page].used)
     return false;
+  for (const buffer_record *other = dma->records->buffers; other < b; other++)
+    if (other->used && other->page == b->page && other->offset < b->offset + b->reserved &&
+        b->offset < other->offset + other->reserved)
+      return false;
   uint64_t size = dma->records->pages[b->page].size;
   return b->size && b->reserved >= b->size && b->reserved <= size &&
          b->offset <= size - b->reserved && b->offset % 64 == 0 && b->reserved % 64 == 0 &&
@@ -230,7 +238,11 @@ static int take_stores(luio_dma *dma, luio_error *err)
     d->kept[GUARD_SMALL + i] = -1;
     if (s->fd < 0)
       continue;
-    int rc = fstat(s->fd, &st) < 0 ? -errno : luio_dma_park(dma, s->fd);
+    int rc = fstat(s->fd, &st) < 0 ? -errno : 0;
+    if (rc == 0 && !(fcntl(s->fd, F_GET_SEALS) & F_SEAL_SHRINK))
+      rc = -EINVAL; /* not one that we made */
+    if (rc == 0)
+      rc = luio_dma_park(dma, s->fd);
     if (rc < 0)
       return luio_fail(err, -rc, "take over the DMA memory of %s: %s", dma->who,
                        luio_errno_name(-rc));
@@ -239,44 +251,17 @@ static int take_stores(luio_dma *dma, luio_error *err)
   return 0;
 }
 
-static int map_records(luio_dma *dma, luio_error *err)
-{
-  luio_device *d = dma->device;
-  int fd = d->kept[GUARD_RECORDS], rc = 0;
-  bool fresh = fd < 0;
-  if (fresh) {
-    char name[96];
-    luio_format(name, sizeof name, "luio-records %s", dma->who);
-    fd = memfd_create(name, MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, sizeof *dma->records) < 0)
-      rc = luio_fail(err, errno, "records of the DMA memory of %s: memfd: %s", dma->who,
-                     luio_errno_name(errno));
-    else
-      rc = luio_guard_hold(d, GUARD_RECORDS, fd, err);
-  }
-  d->kept[GUARD_RECORDS] = -1;
-  if (rc == 0) {
-    void *at = mmap(NULL, sizeof *dma->records, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (at == MAP_FAILED)
-      rc = luio_fail(err, errno, "records of the DMA memory of %s: mmap: %s", dma->who,
-                     luio_errno_name(errno));
-    else
-      dma->records = at;
-  }
-  if (fd >= 0)
-    close(fd);
-  return rc;
-}
-
 int luio_dma_adopt(luio_dma *dma, luio_error *err)
 {
   if (!dma->device->guarded)
     return 0;
+  void *at = NULL;
   int rc = take_stores(dma, err);
   if (rc == 0)
-    rc = map_records(dma, err);
+    rc = luio_memfd_map(dma->device, GUARD_RECORDS, sizeof *dma->records, "records", &at, err);
   if (rc < 0)
     return rc;
+  dma->records = at;
   for (int i = 0; i < KEPT_PAGES; i++) {
     page_record *r = &dma->records->pages[i];
     if (r->used && !page_makes_sense(dma, r))

@@ -34,20 +34,8 @@ int luio_dma_park(luio_dma *dma, int fd)
     return 0;
   if (dma->park[0] < 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, dma->park) < 0)
     return -errno;
-  union {
-    struct cmsghdr align;
-    char bytes[CMSG_SPACE(sizeof fd)];
-  } c = {.bytes = {0}};
   char byte = 0;
-  struct iovec io = {&byte, 1};
-  struct msghdr m = {
-      .msg_iov = &io, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c.bytes};
-  struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-  h->cmsg_level = SOL_SOCKET;
-  h->cmsg_type = SCM_RIGHTS;
-  h->cmsg_len = CMSG_LEN(sizeof fd);
-  memcpy(CMSG_DATA(h), &fd, sizeof fd);
-  return sendmsg(dma->park[0], &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+  return guard_send(dma->park[0], &byte, 1, &fd, 1);
 }
 
 static int store_open(luio_dma *dma, store *s, luio_error *err)
@@ -56,10 +44,11 @@ static int store_open(luio_dma *dma, store *s, luio_error *err)
     return 0;
   char name[96];
   luio_format(name, sizeof name, "luio-dma %s", dma->who);
-  int fd = memfd_create(name, MFD_CLOEXEC | s->flags);
+  int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | s->flags);
   if (fd < 0)
     return -errno;
-  int rc = luio_dma_park(dma, fd);
+  /* A mapping beyond the end of a file that was cut short is a SIGBUS. */
+  int rc = fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0 ? -errno : luio_dma_park(dma, fd);
   if (rc == 0) /* the guardian must have it before the device hears of a page in it */
     rc = luio_guard_hold(dma->device, GUARD_SMALL + (int)(s - dma->stores), fd, err);
   if (rc < 0) {

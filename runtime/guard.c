@@ -20,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,6 +31,7 @@ static struct {
   bool attached;
   int fd;      /* our end of the pair */
   int wake_fd; /* eventfd: the guardian is gone */
+  uint64_t requests;
   luio_guard_status status;
   struct {
     char address[64];
@@ -46,29 +46,30 @@ static int gone(luio_error *err)
   return luio_fail(err, EPIPE, "the guardian of this process is gone: stop, and start again");
 }
 
-union control {
-  struct cmsghdr align;
-  char bytes[CMSG_SPACE(sizeof(int) * GUARD_SLOTS)];
-};
-
-/* Puts the descriptors of a reply where they belong; nobody else's are left open. */
-static void take_descriptors(struct msghdr *m, uint32_t slots, int *fds)
+/* Waits for the reply of that number. Those of requests that were given up are dropped. */
+static int receive(uint64_t number, struct guard_reply *r, int *fds)
 {
-  int slot = 0;
-  for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
-    if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+  uint64_t until = luio_now() + REPLY_MS * 1000000ull;
+  for (;;) {
+    uint64_t now = luio_now();
+    struct pollfd p = {.fd = guard.fd, .events = POLLIN};
+    int ready = poll(&p, 1, now < until ? (int)((until - now) / 1000000) + 1 : 0);
+    if (ready < 0 && errno == EINTR)
       continue;
-    size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; i++) {
-      int fd;
-      memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
-      while (slot < GUARD_SLOTS && !(slots & 1u << slot))
-        slot++;
-      if (fds && slot < GUARD_SLOTS)
-        fds[slot++] = fd;
+    int came[GUARD_SLOTS], n = GUARD_SLOTS;
+    if (ready <= 0 || guard_receive(guard.fd, r, sizeof *r, came, &n) != (ssize_t)sizeof *r)
+      return -EPIPE;
+    bool ours = r->number == number;
+    for (int slot = 0, i = 0; i < n; slot++) {
+      if (slot < GUARD_SLOTS && !(r->slots & 1u << slot))
+        continue;
+      if (ours && fds && slot < GUARD_SLOTS)
+        fds[slot] = came[i++];
       else
-        close(fd);
+        close(came[i++]);
     }
+    if (ours)
+      return 0;
   }
 }
 
@@ -76,38 +77,14 @@ static void take_descriptors(struct msghdr *m, uint32_t slots, int *fds)
 static int request(struct guard_request *q, int fd, struct guard_reply *r, int *fds,
                    luio_error *err)
 {
-  union control c = {.bytes = {0}};
-  struct iovec out = {q, sizeof *q}, in = {r, sizeof *r};
-  struct msghdr m = {.msg_iov = &out, .msg_iovlen = 1};
-  if (fd >= 0) {
-    m.msg_control = &c;
-    m.msg_controllen = CMSG_SPACE(sizeof fd);
-    struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-    h->cmsg_level = SOL_SOCKET;
-    h->cmsg_type = SCM_RIGHTS;
-    h->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(h), &fd, sizeof fd);
-  }
   q->version = GUARD_VERSION;
-  ssize_t n = -1;
   pthread_mutex_lock(&guard.lock);
-  if (sendmsg(guard.fd, &m, MSG_NOSIGNAL) == (ssize_t)sizeof *q) {
-    struct pollfd p = {.fd = guard.fd, .events = POLLIN};
-    int ready;
-    do
-      ready = poll(&p, 1, REPLY_MS);
-    while (ready < 0 && errno == EINTR);
-    m = (struct msghdr){
-        .msg_iov = &in, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c};
-    if (ready > 0)
-      n = recvmsg(guard.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  }
-  if (n > 0)
-    take_descriptors(&m, n == (ssize_t)sizeof *r ? r->slots : 0, fds);
+  q->number = ++guard.requests;
+  int rc = guard_send(guard.fd, q, sizeof *q, &fd, fd >= 0);
+  if (rc == 0)
+    rc = receive(q->number, r, fds);
   pthread_mutex_unlock(&guard.lock);
-  if (n != (ssize_t)sizeof *r)
-    return gone(err);
-  return -r->code;
+  return rc < 0 ? gone(err) : -r->code;
 }
 
 static int tell(uint32_t kind, const char *address)
@@ -134,15 +111,9 @@ static void *watch(void *unused)
   while (nanosleep(&t, &t) < 0 && errno == EINTR)
     ;
   /* Lua did not get round to it. No lock: whoever has it may be stuck. */
-  for (int i = 0; i < GUARD_DEVICES; i++) {
-    uint8_t command[2];
-    int fd = guard.open[i].address[0] ? guard.open[i].config_fd : -1;
-    if (fd < 0 || pread(fd, command, 2, PCI_COMMAND) != 2)
-      continue;
-    command[0] &= (uint8_t)~PCI_COMMAND_MASTER;
-    if (pwrite(fd, command, 2, PCI_COMMAND) != 2 || pread(fd, command, 2, PCI_COMMAND) != 2)
-      continue; /* it is gone */
-  }
+  for (int i = 0; i < GUARD_DEVICES; i++)
+    if (guard.open[i].address[0] && guard.open[i].config_fd >= 0)
+      guard_bus_master_off(guard.open[i].config_fd); /* what fails has no device */
   _exit(1);
 }
 

@@ -6,12 +6,14 @@
 #ifndef LUIO_GUARD_H
 #define LUIO_GUARD_H
 
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define GUARD_ENV "LUIO_GUARDIAN" /* the worker's end of the pair, a descriptor's number */
 
 enum {
-  GUARD_VERSION = 1,
+  GUARD_VERSION = 2,
   GUARD_DEVICES = 8, /* that one worker has open for driving */
 };
 
@@ -39,6 +41,7 @@ enum guard_kind {
 
 struct guard_request {
   uint32_t kind, version;
+  uint64_t number; /* the reply bears it, too: one that comes too late is not the next one's */
   uint32_t slot;
   uint32_t restarts;
   uint64_t backoff_ns, stop_ns;
@@ -46,12 +49,24 @@ struct guard_request {
 };
 
 struct guard_reply {
+  uint64_t number;
   int32_t code;      /* 0 or an errno value */
   uint32_t slots;    /* OPEN: bit n set: the descriptor of slot n comes along, in this order */
   uint32_t settled;  /* OPEN: the device was reset since a worker last drove it */
   uint32_t restarts; /* HELLO: workers that died so far */
   uint64_t died_ns;  /* HELLO: when the last one's death was seen */
 };
+
+/* guard_wire.c. None of these waits. */
+
+/* One message with n descriptors, which stay the caller's. 0 or -errno. */
+int guard_send(int fd, const void *data, size_t size, const int *fds, int n);
+/* One message: its length, 0 at the other side's end, -errno. *n: room in fds, then how many came;
+ * those for which there is no room are closed. */
+ssize_t guard_receive(int fd, void *data, size_t size, int *fds, int *n);
+/* Switches bus master off by the config space's descriptor, and reads back, upon which what the
+ * device had sent has arrived. 0, 1: it stays on; -ENODEV: the device is gone; -errno. */
+int guard_bus_master_off(int config_fd);
 
 /* The guardian: guardian.c. Forks; returns -1 in every worker, which goes on as the program, and in
  * the guardian the exit status, when all is over. */

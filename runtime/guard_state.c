@@ -6,10 +6,8 @@
 #include "internal.h"
 
 #include <errno.h>
-#include <linux/memfd.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 typedef struct copy {
   _Atomic uint64_t number; /* 0: not valid */
@@ -44,29 +42,7 @@ static int map_state(luio_device *d, luio_error *err)
 {
   if (d->state)
     return 0;
-  int fd = d->kept[GUARD_STATE], rc = 0;
-  if (fd < 0) {
-    char name[96];
-    luio_format(name, sizeof name, "luio-state %s", d->info.address);
-    fd = memfd_create(name, MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, 2 * sizeof(copy)) < 0)
-      rc = luio_fail(err, errno, "durable state of %s: memfd: %s", d->info.address,
-                     luio_errno_name(errno));
-    else
-      rc = luio_guard_hold(d, GUARD_STATE, fd, err);
-  }
-  d->kept[GUARD_STATE] = -1;
-  if (rc == 0) {
-    void *at = mmap(NULL, 2 * sizeof(copy), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (at == MAP_FAILED)
-      rc = luio_fail(err, errno, "durable state of %s: mmap: %s", d->info.address,
-                     luio_errno_name(errno));
-    else
-      d->state = at;
-  }
-  if (fd >= 0)
-    close(fd);
-  return rc;
+  return luio_memfd_map(d, GUARD_STATE, 2 * sizeof(copy), "state", &d->state, err);
 }
 
 int luio_device_save(luio_device *d, const void *data, size_t size, luio_error *err)

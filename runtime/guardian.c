@@ -43,13 +43,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define COMMAND 0x04 /* PCI Local Bus Specification 3.0, section 6.2.2 */
-#define COMMAND_MASTER 0x04
-
 #define MS 1000000ull
 #define SECOND (1000 * MS)
 #define FIRST_PAUSE (10 * MS) /* before a restart; doubles */
 #define STABLE (10 * SECOND)  /* a worker that ran so long starts the counting anew */
+#define HANGS SECOND          /* a killed worker that is still there hangs */
 #define ONE_CTRL_C (50 * MS)  /* what comes within is the same stroke, delivered twice */
 
 struct device {
@@ -69,7 +67,7 @@ static struct {
   uint64_t ready_at;
   uint64_t stop_at; /* 0: nobody asked to stop */
   uint64_t asked_at;
-  bool killed, twice;
+  bool killed, twice, hangs;
   unsigned restarts, in_a_row, limit;
   uint64_t longest_pause, stop_ns;
   uint64_t died_at;
@@ -89,21 +87,6 @@ static double ms(uint64_t ns)
 
 /* ---- What is kept ------------------------------------------------------------------------------ */
 
-static struct device *find(const char *address, bool add)
-{
-  for (int i = 0; i < g.n_devices; i++)
-    if (!strcmp(g.device[i].address, address))
-      return &g.device[i];
-  if (!add || g.n_devices == GUARD_DEVICES)
-    return NULL;
-  struct device *d = &g.device[g.n_devices++];
-  *d = (struct device){.open = false};
-  memcpy(d->address, address, sizeof d->address);
-  for (int i = 0; i < GUARD_SLOTS; i++)
-    d->fd[i] = -1;
-  return d;
-}
-
 static void put(struct device *d, unsigned slot, int fd)
 {
   if (d->fd[slot] >= 0)
@@ -111,13 +94,41 @@ static void put(struct device *d, unsigned slot, int fd)
   d->fd[slot] = fd;
 }
 
-/* Everything goes; config last, for it carries the lock that says whose the device is. */
+/* Config last, for it carries the lock that says whose the device is. */
+static void release(struct device *d)
+{
+  for (unsigned slot = GUARD_SLOTS; slot-- > 0;)
+    put(d, slot, -1);
+}
+
 static void release_all(void)
 {
   for (int i = 0; i < g.n_devices; i++)
-    for (unsigned slot = GUARD_SLOTS; slot-- > 0;)
-      put(&g.device[i], slot, -1);
+    release(&g.device[i]);
   g.n_devices = 0;
+}
+
+/* What is kept for a device. add: room is made for one that is not known yet; NULL: there is none. */
+static struct device *find(const char *address, bool add)
+{
+  for (int i = 0; i < g.n_devices; i++)
+    if (!strcmp(g.device[i].address, address))
+      return &g.device[i];
+  struct device *d = NULL;
+  if (add && g.n_devices < GUARD_DEVICES) {
+    d = &g.device[g.n_devices++];
+    for (int i = 0; i < GUARD_SLOTS; i++)
+      d->fd[i] = -1;
+  }
+  for (int i = 0; add && !d && i < GUARD_DEVICES; i++)
+    if (!g.device[i]
+             .open) /* closed in order: what is kept of it is only in case it is opened again */
+      release(d = &g.device[i]);
+  if (!d)
+    return NULL;
+  d->open = d->settled = false;
+  memcpy(d->address, address, sizeof d->address);
+  return d;
 }
 
 /* ---- Stopping a device ------------------------------------------------------------------------- */
@@ -139,25 +150,15 @@ static void say(struct line *l, const char *format, ...)
         (size_t)n < sizeof l->text - l->length ? (size_t)n : sizeof l->text - l->length - 1;
 }
 
-/* Two bytes, as config space wants it: the upper half of the word is status, cleared by ones. */
 static bool bus_master_off(const struct device *d, struct line *l)
 {
-  uint8_t command[2];
-  int fd = d->fd[GUARD_CONFIG];
-  if (pread(fd, command, 2, COMMAND) != 2)
+  int rc = guard_bus_master_off(d->fd[GUARD_CONFIG]);
+  if (rc == -ENODEV)
     return say(l, "; %s is gone", d->address), false;
-#ifndef GUARDIAN_LEAVES_BUS_MASTER_ON /* for the specs, which must fail then: build/luio-reckless */
-  if (command[0] & COMMAND_MASTER) {
-    command[0] &= (uint8_t)~COMMAND_MASTER;
-    if (pwrite(fd, command, 2, COMMAND) != 2)
-      say(l, "; write config space of %s: %s", d->address, strerrorname_np(errno));
-  }
-#endif
-  /* The read-back. It is no formality: see 2. above. */
-  if (pread(fd, command, 2, COMMAND) != 2)
-    return say(l, "; %s is gone", d->address), false;
-  say(l, "; %s: bus master %s after %.2f ms", d->address,
-      command[0] & COMMAND_MASTER ? "is still ON" : "off", ms(now() - g.died_at));
+  if (rc < 0)
+    return say(l, "; write config space of %s: %s", d->address, strerrorname_np(-rc)), false;
+  say(l, "; %s: bus master %s after %.2f ms", d->address, rc ? "is still ON" : "off",
+      ms(now() - g.died_at));
   return true;
 }
 
@@ -183,8 +184,9 @@ static int hold(const struct guard_request *q, int fd)
   struct device *d = find(q->address, false);
   if (!d || q->slot >= GUARD_SLOTS)
     return EINVAL;
-  /* A worker without privileges must not have a root process write to files of its choice. */
-  if (g.sealed && (q->slot == GUARD_CONFIG || q->slot == GUARD_RESET))
+  /* A worker without privileges must not have a root process write to files of its choice. It may let
+   * go: of a device that is gone, which somebody else may drive by then. */
+  if (g.sealed && fd >= 0 && (q->slot == GUARD_CONFIG || q->slot == GUARD_RESET))
     return EPERM;
   if (q->slot == GUARD_CONFIG && fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
     return errno == EWOULDBLOCK ? EBUSY : errno;
@@ -246,57 +248,24 @@ static int answer(const struct guard_request *q, int fd, struct guard_reply *r, 
   return n;
 }
 
-/* Room for all the descriptors that a message may carry. */
-union control {
-  struct cmsghdr align;
-  char bytes[CMSG_SPACE(sizeof(int) * GUARD_SLOTS)];
-};
-
 /* Takes requests until there is none; false: the worker has closed its end. */
 static bool serve(void)
 {
   for (;;) {
-    struct guard_request q;
+    struct guard_request q = {.number = 0};
     struct guard_reply r = {.code = 0};
-    union control c;
-    struct iovec in = {&q, sizeof q}, out = {&r, sizeof r};
-    struct msghdr m = {
-        .msg_iov = &in, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c};
-    ssize_t got = recvmsg(g.worker, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    int fds[GUARD_SLOTS], fd = -1, n = 1;
+    ssize_t got = guard_receive(g.worker, &q, sizeof q, &fd, &n);
     if (got < 0)
-      return errno == EAGAIN || errno == EINTR;
-    if (got == 0)
-      return false;
-    int fd = -1;
-    for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h)) {
-      if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
-        continue;
-      int count = (int)((h->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-      for (int i = 0; i < count; i++) {
-        if (fd >= 0)
-          close(fd);
-        memcpy(&fd, CMSG_DATA(h) + (size_t)i * sizeof fd, sizeof fd);
-      }
-    }
+      return got == -EAGAIN || got == -EINTR;
     if (got != (ssize_t)sizeof q || !memchr(q.address, 0, sizeof q.address)) {
       if (fd >= 0)
         close(fd);
       return false;
     }
-    int fds[GUARD_SLOTS];
-    int n = answer(&q, fd, &r, fds);
-    m = (struct msghdr){.msg_iov = &out, .msg_iovlen = 1};
-    if (n) {
-      memset(&c, 0, sizeof c);
-      m.msg_control = &c;
-      m.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)n);
-      struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-      h->cmsg_level = SOL_SOCKET;
-      h->cmsg_type = SCM_RIGHTS;
-      h->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)n);
-      memcpy(CMSG_DATA(h), fds, sizeof(int) * (size_t)n);
-    }
-    if (sendmsg(g.worker, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+    r.number = q.number;
+    n = answer(&q, fd, &r, fds);
+    if (guard_send(g.worker, &r, sizeof r, fds, n) < 0)
       return false;
   }
 }
@@ -345,8 +314,17 @@ static int start_worker(const sigset_t *normal)
   return 1;
 }
 
+static void emit(struct line *l)
+{
+  say(l, "\n");
+  ssize_t ignored = write(2, l->text, l->length);
+  (void)ignored;
+}
+
 static void kill_worker(void)
 {
+  if (!g.killed)
+    g.died_at = now(); /* not yet, but what follows is counted from here */
   g.killed = true;
   kill(g.pid, SIGKILL);
 }
@@ -379,6 +357,29 @@ static void take_signal(bool running)
   }
 }
 
+/* A killed worker can hang in the kernel, in a system call that can't be interrupted. Its memory stays
+ * with it so long; its devices need not go on. */
+static void stop_for_the_hanging(void)
+{
+  struct line l = {.length = 0};
+  g.hangs = true;
+  say(&l, "luio: worker %d was killed, and hangs in the kernel (/proc/%d/stack)", (int)g.pid,
+      (int)g.pid);
+  for (int i = 0; i < g.n_devices; i++)
+    if (g.device[i].open && g.device[i].fd[GUARD_CONFIG] >= 0)
+      bus_master_off(&g.device[i], &l);
+  emit(&l);
+}
+
+/* Milliseconds until something is to be done; -1: nothing is. */
+static int time_left(void)
+{
+  uint64_t at = now(), until = g.killed ? g.died_at + HANGS : g.stop_at;
+  if (!until || g.hangs)
+    return -1;
+  return at >= until ? 0 : (int)((until - at) / MS) + 1;
+}
+
 /* Serves the worker until it is dead; its wait status. */
 static int watch_worker(void)
 {
@@ -387,12 +388,7 @@ static int watch_worker(void)
     struct pollfd p[3] = {{.fd = g.pidfd, .events = POLLIN},
                           {.fd = g.signals, .events = POLLIN},
                           {.fd = talks ? g.worker : -1, .events = POLLIN}};
-    int timeout = -1;
-    if (g.stop_at && !g.killed) {
-      uint64_t at = now();
-      timeout = at >= g.stop_at ? 0 : (int)((g.stop_at - at) / MS) + 1;
-    }
-    int n = poll(p, 3, timeout);
+    int n = poll(p, 3, time_left());
     if (n > 0 && p[0].revents) {
       g.died_at = now();
       if (talks)
@@ -405,6 +401,8 @@ static int watch_worker(void)
       talks = serve();
     if (g.stop_at && !g.killed && now() >= g.stop_at)
       kill_worker();
+    if (g.killed && !g.hangs && now() >= g.died_at + HANGS)
+      stop_for_the_hanging();
   }
   int status = 0;
   while (waitpid(g.pid, &status, 0) < 0 && errno == EINTR)
@@ -425,13 +423,6 @@ static void pause_for(uint64_t ns)
     if (poll(&p, 1, (int)((until - now()) / MS) + 1) > 0)
       take_signal(false);
   }
-}
-
-static void emit(struct line *l)
-{
-  say(l, "\n");
-  ssize_t ignored = write(2, l->text, l->length);
-  (void)ignored;
 }
 
 static int conclude(int status)
@@ -494,6 +485,8 @@ static bool settle(int status, uint64_t *pause, int *result)
 int guardian(void)
 {
   sigset_t all, ask, normal;
+  signal(SIGCHLD,
+         SIG_DFL); /* a parent may have left it ignored: the kernel would keep no status for us */
   sigfillset(&all);
   sigemptyset(&ask);
   sigaddset(&ask, SIGINT);

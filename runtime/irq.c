@@ -415,6 +415,13 @@ fail:
   return rc;
 }
 
+/* The steps alone: other threads read the rest without a lock. */
+static void set_steps(luio_irq *irq, const luio_irq_config *config)
+{
+  irq->config.n_ops = config->n_ops;
+  memcpy(irq->config.ops, config->ops, sizeof irq->config.ops);
+}
+
 int luio_irq_set_top_half(luio_irq *irq, const luio_irq_config *config, uint32_t *epoch,
                           luio_error *err)
 {
@@ -424,10 +431,10 @@ int luio_irq_set_top_half(luio_irq *irq, const luio_irq_config *config, uint32_t
   int rc = luio_top_half_check(&wanted, irq->who, err);
   if (rc < 0)
     return rc;
+  luio_irq_config before = irq->config;
   pthread_mutex_lock(&irq->taking);
-  irq->config.n_ops = wanted.n_ops;
-  memcpy(irq->config.ops, wanted.ops, sizeof wanted.ops);
-  *epoch = ++irq->epoch;
+  set_steps(irq, &wanted);
+  irq->epoch++;
   /* What waits to be taken will be unmasked then; doing it now would let the line that is still
    * asserted fire a second time. */
   struct pollfd source = {.fd = irq->config.fd, .events = POLLIN};
@@ -435,6 +442,11 @@ int luio_irq_set_top_half(luio_irq *irq, const luio_irq_config *config, uint32_t
     rc = luio_unmask(wanted.device, err);
     irq->masked = rc < 0;
   }
+  if (rc < 0) { /* all of it or nothing */
+    set_steps(irq, &before);
+    irq->epoch--;
+  }
+  *epoch = irq->epoch;
   pthread_mutex_unlock(&irq->taking);
   return rc;
 }

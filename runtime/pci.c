@@ -33,6 +33,11 @@ static int check(const luio_device *d, unsigned offset, unsigned width, luio_err
   return 0;
 }
 
+static int gone(const luio_device *d, luio_error *err)
+{
+  return luio_fail(err, ENODEV, "config space of %s: the device is gone", d->info.address);
+}
+
 static int io_failed(const luio_device *d, ssize_t got, const char *verb, unsigned offset,
                      luio_error *err)
 {
@@ -52,6 +57,8 @@ int luio_config_read(luio_device *d, unsigned offset, unsigned width, uint32_t *
   int rc = check(d, offset, width, err);
   if (rc < 0)
     return rc;
+  if (d->gone) /* its descriptor leads nowhere */
+    return gone(d, err);
   if (d->sim)
     return luio_sim_config_read(d->sim, offset, width, value);
   if (d->config_fd < 0)
@@ -78,6 +85,8 @@ int luio_config_write(luio_device *d, unsigned offset, unsigned width, uint32_t 
   if (d->flags & LUIO_READ_ONLY)
     return luio_fail(err, EACCES, "write config space of %s: it was opened read-only",
                      d->info.address);
+  if (d->gone)
+    return gone(d, err);
   if (d->sim)
     return luio_sim_config_write(d->sim, offset, width, value);
   if (d->config_fd < 0)

@@ -160,6 +160,45 @@ describe("luio run", function()
     assert.equal(1, count "stopped")
   end)
 
+  it("hears a second SIGTERM as the first: systemd tells the whole group", function()
+    p = program.start { "run", driver(nil, "luio.sleep(0.2) print 'after stop'"), "sim:edu" }
+    local pid = started(1)
+    p:kill("sigterm", pid)
+    p:wait "stopped"
+    p:kill("sigterm", pid)
+    p:kill "sigterm"
+    assert.equal(0, p:status())
+    assert.matches("stopped\nafter stop\n$", p:text())
+  end)
+
+  it("sees how its worker ended though it was started with SIGCHLD ignored", function()
+    local command = "trap '' CHLD; exec build/luio run " .. driver() .. " sim:edu"
+    p = program.start({ "-c", command }, { program = "/bin/sh" })
+    p:kill("sigkill", (started(1)))
+    started(2)
+    assert.matches("died of SIGKILL; restart 1 of 5", p:text())
+    p:kill "sigterm"
+    assert.equal(0, p:status())
+  end)
+
+  it("has room for eight devices at a time, and for more one after the other", function()
+    run [[
+      local more = {}
+      local function another(i) return luio.open("sim:" .. ("./"):rep(i) .. "drivers/edu") end
+      for i = 1, 7 do more[i] = assert(another(i)) end
+      local _, message, code = another(8)
+      print(code, message)
+      for _ = 1, 20 do
+        for _, one in ipairs(more) do assert(one:close()) end
+        for i = 1, 7 do more[i] = assert(another(i + 7)) end
+      end
+      for _, one in ipairs(more) do assert(one:close()) end
+      print(another(20))
+    ]]
+    started(1)
+    assert.matches("\nENOSPC\topen sim:[./]*drivers/edu: a guardian has room for 8 devices\ndevice sim:[./]+drivers/edu 1234:11e8\n", p:text())
+  end)
+
   it("leaves at once on a second Ctrl-C", function()
     p = program.start { "run", driver(nil, "while true do end"), "sim:edu" }
     local pid = started(1)
