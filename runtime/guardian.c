@@ -485,8 +485,8 @@ static bool settle(int status, uint64_t *pause, int *result)
 int guardian(void)
 {
   sigset_t all, ask, normal;
-  signal(SIGCHLD,
-         SIG_DFL); /* a parent may have left it ignored: the kernel would keep no status for us */
+  /* A parent may have left it ignored: then the kernel would keep no status for us. */
+  signal(SIGCHLD, SIG_DFL);
   sigfillset(&all);
   sigemptyset(&ask);
   sigaddset(&ask, SIGINT);

@@ -172,8 +172,7 @@ describe("luio run", function()
   end)
 
   it("sees how its worker ended though it was started with SIGCHLD ignored", function()
-    local command = "trap '' CHLD; exec build/luio run " .. driver() .. " sim:edu"
-    p = program.start({ "-c", command }, { program = "/bin/sh" })
+    p = program.start({ "--ignore-signal=CHLD", "build/luio", "run", driver(), "sim:edu" }, { program = "/usr/bin/env" })
     p:kill("sigkill", (started(1)))
     started(2)
     assert.matches("died of SIGKILL; restart 1 of 5", p:text())
