@@ -36,7 +36,7 @@ static struct {
   struct {
     char address[64];
     int config_fd; /* borrowed from the device; -1: none */
-  } open[GUARD_DEVICES];
+  } open[GUARD_PLACES];
 } guard = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1, .wake_fd = -1};
 
 /* ---- Requests ---------------------------------------------------------------------------------- */
@@ -111,7 +111,7 @@ static void *watch(void *unused)
   while (nanosleep(&t, &t) < 0 && errno == EINTR)
     ;
   /* Lua did not get round to it. No lock: whoever has it may be stuck. */
-  for (int i = 0; i < GUARD_DEVICES; i++)
+  for (int i = 0; i < GUARD_PLACES; i++)
     if (guard.open[i].address[0] && guard.open[i].config_fd >= 0)
       guard_bus_master_off(guard.open[i].config_fd); /* what fails has no device */
   _exit(1);
@@ -161,6 +161,9 @@ int luio_guard_attach(luio_guard_status *out, luio_error *err)
   if (rc < 0)
     return rc;
   guard.attached = true;
+  rc = luio_guard_own_place(err);
+  if (rc < 0)
+    return rc;
   guard.status = (luio_guard_status){.restarts = r.restarts, .died_ns = r.died_ns};
   *out = guard.status;
   return 1;
@@ -194,7 +197,7 @@ int luio_guard_seal(luio_error *err)
 
 static int slot_of(const char *address)
 {
-  for (int i = 0; i < GUARD_DEVICES; i++)
+  for (int i = 0; i < GUARD_PLACES; i++)
     if (!strcmp(guard.open[i].address, address))
       return i;
   return -1;

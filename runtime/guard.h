@@ -15,7 +15,11 @@
 enum {
   GUARD_VERSION = 2,
   GUARD_DEVICES = 8, /* that one worker has open for driving */
+  GUARD_PLACES       /* with the worker's own */
 };
+
+/* In place of an address: what belongs to the worker and to no device. Opened before any device. */
+#define GUARD_PROCESS "process"
 
 /* Descriptors per device. */
 enum guard_slot {

@@ -48,8 +48,8 @@ static int map_state(luio_device *d, luio_error *err)
 int luio_device_save(luio_device *d, const void *data, size_t size, luio_error *err)
 {
   if (size > LUIO_STATE_MAX)
-    return luio_fail(err, E2BIG, "durable state of %s: %zu bytes are too many, at most %d",
-                     d->info.address, size, LUIO_STATE_MAX);
+    return luio_fail(err, E2BIG, "state of %s: %zu bytes are too many, at most %d", d->info.address,
+                     size, LUIO_STATE_MAX);
   if (!d->guarded)
     return 0;
   int rc = map_state(d, err);
@@ -90,4 +90,29 @@ void luio_state_close(luio_device *d)
   if (d->state)
     munmap(d->state, 2 * sizeof(copy));
   d->state = NULL;
+}
+
+/* ---- What belongs to no device ----------------------------------------------------------------- */
+
+static luio_device *process; /* a device that is none, so that the guardian has a place for it */
+
+int luio_guard_own_place(luio_error *err)
+{
+  process = luio_device_new(0);
+  if (!process)
+    return luio_fail(err, ENOMEM, "start below a guardian: out of memory");
+  luio_format(process->info.address, sizeof process->info.address, "%s", GUARD_PROCESS);
+  return luio_guard_open(process, err);
+}
+
+int luio_guard_keep(const void *data, size_t size, luio_error *err)
+{
+  return process ? luio_device_save(process, data, size, err) : 0;
+}
+
+int luio_guard_kept(const void **data, size_t *size, luio_error *err)
+{
+  *data = NULL;
+  *size = 0;
+  return process ? luio_device_load(process, data, size, err) : 0;
 }

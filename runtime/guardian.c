@@ -58,7 +58,7 @@ struct device {
 };
 
 static struct {
-  struct device device[GUARD_DEVICES];
+  struct device device[GUARD_PLACES];
   int n_devices;
   int worker; /* our end of the pair */
   int pidfd, signals;
@@ -115,12 +115,12 @@ static struct device *find(const char *address, bool add)
     if (!strcmp(g.device[i].address, address))
       return &g.device[i];
   struct device *d = NULL;
-  if (add && g.n_devices < GUARD_DEVICES) {
+  if (add && g.n_devices < GUARD_PLACES) {
     d = &g.device[g.n_devices++];
     for (int i = 0; i < GUARD_SLOTS; i++)
       d->fd[i] = -1;
   }
-  for (int i = 0; add && !d && i < GUARD_DEVICES; i++)
+  for (int i = 0; add && !d && i < GUARD_PLACES; i++)
     if (!g.device[i]
              .open) /* closed in order: what is kept of it is only in case it is opened again */
       release(d = &g.device[i]);
@@ -453,7 +453,7 @@ static bool settle(int status, uint64_t *pause, int *result)
         sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "RT");
   bool left = false;
   for (int i = 0; i < g.n_devices; i++)
-    if (g.device[i].open) {
+    if (g.device[i].open && strcmp(g.device[i].address, GUARD_PROCESS)) {
       left = true;
       stop_device(&g.device[i], &l);
     }

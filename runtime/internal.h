@@ -129,6 +129,7 @@ int luio_memfd_map(luio_device *d, int slot, size_t size, const char *what, void
 
 /* guard_state.c */
 void luio_state_close(luio_device *d);
+int luio_guard_own_place(luio_error *err); /* for luio_guard_keep; before any device is opened */
 
 /* top_half.c */
 int luio_top_half_check(const luio_irq_config *config, const char *who, luio_error *err);

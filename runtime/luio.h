@@ -43,7 +43,7 @@ extern "C" {
 /* ---- Version --------------------------------------------------------------------------------- */
 
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
-enum { LUIO_ABI = 4 };
+enum { LUIO_ABI = 5 };
 
 LUIO_API unsigned luio_abi(void);
 LUIO_API const char *luio_version(void);
@@ -499,12 +499,16 @@ LUIO_API int luio_device_no_reset(luio_device *device, luio_error *err);
 
 /* The driver's durable state, any bytes: two copies in the guardian's memory, written in turn, each
  * with a number and a checksum. Killed in the middle of it, the copy before is there. */
-enum { LUIO_STATE_MAX = 1 << 20 };
+enum { LUIO_STATE_MAX = 4 << 20 };
 /* E2BIG: more than LUIO_STATE_MAX. */
 LUIO_API int luio_device_save(luio_device *device, const void *data, size_t size, luio_error *err);
 /* The last copy that was saved; *data NULL: there is none. Valid until the next save but one. */
 LUIO_API int luio_device_load(luio_device *device, const void **data, size_t *size,
                               luio_error *err);
+/* The same for what belongs to no device. Without a guardian nothing is kept. A worker that was
+ * started as root must not act on what one without privileges may have written (--user). */
+LUIO_API int luio_guard_keep(const void *data, size_t size, luio_error *err);
+LUIO_API int luio_guard_kept(const void **data, size_t *size, luio_error *err);
 
 /* Gives up root for good: user, group, groups, capabilities. What is open stays usable, so devices,
  * regions and DMA memory are opened before. The guardian keeps its own.

@@ -122,14 +122,16 @@ end
 
 --- Loads a driver without touching hardware.
 ---@param name string  "edu", "drivers/edu", "path/to/driver.lua"
+---@param texts? table<string, string>  what to take its files for, by path; `name` is its file then
 ---@return table? driver
 ---@return string? message  a syntax error, what it threw, or what its table lacks; with file and line
 ---@return string? code
-function M.load(name)
-  local path, message, code = paths.find(name, "init")
+function M.load(name, texts)
+  local path, message, code = name, nil, nil
+  if not texts then path, message, code = paths.find(name, "init") end
   if not path then return nil, message, code end
   local loaded
-  loaded, message, code = version.stage(path)
+  loaded, message, code = version.stage(path, texts)
   if not loaded then return nil, message, code end
   local driver
   driver, message, code = check(loaded.driver, path)

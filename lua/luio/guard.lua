@@ -95,6 +95,37 @@ function M.drop_privileges(dev, user)
   return true
 end
 
+-- ---- Code ----------------------------------------------------------------------------------------
+
+---@class luio.KeptCode
+---@field path string                   the driver's file
+---@field files table<string, string>   path -> text, of the version that worked
+---@field tried string?                 what the files held when they were last tried (Version:texts)
+
+--- Has the guardian keep the code to go on with after a crash.
+---@param code luio.KeptCode
+---@return boolean? ok
+---@return string? message
+---@return string? code  "E2BIG" "EPIPE"
+function M.keep_code(code)
+  local bytes = buffer.encode(code)
+  if C.luio_guard_keep(bytes, #bytes, err) < 0 then return door.failure() end
+  return true
+end
+
+--- The code that the worker before had kept; nil when there was none, or without a guardian.
+---@return luio.KeptCode?
+---@return string? message
+---@return string? code
+function M.kept_code()
+  local data, size = ffi.new "const void *[1]", ffi.new "size_t[1]"
+  if C.luio_guard_kept(data, size, err) < 0 then return door.failure() end
+  if data[0] == nil then return nil end
+  local ok, code = pcall(buffer.decode, ffi.string(data[0], size[0]))
+  if not ok then return nil, "the code of the worker before can't be read back: " .. tostring(code), "EBADMSG" end
+  return code
+end
+
 -- ---- State ---------------------------------------------------------------------------------------
 
 --- Copies the durable fields of dev.state to where they outlive this process.
@@ -105,10 +136,13 @@ end
 function M.save(dev)
   local names = dev.driver and dev.driver.durable
   if not names then return true end
+  -- Should a version on probation take the process with it, the one before goes on: with what it can read.
+  local probation = dev.live and dev.live.probation
+  if probation and probation.before.driver.state_version ~= dev.driver.state_version then return true end
   local fields = {}
   local state = dev.live and dev.live.version.view.state or dev.state -- a driver may have put another in its place
   for _, name in ipairs(names) do fields[name] = state[name] end
-  local ok, bytes = pcall(buffer.encode, fields)
+  local ok, bytes = pcall(buffer.encode, { fields = fields, version = dev.driver.state_version })
   if not ok then
     return nil, ("durable state of driver %s: %s"):format(dev.driver.name, bytes), "EINVAL"
   end
@@ -119,13 +153,22 @@ function M.save(dev)
 end
 
 -- Fills dev.state with what the worker before saved.
-local function restore(dev)
+local function restore(driver, dev)
   local data, size = ffi.new "const void *[1]", ffi.new "size_t[1]"
   if C.luio_device_load(dev.handle, data, size, err) < 0 then return door.failure() end
   if data[0] == nil then return true end
-  local ok, fields = pcall(buffer.decode, ffi.string(data[0], size[0]))
-  if not ok or type(fields) ~= "table" then
-    return nil, ("durable state of %s can't be read back: %s"):format(dev.address, tostring(fields)), "EBADMSG"
+  local ok, saved = pcall(buffer.decode, ffi.string(data[0], size[0]))
+  local fields = ok and type(saved) == "table" and saved.fields
+  if type(fields) ~= "table" then
+    return nil, ("durable state of %s can't be read back: %s"):format(dev.address, tostring(saved)), "EBADMSG"
+  end
+  if driver.migrate and saved.version ~= driver.state_version then
+    local result, why
+    ok, result, why = pcall(driver.migrate, fields, saved.version)
+    if not ok or result == nil and why ~= nil then
+      return nil, ("migrate of driver %s, for durable state: %s"):format(driver.name, tostring(ok and why or result)), "EINVAL"
+    end
+    if type(result) == "table" then fields = result end
   end
   for name, value in pairs(fields) do dev.state[name] = value end
   return true
@@ -157,7 +200,7 @@ end
 function M.prepare(driver, dev)
   if driver.reset == false and C.luio_device_no_reset(dev.handle, err) < 0 then return door.failure() end
   if driver.durable then
-    local ok, message, code = restore(dev)
+    local ok, message, code = restore(driver, dev)
     if not ok then return nil, message, code end
   end
   if M.reason() == "crash" then return settle(driver, dev) end

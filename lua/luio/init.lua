@@ -67,14 +67,15 @@ function luio.registers(map)
 end
 
 --- Loads a driver, opens its device, starts it.
----@param name string      "edu", "drivers/edu", "path/to/driver.lua"
----@param address? string  nil: the first device it matches
+---@param name string|table  "edu", "drivers/edu", "path/to/driver.lua"; or what luio.load returned
+---@param address? string    nil: the first device it matches
 ---@return luio.Device? dev  dev.driver is the driver's table
 ---@return string? message
 ---@return string? code
 function luio.start(name, address)
   staging.refuse("start driver " .. tostring(name), 2)
-  local d, message, code = driver.load(name)
+  local d, message, code = name, nil, nil
+  if type(name) ~= "table" then d, message, code = driver.load(name) end
   if not d then return nil, message, code end
   if not address then
     local found

@@ -43,6 +43,7 @@ M.PROBATION = 1 -- seconds
 ---@field version luio.Version
 ---@field probation { before: luio.Version, timer: luio.Task, report: luio.ReloadReport }?
 ---@field on_report fun(report: luio.ReloadReport)?  told of what comes of probation
+---@field on_accept fun(version: luio.Version)?       told that a version stays
 local Live = {}
 Live.__index = Live
 
@@ -417,6 +418,7 @@ function accept(self)
   p.v.group.on_failure = nil
   retire(self, p.before)
   dma.settle(self.dev.dma)
+  if self.on_accept then self.on_accept(p.v) end
 end
 
 local function report_on(self, report)

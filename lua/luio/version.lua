@@ -25,6 +25,7 @@ local M = {}
 ---@field files table<string, string>  path -> text, of every file it loaded
 ---@field group luio.TaskGroup
 ---@field view luio.Device?      once it is started
+---@field package given table<string, string>  texts to load in place of what the files hold
 local Version = {}
 Version.__index = Version
 
@@ -52,7 +53,7 @@ local function find(self, name)
   for _, folder in ipairs { self.dir, self.project } do
     for _, suffix in ipairs { ".lua", "/init.lua" } do
       local path = ("%s/%s%s"):format(folder, relative, suffix)
-      if uv.fs_access(path, "R") then return path end
+      if self.given[path] or uv.fs_access(path, "R") then return path end
     end
   end
 end
@@ -66,10 +67,12 @@ end
 local SYNTAX = { __tostring = function(e) return e.message end }
 
 local function run_file(self, path, ...)
-  local text, message = read_file(path)
+  local real = uv.fs_realpath(path) or path
+  local text, message = self.given[real], nil
+  if not text then text, message = read_file(path) end
   if not text then error(message, 0) end
   local shown = paths.shown(path)
-  self.files[uv.fs_realpath(path) or path] = text
+  self.files[real] = text
   local chunk
   chunk, message = loadstring(text:gsub("^#[^\n]*", ""), "@" .. shown)
   if not chunk then error(setmetatable({ message = message }, SYNTAX), 0) end
@@ -113,11 +116,12 @@ end
 
 --- Loads a driver's file as a version. Touches no hardware, and lets it touch none.
 ---@param path string
+---@param texts? table<string, string>  what to take its files for, by path; of others, what they hold
 ---@return luio.Version?
 ---@return string? message  a syntax error, what it threw; with file and line
 ---@return string? code     "EINVAL"
-function M.stage(path)
-  local self = setmetatable({ id = 1, path = path, files = {}, modules = {} }, Version)
+function M.stage(path, texts)
+  local self = setmetatable({ id = 1, path = path, files = {}, modules = {}, given = texts or {} }, Version)
   self.group = task.group("driver " .. path)
   self.dir, self.project = own_folders(path)
   self.luio = private_luio(self)
@@ -147,7 +151,7 @@ end
 ---@return string? message
 ---@return string? code
 function Version:fresh()
-  if self.view and not self.view.closed and self.path then return M.stage(self.path) end
+  if self.view and not self.view.closed and self.path then return M.stage(self.path, self.given) end
   self.group, self.view = task.group(self.group.name), nil
   return self
 end

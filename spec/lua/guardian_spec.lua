@@ -339,6 +339,132 @@ describe("luio run", function()
   end)
 end)
 
+-- Which code a worker goes on with after a crash: a driver whose versions say their names.
+describe("luio run after a crash", function()
+  local VERSION = [[
+    local luio = require "luio"
+    local uv = require "luv"
+    local d = { name = "named", durable = { "n" }, state_version = 1 }
+    function d.start(dev, reason)
+      dev.state.n = (dev.state.n or 0) + 1
+      print(("[NAME %s %s pid %d]"):format(reason, tostring(dev.state.n), uv.os_getpid()))
+      io.stdout:flush()
+      EXTRA
+      return true
+    end
+    return d
+  ]]
+  local folder
+
+  local function text(name, extra)
+    return (VERSION:gsub("NAME", name):gsub("EXTRA", extra or ""))
+  end
+
+  -- As editors do: another file in its place.
+  local function save(content)
+    files.save(folder .. "/init.lua~", content)
+    assert(os.rename(folder .. "/init.lua~", folder .. "/init.lua"))
+  end
+
+  local function starts(name, reason)
+    return tonumber((p:wait(("%%[%s %s %%d+ pid (%%d+)%%]%%s.-%s"):format(name, reason, reason == "reload" and "version %d: " or "runs "))))
+  end
+
+  before_each(function()
+    folder = files.driver(text "first")
+    p = program.start { "run", folder, "sim:edu", "--backoff", "0.01", "--restart", "3" }
+  end)
+  after_each(function() p:close() end)
+  teardown(files.clean)
+
+  it("goes on with the version that worked when the last save was refused; the next save is tried", function()
+    local pid = starts("first", "fresh")
+    save "this is no Lua"
+    p:wait "reload refused in stage, version 1 goes on"
+    p:kill("sigkill", pid)
+    pid = starts("first", "crash")
+    p:wait "luio: driver named: its files hold what failed; the version that worked goes on, and the next save is tried\n"
+    assert.equal(1, count "refused in stage") -- it is not tried again
+    save(text "second")
+    assert.equal(pid, starts("second", "reload"))
+    luio.sleep(1.2) -- past probation
+    p:kill("sigkill", pid)
+    starts("second", "crash")
+    p:kill "sigterm"
+    assert.equal(0, p:status())
+    assert.equal(1, count "its files hold")
+  end)
+
+  it("goes back to the version before when one on probation takes the process with it", function()
+    starts("first", "fresh")
+    save(text("deadly", "luio.spawn(function() luio.sleep(0.05) require('ffi').cast('int *', 8)[0] = 1 end)"))
+    starts("deadly", "reload")
+    local pid = starts("first", "crash")
+    p:wait "its files hold what failed"
+    assert.equal(1, count "%[deadly")
+    save(text "third")
+    assert.equal(pid, starts("third", "reload"))
+  end)
+
+  it("tries what was saved while there was no worker", function()
+    p:kill("sigkill", (starts("first", "fresh")))
+    save(text "second")
+    local pid = starts("first", "crash")
+    assert.equal(pid, starts("second", "reload"))
+    assert.equal(0, count "its files hold")
+  end)
+
+  it("goes on even when the driver's files are no longer what they were, a module missing", function()
+    starts("first", "fresh")
+    files.save(folder .. "/part.lua", "return 'whole'")
+    save((text("parts"):gsub("return d", "d.part = require 'part' return d")))
+    local pid = starts("parts", "reload")
+    luio.sleep(1.2)
+    os.remove(folder .. "/part.lua")
+    p:wait "reload refused in stage, version 2 goes on"
+    p:kill("sigkill", pid)
+    starts("parts", "crash")
+  end)
+
+  it("comes back from a kill at any moment of a save, whatever was saved", function()
+    p:close()
+    p = program.start { "run", folder, "sim:edu", "--backoff", "0.01", "--restart", "100" }
+    local pid = starts("first", "fresh")
+    local kinds = {
+      function(i) return text("good" .. i) end,
+      function() return "return {" end,
+      function(i) return (text("good" .. i):gsub("return true", "return nil, 'not this one'")) end,
+      function(i) return (text("good" .. i):gsub("return true", "error 'thrown'")) end,
+    }
+    for i = 1, 24 do
+      save(kinds[i % #kinds + 1](i))
+      uv.sleep(i * 7 % 40 + 20) -- a save is seen 30 ms after it
+      p:kill("sigkill", pid)
+      pid = tonumber((p:wait(("died of SIGKILL; restart %d of.*%%[%%w+ crash %%d+ pid (%%d+)%%].-runs "):format(i))))
+    end
+    save(text "last")
+    assert.equal(pid, starts("last", "reload"))
+    p:kill "sigterm"
+    assert.equal(0, p:status())
+  end)
+
+  it("changes durable state of another shape by migrate; on probation none is saved", function()
+    starts("first", "fresh")
+    luio.sleep(0.3) -- past a checkpoint
+    local migrate = "function d.migrate(s, v) s.n = s.n .. ' from ' .. v return s end return d"
+    local wanted = text "second":gsub("state_version = 1", "state_version = 2"):gsub("dev.state.n = [^\n]*", "")
+    save((wanted:gsub("return d", migrate)))
+    local pid = tonumber((p:wait "%[second reload 1 from 1 pid (%d+)%]"))
+    p:kill("sigkill", pid)
+    assert.is_truthy(p:wait "%[first crash 2 pid")
+    save((wanted:gsub("return d", migrate) .. " -- saved once more"))
+    pid = tonumber((p:wait "%[second reload 2 from 1 pid (%d+)%]"))
+    luio.sleep(1.4)
+    p:kill("sigkill", pid)
+    assert.is_truthy(p:wait "%[second crash 2 from 1 pid")
+  end)
+end)
+
 describe("a named DMA buffer, without a guardian", function()
   it("is an ordinary one; a name is given once", function()
     local dev = assert(luio.open "sim:edu")

@@ -3,6 +3,10 @@
 ---
 --- This is the worker; the program has started a guardian before (runtime/guardian.c), which hears
 --- the signals and passes SIGTERM and SIGHUP on. Without one (--no-guardian) they come here.
+---
+--- After a crash the worker goes on with the code that worked, which the guardian has, not with what
+--- the files hold: that may be a save that was refused, or the one that crashed it. It is tried, as a
+--- reload, if it never was. Not with --user: root must not run what one without privileges wrote.
 
 local common = require "luio.cli.common"
 local guard = require "luio.guard"
@@ -25,12 +29,27 @@ end
 
 local PATIENCE = 0.25 -- seconds until a reload is tried again that came at a bad time
 
-local function start_watching(dev, args)
+-- Has the guardian keep the version that works, and what was tried after it.
+local function keep(dev, args, version, tried)
+  if args.user then return end
+  local ok, message = guard.keep_code { path = version.path, files = version.files, tried = tried }
+  if not ok then dev:warn(("after a crash the driver starts from its files: %s"):format(message)) end
+end
+
+-- kept: the code that a worker before had, when that is what runs.
+local function start_watching(dev, args, kept)
   local self = {}
-  local seen -- what the files held when they were last tried: a save that was refused is not tried again
+  local seen = kept and kept.tried -- what the files held when they were last tried: a refused save is not tried again
+  local good = dev.live.version
+  keep(dev, args, good, seen)
+  function dev.live.on_accept(version)
+    good = version
+    keep(dev, args, good, seen)
+  end
   local function reload()
     local version = dev.live.version
     seen = version:texts()
+    keep(dev, args, good, seen)
     local report = dev.live:reload()
     tell(args, report)
     -- Also after a failure: what the new files require is not known, but the old ones' folders are.
@@ -51,6 +70,13 @@ local function start_watching(dev, args)
     local message
     self.files, message = watcher.new(dev.live.version.files, saved)
     if message then io.stderr:write("luio: ", message, "; SIGHUP reloads\n") end
+  end
+  if kept and good:changed() then
+    if seen == good:texts() then
+      dev:warn(("driver %s: its files hold what failed; the version that worked goes on, and the next save is tried"):format(dev.driver.name))
+    elseif not args.no_watch then
+      task.spawn(saved)
+    end
   end
   local signal = assert(uv.new_signal())
   signal:start("sighup", function() task.spawn(reload) end)
@@ -120,6 +146,19 @@ local function serve(dev, ending)
   end
 end
 
+-- The driver to start, and the kept code that it was loaded from.
+local function load(args)
+  local kept, message
+  if not args.user then kept, message = guard.kept_code() end
+  if kept then
+    local driver
+    driver, message = luio.load(kept.path, kept.files)
+    if driver then return driver, kept end
+  end
+  if message then io.stderr:write("luio: ", message, "; starting from the files\n") end
+  return args.driver
+end
+
 local function run(args)
   local restarts, backoff = tonumber(args.restart), tonumber(args.backoff)
   if not restarts or restarts % 1 ~= 0 or restarts < 0 or restarts > 2 ^ 31 then
@@ -139,7 +178,8 @@ local function run(args)
     if ending.wake then ending.wake() end
   end)
   local dev
-  dev, message, code = luio.start(args.driver, args.device)
+  local driver, kept = load(args)
+  dev, message, code = luio.start(driver, args.device)
   if not dev then return nil, message, code end
   if args.user then
     ok, message, code = guard.drop_privileges(dev, args.user)
@@ -148,7 +188,7 @@ local function run(args)
   ok, message, code = guard.ready()
   if not ok then return nil, message, code end
   if not args.json then announce(dev, guarded) end
-  local watching = start_watching(dev, args)
+  local watching = start_watching(dev, args, kept)
   luio.run(function() serve(dev, ending) end)
   watching.close()
   ok, message, code = dev:close()
