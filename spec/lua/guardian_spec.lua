@@ -383,7 +383,7 @@ describe("luio run after a crash", function()
     p:wait "reload refused in stage, version 1 goes on"
     p:kill("sigkill", pid)
     pid = starts("first", "crash")
-    p:wait "luio: driver named: its files hold what failed; the version that worked goes on, and the next save is tried\n"
+    p:wait "luio: driver named: its files hold a version that did not last; the one before goes on, and the next save is tried\n"
     assert.equal(1, count "refused in stage") -- it is not tried again
     save(text "second")
     assert.equal(pid, starts("second", "reload"))
@@ -400,7 +400,7 @@ describe("luio run after a crash", function()
     save(text("deadly", "luio.spawn(function() luio.sleep(0.05) require('ffi').cast('int *', 8)[0] = 1 end)"))
     starts("deadly", "reload")
     local pid = starts("first", "crash")
-    p:wait "its files hold what failed"
+    p:wait "its files hold a version that did not last"
     assert.equal(1, count "%[deadly")
     save(text "third")
     assert.equal(pid, starts("third", "reload"))

@@ -2,6 +2,7 @@
 
 local files = require "spec.support.files"
 local program = require "spec.support.program"
+local luio = require "luio"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
@@ -47,6 +48,7 @@ describe("README.md", function()
         local run = step.command:gsub(" &$", "")
         p = program.start({ "-c", ("cd '%s' && exec '%s/build/%s"):format(dir, uv.cwd(), (run:gsub("^luio", "luio'"))) }, { program = "/bin/sh" })
       elseif step.command:find "^kill" then
+        luio.sleep(require("luio.live").PROBATION + 0.2) -- as a reader would
         p:kill("sigkill", p:children()[1])
       else
         assert.equal(0, select(2, files.shell(("cd '%s' && %s"):format(dir, step.command))))

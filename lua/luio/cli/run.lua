@@ -73,7 +73,8 @@ local function start_watching(dev, args, kept)
   end
   if kept and good:changed() then
     if seen == good:texts() then
-      dev:warn(("driver %s: its files hold what failed; the version that worked goes on, and the next save is tried"):format(dev.driver.name))
+      dev:warn(("driver %s: its files hold a version that did not last; the one before goes on, and the next save is tried"):format(
+        dev.driver.name))
     elseif not args.no_watch then
       task.spawn(saved)
     end
