@@ -319,4 +319,90 @@ describe("the guardian", function()
     assert.equal(1, p:status())
     assert.matches('there is no user "nobody%-of%-that%-name"', p:text())
   end)
+
+  it("follows a device that goes away and comes back, and stops it when its driver dies after that", function()
+    p = program.start { "run", folder, BOUND }
+    local _, pid = started(1)
+    p:wait "runs on"
+    for i = 1, 3 do
+      sysfs.unbind(BOUND)
+      p:wait(("is gone: .*"):rep(i))
+      sysfs.bind(BOUND)
+      p:wait(("%%[%d returned .*is there again after"):format(i * 2))
+      p:kill("sigkill", pid) -- in the transfer that the start began
+      wait.till(5, "bus master off", function() return p:text():find(("%s: bus master off"):format(BOUND), 1, true) end)
+      _, pid = started(i * 2 + 1)
+      p:wait(("%%[%d crash .-runs again"):format(i * 2 + 1))
+      assert.is_true(master(BOUND))
+    end
+    assert.is_nil(p:text():find("still ON", 1, true))
+    p:kill "sigterm"
+    assert.equal(0, p:status())
+    assert.is_false(master(BOUND))
+  end)
+
+  it("lets go of a device that is gone, also for another user: somebody else may drive it then", function()
+    for _, user in ipairs { {}, { "--user", "nobody" } } do
+      p = program.start { "run", "drivers/edu", BOUND, unpack(user) }
+      p:wait "runs on"
+      sysfs.unbind(BOUND)
+      p:wait "is gone: "
+      local dev = assert(luio.open(BOUND)) -- no EBUSY
+      assert(dev:bus_master(true))
+      p:kill("sigkill", p:children()[1])
+      p:wait "died of SIGKILL"
+      assert.is_true(master(BOUND)) -- it is ours
+      assert(dev:close())
+      p:close()
+      sysfs.bind(BOUND)
+    end
+  end)
+
+  it("stops the device of a worker that was killed and hangs in the kernel", function()
+    if files.shell "command -v dmsetup" == "" then return pending "no dmsetup here (package dmsetup)" end
+    local MODPROBE = "/run/luio/bin/modprobe"
+    local function must(...)
+      local out, status = files.shell((...):format(select(2, ...)))
+      assert.equal(0, status, out)
+    end
+    must("%s dm_mod && %s brd rd_nr=1 rd_size=1024", MODPROBE, MODPROBE)
+    must "dmsetup create hangs --noudevsync --table '0 2048 linear /dev/ram0 0' && dmsetup suspend --noudevsync hangs"
+    finally(function() files.shell "dmsetup resume --noudevsync hangs; dmsetup remove --noudevsync hangs" end)
+    local text = [[
+      local ffi = require "ffi"
+      local luio = require "luio"
+      local edu = assert(luio.load "drivers/edu")
+      ffi.cdef "int open(const char *, int); long pread(int, void *, size_t, long); int posix_memalign(void **, size_t, size_t);"
+      local d = { name = "hangs", dma = edu.dma }
+      function d.start()
+        luio.spawn(function()
+          luio.sleep(0.1)
+          local block = ffi.new "void *[1]"
+          assert(ffi.C.posix_memalign(block, 4096, 4096) == 0)
+          local fd = ffi.C.open("/dev/dm-0", 0x4000) -- O_DIRECT: the wait can't be interrupted
+          assert(fd >= 0, "open")
+          print "hanging"
+          io.stdout:flush()
+          ffi.C.pread(fd, block[0], 4096, 0)
+        end)
+        return true
+      end
+      return d
+    ]]
+    p = program.start { "run", files.driver(text), BARE }
+    p:wait "hanging"
+    local pid = p:children()[1]
+    assert.is_true(master(BARE))
+    uv.sleep(200)
+    p:kill "sigint"
+    uv.sleep(100)
+    p:kill "sigint"
+    p:wait(("luio: worker %d was killed, and hangs in the kernel %%(/proc/%d/stack%%); %s: bus master off"):format(pid, pid,
+      (BARE:gsub("%p", "%%%0"))))
+    assert.is_true(program.alive(pid))
+    assert.is_false(master(BARE))
+    must "dmsetup resume --noudevsync hangs"
+    assert.equal(130, p:status())
+    assert.is_true(program.gone(pid))
+  end)
 end)
