@@ -53,16 +53,21 @@ $(1)/libluio.so: $(patsubst runtime/%.c,$(1)/%.o,$(SOURCES))
 endef
 
 $(eval $(call flavour,$(BUILD),))
-$(eval $(call flavour,$(BUILD)/asan,-O1 -fno-omit-frame-pointer -fsanitize=address$(,)undefined -fno-sanitize-recover=undefined))
-$(eval $(call flavour,$(BUILD)/tsan,-O1 -fsanitize=thread))
+asan := -O1 -fno-omit-frame-pointer -fsanitize=address$(,)undefined -fno-sanitize-recover=undefined
+tsan := -O1 -fsanitize=thread
+$(eval $(call flavour,$(BUILD)/asan,$(asan)))
+$(eval $(call flavour,$(BUILD)/tsan,$(tsan)))
 
 # luio-reckless has a guardian that leaves bus master on. With it the guardian's specs must fail: that shows what they
 # are worth. A program of its own, never installed, because an option could be left on.
-$(BUILD)/luio-reckless: reckless := -DGUARDIAN_LEAVES_BUS_MASTER_ON
-$(BUILD)/luio $(BUILD)/luio-reckless: $(PROGRAM) runtime/guard.h | deps-build
+$(BUILD)/luio-reckless: extra := -DGUARDIAN_LEAVES_BUS_MASTER_ON
+# luio-asan and luio-tsan load the library of their flavour: for the stages of those names.
+$(BUILD)/luio-asan: extra := $(asan)
+$(BUILD)/luio-tsan: extra := $(tsan)
+$(BUILD)/luio $(BUILD)/luio-reckless $(BUILD)/luio-asan $(BUILD)/luio-tsan: $(PROGRAM) runtime/guard.h | deps-build
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(reckless) $(WARNINGS) -D_GNU_SOURCE $(call pkg,--cflags) $(LDFLAGS) -o $@ \
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(extra) $(WARNINGS) -D_GNU_SOURCE $(call pkg,--cflags) $(LDFLAGS) -o $@ \
 	  $(PROGRAM) $$(pkg-config --libs luajit) -Wl,-E
 
 # Test tools in C: shared libraries that specs load. Built with the rest, so that `busted` just runs.
@@ -84,7 +89,7 @@ demo-uio: all | deps-run deps-guest
 	  spec/guest/run --env CLICOLOR_FORCE=$$colour -- \
 	  $(BUILD)/luio examples/demo.lua 0000:00:04.0
 
-test: all $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(SUPPORT) | deps-run deps-test deps-guest
+test: all $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(BUILD)/luio-asan $(BUILD)/luio-tsan $(SUPPORT) | deps-run deps-test deps-guest
 	$(Q)spec/run $(STAGES)
 
 # Longer than CI's minute: make fuzz SECONDS=3600 SEED=7

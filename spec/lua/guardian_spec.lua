@@ -89,7 +89,8 @@ describe("luio run", function()
       { "if reason == 'fresh' then require('ffi').cast('int *', 8)[0] = 1 end", "died of SIGSEGV" },
       { "if reason == 'fresh' then require('luv').kill(require('luv').os_getpid(), 'sigabrt') end", "died of SIGABRT" },
     } do
-      run("luio.spawn(function() luio.sleep(0.1) " .. case[1] .. " end)")
+      -- A sanitizer would make an exit of the fault.
+      p = program.start({ "run", driver("luio.spawn(function() luio.sleep(0.1) " .. case[1] .. " end)"), "sim:edu" }, { program = "build/luio" })
       started(2)
       assert.matches(case[2], p:text())
       p:kill "sigterm"

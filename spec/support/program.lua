@@ -57,15 +57,18 @@ end
 local Program = {}
 Program.__index = Program
 
-local function environment()
+-- The program of a sanitizer's stage goes with its library.
+local SANITIZED = os.getenv "LUIO_PROGRAM"
+
+local function environment(sanitized)
   local list = {}
   for name, value in pairs(uv.os_environ()) do
-    if name ~= "LUIO_LIBRARY" then list[#list + 1] = name .. "=" .. value end
+    if name ~= "LUIO_LIBRARY" or sanitized then list[#list + 1] = name .. "=" .. value end
   end
   return list
 end
 
---- Starts build/luio.
+--- Starts build/luio, or in the stages of sanitizers the one that LUIO_PROGRAM names.
 ---@param args string[]
 ---@param options? { program: string? }
 ---@return Program
@@ -73,8 +76,9 @@ function M.start(args, options)
   local path = files.write("output.txt", "")
   local out = assert(uv.fs_open(path, "a", 420))
   local self = setmetatable({ path = path }, Program)
-  self.handle, self.pid = uv.spawn(options and options.program or "build/luio", {
-    args = args, stdio = { nil, out, out }, env = environment(), detached = true, -- a group of its own
+  local other = options and options.program
+  self.handle, self.pid = uv.spawn(other or SANITIZED or "build/luio", {
+    args = args, stdio = { nil, out, out }, env = environment(not other and SANITIZED), detached = true, -- a group of its own
   }, function(status, signal)
     self.exit = signal ~= 0 and -signal or status
     self.ended = uv.hrtime()
