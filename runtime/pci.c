@@ -45,7 +45,8 @@ static int io_failed(const luio_device *d, ssize_t got, const char *verb, unsign
   return luio_fail(err, code, "%s config space of %s at 0x%x: %s: %s", verb, d->info.address,
                    offset, luio_errno_name(code),
                    code == ENODEV  ? "the device is gone"
-                   : code == EPERM ? "kernel lockdown (secure boot) forbids it"
+                   : code == EPERM ? "kernel lockdown forbids it: switch secure boot off, or boot "
+                                     "without lockdown="
                    : code == EIO   ? "outside the 64 bytes an ordinary user sees, or what the "
                                      "device has: run as root"
                                    : "see dmesg");

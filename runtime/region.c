@@ -103,6 +103,34 @@ static int open_resource(luio_device *d, luio_region *r, char *path, size_t size
   return fd;
 }
 
+static int map_by_uio(luio_device *d, luio_region *r, int fd, luio_error *err)
+{
+  int map = d->info.bars[r->index].map;
+  char path[64];
+  luio_format(r->name, sizeof r->name, "BAR%u by %s map%d", r->index, d->info.uio, map);
+  luio_format(path, sizeof path, "/dev/%s", d->info.uio);
+  return map_pages(r, fd, (uint64_t)map, d->info.maps[map].offset, path, err);
+}
+
+/* To look, resourceN is taken: closing /dev/uioX would clear the bus master of whoever drives the
+ * device. Under lockdown only the UIO map is left. It does where bus master is off, for lockdown lets
+ * no process switch it on. The error of resourceN stays when it does not. */
+static int map_under_lockdown(luio_device *d, luio_region *r)
+{
+  uint32_t command;
+  char path[64];
+  if (d->info.bars[r->index].map < 0 || luio_config_read(d, PCI_COMMAND, 16, &command, NULL) < 0 ||
+      command & PCI_COMMAND_MASTER)
+    return -EPERM;
+  luio_format(path, sizeof path, "/dev/%s", d->info.uio);
+  int fd = open(path, (r->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+  if (fd < 0)
+    return -errno;
+  int rc = map_by_uio(d, r, fd, NULL);
+  close(fd); /* closed in truth when the mapping goes */
+  return rc;
+}
+
 static int open_bar(luio_device *d, luio_region *r, luio_error *err)
 {
   const luio_bar *bar = &d->info.bars[r->index];
@@ -115,18 +143,15 @@ static int open_bar(luio_device *d, luio_region *r, luio_error *err)
     r->fd = open_resource(d, r, path, sizeof path, err);
     return r->fd < 0 ? r->fd : 0;
   }
-  if (bar->map >= 0 && d->uio_fd >= 0) {
-    luio_format(r->name, sizeof r->name, "BAR%u by %s map%d", r->index, d->info.uio, bar->map);
-    luio_format(path, sizeof path, "/dev/%s", d->info.uio);
-    return map_pages(r, d->uio_fd, (uint64_t)bar->map, d->info.maps[bar->map].offset, path, err);
-  }
+  if (bar->map >= 0 && d->uio_fd >= 0)
+    return map_by_uio(d, r, d->uio_fd, err);
   luio_format(r->name, sizeof r->name, "BAR%u by resource%u", r->index, r->index);
   int fd = open_resource(d, r, path, sizeof path, err);
   if (fd < 0)
     return fd;
   int rc = map_pages(r, fd, 0, bar->addr & (LUIO_PAGE - 1), path, err);
   close(fd); /* the mapping stays */
-  return rc;
+  return rc == -EPERM && map_under_lockdown(d, r) == 0 ? 0 : rc;
 }
 
 static int open_map(luio_device *d, luio_region *r, luio_error *err)
