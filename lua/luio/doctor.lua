@@ -10,8 +10,9 @@
 
 local look = require "luio.look"
 local match = require "luio.match"
-local system = require "luio.doctor.system"
 local device = require "luio.doctor.device"
+local system = require "luio.doctor.system"
+local term = require "luio.term"
 
 local M = {}
 
@@ -67,6 +68,27 @@ function M.device(address)
     device.power, system.permission, device.dma, system.hugepages,
   } do check(say, at) end
   return findings
+end
+
+local COLOUR = { ok = term.green, note = term.yellow, problem = term.red }
+local MARK = 9 -- columns: "problem" and two spaces
+
+--- Findings as lines. A remedy stays in one piece, to be copied: the terminal may break it, we don't.
+---@param findings luio.Finding[]
+---@param columns integer?  of the terminal
+---@return string[] lines
+---@return integer problems
+function M.lines(findings, columns)
+  local lines, problems = {}, 0
+  for _, finding in ipairs(findings) do
+    if finding.status == "problem" then problems = problems + 1 end
+    local mark = COLOUR[finding.status](finding.status) .. (" "):rep(MARK - #finding.status)
+    for _, line in ipairs(term.wrap(("%s: %s"):format(finding.check, finding.text), columns, (" "):rep(MARK), mark)) do
+      table.insert(lines, line)
+    end
+    if finding.remedy then table.insert(lines, (" "):rep(MARK) .. term.dim("remedy: " .. finding.remedy)) end
+  end
+  return lines, problems
 end
 
 return M

@@ -1,5 +1,6 @@
 --- How commands print: tables, JSON, progress, and how wide the terminal is.
 
+local task = require "luio.task"
 local term = require "luio.term"
 local uv = require "luv"
 
@@ -7,21 +8,35 @@ jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITE
 
 local M = {}
 
---- Rows of strings, columns as wide as their widest cell; the last is left as it is. The first row
---- is the heading.
+local NARROWEST = 12 -- columns for the last cell
+
+-- A row whose columns don't fit: its first cell, and below it the others with their headings.
+local function stacked(heading, row, columns)
+  local parts = {}
+  for i = 2, #row do
+    if row[i] ~= "-" and row[i] ~= "" then table.insert(parts, i < #row and ("%s %s"):format(heading[i]:lower(), row[i]) or row[i]) end
+  end
+  print(term.bold(row[1]))
+  for _, line in ipairs(parts[1] and term.wrap(table.concat(parts, ", "), columns, "  ") or {}) do print(line) end
+end
+
+--- Rows of strings, columns as wide as their widest cell; the last goes on below where the terminal ends.
+--- The first row is the heading. On a terminal that is too narrow each row becomes several lines.
 ---@param rows string[][]
 function M.table(rows)
-  local width = {}
+  local width, columns, before = {}, M.columns(), 0
   for _, row in ipairs(rows) do
-    for i, cell in ipairs(row) do width[i] = math.max(width[i] or 0, #cell) end
+    for i, cell in ipairs(row) do width[i] = math.max(width[i] or 0, term.columns(cell)) end
   end
+  for i = 1, #rows[1] - 1 do before = before + width[i] + 2 end
   for n, row in ipairs(rows) do
-    local cells = {}
-    for i, cell in ipairs(row) do
-      cells[i] = i < #row and cell .. (" "):rep(width[i] - #cell) or cell
+    if columns and before + NARROWEST > columns then
+      if n > 1 then stacked(rows[1], row, columns) end
+    else
+      local head = ""
+      for i = 1, #row - 1 do head = head .. term.pad(row[i], width[i] + 2) end
+      for _, line in ipairs(term.wrap(row[#row], columns, (" "):rep(before), head)) do print(n == 1 and term.bold(line) or line) end
     end
-    local line = table.concat(cells, "  "):gsub("%s+$", "")
-    print(n == 1 and term.bold(line) or line)
   end
 end
 
@@ -119,7 +134,7 @@ function M.columns()
   local tty = uv.guess_handle(1) == "tty" and uv.new_tty(1, false)
   if not tty then return nil end
   local columns, rows = tty:get_winsize()
-  tty:close()
+  task.dispose(tty)
   if columns and columns > 0 then return columns, rows end
 end
 

@@ -46,6 +46,29 @@ teardown(probe.teardown)
 describe("a session", function()
   after_each(function() if s then assert(s:close()) end s = nil end)
 
+  it("does what the commands do: info, list, doctor, a range as words, bytes of memory", function()
+    open()
+    run "info()"
+    assert.equal("address       sim:probe", printed[1])
+    assert.matches("\nregion 0 +memory 0x", table.concat(printed, "\n"))
+    run "info 'sim:edu'"
+    assert.equal("address       sim:edu", printed[1])
+    run "list()"
+    assert.matches("^ADDRESS +UIO +ID +KERNEL DRIVER", printed[1])
+    run "doctor()"
+    assert.equal("ok       model: its model runs: sim:probe", printed[1])
+    run "dump('0x0+0x8', CTRL)"
+    assert.matches("^0x0: 00000010 %x+$", printed[1])
+    assert.matches("^CTRL +0x0 = 0x00000010", printed[2])
+    run "b = assert(dev.dma:alloc(64)) b:fill(0x41) hexdump(b, 16)"
+    assert.same({ "0010", "*", "0040" }, { printed[1]:sub(1, 4), printed[2], printed[3] })
+    run "hexdump('hello', 1, 2)"
+    assert.same({ "0001  65 6c                                             |el|" }, printed)
+    assert.matches("^hexdump wants a DMA buffer or a string", select(2, pcall(run, "hexdump(5)")))
+    assert.matches("^hexdump: FROM is 0 to 1", select(2, pcall(run, "hexdump('x', 2)")))
+    assert.matches('there is no .*"nothing"', select(2, pcall(run, "info 'sim:nothing'")))
+  end)
+
   it("has registers under their names, the device, luio, and Lua's globals", function()
     open()
     assert.equal(0x10, run "CTRL:read()")

@@ -12,6 +12,7 @@
 local luio = require "luio"
 local uv = require "luv"
 local files = require "spec.support.files"
+local program = require "spec.support.program"
 local sysfs = require "spec.support.sysfs"
 local system = require "spec.support.system"
 local wait = require "spec.support.wait"
@@ -57,6 +58,8 @@ describe("luio bind and unbind", function()
 
   it("say what they would do, and do it not", function()
     free(EDU)
+    local plan = program.json(("bind %s --dry-run"):format(EDU))
+    assert.same({ EDU, 3 }, { plan.address, #plan.steps })
     local out, status = run("bind %s --dry-run", EDU)
     assert.equal(0, status)
     assert.equal(table.concat({

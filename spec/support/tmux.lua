@@ -70,6 +70,12 @@ function Terminal:paste(text)
   self:tmux("paste-buffer", "-p", "-r", "-b", "spec")
 end
 
+--- The lines that were printed, also where the terminal has broken them.
+---@return string
+function Terminal:printed()
+  return self:tmux("capture-pane", "-p", "-J")
+end
+
 --- What is on the screen: no spaces at the ends of lines, no empty lines at the end.
 ---@param with_colour boolean?
 ---@return string

@@ -2,16 +2,27 @@
 
 local common = require "luio.cli.common"
 local binding = require "luio.binding"
+local output = require "luio.output"
 
 local function notes(result)
   io.stdout:flush()
   for _, note in ipairs(result.notes) do io.stderr:write(("luio: %s: %s\n"):format(result.address, note)) end
 end
 
+-- One document, with the notes in it.
+local function json(result)
+  output.json {
+    address = result.address, driver = result.driver, uio = result.uio, unchanged = result.unchanged, steps = result.steps,
+    notes = output.list(result.notes),
+  }
+  return 0
+end
+
 local function bind(args)
   if not args.driver:match "^[%w_%-]+$" then return nil, ("%q is not the name of a driver"):format(args.driver), "USAGE" end
   local result, message, code = binding.bind(args.address, { driver = args.driver, force = args.force, dry_run = args.dry_run })
   if not result then return nil, message, code end
+  if args.json then return json(result) end
   if args.dry_run and not result.unchanged then
     for _, step in ipairs(result.steps) do print(step) end
   else
@@ -25,6 +36,7 @@ end
 local function unbind(args)
   local result, message, code = binding.unbind(args.address, { force = args.force })
   if not result then return nil, message, code end
+  if args.json then return json(result) end
   print(("%s: %s"):format(result.address, result.driver or "no driver"))
   notes(result)
   return 0
@@ -37,6 +49,7 @@ return {
       p:option("--driver", "The driver that is to have it."):default "uio_pci_generic"
       p:flag("--force", "Although the system uses it.")
       p:flag("--dry-run", "Change nothing; print the commands.")
+      p:flag("--json", "As JSON.")
       p:epilog "Example: luio bind 0000:00:04.0"
     end,
     run = bind,
@@ -45,6 +58,7 @@ return {
     options = function(p)
       p:argument("address", "A PCI address, or uio0."):argname("ADDRESS"):convert(common.address)
       p:flag("--force", "Although a process drives it.")
+      p:flag("--json", "As JSON.")
       p:epilog "Example: luio unbind 0000:00:04.0"
     end,
     run = unbind,

@@ -51,7 +51,12 @@ end
 -- Whole words of 8 bytes, then as much of one more as there is room for.
 local function fill_words(buffer, word)
   local words, n = buffer:pointer "uint64_t *", math.floor(buffer.size / 8)
-  for i = 0, n - 1 do words[i] = word(i) end
+  local step = output.progress "filling, MiB"
+  for first = 0, n - 1, PIECE / 8 do
+    for i = first, math.min(first + PIECE / 8, n) - 1 do words[i] = word(i) end
+    step(first * 8 / MIB, math.ceil(n * 8 / MIB))
+  end
+  step(n, n)
   local bytes = buffer:pointer "uint8_t *"
   local last = buffer.size % 8 > 0 and word(n) + 0ULL
   for i = n * 8, buffer.size - 1 do

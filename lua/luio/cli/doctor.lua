@@ -3,10 +3,6 @@
 local common = require "luio.cli.common"
 local doctor = require "luio.doctor"
 local output = require "luio.output"
-local term = require "luio.term"
-
-local COLOUR = { ok = term.green, note = term.yellow, problem = term.red }
-local MARK = 9 -- columns: "problem" and two spaces
 
 local function run(args)
   local findings, message, code
@@ -16,21 +12,12 @@ local function run(args)
   else
     findings = doctor.system()
   end
-  local problems = 0
-  for _, finding in ipairs(findings) do
-    if finding.status == "problem" then problems = problems + 1 end
-  end
+  local lines, problems = doctor.lines(findings, output.columns())
   if args.json then
     output.json(output.list(findings))
     return problems > 0 and 1 or 0
   end
-  local columns = output.columns()
-  for _, finding in ipairs(findings) do
-    local mark = COLOUR[finding.status](finding.status) .. (" "):rep(MARK - #finding.status)
-    for _, line in ipairs(term.wrap(("%s: %s"):format(finding.check, finding.text), columns, (" "):rep(MARK), mark)) do print(line) end
-    -- A command stays in one piece, to be copied: the terminal may break it, we don't.
-    if finding.remedy then print((" "):rep(MARK) .. term.dim "remedy: " .. finding.remedy) end
-  end
+  for _, line in ipairs(lines) do print(line) end
   io.stdout:flush()
   if problems > 0 then io.stderr:write(output.count(problems, "problem"), "\n") end
   return problems > 0 and 1 or 0

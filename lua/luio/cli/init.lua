@@ -13,6 +13,7 @@
 --- than it takes to read the others.
 
 local luio = require "luio"
+local term = require "luio.term"
 local uv = require "luv"
 
 local M = {}
@@ -94,17 +95,27 @@ end
 ---@return table argparse's
 function M.parser(command)
   local p = require "argparse"("luio " .. command.name, command.summary)
-  p:help_max_width(80)
+  local columns = math.max(30, math.min(80, require("luio.output").columns() or 80))
+  p:help_max_width(columns):usage_max_width(columns)
+  if columns < 60 then p:help_description_margin(10) end
   if command.options then command.options(p) end
   return p
 end
 
 local function help()
+  local columns = require("luio.output").columns()
+  local function say(text, indent, first)
+    for _, line in ipairs(term.wrap(text, columns, indent, first)) do print(line) end
+  end
   print "Linux device drivers as Lua scripts.\n"
-  print "Usage: luio COMMAND ...      luio COMMAND --help has its options and an example"
-  print "       luio FILE.lua ...     runs a script\n"
-  for _, row in ipairs(M.commands) do print(("  %-11s %s"):format(row[1], row[2])) end
-  print "\nA DEVICE is uio0, 0000:00:04.0 (PCI), or sim:NAME (simulated, by drivers/NAME/model.lua)."
+  say("luio COMMAND --help has its options and an example", (" "):rep(29), "Usage: luio COMMAND ...      ")
+  say("runs a script", (" "):rep(29), "       luio FILE.lua ...     ")
+  print ""
+  for _, row in ipairs(M.commands) do
+    say(row[2], (" "):rep(14), ("  %-11s "):format(row[1]))
+  end
+  print ""
+  say "A DEVICE is uio0, 0000:00:04.0 (PCI), or sim:NAME (simulated, by drivers/NAME/model.lua)."
   return 0
 end
 

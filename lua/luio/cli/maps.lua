@@ -8,6 +8,12 @@ local function lint(args)
   local map, message = maps.load(args.map)
   if not map then return nil, message end
   local findings = require("luio.registers.lint").check(map)
+  if args.json then
+    local list = output.list {}
+    for i, f in ipairs(findings) do list[i] = { path = f.path, text = f.text } end
+    output.json { map = args.map, registers = map.total, findings = list }
+    return #findings > 0 and 1 or 0
+  end
   for _, f in ipairs(findings) do print(("%s: %s"):format(f.path, f.text)) end
   local n = map.total
   io.stdout:flush()
@@ -56,6 +62,7 @@ return {
   lint = {
     options = function(p)
       p:argument("map", "A map's file, or a driver's folder or name.")
+      p:flag("--json", "As JSON.")
       p:epilog "Example: luio lint drivers/edu"
     end,
     run = lint,

@@ -16,8 +16,10 @@ local function line(c, dry_run)
   local old = hex(c, c.old) or ("(%s)"):format(c.why_unread)
   local text = ("%s 0x%x (+0x%x) %s := %s"):format(reg.path, reg.region.addr + reg.offset, reg.offset, old, hex(c, c.written))
   if c.readback then text = ("%s -> %s"):format(text, hex(c, c.readback)) end
-  if dry_run then text = text .. "  (dry run: not written)" end
-  print(text)
+  local words = {}
+  for word in text:gmatch "%S+" do table.insert(words, word) end
+  if dry_run then table.insert(words, " (dry run: not written)") end
+  for _, one in ipairs(term.wrap(words, output.columns(), "  ", "")) do print(one) end
   for _, f in ipairs(c:fields()) do
     print(("  %s %s -> %s"):format(f.name, f.before, term.yellow(f.after)))
   end

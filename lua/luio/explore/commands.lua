@@ -3,15 +3,20 @@
 --- Each comes with a line of help: `help()` lists them, `?dump` shows one. Places are given as text
 --- ("STATUS.RAISE_IRQ", "0x20:u32", "RX*"), or as registers: STATUS, CHANNEL[2].CTRL.
 
+local about = require "luio.about"
 local change = require "luio.explore.change"
+local doctor = require "luio.doctor"
+local hexdump = require "luio.hexdump"
+local look = require "luio.look"
 local output = require "luio.output"
 local live = require "luio.live"
 local luio = require "luio"
 local place = require "luio.explore.place"
 local record = require "luio.explore.record"
 local script = require "luio.explore.script"
-local show = require "luio.registers.show"
+local hex = require("luio.registers.show").hex
 local snapshots = require "luio.explore.snapshots"
+local term = require "luio.term"
 local watch = require "luio.explore.watch"
 
 jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
@@ -37,13 +42,23 @@ local function find(self, what)
   return check(self.target:find(check(place.parse(what))))
 end
 
+-- And which of them are a range's.
 local function find_all(self, ...)
-  if select("#", ...) == 0 then return check(self.target:all()) end
-  local all = {}
+  if select("#", ...) == 0 then return check(self.target:all()), {} end
+  local all, ranges = {}, {}
   for i = 1, select("#", ...) do
-    for _, found in ipairs(find(self, (select(i, ...)))) do table.insert(all, found) end
+    local what = select(i, ...)
+    local list = find(self, what)
+    if type(what) == "string" and check(place.parse(what)).kind == "range" then
+      table.insert(ranges, { first = #all + 1, last = #all + #list })
+    end
+    for _, found in ipairs(list) do table.insert(all, found) end
   end
-  return all
+  return all, ranges
+end
+
+local function show(lines)
+  for _, line in ipairs(lines) do print(line) end
 end
 
 local function read_all(self, list)
@@ -66,8 +81,8 @@ end
 local function looking(self)
   return {
     { "dump(PLACE, ...)", "shows registers, all or some; none whose read has a side effect", "dump", (function(...)
-      local records = read_all(self, find_all(self, ...))
-      for _, line in ipairs(record.lines(records, { columns = output.columns() })) do print(line) end
+      local list, ranges = find_all(self, ...)
+      show(record.dump(read_all(self, list), ranges, output.columns()))
     end) },
     { "get(PLACE)", "reads a register, field or bits; shows it, returns the value", "get", function(what)
       local list = find(self, what)
@@ -124,9 +139,34 @@ local function looking(self)
   }
 end
 
--- ---- Changing ------------------------------------------------------------------------------------
+-- What is asked without opening anything: of any device, by its address.
+local function knowing(self)
+  return {
+    { "info([ADDRESS])", "all about this device, or another: regions, interrupt, IOMMU, who holds it", "info", (function(address)
+      show(about.lines(about.of(check(look.find(address or self.dev.address))), output.columns()))
+    end) },
+    { "list()", "what devices there are, and what drives them", "list", function()
+      output.table(about.rows(check(about.devices())))
+    end },
+    { "doctor([ADDRESS])", "what would stop a driver of this device, or of another, and the remedy", "doctor", (function(address)
+      show((doctor.lines(check(doctor.device(address or self.dev.address)), output.columns())))
+    end) },
+    { "hexdump(BUFFER [, FROM [, N]])", "bytes of a DMA buffer (dev.dma:alloc), or of a string", "hexdump", function(what, from, n)
+      local text = type(what) == "string"
+      if not text and type(what) ~= "table" or not what.read and not text then error("hexdump wants a DMA buffer or a string", 0) end
+      local size = text and #what or what.size
+      from = from or 0
+      if type(from) ~= "number" or from < 0 or from > size then error(("hexdump: FROM is 0 to %d"):format(size), 0) end
+      local options = {
+        size = size, from = from, to = n and math.min(from + n, size), columns = output.columns(), address = not text and what.iova or nil,
+        read = function(offset, length) return text and what:sub(offset + 1, offset + length) or what:read(offset, length) end,
+      }
+      for line in hexdump.lines(options) do print(line) end
+    end },
+  }
+end
 
-local function hex(c, value) return show.hex(value, c.reg.def.width) end
+-- ---- Changing ------------------------------------------------------------------------------------
 
 local function changing(self)
   return {
@@ -134,8 +174,9 @@ local function changing(self)
       if type(text) ~= "string" then error("set(\"STATUS.RAISE_IRQ=1\"), or STATUS:write(...), STATUS:update {...}", 0) end
       local c = check(change.plan(self.target, check(place.assignment(text)))):apply()
       return printable(c, function()
-        local lines = { ("%s %s := %s%s"):format(c.reg.path, c.old and hex(c, c.old) or ("(%s)"):format(c.why_unread),
-          hex(c, c.written), c.readback and " -> " .. hex(c, c.readback) or "") }
+        local width = c.reg.def.width
+        local lines = { ("%s %s := %s%s"):format(c.reg.path, c.old and hex(c.old, width) or ("(%s)"):format(c.why_unread),
+          hex(c.written, width), c.readback and " -> " .. hex(c.readback, width) or "") }
         for _, f in ipairs(change.fields(c)) do table.insert(lines, ("  %s %s -> %s"):format(f.name, f.before, f.after)) end
         return lines
       end)
@@ -178,7 +219,7 @@ end
 ---@return table<string, any>
 function M.new(self)
   local commands, rows = {}, {}
-  for _, list in ipairs { looking(self), changing(self) } do
+  for _, list in ipairs { looking(self), knowing(self), changing(self) } do
     for _, row in ipairs(list) do
       table.insert(rows, row)
       commands[row[3]] = row[4]
@@ -189,13 +230,20 @@ function M.new(self)
   help.help = "help()  lists this"
   commands.help = setmetatable(help, {
     __call = function()
-      local width = output.columns() or 80
-      for _, row in ipairs(rows) do
-        if width >= 76 then print(("  %-30s %s"):format(row[1], row[2])) else print(("  %s\n      %s"):format(row[1], row[2])) end
+      local columns = output.columns()
+      local function say(call, text)
+        if columns and columns < 76 then
+          print("  " .. call)
+          show(term.wrap(text, columns, "      "))
+        else
+          show(term.wrap(text, columns, (" "):rep(34), term.pad("  " .. call, 34)))
+        end
       end
-      print "  ?NAME, ??WORD                  explains a register; searches names and descriptions"
-      print "  dev, regs, driver, luio        the device, its registers (each under its own name, too)"
-      print "STATUS shows it, STATUS:read(), STATUS:write { F = 1 }, STATUS:update { F = 1 }, STATUS:wait({ F = 0 }, SECONDS)."
+      for _, row in ipairs(rows) do say(row[1], row[2]) end
+      say("?NAME, ??WORD", "explains a register; searches names and descriptions")
+      say("dev, regs, driver, luio", "the device, its registers (each under its own name, too)")
+      show(term.wrap({ "STATUS shows it,", "STATUS:read(),", "STATUS:write { F = 1 },", "STATUS:update { F = 1 },",
+        "STATUS:wait({ F = 0 }, SECONDS)." }, columns))
     end,
     __tostring = function() return "help() lists what there is" end,
   })

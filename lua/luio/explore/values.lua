@@ -13,6 +13,7 @@
 local bit = require "bit"
 local ffi = require "ffi"
 local is_keyword = require("luio.explore.syntax").is_keyword
+local term = require "luio.term"
 
 jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
@@ -170,11 +171,17 @@ end
 ---@param columns? integer  of the terminal; 80
 ---@return string
 function M.text(value, columns)
+  local terminal = columns
   columns = columns or 80
   if type(value) == "string" then return scalar(value) end
   if type(value) ~= "table" then return lines_of(scalar(value), M.MAX_LINES) end
   local text = own_text(value)
-  if text then return lines_of(text, M.MAX_LINES) end
+  if text then
+    return lines_of(text:gsub("[^\n]+", function(line)
+      if not terminal or term.columns(line) <= terminal then return end
+      return table.concat(term.wrap(line, terminal, line:match "^ *" .. "  ", line:match "^ *"), "\n")
+    end), M.MAX_LINES)
+  end
   local line, whole = inline(value, MAX_DEPTH, {}, columns)
   if next(value) == nil or whole and #line <= columns then return line end
   local n = #value

@@ -1,0 +1,203 @@
+--- All about a device that is not opened: what `luio info`, `luio list` and the prompt's info() and list()
+--- show. From sysfs, config space and /proc; opens neither /dev/uioX nor a region, and changes nothing.
+
+local device = require "luio.device"
+local holders = require "luio.holders"
+local look = require "luio.look"
+local match = require "luio.match"
+local output = require "luio.output"
+local term = require "luio.term"
+
+local M = {}
+
+local LABEL = 14 -- columns
+local NARROWEST = 20 -- columns of text beside it: a terminal with less cuts lines itself
+
+-- Base classes: PCI Code and ID Assignment Specification, 1.
+local CLASSES = {
+  [0x00] = "unclassified", "storage", "network", "display", "multimedia", "memory", "bridge", "communication", "system", "input",
+  "docking station", "processor", "serial bus", "wireless", "intelligent I/O", "satellite", "encryption", "signal processing",
+  "accelerator", "instrumentation", [0x40] = "co-processor", [0xff] = "no class",
+}
+
+-- ---- Gathering -----------------------------------------------------------------------------------
+
+-- Numbered tables as lists with the number in each entry: they may have gaps.
+local function numbered(t, extra)
+  local list = output.list()
+  for i = 0, 15 do
+    if t[i] then
+      local entry = { index = i }
+      for _, key in ipairs { "name", "kind", "addr", "size", "offset", "prefetchable", "is64", "map", "start", "porttype" } do
+        entry[key] = t[i][key]
+      end
+      if extra then extra(entry) end
+      table.insert(list, entry)
+    end
+  end
+  return list
+end
+
+--- Everything, as plain data.
+---@param info luio.Info
+---@return table
+function M.of(info)
+  local all = {}
+  for _, key in ipairs {
+    "address", "uio", "uio_name", "uio_version", "event", "bus", "driver", "sysfs", "vendor", "device", "subvendor", "subdevice",
+    "class", "revision", "vendor_name", "device_name", "irq", "numa_node", "vectors", "problem",
+  } do all[key] = info[key] end
+  all.compatible = output.list { unpack(info.compatible) }
+  all.luio_driver = match.driver_of(info)
+  local bars = info.bus == "pci" or info.bus == "sim"
+  all.regions = numbered(bars and info.bars or info.maps, function(entry)
+    entry.kind = entry.kind or "memory"
+    entry.by = look.way(info, entry.index)
+  end)
+  all.maps, all.ports = numbered(info.maps), numbered(info.ports)
+  local config, message = look.config(info)
+  all.config = config
+  if not config and info.bus == "pci" then all.config_problem = message end
+  all.iommu = look.iommu(info)
+  if all.iommu then all.iommu.devices = output.list(all.iommu.devices) end
+  all.power_state = look.attribute(info, "power_state")
+  local list, partial = holders.of(info)
+  all.holders, all.holders_partial = output.list(list), partial
+  return all
+end
+
+-- ---- Showing -------------------------------------------------------------------------------------
+
+-- One line "label  text", wrapped at words on a terminal; deeper lines begin below the text.
+local function add(lines, label, text, columns)
+  local width = columns and math.max(columns, LABEL + NARROWEST)
+  for _, one in ipairs(term.wrap(text, width, (" "):rep(LABEL), term.pad(term.bold(label), LABEL))) do table.insert(lines, one) end
+end
+
+local function region(entry)
+  local parts = {
+    ("%s 0x%x+0x%x (%s)"):format(entry.kind == "port" and "I/O ports" or "memory", entry.addr, entry.size, output.size(entry.size)),
+  }
+  if entry.is64 then table.insert(parts, "64-bit") end
+  if entry.prefetchable then table.insert(parts, "prefetchable") end
+  if entry.by then table.insert(parts, "by " .. entry.by) end
+  return table.concat(parts, ", ")
+end
+
+local function interrupt(all)
+  local config = all.config
+  if all.bus == "sim" then return all.vectors == 0 and "none: its model declares none" or "by its model" end
+  if all.bus ~= "pci" then return all.uio and "by " .. all.uio or "none known" end
+  if config and not config.pin then return "no INTx pin: poll, or use MSI by another driver" end
+  local words = {}
+  if config then table.insert(words, config.pin) end
+  if all.irq then table.insert(words, "line " .. all.irq) end
+  if config then table.insert(words, config.intx_disable and "masked (INTx disable is set)" or "not masked") end
+  return words[1] and table.concat(words, ", ") or "none known"
+end
+
+local function iommu(look_at)
+  if not look_at then return "none for it: DMA uses physical addresses" end
+  local others = #look_at.devices - 1
+  return ("group %d, %s%s"):format(look_at.group, look_at.type == "identity" and "identity: addresses pass through"
+    or look_at.type and look_at.type .. ": it translates" or "its type can't be read",
+    others > 0 and ("; %s in it"):format(output.count(others, "other device")) or "")
+end
+
+local function class(all)
+  local base = CLASSES[math.floor(all.class / 0x10000)]
+  return ("0x%06x%s"):format(all.class, base and ", " .. base or "")
+end
+
+--- As lines.
+---@param all table         of M.of
+---@param columns integer?  of the terminal
+---@return string[]
+function M.lines(all, columns)
+  local lines = {}
+  local function say(label, text) add(lines, label, text, columns) end
+  say("address", all.address)
+  if all.vendor then
+    say("id", ("%04x:%04x, subsystem %04x:%04x, revision 0x%02x"):format(
+      all.vendor, all.device, all.subvendor, all.subdevice, all.revision))
+    say("class", class(all))
+  end
+  local name = table.concat({ all.vendor_name or "", all.device_name or "" }, " "):match "^%s*(.-)%s*$"
+  if name ~= "" then say("name", name) end
+  if all.compatible[1] then say("compatible", table.concat(all.compatible, " ")) end
+  if all.bus ~= "" then say("bus", all.bus) end
+  if all.bus ~= "sim" then
+    say("kernel driver", all.driver or "none")
+    say("uio", all.uio and ("%s, %s, version %s, %s so far"):format(all.uio, all.uio_name or "no name",
+      all.uio_version or "unknown", output.count(all.event, "interrupt"))
+      or all.bus == "pci" and "none: luio bind " .. all.address or "none")
+  end
+  say("luio driver", all.luio_driver or "none in drivers/ matches")
+  for _, entry in ipairs(all.regions) do say("region " .. entry.index, region(entry)) end
+  if all.bus == "pci" then
+    for _, m in ipairs(all.maps) do
+      local from = m.offset > 0 and (", starts at 0x%x"):format(m.offset) or ""
+      say("map " .. m.index, ("0x%x+0x%x%s %s"):format(m.addr, m.size, from, m.name))
+    end
+  end
+  for _, p in ipairs(all.ports) do
+    say("ports " .. p.index, ("0x%x+0x%x %s %s"):format(p.start, p.size, p.porttype, p.name))
+  end
+  say("interrupt", interrupt(all))
+  if all.config then
+    local c = all.config
+    say("command", c.answers and ("0x%04x: memory %s, ports %s, bus master %s"):format(c.command, c.memory and "on" or "off",
+      c.ports and "on" or "off", c.bus_master and "on" or "off") or "all ones: the device does not answer")
+  elseif all.config_problem then
+    say("command", "can't be read: " .. all.config_problem)
+  end
+  if all.bus == "pci" then say("IOMMU", iommu(all.iommu)) end
+  if all.numa_node then say("NUMA node", tostring(all.numa_node)) end
+  if all.power_state and all.power_state ~= "unknown" then say("power", all.power_state) end
+  for _, holder in ipairs(all.holders) do say("held by", holders.describe(holder)) end
+  if not all.holders[1] and all.bus ~= "sim" then
+    say("held by", all.holders_partial and "nobody that this user can see (root sees all)" or "nobody")
+  end
+  if all.sysfs then say("sysfs", all.sysfs) end
+  if all.problem then say("problem", all.problem) end
+  return lines
+end
+
+-- ---- All of them ---------------------------------------------------------------------------------
+
+--- Every UIO device, and every PCI device that could become one, with the driver of ours that matches.
+---@return luio.Info[]?
+---@return string? message
+---@return string? code
+function M.devices()
+  local infos, message, code = device.list()
+  if not infos then return nil, message, code end
+  for _, info in ipairs(infos) do info.luio_driver = match.driver_of(info) end
+  return infos
+end
+
+local function describe(info)
+  local name = table.concat({ info.vendor_name or "", info.device_name or "" }, " "):match "^%s*(.-)%s*$"
+  if name == "" then name = info.compatible[1] or info.bus ~= "pci" and info.uio_name or "" end
+  return info.problem and ("%s [%s]"):format(name, info.problem) or name
+end
+
+--- The same as rows of a table (luio.output).
+---@param infos luio.Info[]
+---@return string[][]
+function M.rows(infos)
+  local rows = { { "ADDRESS", "UIO", "ID", "KERNEL DRIVER", "LUIO DRIVER", "DEVICE" } }
+  for _, info in ipairs(infos) do
+    table.insert(rows, {
+      info.address,
+      info.uio or "-",
+      info.vendor and ("%04x:%04x"):format(info.vendor, info.device) or "-",
+      info.driver or "-",
+      info.luio_driver or "-",
+      describe(info),
+    })
+  end
+  return rows
+end
+
+return M

@@ -1,0 +1,33 @@
+--- A terminal of 40 columns: what is printed there is broken between words, by us.
+
+local program = require "spec.support.program"
+local term = require "luio.term"
+local tmux = require "spec.support.tmux"
+
+-- Words that are longer than a line has room for.
+local function long_words(text)
+  local longest = 0
+  for word in text:gmatch "%S+" do longest = math.max(longest, term.columns(word)) end
+  return longest > 38
+end
+
+describe("in 40 columns", function()
+  for _, command in ipairs {
+    "--help", "get --help", "dma --help", "run --help", "irq --help", "list", "info sim:edu", "get sim:edu STATUS ID",
+    "set sim:edu STATUS.RAISE_IRQ=1", "dump sim:edu", "dump sim:edu 0x0+0x20", "doctor sim:edu", "dma sim:edu -x",
+    "explore sim:edu --read-only -e 'help() info() dump() return regs'",
+  } do
+    it("luio " .. command, function() -- but for messages on standard error, which stay one line
+      local t = tmux.start(program.PATH .. " " .. command, { columns = 40, rows = 200 })
+      finally(function() t:close() end)
+      t:wait "status 0"
+      local seen = 0
+      for line in t:printed():match "^(.-)status 0":gmatch "[^\n]+" do
+        line = line:gsub(" +$", "")
+        assert.is_true(term.columns(line) <= 40 or long_words(line) or line:find "^luio: " ~= nil, line)
+        seen = seen + 1
+      end
+      assert.is_true(seen > 0)
+    end)
+  end
+end)
