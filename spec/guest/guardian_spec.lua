@@ -307,10 +307,18 @@ describe("the guardian", function()
       end
       return d
     ]]
-    p = program.start { "run", files.driver(text), BOUND, "--user", "nobody" }
+    local dir = files.driver(text)
+    p = program.start { "run", dir, BOUND, "--user", "nobody" }
     local pid = p:wait "%[1 fresh pid (%d+) uid 65534 hello 1 5! 120 late 0x%x+ E%a+%]"
     p:kill("sigkill", tonumber(pid))
     p:wait "%[2 crash pid %d+ uid 65534 hello 2 5! 120 late 0x%x+ E%a+%]"
+    files.save(dir .. "/part.lua", "return 'part'")
+    files.save(dir .. "/init.lua", (text:gsub("return d%s*$", "d.part = require 'part' return d")))
+    p:wait "%[3 reload pid %d+ uid 65534 hello 3 5! 120 late 0x%x+ E%a+%]"
+    files.save(dir .. "/secret.lua", "return 'root only'")
+    files.shell(("chmod 600 %s/secret.lua"):format(dir))
+    files.save(dir .. "/init.lua", (text:gsub("return d%s*$", "d.part = require 'secret' return d")))
+    p:wait "reload refused in stage, version 2 goes on: "
     p:kill "sigterm"
     assert.equal(0, p:status())
     assert.is_false(master(BOUND))
