@@ -228,27 +228,36 @@ static void drop_unrecorded(luio_dma *dma, int which)
   }
 }
 
+/* Those that we made, of pages of their size; a worker without privileges may have handed over others. */
 static int take_stores(luio_dma *dma, luio_error *err)
 {
   luio_device *d = dma->device;
   for (int i = 0; i < STORES; i++) {
     store *s = &dma->stores[i];
     struct stat st;
-    s->fd = d->kept[GUARD_SMALL + i];
+    int fd = d->kept[GUARD_SMALL + i];
     d->kept[GUARD_SMALL + i] = -1;
-    if (s->fd < 0)
+    if (fd < 0)
       continue;
-    int rc = fstat(s->fd, &st) < 0 ? -errno : 0;
-    if (rc == 0 && !(fcntl(s->fd, F_GET_SEALS) & F_SEAL_SHRINK))
-      rc = -EINVAL; /* not one that we made */
-    if (rc == 0)
-      rc = luio_dma_park(dma, s->fd);
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) < 0 ||
+        (uint64_t)st.st_blksize != s->page_size) {
+      close(fd);
+      continue;
+    }
+    s->fd = fd;
+    s->pages = (uint64_t)st.st_size / s->page_size;
+    int rc = luio_dma_park(dma, fd);
     if (rc < 0)
       return luio_fail(err, -rc, "take over the DMA memory of %s: %s", dma->who,
                        luio_errno_name(-rc));
-    s->pages = (uint64_t)st.st_size / s->page_size;
   }
   return 0;
+}
+
+static void copy_records(void *to, const void *from)
+{
+  memcpy(to, from, sizeof(records));
 }
 
 int luio_dma_adopt(luio_dma *dma, luio_error *err)
@@ -258,7 +267,8 @@ int luio_dma_adopt(luio_dma *dma, luio_error *err)
   void *at = NULL;
   int rc = take_stores(dma, err);
   if (rc == 0)
-    rc = luio_memfd_map(dma->device, GUARD_RECORDS, sizeof *dma->records, "records", &at, err);
+    rc = luio_memfd_map(dma->device, GUARD_RECORDS, sizeof *dma->records, "records", copy_records,
+                        &at, err);
   if (rc < 0)
     return rc;
   dma->records = at;

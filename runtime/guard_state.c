@@ -38,11 +38,25 @@ static const copy *newest(const copy *both)
   return first ? &both[0] : second ? &both[1] : NULL;
 }
 
+/* Sizes are read once: somebody may still write there. What comes of it is looked at by newest. */
+static void take_over(void *to, const void *from)
+{
+  for (int i = 0; i < 2; i++) {
+    const copy *before = (const copy *)from + i;
+    copy *c = (copy *)to + i;
+    c->number = before->number;
+    c->checksum = before->checksum;
+    c->size = before->size;
+    if (c->size <= LUIO_STATE_MAX)
+      memcpy(c->bytes, before->bytes, c->size);
+  }
+}
+
 static int map_state(luio_device *d, luio_error *err)
 {
   if (d->state)
     return 0;
-  return luio_memfd_map(d, GUARD_STATE, 2 * sizeof(copy), "state", &d->state, err);
+  return luio_memfd_map(d, GUARD_STATE, 2 * sizeof(copy), "state", take_over, &d->state, err);
 }
 
 int luio_device_save(luio_device *d, const void *data, size_t size, luio_error *err)

@@ -47,6 +47,7 @@
 #define SECOND (1000 * MS)
 #define FIRST_PAUSE (10 * MS) /* before a restart; doubles */
 #define STABLE (10 * SECOND)  /* a worker that ran so long starts the counting anew */
+#define AT_A_TIME 16          /* requests */
 #define HANGS SECOND          /* a killed worker that is still there hangs */
 #define ONE_CTRL_C (50 * MS)  /* what comes within is the same stroke, delivered twice */
 
@@ -207,14 +208,18 @@ static int answer(const struct guard_request *q, int fd, struct guard_reply *r, 
     r->died_ns = g.died_at;
     break;
   case GUARD_POLICY:
+    if (g.sealed) { /* nor say how long it may take to stop */
+      r->code = EPERM;
+      break;
+    }
     g.limit = q->restarts;
     g.longest_pause = q->backoff_ns;
     g.stop_ns = q->stop_ns;
     break;
   case GUARD_OPEN:
-    d = find(q->address, true);
-    if (!d || g.sealed) {
-      r->code = d ? EPERM : ENOSPC;
+    d = g.sealed ? NULL : find(q->address, true);
+    if (!d) {
+      r->code = g.sealed ? EPERM : ENOSPC;
       break;
     }
     d->open = true;
@@ -248,10 +253,11 @@ static int answer(const struct guard_request *q, int fd, struct guard_reply *r, 
   return n;
 }
 
-/* Takes requests until there is none; false: the worker has closed its end. */
+/* Takes requests until there is none, or a few: signals and deadlines are not to wait. False: the
+ * worker has closed its end. */
 static bool serve(void)
 {
-  for (;;) {
+  for (int i = 0; i < AT_A_TIME; i++) {
     struct guard_request q = {.number = 0};
     struct guard_reply r = {.code = 0};
     int fds[GUARD_SLOTS], fd = -1, n = 1;
@@ -268,6 +274,7 @@ static bool serve(void)
     if (guard_send(g.worker, &r, sizeof r, fds, n) < 0)
       return false;
   }
+  return true;
 }
 
 /* ---- One worker -------------------------------------------------------------------------------- */

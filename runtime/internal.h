@@ -122,10 +122,10 @@ int luio_guard_hold(const luio_device *d, int slot, int fd, luio_error *err);
 void luio_guard_close(luio_device *d);
 int luio_guard_seal(luio_error *err);
 
-/* memfd.c. Maps `size` bytes that the guardian keeps in a slot: those of the worker before, or new
- * ones, all zeros. what: for messages. */
-int luio_memfd_map(luio_device *d, int slot, size_t size, const char *what, void **out,
-                   luio_error *err);
+/* memfd.c. Maps `size` bytes that the guardian keeps in a slot, all zeros but for what `copy` takes of
+ * those that the worker before had. what: for messages. */
+int luio_memfd_map(luio_device *d, int slot, size_t size, const char *what,
+                   void (*copy)(void *to, const void *from), void **out, luio_error *err);
 
 /* guard_state.c */
 void luio_state_close(luio_device *d);

@@ -122,16 +122,16 @@ end
 
 --- Loads a driver without touching hardware.
 ---@param name string  "edu", "drivers/edu", "path/to/driver.lua"
----@param texts? table<string, string>  what to take its files for, by path; `name` is its file then
+---@param kept? luio.KeptCode  what to take its files for; `name` is its file then
 ---@return table? driver
 ---@return string? message  a syntax error, what it threw, or what its table lacks; with file and line
 ---@return string? code
-function M.load(name, texts)
+function M.load(name, kept)
   local path, message, code = name, nil, nil
-  if not texts then path, message, code = paths.find(name, "init") end
+  if not kept then path, message, code = paths.find(name, "init") end
   if not path then return nil, message, code end
   local loaded
-  loaded, message, code = version.stage(path, texts)
+  loaded, message, code = version.stage(path, kept)
   if not loaded then return nil, message, code end
   local driver
   driver, message, code = check(loaded.driver, path)

@@ -100,17 +100,22 @@ end
 ---@class luio.KeptCode
 ---@field path string                   the driver's file
 ---@field files table<string, string>   path -> text, of the version that worked
----@field tried string?                 what the files held when they were last tried (Version:texts)
+---@field names table<string, string>   of luio.Version
+---@field tried { files: table<string, true>, print: string }?  what was last tried: luio.saved
+---@field starting boolean?             a worker began to start it, and had not yet when this was kept
 
---- Has the guardian keep the code to go on with after a crash.
+--- Has the guardian keep the code to go on with after a crash. When it can't, it keeps none.
 ---@param code luio.KeptCode
 ---@return boolean? ok
 ---@return string? message
 ---@return string? code  "E2BIG" "EPIPE"
 function M.keep_code(code)
   local bytes = buffer.encode(code)
-  if C.luio_guard_keep(bytes, #bytes, err) < 0 then return door.failure() end
-  return true
+  if C.luio_guard_keep(bytes, #bytes, err) == 0 then return true end
+  local _, message, why = door.failure()
+  local none = buffer.encode {} -- what was kept before is not what works now
+  C.luio_guard_keep(none, #none, err)
+  return nil, message, why
 end
 
 --- The code that the worker before had kept; nil when there was none, or without a guardian.
@@ -123,7 +128,7 @@ function M.kept_code()
   if data[0] == nil then return nil end
   local ok, code = pcall(buffer.decode, ffi.string(data[0], size[0]))
   if not ok then return nil, "the code of the worker before can't be read back: " .. tostring(code), "EBADMSG" end
-  return code
+  return code.path and code or nil
 end
 
 -- ---- State ---------------------------------------------------------------------------------------
@@ -136,9 +141,9 @@ end
 function M.save(dev)
   local names = dev.driver and dev.driver.durable
   if not names then return true end
-  -- Should a version on probation take the process with it, the one before goes on: with what it can read.
-  local probation = dev.live and dev.live.probation
-  if probation and probation.before.driver.state_version ~= dev.driver.state_version then return true end
+  -- Should a version take the process with it before it has proved itself, the one before goes on: with what it can read.
+  local before = dev.live and dev.live.before
+  if before and before.driver.state_version ~= dev.driver.state_version then return true end
   local fields = {}
   local state = dev.live and dev.live.version.view.state or dev.state -- a driver may have put another in its place
   for _, name in ipairs(names) do fields[name] = state[name] end

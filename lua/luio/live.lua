@@ -43,7 +43,9 @@ M.PROBATION = 1 -- seconds
 ---@field version luio.Version
 ---@field probation { before: luio.Version, timer: luio.Task, report: luio.ReloadReport }?
 ---@field on_report fun(report: luio.ReloadReport)?  told of what comes of probation
----@field on_accept fun(version: luio.Version)?       told that a version stays
+---@field on_accept fun(version: luio.Version)?       told that a version has stood its probation
+---@field before luio.Version?     what would come back: while another starts, and is on probation
+---@field on_staged fun(files: table<string, string>)?  told what was loaded, path -> text, also of what is refused then
 local Live = {}
 Live.__index = Live
 
@@ -216,7 +218,8 @@ end
 local function stage(self)
   local old = self.version
   if not old.path then return nil, "the driver was not loaded from a file", "ENOTSUP" end
-  local v, message, code = version.stage(old.path)
+  local v, message, code, files = version.stage(old.path)
+  if self.on_staged then self.on_staged(v and v.files or files) end
   if not v then return nil, message, code end
   local ok
   ok, message, code = luio_driver.check(v.driver, old.path)
@@ -366,6 +369,7 @@ local function swap_back(self, old, v, before)
     if not ok then self.dev:warn(("vector %d is not taken as it was before: %s"):format(vector, message)) end
   end
   install(self, old)
+  self.before = nil
   go_on(old)
   return given_back
 end
@@ -391,6 +395,7 @@ local function swap(self, old, v)
   if old.view.regs and old.view.regs.hook and v.view.regs then
     v.view.regs:on_access(old.view.regs.hook, old.view.regs.before_write or nil)
   end
+  self.before = old
   install(self, v)
   -- A task that start spawns runs until its first wait: it may fail before start has returned.
   local failed, why
@@ -417,8 +422,8 @@ function accept(self)
   p.timer:cancel()
   p.v.group.on_failure = nil
   retire(self, p.before)
+  self.before = nil
   dma.settle(self.dev.dma)
-  if self.on_accept then self.on_accept(p.v) end
 end
 
 local function report_on(self, report)
@@ -443,6 +448,7 @@ local function begin_probation(self, old, v, before)
     if self.probation == p then
       p.timer = { cancel = function() end } -- it is us
       accept(self)
+      if self.on_accept then self.on_accept(v) end
     end
   end)
 end

@@ -8,6 +8,7 @@
 ---
 --- Staging is loading with every device out of reach (luio.staging).
 
+local bit = require "bit"
 local device = require "luio.device"
 local paths = require "luio.paths"
 local staging = require "luio.staging"
@@ -21,11 +22,13 @@ local M = {}
 ---@class luio.Version
 ---@field id integer             1, 2, ...: of this driver on this device
 ---@field path string            the driver's file
+---@field dir string             the folder of its file
+---@field names table<string, string>  where the files were found -> where they are
 ---@field driver table           what it returned
 ---@field files table<string, string>  path -> text, of every file it loaded
 ---@field group luio.TaskGroup
 ---@field view luio.Device?      once it is started
----@field package given table<string, string>  texts to load in place of what the files hold
+---@field package given { files: table<string, string>, names: table<string, string> }  to load in place of what the files hold
 local Version = {}
 Version.__index = Version
 
@@ -39,9 +42,13 @@ local function read_file(path)
   return text
 end
 
+-- Where a file is: where it was when it was kept, whatever a link leads to now.
+local function real_path(self, path)
+  return self.given.names[path] or uv.fs_realpath(path) or path
+end
+
 -- The folders whose files belong to the driver: its own, and the one that holds drivers/.
-local function own_folders(path)
-  local real = uv.fs_realpath(path) or path
+local function own_folders(real)
   local dir = real:match "^(.*)/[^/]*$" or "."
   local project = real:match "^(.*)/drivers/[^/]+/[^/]+$"
   return dir, project
@@ -53,7 +60,7 @@ local function find(self, name)
   for _, folder in ipairs { self.dir, self.project } do
     for _, suffix in ipairs { ".lua", "/init.lua" } do
       local path = ("%s/%s%s"):format(folder, relative, suffix)
-      if self.given[path] or uv.fs_access(path, "R") then return path end
+      if self.given.names[path] or uv.fs_access(path, "R") then return path end
     end
   end
 end
@@ -67,12 +74,12 @@ end
 local SYNTAX = { __tostring = function(e) return e.message end }
 
 local function run_file(self, path, ...)
-  local real = uv.fs_realpath(path) or path
-  local text, message = self.given[real], nil
+  local real = real_path(self, path)
+  local text, message = self.given.files[real], nil
   if not text then text, message = read_file(path) end
   if not text then error(message, 0) end
   local shown = paths.shown(path)
-  self.files[real] = text
+  self.files[real], self.names[path] = text, real
   local chunk
   chunk, message = loadstring(text:gsub("^#[^\n]*", ""), "@" .. shown)
   if not chunk then error(setmetatable({ message = message }, SYNTAX), 0) end
@@ -116,14 +123,16 @@ end
 
 --- Loads a driver's file as a version. Touches no hardware, and lets it touch none.
 ---@param path string
----@param texts? table<string, string>  what to take its files for, by path; of others, what they hold
+---@param given? { files: table<string, string>, names: table<string, string> }  of a version: what to take its files for
 ---@return luio.Version?
 ---@return string? message  a syntax error, what it threw; with file and line
 ---@return string? code     "EINVAL"
-function M.stage(path, texts)
-  local self = setmetatable({ id = 1, path = path, files = {}, modules = {}, given = texts or {} }, Version)
+---@return table<string, string>? files  those that it loaded until then
+function M.stage(path, given)
+  local self = setmetatable({ id = 1, path = path, files = {}, names = {}, modules = {} }, Version)
+  self.given = given or { files = {}, names = {} }
   self.group = task.group("driver " .. path)
-  self.dir, self.project = own_folders(path)
+  self.dir, self.project = own_folders(real_path(self, path))
   self.luio = private_luio(self)
   self.env = setmetatable({ require = new_require(self) }, { __index = _G })
   self.env._G = self.env
@@ -131,7 +140,7 @@ function M.stage(path, texts)
   if not ok then
     local message = tostring(result)
     local stated = getmetatable(result) == SYNTAX
-    return nil, stated and message or ("%s threw when it was loaded: %s"):format(path, message), "EINVAL"
+    return nil, stated and message or ("%s threw when it was loaded: %s"):format(path, message), "EINVAL", self.files
   end
   self.driver = result
   if type(result) == "table" then rawset(result, VERSION, self) end
@@ -142,7 +151,7 @@ end
 ---@param driver table
 ---@return luio.Version
 function M.of(driver)
-  return rawget(driver, VERSION) or setmetatable({ id = 1, driver = driver, files = {},
+  return rawget(driver, VERSION) or setmetatable({ id = 1, driver = driver, files = {}, names = {},
     group = task.group("driver " .. tostring(driver.name)) }, Version)
 end
 
@@ -156,23 +165,38 @@ function Version:fresh()
   return self
 end
 
---- Whether a file of it has another text now, or is not there.
+--- Whether one of these files has another text now, or is not there.
+---@param files table<string, string>  path -> text
 ---@return boolean
-function Version:changed()
-  for path, text in pairs(self.files) do
+function M.differ(files)
+  for path, text in pairs(files) do
     if read_file(path) ~= text then return true end
   end
   return false
 end
 
---- What its files hold now, as one text: to tell one save from another.
+-- FNV-1a, twice: to tell texts apart, nobody is kept from forging one.
+local function hash(text)
+  local a, b = 0x811c9dc5, 0x01000193
+  for i = 1, #text do
+    local byte = text:byte(i)
+    a = bit.tobit(bit.bxor(a, byte) * 0x193) + bit.lshift(bit.bxor(a, byte), 24)
+    b = bit.tobit(bit.bxor(b, byte + 1) * 0x1b3)
+    a, b = bit.tobit(a), bit.rol(b, 5)
+  end
+  return ("%d-%s-%s"):format(#text, bit.tohex(a), bit.tohex(b))
+end
+jit.on(hash)
+
+--- What files hold, in short: to tell one save from another.
+---@param files table<string, string|true>  path -> text; true: what it holds now
 ---@return string
-function Version:texts()
+function M.fingerprint(files)
   local names, parts = {}, {}
-  for path in pairs(self.files) do table.insert(names, path) end
+  for path in pairs(files) do table.insert(names, path) end
   table.sort(names)
-  for i, path in ipairs(names) do parts[i] = read_file(path) or "" end
-  return table.concat(parts, "\0")
+  for i, path in ipairs(names) do parts[i] = hash(type(files[path]) == "string" and files[path] or read_file(path) or "") end
+  return table.concat(parts, " ")
 end
 
 -- ---- What is different ---------------------------------------------------------------------------

@@ -46,6 +46,13 @@ teardown(probe.teardown)
 describe("a session", function()
   after_each(function() if s then assert(s:close()) end s = nil end)
 
+  it("watches no register whose read has a side effect", function()
+    open()
+    run "watch(regs, 0.2)"
+    assert.equal(0, probe.lost(s.dev))
+    assert.matches("not read", table.concat(printed, "\n"))
+  end)
+
   it("does what the commands do: info, list, doctor, a range as words, bytes of memory", function()
     open()
     run "info()"
@@ -65,6 +72,8 @@ describe("a session", function()
     run "hexdump('hello', 1, 2)"
     assert.same({ "0001  65 6c                                             |el|" }, printed)
     assert.matches("^hexdump wants a DMA buffer or a string", select(2, pcall(run, "hexdump(5)")))
+    assert.matches("^hexdump wants a DMA buffer or a string", select(2, pcall(run, "hexdump(CTRL)")))
+    assert.matches("^hexdump: N is a number", select(2, pcall(run, "hexdump('x', 0, 'y')")))
     assert.matches("^hexdump: FROM is 0 to 1", select(2, pcall(run, "hexdump('x', 2)")))
     assert.matches('there is no .*"nothing"', select(2, pcall(run, "info 'sim:nothing'")))
   end)

@@ -427,6 +427,83 @@ describe("luio run after a crash", function()
     starts("parts", "crash")
   end)
 
+  it("takes none for good that was replaced on probation", function()
+    starts("first", "fresh")
+    save(text("deadly", "luio.spawn(function() luio.sleep(0.7) require('ffi').cast('int *', 8)[0] = 1 end)"))
+    starts("deadly", "reload")
+    luio.sleep(0.2)
+    save((text("worse", "require('ffi').cast('int *', 8)[0] = 1")))
+    starts("first", "crash")
+    p:wait "its files hold a version that did not last"
+    assert.equal(0, count "restart 2 of")
+  end)
+
+  it("keeps no state of a shape that the version before can't read, while the new one starts", function()
+    starts("first", "fresh")
+    luio.sleep(0.3)
+    local slow = text("slow", "dev.state.n = 'other' luio.sleep(0.5) require('ffi').cast('int *', 8)[0] = 1")
+    save((slow:gsub("state_version = 1", "state_version = 2"):gsub("dev.state.n or 0%) %+ 1", "dev.state.n or 0) + 0")))
+    assert.is_truthy(p:wait "%[first crash 2 pid")
+  end)
+
+  it("goes on with what it had loaded though a link leads elsewhere now", function()
+    p:close()
+    local here = files.driver(text "here")
+    folder = files.driver(text "there")
+    local link = here .. "-link"
+    finally(function() os.remove(link) end)
+    assert(uv.fs_symlink(here:match "[^/]+$", link))
+    p = program.start { "run", link, "sim:edu", "--backoff", "0.01" }
+    local pid = starts("here", "fresh")
+    assert(os.remove(link))
+    assert(uv.fs_symlink(folder:match "[^/]+$", link))
+    p:kill("sigkill", pid)
+    starts("here", "crash")
+  end)
+
+  it("starts from the files when the code is too large to be kept, and says so", function()
+    starts("first", "fresh")
+    save(text "large" .. "\n--" .. ("x"):rep(5e6))
+    local pid = starts("large", "reload")
+    p:wait "luio: after a crash the driver starts from its files: state of process: %d+ bytes are too many"
+    luio.sleep(1.2)
+    p:kill("sigkill", pid)
+    starts("large", "crash")
+    assert.equal(0, count "its files hold")
+  end)
+
+  it("does not forget a save that came while another version started", function()
+    local pid = starts("first", "fresh")
+    save(text("slow", "luio.sleep(1)"))
+    p:wait "%[slow reload"
+    save(text "third")
+    p:wait "reload refused in stage, version 2 goes on: the driver is being exchanged"
+    p:kill("sigkill", pid)
+    pid = starts("first", "crash")
+    assert.equal(pid, starts("third", "reload"))
+  end)
+
+  it("starts a save that is untried when the code that worked can't start after a crash", function()
+    save(text("fragile", "if reason == 'crash' then uv.sleep(300) require('ffi').cast('int *', 8)[0] = 1 end"))
+    p:close()
+    p = program.start { "run", folder, "sim:edu", "--backoff", "0.01", "--restart", "5" }
+    p:kill("sigkill", (starts("fragile", "fresh")))
+    p:wait "%[fragile crash"
+    save(text "mended")
+    starts("mended", "crash")
+  end)
+
+  it("tries again when a file is mended that only the version which failed requires", function()
+    local pid = starts("first", "fresh")
+    files.save(folder .. "/part.lua", "require('ffi').cast('int *', 8)[0] = 1")
+    save((text("parts"):gsub("return d%s*$", "d.part = require 'part' return d")))
+    p:wait "its files hold a version that did not last"
+    files.save(folder .. "/part.lua", "error 'still not'")
+    p:wait "reload refused in stage, version 1 goes on: .*still not"
+    files.save(folder .. "/part.lua", "return 'mended'")
+    assert.not_equal(pid, starts("parts", "reload"))
+  end)
+
   it("comes back from a kill at any moment of a save, whatever was saved", function()
     p:close()
     p = program.start { "run", folder, "sim:edu", "--backoff", "0.01", "--restart", "100" }
@@ -441,7 +518,7 @@ describe("luio run after a crash", function()
       save(kinds[i % #kinds + 1](i))
       uv.sleep(i * 7 % 40 + 20) -- a save is seen 30 ms after it
       p:kill("sigkill", pid)
-      pid = tonumber((p:wait(("died of SIGKILL; restart %d of.*%%[%%w+ crash %%d+ pid (%%d+)%%].-runs "):format(i))))
+      pid = tonumber((p:wait(("died of SIGKILL; restart %d of.*%%[first crash %%d+ pid (%%d+)%%].-runs "):format(i))))
     end
     save(text "last")
     assert.equal(pid, starts("last", "reload"))

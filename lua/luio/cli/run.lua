@@ -3,10 +3,6 @@
 ---
 --- This is the worker; the program has started a guardian before (runtime/guardian.c), which hears
 --- the signals and passes SIGTERM and SIGHUP on. Without one (--no-guardian) they come here.
----
---- After a crash the worker goes on with the code that worked, which the guardian has, not with what
---- the files hold: that may be a save that was refused, or the one that crashed it. It is tried, as a
---- reload, if it never was. Not with --user: root must not run what one without privileges wrote.
 
 local common = require "luio.cli.common"
 local guard = require "luio.guard"
@@ -14,8 +10,8 @@ local live = require "luio.live"
 local luio = require "luio"
 local output = require "luio.output"
 local task = require "luio.task"
+local saved = require "luio.saved"
 local uv = require "luv"
-local watcher = require "luio.watcher"
 
 -- What became of a reload, for people or for machines.
 local function tell(args, report)
@@ -25,69 +21,6 @@ local function tell(args, report)
     print(live.line(report))
   end
   io.flush()
-end
-
-local PATIENCE = 0.25 -- seconds until a reload is tried again that came at a bad time
-
--- Has the guardian keep the version that works, and what was tried after it.
-local function keep(dev, args, version, tried)
-  if args.user then return end
-  local ok, message = guard.keep_code { path = version.path, files = version.files, tried = tried }
-  if not ok then dev:warn(("after a crash the driver starts from its files: %s"):format(message)) end
-end
-
--- kept: the code that a worker before had, when that is what runs.
-local function start_watching(dev, args, kept)
-  local self = {}
-  local seen = kept and kept.tried -- what the files held when they were last tried: a refused save is not tried again
-  local good = dev.live.version
-  keep(dev, args, good, seen)
-  function dev.live.on_accept(version)
-    good = version
-    keep(dev, args, good, seen)
-  end
-  local function reload()
-    local version = dev.live.version
-    seen = version:texts()
-    keep(dev, args, good, seen)
-    local report = dev.live:reload()
-    tell(args, report)
-    -- Also after a failure: what the new files require is not known, but the old ones' folders are.
-    if dev.live.version ~= version and self.files then self.files:set(dev.live.version.files) end
-    return report.code
-  end
-  -- A device that is gone, or a version that is just starting, is no reason to forget what was saved.
-  local function saved()
-    while not dev.closing and seen ~= dev.live.version:texts() and dev.live.version:changed() do
-      local code = reload()
-      if code ~= "EBUSY" and code ~= "ENODEV" then return end
-      repeat task.sleep(PATIENCE) until dev.closing or not dev.gone
-      seen = nil
-    end
-  end
-  dev.live.on_report = function(report) tell(args, report) end
-  if not args.no_watch then
-    local message
-    self.files, message = watcher.new(dev.live.version.files, saved)
-    if message then io.stderr:write("luio: ", message, "; SIGHUP reloads\n") end
-  end
-  if kept and good:changed() then
-    if seen == good:texts() then
-      dev:warn(("driver %s: its files hold a version that did not last; the one before goes on, and the next save is tried"):format(
-        dev.driver.name))
-    elseif not args.no_watch then
-      task.spawn(saved)
-    end
-  end
-  local signal = assert(uv.new_signal())
-  signal:start("sighup", function() task.spawn(reload) end)
-  signal:unref()
-  function self.close()
-    if self.files then self.files:close() end
-    signal:stop()
-    task.dispose(signal)
-  end
-  return self
 end
 
 local STOP = 5 -- seconds for the driver's stop and closing; closing alone may wait 3 for a thread
@@ -136,28 +69,18 @@ local function checkpoint(dev, said)
 end
 
 -- Waits until stop is called.
-local function serve(dev, ending)
+local function serve(dev, ending, follower)
   local said
   while not ending.status do
     task.await(dev.driver.durable and CHECKPOINT or 1, function(wake)
       ending.wake = wake
       return function() ending.wake = nil end
     end)
-    if not dev.closed then said = checkpoint(dev, said) end
+    if not dev.closed then
+      said = checkpoint(dev, said)
+      follower:look()
+    end
   end
-end
-
--- The driver to start, and the kept code that it was loaded from.
-local function load(args)
-  local kept, message
-  if not args.user then kept, message = guard.kept_code() end
-  if kept then
-    local driver
-    driver, message = luio.load(kept.path, kept.files)
-    if driver then return driver, kept end
-  end
-  if message then io.stderr:write("luio: ", message, "; starting from the files\n") end
-  return args.driver
 end
 
 local function run(args)
@@ -178,20 +101,27 @@ local function run(args)
     ending.status, ending.why = ending.status or status, ending.why or why
     if ending.wake then ending.wake() end
   end)
+  -- Root must not run what a process without privileges may have written.
+  local driver, kept
+  if args.user then driver, message, code = luio.load(args.driver)
+  else driver, message, code, kept = saved.load(args.driver) end
+  if not driver then return nil, message, code end
   local dev
-  local driver, kept = load(args)
   dev, message, code = luio.start(driver, args.device)
   if not dev then return nil, message, code end
   if args.user then
     ok, message, code = guard.drop_privileges(dev, args.user)
     if not ok then return nil, message, code end
   end
+  local follower = saved.follow(dev, {
+    keep = guarded and not args.user, watch = not args.no_watch, tell = function(report) tell(args, report) end,
+  }, kept)
   ok, message, code = guard.ready()
   if not ok then return nil, message, code end
   if not args.json then announce(dev, guarded) end
-  local watching = start_watching(dev, args, kept)
-  luio.run(function() serve(dev, ending) end)
-  watching.close()
+  follower:begin()
+  luio.run(function() serve(dev, ending, follower) end)
+  follower:close()
   ok, message, code = dev:close()
   if not ok then return nil, message, code end
   if ending.why then return nil, ending.why end

@@ -101,7 +101,7 @@ local function looking(self)
       return list[1].reg
     end },
     { "snapshot(PLACE, ...)", "what the registers hold now: snap = snapshot()", "snapshot", (function(...)
-      local s = snapshots.of(self.target, read_all(self, find_all(self, ...)))
+      local s = snapshots.of(self.target, read_all(self, (find_all(self, ...))))
       return printable(s, function()
         return { ("snapshot of %s, %d registers, %s: diff(it), save(it, \"FILE\")"):format(s.device, #s.registers, s.time) }
       end)
@@ -129,7 +129,8 @@ local function looking(self)
     { "watch(PLACE, ... [, SECONDS])", "prints what changes, until Ctrl-C or so many seconds", "watch", function(...)
       local args, n = { ... }, select("#", ...)
       local seconds = type(args[n]) == "number" and args[n] or nil
-      local w = watch.new(self.target, find_all(self, unpack(args, 1, seconds and n - 1 or n)))
+      local list = find_all(self, unpack(args, 1, seconds and n - 1 or n))
+      local w = watch.new(self.target, list)
       for _, row in ipairs(w.rows) do print(record.line(row.record, { columns = output.columns() })) end
       while not seconds or luio.now() - w.started < seconds do
         luio.sleep(0.05)
@@ -153,10 +154,11 @@ local function knowing(self)
     end) },
     { "hexdump(BUFFER [, FROM [, N]])", "bytes of a DMA buffer (dev.dma:alloc), or of a string", "hexdump", function(what, from, n)
       local text = type(what) == "string"
-      if not text and type(what) ~= "table" or not what.read and not text then error("hexdump wants a DMA buffer or a string", 0) end
-      local size = text and #what or what.size
+      local size = text and #what or type(what) == "table" and what.iova and what.size
+      if not size then error("hexdump wants a DMA buffer or a string", 0) end
       from = from or 0
-      if type(from) ~= "number" or from < 0 or from > size then error(("hexdump: FROM is 0 to %d"):format(size), 0) end
+      if type(from) ~= "number" or from ~= from or from < 0 or from > size then error(("hexdump: FROM is 0 to %d"):format(size), 0) end
+      if n ~= nil and (type(n) ~= "number" or n ~= n or n < 0) then error("hexdump: N is a number of bytes", 0) end
       local options = {
         size = size, from = from, to = n and math.min(from + n, size), columns = output.columns(), address = not text and what.iova or nil,
         read = function(offset, length) return text and what:sub(offset + 1, offset + length) or what:read(offset, length) end,
