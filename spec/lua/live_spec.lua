@@ -314,6 +314,29 @@ describe("a reload", function()
     assert(dev:reload())
     assert.is_false(dev.irqs[0]:started())
   end)
+
+  it_runs("tells what it loads, and only of a version that has stood its probation that it stays", function()
+    live.PROBATION = 60
+    start ""
+    local accepted, staged = {}, {}
+    function dev.live.on_accept(v) table.insert(accepted, v.id) end
+    function dev.live.on_staged(texts) table.insert(staged, (next(texts) and texts[next(texts)]:match "%-%- (%w+)")) end
+    save "-- two"
+    assert(dev:reload())
+    assert.equal(dev.live.before.id, 1)
+    save "-- three"
+    assert(dev:reload())
+    save "-- broken\nd.x = ="
+    assert.is_nil((dev:reload()))
+    assert.same({}, accepted)
+    assert.same({ "two", "three", "broken" }, staged)
+    live.PROBATION = 0.01
+    save "-- five"
+    assert(dev:reload())
+    wait.till(2, "the end of probation", function() return accepted[1] end)
+    assert.same({ 4 }, accepted)
+    assert.is_nil(dev.live.before)
+  end)
 end)
 
 describe("what a version keeps", function()
