@@ -125,6 +125,7 @@ end
 ---                                       is closed, because the device may still know its address
 ---@field named table<string, luio.Buffer>
 ---@field offered table<string, luio.Buffer>  to a driver that is starting on memory that is there
+---@field closing table<any, fun(object: any)>  to be called when the memory is gone
 ---@field keep { had: table<string, true>, freed: luio.Buffer[] }?  during probation
 
 ---@class luio.Dma
@@ -255,6 +256,14 @@ function M.adopt(dma, value)
   return getmetatable(value) == Buffer and value.dma.pool == dma.pool and handle_of(dma, value) or nil
 end
 
+--- Has a function called when the memory has gone, with the device.
+---@generic T
+---@param object T
+---@param fn fun(object: T)?  nil: no more
+function Dma:on_close(object, fn)
+  self.pool.closing[object] = fn
+end
+
 --- What is in use.
 ---@return { buffers: integer, bytes: integer, pages: integer, mapped_bytes: integer }
 function Dma:stats()
@@ -270,7 +279,7 @@ end
 ---@param device luio.Device
 ---@return luio.Dma
 function M.new(device)
-  local pool = { buffers = setmetatable({}, { __mode = "k" }), named = {}, offered = {} }
+  local pool = { buffers = setmetatable({}, { __mode = "k" }), named = {}, offered = {}, closing = {} }
   return setmetatable({ device = device, pool = pool }, Dma)
 end
 
@@ -290,6 +299,7 @@ function M.close(dma)
     buffer.handle, buffer.addr = nil, nil
   end
   pool.handle, pool.named, pool.offered = nil, {}, {}
+  for object, fn in pairs(pool.closing) do fn(object) end
 end
 
 for _, fn in ipairs { Dma.alloc, M.offer, M.keep, M.settle, M.close } do jit.off(fn) end -- pairs() again

@@ -107,6 +107,16 @@ function luio.close_all()
   for dev in pairs(device.open_devices) do dev:close() end
 end
 
+--- Makes a pool of packets for a device: luio.pool.
+---@param dev luio.Device
+---@param options luio.PoolOptions
+---@return luio.Pool?
+---@return string? message
+---@return string? code
+function luio.pool(dev, options)
+  return require("luio.pool").new(dev, options) -- a tail call: its errors are our caller's
+end
+
 -- ---- Tasks ---------------------------------------------------------------------------------------
 
 luio.spawn = task.spawn
