@@ -1,0 +1,184 @@
+--- e1000e's descriptor rings against a device made of a few lines, which does with the descriptors in memory what
+--- the datasheet says: 82574, 7.1.4 and 7.2.10.
+
+local ffi = require "ffi"
+local luio = require "luio"
+local ring = require "drivers.e1000e.ring"
+
+local RX = ffi.typeof "struct { uint64_t address; uint16_t length, checksum; uint8_t status, errors; uint16_t special; } *"
+local TX = ffi.typeof "struct { uint64_t address; uint16_t length; uint8_t cso, cmd, status, css; uint16_t special; } *"
+local DD, EOP, CE = 1, 2, 1
+
+local dev, pool, tail
+
+-- A tail register, and the head that follows it.
+local function new_tail()
+  return { at = 0, head = 0, writes = 0, write = function(self, value)
+    assert(value % 1 == 0 and value >= 0)
+    self.at, self.writes = value, self.writes + 1
+  end }
+end
+
+before_each(function()
+  dev = assert(luio.open "sim:edu")
+  pool = assert(luio.pool(dev, { count = 200, size = 256, headroom = 0 }))
+  tail = new_tail()
+end)
+after_each(function() assert(dev:close()) end)
+
+-- Where an address is in this process: the sim's pool gives IOVAs in order of its pages.
+local function memory_of(address)
+  for _, buffer in ipairs(pool.buffers) do
+    if address >= buffer.iova and address < buffer.iova + buffer.size then return buffer:pointer("uint8_t *", tonumber(address) - buffer.iova) end
+  end
+  error "an address that is no packet's"
+end
+
+-- Puts a frame into the next descriptor; false: there is none.
+local function arrives(rx, text, status, errors)
+  if tail.head == tail.at then return false end
+  local d = rx.state.buffer:pointer(RX)[tail.head]
+  ffi.copy(memory_of(d.address), text, #text)
+  d.length, d.errors = #text, errors or 0
+  d.status = status or DD + EOP
+  tail.head = (tail.head + 1) % rx.state.count
+  return true
+end
+
+-- Sends what is there; reports where it was asked to.
+local function sends(tx, most)
+  local sent, d = {}, tx.state.buffer:pointer(TX)
+  while tail.head ~= tail.at and #sent < (most or 1e9) do
+    local one = d[tail.head]
+    table.insert(sent, ffi.string(memory_of(one.address), one.length))
+    if one.cmd % 16 >= 8 then one.status = DD end
+    tail.head = (tail.head + 1) % tx.state.count
+  end
+  return sent
+end
+
+describe("e1000e's receive ring", function()
+  it("hands frames out in order, around and around, with an empty packet in the place of each", function()
+    local rx = assert(ring.rx(dev, pool, 8, tail))
+    rx:start()
+    assert.equal(7, tail.at)
+    local packets, expected, got = {}, 0, 0
+    for round = 1, 100 do
+      for _ = 1, round % 9 do
+        if arrives(rx, "frame " .. expected) then expected = expected + 1 end
+      end
+      local n = rx:burst(packets, round % 5 + 1)
+      for i = 1, n do
+        assert.equal("frame " .. got, packets[i]:read())
+        packets[i]:free()
+        got = got + 1
+      end
+    end
+    got = got + rx:burst(packets, 8)
+    assert.is_true(got > 200)
+    assert.same({ expected, expected }, { got, rx.state.received })
+  end)
+
+  it("writes no tail and takes no packet when nothing came", function()
+    local rx = assert(ring.rx(dev, pool, 8, tail))
+    rx:start()
+    local writes, used = tail.writes, pool:used()
+    assert.equal(0, rx:burst({}, 32))
+    assert.same({ writes, used }, { tail.writes, pool:used() })
+  end)
+
+  it("drops what is damaged or in pieces, and counts it", function()
+    local rx = assert(ring.rx(dev, pool, 8, tail))
+    rx:start()
+    local used = pool:used()
+    arrives(rx, "good")
+    arrives(rx, "bad crc", nil, CE)
+    arrives(rx, "first piece", DD)
+    arrives(rx, "last piece")
+    arrives(rx, "good again")
+    local packets = {}
+    assert.equal(2, rx:burst(packets, 8))
+    assert.same({ "good", "good again", 3 }, { packets[1]:read(), packets[2]:read(), rx.state.errors })
+    assert.equal(used + 2, pool:used())
+  end)
+
+  it("leaves a frame where it is while the pool is empty", function()
+    local rx = assert(ring.rx(dev, pool, 8, tail))
+    rx:start()
+    local taken, packets = {}, {}
+    for packet in function() return pool:alloc() end do table.insert(taken, packet) end
+    arrives(rx, "waits")
+    assert.same({ 0, 1 }, { rx:burst(packets, 8), rx.state.starved })
+    table.remove(taken):free()
+    assert.equal(1, rx:burst(packets, 8))
+    assert.equal("waits", packets[1]:read())
+  end)
+
+  it("needs as many packets as it has descriptors; closed it gives all back", function()
+    local none, message, code = ring.rx(dev, pool, 256, tail)
+    assert.is_nil(none)
+    assert.same({ "ENOBUFS", 0 }, { code, pool:used() })
+    assert.equal("a receive ring of 256 needs as many packets; the pool had 200", message)
+    local rx = assert(ring.rx(dev, pool, 64, tail))
+    rx:close()
+    assert.equal(0, pool:used())
+    assert.has_error(function() ring.rx(dev, pool, 12, tail) end)
+  end)
+end)
+
+describe("e1000e's transmit ring", function()
+  local function packet(text)
+    local p = assert(pool:alloc())
+    p:write(text)
+    return p
+  end
+
+  it("sends in order, around and around, and frees what was sent", function()
+    local tx = assert(ring.tx(dev, 16, tail))
+    local queued, seen, waiting = 0, 0, {}
+    for round = 1, 200 do
+      while #waiting < round % 20 do
+        table.insert(waiting, packet("frame " .. queued))
+        queued = queued + 1
+      end
+      local n = tx:burst(waiting, #waiting)
+      for _ = 1, n do table.remove(waiting, 1) end
+      for _, text in ipairs(sends(tx, round % 7)) do
+        assert.equal("frame " .. seen, text)
+        seen = seen + 1
+      end
+    end
+    while waiting[1] or tx:pending() > 0 do
+      local n = tx:burst(waiting, #waiting)
+      for _ = 1, n do table.remove(waiting, 1) end
+      seen = seen + #sends(tx)
+      tx:reclaim()
+    end
+    assert.is_true(seen > 500)
+    assert.same({ queued, queued, 0 }, { seen, tx.state.sent, pool:used() })
+  end)
+
+  it("takes as many as there is room for; the others stay yours", function()
+    local tx = assert(ring.tx(dev, 8, tail))
+    local packets = {}
+    for i = 1, 10 do packets[i] = packet(tostring(i)) end
+    assert.equal(7, tx:burst(packets, 10))
+    assert.equal(0, tx:burst({ packets[8] }, 1))
+    assert.equal("8", packets[8]:read())
+    assert.same({ "1", "2", "3" }, sends(tx, 3))
+    assert.equal(0, tx:reclaim()) -- one report for the whole burst
+    sends(tx)
+    assert.equal(7, tx:reclaim())
+    assert.equal(3, pool:used())
+  end)
+
+  it("asks for one report a burst, at its end", function()
+    local tx = assert(ring.tx(dev, 8, tail))
+    tx:burst({ packet "a", packet "b", packet "c" }, 3)
+    local d = tx.state.buffer:pointer(TX)
+    assert.same({ 0x03, 0x03, 0x0b }, { d[0].cmd, d[1].cmd, d[2].cmd })
+    assert.equal(1, tail.writes)
+    tx:close()
+    assert.equal(0, pool:used())
+  end)
+end)
