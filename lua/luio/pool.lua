@@ -141,13 +141,15 @@ function Packet:take_back()
   self.state = YOURS
 end
 
-local packet_t = ffi.metatype([[struct {
+-- busted remembers ffi.metatype by its first argument, and loads modules anew for each file of specs: without a text of
+-- its own this module's packets would have the methods of the one before.
+local packet_t = ffi.metatype(([[struct {
   uint8_t *base;
   double iova;
   uint32_t size, offset, length, number;
   uint16_t pool;
   uint8_t state;
-}]], {
+} /* %s */]]):format(tostring(pools)), {
   __index = Packet,
   __tostring = function(packet)
     return ("packet %d: %d bytes, %s"):format(packet.number, packet.length, WHOSE[packet.state] or "yours")
