@@ -33,8 +33,11 @@ describe("README.md", function()
     local block = assert(blocks "luio run"())
     local _, dir = files.write("x", "")
     assert.equal(0, select(2, files.shell(("cp -r drivers '%s'"):format(dir))))
-    finally(files.clean)
     local p
+    finally(function()
+      if p then p:close() end
+      files.clean()
+    end)
     local steps = {}
     for line in block:gmatch "([^\n]*)\n" do
       local command = line:match "^%$ (.*)$"
@@ -66,6 +69,5 @@ describe("README.md", function()
     end
     p:kill "sigterm"
     assert.equal(0, p:status())
-    p:close()
   end)
 end)
