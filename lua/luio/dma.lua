@@ -256,14 +256,6 @@ function M.adopt(dma, value)
   return getmetatable(value) == Buffer and value.dma.pool == dma.pool and handle_of(dma, value) or nil
 end
 
---- Has a function called when the memory has gone, with the device.
----@generic T
----@param object T
----@param fn fun(object: T)?  nil: no more
-function Dma:on_close(object, fn)
-  self.pool.closing[object] = fn
-end
-
 --- What is in use.
 ---@return { buffers: integer, bytes: integer, pages: integer, mapped_bytes: integer }
 function Dma:stats()
@@ -289,6 +281,15 @@ end
 ---@return luio.Dma
 function M.view(dma, view)
   return setmetatable({ device = view, pool = dma.pool }, Dma)
+end
+
+--- Has a function called when the memory has gone, with the device.
+---@generic T
+---@param dma luio.Dma
+---@param object T
+---@param fn fun(object: T)?  nil: no more
+function M.on_close(dma, object, fn)
+  dma.pool.closing[object] = fn
 end
 
 --- Makes every buffer stale; the memory goes with the device.

@@ -22,6 +22,7 @@
 ---
 --- One thread, as all of Lua. A pool ends with its device: then its packets are errors, not crashes.
 
+local dma = require "luio.dma"
 local ffi = require "ffi"
 
 local M = {}
@@ -181,11 +182,11 @@ end
 -- Memory for so many slots of that stride: buffers of at most a hugepage, because a slot is in one page. The device's own,
 -- not a version's: a pool outlives a reload.
 local function memory(dev, count, stride)
-  local buffers, left, dma = {}, count, (dev.root or dev).dma
+  local buffers, left, root = {}, count, dev.root or dev
   local fits = math.floor(PAGE / stride)
   while left > 0 do
     local n = math.min(left, fits)
-    local buffer, message, code = dma:alloc(n * stride, { align = LINE, mask = dev.dma.mask })
+    local buffer, message, code = root.dma:alloc(n * stride, { align = LINE, mask = dev.dma.mask })
     if not buffer then
       for _, one in ipairs(buffers) do one:free() end
       return nil, message, code
@@ -236,7 +237,7 @@ function M.new(dev, options)
     if self.debug then wipe(packet) end
   end
   pools[number] = self
-  self.device.dma:on_close(self, Pool.close)
+  dma.on_close(self.device.dma, self, Pool.close)
   return self
 end
 
@@ -295,7 +296,7 @@ function Pool:close()
   end
   self.free, self.count, self.packets = 0, 0, {}
   for _, buffer in ipairs(self.buffers) do buffer:free() end
-  self.device.dma:on_close(self, nil)
+  dma.on_close(self.device.dma, self, nil)
 end
 
 function Pool:__tostring()
