@@ -1,6 +1,6 @@
 --- Descriptor rings of the 82574L and the 82540EM: legacy descriptors, which both know ("82574 GbE Controller
 --- Family Datasheet", 7.1.4 receive, 7.2.10 transmit; "8254x Family ... Software Developer's Manual", 3.2.3,
---- 3.3.3).
+--- 3.3.3), and context and data descriptors (7.2.11, 7.2.12) for packets whose checksum the device is to compute.
 ---
 --- A ring is an array of 16-byte descriptors in DMA memory. Software writes them up to the tail, the device
 --- works from the head to the tail, and says in a descriptor's status (DD) that it is done with it. Head
@@ -8,96 +8,115 @@
 ---
 --- Bursts never wait. The rings' memory is plain memory: a burst begins with fence_flag, without which a
 --- loop around it might look at the same old status for ever (LuaJIT keeps no order, ARCHITECTURE.md), and ends
---- with fence_doorbell before the tail is written.
+--- with fence_doorbell before the tail is written. Writing it is the dearest thing in a burst, so the transmitter is told
+--- once a burst, and asked to report (RS) once; the receiver is told when a sixteenth of its ring can be given back.
 ---
---- Packets (luio.pool) are lent to the device while they are in a ring.
+--- Packets (luio.pool) are lent to the device while they are in a ring. Loops over packets are `for` loops whose
+--- indices are cut by band(): LuaJIT then computes them as whole numbers.
 ---
---- A ring outlives the version of the driver that made it: what changes of it is in `state`, which the handles
---- of several versions share. `again` makes one more, of today's code and with today's register for the tail;
---- the one before goes on with the same state, should its version come back.
+--- A ring outlives the version of the driver that made it: what it consists of is a table of plain data and DMA memory
+--- in dev.state, its *parts*. A version makes its own handle of those, with its code and its register for the tail;
+--- the handle of the version before goes on with the same parts, should that come back.
 
 local bit = require "bit"
 local ffi = require "ffi"
 local luio = require "luio"
+local pool = require "luio.pool"
+
+local band, bor, bxor = bit.band, bit.bor, bit.bxor
+local fence_flag, fence_doorbell = luio.fence_flag, luio.fence_doorbell
+local FREE, YOURS, DEVICE = pool.FREE, pool.YOURS, pool.DEVICE
 
 local M = {}
 
 local DD, EOP = 0x01, 0x02 -- status, both kinds
-local ERRORS = 0x97 -- CE, SE, SEQ, CXE, RXE: 7.1.4.2, what makes a frame no frame
-local COMMAND_EOP, COMMAND_IFCS, COMMAND_RS = 0x01, 0x02, 0x08 -- 7.2.10.1.3
+-- 7.1.4.2: CE, SE, SEQ, CXE, RXE make a frame no frame. Status is the low byte here, errors the next.
+local ERRORS = 0x9700
+local LOOK, GOOD = DD + EOP + ERRORS, DD + EOP
+local SUMMED, SUM_ERROR = 0x30, 0x2000 -- UDPCS or TCPCS; TCPE
+local IGNORE = 0x04 -- IXSM: the two say nothing
+local CMD_EOP, CMD_IFCS, CMD_RS, CMD_DEXT = 0x01, 0x02, 0x08, 0x20 -- 7.2.10.1.3, 7.2.11
+local PLAIN_COMMAND = 0x03000000 -- EOP and IFCS, where the second word has them
+local DTYP_DATA = 0x00100000ULL
+local POPTS_TXSM = 0x0200ULL -- 7.2.12: insert the checksum
 
 local rx_t = ffi.typeof [[struct {
   uint64_t address;
-  uint16_t length, checksum;
-  uint8_t status, errors;
-  uint16_t special;
+  union { struct { uint16_t length, checksum; int32_t status; }; uint64_t word; };
 } *]]
 
 local tx_t = ffi.typeof [[struct {
   uint64_t address;
-  uint16_t length;
-  uint8_t cso, cmd, status, css;
-  uint16_t special;
+  union { struct { uint16_t length; uint8_t cso, cmd, status, css; uint16_t special; }; uint64_t word; };
 } *]]
 
-local fence_flag, fence_doorbell = luio.fence_flag, luio.fence_doorbell
+-- What changes; counters are doubles, because they are for Lua.
+local rx_counts_t = ffi.typeof "struct { int32_t next, owed, broken; double received, errors, starved; }"
+local tx_counts_t = ffi.typeof "struct { int32_t next, clean, first, last; uint32_t context; double sent, dropped; }"
 
 -- Memory for a ring, its base at a multiple of 128 bytes as RDBAL and TDBAL want it.
 local function memory(dev, count)
-  if type(count) ~= "number" or count % 8 ~= 0 or count < 8 or count > 4096 or bit.band(count, count - 1) ~= 0 then
+  if type(count) ~= "number" or count % 8 ~= 0 or count < 8 or count > 4096 or band(count, count - 1) ~= 0 then
     error(("a ring has 8 to 4096 descriptors, a power of two, not %s"):format(tostring(count)), 3)
   end
   return dev.dma:alloc(count * 16, { align = 128 })
 end
 
--- A version's handle of a ring.
-local function handle(class, state, tail)
-  return setmetatable({ state = state, tail = tail }, class)
-end
-
 -- ---- Receiving -----------------------------------------------------------------------------------
 
----@class e1000e.RxState
----@field buffer luio.Buffer  the descriptors: RDBAL, RDBAH, RDLEN
----@field received integer    packets handed out
----@field errors integer      frames that the device marked as damaged, or in pieces; dropped
----@field starved integer     bursts that ended because the pool was empty; what the device then drops it counts
+--- What a ring consists of, in dev.state.
+---@class e1000e.Parts
+---@field buffer luio.Buffer       the descriptors
+---@field descriptors ffi.cdata*
+---@field packets ffi.cdata*       by descriptor
+---@field count integer
+---@field counts ffi.cdata*        next, and what was counted
+---@field pool luio.Pool?          of a receive ring
 
 ---@class e1000e.RxRing
----@field state e1000e.RxState
+---@field parts e1000e.Parts
 ---@field tail luio.Register
 local Rx = {}
 Rx.__index = Rx
 
-local function fill(state, i, packet)
-  local d = state.descriptors[i]
-  d.address, d.status = packet:address(), 0
+local function rx_handle(parts, tail)
+  return setmetatable({
+    parts = parts, tail = tail, d = parts.descriptors, packets = parts.packets, mask = parts.count - 1, c = parts.counts,
+    pool = parts.pool, record = parts.pool.record, stack = parts.pool.stack, headroom = parts.pool.headroom,
+    -- What may be kept back: the device has the rest.
+    most_owed = math.max(1, parts.count / 16),
+  }, Rx)
+end
+
+-- Puts a packet into a descriptor, for the device.
+local function fill(self, i, packet)
+  self.d[i].address, self.d[i].word = packet.iova + packet.offset, 0
   packet:lend()
-  state.packets[i] = packet
+  self.packets[i] = packet
 end
 
 --- A ring that is full of empty packets. The tail is written by `start`, when the receiver is on.
 ---@param dev luio.Device
----@param pool luio.Pool
+---@param from luio.Pool
 ---@param count integer
 ---@param tail luio.Register  RDT
 ---@return e1000e.RxRing?
 ---@return string? message
 ---@return string? code  "ENOBUFS": the pool has too few packets
-function M.rx(dev, pool, count, tail)
+function M.rx(dev, from, count, tail)
   local buffer, message, code = memory(dev, count)
   if not buffer then return nil, message, code end
-  local self = handle(Rx, {
-    buffer = buffer, descriptors = buffer:pointer(rx_t), count = count, pool = pool, next = 0, packets = {},
-    received = 0, errors = 0, starved = 0, broken = false,
+  local self = rx_handle({
+    buffer = buffer, descriptors = buffer:pointer(rx_t), count = count, pool = from, packets = ffi.new(pool.pointers, count),
+    counts = rx_counts_t(),
   }, tail)
   for i = 0, count - 1 do
-    local packet = pool:alloc()
+    local packet = from:alloc()
     if not packet then
       self:close()
       return nil, ("a receive ring of %d needs as many packets; the pool had %d"):format(count, i), "ENOBUFS"
     end
-    fill(self.state, i, packet)
+    fill(self, i, packet)
   end
   return self
 end
@@ -105,77 +124,131 @@ end
 --- Gives the device all descriptors but one.
 function Rx:start()
   fence_doorbell()
-  self.tail:write((self.state.next + self.state.count - 1) % self.state.count)
+  self.tail:write(band(self.c.next - 1, self.mask))
+  self.c.owed = 0
+end
+
+-- Tells the device of descriptors that are its again, when there are enough.
+local function give_back(self, i, n)
+  local c = self.c
+  c.next, c.owed = i, c.owed + n
+  if c.owed >= self.most_owed then
+    fence_doorbell()
+    self.tail:write(band(i - 1, self.mask))
+    c.owed = 0
+  end
+end
+
+-- Drops what is in descriptor i, damaged or a piece of a frame: the same packet waits there for another.
+local function drop(self, i)
+  local c, d = self.c, self.d[i]
+  c.broken = band(d.status, EOP) == 0 and 1 or 0 -- the rest of a frame in pieces comes next
+  c.errors = c.errors + 1
+  d.word = 0
+  i = band(i + 1, self.mask)
+  give_back(self, i, 1)
+  return i
+end
+
+--- Whether there is something to receive.
+---@return boolean
+function Rx:ready()
+  fence_flag()
+  return band(self.d[self.c.next].status, DD) ~= 0
 end
 
 --- Takes what has been received. Each packet is yours then, and an empty one takes its place in the ring;
 --- when the pool has none, the packet stays where it is.
----@param packets luio.Packet[]  filled from 1
----@param most integer
+---@param batch luio.Batch  filled from 0
+---@param most integer      at most batch.capacity
 ---@return integer n  how many
-function Rx:burst(packets, most)
-  local state = self.state
-  local descriptors, pool, mask, i, n = state.descriptors, state.pool, state.count - 1, state.next, 0
+function Rx:burst(batch, most)
+  local c, d, mask = self.c, self.d, self.mask
+  local i = c.next
+  if most > mask then most = mask end
+  if most < 1 then return 0 end
   fence_flag()
-  if bit.band(descriptors[i].status, DD) == 0 then return 0 end
-  local ready = 1
-  while ready < most and bit.band(descriptors[bit.band(i + ready, mask)].status, DD) ~= 0 do ready = ready + 1 end
-  fence_flag() -- the rest of a descriptor after its status
-  local taken = 0
-  while taken < ready do
-    local empty = pool:alloc()
-    if not empty then
-      state.starved = state.starved + 1
+  while band(d[i].status, LOOK) ~= GOOD or c.broken ~= 0 do
+    if band(d[i].status, DD) == 0 then return 0 end
+    i = drop(self, i)
+  end
+  local n = most
+  for k = 1, most - 1 do
+    if band(d[band(i + k, mask)].status, LOOK) ~= GOOD then
+      n = k
       break
     end
-    local d, packet = descriptors[i], state.packets[i]
-    local whole = bit.band(d.status, EOP) ~= 0 and bit.band(d.errors, ERRORS) == 0 and not state.broken
-    state.broken = bit.band(d.status, EOP) == 0 -- the rest of a frame in pieces comes next
-    packet:take_back()
-    packet.length = d.length
-    fill(state, i, empty)
-    if whole then
-      n = n + 1
-      packets[n] = packet
-    else
-      state.errors = state.errors + 1
-      packet:free()
+  end
+  fence_flag() -- the rest of a descriptor after its status
+  local record = self.record
+  local free = record.free
+  if free < n then
+    c.starved = c.starved + 1
+    n = free
+    if n == 0 then return 0 end
+  end
+  if record.debug ~= 0 then self.pool:inspect(n) end
+  local packets, stack, headroom = self.packets, self.stack, self.headroom
+  for k = 0, n - 1 do
+    local j = band(i + k, mask)
+    local packet, empty = packets[j], stack[free - 1 - k]
+    local status = d[j].status
+    packet.length = d[j].length
+    packet.offload = 0x0001000000000000ULL -- pool.PLAIN: yours
+    if band(status, SUMMED) ~= 0 and band(status, IGNORE) == 0 then
+      packet.flags = band(status, SUM_ERROR) == 0 and 1 or 2 -- pool.CHECKSUM_GOOD, _BAD
     end
-    i, taken = bit.band(i + 1, mask), taken + 1
+    batch.at[k] = packet
+    d[j].address, d[j].word = empty.iova + headroom, 0
+    empty.span, empty.owner = record.span, DEVICE
+    packets[j] = empty
   end
-  if taken > 0 then
-    state.next, state.received = i, state.received + n
-    fence_doorbell()
-    self.tail:write(bit.band(i - 1, mask))
-  end
+  record.free = free - n
+  c.received = c.received + n
+  give_back(self, band(i + n, mask), n)
   return n
+end
+
+--- Begins anew with the packets it has: the device was reset, and has forgotten what it had received.
+---@return integer lost  frames that had been received, and nobody had taken
+function Rx:restart()
+  local c, lost = self.c, 0
+  for i = 0, self.mask do
+    if band(self.d[i].status, DD) ~= 0 then lost = lost + 1 end
+    self.d[i].word = 0
+  end
+  c.next, c.owed, c.broken = 0, 0, 0
+  c.errors = c.errors + lost
+  return lost
 end
 
 --- Gives its packets and its memory back. The receiver is off.
 function Rx:close()
-  local state = self.state
-  for i = 0, state.count - 1 do
-    local packet = state.packets[i]
-    if packet then
+  for i = 0, self.mask do
+    local packet = self.packets[i]
+    if packet ~= nil then
       packet:take_back()
       packet:free()
+      self.packets[i] = nil
     end
   end
-  state.packets = {}
-  state.buffer:free()
+  self.parts.buffer:free()
 end
 
 -- ---- Transmitting --------------------------------------------------------------------------------
 
----@class e1000e.TxState
----@field buffer luio.Buffer  the descriptors: TDBAL, TDBAH, TDLEN
----@field sent integer        packets that the device was given
-
 ---@class e1000e.TxRing
----@field state e1000e.TxState
+---@field parts e1000e.Parts
 ---@field tail luio.Register
 local Tx = {}
 Tx.__index = Tx
+
+local function tx_handle(parts, tail)
+  return setmetatable({
+    parts = parts, tail = tail, d = parts.descriptors, packets = parts.packets, mask = parts.count - 1, c = parts.counts,
+    ends = parts.ends,
+  }, Tx)
+end
 
 --- An empty ring.
 ---@param dev luio.Device
@@ -187,93 +260,179 @@ Tx.__index = Tx
 function M.tx(dev, count, tail)
   local buffer, message, code = memory(dev, count)
   if not buffer then return nil, message, code end
-  return handle(Tx, {
-    buffer = buffer, descriptors = buffer:pointer(tx_t), count = count, next = 0, clean = 0, packets = {}, sent = 0,
-    ends = ffi.new("uint16_t[?]", count), first = 0, last = 0, -- of bursts whose end the device has yet to report
+  return tx_handle({
+    buffer = buffer, descriptors = buffer:pointer(tx_t), count = count, packets = ffi.new(pool.pointers, count), counts = tx_counts_t(),
+    ends = ffi.new("uint16_t[?]", count), -- of bursts whose end the device has yet to report: c.first up to c.last
   }, tail)
+end
+
+-- Frees the packets of n descriptors.
+local function free_packets(self, from, n)
+  local packets, mask, k = self.packets, self.mask, 0
+  while k < n do
+    local packet = packets[band(from + k, mask)]
+    local home = packet ~= nil and pool.of(packet)
+    if home and home.record.debug == 0 then -- as many as come from one pool, in one go
+      local record, stack, number = home.record, home.stack, home.number
+      local free, run = record.free - k, n
+      for m = k, n - 1 do
+        local one = packets[band(from + m, mask)]
+        if one == nil or bxor(one.home, number) ~= 0 or one.owner ~= DEVICE then -- bxor: compared as whole numbers
+          run = m
+          break
+        end
+        one.owner = FREE
+        stack[free + m] = one
+      end
+      record.free = free + run
+      k = run
+    end
+    if k < n then -- a context descriptor, a pool that is closed or to be watched
+      local one = packets[band(from + k, mask)]
+      if one ~= nil and one.owner == DEVICE then
+        one.owner = YOURS
+        one:free()
+      end
+      k = k + 1
+    end
+  end
 end
 
 --- Frees the packets that were sent. A burst does so by itself.
 ---@return integer room  descriptors that are free
 function Tx:reclaim()
-  local state = self.state
-  local descriptors, packets, mask, clean = state.descriptors, state.packets, state.count - 1, state.clean
+  local c, mask = self.c, self.mask
   fence_flag()
-  while state.first ~= state.last do
-    local stop = state.ends[bit.band(state.first, mask)]
-    if bit.band(descriptors[stop].status, DD) == 0 then break end
-    state.first = state.first + 1
-    stop = bit.band(stop + 1, mask)
-    while clean ~= stop do
-      local packet = packets[clean]
-      packet:take_back()
-      packet:free()
-      clean = bit.band(clean + 1, mask)
-    end
+  while c.first ~= c.last do
+    local stop = self.ends[c.first]
+    if band(self.d[stop].status, DD) == 0 then break end
+    c.first = band(c.first + 1, mask)
+    free_packets(self, c.clean, band(stop + 1 - c.clean, mask))
+    c.clean = band(stop + 1, mask)
   end
-  state.clean = clean
-  return mask - bit.band(state.next - clean, mask)
+  return mask - band(c.next - c.clean, mask)
+end
+
+-- A packet is not to be sent; those before it in this burst are not the device's yet.
+local function refuse(self, batch, n)
+  for k = 0, n - 1 do batch.at[k].owner = YOURS end
+  pool.misuse(batch.at[n], "send", 5) -- who called burst
+end
+
+-- Writes descriptors for the packets of a batch from number `k` on, of which some ask for a checksum; j is the next
+-- descriptor. The context says where to sum from and where to put it; the device keeps it until the next one.
+local function with_checksums(self, batch, k, n, j)
+  local c, d, packets, mask = self.c, self.d, self.packets, self.mask
+  while k < n do
+    local packet = batch.at[k]
+    if packet.owner ~= YOURS then refuse(self, batch, k) end
+    local room = mask - band(j - c.clean, mask)
+    local start = packet.checksum_start
+    local context = start * 65536 + packet.checksum_offset
+    local needs_context = start ~= 0 and context ~= c.context
+    if room < (needs_context and 2 or 1) then break end
+    if needs_context then
+      local at = start + packet.checksum_offset
+      if start > 255 or at > 255 then
+        for m = 0, k - 1 do batch.at[m].owner = YOURS end
+        error(("packet %d: its checksum is at byte %d, from byte %d on: the device's fields have 8 bits"):format(packet.number, at, start), 3)
+      end
+      -- TUCSS, TUCSO, TUCSE 0: to the end of the packet. IPCSS and IPCSO are not used, and lie before that.
+      d[j].address = bit.lshift(start + 0ULL, 32) + bit.lshift(at + 0ULL, 40)
+      d[j].word = bit.lshift(CMD_DEXT + 0ULL, 24)
+      packets[j] = nil
+      c.context = context
+      j = band(j + 1, mask)
+    end
+    d[j].address = packet.iova + packet.offset
+    if start ~= 0 then
+      d[j].word = packet.length + bit.lshift(CMD_EOP + CMD_IFCS + CMD_DEXT + 0ULL, 24) + DTYP_DATA + bit.lshift(POPTS_TXSM, 32)
+    else
+      d[j].word = packet.length + 0ULL + PLAIN_COMMAND
+    end
+    packet.owner = DEVICE
+    packets[j] = packet
+    j = band(j + 1, mask)
+    k = k + 1
+  end
+  return k, j
 end
 
 --- Gives packets to the device, in order, as many as there is room for. Those are freed when they were
 --- sent; the others stay yours.
----@param packets luio.Packet[]  from 1
----@param n integer
+---@param batch luio.Batch  from 0
+---@param n integer         at most batch.capacity
 ---@return integer n  how many went
-function Tx:burst(packets, n)
-  local room = self:reclaim()
-  if n > room then n = room end
-  if n == 0 then return 0 end
-  local state = self.state
-  local descriptors, mask, i = state.descriptors, state.count - 1, state.next
-  for k = 1, n do
-    local packet, d = packets[k], descriptors[i]
-    d.address, d.length = packet:address(), packet.length
-    d.cso, d.css, d.special, d.status = 0, 0, 0, 0
-    d.cmd = k < n and COMMAND_EOP + COMMAND_IFCS or COMMAND_EOP + COMMAND_IFCS + COMMAND_RS -- one report for all of them
-    packet:lend()
-    state.packets[i] = packet
-    i = bit.band(i + 1, mask)
+function Tx:burst(batch, n)
+  local c, d, mask = self.c, self.d, self.mask
+  local room = mask - band(c.next - c.clean, mask)
+  if room < n then
+    room = self:reclaim()
+    if room < n then n = room end
   end
-  state.ends[bit.band(state.last, mask)] = bit.band(i - 1, mask)
-  state.last, state.next, state.sent = state.last + 1, i, state.sent + n
+  if n < 1 then return 0 end
+  local packets, i, run = self.packets, c.next, n
+  for k = 0, n - 1 do
+    local packet = batch.at[k]
+    if packet.offload ~= 0x0001000000000000ULL then -- pool.PLAIN
+      run = k
+      break
+    end
+    local j = band(i + k, mask)
+    d[j].address = packet.iova + packet.offset
+    d[j].word = 0x03000000ULL + packet.length -- PLAIN_COMMAND
+    packet.owner = DEVICE
+    packets[j] = packet
+  end
+  local after = band(i + run, mask)
+  if run < n then
+    n, after = with_checksums(self, batch, run, n, after)
+    if n == 0 then return 0 end
+  end
+  local last = band(after - 1, mask)
+  d[last].cmd = bor(d[last].cmd, CMD_RS) -- one report for all of them
+  self.ends[c.last] = last
+  c.last, c.next, c.sent = band(c.last + 1, mask), after, c.sent + n
   fence_doorbell()
-  self.tail:write(i)
+  self.tail:write(after)
   return n
 end
 
---- Packets that the device has not reported.
+--- Descriptors that the device has not reported.
 ---@return integer
 function Tx:pending()
-  local state = self.state
-  return bit.band(state.next - state.clean, state.count - 1)
+  return band(self.c.next - self.c.clean, self.mask)
+end
+
+--- Begins anew: the device was reset. What was under way is freed; whether it was sent nobody knows.
+---@return integer dropped  packets
+function Tx:restart()
+  local c, dropped = self.c, 0
+  self:reclaim()
+  for k = 0, self:pending() - 1 do
+    if self.packets[band(c.clean + k, self.mask)] ~= nil then dropped = dropped + 1 end
+  end
+  free_packets(self, c.clean, self:pending())
+  c.next, c.clean, c.first, c.last, c.context = 0, 0, 0, 0, 0
+  c.dropped = c.dropped + dropped
+  return dropped
 end
 
 --- Gives its packets and its memory back. The transmitter is off.
 function Tx:close()
-  local state = self.state
-  local clean = state.clean
-  while clean ~= state.next do
-    local packet = state.packets[clean]
-    packet:take_back()
-    packet:free()
-    clean = bit.band(clean + 1, state.count - 1)
-  end
-  state.clean, state.packets = clean, {}
-  state.buffer:free()
+  self:restart()
+  self.parts.buffer:free()
 end
 
---- A handle of this version's.
+--- This version's handles of parts that another made.
+---@param parts e1000e.Parts
 ---@param tail luio.Register
 ---@return e1000e.RxRing
-function M.rx_again(before, tail)
-  return handle(Rx, before.state, tail)
-end
+function M.rx_again(parts, tail) return rx_handle(parts, tail) end
 
+---@param parts e1000e.Parts
 ---@param tail luio.Register
 ---@return e1000e.TxRing
-function M.tx_again(before, tail)
-  return handle(Tx, before.state, tail)
-end
+function M.tx_again(parts, tail) return tx_handle(parts, tail) end
 
 return M

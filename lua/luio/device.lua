@@ -175,7 +175,7 @@ function M.wrap(handle, options)
   local info = M.info(C.luio_device_info(handle))
   local self = setmetatable({
     address = info.address, info = info, read_only = options.read_only or false, state = {}, warnings = {},
-    bus_master_lost = 0,
+    bus_master_lost = 0, users = {},
   }, Device)
   -- The net under close(): a device that is dropped is still switched off before its memory goes.
   self.handle = ffi.gc(handle, function(h) C.luio_device_close(h, nil) end)
@@ -288,6 +288,13 @@ function Device:checkpoint()
   return require("luio.guard").save(self.root or self)
 end
 
+--- Tells who uses what a driver makes of the device (luio.net) whose version is in place now.
+---@param dev luio.Device
+---@param view luio.Device?  nil: the device is gone
+function M.tell_users(dev, view)
+  for _, use in ipairs(dev.users) do use(view) end
+end
+
 --- Reports something that works, but not as it should.
 ---@param message string
 function Device:warn(message)
@@ -316,6 +323,7 @@ function Device:close()
     if not ok then self:warn(("stop of driver %s failed: %s"):format(driver.name, message)) end
   end
   if self.live then self.live:finish() end
+  M.tell_users(self, nil)
   for _, i in pairs(self.irqs) do
     local ok, message, code = i:close()
     if not ok then return nil, message, code end
@@ -387,6 +395,7 @@ function Device:vanish(why)
     handle.gone, handle.gone_why = true, why
     for _, r in pairs(handle.regions) do region.gone(r, why) end
   end
+  M.tell_users(self, nil)
   presence.vanished(self)
 end
 

@@ -117,11 +117,25 @@ function luio.pool(dev, options)
   return require("luio.pool").new(dev, options) -- a tail call: its errors are our caller's
 end
 
+--- Makes room for packets on their way, numbered from 0: luio.pool.
+---@param capacity integer
+---@return luio.Batch
+function luio.batch(capacity)
+  return require("luio.pool").batch(capacity)
+end
+
 -- ---- Tasks ---------------------------------------------------------------------------------------
 
 luio.spawn = task.spawn
 luio.sleep = task.sleep
 luio.run = task.run
+
+--- For loops that poll until SIGINT or SIGTERM: luio.stopping.
+---@return fun(): boolean stopping
+---@return fun() forget
+function luio.stopping()
+  return require "luio.stopping"()
+end
 
 --- Is told of warnings: what works, but not as it should. Without it they are kept in dev.warnings.
 ---@param fn fun(message: string, dev: luio.Device)?

@@ -103,7 +103,7 @@ end
 -- Makes a version's view; its map is bound, no register is touched.
 local function make_view(self, v)
   local view = device.view(self.dev)
-  view.driver, view.live = v.driver, self
+  view.driver, view.live, view.version = v.driver, self, v
   if v.driver.registers then
     local regs, message, code = bind(v.driver.registers, view)
     if not regs then return nil, message, code end
@@ -161,6 +161,7 @@ local function install(self, v)
     self.dev.regs = bind(map, self.dev) -- it fitted the view
     if hook then self.dev.regs:on_access(hook, before or nil) end
   end
+  device.tell_users(self.dev, v.view)
 end
 
 --- Starts a driver on an open device. When that fails the device is closed again.

@@ -7,9 +7,13 @@
 ---     packet:free()
 ---
 --- A packet is a slot of `size` bytes in hugepages, at a multiple of 64, in one page. Its data begin
---- `headroom` bytes into the slot, so that a header can be put before them without a copy. Packets are C
---- structs, made once with the pool; the list of free ones is an array of their numbers, used as a stack,
---- so the packet that was freed last, still in the cache, comes first.
+--- `headroom` bytes into the slot, so that a header can be put before them without a copy. What is known of
+--- a packet is a record, a C struct; Lua meets it as a pointer, and many of them in a batch (luio.batch). The list of
+--- free ones is an array of such pointers, used as a stack, so the packet that was freed last, still in the
+--- cache, comes first. All that happens to a packet on its way is loads and stores that LuaJIT compiles: no
+--- table, no number in floating point, no object for the collector. For that, what lives longer than one turn of a loop
+--- is a cdata object made once (an array, a record), not a pointer that was loaded: LuaJIT boxes such a pointer
+--- wherever one trace goes over into another.
 ---
 --- Whose a packet is at each step is written in it, and looked at:
 ---
@@ -20,7 +24,11 @@
 --- With `debug` free memory is filled with a pattern, and looked at when it is handed out again: who wrote
 --- to a packet that was free, by a pointer of before or by a stray transfer, is found out then.
 ---
---- One thread, as all of Lua. A pool ends with its device: then its packets are errors, not crashes.
+--- One thread, as all of Lua. A pool ends with its device: then its packets are errors, not crashes, for
+--- records are never given back to the system. Those of a closed pool serve another one, much later.
+---
+--- Rings (drivers/*/ring.lua) know the records' layout, because a call for each field would be seen: they move
+--- `owner` between YOURS and DEVICE, take from the stack and put back on it, as alloc and free do here.
 
 local dma = require "luio.dma"
 local ffi = require "ffi"
@@ -32,25 +40,77 @@ local WHOSE = { [FREE] = "it is free", [DEVICE] = "it is the device's", [CLOSED]
 local LINE = 64 -- bytes
 local PAGE = 2 * 2 ^ 20
 local PATTERN = 0xa5
+local QUARANTINE = 8 -- closed pools of one count whose records wait before they are used again
+
+--- Values of a packet's owner, for rings.
+M.FREE, M.YOURS, M.DEVICE = FREE, YOURS, DEVICE
+
+--- `offload` of a packet that is yours and asks for nothing: owner YOURS, the rest 0.
+M.PLAIN = 0x0001000000000000ULL
+
+--- Bits of a packet's `flags`: what the device found of a received TCP or UDP checksum. Neither: it did not look.
+M.CHECKSUM_GOOD, M.CHECKSUM_BAD = 1, 2
 
 ---@class luio.Packet
 ---@field length integer  bytes of data; yours to set after writing by the pointer, at most packet:room()
+---@field flags integer   of a received one: pool.CHECKSUM_GOOD, pool.CHECKSUM_BAD
+---@field checksum_start integer   to be sent: the device sums from this byte of the data to their end ...
+---@field checksum_offset integer  ... and puts it so many bytes behind that; 0 and 0: it does not
 ---@field package base ffi.cdata*
----@field package iova number    of base: a whole number below 2^53
+---@field package iova ffi.cdata*  of base
 ---@field package size integer
 ---@field package offset integer where the data begin
 ---@field package number integer
----@field package pool integer
----@field package state integer
+---@field package owner integer
+---@field package pool ffi.cdata*
+---@field package home integer  number of its pool, for M.of
 local Packet = {}
 
-local pools = {} ---@type table<integer, luio.Pool>
+-- span and offload are what alloc sets with one store each; so is an offload that asks for nothing looked at.
+-- Small numbers are int32_t, not uint32_t: LuaJIT keeps those out of floating point.
+-- busted remembers ffi.metatype by its first argument, and loads modules anew for each file of specs: a name of its own
+-- gives each module its own packets.
+local suffix = tostring(M):match "0x(%x+)"
+local declarations = [[
+typedef struct luio_packet_pool_$ luio_packet_pool_$;
+typedef struct luio_packet_$ {
+  uint8_t *base;
+  uint64_t iova;
+  union { struct { int32_t length, offset; }; uint64_t span; };
+  union { struct { uint16_t flags, checksum_start, checksum_offset, owner; }; uint64_t offload; };
+  luio_packet_pool_$ *pool;
+  int32_t size, number, home;
+  int32_t reserved[3];
+} luio_packet_$;
+struct luio_packet_pool_$ {
+  luio_packet_$ **stack;
+  int32_t free, count;
+  uint64_t span;
+  int32_t number, empty, debug;
+};
+typedef struct { int32_t capacity; luio_packet_$ *at[?]; } luio_batch_$;]]
 
-local function misuse(packet, verb)
-  local pool = pools[packet.pool]
-  error(("%s packet %d%s: %s"):format(verb, packet.number, pool and " of " .. pool.device.address or "",
-    WHOSE[packet.state] or "it is no packet any more"), 3)
+local function own(text) return (text:gsub("%$", suffix)) end
+local function named(ctype) return ffi.typeof(own(ctype)) end
+
+ffi.cdef(own(declarations))
+
+--- `luio_packet *[?]`, for rings.
+M.pointers = named "luio_packet_$ *[?]"
+--- For the fields of a ring: `luio_packet **`, and the pool's record.
+M.pointers_t, M.pool_t = named "luio_packet_$ **", named "luio_packet_pool_$ *"
+
+local devices = {} ---@type table<integer, luio.Device>  by number of pool: for messages
+local open = {} ---@type table<integer, luio.Pool>
+
+local function misuse(packet, verb, level)
+  local dev = devices[packet.pool.number]
+  error(("%s packet %d%s: %s"):format(verb, packet.number, dev and " of " .. dev.address or "",
+    WHOSE[packet.owner] or "it is no packet any more"), level or 3)
 end
+
+--- For rings: raises for a packet that is not whose it should be.
+M.misuse = misuse
 
 local function out_of_room(packet, verb, n, room)
   error(("%s %s bytes of packet %d: there is room for %d"):format(verb, tostring(n), packet.number, room), 3)
@@ -59,14 +119,14 @@ end
 --- Where the data begin. Plain memory, unchecked, like luio.Buffer:pointer.
 ---@return ffi.cdata*  uint8_t *
 function Packet:pointer()
-  if self.state ~= YOURS then misuse(self, "point into") end
+  if self.owner ~= YOURS then misuse(self, "point into") end
   return self.base + self.offset
 end
 
 --- The address of the data as the device sees it.
----@return number
+---@return number  a whole number below 2^53
 function Packet:address()
-  return self.iova + self.offset
+  return tonumber(self.iova) + self.offset
 end
 
 --- Bytes that fit from where the data begin.
@@ -84,7 +144,7 @@ end
 --- Makes a string the data.
 ---@param bytes string
 function Packet:write(bytes)
-  if self.state ~= YOURS then misuse(self, "write") end
+  if self.owner ~= YOURS then misuse(self, "write") end
   if #bytes > self.size - self.offset then out_of_room(self, "write", #bytes, self.size - self.offset) end
   ffi.copy(self.base + self.offset, bytes, #bytes)
   self.length = #bytes
@@ -95,7 +155,7 @@ end
 ---@param length? integer to the end
 ---@return string
 function Packet:read(offset, length)
-  if self.state ~= YOURS then misuse(self, "read") end
+  if self.owner ~= YOURS then misuse(self, "read") end
   offset = offset or 0
   length = length or self.length - offset
   if not (offset >= 0 and length >= 0 and offset + length <= self.length) then
@@ -108,7 +168,7 @@ end
 ---@param n integer  bytes, at most packet:headroom()
 ---@return ffi.cdata*  where it begins
 function Packet:prepend(n)
-  if self.state ~= YOURS then misuse(self, "prepend to") end
+  if self.owner ~= YOURS then misuse(self, "prepend to") end
   if not (n >= 0 and n <= self.offset) then out_of_room(self, "prepend", n, self.offset) end
   self.offset, self.length = self.offset - n, self.length + n
   return self.base + self.offset
@@ -118,54 +178,110 @@ end
 ---@param n integer
 ---@return ffi.cdata*  where the data begin now
 function Packet:strip(n)
-  if self.state ~= YOURS then misuse(self, "strip") end
+  if self.owner ~= YOURS then misuse(self, "strip") end
   if not (n >= 0 and n <= self.length) then out_of_room(self, "strip", n, self.length) end
   self.offset, self.length = self.offset + n, self.length - n
   return self.base + self.offset
 end
 
+local function wipe(packet)
+  ffi.fill(packet.base, packet.size, PATTERN)
+end
+
 --- Gives it back to its pool.
 function Packet:free()
-  if self.state ~= YOURS then misuse(self, "free") end
-  pools[self.pool]:put(self)
+  if self.owner ~= YOURS then misuse(self, "free") end
+  local pool = self.pool
+  if pool.debug ~= 0 then wipe(self) end
+  self.owner = FREE
+  pool.stack[pool.free] = self
+  pool.free = pool.free + 1
 end
 
 --- For rings: it is the device's from here on.
 function Packet:lend()
-  if self.state ~= YOURS then misuse(self, "lend") end
-  self.state = DEVICE
+  if self.owner ~= YOURS then misuse(self, "lend") end
+  self.owner = DEVICE
 end
 
 --- For rings: the device is done with it.
 function Packet:take_back()
-  if self.state ~= DEVICE then misuse(self, "take back") end
-  self.state = YOURS
+  if self.owner ~= DEVICE then misuse(self, "take back") end
+  self.owner = YOURS
 end
 
--- busted remembers ffi.metatype by its first argument, and loads modules anew for each file of specs: without a text of
--- its own this module's packets would have the methods of the one before.
-local packet_t = ffi.metatype(([[struct {
-  uint8_t *base;
-  double iova;
-  uint32_t size, offset, length, number;
-  uint16_t pool;
-  uint8_t state;
-} /* %s */]]):format(tostring(pools)), {
+ffi.metatype(named "luio_packet_$", {
   __index = Packet,
   __tostring = function(packet)
-    return ("packet %d: %d bytes, %s"):format(packet.number, packet.length, WHOSE[packet.state] or "yours")
+    return ("packet %d: %d bytes, %s"):format(packet.number, packet.length, WHOSE[packet.owner] or "yours")
   end,
 })
+
+-- ---- Batches -------------------------------------------------------------------------------------
+
+--- Room for packets on their way, numbered from 0. It does not own them: it is a list.
+---@class luio.Batch
+---@field capacity integer
+---@field [integer] luio.Packet
+local Batch = {}
+
+local function outside(batch, i)
+  error(("packet %s of a batch: there are 0 to %d"):format(tostring(i), batch.capacity - 1), 3)
+end
+
+--- Moves what is behind the first `n` of `have` packets to the front: a burst took the first.
+---@param n integer
+---@param have integer
+---@return integer left  have - n
+function Batch:shift(n, have)
+  if not (n >= 0 and n <= have and have <= self.capacity) then outside(self, have - 1) end
+  if n > 0 then
+    for i = 0, have - n - 1 do self.at[i] = self.at[i + n] end
+  end
+  return have - n
+end
+
+--- Frees the first `have` packets.
+---@param have integer
+function Batch:free(have)
+  if not (have >= 0 and have <= self.capacity) then outside(self, have - 1) end
+  for i = 0, have - 1 do self.at[i]:free() end
+end
+
+local batch_t = ffi.metatype(named "luio_batch_$", {
+  __index = function(batch, i)
+    if type(i) ~= "number" then return Batch[i] end
+    if not (i >= 0 and i < batch.capacity) then outside(batch, i) end
+    return batch.at[i]
+  end,
+  __newindex = function(batch, i, packet)
+    if not (type(i) == "number" and i >= 0 and i < batch.capacity) then outside(batch, i) end
+    batch.at[i] = packet
+  end,
+  __len = function(batch) return batch.capacity end,
+})
+
+--- Makes a batch.
+---@param capacity integer  1 to 65536
+---@return luio.Batch
+function M.batch(capacity)
+  if not (type(capacity) == "number" and capacity % 1 == 0 and capacity >= 1 and capacity <= 65536) then
+    error("a batch has room for 1 to 65536 packets, not " .. tostring(capacity), 2)
+  end
+  return batch_t(capacity, capacity)
+end
+
+-- ---- Pools ---------------------------------------------------------------------------------------
 
 ---@class luio.Pool
 ---@field count integer
 ---@field size integer      bytes of a packet, headroom included
----@field empty integer     times that alloc found none
----@field package device luio.Device
----@field package packets luio.Packet[]  by number, from 0
----@field package stack ffi.cdata*       numbers of the free ones
----@field package free integer
----@field package debug boolean
+---@field headroom integer
+---@field device luio.Device
+---@field record ffi.cdata*  for rings: free, span, debug
+---@field stack ffi.cdata*   for rings: the free ones, the next at record.free - 1
+---@field package records table
+---@field package number integer
 local Pool = {}
 Pool.__index = Pool
 
@@ -197,8 +313,17 @@ local function memory(dev, count, stride)
   return buffers, fits
 end
 
-local function wipe(packet)
-  ffi.fill(packet.base, packet.size, PATTERN)
+-- Records that have been made, by count: of all pools there ever were, so that a pointer to one always leads to one.
+local spare, kept = {}, {} -- luacheck: ignore 241 (kept from the collector, that is all)
+
+local function records_for(count)
+  local waiting = spare[count]
+  if waiting and #waiting > QUARANTINE then return table.remove(waiting, 1) end
+  local made = {
+    packets = ffi.new(named "luio_packet_$[?]", count), stack = ffi.new(M.pointers, count), pool = ffi.new(named "luio_packet_pool_$[1]"),
+  }
+  kept[made] = true
+  return made
 end
 
 --- Makes a pool.
@@ -215,92 +340,128 @@ function M.new(dev, options)
   if not whole(headroom, 0, PAGE) then error("a pool's headroom is 0 to 2 MiB, not " .. tostring(headroom), 2) end
   local stride = math.ceil((size + headroom) / LINE) * LINE
   if stride > PAGE then error(("packets of %d bytes don't fit in a page of 2 MiB"):format(stride), 2) end
-  local number = #pools + 1
-  for i = 1, #pools do
-    if not pools[i] then number = math.min(number, i) end
+  local number = #open + 1
+  for i = 1, #open do
+    if not open[i] then number = math.min(number, i) end
   end
-  if number > 65535 then error("there are 65535 pools", 2) end
   local buffers, fits, code = memory(dev, options.count, stride)
   if not buffers then return nil, fits, code end
+  local records = records_for(options.count)
+  local record, packets, stack = records.pool[0], records.packets, records.stack
   local self = setmetatable({
-    count = options.count, size = size + headroom, stride = stride, headroom = headroom, empty = 0, device = dev.root or dev,
-    buffers = buffers, packets = {}, stack = ffi.new("uint32_t[?]", options.count), free = options.count, debug = options.debug or false,
-    number = number,
+    count = options.count, size = size + headroom, stride = stride, headroom = headroom, device = dev.root or dev,
+    buffers = buffers, records = records, record = record, stack = stack, number = number,
   }, Pool)
+  record.stack, record.count, record.free, record.empty = stack, options.count, options.count, 0
+  record.number, record.debug = number, options.debug and 1 or 0
+  record.span = headroom * 2 ^ 32 -- length 0
   for i = 0, options.count - 1 do
     local buffer, slot = buffers[math.floor(i / fits) + 1], i % fits
-    local packet = packet_t() -- one by one: each lives as long as somebody has it, and no longer
+    local packet = packets[i]
     packet.base, packet.iova = buffer:pointer("uint8_t *", slot * stride), buffer.iova + slot * stride
-    packet.size, packet.number, packet.pool, packet.state = self.size, i, number, FREE
-    self.packets[i] = packet
-    self.stack[options.count - 1 - i] = i
-    if self.debug then wipe(packet) end
+    packet.size, packet.number, packet.pool, packet.home = self.size, i, record, number
+    packet.span, packet.offload = record.span, 0
+    stack[options.count - 1 - i] = packet
+    if options.debug then wipe(packet) end
   end
-  pools[number] = self
+  open[number], devices[number] = self, self.device
   dma.on_close(self.device.dma, self, Pool.close)
   return self
 end
 
-local function spoilt(packet)
+--- For rings: the pool of a packet.
+---@param packet luio.Packet
+---@return luio.Pool|false  false: it is closed
+function M.of(packet)
+  return open[packet.home]
+end
+
+-- In debug mode: whether nobody wrote to it while it was free.
+local function inspect(self, packet)
   local word = ffi.cast("const uint8_t *", packet.base)
   for i = 0, packet.size - 1 do
-    if word[i] ~= PATTERN then return i end
+    if word[i] ~= PATTERN then
+      error(("packet %d of %s was written to while it was free, at byte %d"):format(packet.number, self.device.address, i), 3)
+    end
   end
 end
 
 --- Takes a packet: empty, its data to begin after the headroom. In constant time.
----@return luio.Packet?  nil alone: all are in use (counted in pool.empty)
+---@return luio.Packet?  nil alone: all are in use (counted: pool:empty())
 function Pool:alloc()
-  local n = self.free
-  if n == 0 then
-    self.empty = self.empty + 1
+  local record = self.record
+  local n = record.free - 1
+  if n < 0 then
+    record.empty = record.empty + 1
     return nil
   end
-  n = n - 1
-  self.free = n
-  local packet = self.packets[self.stack[n]]
-  if self.debug then
-    local at = spoilt(packet)
-    if at then
-      self.free = n + 1
-      error(("packet %d of %s was written to while it was free, at byte %d"):format(packet.number, self.device.address, at), 2)
-    end
-  end
-  packet.state, packet.offset, packet.length = YOURS, self.headroom, 0
+  local packet = self.stack[n]
+  if record.debug ~= 0 then inspect(self, packet) end
+  record.free = n
+  packet.span, packet.offload = record.span, 0x0001000000000000ULL -- PLAIN
   return packet
 end
 
---- For Packet:free.
----@param packet luio.Packet  yours
-function Pool:put(packet)
-  packet.state = FREE
-  if self.debug then wipe(packet) end
-  self.stack[self.free] = packet.number
-  self.free = self.free + 1
+--- Fills a batch with packets, from number `have` up to `want`.
+---@param batch luio.Batch
+---@param have integer
+---@param want integer  at most batch.capacity
+---@return integer have  how many there are now: `want`, or fewer when the pool has no more
+function Pool:fill(batch, have, want)
+  if not (have >= 0 and want <= batch.capacity) then outside(batch, want - 1) end
+  local record = self.record
+  local n = want - have
+  if n <= 0 then return have end
+  local free = record.free
+  if free < n then
+    record.empty = record.empty + 1
+    n = free
+  end
+  local stack = self.stack
+  for i = 1, n do
+    local packet = stack[free - i]
+    if record.debug ~= 0 then inspect(self, packet) end
+    packet.span, packet.offload = record.span, 0x0001000000000000ULL -- PLAIN
+    batch.at[have + i - 1] = packet
+  end
+  record.free = free - n
+  return have + n
+end
+
+--- For rings, in debug mode: looks at the next `n` free packets, as alloc would.
+---@param n integer  at most record.free
+function Pool:inspect(n)
+  for i = 1, n do inspect(self, self.stack[self.record.free - i]) end
 end
 
 --- Packets that are not free.
 ---@return integer
 function Pool:used()
-  return self.count - self.free
+  return self.record.count - self.record.free
+end
+
+--- How often somebody wanted a packet and there was none.
+---@return integer
+function Pool:empty()
+  return self.record.empty
 end
 
 --- Gives the memory back; packets of it are errors from then on. The device must not use them any more.
 --- Idempotent; called when the device is closed.
 function Pool:close()
-  if pools[self.number] ~= self then return end
-  pools[self.number] = false
-  for i = 0, self.count - 1 do
-    local packet = self.packets[i]
-    packet.state, packet.base = CLOSED, nil
-  end
-  self.free, self.count, self.packets = 0, 0, {}
+  if open[self.number] ~= self then return end
+  open[self.number], devices[self.number] = false, nil
+  for i = 0, self.count - 1 do self.records.packets[i].owner = CLOSED end
+  self.record.free, self.record.count = 0, 0
+  spare[self.count] = spare[self.count] or {}
+  table.insert(spare[self.count], self.records)
+  self.count = 0
   for _, buffer in ipairs(self.buffers) do buffer:free() end
   dma.on_close(self.device.dma, self, nil)
 end
 
 function Pool:__tostring()
-  return ("pool of %d packets of %d bytes, %d free"):format(self.count, self.size, self.free)
+  return ("pool of %d packets of %d bytes, %d free"):format(self.count, self.size, self.record.free)
 end
 
 return M

@@ -30,7 +30,7 @@ describe("a pool", function()
     end
     assert.is_nil((pool:alloc()))
     assert.is_nil((pool:alloc()))
-    assert.same({ 2, 100 }, { pool.empty, pool:used() })
+    assert.same({ 2, 100 }, { pool:empty(), pool:used() })
     for _, packet in ipairs(taken) do packet:free() end
     assert.equal(0, pool:used())
     local last = taken[100].number
@@ -92,14 +92,13 @@ describe("a pool", function()
 
   it("makes no garbage", function()
     local pool = assert(luio.pool(dev, { count = 64 }))
-    local held = {}
+    local held = luio.batch(32)
     local function churn(n)
       for i = 1, n do
-        for j = 1, 32 do held[j] = pool:alloc() end
-        for j = 1, 32 do
-          held[j].length = i % 1500
-          held[j]:free()
-        end
+        for j = 0, 15 do held[j] = pool:alloc() end
+        assert(pool:fill(held, 16, 32) == 32)
+        for j = 0, 31 do held[j].length = i % 1500 end
+        held:free(32)
       end
     end
     churn(1000)
@@ -110,6 +109,33 @@ describe("a pool", function()
     local grown = collectgarbage "count" - before
     collectgarbage "restart"
     assert.is_true(grown < 64, grown .. " KiB") -- the compiler's own, no packet's: a million of them passed
+  end)
+end)
+
+describe("a batch", function()
+  it("holds packets from 0, filled from a pool as far as that goes", function()
+    local pool, batch = assert(luio.pool(dev, { count = 5 })), luio.batch(8)
+    assert.equal(2, pool:fill(batch, 0, 2))
+    assert.equal(2, pool:fill(batch, 2, 2))
+    assert.equal(5, pool:fill(batch, 2, 8))
+    assert.same({ 1, 5, 0 }, { pool:empty(), pool:used(), batch[4].length })
+    for i = 0, 4 do batch[i]:write(tostring(i)) end
+    assert.equal(2, batch:shift(3, 5)) -- the first three are somebody else's now
+    assert.same({ "3", "4" }, { batch[0]:read(), batch[1]:read() })
+    assert.equal(2, batch:shift(0, 2))
+    batch:free(2)
+    assert.equal(3, pool:used())
+  end)
+
+  it("has bounds", function()
+    local pool, batch = assert(luio.pool(dev, { count = 5 })), luio.batch(2)
+    fails("pool_spec.lua:%d+: packet 2 of a batch: there are 0 to 1", function() return batch[2] end)
+    fails("packet %-1 of a batch", function() batch[-1] = pool:alloc() end)
+    fails("there are 0 to 1", pool.fill, pool, batch, 0, 3)
+    fails("there are 0 to 1", batch.free, batch, 3)
+    fails("there are 0 to 1", batch.shift, batch, 1, 3)
+    fails("a batch has room for 1 to 65536 packets, not 0", luio.batch, 0)
+    assert.equal(2, #batch)
   end)
 end)
 

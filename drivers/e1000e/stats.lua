@@ -1,0 +1,61 @@
+--- Statistics of the 82574L and the 82540EM: 32-bit counters that reading clears and that stop when they are full
+--- (10.2.7), added up here. To be called at least every 2^32 packets.
+
+local ffi = require "ffi"
+
+local M = {}
+
+-- What of the device's counters goes where. TPR and TPT, TOR and TOT are read for the sake of `whole`.
+local ERRORS = { "CRCERRS", "ALGNERRC", "RXERRC", "RLEC", "RUC", "RFC", "ROC", "RJC" }
+local TX_ERRORS = { "ECOL", "LATECOL" }
+
+local NAMES = { "rx_packets", "rx_bytes", "rx_missed", "rx_errors", "tx_packets", "tx_bytes", "tx_errors", "resets" }
+
+-- C, not a table: on a reload state is copied, and counts of the new version must not be lost if the old one comes back.
+local totals_t = ffi.typeof(("struct { double %s; }"):format(table.concat(NAMES, ", ")))
+
+--- All zero.
+---@return ffi.cdata*
+function M.new()
+  return totals_t()
+end
+
+--- As a table.
+---@param totals ffi.cdata*
+---@return table<string, number>
+function M.copy(totals)
+  local copy = {}
+  for _, name in ipairs(NAMES) do copy[name] = totals[name] end
+  return copy
+end
+
+-- A counter of what was good. QEMU makes it a copy of the counter of everything at each packet, so that has to be cleared
+-- with it; and if a packet comes between the two reads the copy stands again, with all that was counted already.
+local function whole(good, all)
+  local first, total = good:read(), all:read()
+  if first == total then return tonumber(first) end
+  local second = good:read()
+  if second == total then return tonumber(total) end
+  return tonumber(first) + tonumber(second)
+end
+
+local function sum(regs, names)
+  local n = 0
+  for _, name in ipairs(names) do n = n + regs[name]:read() end
+  return n
+end
+
+--- Adds what the device counted since the last time.
+---@param regs luio.Registers
+---@param totals ffi.cdata*  of `new`
+function M.fold(regs, totals)
+  totals.rx_packets = totals.rx_packets + whole(regs.GPRC, regs.TPR)
+  totals.rx_bytes = totals.rx_bytes + whole(regs.GORC, regs.TOR)
+  totals.tx_packets = totals.tx_packets + whole(regs.GPTC, regs.TPT)
+  totals.tx_bytes = totals.tx_bytes + whole(regs.GOTC, regs.TOT)
+  totals.rx_missed = totals.rx_missed + regs.MPC:read()
+  totals.rx_errors = totals.rx_errors + sum(regs, ERRORS)
+  totals.tx_errors = totals.tx_errors + sum(regs, TX_ERRORS)
+end
+
+return M

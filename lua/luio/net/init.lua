@@ -1,0 +1,632 @@
+--- Network ports: what any network driver offers, and how packets pass from the one to the other.
+---
+---     local net = require "luio.net"
+---     local port = assert(net.open "0000:00:05.0")       -- or "sim:e1000e"
+---     local packets = luio.batch(32)
+---     while true do                                       -- polling: never waits
+---       local n = port.rx[0]:burst(packets, 32)
+---       local sent = port.tx[0]:burst(packets, n)
+---       ...
+---
+--- or blocking, in a task: port.rx[0]:receive(1), port.tx[0]:send(packet, 1).
+---
+--- Whose a packet is. `pool:alloc` and `rx:burst` make it yours. `tx:burst` makes those that it took the device's, and the
+--- ring frees them once they were sent; those it did not take stay yours. A packet that you neither send nor free is lost
+--- to its pool. Packets of one port's pool may be sent by another (that is how `forward` works without a copy) when
+--- both are real devices; two simulated ones have no memory in common. Close the sender first.
+---
+--- Waiting is adaptive. A queue whose last wait found something is polled for `poll` seconds (50 us, an option of open)
+--- before it is left to the interrupt: under load nothing is interrupted, and idle nothing is polled. The device's
+--- interrupts for packets are off except while somebody waits; taking one switches them off again (the driver's top half).
+---
+--- A port outlives the versions of its driver's code: queues are the same objects, and after a reload they do what
+--- the new version says. While no version is at work (a reload, a device that is gone) a burst takes nothing, and waits go
+--- on until their deadline, or end with "ENODEV".
+---
+--- The driver's side. A network driver's `start` ends in `return net.serve(dev, offer)`; luio.net.Offer says what
+--- it has to bring. The conformance spec (spec/net/conformance.lua) holds every driver to what is written here.
+
+local driver = require "luio.driver"
+local match = require "luio.match"
+local now = require("luio.ffi").now
+local pool = require "luio.pool"
+local task = require "luio.task"
+
+local M = {}
+
+local POLL = 50e-6 -- seconds
+local TICK = 1 -- seconds between looks at counters and the device's health, without interrupts
+
+---@class luio.net.Link
+---@field up boolean
+---@field speed integer?    Mbit/s, while up
+---@field full_duplex boolean?
+
+--- Counters since the port was opened; they only grow, also over reloads and resets. Whole numbers below 2^53.
+---@class luio.net.Stats
+---@field rx_packets integer   good frames that the device received
+---@field rx_bytes integer     of those, as the device counts: with the CRC (QEMU's 82574L sends without)
+---@field rx_missed integer    lost because the ring was full
+---@field rx_errors integer    damaged, too short, too long
+---@field rx_dropped integer   received but thrown away by the driver: in pieces, marked as damaged
+---@field rx_starved integer   bursts that took less than there was because the pool was empty
+---@field tx_packets integer
+---@field tx_bytes integer
+---@field tx_errors integer
+---@field tx_dropped integer   given to the ring, and taken out again unsent or not known to be sent (a reset)
+---@field resets integer       that the driver found out: somebody else reset the device
+
+---@class luio.net.Features
+---@field tx_checksum boolean   packet.checksum_start and _offset are heeded
+---@field rx_checksum boolean   packet.flags says what the device found
+---@field loopback boolean      the option `loopback` is heeded
+---@field interrupts boolean    waits block; without, they poll
+---@field max_mtu integer
+
+--- How a port is opened.
+---@class luio.net.Options
+---@field mtu integer?        largest payload, 1500; a frame may have 14 bytes more, 18 with a VLAN tag
+---@field rx integer?         descriptors of a receive ring, a power of two; 512
+---@field tx integer?         of a transmit ring; 512
+---@field packets integer?    in the pool; enough for both rings and 1024 more
+---@field debug boolean?      pool.debug
+---@field poll number?        seconds: how long a queue is polled that was busy; 50e-6
+---@field interrupts integer? at most so many a second; nil: the driver's choice, 0: no limit
+---@field rx_checksum boolean? have the device look at TCP's and UDP's checksums
+---@field loopback boolean?   what is sent comes back, and nothing else does
+---@field driver string?      its name; nil: the one that matches
+
+--- A receive queue of a driver: functions that are called with `ring`, as Rx:burst and so on say.
+---@class luio.net.RxOffer
+---@field ring any
+---@field burst fun(ring: any, packets: luio.Batch, n: integer): integer
+---@field ready fun(ring: any): boolean  there is something to receive
+
+---@class luio.net.TxOffer
+---@field ring any
+---@field burst fun(ring: any, packets: luio.Batch, n: integer): integer
+---@field reclaim fun(ring: any): integer
+---@field pending fun(ring: any): integer
+
+--- What a driver's `start` hands to `serve`. The functions are called with the port's options in force; none of them
+--- waits, except as stated.
+---@class luio.net.Offer
+---@field mac string
+---@field mtu integer
+---@field features luio.net.Features
+---@field pool luio.Pool
+---@field rx table<integer, luio.net.RxOffer>  from 0
+---@field tx table<integer, luio.net.TxOffer>
+---@field link fun(): luio.net.Link
+---@field stats fun(): luio.net.Stats       reads the device's counters; a table of its own
+---@field promiscuous fun(on: boolean)
+---@field multicast fun(list: string[]|"all")  addresses as 6 bytes
+---@field arm fun(receive: boolean, send: boolean)  lets the device interrupt once: when packets come, or were sent, from now on
+---@field interrupted fun(event: luio.Event): boolean  whether the link may have changed
+---@field tick (fun(): string?)?            about once a second; what to warn of
+
+---@class luio.net.Port
+---@field dev luio.Device
+---@field mac string       "52:54:00:12:34:56"
+---@field mtu integer
+---@field features luio.net.Features
+---@field pool luio.Pool
+---@field options luio.net.Options
+---@field rx table<integer, luio.net.Rx>  from 0
+---@field tx table<integer, luio.net.Tx>
+---@field package offer luio.net.Offer?   of the version at work
+---@field package last_link boolean?
+---@field package link_listeners fun(link: luio.net.Link)[]
+---@field package wanted { promiscuous: boolean, multicast: string[]|"all" }
+local Port = {}
+Port.__index = Port
+
+-- ---- Queues --------------------------------------------------------------------------------------
+
+local function nothing() return 0 end
+local function never() return false end
+
+local function outside(n, packets, level)
+  error(("a burst of %s packets in a batch of %d"):format(tostring(n), packets.capacity), level + 1)
+end
+
+local function closed(port, what, level)
+  error(("%s of %s: the port is closed"):format(what, port.dev.address), level + 1)
+end
+
+-- Waits until `ready(queue)`, which the port asks at each interrupt.
+local function wait_until(queue, ready, seconds, what)
+  local port = queue.port
+  if port.closed then closed(port, what, 3) end
+  if queue.waiter then error(("two tasks wait for one queue of %s"):format(port.dev.address), 3) end
+  if port.dev.gone then return port.dev:gone_failure(what) end
+  local offer = port.offer
+  if offer then offer.arm(queue.receives, not queue.receives) end
+  if ready(queue) then return true end -- it came before the interrupt was on
+  local ok, message, code = task.await(seconds, function(wake)
+    queue.waiter, queue.awaited = wake, ready
+    return function()
+      if queue.waiter == wake then queue.waiter, queue.awaited = nil, nil end
+    end
+  end)
+  if not ok and code == "ETIMEDOUT" and ready(queue) then return true end
+  if ok then return true end
+  return nil, ("%s of %s: %s"):format(what, port.dev.address, message), code
+end
+
+-- Polls a queue that was busy a moment ago, then waits.
+local function adaptive(queue, ready, seconds, what)
+  if ready(queue) then
+    queue.busy = true
+    return true
+  end
+  if queue.busy then
+    local patience = math.min(queue.port.poll, seconds)
+    local stop = now() + patience
+    repeat
+      if ready(queue) then return true end
+    until now() >= stop
+    seconds = seconds - patience
+  end
+  local ok, message, code = wait_until(queue, ready, math.max(seconds, 0), what)
+  queue.busy = ok ~= nil
+  return ok, message, code
+end
+
+local function check_seconds(seconds, what, level)
+  if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
+    error(("%s needs a number of seconds, not %s"):format(what, tostring(seconds)), level + 1)
+  end
+end
+
+---@class luio.net.Rx
+---@field port luio.net.Port
+---@field number integer
+---@field package take fun(ring: any, packets: luio.Batch, n: integer): integer
+---@field package look fun(ring: any): boolean
+---@field package ring any
+---@field package waiter fun(...)?
+local Rx = { receives = true }
+Rx.__index = Rx
+
+--- Takes what has been received, without waiting. The packets are yours.
+---@param packets luio.Batch  filled from 0
+---@param n integer           at most so many; at most packets.capacity
+---@return integer taken
+function Rx:burst(packets, n)
+  if n > packets.capacity then outside(n, packets, 2) end
+  return self.take(self.ring, packets, n)
+end
+
+local function has_packet(queue) return queue.look(queue.ring) end
+
+--- Waits until there is something to receive.
+---@param seconds number
+---@return true? ok
+---@return string? message
+---@return string? code  "ETIMEDOUT"; "ENODEV": the device is gone
+function Rx:wait(seconds)
+  check_seconds(seconds, "rx:wait", 2)
+  return adaptive(self, has_packet, seconds, "receive")
+end
+
+--- Waits for a packet. It is yours.
+---@param seconds number
+---@return luio.Packet? packet
+---@return string? message
+---@return string? code  "ETIMEDOUT"; "ENODEV": the device is gone; "ENOBUFS": one is there, but the pool is empty
+function Rx:receive(seconds)
+  check_seconds(seconds, "rx:receive", 2)
+  local one, deadline = self.one, nil
+  while true do
+    if self.take(self.ring, one, 1) == 1 then return one.at[0] end
+    deadline = deadline or now() + seconds
+    local left = deadline - now()
+    if left > 0 or not self.look(self.ring) then
+      local ok, message, code = adaptive(self, has_packet, math.max(left, 0), "receive")
+      if not ok then return nil, message, code end
+    end
+    if self.take(self.ring, one, 1) == 1 then return one.at[0] end
+    -- There was one, and now there is none: the rest of a damaged frame, dropped; or there is no empty packet.
+    if self.port.pool.record.free == 0 and self.look(self.ring) then
+      return nil, ("receive of %s: all %d packets of its pool are in use"):format(self.port.dev.address, self.port.pool.count), "ENOBUFS"
+    end
+  end
+end
+
+---@class luio.net.Tx
+---@field port luio.net.Port
+---@field number integer
+---@field package give fun(ring: any, packets: luio.Batch, n: integer): integer
+---@field package reclaim_ring fun(ring: any): integer
+---@field package pending_of fun(ring: any): integer
+---@field package ring any
+---@field package waiter fun(...)?
+local Tx = { receives = false }
+Tx.__index = Tx
+
+--- Gives packets to the device, in order, as many as there is room for, without waiting. Those are freed when they were
+--- sent; the others stay yours (batch:shift moves them to the front).
+---@param packets luio.Batch  from 0
+---@param n integer
+---@return integer given
+function Tx:burst(packets, n)
+  if n > packets.capacity then outside(n, packets, 2) end
+  return self.give(self.ring, packets, n)
+end
+
+--- Frees packets that were sent. `burst` does so when it needs room.
+---@return integer room  descriptors that are free
+function Tx:reclaim()
+  return self.reclaim_ring(self.ring)
+end
+
+--- Packets that the device has not reported as sent.
+---@return integer
+function Tx:pending()
+  self.reclaim_ring(self.ring)
+  return self.pending_of(self.ring)
+end
+
+local function has_room(queue) return queue.reclaim_ring(queue.ring) > 0 end
+local function is_empty(queue) return queue:pending() == 0 end
+
+--- Waits until there is room for a packet.
+---@param seconds number
+---@return true? ok
+---@return string? message
+---@return string? code  "ETIMEDOUT" "ENODEV"
+function Tx:wait(seconds)
+  check_seconds(seconds, "tx:wait", 2)
+  return adaptive(self, has_room, seconds, "send")
+end
+
+--- Sends a packet, waiting for room. It is the device's then; else it stays yours.
+---@param packet luio.Packet
+---@param seconds number
+---@return true? ok
+---@return string? message
+---@return string? code  "ETIMEDOUT" "ENODEV"
+function Tx:send(packet, seconds)
+  check_seconds(seconds, "tx:send", 2)
+  local one, deadline = self.one, nil
+  while true do
+    one.at[0] = packet
+    if self.give(self.ring, one, 1) == 1 then return true end
+    deadline = deadline or now() + seconds
+    local ok, message, code = adaptive(self, has_room, math.max(deadline - now(), 0), "send")
+    if not ok then return nil, message, code end
+  end
+end
+
+--- Waits until everything was sent.
+---@param seconds number
+---@return true? ok
+---@return string? message
+---@return string? code  "ETIMEDOUT" "ENODEV"
+function Tx:flush(seconds)
+  check_seconds(seconds, "tx:flush", 2)
+  if self:pending() == 0 then return true end
+  return adaptive(self, is_empty, seconds, "send")
+end
+
+-- ---- The port ------------------------------------------------------------------------------------
+
+local function each_queue(port)
+  local i, n = -1, 0
+  while port.rx[n] do n = n + 1 end
+  return function()
+    i = i + 1
+    if i < n then return port.rx[i] end
+    return port.tx[i - n]
+  end
+end
+
+-- Queues do what a version offers from now on; nil: nothing.
+local function use(port, offer)
+  port.offer = offer
+  for queue in each_queue(port) do
+    queue.take, queue.look, queue.give, queue.reclaim_ring, queue.pending_of = nothing, never, nothing, nothing, nothing
+    queue.ring = nil
+  end
+  if not offer then return end
+  port.mac, port.mtu, port.features, port.pool = offer.mac, offer.mtu, offer.features, offer.pool
+  for i = 0, #offer.rx do
+    local queue = port.rx[i] or setmetatable({ port = port, number = i, one = pool.batch(1) }, Rx)
+    local mine = offer.rx[i]
+    queue.ring, queue.take, queue.look = mine.ring, mine.burst, mine.ready
+    port.rx[i] = queue
+  end
+  for i = 0, #offer.tx do
+    local queue = port.tx[i] or setmetatable({ port = port, number = i, one = pool.batch(1) }, Tx)
+    local mine = offer.tx[i]
+    queue.ring, queue.give, queue.reclaim_ring, queue.pending_of = mine.ring, mine.burst, mine.reclaim, mine.pending
+    port.tx[i] = queue
+  end
+end
+
+-- Wakes who has what he waits for; says which of the others wait.
+local function wake_ready(port)
+  local receive, send = false, false
+  for queue in each_queue(port) do
+    if queue.waiter and queue.awaited(queue) then
+      local wake = queue.waiter
+      queue.waiter, queue.awaited = nil, nil
+      wake(true)
+    elseif queue.waiter then
+      receive, send = receive or queue.receives, send or not queue.receives
+    end
+  end
+  return receive, send
+end
+
+-- After an interrupt. Who still waits needs one more; and what came before that was on comes without.
+local function look(port)
+  local receive, send = wake_ready(port)
+  if not (receive or send) or not port.offer then return end
+  port.offer.arm(receive, send)
+  wake_ready(port)
+end
+
+local function wake_all(port, ...)
+  for queue in each_queue(port) do
+    local wake = queue.waiter
+    queue.waiter, queue.awaited = nil, nil
+    if wake then wake(...) end
+  end
+end
+
+-- The link may have changed: tells who listens, if it has.
+local function look_at_link(port)
+  if not port.offer then return end
+  local link = port.offer.link()
+  if link.up == port.last_link then return end
+  port.last_link = link.up
+  for i = #port.link_listeners, 1, -1 do
+    local listener = port.link_listeners[i]
+    if listener then task.spawn_in(nil, listener, link) end
+  end
+end
+
+-- A version's own task: takes the device's interrupts.
+local function listen(port, view, offer)
+  local due = now() + TICK
+  while true do
+    local event, message, code = view.irqs[0]:wait(math.max(0, due - now()))
+    if event then
+      if offer.interrupted(event) then look_at_link(port) end
+      if port.offer == offer then look(port) end
+    elseif code == "ENODEV" or code == "ECANCELED" then -- gone, or closed
+      return
+    elseif code ~= "ETIMEDOUT" then
+      view:warn(("interrupts of %s: %s"):format(view.address, message))
+      task.sleep(TICK)
+    end
+    if now() >= due then
+      due = now() + TICK
+      local warning = offer.tick and offer.tick()
+      if warning then view:warn(warning) end
+      if port.offer == offer then look(port) end -- should an interrupt ever be lost, a wait is late, not stuck
+    end
+  end
+end
+
+local function new_port(dev)
+  local port = setmetatable({
+    dev = dev, rx = {}, tx = {}, options = dev.net_options or {}, link_listeners = {}, wanted = { promiscuous = false },
+  }, Port)
+  port.poll = port.options.poll or POLL
+  dev.net_port = port
+  -- Called when a version of the driver is put in place, with its view, and with nil when the device is gone.
+  table.insert(dev.users, function(view)
+    local offer = view and view.net
+    if offer and offer == port.offer then return end
+    use(port, offer)
+    if not offer then
+      if not view then wake_all(port, nil, "the device is gone", "ENODEV") end
+      return
+    end
+    if port.wanted.promiscuous then offer.promiscuous(true) end
+    if port.wanted.multicast then offer.multicast(port.wanted.multicast) end
+    look_at_link(port)
+    look(port)
+  end)
+  return port
+end
+
+--- For drivers, at the end of `start`: makes the device a port, or hands an old port what this version has to offer.
+---@param dev luio.Device  the version's
+---@param offer luio.net.Offer
+---@return true
+function M.serve(dev, offer)
+  local root = dev.root or dev
+  local port = root.net_port or new_port(root)
+  dev.net = offer
+  if offer.features.interrupts then task.spawn_in(dev.version.group, listen, port, dev, offer) end
+  return true
+end
+
+--- For drivers: the options that the port was opened with. They are checked.
+---@param dev luio.Device
+---@return luio.net.Options
+function M.options(dev)
+  return (dev.root or dev).net_options or {}
+end
+
+local KINDS = {
+  mtu = "number", rx = "number", tx = "number", packets = "number", debug = "boolean", poll = "number", interrupts = "number",
+  rx_checksum = "boolean", loopback = "boolean", driver = "string",
+}
+
+local function check_options(options)
+  for key, value in pairs(options) do
+    if not KINDS[key] then
+      error(("net.open: unknown option %s%s"):format(tostring(key), require("luio.registers.near").hint(tostring(key), KINDS)), 3)
+    elseif type(value) ~= KINDS[key] then
+      error(("net.open: %s is a %s, not %s"):format(key, KINDS[key], tostring(value)), 3)
+    end
+  end
+  for _, ring in ipairs { "rx", "tx" } do
+    local n = options[ring]
+    if n and not (n % 1 == 0 and n >= 8 and n <= 4096 and math.log(n) / math.log(2) % 1 == 0) then
+      error(("net.open: %s is 8 to 4096 descriptors, a power of two, not %s"):format(ring, n), 3)
+    end
+  end
+end
+jit.off(check_options) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+--- Opens a network device and starts its driver.
+---@param address string
+---@param options? luio.net.Options
+---@return luio.net.Port?
+---@return string? message
+---@return string? code  as luio.open; "ENODEV": no network driver is for it
+function M.open(address, options)
+  options = options or {}
+  check_options(options)
+  local dev, message, code = require("luio").open(address)
+  if not dev then return nil, message, code end
+  local loaded
+  if options.driver then
+    loaded, message, code = driver.load(options.driver)
+  else
+    local _
+    _, loaded = match.driver_of(dev.info.bus == "sim" and { address = address } or dev.info)
+    message, code = ("no driver is for %s"):format(tostring(dev)), "ENODEV"
+  end
+  if not loaded then
+    dev:close()
+    return nil, message, code
+  end
+  dev.net_options = options
+  local started
+  started, message, code = driver.start(loaded, dev)
+  if not started then return nil, message, code end
+  if not dev.net_port then
+    dev:close()
+    return nil, ("%s: driver %s is no network driver"):format(address, loaded.name), "ENODEV"
+  end
+  return dev.net_port
+end
+
+--- The port of a device whose driver was started by other means (luio.start).
+---@param dev luio.Device
+---@return luio.net.Port?
+function M.port(dev)
+  return (dev.root or dev).net_port
+end
+
+--- The link as it is now.
+---@return luio.net.Link
+function Port:link()
+  if self.closed then closed(self, "link", 2) end
+  if not self.offer then return { up = false } end
+  return self.offer.link()
+end
+
+--- Calls fn(link), in a task of its own, whenever the link has come or gone.
+---@param fn fun(link: luio.net.Link)
+---@return fun()  call it to hear no more
+function Port:on_link(fn)
+  self.last_link = self:link().up
+  table.insert(self.link_listeners, fn)
+  return function()
+    for i, listener in ipairs(self.link_listeners) do
+      if listener == fn then return table.remove(self.link_listeners, i) end
+    end
+  end
+end
+
+--- Waits until the link is up, or down.
+---@param up boolean
+---@param seconds number
+---@return true? ok
+---@return string? message
+---@return string? code  "ETIMEDOUT"
+function Port:wait_link(up, seconds)
+  check_seconds(seconds, "port:wait_link", 2)
+  local deadline = now() + seconds
+  while self:link().up ~= up do
+    if now() >= deadline then
+      return nil, ("the link of %s is %s after %g s"):format(self.dev.address, up and "down" or "up", seconds), "ETIMEDOUT"
+    end
+    -- The interrupt may be on its way, or the driver have none: a look now and then.
+    task.await(math.min(0.1, math.max(0, deadline - now())), function(wake)
+      return self:on_link(function() wake(true) end)
+    end)
+  end
+  return true
+end
+
+--- What was counted. Reading it reads the device's counters.
+---@return luio.net.Stats
+function Port:stats()
+  if self.closed then closed(self, "stats", 2) end
+  if self.offer then self.last_stats = self.offer.stats() end
+  local copy = {}
+  for key, value in pairs(self.last_stats or {}) do copy[key] = value end
+  return copy
+end
+jit.off(Port.stats) -- pairs() again
+
+--- Receives whatever passes, not only what is for this port.
+---@param on boolean
+function Port:promiscuous(on)
+  if self.closed then closed(self, "promiscuous", 2) end
+  self.wanted.promiscuous = on and true or false
+  if self.offer then self.offer.promiscuous(self.wanted.promiscuous) end
+end
+
+--- A MAC address as 6 bytes.
+---@param text string "52:54:00:12:34:56"
+---@return string?  nil: that is none
+function M.mac_bytes(text)
+  local a, b, c, d, e, f = tostring(text):match "^(%x%x):(%x%x):(%x%x):(%x%x):(%x%x):(%x%x)$"
+  if not a then return nil end
+  return string.char(tonumber(a, 16), tonumber(b, 16), tonumber(c, 16), tonumber(d, 16), tonumber(e, 16), tonumber(f, 16))
+end
+
+--- The reverse of mac_bytes.
+---@param bytes string
+---@return string
+function M.mac_text(bytes)
+  return ("%02x:%02x:%02x:%02x:%02x:%02x"):format(bytes:byte(1, 6))
+end
+
+--- Which multicast frames are received. The device may let others through, too: it looks at a hash.
+---@param list string[]|"all"  MAC addresses, "01:00:5e:00:00:01"; none: {}
+function Port:multicast(list)
+  if self.closed then closed(self, "multicast", 2) end
+  local wanted = list
+  if list ~= "all" then
+    wanted = {}
+    for i, text in ipairs(list) do
+      local bytes = M.mac_bytes(text)
+      if not bytes or bytes:byte() % 2 == 0 then error(("port:multicast: %s is no multicast address"):format(tostring(text)), 2) end
+      wanted[i] = bytes
+    end
+  end
+  self.wanted.multicast = wanted
+  if self.offer then self.offer.multicast(wanted) end
+end
+
+--- Closes the port and its device. What it sent goes out first, within a second. Idempotent.
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function Port:close()
+  if self.closed then return true end
+  for i = 0, #self.tx do self.tx[i]:flush(1) end -- what does not go now never will: the link is down
+  local ok, message, code = self.dev:close()
+  if not ok then return nil, message, code end
+  use(self, nil)
+  self.closed = true
+  wake_all(self, nil, "the port was closed", "ECANCELED")
+  return true
+end
+
+function Port:__tostring()
+  return ("port %s %s%s"):format(self.dev.address, self.mac, self.closed and ", closed" or "")
+end
+
+return M
