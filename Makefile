@@ -96,7 +96,7 @@ test: all $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(BUILD)/luio-asan $
 fuzz: all | deps-run deps-test
 	$(Q)spec/fuzz/svd $(or $(SECONDS),600) $(or $(SEED),$(shell date +%s))
 
-bench: all | deps-run deps-bench
+bench: all | deps-run deps-bench deps-guest
 	$(Q)spec/bench/run
 
 lint: $(BUILD)/luio.cdef.inc | deps-lint

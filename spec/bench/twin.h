@@ -48,3 +48,17 @@ void twin_close(int fd);
 
 /* Runs a program, its output thrown away: ns until it was reaped, 0 when it failed. */
 uint64_t twin_spawn(const char *const argv[]);
+
+/* Rings of e1000e's legacy descriptors in plain memory, with a pool behind them, as drivers/e1000e has
+ * them. transmit: `bursts` times, takes n packets, puts them into the ring, frees what was sent. receive:
+ * the other way round. The tail is written once a burst, and as seldom as there when receiving. */
+typedef struct twin_ring twin_ring;
+twin_ring *twin_ring_open(int count, int packets, volatile void *tail);
+void twin_ring_close(twin_ring *r);
+void *twin_ring_tx(twin_ring *r); /* the descriptors */
+void *twin_ring_rx(twin_ring *r);
+void twin_ring_transmit(twin_ring *r, int n, int bursts);
+void twin_ring_receive(twin_ring *r, int n, int bursts);
+/* The device's part: everything was sent; every descriptor has received a frame of `length` bytes. */
+void twin_ring_sent(void *descriptors, int count);
+void twin_ring_received(void *descriptors, int count, int length);

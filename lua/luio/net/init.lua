@@ -134,43 +134,63 @@ local function closed(port, what, level)
   error(("%s of %s: the port is closed"):format(what, port.dev.address), level + 1)
 end
 
--- Waits until `ready(queue)`, which the port asks at each interrupt.
-local function wait_until(queue, ready, seconds, what)
-  local port = queue.port
-  if port.closed then closed(port, what, 3) end
-  if queue.waiter then error(("two tasks wait for one queue of %s"):format(port.dev.address), 3) end
-  if port.dev.gone then return port.dev:gone_failure(what) end
-  local offer = port.offer
-  if offer then offer.arm(queue.receives, not queue.receives) end
-  if ready(queue) then return true end -- it came before the interrupt was on
-  local ok, message, code = task.await(seconds, function(wake)
-    queue.waiter, queue.awaited = wake, ready
-    return function()
-      if queue.waiter == wake then queue.waiter, queue.awaited = nil, nil end
-    end
-  end)
-  if not ok and code == "ETIMEDOUT" and ready(queue) then return true end
-  if ok then return true end
-  return nil, ("%s of %s: %s"):format(what, port.dev.address, message), code
+-- The first of some queues that has what is waited for. What that is, a queue has in `awaited`.
+local function first_ready(queues)
+  for i = 1, #queues do
+    if queues[i]:awaited() then return queues[i] end
+  end
 end
 
--- Polls a queue that was busy a moment ago, then waits.
-local function adaptive(queue, ready, seconds, what)
-  if ready(queue) then
-    queue.busy = true
-    return true
+local function leave(queues, wake)
+  for i = 1, #queues do
+    if queues[i].waiter == wake then queues[i].waiter = nil end
   end
-  if queue.busy then
+end
+
+-- Waits for the interrupts of queues; each port asks `awaited` at each.
+local function wait_until(queues, seconds, what)
+  for i = 1, #queues do
+    local port = queues[i].port
+    if port.closed then closed(port, what, 4) end
+    if queues[i].waiter then error(("two tasks wait for one queue of %s"):format(port.dev.address), 4) end
+    if port.dev.gone then return port.dev:gone_failure(what) end
+  end
+  for i = 1, #queues do
+    local offer = queues[i].port.offer
+    if offer then offer.arm(queues[i].receives, not queues[i].receives) end
+  end
+  local found = first_ready(queues) -- it came before the interrupt was on
+  if found then return found end
+  local ok, message, code = task.await(seconds, function(wake)
+    for i = 1, #queues do queues[i].waiter = wake end
+    return function() leave(queues, wake) end
+  end)
+  found = (ok or code == "ETIMEDOUT") and first_ready(queues)
+  if found then return found end
+  if ok then message, code = "woken by mistake", "EAGAIN" end
+  return nil, ("%s of %s: %s"):format(what, queues[1].port.dev.address, message), code
+end
+
+-- Polls queues that were busy a moment ago, then waits. What each is waited for is set.
+local function adaptive(queues, seconds, what)
+  local found, message, code = first_ready(queues), nil, nil
+  local queue = queues[1]
+  if not found and queue.busy then
     local patience = math.min(queue.port.poll, seconds)
     local stop = now() + patience
-    repeat
-      if ready(queue) then return true end
-    until now() >= stop
+    repeat found = first_ready(queues) until found or now() >= stop
     seconds = seconds - patience
   end
-  local ok, message, code = wait_until(queue, ready, math.max(seconds, 0), what)
-  queue.busy = ok ~= nil
-  return ok, message, code
+  if not found then found, message, code = wait_until(queues, math.max(seconds, 0), what) end
+  queue.busy = found ~= nil
+  return found, message, code
+end
+
+-- The same for one queue.
+local function wait_for(queue, awaited, seconds, what)
+  queue.awaited = awaited
+  local found, message, code = adaptive(queue.alone, seconds, what)
+  return found and true, message, code
 end
 
 local function check_seconds(seconds, what, level)
@@ -185,7 +205,9 @@ end
 ---@field package take fun(ring: any, packets: luio.Batch, n: integer): integer
 ---@field package look fun(ring: any): boolean
 ---@field package ring any
----@field package waiter fun(...)?
+---@field package waiter fun(...)?          who waits for it
+---@field package awaited fun(queue: luio.net.Rx): boolean  what for
+---@field package busy boolean?             the last wait found something
 local Rx = { receives = true }
 Rx.__index = Rx
 
@@ -207,7 +229,7 @@ local function has_packet(queue) return queue.look(queue.ring) end
 ---@return string? code  "ETIMEDOUT"; "ENODEV": the device is gone
 function Rx:wait(seconds)
   check_seconds(seconds, "rx:wait", 2)
-  return adaptive(self, has_packet, seconds, "receive")
+  return wait_for(self, has_packet, seconds, "receive")
 end
 
 --- Waits for a packet. It is yours.
@@ -223,7 +245,7 @@ function Rx:receive(seconds)
     deadline = deadline or now() + seconds
     local left = deadline - now()
     if left > 0 or not self.look(self.ring) then
-      local ok, message, code = adaptive(self, has_packet, math.max(left, 0), "receive")
+      local ok, message, code = wait_for(self, has_packet, math.max(left, 0), "receive")
       if not ok then return nil, message, code end
     end
     if self.take(self.ring, one, 1) == 1 then return one.at[0] end
@@ -278,7 +300,7 @@ local function is_empty(queue) return queue:pending() == 0 end
 ---@return string? code  "ETIMEDOUT" "ENODEV"
 function Tx:wait(seconds)
   check_seconds(seconds, "tx:wait", 2)
-  return adaptive(self, has_room, seconds, "send")
+  return wait_for(self, has_room, seconds, "send")
 end
 
 --- Sends a packet, waiting for room. It is the device's then; else it stays yours.
@@ -294,7 +316,7 @@ function Tx:send(packet, seconds)
     one.at[0] = packet
     if self.give(self.ring, one, 1) == 1 then return true end
     deadline = deadline or now() + seconds
-    local ok, message, code = adaptive(self, has_room, math.max(deadline - now(), 0), "send")
+    local ok, message, code = wait_for(self, has_room, math.max(deadline - now(), 0), "send")
     if not ok then return nil, message, code end
   end
 end
@@ -307,7 +329,21 @@ end
 function Tx:flush(seconds)
   check_seconds(seconds, "tx:flush", 2)
   if self:pending() == 0 then return true end
-  return adaptive(self, is_empty, seconds, "send")
+  return wait_for(self, is_empty, seconds, "send")
+end
+
+--- Waits for the first of several queues, also of several ports: for a packet of a receive queue, for room in a transmit
+--- queue. How long it polls before, the first of them says.
+---@param queues (luio.net.Rx|luio.net.Tx)[]
+---@param seconds number
+---@return (luio.net.Rx|luio.net.Tx)? queue  one that is ready
+---@return string? message
+---@return string? code  "ETIMEDOUT"; "ENODEV": the device of one of them is gone
+function M.wait(queues, seconds)
+  check_seconds(seconds, "net.wait", 2)
+  for i = 1, #queues do queues[i].awaited = queues[i].receives and has_packet or has_room end
+  local found, message, code = adaptive(queues, seconds, "wait")
+  return found, message, code
 end
 
 -- ---- The port ------------------------------------------------------------------------------------
@@ -322,6 +358,12 @@ local function each_queue(port)
   end
 end
 
+local function new_queue(class, port, number)
+  local queue = setmetatable({ port = port, number = number, one = pool.batch(1) }, class)
+  queue.alone = { queue }
+  return queue
+end
+
 -- Queues do what a version offers from now on; nil: nothing.
 local function use(port, offer)
   port.offer = offer
@@ -332,13 +374,13 @@ local function use(port, offer)
   if not offer then return end
   port.mac, port.mtu, port.features, port.pool = offer.mac, offer.mtu, offer.features, offer.pool
   for i = 0, #offer.rx do
-    local queue = port.rx[i] or setmetatable({ port = port, number = i, one = pool.batch(1) }, Rx)
+    local queue = port.rx[i] or new_queue(Rx, port, i)
     local mine = offer.rx[i]
     queue.ring, queue.take, queue.look = mine.ring, mine.burst, mine.ready
     port.rx[i] = queue
   end
   for i = 0, #offer.tx do
-    local queue = port.tx[i] or setmetatable({ port = port, number = i, one = pool.batch(1) }, Tx)
+    local queue = port.tx[i] or new_queue(Tx, port, i)
     local mine = offer.tx[i]
     queue.ring, queue.give, queue.reclaim_ring, queue.pending_of = mine.ring, mine.burst, mine.reclaim, mine.pending
     port.tx[i] = queue
@@ -349,11 +391,11 @@ end
 local function wake_ready(port)
   local receive, send = false, false
   for queue in each_queue(port) do
-    if queue.waiter and queue.awaited(queue) then
-      local wake = queue.waiter
-      queue.waiter, queue.awaited = nil, nil
+    local wake = queue.waiter
+    if wake and queue:awaited() then
+      queue.waiter = nil
       wake(true)
-    elseif queue.waiter then
+    elseif wake then
       receive, send = receive or queue.receives, send or not queue.receives
     end
   end
@@ -371,7 +413,7 @@ end
 local function wake_all(port, ...)
   for queue in each_queue(port) do
     local wake = queue.waiter
-    queue.waiter, queue.awaited = nil, nil
+    queue.waiter = nil
     if wake then wake(...) end
   end
 end
