@@ -140,11 +140,11 @@ local function give_back(self, i, n)
 end
 
 -- Drops what is in descriptor i, damaged or a piece of a frame: the same packet waits there for another.
-local function drop(self, i)
-  local c, d = self.c, self.d[i]
-  c.broken = band(d.status, EOP) == 0 and 1 or 0 -- the rest of a frame in pieces comes next
+local function drop(self, i, status)
+  local c = self.c
+  c.broken = band(status, EOP) == 0 and 1 or 0 -- the rest of a frame in pieces comes next
   c.errors = c.errors + 1
-  d.word = 0
+  self.d[i].word = 0
   i = band(i + 1, self.mask)
   give_back(self, i, 1)
   return i
@@ -168,9 +168,11 @@ function Rx:burst(batch, most)
   if most > mask then most = mask end
   if most < 1 then return 0 end
   fence_flag()
-  while band(d[i].status, LOOK) ~= GOOD or c.broken ~= 0 do
-    if band(d[i].status, DD) == 0 then return 0 end
-    i = drop(self, i)
+  local status = d[i].status -- read once: it may become DD between two looks
+  while band(status, LOOK) ~= GOOD or c.broken ~= 0 do
+    if band(status, DD) == 0 then return 0 end
+    i = drop(self, i, status)
+    status = d[i].status
   end
   local n = most
   for k = 1, most - 1 do
@@ -192,7 +194,7 @@ function Rx:burst(batch, most)
   for k = 0, n - 1 do
     local j = band(i + k, mask)
     local packet, empty = packets[j], stack[free - 1 - k]
-    local status = d[j].status
+    status = d[j].status
     packet.length = d[j].length
     packet.offload = 0x0001000000000000ULL -- pool.PLAIN: yours
     if band(status, SUMMED) ~= 0 and band(status, IGNORE) == 0 then
@@ -270,8 +272,7 @@ end
 local function free_packets(self, from, n)
   local packets, mask, k = self.packets, self.mask, 0
   while k < n do
-    local packet = packets[band(from + k, mask)]
-    local home = packet ~= nil and pool.of(packet)
+    local home = pool.of(packets[band(from + k, mask)]) -- no local for the packet: it would be boxed for the loop below
     if home and home.record.debug == 0 then -- as many as come from one pool, in one go
       local record, stack, number = home.record, home.stack, home.number
       local free, run = record.free - k, n
@@ -313,10 +314,10 @@ function Tx:reclaim()
   return mask - band(c.next - c.clean, mask)
 end
 
--- A packet is not to be sent; those before it in this burst are not the device's yet.
-local function refuse(self, batch, n)
+-- Packet n of a batch is not to be sent; those before it in this burst are yours again.
+local function refuse(batch, n, why)
   for k = 0, n - 1 do batch.at[k].owner = YOURS end
-  pool.misuse(batch.at[n], "send", 5) -- who called burst
+  error(why, 4) -- who called burst
 end
 
 -- Writes descriptors for the packets of a batch from number `k` on, of which some ask for a checksum; j is the next
@@ -325,7 +326,8 @@ local function with_checksums(self, batch, k, n, j)
   local c, d, packets, mask = self.c, self.d, self.packets, self.mask
   while k < n do
     local packet = batch.at[k]
-    if packet.owner ~= YOURS then refuse(self, batch, k) end
+    if packet == nil then refuse(batch, k, ("send packet %d of a batch: there is none"):format(k)) end
+    if packet.owner ~= YOURS then refuse(batch, k, pool.fault(packet, "send")) end
     local room = mask - band(j - c.clean, mask)
     local start = packet.checksum_start
     local context = start * 65536 + packet.checksum_offset
@@ -334,8 +336,8 @@ local function with_checksums(self, batch, k, n, j)
     if needs_context then
       local at = start + packet.checksum_offset
       if start > 255 or at > 255 then
-        for m = 0, k - 1 do batch.at[m].owner = YOURS end
-        error(("packet %d: its checksum is at byte %d, from byte %d on: the device's fields have 8 bits"):format(packet.number, at, start), 3)
+        refuse(batch, k, ("packet %d: its checksum is at byte %d, from byte %d on: the device's fields have 8 bits"):format(
+          packet.number, at, start))
       end
       -- TUCSS, TUCSO, TUCSE 0: to the end of the packet. IPCSS and IPCSO are not used, and lie before that.
       d[j].address = bit.lshift(start + 0ULL, 32) + bit.lshift(at + 0ULL, 40)
@@ -374,7 +376,7 @@ function Tx:burst(batch, n)
   local packets, i, run = self.packets, c.next, n
   for k = 0, n - 1 do
     local packet = batch.at[k]
-    if packet.offload ~= 0x0001000000000000ULL then -- pool.PLAIN
+    if packet == nil or packet.offload ~= 0x0001000000000000ULL then -- pool.PLAIN
       run = k
       break
     end

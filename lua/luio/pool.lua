@@ -103,14 +103,18 @@ M.pointers_t, M.pool_t = named "luio_packet_$ **", named "luio_packet_pool_$ *"
 local devices = {} ---@type table<integer, luio.Device>  by number of pool: for messages
 local open = {} ---@type table<integer, luio.Pool>
 
-local function misuse(packet, verb, level)
+-- Why a packet can't be used so.
+local function fault(packet, verb)
   local dev = devices[packet.pool.number]
-  error(("%s packet %d%s: %s"):format(verb, packet.number, dev and " of " .. dev.address or "",
-    WHOSE[packet.owner] or "it is no packet any more"), level or 3)
+  return ("%s packet %d%s: %s"):format(verb, packet.number, dev and " of " .. dev.address or "", WHOSE[packet.owner] or "it is yours")
 end
 
---- For rings: raises for a packet that is not whose it should be.
-M.misuse = misuse
+--- For rings: why a packet can't be used so, by whose it is.
+M.fault = fault
+
+local function misuse(packet, verb)
+  error(fault(packet, verb), 3)
+end
 
 local function out_of_room(packet, verb, n, room)
   error(("%s %s bytes of packet %d: there is room for %d"):format(verb, tostring(n), packet.number, room), 3)
@@ -252,7 +256,9 @@ local batch_t = ffi.metatype(named "luio_batch_$", {
   __index = function(batch, i)
     if type(i) ~= "number" then return Batch[i] end
     if not (i >= 0 and i < batch.capacity) then outside(batch, i) end
-    return batch.at[i]
+    local packet = batch.at[i]
+    if packet == nil then return nil end -- NULL, a pointer of which any use would be a crash
+    return packet
   end,
   __newindex = function(batch, i, packet)
     if not (type(i) == "number" and i >= 0 and i < batch.capacity) then outside(batch, i) end
@@ -370,9 +376,10 @@ function M.new(dev, options)
 end
 
 --- For rings: the pool of a packet.
----@param packet luio.Packet
----@return luio.Pool|false  false: it is closed
+---@param packet luio.Packet?
+---@return luio.Pool|false  false: there is no packet, or its pool is closed
 function M.of(packet)
+  if packet == nil then return false end
   return open[packet.home]
 end
 

@@ -61,23 +61,24 @@ function M.on_failure(task, traceback)
   io.stderr:write(("luio: task %s failed: %s\n"):format(task.name, traceback))
 end
 
-local function resume(task, ...)
-  local function settle(ok, ...)
-    if coroutine.status(task.thread) ~= "dead" then return end
-    if ok then
-      task.results = { n = select("#", ...), ... }
-      return finish(task, "done")
-    end
-    local err = ...
-    if err == CANCELLED then return finish(task, "cancelled") end
-    task.error = debug.traceback(task.thread, tostring(err))
-    finish(task, "failed")
-    local report = task.group and task.group.on_failure or M.on_failure
-    if task.quiet then return end
-    local told, why = pcall(report, task, task.error)
-    if not told then io.stderr:write(("luio: the report of a failed task failed: %s\n%s\n"):format(tostring(why), task.error)) end
+local function settle(task, ok, ...)
+  if coroutine.status(task.thread) ~= "dead" then return end
+  if ok then
+    task.results = { n = select("#", ...), ... }
+    return finish(task, "done")
   end
-  settle(coroutine.resume(task.thread, ...))
+  local err = ...
+  if err == CANCELLED then return finish(task, "cancelled") end
+  task.error = debug.traceback(task.thread, tostring(err))
+  finish(task, "failed")
+  local report = task.group and task.group.on_failure or M.on_failure
+  if task.quiet then return end
+  local told, why = pcall(report, task, task.error)
+  if not told then io.stderr:write(("luio: the report of a failed task failed: %s\n%s\n"):format(tostring(why), task.error)) end
+end
+
+local function resume(task, ...)
+  settle(task, coroutine.resume(task.thread, ...))
 end
 
 local function start(fn, quiet, group, ...)
@@ -155,15 +156,23 @@ end
 -- #654). So timers are not closed but used again, and what must be closed is seen to by dispose.
 local idle_timers = {}
 
+--- For luio.waiter: a timer that is not set.
+---@return userdata  uv_timer_t
+function M.take_timer()
+  return table.remove(idle_timers) or assert(uv.new_timer())
+end
+
 -- luv runs callbacks under its own pcall, and exits on what they raise: ours don't raise.
 local function timer_after(seconds, fn)
-  local timer = table.remove(idle_timers) or assert(uv.new_timer())
+  local timer = M.take_timer()
   uv.update_time() -- the loop's clock stands still while Lua is busy
   timer:start(math.ceil(seconds * 1000), 0, fn)
   return timer
 end
 
-local function put_away(timer)
+--- Gives a timer back.
+---@param timer userdata
+function M.put_away(timer)
   timer:stop()
   table.insert(idle_timers, timer)
 end
@@ -222,10 +231,33 @@ function M.await(seconds, arm)
     cancelled = not ok and err
   end
   woken = true
-  if timer then put_away(timer) end
+  if timer then M.put_away(timer) end
   if disarm then disarm() end
   if cancelled then error(cancelled == true and CANCELLED or cancelled, 0) end
   return unpack(results, 1, results.n)
+end
+
+--- For luio.waiter: gives up the processor until go_on is called for the task, which runs now.
+---@param task luio.Task
+---@param wake function  that is going to call it: task.wake meanwhile
+---@return boolean cancelled  then raise_cancelled is to be called
+function M.pause(task, wake)
+  task.wake, task.status = wake, "waiting"
+  local cancelled = coroutine.yield() == CANCELLED
+  task.status = "ready"
+  return cancelled
+end
+
+--- Ends the running task, which was cancelled.
+function M.raise_cancelled()
+  error(CANCELLED, 0)
+end
+
+--- Ends a pause.
+---@param task luio.Task
+function M.go_on(task)
+  task.wake = nil
+  ready(task)
 end
 
 --- Waits `seconds`.
@@ -306,21 +338,25 @@ end
 ---@return string? message
 ---@return string? code  "ETIMEDOUT"; "ECANCELED": closed meanwhile
 function Watch:readable(seconds)
-  return M.await(seconds, function(wake)
-    self.wake = wake
-    local ok, message, code = self:start()
-    if not ok then return wake(nil, message, code) end
-    return function()
-      if self.wake == wake then self.wake = nil end
+  local ok, message, code = self:start()
+  if not ok then return nil, message, code end
+  local waiter = self.waiter
+  if not waiter then
+    waiter = require("luio.waiter").new()
+    function waiter.on_leave()
+      if self.wake == waiter.wake_up then self.wake = nil end
     end
-  end)
+    self.waiter = waiter
+  end
+  self.wake = waiter.wake_up
+  return waiter:wait(seconds)
 end
 
 --- Takes the place of who waits, so that another can: what would have woken it, to be called later.
 ---@return fun(...)?
 function Watch:displace()
   local wake = self.wake
-  self.wake = nil
+  self.wake, self.waiter = nil, nil -- the place stays with who waits there
   return wake
 end
 
@@ -330,6 +366,7 @@ function Watch:close()
   self:stop()
   M.dispose(self.poll)
   if self.wake then self.wake(nil, "closed during the wait", "ECANCELED") end
+  if self.waiter then self.waiter:close() end
 end
 
 --- Ends a task at its wait, as if an error were raised there. Nothing happens to one that is done.

@@ -105,6 +105,30 @@ describe("e1000e's receive ring", function()
     assert.equal(used + 2, pool:used())
   end)
 
+  it("looks at a status once: a frame that comes between two looks is whole", function()
+    local rx = assert(ring.rx(dev, pool, 8, tail))
+    rx:start()
+    local memory, looks = rx.d, 0
+    rx.d = setmetatable({}, { __index = function(_, i)
+      return setmetatable({}, {
+        __index = function(_, key)
+          if key == "status" then
+            looks = looks + 1
+            if looks == 2 then arrives(rx, "just now") end
+          end
+          return memory[i][key]
+        end,
+        __newindex = function(_, key, value) memory[i][key] = value end,
+      })
+    end })
+    local packets = luio.batch(8)
+    assert.equal(0, rx:burst(packets, 1))
+    local n = rx:burst(packets, 1)
+    if n == 0 then n = rx:burst(packets, 1) end
+    assert.same({ 1, 0 }, { n, rx.c.errors })
+    assert.equal("just now", packets[0]:read())
+  end)
+
   it("leaves a frame where it is while the pool is empty", function()
     local rx = assert(ring.rx(dev, pool, 8, tail))
     rx:start()
@@ -172,6 +196,25 @@ describe("e1000e's transmit ring", function()
     sends(tx)
     assert.equal(7, tx:reclaim())
     assert.equal(3, pool:used())
+  end)
+
+  it("refuses what is not yours, and leaves what stands before it yours", function()
+    local tx, packets = assert(ring.tx(dev, 8, tail)), luio.batch(4)
+    packets[0], packets[1] = packet "a", packet "b"
+    packets[2] = packets[0]
+    local function refused(pattern, n)
+      local ok, message = pcall(tx.burst, tx, packets, n)
+      assert.is_false(ok)
+      assert.matches(pattern, message)
+      assert.same({ 0, 0 }, { tail.writes, tx:pending() })
+      assert.same({ "a", "b" }, { packets[0]:read(), packets[1]:read() })
+    end
+    refused("send packet %d+ of sim:edu: it is the device's", 3)
+    packets[2] = packet "c"
+    refused("send packet 3 of a batch: there is none", 4)
+    packets[2]:free()
+    refused("send packet %d+ of sim:edu: it is free", 3)
+    assert.equal(2, tx:burst(packets, 2))
   end)
 
   it("asks for one report a burst, at its end", function()

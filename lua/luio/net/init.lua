@@ -15,9 +15,12 @@
 --- to its pool. Packets of one port's pool may be sent by another (that is how `forward` works without a copy) when
 --- both are real devices; two simulated ones have no memory in common. Close the sender first.
 ---
---- Waiting is adaptive. A queue whose last wait found something is polled for `poll` seconds (50 us, an option of open)
---- before it is left to the interrupt: under load nothing is interrupted, and idle nothing is polled. The device's
---- interrupts for packets are off except while somebody waits; taking one switches them off again (the driver's top half).
+--- Waiting is adaptive: under load nothing is interrupted, and idle nothing is polled. A wait first polls, for as long as it costs
+--- to sleep and be woken, if what is awaited has lately come sooner than that (on average of the last few waits; one wait in 32
+--- polls all the same, to find out). Then it is left to the interrupt. What waking costs is measured: three times the mean time
+--- from an interrupt's stamp to the waiting task, at least 20 us and at most 1 ms; the option `poll` sets it, 0 never
+--- polls. The device's interrupts for packets are off except while somebody waits; taking one switches them off again
+--- (the driver's top half).
 ---
 --- A port outlives the versions of its driver's code: queues are the same objects, and after a reload they do what
 --- the new version says. While no version is at work (a reload, a device that is gone) a burst takes nothing, and waits go
@@ -31,10 +34,13 @@ local match = require "luio.match"
 local now = require("luio.ffi").now
 local pool = require "luio.pool"
 local task = require "luio.task"
+local waiter = require "luio.waiter"
 
 local M = {}
 
-local POLL = 50e-6 -- seconds
+-- Polling before waiting, in seconds: see "Waiting is adaptive".
+local WAKES, LEAST, MOST = 3, 20e-6, 1e-3
+local PROBE = 32
 local TICK = 1 -- seconds between looks at counters and the device's health, without interrupts
 
 ---@class luio.net.Link
@@ -70,7 +76,7 @@ local TICK = 1 -- seconds between looks at counters and the device's health, wit
 ---@field tx integer?         of a transmit ring; 512
 ---@field packets integer?    in the pool; enough for both rings and 1024 more
 ---@field debug boolean?      pool.debug
----@field poll number?        seconds: how long a queue is polled that was busy; 50e-6
+---@field poll number?        seconds that a wait may poll; nil: what an interrupt costs here, 0: never
 ---@field interrupts integer? at most so many a second; nil: the driver's choice, 0: no limit
 ---@field rx_checksum boolean? have the device look at TCP's and UDP's checksums
 ---@field loopback boolean?   what is sent comes back, and nothing else does
@@ -116,6 +122,8 @@ local TICK = 1 -- seconds between looks at counters and the device's health, wit
 ---@field tx table<integer, luio.net.Tx>
 ---@field package offer luio.net.Offer?   of the version at work
 ---@field package last_link boolean?
+---@field package wake_cost number  seconds from an interrupt to the task that waited, mean
+---@field package taken number?     when the last interrupt was taken, while nobody has come back from it
 ---@field package link_listeners fun(link: luio.net.Link)[]
 ---@field package wanted { promiscuous: boolean, multicast: string[]|"all" }
 local Port = {}
@@ -141,12 +149,6 @@ local function first_ready(queues)
   end
 end
 
-local function leave(queues, wake)
-  for i = 1, #queues do
-    if queues[i].waiter == wake then queues[i].waiter = nil end
-  end
-end
-
 -- Waits for the interrupts of queues; each port asks `awaited` at each.
 local function wait_until(queues, seconds, what)
   for i = 1, #queues do
@@ -161,28 +163,41 @@ local function wait_until(queues, seconds, what)
   end
   local found = first_ready(queues) -- it came before the interrupt was on
   if found then return found end
-  local ok, message, code = task.await(seconds, function(wake)
-    for i = 1, #queues do queues[i].waiter = wake end
-    return function() leave(queues, wake) end
-  end)
+  local place = queues[1].place
+  place.queues = queues
+  for i = 1, #queues do queues[i].waiter = place.wake_up end
+  local ok, message, code = place:wait(seconds)
+  local port = queues[1].port
+  if ok and port.taken then
+    port.wake_cost = port.wake_cost * 0.875 + math.min(now() - port.taken, MOST) * 0.125
+    port.taken = nil
+  end
   found = (ok or code == "ETIMEDOUT") and first_ready(queues)
   if found then return found end
   if ok then message, code = "woken by mistake", "EAGAIN" end
   return nil, ("%s of %s: %s"):format(what, queues[1].port.dev.address, message), code
 end
 
--- Polls queues that were busy a moment ago, then waits. What each is waited for is set.
+-- How long it is worth to poll: about what it costs to sleep and to be woken.
+local function patience(port)
+  return port.options.poll or math.min(math.max(WAKES * port.wake_cost, LEAST), MOST)
+end
+
+-- Polls where what is awaited is likely to come sooner than an interrupt would have told of it, then waits.
 local function adaptive(queues, seconds, what)
-  local found, message, code = first_ready(queues), nil, nil
-  local queue = queues[1]
-  if not found and queue.busy then
-    local patience = math.min(queue.port.poll, seconds)
-    local stop = now() + patience
-    repeat found = first_ready(queues) until found or now() >= stop
-    seconds = seconds - patience
+  local queue, found, message, code = queues[1], first_ready(queues), nil, nil
+  if found then
+    queue.gap = queue.gap * 0.75
+    return found
   end
-  if not found then found, message, code = wait_until(queues, math.max(seconds, 0), what) end
-  queue.busy = found ~= nil
+  local began, limit = now(), patience(queue.port)
+  queue.waits = queue.waits + 1
+  if queue.gap < limit or queue.waits % PROBE == 0 then
+    local stop = began + math.min(limit, seconds)
+    repeat found = first_ready(queues) until found or now() >= stop
+  end
+  if not found then found, message, code = wait_until(queues, math.max(seconds - (now() - began), 0), what) end
+  queue.gap = queue.gap * 0.75 + math.min(now() - began, 2 * MOST) * 0.25
   return found, message, code
 end
 
@@ -205,9 +220,11 @@ end
 ---@field package take fun(ring: any, packets: luio.Batch, n: integer): integer
 ---@field package look fun(ring: any): boolean
 ---@field package ring any
----@field package waiter fun(...)?          who waits for it
+---@field package place luio.Waiter
+---@field package waiter fun(...)?          wakes who waits for it
 ---@field package awaited fun(queue: luio.net.Rx): boolean  what for
----@field package busy boolean?             the last wait found something
+---@field package gap number               seconds that waits lasted lately
+---@field package waits integer
 local Rx = { receives = true }
 Rx.__index = Rx
 
@@ -359,8 +376,15 @@ local function each_queue(port)
 end
 
 local function new_queue(class, port, number)
-  local queue = setmetatable({ port = port, number = number, one = pool.batch(1) }, class)
+  local queue = setmetatable({ port = port, number = number, one = pool.batch(1), gap = 0, waits = 0 }, class)
   queue.alone = { queue }
+  local place = waiter.new()
+  function place.on_leave()
+    for _, one in ipairs(place.queues) do
+      if one.waiter == place.wake_up then one.waiter = nil end
+    end
+  end
+  queue.place = place
   return queue
 end
 
@@ -436,6 +460,7 @@ local function listen(port, view, offer)
   while true do
     local event, message, code = view.irqs[0]:wait(math.max(0, due - now()))
     if event then
+      port.taken = event.time
       if offer.interrupted(event) then look_at_link(port) end
       if port.offer == offer then look(port) end
     elseif code == "ENODEV" or code == "ECANCELED" then -- gone, or closed
@@ -456,8 +481,8 @@ end
 local function new_port(dev)
   local port = setmetatable({
     dev = dev, rx = {}, tx = {}, options = dev.net_options or {}, link_listeners = {}, wanted = { promiscuous = false },
+    wake_cost = LEAST / WAKES,
   }, Port)
-  port.poll = port.options.poll or POLL
   dev.net_port = port
   -- Called when a version of the driver is put in place, with its view, and with nil when the device is gone.
   table.insert(dev.users, function(view)

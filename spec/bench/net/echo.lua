@@ -1,6 +1,6 @@
 --- Sends every frame back, addresses exchanged: blocking, one at a time.
 ---
----     luio echo.lua DEVICE POLL      POLL: seconds a queue is polled that was busy (luio.net); until it is told to stop
+---     luio echo.lua DEVICE POLL      POLL: luio.net's option, or "auto"; until it is told to stop
 
 local ffi = require "ffi"
 local luio = require "luio"
