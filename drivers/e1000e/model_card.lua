@@ -268,7 +268,9 @@ local function write_tctl(dev, card, value)
   dev.r[TCTL] = value
   if band(value, EN) ~= 0 then
     rings.check(dev, "transmitter", TDBAL, TDBAH, TDLEN, TDH, TDT)
-    if band(rshift(dev.r[TXDCTL], 22), 1) ~= card.count_desc then fault("the %s wants TXDCTL bit 22 to be %d", card.name, card.count_desc) end
+    if band(rshift(dev.r[TXDCTL], 22), 1) ~= card.count_desc then
+      fault("the %s wants TXDCTL bit 22 to be %d", card.name, card.count_desc)
+    end
     dev:work()
   end
 end

@@ -68,7 +68,9 @@ function M.check(dev, name, low, high, length, head, tail)
   local n, base = r[length] / 16, r[high] * 2 ^ 32 + r[low]
   if n == 0 then fault("the %s is switched on without a ring", name) end
   if base % 128 ~= 0 then fault("the %s's ring is at 0x%x, which is no multiple of 128", name, base) end
-  if r[head] >= n or r[tail] >= n then fault("the %s's ring has %d descriptors, its head is %d and its tail %d", name, n, r[head], r[tail]) end
+  if r[head] >= n or r[tail] >= n then
+    fault("the %s's ring has %d descriptors, its head is %d and its tail %d", name, n, r[head], r[tail])
+  end
 end
 
 local function base_of(dev, low, high) return dev.r[high] * 2 ^ 32 + dev.r[low] end
@@ -209,7 +211,9 @@ local function with_checksums(tx, frame)
   ffi.copy(scratch, frame, n)
   local function insert(what, at, from, last)
     local to = last == 0 and n or last + 1
-    if from > n or at + 2 > n or to > n then fault("%s of a frame of %d bytes: from byte %d to %d, at byte %d", what, n, from, to - 1, at) end
+    if from > n or at + 2 > n or to > n then
+      fault("%s of a frame of %d bytes: from byte %d to %d, at byte %d", what, n, from, to - 1, at)
+    end
     frames.insert(scratch, at, from, to)
   end
   local c = tx.context
