@@ -276,10 +276,10 @@ local function write_tctl(dev, card, value)
 end
 
 local function write_tail(dev, tail, length, control, value)
-  local n = dev.r[length] / 16
-  if value ~= 0 and value >= n then fault("tail %d of a ring of %d descriptors", value, n) end
   dev.r[tail] = value
-  if band(dev.r[control], EN) ~= 0 then dev:work() end
+  if band(dev.r[control], EN) == 0 then return end -- it is looked at when it is switched on
+  if value >= dev.r[length] / 16 then fault("tail %d of a ring of %d descriptors", value, dev.r[length] / 16) end
+  dev:work()
 end
 
 local function write_place(dev, offset, control, value)

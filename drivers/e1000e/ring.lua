@@ -315,10 +315,18 @@ function Tx:reclaim()
   return mask - band(c.next - c.clean, mask)
 end
 
--- A packet is not to be sent; those before it in this burst are not the device's yet.
-local function refuse(self, batch, n)
+-- A burst is an error: nothing of it is the device's, not even a context that was written for it.
+local function take_back(self, batch, n)
   for k = 0, n - 1 do batch.at[k].owner = YOURS end
-  pool.misuse(batch.at[n], "send", 5) -- who called burst
+  self.c.context = 0
+end
+
+-- Packet n of a batch is not to be sent. What is raised is for who called burst.
+local function refuse(self, batch, n)
+  take_back(self, batch, n)
+  local packet = batch.at[n]
+  if packet.owner == YOURS then error(("send packet %d: it is in the burst twice"):format(packet.number), 4) end
+  pool.misuse(packet, "send", 5)
 end
 
 -- Writes descriptors for the packets of a batch from number `k` on, of which some ask for a checksum; j is the next
@@ -336,7 +344,7 @@ local function with_checksums(self, batch, k, n, j)
     if needs_context then
       local at = start + packet.checksum_offset
       if start > 255 or at > 255 then
-        for m = 0, k - 1 do batch.at[m].owner = YOURS end
+        take_back(self, batch, k)
         error(("packet %d: its checksum is at byte %d, from byte %d on: the device's fields have 8 bits"):format(
           packet.number, at, start), 3)
       end

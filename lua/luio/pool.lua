@@ -35,7 +35,7 @@ local ffi = require "ffi"
 
 local M = {}
 
-local FREE, YOURS, DEVICE, CLOSED = 0, 1, 2, 3
+local FREE, YOURS, DEVICE, CLOSED, NOBODY = 0, 1, 2, 3, 4
 local WHOSE = { [FREE] = "it is free", [DEVICE] = "it is the device's", [CLOSED] = "its pool is closed" }
 local LINE = 64 -- bytes
 local PAGE = 2 * 2 ^ 20
@@ -104,6 +104,7 @@ local devices = {} ---@type table<integer, luio.Device>  by number of pool: for 
 local open = {} ---@type table<integer, luio.Pool>
 
 local function misuse(packet, verb, level)
+  if packet.owner == NOBODY then error(verb .. " packet: there is none in that place of the batch", level or 3) end
   local dev = devices[packet.pool.number]
   error(("%s packet %d%s: %s"):format(verb, packet.number, dev and " of " .. dev.address or "",
     WHOSE[packet.owner] or "it is no packet any more"), level or 3)
@@ -248,6 +249,10 @@ function Batch:free(have)
   for i = 0, have - 1 do self.at[i]:free() end
 end
 
+-- What is in the places of a batch that nobody has filled: no null pointer, but a packet that is an error to use.
+local nobody = { packet = ffi.new(named "luio_packet_$[1]"), pool = ffi.new(named "luio_packet_pool_$[1]") }
+nobody.packet[0].owner, nobody.packet[0].pool = NOBODY, nobody.pool[0]
+
 local batch_t = ffi.metatype(named "luio_batch_$", {
   __index = function(batch, i)
     if type(i) ~= "number" then return Batch[i] end
@@ -268,7 +273,9 @@ function M.batch(capacity)
   if not (type(capacity) == "number" and capacity % 1 == 0 and capacity >= 1 and capacity <= 65536) then
     error("a batch has room for 1 to 65536 packets, not " .. tostring(capacity), 2)
   end
-  return batch_t(capacity, capacity)
+  local batch = batch_t(capacity, capacity)
+  for i = 0, capacity - 1 do batch.at[i] = nobody.packet[0] end
+  return batch
 end
 
 -- ---- Pools ---------------------------------------------------------------------------------------

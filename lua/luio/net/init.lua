@@ -194,7 +194,7 @@ Rx.__index = Rx
 ---@param n integer           at most so many; at most packets.capacity
 ---@return integer taken
 function Rx:burst(packets, n)
-  if n > packets.capacity then outside(n, packets, 2) end
+  if not (n <= packets.capacity and n >= 0 and n % 1 == 0) then outside(n, packets, 2) end
   return self.take(self.ring, packets, n)
 end
 
@@ -251,7 +251,7 @@ Tx.__index = Tx
 ---@param n integer
 ---@return integer given
 function Tx:burst(packets, n)
-  if n > packets.capacity then outside(n, packets, 2) end
+  if not (n <= packets.capacity and n >= 0 and n % 1 == 0) then outside(n, packets, 2) end
   return self.give(self.ring, packets, n)
 end
 
@@ -289,6 +289,7 @@ end
 ---@return string? code  "ETIMEDOUT" "ENODEV"
 function Tx:send(packet, seconds)
   check_seconds(seconds, "tx:send", 2)
+  if packet.owner ~= pool.YOURS then pool.misuse(packet, "send", 3) end
   local one, deadline = self.one, nil
   while true do
     one.at[0] = packet
