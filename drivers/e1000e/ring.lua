@@ -150,6 +150,17 @@ local function drop(self, i, status)
   return i
 end
 
+-- Drops what is no frame, from descriptor i on: the first that has one, or -1. A function of its own, so that a burst which
+-- finds nothing meets no loop: LuaJIT gives a function up for good that it often finds in a loop which is left at once.
+local function skip(self, i, status)
+  repeat
+    i = drop(self, i, status)
+    status = self.d[i].status
+    if band(status, DD) == 0 then return -1 end
+  until band(status, LOOK) == GOOD and self.c.broken == 0
+  return i
+end
+
 --- Whether there is something to receive.
 ---@return boolean
 function Rx:ready()
@@ -168,11 +179,11 @@ function Rx:burst(batch, most)
   if most > mask then most = mask end
   if most < 1 then return 0 end
   fence_flag()
-  local status = d[i].status -- read once: it may become DD between two looks
-  while band(status, LOOK) ~= GOOD or c.broken ~= 0 do
-    if band(status, DD) == 0 then return 0 end
-    i = drop(self, i, status)
-    status = d[i].status
+  local status = d[i].status -- once: between two looks a frame may come, and be taken for a damaged one
+  if band(status, DD) == 0 then return 0 end
+  if band(status, LOOK) ~= GOOD or c.broken ~= 0 then
+    i = skip(self, i, status)
+    if i < 0 then return 0 end
   end
   local n = most
   for k = 1, most - 1 do
@@ -314,9 +325,18 @@ function Tx:reclaim()
   return mask - band(c.next - c.clean, mask)
 end
 
--- Packet n of a batch is not to be sent; those before it in this burst are yours again.
-local function refuse(batch, n, why)
+-- Why packet n of a batch, which is not yours, is not to be sent.
+local function fault(batch, n)
+  for k = 0, n - 1 do
+    if batch.at[k] == batch.at[n] then return ("send packet %d: it is in the burst twice"):format(batch.at[n].number) end
+  end
+  return pool.fault(batch.at[n], "send")
+end
+
+-- Packet n of a batch is not to be sent: nothing of the burst is the device's, not even a context that was written for it.
+local function refuse(self, batch, n, why)
   for k = 0, n - 1 do batch.at[k].owner = YOURS end
+  self.c.context = 0
   error(why, 4) -- who called burst
 end
 
@@ -326,8 +346,7 @@ local function with_checksums(self, batch, k, n, j)
   local c, d, packets, mask = self.c, self.d, self.packets, self.mask
   while k < n do
     local packet = batch.at[k]
-    if packet == nil then refuse(batch, k, ("send packet %d of a batch: there is none"):format(k)) end
-    if packet.owner ~= YOURS then refuse(batch, k, pool.fault(packet, "send")) end
+    if packet.owner ~= YOURS then refuse(self, batch, k, fault(batch, k)) end
     local room = mask - band(j - c.clean, mask)
     local start = packet.checksum_start
     local context = start * 65536 + packet.checksum_offset
@@ -336,7 +355,7 @@ local function with_checksums(self, batch, k, n, j)
     if needs_context then
       local at = start + packet.checksum_offset
       if start > 255 or at > 255 then
-        refuse(batch, k, ("packet %d: its checksum is at byte %d, from byte %d on: the device's fields have 8 bits"):format(
+        refuse(self, batch, k, ("packet %d: its checksum is at byte %d, from byte %d on: the device's fields have 8 bits"):format(
           packet.number, at, start))
       end
       -- TUCSS, TUCSO, TUCSE 0: to the end of the packet. IPCSS and IPCSO are not used, and lie before that.
@@ -376,7 +395,7 @@ function Tx:burst(batch, n)
   local packets, i, run = self.packets, c.next, n
   for k = 0, n - 1 do
     local packet = batch.at[k]
-    if packet == nil or packet.offload ~= 0x0001000000000000ULL then -- pool.PLAIN
+    if packet.offload ~= 0x0001000000000000ULL then -- pool.PLAIN
       run = k
       break
     end

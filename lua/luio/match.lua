@@ -66,7 +66,8 @@ end
 function M.driver_of(info)
   local model = info.address:match "^sim:(.+)$"
   if model then
-    local driver = require("luio.driver").load((model:gsub("/?model%.lua$", "")))
+    -- A folder may have several models: model.lua, model_OTHER.lua.
+    local driver = require("luio.driver").load((model:gsub("/?model[%w_]*%.lua$", "")))
     return driver and driver.name, driver
   end
   for _, entry in ipairs(all()) do

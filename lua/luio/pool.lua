@@ -35,7 +35,7 @@ local ffi = require "ffi"
 
 local M = {}
 
-local FREE, YOURS, DEVICE, CLOSED = 0, 1, 2, 3
+local FREE, YOURS, DEVICE, CLOSED, NOBODY = 0, 1, 2, 3, 4
 local WHOSE = { [FREE] = "it is free", [DEVICE] = "it is the device's", [CLOSED] = "its pool is closed" }
 local LINE = 64 -- bytes
 local PAGE = 2 * 2 ^ 20
@@ -105,6 +105,7 @@ local open = {} ---@type table<integer, luio.Pool>
 
 -- Why a packet can't be used so.
 local function fault(packet, verb)
+  if packet.owner == NOBODY then return verb .. " packet: there is none in that place of the batch" end
   local dev = devices[packet.pool.number]
   return ("%s packet %d%s: %s"):format(verb, packet.number, dev and " of " .. dev.address or "", WHOSE[packet.owner] or "it is yours")
 end
@@ -252,16 +253,19 @@ function Batch:free(have)
   for i = 0, have - 1 do self.at[i]:free() end
 end
 
+-- What is in the places of a batch that nobody has filled: no null pointer, but a packet that is an error to use.
+local nobody = { packet = ffi.new(named "luio_packet_$[1]"), pool = ffi.new(named "luio_packet_pool_$[1]") }
+nobody.packet[0].owner, nobody.packet[0].pool = NOBODY, nobody.pool[0]
+
 local batch_t = ffi.metatype(named "luio_batch_$", {
   __index = function(batch, i)
     if type(i) ~= "number" then return Batch[i] end
     if not (i >= 0 and i < batch.capacity) then outside(batch, i) end
-    local packet = batch.at[i]
-    if packet == nil then return nil end -- NULL, a pointer of which any use would be a crash
-    return packet
+    return batch.at[i]
   end,
   __newindex = function(batch, i, packet)
     if not (type(i) == "number" and i >= 0 and i < batch.capacity) then outside(batch, i) end
+    if packet == nil then packet = nobody.packet[0] end
     batch.at[i] = packet
   end,
   __len = function(batch) return batch.capacity end,
@@ -274,7 +278,9 @@ function M.batch(capacity)
   if not (type(capacity) == "number" and capacity % 1 == 0 and capacity >= 1 and capacity <= 65536) then
     error("a batch has room for 1 to 65536 packets, not " .. tostring(capacity), 2)
   end
-  return batch_t(capacity, capacity)
+  local batch = batch_t(capacity, capacity)
+  for i = 0, capacity - 1 do batch.at[i] = nobody.packet[0] end
+  return batch
 end
 
 -- ---- Pools ---------------------------------------------------------------------------------------

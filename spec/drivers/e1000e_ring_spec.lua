@@ -209,9 +209,9 @@ describe("e1000e's transmit ring", function()
       assert.same({ 0, 0 }, { tail.writes, tx:pending() })
       assert.same({ "a", "b" }, { packets[0]:read(), packets[1]:read() })
     end
-    refused("send packet %d+ of sim:edu: it is the device's", 3)
+    refused("send packet %d+: it is in the burst twice", 3)
     packets[2] = packet "c"
-    refused("send packet 3 of a batch: there is none", 4)
+    refused("send packet: there is none in that place of the batch", 4)
     packets[2]:free()
     refused("send packet %d+ of sim:edu: it is free", 3)
     assert.equal(2, tx:burst(packets, 2))

@@ -233,7 +233,7 @@ Rx.__index = Rx
 ---@param n integer           at most so many; at most packets.capacity
 ---@return integer taken
 function Rx:burst(packets, n)
-  if n > packets.capacity then outside(n, packets, 2) end
+  if not (n <= packets.capacity and n >= 0 and n % 1 == 0) then outside(n, packets, 2) end
   return self.take(self.ring, packets, n)
 end
 
@@ -290,7 +290,7 @@ Tx.__index = Tx
 ---@param n integer
 ---@return integer given
 function Tx:burst(packets, n)
-  if n > packets.capacity then outside(n, packets, 2) end
+  if not (n <= packets.capacity and n >= 0 and n % 1 == 0) then outside(n, packets, 2) end
   return self.give(self.ring, packets, n)
 end
 
@@ -328,6 +328,7 @@ end
 ---@return string? code  "ETIMEDOUT" "ENODEV"
 function Tx:send(packet, seconds)
   check_seconds(seconds, "tx:send", 2)
+  if packet.owner ~= pool.YOURS then error(pool.fault(packet, "send"), 2) end
   local one, deadline = self.one, nil
   while true do
     one.at[0] = packet

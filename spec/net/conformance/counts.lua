@@ -1,0 +1,128 @@
+--- Conformance: counters add up, and packets make no garbage.
+
+local busted = require "busted"
+local assert = require "luassert"
+local luio = require "luio"
+local support = require "spec.net.conformance.support"
+
+local it = busted.it
+
+local NAMES = {
+  "rx_packets", "rx_bytes", "rx_missed", "rx_errors", "rx_dropped", "rx_starved", "tx_packets", "tx_bytes", "tx_errors",
+  "tx_dropped", "resets",
+}
+
+return function(subject)
+  -- What it counted since; all are whole, and none went down.
+  local function since(port, before)
+    local after, grown = port:stats(), {}
+    for _, name in ipairs(NAMES) do
+      local value = after[name]
+      assert.is_true(type(value) == "number" and value % 1 == 0 and value >= 0 and value < 2 ^ 53, ("%s is %s"):format(name, tostring(value)))
+      assert.is_true(not before or value >= before[name], ("%s went from %s to %s"):format(name, before and before[name], value))
+      grown[name] = value - (before and before[name] or 0)
+    end
+    return grown, after
+  end
+
+  it("counts what it sent and received, however often it is asked", function()
+    local port = subject.open()
+    local _, before = since(port)
+    local _, last = since(port, before)
+    local asked = 0
+    local n = subject.packets
+    support.exchange(port, n, {
+      size = function() return 100 end,
+      beside = function()
+        asked = asked + 1
+        if asked % 10 == 0 then _, last = since(port, last) end
+      end,
+    })
+    local grown = since(port, before)
+    assert.same({ n, n, 0, 0, 0, 0, 0, 0, 0 }, {
+      grown.tx_packets, grown.rx_packets, grown.rx_missed, grown.rx_errors, grown.rx_dropped, grown.rx_starved, grown.tx_errors,
+      grown.tx_dropped, grown.resets,
+    })
+    for _, name in ipairs { "rx_bytes", "tx_bytes" } do -- with or without the CRC
+      assert.is_true(grown[name] == n * 104 or grown[name] == n * 100, ("%s: %d of %d packets"):format(name, grown[name], n))
+    end
+    assert.same(port:stats(), port:stats())
+  end)
+
+  it("counts what a full ring misses: sent is received and missed", function()
+    local port = subject.open { rx = 8, tx = 256 }
+    local before, n, sent, have = port:stats(), 600, 0, 0
+    local packets = luio.batch(64)
+    local deadline = luio.now() + 20
+    while sent < n do
+      assert(luio.now() < deadline)
+      local from = have
+      have = port.pool:fill(packets, have, math.min(64, n - sent))
+      for i = from, have - 1 do packets[i]:write(support.frame(port, sent + i, 1000)) end
+      local went = port.tx[0]:burst(packets, have)
+      have, sent = packets:shift(went, have), sent + went
+    end
+    assert(port.tx[0]:flush(5))
+    local got, last = 0, -1
+    while port.rx[0]:wait(0.05) do -- what the device itself keeps comes, too
+      local text = support.next(port)
+      local number = tonumber(text:sub(15, 22))
+      assert.equal(support.frame(port, number, 1000), text)
+      assert.is_true(number > last)
+      last, got = number, got + 1
+    end
+    local grown = since(port, before)
+    assert.is_true(got >= 7 and got < n, tostring(got))
+    assert.same({ n, got, 0 }, { grown.tx_packets, grown.rx_packets, grown.rx_dropped })
+    if subject.uncounted then return busted.pending(subject.uncounted) end
+    assert.equal(n, got + grown.rx_missed)
+    -- and goes on
+    support.exchange(port, 100, { window = 6, burst = 6 })
+    luio.sleep(1.2) -- a look of the driver's own at its counters
+    grown = since(port, before)
+    assert.same({ n + 100, n + 100 }, { grown.tx_packets, grown.rx_packets + grown.rx_missed })
+  end)
+
+  it("makes no garbage by bursts", function()
+    local port = subject.open()
+    local packets, n = luio.batch(32), 0
+    local text = support.frame(port, 1)
+    local deadline = luio.now() + 60
+    local function churn(rounds)
+      for _ = 1, rounds do
+        local have = port.pool:fill(packets, 0, 32)
+        for i = 0, have - 1 do packets[i].length = #text end
+        local went = port.tx[0]:burst(packets, have)
+        packets:free(packets:shift(went, have))
+        local got = 0
+        repeat
+          local now = port.rx[0]:burst(packets, 32)
+          packets:free(now)
+          got = got + now
+        until got == went or luio.now() > deadline
+        n = n + got
+      end
+    end
+    -- Every packet of the pool has our address in it.
+    local all = {}
+    for packet in function() return port.pool:alloc() end do
+      packet:write(text)
+      table.insert(all, packet)
+    end
+    for _, packet in ipairs(all) do packet:free() end
+    port:promiscuous(true) -- those that the ring had were empty
+    support.settle(port)
+    local rounds = math.ceil(subject.packets / 32)
+    churn(math.max(100, rounds)) -- compiled from here on
+    collectgarbage()
+    collectgarbage "stop"
+    local before, had = collectgarbage "count", n
+    churn(5 * rounds)
+    local grown, passed = collectgarbage "count" - before, n - had
+    collectgarbage "restart"
+    assert.is_true(luio.now() < deadline)
+    assert.is_true(passed >= 5 * subject.packets)
+    -- The compiler's own grows with what is compiled, not with the packets.
+    assert.is_true(grown < 64 or grown * 1024 / passed < 0.5, ("%.1f KiB for %d packets"):format(grown, passed))
+  end)
+end
