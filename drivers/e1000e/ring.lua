@@ -168,9 +168,11 @@ function Rx:burst(batch, most)
   if most > mask then most = mask end
   if most < 1 then return 0 end
   fence_flag()
-  while band(d[i].status, LOOK) ~= GOOD or c.broken ~= 0 do
-    if band(d[i].status, DD) == 0 then return 0 end
+  local found = d[i].status -- once: the device may write it between two looks
+  while band(found, LOOK) ~= GOOD or c.broken ~= 0 do
+    if band(found, DD) == 0 then return 0 end
     i = drop(self, i)
+    found = d[i].status
   end
   local n = most
   for k = 1, most - 1 do
@@ -335,7 +337,8 @@ local function with_checksums(self, batch, k, n, j)
       local at = start + packet.checksum_offset
       if start > 255 or at > 255 then
         for m = 0, k - 1 do batch.at[m].owner = YOURS end
-        error(("packet %d: its checksum is at byte %d, from byte %d on: the device's fields have 8 bits"):format(packet.number, at, start), 3)
+        error(("packet %d: its checksum is at byte %d, from byte %d on: the device's fields have 8 bits"):format(
+          packet.number, at, start), 3)
       end
       -- TUCSS, TUCSO, TUCSE 0: to the end of the packet. IPCSS and IPCSO are not used, and lie before that.
       d[j].address = bit.lshift(start + 0ULL, 32) + bit.lshift(at + 0ULL, 40)
