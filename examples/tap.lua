@@ -13,6 +13,7 @@
 local bridges = require "luio.net.bridge"
 local luio = require "luio"
 local net = require "luio.net"
+local output = require "luio.output"
 local taps = require "luio.net.tap"
 local task = require "luio.task"
 local uv = require "luv"
@@ -27,7 +28,8 @@ parser:option("--mac", "Of the TAP device: the port's, a random one, or this; wi
 parser:option("--queue", "Frames of the kernel that may wait for us."):argname "N":default "1000":convert(tonumber)
 parser:flag("--promiscuous", "Receive all frames, because the TAP device is a port of a Linux bridge.")
 parser:flag("--no-offload", "Let the kernel compute checksums, not the card.")
-parser:flag("-v --verbose", "Say every second what was carried.")
+parser:flag("-v --verbose", "Say every second what was carried, not only at the end.")
+parser:flag("--json", "Say that as JSON, an object a line.")
 parser:epilog "Example: luio examples/tap.lua 0000:00:05.0 luio0 --address 10.0.0.1/24"
 
 local function fail(message, status)
@@ -55,13 +57,30 @@ local function speed(link)
   return link.speed and ("up, %d Mbit/s"):format(link.speed) or "up"
 end
 
--- Every frame that was sent by either side is in one of these.
+-- What became of every frame that either side sent.
 local function account(port, tap, bridge)
   local card, kernel = port:stats(), tap:stats()
-  return ("to the wire %d frames, dropped %d by a full queue, %d too long, %d by resets; "
-    .. "from the wire %d, dropped %d by a full ring, %d damaged, %d by the device being down, %d by the kernel"):format(
-    bridge.back.carried, kernel.rx_dropped or 0, kernel.rx_errors, card.tx_dropped,
-    bridge.there.carried, card.rx_missed, card.rx_errors + card.rx_dropped, kernel.tx_down, kernel.tx_dropped)
+  return {
+    to_wire = {
+      carried = bridge.back.carried, queue_full = kernel.rx_dropped, too_long = kernel.rx_errors, reset = card.tx_dropped,
+      waits_for_room = bridge.back.full,
+    },
+    from_wire = {
+      carried = bridge.there.carried, ring_full = card.rx_missed, damaged = card.rx_errors, dropped = card.rx_dropped,
+      tap_down = kernel.tx_down, refused = kernel.tx_dropped, starved = card.rx_starved,
+    },
+    resets = card.resets,
+  }
+end
+
+local function tell(sums, more)
+  if args.json then return say("%s", output.line(sums)) end
+  local out, back = sums.to_wire, sums.from_wire
+  say("to the wire %d frames; dropped: %s because the kernel's queue was full, %d too long, %d by resets. "
+    .. "From the wire %d; dropped: %d because the ring was full, %d by the driver, %d because the TAP device was down, "
+    .. "%d refused by the kernel; the card counts %d as damaged or short%s",
+    out.carried, out.queue_full or "unknown", out.too_long, out.reset,
+    back.carried, back.ring_full, back.dropped, back.tap_down, back.refused, back.damaged, more or "")
 end
 
 local function report(port, tap, bridge)
@@ -69,7 +88,7 @@ local function report(port, tap, bridge)
   while true do
     luio.sleep(1)
     local out, back = bridge.back.bytes, bridge.there.bytes
-    say("%s; now %.1f Mbit/s and %.1f Mbit/s", account(port, tap, bridge), (out - last[1]) * 8e-6, (back - last[2]) * 8e-6)
+    tell(account(port, tap, bridge), (". Now %.1f and %.1f Mbit/s"):format((out - last[1]) * 8e-6, (back - last[2]) * 8e-6))
     last[1], last[2] = out, back
   end
 end
@@ -117,7 +136,7 @@ luio.run(function()
   if reporter then reporter:cancel() end
   if ok then why = nil end
 end)
-say("%s", account(port, tap, bridge))
+tell(account(port, tap, bridge))
 for _, signal in ipairs(signals) do
   signal:stop()
   task.dispose(signal)

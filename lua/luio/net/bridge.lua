@@ -111,7 +111,7 @@ local function attend(bridge, way)
       local ok, message, code = queue:wait(PATIENCE)
       if not ok and code == "ENODEV" then -- as of a port, which may return
         luio.sleep(ABSENT)
-      elseif not ok and code ~= "ETIMEDOUT" and not bridge.stopped then
+      elseif not ok and code ~= "ETIMEDOUT" and code ~= "EAGAIN" and not bridge.stopped then
         bridge.why = bridge.why or { message, code }
         bridge:stop()
       end
