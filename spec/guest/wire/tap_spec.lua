@@ -2,7 +2,6 @@
 
 local json = require "dkjson"
 local luio = require "luio"
-local program = require "spec.support.program"
 local wait = require "spec.support.wait"
 local wire = require "spec.support.wire"
 
@@ -11,22 +10,12 @@ local MIB = LONG and 1024 or 64
 
 local bridge
 
-local function start(...)
-  bridge = program.start { "examples/tap.lua", wire.NIC, wire.TAP, "--address", wire.HERE .. "/24", "--json", ... }
-  bridge:wait("Ctrl%-C ends it", 20)
-  wire.must("sysctl -q -w net.ipv6.conf.%s.disable_ipv6=1", wire.TAP)
-  wire.must("ip link set %s txqueuelen 1000", wire.TAP)
-end
+local function start(...) bridge = wire.bridge(...) end
 
--- Ctrl-C; what it has carried.
 local function stop()
-  bridge:kill "sigint"
-  assert.equal(0, bridge:status(10), bridge:text())
-  assert.equal("", wire.must("ip -br link show dev %s 2>/dev/null || true", wire.TAP))
-  local text = bridge:text()
-  bridge:close()
+  local one = bridge
   bridge = nil
-  return json.decode(text:match "({[^\n]*})\n$" or "null") or error(text), text
+  return wire.stop(one)
 end
 
 local function cpu_seconds(pid)
