@@ -80,6 +80,32 @@ describe("e1000e's receive ring", function()
     assert.same({ expected, expected }, { got, rx.c.received })
   end)
 
+  it("drops no frame that comes between two looks at its descriptor", function()
+    local rx = assert(ring.rx(dev, pool, 8, tail))
+    rx:start()
+    -- The frame comes right after the first look at its descriptor's status, whichever that is.
+    local real, looks = rx.d, 0
+    rx.d = setmetatable({}, { __index = function(_, i)
+      return setmetatable({}, {
+        __index = function(_, field)
+          local value = real[i][field]
+          if field == "status" then
+            looks = looks + 1
+            if looks == 1 then arrives(rx, "late") end
+          end
+          return value
+        end,
+        __newindex = function(_, field, value) real[i][field] = value end,
+      })
+    end })
+    local packets = luio.batch(8)
+    local n = rx:burst(packets, 8)
+    if n == 0 then n = rx:burst(packets, 8) end
+    assert.same({ 1, 0 }, { n, rx.c.errors })
+    assert.equal("late", packets[0]:read())
+    rx.d = real
+  end)
+
   it("writes no tail and takes no packet when nothing came", function()
     local rx = assert(ring.rx(dev, pool, 8, tail))
     rx:start()
@@ -103,30 +129,6 @@ describe("e1000e's receive ring", function()
     assert.equal(1, rx:burst(packets, 8))
     assert.same({ "good again", 3 }, { packets[0]:read(), rx.c.errors })
     assert.equal(used + 2, pool:used())
-  end)
-
-  it("looks at a status once: a frame that comes between two looks is whole", function()
-    local rx = assert(ring.rx(dev, pool, 8, tail))
-    rx:start()
-    local memory, looks = rx.d, 0
-    rx.d = setmetatable({}, { __index = function(_, i)
-      return setmetatable({}, {
-        __index = function(_, key)
-          if key == "status" then
-            looks = looks + 1
-            if looks == 2 then arrives(rx, "just now") end
-          end
-          return memory[i][key]
-        end,
-        __newindex = function(_, key, value) memory[i][key] = value end,
-      })
-    end })
-    local packets = luio.batch(8)
-    assert.equal(0, rx:burst(packets, 1))
-    local n = rx:burst(packets, 1)
-    if n == 0 then n = rx:burst(packets, 1) end
-    assert.same({ 1, 0 }, { n, rx.c.errors })
-    assert.equal("just now", packets[0]:read())
   end)
 
   it("leaves a frame where it is while the pool is empty", function()

@@ -126,6 +126,8 @@ local TICK = 1 -- seconds between looks at counters and the device's health, wit
 ---@field package taken number?     when the last interrupt was taken, while nobody has come back from it
 ---@field package link_listeners fun(link: luio.net.Link)[]
 ---@field package wanted { promiscuous: boolean, multicast: string[]|"all" }
+---@field package follower luio.Follower?
+---@field package told_of_reloads fun(line: string, report: luio.ReloadReport)?
 local Port = {}
 Port.__index = Port
 
@@ -678,6 +680,21 @@ function Port:multicast(list)
   if self.offer then self.offer.multicast(wanted) end
 end
 
+--- Follows the driver's files, as `luio run` does: when one is saved, or on SIGHUP, the code is exchanged while the port
+--- works. What does not load, or fails soon, changes nothing. Ends when the port is closed; calling it again changes `tell`.
+---@param tell? fun(line: string, report: luio.ReloadReport)  what became of a reload
+function Port:follow(tell)
+  if self.closed then closed(self, "follow", 2) end
+  self.told_of_reloads = tell
+  if self.follower then return end
+  self.follower = require("luio.saved").follow(self.dev, {
+    watch = true,
+    tell = function(report)
+      if self.told_of_reloads then self.told_of_reloads(require("luio.live").line(report), report) end
+    end,
+  })
+end
+
 --- Closes the port and its device. What it sent goes out first, within a second. Idempotent.
 ---@return boolean? ok
 ---@return string? message
@@ -685,6 +702,8 @@ end
 function Port:close()
   if self.closed then return true end
   for i = 0, #self.tx do self.tx[i]:flush(1) end -- what does not go now never will: the link is down
+  if self.follower then self.follower:close() end
+  self.follower = nil
   local ok, message, code = self.dev:close()
   if not ok then return nil, message, code end
   use(self, nil)

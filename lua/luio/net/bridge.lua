@@ -1,0 +1,157 @@
+--- Carries frames between two ends, both ways: two ports, or a port and a TAP device (luio.net.tap).
+---
+---     local bridge = require("luio.net.bridge").new(port, tap)
+---     luio.run(function() assert(bridge:run()) end)     -- until bridge:stop() is called
+---
+--- Packets go from queue 0 of the one to queue 0 of the other as they are, in bursts, without a copy. Nothing is dropped here:
+--- when an end has no room, what was taken waits, nothing more is taken on that way, and the other end's own queue fills; what
+--- does not fit into that its owner drops, and counts (rx_missed of a port, rx_dropped of a TAP device). The other way goes on.
+---
+--- While there is something to carry both ways are served in turn, without a wait; every 10 ms the loop turns once, so that
+--- link events, reloads and signals come through. Otherwise two tasks wait, one for each end, and no time is used.
+
+local current = require("luio.task").current
+local luio = require "luio"
+
+local M = {}
+
+local BURST = 64 -- packets: writing the tail of a ring is dear, so few and long bursts
+local TURN = 0.01 -- seconds between turns of the loop
+local PATIENCE = 1 -- seconds of a wait
+local STARVED = 0.001 -- seconds until a pool without packets is looked at again
+local ABSENT = 0.1 -- seconds between looks at an end that is gone, and may return
+
+---@class luio.net.Way
+---@field from table    a port or a TAP device
+---@field to table
+---@field rx table      from.rx[0]
+---@field tx table      to.tx[0]
+---@field packets luio.Batch
+---@field carried number   packets given to `to`
+---@field bytes number
+---@field full number      times that `to` had no room
+---@field starved number   times that nothing could be taken because a pool was empty
+---@field package have integer  packets taken and not yet given
+
+---@class luio.net.Bridge
+---@field there luio.net.Way  from the first end to the second
+---@field back luio.net.Way
+---@field look fun(packets: luio.Batch, n: integer, way: luio.net.Way)?  sees the first n packets of what was taken, before they
+--- are given on; to look at only
+---@field package stopped boolean?
+local Bridge = {}
+Bridge.__index = Bridge
+
+local function new_way(from, to)
+  return {
+    from = from, to = to, rx = from.rx[0], tx = to.tx[0], packets = luio.batch(BURST), have = 0,
+    carried = 0, bytes = 0, full = 0, starved = 0,
+  }
+end
+
+--- A bridge; it carries nothing before `run`. Whoever closes the ends stops it first.
+---@param a table  luio.net.Port or luio.net.Tap
+---@param b table
+---@return luio.net.Bridge
+function M.new(a, b)
+  return setmetatable({ there = new_way(a, b), back = new_way(b, a) }, Bridge)
+end
+
+-- One burst; how many packets moved.
+local function carry(bridge, way)
+  local packets, have = way.packets, way.have
+  if have == 0 then
+    have = way.rx:burst(packets, BURST)
+    if have == 0 then return 0 end
+    local look = bridge.look
+    if look then look(packets, have, way) end
+    local bytes = 0
+    for i = 0, have - 1 do bytes = bytes + packets.at[i].length end
+    way.bytes = way.bytes + bytes
+  end
+  local gone = way.tx:burst(packets, have)
+  way.carried = way.carried + gone
+  if gone < have then
+    way.full = way.full + 1
+    have = packets:shift(gone, have)
+  else
+    have = 0
+  end
+  way.have = have
+  return gone
+end
+
+-- Both ways, until there is nothing to carry (false) or others must have their turn (true).
+local function serve(bridge)
+  local stop = luio.now() + TURN
+  while not bridge.stopped do
+    if carry(bridge, bridge.there) + carry(bridge, bridge.back) == 0 then return false end
+    if luio.now() >= stop then return true end
+  end
+  return true
+end
+
+-- A way can't go on, though its wait said so: there is a frame, but no packet to take it with.
+local function out_of_packets(way)
+  if way.have > 0 or way.from.pool.record.free > 0 then return false end
+  way.starved = way.starved + 1
+  way.tx:reclaim()
+  return way.from.pool.record.free == 0
+end
+
+-- The task of a way: why it ended, if it was not told to.
+local function attend(bridge, way)
+  while not bridge.stopped do
+    if serve(bridge) then
+      luio.sleep(0)
+    elseif out_of_packets(way) then
+      luio.sleep(STARVED)
+    else
+      local queue = way.have > 0 and way.tx or way.rx
+      local ok, message, code = queue:wait(PATIENCE)
+      if not ok and code == "ENODEV" then -- as of a port, which may return
+        luio.sleep(ABSENT)
+      elseif not ok and code ~= "ETIMEDOUT" and code ~= "EAGAIN" and not bridge.stopped then
+        bridge.why = bridge.why or { message, code }
+        bridge:stop()
+      end
+    end
+  end
+end
+
+--- Carries frames until it is stopped, or an end fails for good. In a task.
+---@return true? ok  it was stopped
+---@return string? message
+---@return string? code
+function Bridge:run()
+  self.stopped, self.why = nil, nil
+  local one = luio.spawn(attend, self, self.there)
+  local other = luio.spawn(attend, self, self.back)
+  self.tasks = { one, other }
+  for _, task in ipairs(self.tasks) do
+    repeat
+      local ok, message, code = task:join(PATIENCE)
+      if not ok and code == "EFAULT" then
+        self:stop()
+        return nil, message, code
+      end
+    until ok or code == "ECANCELED"
+  end
+  self.tasks = nil
+  for _, way in ipairs { self.there, self.back } do -- what was taken and has nowhere to go
+    way.packets:free(way.have)
+    way.left, way.have = way.have, 0
+  end
+  if self.why then return nil, self.why[1], self.why[2] end
+  return true
+end
+
+--- Ends `run`, at once. Idempotent.
+function Bridge:stop()
+  self.stopped = true
+  for _, task in ipairs(self.tasks or {}) do
+    if task ~= current() then task:cancel() end
+  end
+end
+
+return M

@@ -1,0 +1,467 @@
+--- A TAP device: an Ethernet card whose wire is a file descriptor. What the kernel's TCP/IP stack sends to it is read
+--- here, and what is written here the stack receives.
+---
+---     local t = assert(require("luio.net.tap").open { name = "luio0", mtu = port.mtu, mac = port.mac, pool = port.pool })
+---     local n = t.rx[0]:burst(packets, 32)     -- what the kernel sent
+---     t.tx[0]:burst(packets, n)                -- what it is to receive
+---
+--- Its queues are used as a port's are (luio.net), so that what works between two ports works between a port and the
+--- kernel, too (luio.net.bridge). A frame is read by one system call straight into a packet's memory, and written straight
+--- from it; nothing is copied in Lua, and nothing is made for the collector. Packets that are read come from a pool that the
+--- device is given, mostly a port's, which can send them as they are then.
+---
+--- Checksums. With `checksum` the kernel leaves TCP's and UDP's to us: a header of 10 bytes (virtio_net_hdr), which is
+--- read into and written from the headroom, says where to sum; that is what packet.checksum_start and _offset say to a port.
+--- Where the port's fields don't reach (drivers/e1000e: 255 bytes) the sum is made here. The other way round there
+--- is nothing to gain: a port's verdict on a received checksum could only be told by VIRTIO_NET_HDR_F_DATA_VALID, and
+--- Linux 6.1's tun does not look at it in what it is given (spec/net/tap_spec.lua shows that). The kernel sums itself.
+--- Segments are never longer than a frame (no TSO, no GSO): the cards we drive by legacy descriptors could not cut them.
+---
+--- What is lost is counted. The kernel drops, and counts (tx_dropped), what it can't put into the device's queue: 1000 frames
+--- by default, `queue`. We count what can't be written because the device is down or the kernel short of memory, and what is
+--- longer than mtu + 18 bytes, should somebody have raised the device's MTU.
+---
+--- It lives in the network namespace that the process is in when it is opened, and ends when it is closed, unless it was
+--- there before (`ip tuntap add NAME mode tap user USER`: so a process without CAP_NET_ADMIN can use one).
+
+local bit = require "bit"
+local ffi = require "ffi"
+local net = require "luio.net"
+local task = require "luio.task"
+local errno_name = require("luio.ffi").errno_name
+
+local band, bor, rshift = bit.band, bit.bor, bit.rshift
+
+local M = {}
+
+-- Names of our own for what the C library has: other modules may declare that in other words. `int` because a
+-- frame is shorter than 2^31 bytes, and a 64-bit result would be an object.
+ffi.cdef [[
+int luio_tap_open(const char *, int) __asm__("open");
+int luio_tap_close(int) __asm__("close");
+int luio_tap_socket(int, int, int) __asm__("socket");
+int luio_tap_ioctl(int, unsigned long, void *) __asm__("ioctl");
+int luio_tap_value(int, unsigned long, unsigned long) __asm__("ioctl");
+int luio_tap_read(int, void *, size_t) __asm__("read");
+int luio_tap_write(int, const void *, size_t) __asm__("write");
+]]
+local C = ffi.C
+
+-- linux/if_tun.h, linux/sockios.h, linux/if.h
+local TUNSETIFF, TUNSETOFFLOAD, TUNSETCARRIER = 0x400454ca, 0x400454d0, 0x400454e2
+local IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+local TUN_F_CSUM = 1
+local SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891c
+local SIOCSIFMTU, SIOCSIFHWADDR, SIOCGIFHWADDR, SIOCSIFTXQLEN = 0x8922, 0x8924, 0x8927, 0x8943
+local IFF_UP, ARPHRD_ETHER = 1, 1
+local AF_INET, SOCK_DGRAM, SOCK_CLOEXEC = 2, 2, 0x80000
+local O_RDWR, O_NONBLOCK, O_CLOEXEC = 2, 0x800, 0x80000
+local EIO, EAGAIN, EINTR, EBADFD = 5, 11, 4, 77
+
+local ifreq_t = ffi.typeof [[struct {
+  char name[16];
+  union { int16_t flags; int32_t value; uint16_t family; uint8_t bytes[24]; };
+}]]
+
+local HEADER = 10 -- bytes of a virtio_net_hdr
+local NEEDS_CSUM = 1
+local header_t = ffi.typeof [[struct __attribute__((packed)) {
+  union { struct { uint8_t flags, gso_type; uint16_t hdr_len, gso_size, csum_start; }; uint64_t word; };
+  uint16_t csum_offset;
+} *]]
+
+local LONGEST_FIELD = 255 -- of checksum_start and where the sum goes: what a port's driver may be unable to say
+
+---@class luio.net.TapOptions
+---@field pool luio.Pool       of what is read; headroom of at least 10 bytes
+---@field name string?         at most 15 bytes; "luio%d": the kernel puts a number there
+---@field mtu integer?         1500
+---@field mac string?          "52:54:00:12:34:56"; nil: the kernel chooses one
+---@field checksum boolean?    the kernel leaves checksums to packet.checksum_start
+---@field queue integer?       frames that may wait to be read; 1000
+---@field address string?      IPv4, "10.0.0.1/24"
+---@field up boolean?          true
+
+--- What was lost, since the device was opened; whole numbers.
+---@class luio.net.TapStats
+---@field rx_packets integer   read
+---@field rx_bytes integer
+---@field rx_errors integer    read, and dropped: longer than mtu + 18
+---@field rx_dropped integer?  by the kernel: its queue was full (tx_dropped of the device); nil: it is in another namespace
+---@field rx_starved integer   times that nothing was read because the pool was empty
+---@field tx_packets integer   written
+---@field tx_bytes integer
+---@field tx_down integer      dropped because the device was down
+---@field tx_dropped integer   dropped because the kernel had no memory, or refused the frame
+
+local counts_t = ffi.typeof [[struct {
+  double rx_packets, rx_bytes, rx_errors, rx_starved, tx_packets, tx_bytes, tx_down, tx_dropped;
+}]]
+local COUNTS = { "rx_packets", "rx_bytes", "rx_errors", "rx_starved", "tx_packets", "tx_bytes", "tx_down", "tx_dropped" }
+
+-- ---- Settings ------------------------------------------------------------------------------------
+
+local function failure(what, code, remedy)
+  local name = errno_name(code)
+  return nil, ("%s: %s%s"):format(what, name, remedy and ": " .. remedy or ""), name
+end
+
+-- An ioctl on a socket, for the device of this name.
+local function set(socket, name, what, request, fill)
+  local request_of = ifreq_t()
+  ffi.copy(request_of.name, name)
+  if fill then fill(request_of) end
+  if C.luio_tap_ioctl(socket, request, request_of) < 0 then return failure(("%s of %s"):format(what, name), ffi.errno()) end
+  return request_of
+end
+
+-- A sockaddr_in, or the netmask of so many bits.
+local function inet(bytes)
+  return function(request)
+    request.family = AF_INET
+    for i = 1, 4 do request.bytes[3 + i] = bytes[i] end
+  end
+end
+
+-- "10.0.0.1/24" as bytes of address and mask.
+local function parse_address(text)
+  local a, b, c, d, bits = tostring(text):match "^(%d+)%.(%d+)%.(%d+)%.(%d+)/(%d+)$"
+  local address, mask = { tonumber(a), tonumber(b), tonumber(c), tonumber(d) }, {}
+  bits = tonumber(bits)
+  if not bits or bits > 32 then return nil end
+  for i = 1, 4 do
+    if address[i] > 255 then return nil end
+    mask[i] = 256 - 2 ^ (8 - math.max(0, math.min(8, bits - 8 * (i - 1))))
+  end
+  return address, mask
+end
+
+--- Whether a text is an IPv4 address with its length, as `address` wants it.
+---@param text string
+---@return boolean
+function M.is_address(text)
+  return parse_address(text) ~= nil
+end
+
+local REMEDY = {
+  EPERM = "that takes CAP_NET_ADMIN: run it as root, or prepare the device: ip tuntap add %s mode tap user $USER",
+  EBUSY = "another process has it, or it is no TAP device",
+  EINVAL = "not a name for a network device, or one of another kind has it",
+}
+
+local function open_device(self, options)
+  local fd = C.luio_tap_open("/dev/net/tun", bor(O_RDWR, O_NONBLOCK, O_CLOEXEC))
+  if fd < 0 then
+    local code = ffi.errno()
+    local name = errno_name(code)
+    return failure("open /dev/net/tun", code, (name == "ENOENT" or name == "ENODEV" or name == "ENXIO") and
+      "the kernel's TAP driver is not there: modprobe tun" or name == "EACCES" and "run it as root" or nil)
+  end
+  self.fd = fd
+  local request = ifreq_t()
+  ffi.copy(request.name, options.name or "luio%d")
+  request.flags = IFF_TAP + IFF_NO_PI + (options.checksum and IFF_VNET_HDR or 0)
+  if C.luio_tap_ioctl(fd, TUNSETIFF, request) < 0 then
+    local code = ffi.errno()
+    local remedy = REMEDY[errno_name(code)]
+    return failure(("make TAP device %s"):format(options.name or "luio%d"), code, remedy and remedy:format(options.name or "NAME"))
+  end
+  self.name = ffi.string(request.name)
+  if options.checksum and C.luio_tap_value(fd, TUNSETOFFLOAD, TUN_F_CSUM) < 0 then
+    return failure("checksum offload of " .. self.name, ffi.errno())
+  end
+  return true
+end
+
+-- MTU, MAC, addresses, up.
+local function configure(self, options)
+  self.socket = C.luio_tap_socket(AF_INET, bor(SOCK_DGRAM, SOCK_CLOEXEC), 0)
+  if self.socket < 0 then return failure("a socket for the settings of " .. self.name, ffi.errno()) end
+  local function apply(what, request, fill) return set(self.socket, self.name, what, request, fill) end
+  local ok, message, code = apply("mtu", SIOCSIFMTU, function(r) r.value = self.mtu end)
+  if ok and options.queue then ok, message, code = apply("queue", SIOCSIFTXQLEN, function(r) r.value = options.queue end) end
+  if ok and options.mac then
+    ok, message, code = apply("MAC address", SIOCSIFHWADDR, function(r)
+      r.family = ARPHRD_ETHER
+      ffi.copy(r.bytes + 2, net.mac_bytes(options.mac), 6)
+    end)
+  end
+  if ok and options.address then
+    local address, mask = parse_address(options.address)
+    ok, message, code = apply("address " .. options.address, SIOCSIFADDR, inet(address))
+    if ok then ok, message, code = apply("netmask of " .. options.address, SIOCSIFNETMASK, inet(mask)) end
+  end
+  if ok and options.up ~= false then
+    ok, message, code = apply("flags", SIOCGIFFLAGS)
+    local flags = ok and ok.flags
+    if ok then ok, message, code = apply("up", SIOCSIFFLAGS, function(r) r.flags = bor(flags, IFF_UP) end) end
+  end
+  if ok then ok, message, code = apply("MAC address", SIOCGIFHWADDR) end
+  if not ok then return nil, message, code end
+  self.mac = net.mac_text(ffi.string(ok.bytes + 2, 6))
+  return true
+end
+
+-- ---- Checksums -----------------------------------------------------------------------------------
+
+local words_t = ffi.typeof "const uint16_t *"
+
+--- Computes the checksum that packet.checksum_start and _offset ask for, and asks no more.
+---@param packet luio.Packet  yours
+function M.sum(packet)
+  local start, at = packet.checksum_start, packet.checksum_start + packet.checksum_offset
+  local data = packet.base + packet.offset
+  local n = packet.length - start
+  if start == 0 or at + 2 > packet.length then return end
+  local words, sum = ffi.cast(words_t, data + start), 0
+  for i = 0, rshift(n, 1) - 1 do sum = sum + words[i] end
+  if band(n, 1) == 1 then sum = sum + data[packet.length - 1] end -- in memory's order, as the rest
+  while sum > 0xffff do sum = sum % 0x10000 + math.floor(sum / 0x10000) end
+  sum = 0xffff - sum
+  if sum == 0 then sum = 0xffff end -- for UDP 0 would mean none; to others the two are the same
+  ffi.cast("uint16_t *", data + at)[0] = sum
+  packet.checksum_start, packet.checksum_offset = 0, 0
+end
+
+-- ---- Queues --------------------------------------------------------------------------------------
+
+---@class luio.net.Tap
+---@field name string
+---@field mac string
+---@field mtu integer
+---@field pool luio.Pool
+---@field rx table<integer, luio.net.TapRx>  0: what the kernel sends
+---@field tx table<integer, luio.net.TapTx>  0: what it receives
+---@field failed string[]?  message and code: the device was removed
+---@field package fd integer
+---@field package counts ffi.cdata*
+local Tap = {}
+Tap.__index = Tap
+
+-- The device does not work any more: EBADFD says that it was removed.
+local function fail(tap, what, code)
+  local _, message, name = failure(("%s %s"):format(what, tap.name), code,
+    code == EBADFD and "the device was removed, by `ip link del` for instance" or nil)
+  tap.failed = tap.failed or { message, name }
+end
+
+---@class luio.net.TapRx
+---@field tap luio.net.Tap
+local Rx = {}
+Rx.__index = Rx
+
+--- Reads what the kernel has sent, without waiting. The packets are yours.
+---@param packets luio.Batch  filled from 0
+---@param n integer           at most so many; at most packets.capacity
+---@return integer taken
+function Rx:burst(packets, n)
+  local tap = self.tap
+  if tap.failed or tap.closed then return 0 end
+  local fd, header, pool, counts, longest = tap.fd, tap.header, tap.pool, tap.counts, tap.mtu + 18
+  if n > packets.capacity then error(("a burst of %d packets in a batch of %d"):format(n, packets.capacity), 2) end
+  local taken, bytes, most = 0, 0, tap.most
+  while taken < n do
+    local packet = pool:alloc()
+    if packet == nil then
+      counts.rx_starved = counts.rx_starved + 1
+      break
+    end
+    -- Two bytes below the usual place: the IP header is aligned, and a frame that was cut off is seen to be too long.
+    local offset = packet.offset - 2
+    local got = C.luio_tap_read(fd, packet.base + offset - header, most + header)
+    if got < 0 then
+      local code = ffi.errno()
+      packet:free()
+      if code ~= EAGAIN and code ~= EINTR then fail(tap, "read", code) end
+      break
+    end
+    local length = got - header
+    if length > longest or length < 14 then
+      counts.rx_errors = counts.rx_errors + 1
+      packet:free()
+    else
+      packet.offset, packet.length = offset, length
+      if header ~= 0 then
+        local h = ffi.cast(header_t, packet.base + offset - HEADER)
+        if band(h.flags, NEEDS_CSUM) ~= 0 then
+          packet.checksum_start, packet.checksum_offset = h.csum_start, h.csum_offset
+          if packet.checksum_start + packet.checksum_offset > LONGEST_FIELD then M.sum(packet) end
+        end
+      end
+      packets.at[taken] = packet
+      taken, bytes = taken + 1, bytes + length
+    end
+  end
+  counts.rx_packets, counts.rx_bytes = counts.rx_packets + taken, counts.rx_bytes + bytes
+  return taken
+end
+
+--- Waits until there is something to read.
+---@param seconds number
+---@return true? ok
+---@return string? message
+---@return string? code  "ETIMEDOUT"; "EBADFD": the device was removed; "ECANCELED": it was closed
+function Rx:wait(seconds)
+  local tap = self.tap
+  if tap.failed then return nil, tap.failed[1], tap.failed[2] end
+  if tap.closed then error(("wait for %s: it is closed"):format(tap.name), 2) end
+  local ok, message, code = tap.watch:readable(seconds)
+  if code == "ETIMEDOUT" or code == "ECANCELED" or ok then return ok, message, code end
+  fail(tap, "wait for", EBADFD) -- POLLERR: there is no other cause
+  return nil, tap.failed[1], tap.failed[2]
+end
+
+---@class luio.net.TapTx
+---@field tap luio.net.Tap
+local Tx = {}
+Tx.__index = Tx
+
+--- Has the kernel receive packets. All of them are freed: what it does not take is dropped, and counted.
+---@param packets luio.Batch  from 0
+---@param n integer
+---@return integer given  n
+function Tx:burst(packets, n)
+  local tap = self.tap
+  local fd, header, counts = tap.fd, tap.header, tap.counts
+  if n > packets.capacity then error(("a burst of %d packets in a batch of %d"):format(n, packets.capacity), 2) end
+  local given, bytes = 0, 0
+  for i = 0, n - 1 do
+    local packet = packets.at[i]
+    local from, length = packet:pointer() - header, packet.length + header
+    if packet.offset < header then error(("packet %d has no room for a header of %d bytes"):format(packet.number, header), 2) end
+    if packet.checksum_start ~= 0 then M.sum(packet) end
+    if header ~= 0 then
+      local h = ffi.cast(header_t, from)
+      h.word, h.csum_offset = 0, 0
+    end
+    local put = not tap.failed and not tap.closed and C.luio_tap_write(fd, from, length) or -1
+    if put >= 0 then
+      given, bytes = given + 1, bytes + length - header
+    elseif tap.failed or tap.closed then
+      counts.tx_down = counts.tx_down + 1
+    else
+      local code = ffi.errno()
+      if code == EIO then
+        counts.tx_down = counts.tx_down + 1
+      else
+        counts.tx_dropped = counts.tx_dropped + 1
+        if code == EBADFD then fail(tap, "write", code) end
+      end
+    end
+    packet:free()
+  end
+  counts.tx_packets, counts.tx_bytes = counts.tx_packets + given, counts.tx_bytes + bytes
+  return n
+end
+
+--- As of a port; there is always room.
+---@return true
+function Tx:wait() return true end -- luacheck: ignore 212
+
+--- As of a port: frees nothing, for nothing is kept.
+---@return integer room
+function Tx:reclaim() return 1 end -- luacheck: ignore 212
+
+-- ---- The device ----------------------------------------------------------------------------------
+
+--- Tells the kernel whether there is a link: without one it sends nothing, and routes lead elsewhere.
+---@param up boolean
+---@return true? ok
+---@return string? message
+---@return string? code
+function Tap:carrier(up)
+  local value = ffi.new("int[1]", up and 1 or 0)
+  if C.luio_tap_ioctl(self.fd, TUNSETCARRIER, value) < 0 then return failure("carrier of " .. self.name, ffi.errno()) end
+  return true
+end
+
+-- tx_dropped of the device, from the process's namespace.
+local function kernel_drops(name)
+  local file = io.open "/proc/net/dev"
+  if not file then return nil end
+  local text = file:read "*a"
+  file:close()
+  for line in text:gmatch "[^\n]+" do
+    local who, rest = line:match "^%s*([^:%s]+):(.*)$"
+    if who == name then
+      local n = 0
+      for number in rest:gmatch "%d+" do
+        n = n + 1
+        if n == 12 then return tonumber(number) end -- receive has 8 columns; then bytes, packets, errs, drop
+      end
+    end
+  end
+end
+
+---@return luio.net.TapStats
+function Tap:stats()
+  local copy = {}
+  for i = 1, #COUNTS do copy[COUNTS[i]] = self.counts[COUNTS[i]] end
+  local drops = kernel_drops(self.name)
+  copy.rx_dropped = drops and drops - (self.drops_before or 0)
+  return copy
+end
+
+--- Closes it; one that was made here ends. Idempotent.
+function Tap:close()
+  if self.closed then return end
+  self.closed = true
+  if self.watch then self.watch:close() end
+  if self.socket and self.socket >= 0 then C.luio_tap_close(self.socket) end
+  if self.fd then C.luio_tap_close(self.fd) end
+end
+
+function Tap:__tostring()
+  return ("TAP device %s %s%s"):format(self.name or "", self.mac or "", self.closed and ", closed" or "")
+end
+
+local function check(options)
+  local name, mtu = options.name, options.mtu
+  if type(options.pool) ~= "table" or options.pool.headroom < HEADER + 2 then
+    error("tap.open needs a pool whose packets have 12 bytes of headroom", 3)
+  end
+  if mtu and not (type(mtu) == "number" and mtu % 1 == 0 and mtu >= 68 and mtu <= 65521) then
+    error("tap.open: mtu is 68 to 65521, not " .. tostring(mtu), 3)
+  end
+  local room = options.pool.size - options.pool.headroom
+  if (mtu or 1500) + 18 > room then
+    error(("tap.open: frames of mtu %d and 18 more bytes don't fit in packets of %d"):format(mtu or 1500, room), 3)
+  end
+  if options.mac and not net.mac_bytes(options.mac) then error("tap.open: not a MAC address: " .. tostring(options.mac), 3) end
+  if options.address and not parse_address(options.address) then
+    error(("tap.open: address is one like 10.0.0.1/24, not %s"):format(tostring(options.address)), 3)
+  end
+  if name and (#name > 15 or not name:match "^[^/%s]+$") then
+    return nil, ("%q can't be the name of a network device: 1 to 15 bytes, no blanks or slashes"):format(name), "EINVAL"
+  end
+  return true
+end
+
+--- Makes a TAP device, or takes one that is there, and sets it up.
+---@param options luio.net.TapOptions
+---@return luio.net.Tap?
+---@return string? message
+---@return string? code  "ENOENT" "ENODEV": the kernel has no TAP; "EPERM"; "EBUSY": taken; "EINVAL": the name
+function M.open(options)
+  local ok, message, code = check(options)
+  if not ok then return nil, message, code end
+  local self = setmetatable({
+    mtu = options.mtu or 1500, pool = options.pool, header = options.checksum and HEADER or 0, counts = counts_t(),
+  }, Tap)
+  self.most = math.min(self.mtu + 19, self.pool.size - self.pool.headroom + 2)
+  ok, message, code = open_device(self, options)
+  if ok then ok, message, code = configure(self, options) end
+  if ok then
+    self.watch, message, code = task.watch(self.fd)
+    ok = self.watch
+  end
+  if not ok then
+    self:close()
+    return nil, message, code
+  end
+  self.drops_before = kernel_drops(self.name)
+  self.rx, self.tx = { [0] = setmetatable({ tap = self }, Rx) }, { [0] = setmetatable({ tap = self }, Tx) }
+  return self
+end
+
+return M
