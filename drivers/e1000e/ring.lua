@@ -167,9 +167,11 @@ function Rx:burst(batch, most)
   local i = c.next
   if most > mask then most = mask end
   if most < 1 then return 0 end
-  fence_flag()
-  while band(d[i].status, LOOK) ~= GOOD or c.broken ~= 0 do
-    if band(d[i].status, DD) == 0 then return 0 end
+  while true do
+    fence_flag()
+    local status = d[i].status -- read once: the device may write it between two looks
+    if band(status, DD) == 0 then return 0 end
+    if band(status, LOOK) == GOOD and c.broken == 0 then break end
     i = drop(self, i)
   end
   local n = most
