@@ -16,6 +16,10 @@ local M = {}
 
 local ETHER = { ip = 0x0800, arp = 0x0806, rarp = 0x8035, ip6 = 0x86dd, [1] = 0x8100, [2] = 0x88a8, [3] = 0x9100 }
 local PROTOCOL = { icmp = 1, igmp = 2, tcp = 6, udp = 17, esp = 50, ah = 51, icmp6 = 58, pim = 103, vrrp = 112, sctp = 132 }
+-- As /etc/protocols and libpcap have them, for \\tcp.
+local NAMED = {
+  icmp = 1, igmp = 2, tcp = 6, udp = 17, gre = 47, esp = 50, ah = 51, ["ipv6-icmp"] = 58, ospf = 89, pim = 103, vrrp = 112, sctp = 132,
+}
 local FRAGMENT = 44
 -- SAPs and types of 802.3 and SNAP frames that libpcap looks for in ways of their own.
 local ELSEWHERE = { [0xfe] = true, [0xf0] = true, [0xe0] = true, [0x809b] = true, [0x80f3] = true, [0x8137] = true }
@@ -196,7 +200,7 @@ function M.value(cx, q, token, length, netmask)
     return ports(cx, q, tonumber(low, 10), tonumber(high, 10), token)
   elseif kind == "proto" then
     if token.kind == "number" then return proto(cx, q, value, token) end
-    local known = token.kind == "escaped" and (q.proto == "ether" and ETHER or PROTOCOL)[token.text]
+    local known = token.kind == "escaped" and (q.proto == "ether" and ETHER or NAMED)[token.text]
     if not known then expected "a protocol's number, or a name as \\tcp," end
     return proto(cx, q, known, token)
   end

@@ -19,6 +19,7 @@ local MAX = { [1] = 255, [2] = 65535, [4] = WORD - 1 }
 ---@class luio.net.FilterEmitter
 ---@field lines string[]
 ---@field names integer  labels and locals so far
+---@field used table<string, true>  labels
 local Emitter = {}
 Emitter.__index = Emitter
 
@@ -142,6 +143,16 @@ function Emitter:condition(node)
   return ("%s == %d"):format(text, swapped(size, value))
 end
 
+-- Labels that nobody jumps to are left out: LuaJIT's room for them is limited.
+function Emitter:jump(label)
+  self.used[label] = true
+  return label
+end
+
+function Emitter:label(label)
+  if self.used[label] then self:line("::%s::", label) end
+end
+
 -- Code that goes to the label `yes` or `no`; `next` is the one that will stand right behind it.
 function Emitter:block(node, yes, no, next)
   local op = node.op
@@ -149,16 +160,16 @@ function Emitter:block(node, yes, no, next)
   if op == "and" or op == "or" then
     local middle = self:name "l"
     if op == "and" then self:block(node[1], middle, no, middle) else self:block(node[1], yes, middle, middle) end
-    self:line("::%s::", middle)
+    self:label(middle)
     return self:block(node[2], yes, no, next)
   end
   self:line "do"
   local condition = self:condition(node)
   if next == yes then
-    self:line("  if not (%s) then goto %s end", condition, no)
+    self:line("  if not (%s) then goto %s end", condition, self:jump(no))
   else
-    self:line("  if %s then goto %s end", condition, yes)
-    if next ~= no then self:line("  goto %s", no) end
+    self:line("  if %s then goto %s end", condition, self:jump(yes))
+    if next ~= no then self:line("  goto %s", self:jump(no)) end
   end
   self:line "end"
 end
@@ -167,14 +178,14 @@ end
 ---@param block table?
 ---@return string
 function M.source(block)
-  local self = setmetatable({ lines = {}, names = 0 }, Emitter)
+  local self = setmetatable({ lines = {}, names = 0, used = {} }, Emitter)
   self:line "local bit, ffi, floor = ..."
   self:line "local band, bor, bxor, lshift, rshift, bswap = bit.band, bit.bor, bit.bxor, bit.lshift, bit.rshift, bit.bswap"
   self:line "local cast, half, word = ffi.cast, ffi.typeof 'const uint16_t *', ffi.typeof 'const int32_t *'"
   self:line "return function(p, length)"
   if block then
     self:block(block, "yes", "no", "yes")
-    self:line "::yes::"
+    self:label "yes"
   end
   self:line "do return true end"
   self:line "::no::"

@@ -49,9 +49,10 @@ function M.compile(text)
   if type(text) ~= "string" then error("a filter is a string, not " .. type(text), 2) end
   if #text > LONGEST then return nil, ("a filter has at most %d bytes, this one %d"):format(LONGEST, #text), "E2BIG" end
   local source, message = scan.catch(function() return emit.source(parse.parse(text)) end)
-  if not source then return nil, ("filter %q: %s"):format(text, message), "EINVAL" end
+  local shown = #text <= 200 and text or text:sub(1, 200) .. "..."
+  if not source then return nil, ("filter %q: %s"):format(shown, message), "EINVAL" end
   local chunk, why = loadstring(source, "=filter")
-  if not chunk then return nil, ("filter %q is too long for LuaJIT: %s"):format(text, why), "E2BIG" end
+  if not chunk then return nil, ("filter %q is too long for LuaJIT: %s"):format(shown, why), "E2BIG" end
   return { text = text, source = source, match = chunk(bit, ffi, math.floor) }
 end
 

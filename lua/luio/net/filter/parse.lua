@@ -195,7 +195,9 @@ function Parser:values(q)
   elseif self:is_value() then
     part = self:value(q)
   else
-    fail(token, ("a value was expected after %s"):format(q.kind or q.dir))
+    local name = q.kind == "proto" and protocol_at(token)
+    fail(token, name and ("a protocol's number was expected, or its name as \\%s"):format(token.text)
+      or ("a value was expected after %s"):format(q.kind or q.dir))
   end
   self.depth = self.depth - 1
   return part
