@@ -272,6 +272,7 @@ function e1000e.start(dev, reason)
   local rx, tx
   port, rx, tx = new_port(dev, net.options(dev))
   if not port then return nil, rx, tx end
+  stats.begin(regs, port.totals)
   ok, message, code = bring_up(regs, port, rx)
   if not ok then return nil, message, code end
   dev.state.port = port

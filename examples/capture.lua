@@ -1,0 +1,138 @@
+#!/usr/bin/env luio
+--- Writes what a network port receives to a pcapng file, which Wireshark and tshark read. Needs a network card that is bound
+--- to a UIO driver (luio bind 0000:00:05.0):
+---
+---     luio examples/capture.lua 0000:00:05.0 out.pcapng                          until Ctrl-C
+---     luio examples/capture.lua 0000:00:05.0 out.pcapng --filter "udp port 53"
+---     luio examples/capture.lua 0000:00:05.0 - | tshark -r -
+---
+--- A packet is looked at where the device put it, and written from there (luio.net.pcapng). The filter is compiled, first to
+--- Lua and then by LuaJIT to machine code (luio.net.filter). What the device had to drop while the disk was busy is
+--- counted, shown, and told at the file's end.
+
+local filter = require "luio.net.filter"
+local luio = require "luio"
+local net = require "luio.net"
+local pcapng = require "luio.net.pcapng"
+
+local now = luio.now
+local BURST = 256
+local RING = 2048 -- descriptors: what comes while a write takes its time
+
+local function number(low, high, unit)
+  return function(text)
+    local n = tonumber(text)
+    if n and n >= low and n <= high and (unit or n % 1 == 0) then return n end
+    return nil, ("%q: %s from %.15g to %.15g was expected"):format(text, unit or "a whole number", low, high)
+  end
+end
+
+local parser = require "argparse"("luio examples/capture.lua", "Writes what a network port receives to a pcapng file.")
+parser:argument("device", "A network device: 0000:00:05.0, uio0, sim:e1000e.")
+parser:argument("file", "What to write; - is standard output.")
+parser:option("--filter", "Only packets that match, as in tcpdump."):argname "EXPR"
+parser:option("--snaplen", "Bytes of each packet that are written; else all."):argname("N"):convert(number(1, 2 ^ 31 - 1))
+parser:option("--count", "End after so many packets that match."):argname("N"):convert(number(1, 2 ^ 53))
+parser:option("--seconds", "End after so long."):argname("N"):convert(number(1e-3, 1e9, "a number"))
+parser:flag("--no-promiscuous", "Only what is for this port, not all that passes.")
+parser:epilog 'Example: luio examples/capture.lua 0000:00:05.0 out.pcapng --filter "udp port 53"'
+
+local function say(...) io.stderr:write("capture: ", ...) io.stderr:write "\n" end
+
+local ok, args = parser:pparse(arg)
+if not ok then
+  say(args, " (--help has the options)")
+  return 2
+end
+local match
+if args.filter then
+  local compiled, message = filter.compile(args.filter)
+  if not compiled then
+    say("--filter: ", message)
+    return 2
+  end
+  match = compiled.match
+end
+if args.file == "-" and require("luv").guess_handle(1) == "tty" then
+  say "packets are no text: standard output is a terminal; pipe it into tshark -r -"
+  return 2
+end
+
+local port, message = net.open(args.device, { rx = RING, packets = RING + 4 * BURST + 512 })
+if not port then
+  say(message)
+  return 1
+end
+local options = {
+  name = args.device, description = tostring(port.dev), mac = net.mac_bytes(port.mac), filter = args.filter, snaplen = args.snaplen,
+  application = "luio " .. luio.version, capacity = BURST,
+}
+local file
+if args.file == "-" then file, message = pcapng.to(1, options) else file, message = pcapng.create(args.file, options) end
+if not file then
+  say(message)
+  return 1
+end
+
+-- Takes what comes until `stop`, or `most` packets matched, or told to. What it counted, or the reason why it can't go on.
+---@return integer? packets
+---@return integer|string matched  or the message
+local function capture(rx, packets, most, stop, stopping)
+  local taken, matched = 0, 0
+  repeat
+    local n = rx:burst(packets, BURST)
+    if n == 0 then
+      rx:wait(math.max(0, math.min(0.1, stop - now())))
+    else
+      file:stamp()
+      matched = matched + file:select(packets, n, match, most - matched)
+      taken = taken + n
+      local written, why, code = file:write(0.05)
+      while code == "EAGAIN" and not stopping() do -- a reader that is slow; the device counts what it misses meanwhile
+        written, why, code = file:write(0.05)
+      end
+      if code == "EAGAIN" then written, why, code = file:write(2) end -- who was told to stop still leaves whole packets
+      if not written then return nil, why, code end
+      packets:free(n)
+    end
+  until matched >= most or now() >= stop or stopping()
+  return taken, matched
+end
+
+local function missed()
+  local s = port:stats()
+  return s.rx_missed, s.rx_dropped
+end
+
+local packets, stopping = luio.batch(BURST), luio.stopping()
+if not args.no_promiscuous then port:promiscuous(true) end
+say(("listening on %s, %s"):format(args.device, port.mac))
+local start, taken, matched, count = now(), 0, 0, args.count or 2 ^ 53
+local stop, due, failed = args.seconds and start + args.seconds or math.huge, start + 1, nil
+while not failed and matched < count and now() < stop and not stopping() do
+  local n, m, code = capture(port.rx[0], packets, count - matched, math.min(stop, due), stopping)
+  if n then
+    taken, matched = taken + n, matched + m
+    if now() >= due then
+      due = due + 1
+      local lost, dropped = missed()
+      say(("%6.1f s  packets %d, matched %d, dropped %d"):format(now() - start, taken, matched, lost + dropped))
+    end
+  elseif code == "EPIPE" then -- whoever read has seen enough
+    failed = "EPIPE"
+  else
+    failed = m
+  end
+end
+
+local lost, dropped = missed()
+local closed, why = file:close { received = taken + lost + dropped, missed = lost, dropped = dropped, accepted = matched }
+say(("packets %d, matched %d, written %d, dropped %d"):format(taken, matched, (file:written()), lost + dropped))
+if failed == "EPIPE" then
+  say "nobody reads it any more"
+  return 0
+elseif failed or not closed then
+  say(failed or why)
+  return 1
+end
+return 0
