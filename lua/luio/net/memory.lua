@@ -14,7 +14,7 @@ local Memory, Buffer = {}, {}
 Memory.__index, Buffer.__index = Memory, Buffer
 
 -- A pool wants its slots at a multiple of 64.
-function Memory:alloc(size, options)
+function Memory.alloc(_, size, options)
   local raw = ffi.new("uint8_t[?]", size + options.align)
   local address = tonumber(ffi.cast("uintptr_t", raw))
   local skip = -address % options.align

@@ -65,7 +65,8 @@ local function look(port)
       local size, given, code = socket.receive(port.socket, port.message)
       if size == 0 then over(port, "the server has closed the connection")
       elseif not size and code ~= "EAGAIN" then over(port, given)
-      elseif size and port.message.type == protocol.DISCONNECT then over(port, "the server says: " .. protocol.text(port.message.disconnect.text))
+      elseif size and port.message.type == protocol.DISCONNECT then
+        over(port, "the server says: " .. protocol.text(port.message.disconnect.text))
       end
       for _, fd in ipairs(size and given or {}) do socket.close_unseen(fd) end
     end
@@ -278,8 +279,8 @@ end
 
 -- What connect makes, up to the end of the conversation.
 local function build(self, path, options, count, buffer)
-  local deadline, ok = now() + (options.seconds or 3), nil
-  local message, code
+  local deadline = now() + (options.seconds or 3)
+  local ok, message, code
   local waker = ffi.new "luio_waker *[1]"
   if C.luio_waker_open(waker, door.err) < 0 then return door.failure() end
   self.waker = waker[0]

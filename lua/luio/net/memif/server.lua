@@ -171,9 +171,12 @@ local function fault_of_ring(self, add, which)
   if self[which .. "_fd"] or add.index ~= 0 then return "one ring each way, number 0" end
   if not region then return "its region is not there" end
   if add.private_hdr_size ~= 0 then return "private headers are not spoken here" end
-  if add.log2_ring_size > protocol.MOST_LOG2 then return ("2^%d descriptors; at most 2^%d"):format(add.log2_ring_size, protocol.MOST_LOG2) end
+  if add.log2_ring_size > protocol.MOST_LOG2 then
+    return ("2^%d descriptors; at most 2^%d"):format(add.log2_ring_size, protocol.MOST_LOG2)
+  end
   if add.offset % protocol.DESCRIPTOR ~= 0 then return "its place is no multiple of 16 bytes" end
-  if add.offset + protocol.DESCRIPTORS_AT + 2 ^ add.log2_ring_size * protocol.DESCRIPTOR > region.size then return "it does not fit into its region" end
+  local bytes = protocol.DESCRIPTORS_AT + 2 ^ add.log2_ring_size * protocol.DESCRIPTOR
+  if add.offset + bytes > region.size then return "it does not fit into its region" end
 end
 
 function answer.ADD_RING(self, message, fd)
@@ -224,7 +227,7 @@ local function converse(self)
     self:disconnect("it has closed the connection", true)
     return false
   end
-  local name, why, reply = protocol.name(message.type), nil, nil
+  local name, why = protocol.name(message.type), nil
   local fd = given[1]
   if size ~= protocol.MESSAGE or #given > 1 then
     why = ("a message that is not of %d bytes and at most one descriptor"):format(protocol.MESSAGE)
@@ -240,6 +243,7 @@ local function converse(self)
     self:disconnect(why, name == "DISCONNECT")
     return false
   end
+  local reply
   reply, why = answer[name](self, message, fd)
   if reply then
     local ok
