@@ -43,7 +43,7 @@ extern "C" {
 /* ---- Version --------------------------------------------------------------------------------- */
 
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
-enum { LUIO_ABI = 5 };
+enum { LUIO_ABI = 6 };
 
 LUIO_API unsigned luio_abi(void);
 LUIO_API const char *luio_version(void);
@@ -177,11 +177,24 @@ LUIO_API void luio_write64_swapped(volatile void *p, uint64_t value);
  * loads and stores across it.
  *   doorbell: what was written to memory before is visible to the device before the register
  *             write that follows. x86-64: a compiler barrier; arm64: dmb oshst.
- *   flag:     memory read after was not read before the flag that was seen. x86-64: a compiler
- *             barrier; arm64: dmb oshld.
+ *   flag:     memory read after was not read before the flag that was seen, and nothing written after
+ *             is seen before what was read. x86-64: a compiler barrier; arm64: dmb oshld.
+ *   full:     what was written is visible before anything is read: for two sides that each write
+ *             a word and then look at the other's (an index, and whether to wake whoever waits for
+ *             it). x86-64: mfence, because a load may pass an earlier store; arm64: dmb osh.
  * (the reasoning: rdma-core util/udma_barrier.h) */
 LUIO_API void luio_fence_doorbell(void);
 LUIO_API void luio_fence_flag(void);
+LUIO_API void luio_fence_full(void);
+
+/* Wakes processes that are not trusted, by eventfds that they have too. write() would do, were they
+ * trusted: who has the same eventfd can fill its counter up and switch O_NONBLOCK off, and the write waits
+ * for ever. This never waits. A waker belongs to one thread.
+ *   EINVAL  that is no eventfd     ENOSYS  a kernel without asynchronous I/O (CONFIG_AIO) */
+typedef struct luio_waker luio_waker;
+LUIO_API int luio_waker_open(luio_waker **out, luio_error *err);
+LUIO_API int luio_waker_add(luio_waker *waker, int fd, luio_error *err); /* 1 to the counter */
+LUIO_API void luio_waker_close(luio_waker *waker);
 
 /* ---- Regions ---------------------------------------------------------------------------------
  * One type for every kind of device memory. Numbered as the hardware does: on PCI region N is

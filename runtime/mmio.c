@@ -55,3 +55,15 @@ void luio_fence_flag(void)
   __sync_synchronize();
 #endif
 }
+
+void luio_fence_full(void)
+{
+#if defined(__aarch64__)
+  __asm__ volatile("dmb osh" ::: "memory");
+#elif defined(__x86_64__)
+  /* The one order there is not by itself, Intel SDM 3A, 9.2.3.4. */
+  __asm__ volatile("mfence" ::: "memory");
+#else
+  __sync_synchronize();
+#endif
+}

@@ -158,4 +158,7 @@ luio.fence_doorbell = C.luio_fence_doorbell
 --- Between seeing a flag that the device wrote to memory and reading what it announces.
 luio.fence_flag = C.luio_fence_flag
 
+--- Between writing a word in memory that another processor works on and reading one that it writes.
+luio.fence_full = C.luio_fence_full
+
 return luio

@@ -1,0 +1,128 @@
+--- Memory that two processes share, when one of them is not trusted.
+---
+--- A region is a file that the client made and may go on changing. Who maps a file that gets shorter dies of SIGBUS, so a
+--- region must be a memfd that is sealed against it (DPDK and libmemif seal theirs; one that is not is sealed here, where
+--- its maker allowed that). Only then its size is looked at. Files of file systems, whose pages may come as late as somebody
+--- likes, have no seals and are refused; so are hugepages, for holes can be punched into sealed ones, and the page that is
+--- missing afterwards is a SIGBUS, too, when no hugepage is free. In a memfd of ordinary pages a hole is zeros.
+---
+--- Pages that nobody touched before count as memory of who touches them: hence the limit to a region's size.
+---
+--- An eventfd of the client's is looked at, too: it is never read or written (runtime/waker.c, and Poller:add's `edge`).
+
+local door = require "luio.ffi"
+local ffi = require "ffi"
+local socket = require "luio.net.memif.socket"
+local uv = require "luv"
+
+ffi.cdef [[
+int memfd_create(const char *, unsigned);
+int ftruncate(int, int64_t);
+int fcntl(int, int, ...);
+void *mmap(void *, size_t, int, int, int, int64_t);
+int munmap(void *, size_t);
+int eventfd(unsigned, int);
+]]
+local C = ffi.C
+
+local M = {}
+
+local ADD_SEALS, GET_SEALS, SEAL_SHRINK, SEAL_GROW, SEAL_SEAL = 1033, 1034, 2, 4, 1
+local TMPFS = 0x01021994
+local READ_WRITE, SHARED = 3, 1
+
+local function int(value) return ffi.new("int", value) end
+
+local function failed(what)
+  local name = door.errno_name(ffi.errno())
+  return nil, ("%s: %s"):format(what, name), name
+end
+
+---@class luio.memif.Region
+---@field base ffi.cdata*  uint8_t *
+---@field size integer
+---@field fd integer?      of one that is ours
+local Region = {}
+Region.__index = Region
+
+--- Unmaps it. Idempotent.
+function Region:close()
+  if self.base then C.munmap(self.base, self.size) end
+  if self.fd then C.close(self.fd) end
+  self.base, self.fd = nil, nil
+end
+
+local function map(fd, size)
+  local base = C.mmap(nil, size, READ_WRITE, SHARED, fd, 0)
+  if base == ffi.cast("void *", -1) then return failed "mmap" end
+  return setmetatable({ base = ffi.cast("uint8_t *", base), size = size }, Region)
+end
+
+-- What is wrong with a descriptor for a region of that size; and whether it is known to be memory.
+local function fault_of(fd, size)
+  local seals = C.fcntl(fd, GET_SEALS)
+  if seals < 0 then return "it is no memfd", false end
+  local stat = uv.fs_statfs("/proc/self/fd/" .. fd)
+  if not stat or stat.type ~= TMPFS then return "it is not of ordinary pages: hugepages can be taken away", true end
+  if bit.band(seals, SEAL_SHRINK) == 0 and C.fcntl(fd, ADD_SEALS, int(SEAL_SHRINK)) < 0 then
+    return "its memfd is not sealed against shrinking (F_SEAL_SHRINK)", true
+  end
+  local is = uv.fs_fstat(fd)
+  if not is or is.size < size then return ("its memfd has %d bytes, not %d"):format(is and is.size or 0, size), true end
+  return nil, true
+end
+
+--- Maps what another process offers as a region.
+---@param fd integer    any descriptor; closed here, whatever becomes of it
+---@param size integer  as that process says
+---@return luio.memif.Region?
+---@return string? why
+function M.accept(fd, size)
+  local why, memory = fault_of(fd, size)
+  local region
+  if not why then region, why = map(fd, size) end
+  if memory then C.close(fd) else socket.close_unseen(fd) end
+  if not region then return nil, why end
+  return region
+end
+
+--- Makes a region of our own, sealed.
+---@param size integer
+---@return luio.memif.Region?
+---@return string? message
+---@return string? code
+function M.create(size)
+  local fd = C.memfd_create("luio-memif", 3) -- close-on-exec, may be sealed
+  if fd < 0 then return failed "memfd_create" end
+  local region, message, code
+  if C.ftruncate(fd, size) < 0 or C.fcntl(fd, ADD_SEALS, int(SEAL_SHRINK + SEAL_GROW + SEAL_SEAL)) < 0 then
+    region, message, code = failed "memfd"
+  else
+    region, message, code = map(fd, size)
+  end
+  if not region then
+    C.close(fd)
+    return nil, message, code
+  end
+  region.fd = fd
+  return region
+end
+
+--- Whether a descriptor is an eventfd: by its name, which no other kind of file can have; asking touches nothing.
+---@param fd integer
+---@return boolean
+function M.is_eventfd(fd)
+  return uv.fs_readlink("/proc/self/fd/" .. fd) == "anon_inode:[eventfd]"
+end
+
+--- Makes an eventfd.
+---@return integer? fd
+---@return string? message
+---@return string? code
+function M.eventfd()
+  local fd = C.eventfd(0, 0x80800)
+  if fd < 0 then return failed "eventfd" end
+  return fd
+end
+
+return M

@@ -1,0 +1,402 @@
+--- A memif server: listens on a unix socket, and has a queue pair with each client that comes.
+---
+---     local server = assert(memif.listen("/run/share.sock", { joined = ..., left = ... }))
+---     server:look()                           -- what came on sockets; never waits
+---     local n = client:take(pool, batch, 32)  -- client: what `joined` was called with
+---     client:give(batch, n)
+---
+--- Clients are strangers. Each message is checked for its size, its type at this point of the conversation, its descriptors, and all its
+--- numbers; memory as memif/memory.lua says, rings as memif/ring.lua. Whoever breaks a rule is told so, if he listens, and is
+--- disconnected. There are at most so many clients, and a few that are still introducing themselves, for which they have 3 s.
+--- Nothing that a client does or leaves undone makes a call here wait.
+
+local door = require "luio.ffi"
+local memory = require "luio.net.memif.memory"
+local protocol = require "luio.net.memif.protocol"
+local ring = require "luio.net.memif.ring"
+local socket = require "luio.net.memif.socket"
+local ffi = require "ffi"
+local C = door.C
+
+local M = {}
+
+local PATIENCE = 3 -- seconds for the introduction
+local NEWCOMERS = 8 -- that have yet to finish it
+local MESSAGES = 8 -- of one client, a look
+local DEFAULT_REGION = 256 * 2 ^ 20 -- bytes
+
+---@class luio.memif.ServerOptions
+---@field mode integer?     permissions of the socket's file: tonumber("600", 8)
+---@field clients integer?  at most so many at a time, 1 to 64; 16
+---@field region integer?   largest region that a client may have, in bytes; 256 MiB
+---@field most integer?     longest frame that is taken, in bytes; 1518
+---@field name string?      what clients are told
+---@field admit (fun(client: luio.memif.Client): true?, string?)?  says no by nil and why; its id, secret and so on are known
+---@field joined fun(client: luio.memif.Client)?  frames may pass from now on
+---@field left fun(client: luio.memif.Client, why: string)?  one that had joined
+---@field refused fun(client: luio.memif.Client, why: string)?  one that had not
+
+---@class luio.memif.Client
+---@field number integer   its place, from 1
+---@field pid integer      0: not known
+---@field uid integer
+---@field id integer?      the interface that it asked for
+---@field name string?     of its program
+---@field interface string? as it calls its end
+---@field queue ffi.cdata*? luio.net.memif.ring's, with counters; nil once it is gone
+---@field state "new"|"setup"|"up"|"gone"
+---@field package server luio.memif.Server
+local Client = {}
+Client.__index = Client
+
+---@class luio.memif.Server
+---@field path string
+---@field fd integer  readable while `look` has something to do: for task.watch
+---@field clients table<integer, luio.memif.Client|false>  by place, of any state
+---@field places integer
+local Server = {}
+Server.__index = Server
+
+-- ---- A client ------------------------------------------------------------------------------------
+
+local function close_rings(self)
+  for _, name in ipairs { "from_fd", "to_fd" } do
+    if self[name] then socket.close(self[name]) end
+    self[name] = nil
+  end
+  for _, region in ipairs(self.regions) do region:close() end
+  self.regions, self.queue = {}, nil
+end
+
+--- Ends the connection. What it had of ours is gone, what we had of its is given back. Idempotent.
+---@param why string     for people
+---@param told boolean?  true: the client knows already, or cannot be told
+function Client:disconnect(why, told)
+  if self.state == "gone" then return end
+  local up = self.state == "up"
+  self.state = "gone"
+  if not told then
+    local message = protocol.message(protocol.DISCONNECT)
+    protocol.put(message.disconnect.text, why)
+    socket.send(self.socket, message)
+  end
+  self.last_queue = self.queue
+  close_rings(self)
+  socket.close_unseen(self.socket)
+  self.server.clients[self.number] = false
+  local tell = self.server.options[up and "left" or "refused"]
+  if tell then tell(self, why) end
+end
+
+--- Takes frames that it sent: ring.take. After a fault the client is disconnected; what was taken stays good.
+---@param pool luio.Pool
+---@param batch luio.Batch
+---@param n integer  at most ring.BURST
+---@return integer taken
+function Client:take(pool, batch, n)
+  local queue = self.queue
+  if queue == nil then return 0 end
+  n = ring.take(queue, pool, batch, n)
+  if queue.fault ~= 0 then self:disconnect(ring.FAULTS[queue.fault]) end
+  return n
+end
+
+--- Gives it frames: ring.give; and wakes it when it wants to be. The packets stay yours.
+---@param batch luio.Batch
+---@param n integer  at most ring.BURST
+---@return integer given
+function Client:give(batch, n)
+  local queue = self.queue
+  if queue == nil then return 0 end
+  n = ring.give(queue, batch, n)
+  if queue.wake ~= 0 then
+    queue.wake = 0
+    if C.luio_waker_add(self.server.waker, self.to_fd, door.err) < 0 then
+      local _, message = door.failure()
+      self:disconnect(message)
+    end
+  end
+  if queue.fault ~= 0 then self:disconnect(ring.FAULTS[queue.fault]) end
+  return n
+end
+
+function Client:__tostring()
+  return ("client %d%s, process %d"):format(self.id or -1, self.name and self.name ~= "" and (" (" .. self.name .. ")") or "", self.pid)
+end
+
+-- ---- The conversation ----------------------------------------------------------------------------
+
+-- Each returns nil and why when a rule was broken; then the answer, if there is one.
+local answer = {}
+
+function answer.INIT(self, message)
+  local init, options = message.init, self.server.options
+  if init.version ~= protocol.VERSION then return nil, ("memif version 0x%x, not 0x%x"):format(init.version, protocol.VERSION) end
+  if init.mode ~= protocol.ETHERNET then return nil, ("mode %d: only Ethernet frames are spoken here"):format(init.mode) end
+  self.id, self.name, self.secret = tonumber(init.id), protocol.text(init.name), protocol.text(init.secret)
+  for i = 1, self.server.places do
+    local other = self.server.clients[i]
+    if other and other ~= self and other.id == self.id then return nil, ("interface %d is in use"):format(self.id) end
+  end
+  if options.admit then
+    local ok, why = options.admit(self)
+    if not ok then return nil, why end
+  end
+  self.state = "setup"
+  return protocol.message(protocol.ACK)
+end
+
+function answer.ADD_REGION(self, message, fd)
+  local index, size = message.add_region.index, tonumber(message.add_region.size)
+  if not fd then return nil, "a region without a descriptor" end
+  local why
+  if index ~= #self.regions or index >= ring.REGIONS then
+    why = ("region %d, when %d are there and %d may be"):format(index, #self.regions, ring.REGIONS)
+  elseif size < 1 or size > self.server.options.region then
+    why = ("a region of %.0f bytes; at most %.0f"):format(size, self.server.options.region)
+  end
+  if why then
+    socket.close_unseen(fd)
+    return nil, why
+  end
+  local region
+  region, why = memory.accept(fd, size)
+  if not region then return nil, ("region %d: %s"):format(index, why) end
+  self.regions[index + 1] = region
+  return protocol.message(protocol.ACK)
+end
+
+local function fault_of_ring(self, add, which)
+  local region = self.regions[add.region + 1]
+  if self[which .. "_fd"] or add.index ~= 0 then return "one ring each way, number 0" end
+  if not region then return "its region is not there" end
+  if add.private_hdr_size ~= 0 then return "private headers are not spoken here" end
+  if add.log2_ring_size > protocol.MOST_LOG2 then
+    return ("2^%d descriptors; at most 2^%d"):format(add.log2_ring_size, protocol.MOST_LOG2)
+  end
+  if add.offset % protocol.DESCRIPTOR ~= 0 then return "its place is no multiple of 16 bytes" end
+  local bytes = protocol.DESCRIPTORS_AT + 2 ^ add.log2_ring_size * protocol.DESCRIPTOR
+  if add.offset + bytes > region.size then return "it does not fit into its region" end
+end
+
+function answer.ADD_RING(self, message, fd)
+  local add = message.add_ring
+  local which = bit.band(add.flags, protocol.S2M) ~= 0 and "from" or "to"
+  if not fd then return nil, "a ring without a descriptor" end
+  local why = not memory.is_eventfd(fd) and "its descriptor is no eventfd" or fault_of_ring(self, add, which)
+  if why then
+    socket.close_unseen(fd)
+    return nil, ("ring %d %s the server: %s"):format(add.index, which == "from" and "to" or "from", why)
+  end
+  self[which .. "_fd"] = fd
+  self[which] = { region = add.region + 1, offset = tonumber(add.offset), mask = 2 ^ add.log2_ring_size - 1 }
+  return protocol.message(protocol.ACK)
+end
+
+function answer.CONNECT(self, message)
+  if not (self.from_fd and self.to_fd) then return nil, "it has not a ring each way" end
+  local queue = ring.queue_t()
+  for i, region in ipairs(self.regions) do queue.base[i - 1], queue.size[i - 1] = region.base, region.size end
+  queue.regions, queue.most = #self.regions, self.server.options.most
+  queue.from, queue.from_mask = self.regions[self.from.region].base + self.from.offset, self.from.mask
+  queue.to, queue.to_mask = self.regions[self.to.region].base + self.to.offset, self.to.mask
+  if not ring.begin(queue) then return nil, "there is no ring where it says: the cookie is another" end
+  local ok, why = self.server.poller:add(self.from_fd, self.number * 2 + 1, true)
+  if not ok then return nil, why end
+  self.queue, self.interface, self.state = queue, protocol.text(message.connect.name), "up"
+  local connected = protocol.message(protocol.CONNECTED)
+  protocol.put(connected.connect.name, self.server.options.name)
+  return connected
+end
+
+local EXPECTED = {
+  new = { INIT = true },
+  setup = { ADD_REGION = true, ADD_RING = true, CONNECT = true },
+  up = {},
+}
+
+-- Takes one message. Whether there was one, and the client is still there.
+local function converse(self)
+  local message = self.server.message
+  local size, given, code = socket.receive(self.socket, message)
+  if not size then
+    if code == "EAGAIN" or code == "EINTR" then return false end
+    self:disconnect(given, true)
+    return false
+  elseif size == 0 then
+    self:disconnect("it has closed the connection", true)
+    return false
+  end
+  local name, why = protocol.name(message.type), nil
+  local fd = given[1]
+  if size ~= protocol.MESSAGE or #given > 1 then
+    why = ("a message that is not of %d bytes and at most one descriptor"):format(protocol.MESSAGE)
+  elseif name == "DISCONNECT" then
+    why = "it says: " .. protocol.text(message.disconnect.text)
+  elseif not EXPECTED[self.state][name] then
+    why = ("%s is out of place"):format(name)
+  elseif fd and not (name == "ADD_REGION" or name == "ADD_RING") then
+    why = ("a descriptor with %s"):format(name)
+  end
+  if why then
+    for _, one in ipairs(given) do socket.close_unseen(one) end
+    self:disconnect(why, name == "DISCONNECT")
+    return false
+  end
+  local reply
+  reply, why = answer[name](self, message, fd)
+  if reply then
+    local ok
+    ok, why = socket.send(self.socket, reply)
+    reply = ok
+  end
+  if not reply then
+    if self.state == "up" then self.state = "setup" end -- nobody has been told that it joined
+    self:disconnect(why)
+    return false
+  end
+  if name == "CONNECT" and self.server.options.joined then self.server.options.joined(self) end
+  return self.state ~= "gone"
+end
+
+-- ---- The server ----------------------------------------------------------------------------------
+
+local function hello(options)
+  local message = protocol.message(protocol.HELLO)
+  local h = message.hello
+  protocol.put(h.name, options.name)
+  h.min_version, h.max_version = protocol.VERSION, protocol.VERSION
+  h.max_region, h.max_log2_ring_size = ring.REGIONS - 1, protocol.MOST_LOG2
+  h.max_m2s_ring, h.max_s2m_ring = 0, 0 -- the highest number
+  return message
+end
+
+local function take_connection(self)
+  local fd = socket.accept(self.listener)
+  if not fd then return false end
+  local client = setmetatable({ server = self, socket = fd, state = "new", regions = {}, deadline = door.now() + PATIENCE }, Client)
+  client.pid, client.uid = socket.peer(fd)
+  local fresh = 0
+  for i = self.places, 1, -1 do
+    local other = self.clients[i]
+    if not other then client.number = i
+    elseif other.state ~= "up" then fresh = fresh + 1 end
+  end
+  if not client.number or fresh >= NEWCOMERS then
+    client.number = client.number or self.places + 1
+    client:disconnect(client.number > self.places and ("%d clients are there, no more are taken"):format(self.places)
+      or ("%d others are still introducing themselves"):format(fresh))
+    return true
+  end
+  self.clients[client.number] = client
+  local ok, why = self.poller:add(fd, client.number * 2)
+  if ok then ok, why = socket.send(fd, self.hello) end
+  if not ok then client:disconnect(why) end
+  return true
+end
+
+--- Does what there is to do on the sockets, without waiting. A client that sends frames and wants us woken for it is
+--- counted: after it, look at the rings.
+---@return integer n  things that happened
+function Server:look()
+  if self.closed then return 0 end
+  local n = self.poller:look()
+  for i = 0, n - 1 do
+    local tag = self.poller:tag(i)
+    local client = self.clients[math.floor(tag / 2)]
+    if tag == 0 then
+      for _ = 1, NEWCOMERS do
+        if not take_connection(self) then break end
+      end
+    elseif client and tag % 2 == 0 then
+      for _ = 1, MESSAGES do
+        if not converse(client) then break end
+      end
+    end
+  end
+  local t = door.now()
+  if t >= self.due then
+    self.due = t + 0.1
+    for i = 1, self.places do
+      local client = self.clients[i]
+      if client and client.state ~= "up" and t >= client.deadline then
+        client:disconnect(("it was not done with its introduction after %d s"):format(PATIENCE))
+      end
+    end
+  end
+  return n
+end
+
+--- Disconnects everybody. Idempotent.
+function Server:close()
+  if self.closed then return end
+  for i = 1, self.places do
+    if self.clients[i] then self.clients[i]:disconnect "the server ends" end
+  end
+  self.closed = true
+  socket.close(self.listener)
+  self.poller:close()
+  os.remove(self.path)
+  C.luio_waker_close(self.waker)
+end
+
+local KINDS = {
+  mode = "number", clients = "number", region = "number", most = "number", name = "string", admit = "function", joined = "function",
+  left = "function", refused = "function",
+}
+
+local function check(options)
+  for key, value in pairs(options) do
+    if type(value) ~= KINDS[key] then
+      error(("memif.listen: %s is a %s, not %s"):format(tostring(key), KINDS[key] or "word it does not know", type(value)), 3)
+    end
+  end
+  local clients = options.clients or 16
+  if not (clients % 1 == 0 and clients >= 1 and clients <= 64) then error("memif.listen: clients is 1 to 64, not " .. clients, 3) end
+  local region = options.region or DEFAULT_REGION
+  if not (region >= 4096 and region < 2 ^ 31) then error("memif.listen: region is 4096 bytes to 2 GiB, not " .. region, 3) end
+end
+jit.off(check) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+--- Listens.
+---@param path string  of the socket
+---@param options? luio.memif.ServerOptions
+---@return luio.memif.Server?
+---@return string? message
+---@return string? code  "EADDRINUSE" "EACCES" "ENOSYS"
+function M.listen(path, options)
+  options = options or {}
+  check(options)
+  local given = options
+  options = setmetatable({
+    clients = given.clients or 16, region = given.region or DEFAULT_REGION, most = given.most or 1518, name = given.name or "luio",
+  }, { __index = given })
+  local waker = ffi.new "luio_waker *[1]"
+  if C.luio_waker_open(waker, door.err) < 0 then return door.failure() end
+  local listener, message, code = socket.listen(path, given.mode or 384) -- 0600
+  if not listener then
+    C.luio_waker_close(waker[0])
+    return nil, message, code
+  end
+  local poller
+  poller, message, code = socket.poller()
+  if poller then
+    local ok
+    ok, message, code = poller:add(listener, 0)
+    if ok then
+      local self = setmetatable({
+        path = path, fd = poller.fd, poller = poller, listener = listener, clients = {}, places = options.clients, options = options,
+        waker = waker[0], message = protocol.message(0), hello = hello(options), due = 0,
+      }, Server)
+      for i = 1, self.places do self.clients[i] = false end
+      return self
+    end
+    poller:close()
+  end
+  socket.close(listener)
+  os.remove(path)
+  C.luio_waker_close(waker[0])
+  return nil, message, code
+end
+
+return M

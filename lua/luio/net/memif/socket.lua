@@ -1,0 +1,230 @@
+--- memif's control channel: unix sockets of packets, with descriptors in them; and epoll, for a server with many.
+---
+--- Nothing here waits: sockets are non-blocking. A descriptor from another process may be anything, and much can be
+--- done with it that takes as long as its sender likes: writing, reading, even closing (a file of a FUSE file system, a
+--- TCP socket with SO_LINGER). So one that was not looked at yet is closed by a thread of libuv's, and so is a socket in which
+--- some may be left.
+
+local door = require "luio.ffi"
+local ffi = require "ffi"
+local protocol = require "luio.net.memif.protocol"
+local uv = require "luv"
+
+ffi.cdef [[
+int socket(int, int, int);
+int bind(int, const void *, unsigned);
+int listen(int, int);
+int accept4(int, void *, void *, int);
+int connect(int, const void *, unsigned);
+int getsockopt(int, int, int, void *, unsigned *);
+ssize_t sendmsg(int, const void *, int);
+ssize_t recvmsg(int, void *, int);
+int close(int);
+int epoll_create1(int);
+int epoll_ctl(int, int, int, void *);
+int epoll_wait(int, void *, int, int);
+unsigned umask(unsigned);
+]]
+local C = ffi.C
+
+local M = {}
+
+local AF_UNIX, SOCKET, SOL_SOCKET, SCM_RIGHTS, SO_PEERCRED = 1, 0x80805, 1, 1, 17 -- SOCK_SEQPACKET, NONBLOCK, CLOEXEC
+local NOSIGNAL, CTRUNC, TRUNC, CMSG_CLOEXEC = 0x4000, 0x08, 0x20, 0x40000000
+local MOST_DESCRIPTORS = 253 -- SCM_MAX_FD: all that can come, for what has no room is closed by the kernel, here and now
+
+local address_t = ffi.typeof "struct { uint16_t family; char path[108]; }"
+local part_t = ffi.typeof "struct { void *base; size_t length; }"
+local header_t = ffi.typeof [[struct {
+  void *name; unsigned name_length; void *parts; size_t n_parts; void *control; size_t control_length; int flags;
+}]]
+local control_t = ffi.typeof("struct { size_t length; int level, type; int fds[$]; }", MOST_DESCRIPTORS + 1)
+local credentials_t = ffi.typeof "struct { int pid, uid, gid; }"
+-- Packed on x86-64 alone.
+local event_t = ffi.typeof(ffi.arch == "x64" and "struct __attribute__((packed)) { uint32_t events; int32_t tag, high; }"
+  or "struct { uint32_t events, gap; int32_t tag, high; }")
+
+local function failed(what)
+  local name = door.errno_name(ffi.errno())
+  return nil, ("%s: %s"):format(what, name), name
+end
+
+--- Closes a descriptor that is what it should be.
+---@param fd integer
+function M.close(fd) C.close(fd) end
+
+--- Closes one that may be anything.
+---@param fd integer
+function M.close_unseen(fd) uv.fs_close(fd, function() end) end
+
+local function address_of(path)
+  local address = address_t(AF_UNIX)
+  if #path == 0 or #path >= ffi.sizeof(address.path) then return nil end
+  ffi.copy(address.path, path)
+  return address
+end
+
+local function new(path)
+  local address = address_of(path)
+  if not address then return nil, ("socket %s: a path of 1 to 107 bytes is needed"):format(path), "EINVAL" end
+  local fd = C.socket(AF_UNIX, SOCKET, 0)
+  if fd < 0 then return failed("socket " .. path) end
+  return fd, address
+end
+
+--- Connects to a server.
+---@param path string
+---@return integer? fd
+---@return string? message
+---@return string? code  "ENOENT" "ECONNREFUSED" "EACCES" "EAGAIN": too many are waiting
+function M.connect(path)
+  local fd, address, code = new(path)
+  if not fd then return nil, address, code end
+  if C.connect(fd, address, ffi.sizeof(address)) < 0 then
+    local _, message
+    _, message, code = failed("connect to " .. path)
+    C.close(fd)
+    return nil, message, code
+  end
+  return fd
+end
+
+--- Listens. A socket that a dead server left is taken away.
+---@param path string
+---@param mode integer  permissions of the socket's file: who may write to it may connect
+---@return integer? fd
+---@return string? message
+---@return string? code  "EADDRINUSE": a server is there, or a file that is no socket
+function M.listen(path, mode)
+  local fd, address, code = new(path)
+  if not fd then return nil, address, code end
+  local before = C.umask(bit.band(bit.bnot(mode), 511)) -- from the first moment on
+  local bound = C.bind(fd, address, ffi.sizeof(address))
+  local number = ffi.errno()
+  if bound < 0 and door.errno_name(number) == "EADDRINUSE" then
+    local other, _, why = M.connect(path)
+    if other then C.close(other) end
+    local stat = uv.fs_stat(path)
+    if why == "ECONNREFUSED" and stat and stat.type == "socket" and uv.fs_unlink(path) then
+      bound = C.bind(fd, address, ffi.sizeof(address))
+      number = ffi.errno()
+    end
+  end
+  C.umask(before)
+  if bound == 0 and C.listen(fd, 16) == 0 then return fd end
+  if bound == 0 then number = ffi.errno() end
+  C.close(fd)
+  code = door.errno_name(number)
+  local hint = code == "EADDRINUSE" and ": another server is there, or a file that is no socket" or ""
+  return nil, ("listen at %s: %s%s"):format(path, code, hint), code
+end
+
+--- Takes a connection.
+---@param fd integer
+---@return integer? fd
+---@return string? message
+---@return string? code  "EAGAIN": nobody waits
+function M.accept(fd)
+  local made = C.accept4(fd, nil, nil, 0x80800)
+  if made < 0 then return failed "accept" end
+  return made
+end
+
+--- Who is at the other end.
+---@param fd integer
+---@return integer pid  0: not known
+---@return integer uid
+function M.peer(fd)
+  local who, size = credentials_t(), ffi.new("unsigned[1]", ffi.sizeof(credentials_t))
+  if C.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, who, size) < 0 then return 0, -1 end
+  return who.pid, who.uid
+end
+
+-- One of each is enough: a state has one thread.
+local part, header, control = part_t(), header_t(), control_t()
+
+--- Sends a message.
+---@param fd integer
+---@param message ffi.cdata*  of protocol.message
+---@param give? integer       a descriptor to go along; it stays ours, too
+---@return true? ok
+---@return string? why
+---@return string? code  "EAGAIN": the other side does not read what it is sent; "EPIPE": it is gone
+function M.send(fd, message, give)
+  part.base, part.length = message, protocol.MESSAGE
+  ffi.fill(header, ffi.sizeof(header))
+  header.parts, header.n_parts = part, 1
+  if give then
+    control.length, control.level, control.type, control.fds[0] = 20, SOL_SOCKET, SCM_RIGHTS, give
+    header.control, header.control_length = control, 24
+  end
+  if C.sendmsg(fd, header, NOSIGNAL) ~= protocol.MESSAGE then return failed(protocol.name(message.type)) end
+  return true
+end
+
+--- Takes a message.
+---@param fd integer
+---@param message ffi.cdata*
+---@return integer? size  bytes, protocol.MESSAGE if it is whole; 0: the other side has closed
+---@return integer[]|string given  descriptors that came along, the caller's now; or what failed
+---@return string? code  "EAGAIN": there is none
+function M.receive(fd, message)
+  part.base, part.length = message, protocol.MESSAGE
+  ffi.fill(header, ffi.sizeof(header))
+  header.parts, header.n_parts, header.control, header.control_length = part, 1, control, ffi.sizeof(control)
+  local size = tonumber(C.recvmsg(fd, header, CMSG_CLOEXEC))
+  if size < 0 then return failed "receive" end
+  local given = {}
+  if tonumber(header.control_length) >= 20 and control.level == SOL_SOCKET and control.type == SCM_RIGHTS then
+    for i = 0, (tonumber(control.length) - 16) / 4 - 1 do given[i + 1] = control.fds[i] end
+  end
+  if bit.band(header.flags, bit.bor(CTRUNC, TRUNC)) ~= 0 then size = -1 end -- longer, or more came than can be taken
+  return size, given
+end
+
+-- ---- Many at once --------------------------------------------------------------------------------
+
+local ADD, IN, EDGE = 1, 1, 0x80000000
+
+---@class luio.memif.Poller
+---@field fd integer  readable while there is something
+local Poller = {}
+Poller.__index = Poller
+
+--- A set of descriptors, each with a number.
+---@return luio.memif.Poller?
+---@return string? message
+---@return string? code
+function M.poller()
+  local fd = C.epoll_create1(0x80000)
+  if fd < 0 then return failed "epoll_create1" end
+  return setmetatable({ fd = fd, events = ffi.new(ffi.typeof("$[64]", event_t)) }, Poller)
+end
+
+--- Adds one. It leaves by itself when it is closed for good.
+---@param fd integer
+---@param tag integer
+---@param edge boolean?  tell of each change once: then it need not be read, which its other owner could make last
+---@return true? ok
+---@return string? message
+---@return string? code
+function Poller:add(fd, tag, edge)
+  local event = event_t()
+  event.events, event.tag = IN + (edge and EDGE or 0), tag
+  if C.epoll_ctl(self.fd, ADD, fd, event) < 0 then return failed "epoll_ctl" end
+  return true
+end
+
+--- What there is now: numbers from 0 on in `tag(i)`.
+---@return integer n  at most 64
+function Poller:look()
+  return math.max(0, C.epoll_wait(self.fd, self.events, 64, 0))
+end
+
+---@param i integer
+---@return integer
+function Poller:tag(i) return self.events[i].tag end
+
+function Poller:close() C.close(self.fd) end
+
+return M
