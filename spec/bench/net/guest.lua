@@ -2,7 +2,8 @@
 ---
 ---     luio guest.lua ROUNDS CARD CARD      prints rows as spec/bench/child.lua does
 ---
---- The cards are on one wire (QEMU's hub). Each turn is a process of its own, for testpmd must have the card to itself.
+--- The cards are on one wire (QEMU's hub). Each turn is a process of its own, for testpmd must have the card to itself. For
+--- round trips the second card is the kernel's, the first in turn luio's and the kernel's.
 
 local quote = function(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
 local here = arg[0]:match "^(.*)/[^/]*$" or "."
@@ -78,6 +79,60 @@ local rows = {
   },
 }
 
+-- ---- Round trips ---------------------------------------------------------------------------------
+
+-- Gives a card to a driver of the kernel.
+local function give(card, driver)
+  local folder = "/sys/bus/pci/devices/" .. card
+  output(("echo %s > %s/driver/unbind; echo %s > %s/driver_override; echo %s > /sys/bus/pci/drivers_probe; echo > %s/driver_override")
+    :format(card, folder, driver, folder, card, folder))
+end
+
+-- The interface of a card that the kernel drives, up.
+local function interface(card)
+  for _ = 1, 50 do
+    local name = output(("ls /sys/bus/pci/devices/%s/net 2>/dev/null"):format(card)):match "%S+"
+    if name and output(("ip link set %s up; sleep 0.2; cat /sys/class/net/%s/carrier 2>/dev/null"):format(name, name)):match "1" then
+      return name, output(("cat /sys/class/net/%s/address"):format(name)):match "%S+"
+    end
+  end
+  error("no interface of " .. card, 0)
+end
+
+local afpacket = quote(here .. "/../../../build/bench/afpacket")
+local PINGS = 2000
+
+-- Starts what sends back, pings it, ends it; median and 99th percentile in us.
+local function ping(far, mac, echo)
+  local pipe = assert(io.popen(("%s & echo $!; wait"):format(echo)))
+  local pid = assert(pipe:read "*l")
+  if echo:find "echo.lua" then assert(pipe:read "*l", "echo.lua did not start") end
+  output(("%s ping %s %s 100"):format(afpacket, far, mac)) -- until what is compiled is compiled
+  local times, lost = {}, 0
+  for line in output(("%s ping %s %s %d"):format(afpacket, far, mac, PINGS)):gmatch "[^\n]+" do
+    if line == "lost" then lost = lost + 1 else times[#times + 1] = tonumber(line) / 1e3 end
+  end
+  os.execute("kill " .. pid)
+  pipe:close()
+  if lost > 0 or #times ~= PINGS then error(("%d of %d lost by %s"):format(lost, PINGS, echo), 0) end
+  table.sort(times)
+  return { times[PINGS / 2], times[PINGS * 0.99] }
+end
+
+-- A round of all three.
+local function round_trips(far)
+  local turn = {}
+  give(a, "uio_pci_generic")
+  local mac = "52:54:00:12:34:56" -- QEMU's first
+  turn.luio = ping(far, mac, ("%s %s/echo.lua %s auto"):format(program, here, a))
+  turn.interrupts = ping(far, mac, ("%s %s/echo.lua %s 0"):format(program, here, a))
+  give(a, "e1000e")
+  turn.kernel = ping(far, mac, ("%s echo %s"):format(afpacket, (interface(a))))
+  return turn
+end
+
+-- ---- All of it -----------------------------------------------------------------------------------
+
 local samples = {}
 for _, row in ipairs(rows) do samples[row.name] = { luio = {}, peer = {} } end
 for _ = 1, rounds do
@@ -87,8 +142,27 @@ for _ = 1, rounds do
     if type(row.peer) == "function" then table.insert(mine.peer, row.peer() / 1e6) end
   end
 end
+
+local function tell(name, unit, luio, peer, aim, note)
+  print(table.concat({ "row", name, unit, table.concat(luio, ","), table.concat(peer, ","), aim, note }, "\t"))
+end
+
 for _, row in ipairs(rows) do
   local mine = samples[row.name]
-  local peer = type(row.peer) == "string" and samples[row.peer].peer or mine.peer
-  print(table.concat({ "row", row.name, "Mpps", table.concat(mine.luio, ","), table.concat(peer, ","), row.aim or "", row.note }, "\t"))
+  tell(row.name, "Mpps", mine.luio, type(row.peer) == "string" and samples[row.peer].peer or mine.peer, row.aim or "", row.note)
 end
+
+output "/run/luio/bin/modprobe e1000; /run/luio/bin/modprobe e1000e"
+give(b, "e1000")
+local far, turns = interface(b), {}
+for i = 1, rounds do turns[i] = round_trips(far) end
+local function column(who, index)
+  local list = {}
+  for i, turn in ipairs(turns) do list[i] = turn[who][index] end
+  return list
+end
+local NOTE = "60 bytes, from a kernel-driven card and back; peer: the kernel's e1000e and a C program with AF_PACKET; both block"
+tell("round trip, median", "us", column("luio", 1), column("kernel", 1), "1", NOTE)
+tell("round trip, 99th percentile", "us", column("luio", 2), column("kernel", 2), "1", "the same")
+tell("round trip by interrupt alone, median", "us", column("interrupts", 1), column("kernel", 1), "", "luio with poll = 0")
+tell("round trip by interrupt alone, 99th percentile", "us", column("interrupts", 2), column("kernel", 2), "", "the same")
