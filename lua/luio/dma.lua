@@ -126,6 +126,7 @@ end
 ---@field named table<string, luio.Buffer>
 ---@field offered table<string, luio.Buffer>  to a driver that is starting on memory that is there
 ---@field closing table<any, fun(object: any)>  to be called when the memory is gone
+---@field warned boolean?                 that memory is in small pages
 ---@field keep { had: table<string, true>, freed: luio.Buffer[] }?  during probation
 
 ---@class luio.Dma
@@ -195,7 +196,10 @@ function Dma:alloc(size, options)
   local out = ffi.new "luio_dma_buffer *[1]"
   if C.luio_dma_alloc_named(handle, label, size, align, mask, out, err) < 0 then return door.failure() end
   local warning = C.luio_dma_warning(handle)
-  if warning ~= nil then self.device:warn(ffi.string(warning)) end
+  if warning ~= nil and not self.pool.warned then -- of a pool of packets there would be dozens
+    self.pool.warned = true
+    self.device:warn(ffi.string(warning))
+  end
   local buffer = setmetatable({
     handle = out[0],
     addr = ffi.cast("uint8_t *", out[0].addr),
