@@ -279,12 +279,17 @@ function M.tx(dev, count, tail)
   }, tail)
 end
 
+-- The pool of a descriptor's packet; a function of its own, so that no pointer lives in a local across the loop below.
+local function home_of(packets, j)
+  local packet = packets[j]
+  return packet ~= nil and pool.of(packet)
+end
+
 -- Frees the packets of n descriptors.
 local function free_packets(self, from, n)
   local packets, mask, k = self.packets, self.mask, 0
   while k < n do
-    local packet = packets[band(from + k, mask)]
-    local home = packet ~= nil and pool.of(packet)
+    local home = home_of(packets, band(from + k, mask))
     if home and home.record.debug == 0 then -- as many as come from one pool, in one go
       local record, stack, number = home.record, home.stack, home.number
       local free, run = record.free - k, n
@@ -418,6 +423,12 @@ function Tx:burst(batch, n)
   fence_doorbell()
   self.tail:write(after)
   return n
+end
+
+--- Tells the device of what was given meanwhile: a burst may come between a reset and the end of setting up.
+function Tx:start()
+  fence_doorbell()
+  self.tail:write(self.c.next)
 end
 
 --- Descriptors that the device has not reported.

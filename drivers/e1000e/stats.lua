@@ -14,12 +14,6 @@ local NAMES = { "rx_packets", "rx_bytes", "rx_missed", "rx_errors", "tx_packets"
 -- C, not a table: on a reload state is copied, and counts of the new version must not be lost if the old one comes back.
 local totals_t = ffi.typeof(("struct { double %s; }"):format(table.concat(NAMES, ", ")))
 
---- All zero.
----@return ffi.cdata*
-function M.new()
-  return totals_t()
-end
-
 --- As a table.
 ---@param totals ffi.cdata*
 ---@return table<string, number>
@@ -56,6 +50,14 @@ function M.fold(regs, totals)
   totals.rx_missed = totals.rx_missed + regs.MPC:read()
   totals.rx_errors = totals.rx_errors + sum(regs, ERRORS)
   totals.tx_errors = totals.tx_errors + sum(regs, TX_ERRORS)
+end
+
+--- All zero; and the device's counters, which QEMU's reset leaves as they were.
+---@param regs luio.Registers
+---@return ffi.cdata*
+function M.new(regs)
+  M.fold(regs, totals_t())
+  return totals_t()
 end
 
 return M
