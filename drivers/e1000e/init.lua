@@ -88,12 +88,14 @@ local function own_address(regs, card)
   return net.mac_text(table.concat(bytes))
 end
 
--- PHY register 0 (10.2.2.7): bit 14 is its loopback.
-local function phy_loopback(regs)
+-- PHY register 0 (10.2.2.7): bit 14 is its loopback. No reset of the device touches it, so it is taken out, too.
+local function phy_loopback(regs, on)
   regs.MDIC:write { REGADD = 0, PHYADD = 1, OP = "READ" }
   local ok, message, code = regs.MDIC:wait({ R = 1 }, 0.1)
   if not ok then return nil, "PHY: " .. message, code end
-  local control = bit.bor(regs.MDIC:get "DATA", 0x4000)
+  local before = regs.MDIC:get "DATA"
+  local control = on and bit.bor(before, 0x4000) or bit.band(before, 0xbfff)
+  if control == before then return true end
   regs.MDIC:write { REGADD = 0, PHYADD = 1, OP = "WRITE", DATA = control }
   ok, message, code = regs.MDIC:wait({ R = 1 }, 0.1)
   if not ok then return nil, "PHY: " .. message, code end
@@ -142,27 +144,26 @@ local function receiver(regs, port, rx)
 end
 
 -- 4.6.6; the values of TIPG and TCTL are the ones it asks for, full duplex.
-local function transmitter(regs, port)
+local function transmitter(regs, port, tx)
   place(port.tx, regs.TDBAL[0], regs.TDBAH[0], regs.TDLEN[0], regs.TDH[0], regs.TDT[0])
   regs.TXDCTL[0]:update { COUNT_DESC = port.card == "82574L" and 1 or 0, GRAN = "DESCRIPTORS" }
   regs.TIPG:write { IPGT = 8, IPGR1 = 8, IPGR2 = 6 }
   regs.TCTL:write { EN = 1, PSP = 1, CT = 0x0f, COLD = 0x3f }
+  tx:start()
 end
 
 -- From a reset to frames on the wire, with the rings there are.
-local function bring_up(regs, port, rx)
+local function bring_up(regs, port, rx, tx)
   local ok, message, code = reset(regs)
   if not ok then return nil, message, code end
   port.mac, message, code = own_address(regs, port.card)
   if not port.mac then return nil, message, code end
   regs.CTRL:update { SLU = 1, ASDE = 0, ILOS = 0, FRCSPD = 0, FRCDPLX = 0 } -- 4.6.7: the PHY finds speed and duplex
-  if port.loopback and port.card ~= "82574L" then
-    ok, message, code = phy_loopback(regs)
-    if not ok then return nil, message, code end
-  end
+  ok, message, code = phy_loopback(regs, port.loopback and port.card ~= "82574L")
+  if not ok then return nil, message, code end
   regs.ITR:write(port.interval)
   receiver(regs, port, rx)
-  transmitter(regs, port)
+  transmitter(regs, port, tx)
   regs.IMS:write(LSC)
   return true
 end
@@ -181,7 +182,7 @@ local function new_port(dev, options)
     card = CARD[dev.info.device], mtu = mtu, loopback = options.loopback, rx_checksum = options.rx_checksum,
     promiscuous = false, multicast = {},
     interval = limit > 0 and math.min(65535, math.ceil(1e9 / 256 / limit)) or 0, -- ITR counts 256 ns (10.2.4.2)
-    totals = stats.new(),
+    totals = stats.new(dev.regs),
   }
   local n_rx, n_tx = options.rx or (jumbo and JUMBO_RING or RING), options.tx or (jumbo and JUMBO_RING or RING)
   local message, code
@@ -249,7 +250,7 @@ local function offer(dev, port, rx, tx)
       if regs.RCTL:get "EN" == 1 and regs.RDLEN[0]:read() == port.rx.count * 16 then return nil end
       port.totals.resets = port.totals.resets + 1
       local lost, dropped = rx:restart(), tx:restart()
-      local ok, message = bring_up(regs, port, rx)
+      local ok, message = bring_up(regs, port, rx, tx)
       return ("somebody reset %s: %d received and %d given to be sent were lost; %s"):format(dev.address, lost, dropped,
         ok and "it was set up again" or "it can't be set up again: " .. message)
     end,
@@ -272,8 +273,7 @@ function e1000e.start(dev, reason)
   local rx, tx
   port, rx, tx = new_port(dev, net.options(dev))
   if not port then return nil, rx, tx end
-  stats.begin(regs, port.totals)
-  ok, message, code = bring_up(regs, port, rx)
+  ok, message, code = bring_up(regs, port, rx, tx)
   if not ok then return nil, message, code end
   dev.state.port = port
   return net.serve(dev, offer(dev, port, rx, tx))

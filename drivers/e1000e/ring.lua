@@ -419,6 +419,12 @@ function Tx:burst(batch, n)
   return n
 end
 
+--- Tells the device of what was given meanwhile: a burst may come between a reset and the end of setting up.
+function Tx:start()
+  fence_doorbell()
+  self.tail:write(self.c.next)
+end
+
 --- Descriptors that the device has not reported.
 ---@return integer
 function Tx:pending()

@@ -14,12 +14,6 @@ local NAMES = { "rx_packets", "rx_bytes", "rx_missed", "rx_errors", "tx_packets"
 -- C, not a table: on a reload state is copied, and counts of the new version must not be lost if the old one comes back.
 local totals_t = ffi.typeof(("struct { double %s, kept; }"):format(table.concat(NAMES, ", "))) -- kept: see missed()
 
---- All zero.
----@return ffi.cdata*
-function M.new()
-  return totals_t()
-end
-
 --- As a table.
 ---@param totals ffi.cdata*
 ---@return table<string, number>
@@ -63,14 +57,6 @@ local function sum(regs, names)
   return n
 end
 
---- Forgets what the device counted so far: a reset does not clear it everywhere.
----@param regs luio.Registers
----@param totals ffi.cdata*  of `new`
-function M.begin(regs, totals)
-  M.fold(regs, totals)
-  for _, name in ipairs(NAMES) do totals[name] = 0 end
-end
-
 --- Adds what the device counted since the last time.
 ---@param regs luio.Registers
 ---@param totals ffi.cdata*  of `new`
@@ -82,6 +68,16 @@ function M.fold(regs, totals)
   totals.rx_missed = totals.rx_missed + missed(regs, totals)
   totals.rx_errors = totals.rx_errors + sum(regs, ERRORS)
   totals.tx_errors = totals.tx_errors + sum(regs, TX_ERRORS)
+end
+
+--- All zero; and the device's counters, which QEMU's reset leaves as they were.
+---@param regs luio.Registers
+---@return ffi.cdata*
+function M.new(regs)
+  local totals = totals_t()
+  M.fold(regs, totals)
+  for _, name in ipairs(NAMES) do totals[name] = 0 end
+  return totals
 end
 
 return M

@@ -3,6 +3,7 @@
 --- port (spec/guest/specs); each case ends with the driver at work again.
 
 local luio = require "luio"
+local qmp = require "spec.support.qmp"
 local sysfs = require "spec.support.sysfs"
 local wait = require "spec.support.wait"
 
@@ -16,22 +17,8 @@ local function there(address) return sysfs.exists("bus/pci/devices/" .. address)
 local function remove(address) sysfs.write(("bus/pci/devices/%s/remove"):format(address), "1") end
 local function rescan() sysfs.write("bus/pci/rescan", "1") end
 
-local qmp
-
--- QEMU's control socket; its answers are read by nobody, what they do is waited for.
-local function tell_qemu(command)
-  if not qmp then
-    qmp = assert(io.open("/dev/virtio-ports/luio.qmp", "r+"))
-    qmp:setvbuf "no"
-    qmp:write '{"execute":"qmp_capabilities"}\n'
-  end
-  qmp:write(command .. "\n")
-end
-
-teardown(function()
-  if qmp then qmp:close() end
-  qmp = nil
-end)
+local tell_qemu = qmp.tell
+teardown(qmp.close)
 
 local function unplug()
   tell_qemu '{"execute":"device_del","arguments":{"id":"edu2"}}'

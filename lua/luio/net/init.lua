@@ -302,8 +302,8 @@ function Tx:reclaim()
   return self.reclaim_ring(self.ring)
 end
 
---- Packets that the device has not reported as sent.
----@return integer
+--- What the device has not reported as sent: packets, and what it may need beside them.
+---@return integer  descriptors; 0: all were sent
 function Tx:pending()
   self.reclaim_ring(self.ring)
   return self.pending_of(self.ring)

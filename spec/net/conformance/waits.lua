@@ -78,7 +78,10 @@ return function(subject)
           got = got + 1
         end
       end)
-      for i = 0, n - 1 do assert(port.tx[0]:send(support.packet(port, support.frame(port, i)), 10)) end
+      for i = 0, n - 1 do
+        assert(port.tx[0]:send(support.packet(port, support.frame(port, i)), 10))
+        while i - got > 200 and receiver.status == "waiting" do luio.sleep(0) end
+      end
       assert(port.tx[0]:flush(10))
       assert.equal(0, port.tx[0]:pending())
       assert(port.tx[0]:wait(0))

@@ -1,0 +1,32 @@
+--- QEMU's control socket, from inside the guest: what whoever runs the machine does. Its answers are read by nobody; what it
+--- did is waited for.
+
+local M = {}
+
+local socket
+
+--- Says something to QEMU: one JSON object.
+---@param command string
+function M.tell(command)
+  if not socket then
+    socket = assert(io.open("/dev/virtio-ports/luio.qmp", "r+"))
+    socket:setvbuf "no"
+    socket:write '{"execute":"qmp_capabilities"}\n'
+  end
+  socket:write(command .. "\n")
+end
+
+--- Takes a network card's cable out, or puts it in.
+---@param id string  QEMU's, of the card
+---@param up boolean
+function M.set_link(id, up)
+  M.tell(('{"execute":"set_link","arguments":{"name":"%s","up":%s}}'):format(id, tostring(up)))
+end
+
+--- In teardown: one process at a time can have it.
+function M.close()
+  if socket then socket:close() end
+  socket = nil
+end
+
+return M
