@@ -123,7 +123,7 @@ describe("a wire with traffic on it", function()
     local sums = stop()
     wire.measured("stopped: %d frames from the far side all came; of %d to the wire %d came, %d the kernel counts as dropped", up.sent,
       down.sent, down.got, sums.to_wire.queue_full)
-    assert.same({ up.sent, 0 }, { up.got, up:missing() })
+    assert.equal(up.sent, up.got)
     assert.equal(3000, down.sent)
     assert.is_true(sums.to_wire.queue_full > 0)
     assert.equal(down.sent, down.got + sums.to_wire.queue_full)
@@ -204,7 +204,7 @@ describe("a wire with traffic on it", function()
 
   it("works again when the bridge was killed and started anew", function()
     start()
-    for _ = 1, 3 do
+    for _ = 1, 2 do
       during(function()
         luio.sleep(0.1)
         bridge:kill "sigkill"
