@@ -100,6 +100,7 @@ function M.take_over(mtu)
   M.must("ip link set %s netns far name %s", name, M.FAR)
   M.far("ip addr add %s/24 dev %s", M.THERE, M.FAR)
   M.far("sysctl -q -w net.ipv6.conf.%s.disable_ipv6=1", M.FAR) -- nobody sends but who is told to
+  M.far("tc qdisc replace dev %s root pfifo limit 1000", M.FAR) -- fq_codel, Linux's own choice, drops what waits for 5 ms
   M.far("ip link set %s mtu %d up", M.FAR, mtu or 1500)
 end
 

@@ -307,7 +307,7 @@ function Rx:wait(seconds)
   if tap.closed then error(("wait for %s: it is closed"):format(tap.name), 2) end
   local ok, message, code = tap.watch:readable(seconds)
   if code == "ETIMEDOUT" or code == "ECANCELED" or ok then return ok, message, code end
-  fail(tap, "wait for", EBADFD) -- POLLERR: there is no other cause
+  fail(tap, "wait for", EBADFD) -- POLLERR: there is no other cause. (luv 1.44 itself says EBADF on standard error then.)
   return nil, tap.failed[1], tap.failed[2]
 end
 

