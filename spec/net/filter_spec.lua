@@ -9,7 +9,7 @@ local files = require "spec.support.files"
 local filter = require "luio.net.filter"
 local frames = require "spec.net.frames"
 
-local SEED, COUNT = tonumber(os.getenv "LUIO_FILTER_SEED" or 1), tonumber(os.getenv "LUIO_FILTER_COUNT" or 100)
+local SEED, COUNT = tonumber(os.getenv "LUIO_FILTER_SEED" or 1), tonumber(os.getenv "LUIO_FILTER_COUNT" or 60)
 
 -- Each feature, and each of its odd sides.
 local EXPRESSIONS = {
@@ -43,20 +43,39 @@ local EXPRESSIONS = {
   "8 % 3 + 4 = 1", "2 * 7 % 4 = 6", "1 + ip[0] = 70", "ip[0] + tcp[0] > 5", "0x10 = 16", "010 = 8", "(ip[0]) = 69", "((1)) < (len)",
   "not ip", "!ip", "not not ip", "! (ip or ip6)", "not port 80", "ip and not tcp or udp", "ip or udp and tcp", "ip && !udp || arp",
   "tcp and (port 80 or host 10.0.0.1)",
-  "not (not ip and not arp)", "ip\tand\n(tcp\r\nor udp)",
+  -- So large that a part of it becomes a function of its own.
+  "(" .. ("port 1 or "):rep(40) .. "port 22 or tcp[60] > 5) and not port 443", "not (ip6 and " .. ("not port 53 and "):rep(40) .. "less 90) and ip6",
+  "not (not ip and not arp)", "(port 80 or port 443 or port 22) and not vlan", "ip and not (port 80 or (not port 443 and port 22 or tcp[50] > 5))",
+  "ip\tand\n(tcp\r\nor udp)",
 }
 
-local corpus, buffers, path = nil, {}, nil
+-- Frames lie at the end of a page behind which there is none: a look beyond a frame ends the process.
+ffi.cdef [[
+void *luio_filter_spec_mmap(void *, size_t, int, int, int, int64_t) __asm__("mmap64");
+int luio_filter_spec_mprotect(void *, size_t, int) __asm__("mprotect");
+int luio_filter_spec_munmap(void *, size_t) __asm__("munmap");
+]]
+local PAGE, READ_WRITE, PRIVATE_ANONYMOUS = 4096, 3, 0x22
+
+local corpus, path, memory
 
 setup(function()
   corpus = frames.make(600, SEED)
-  for i, frame in ipairs(corpus) do
-    buffers[i] = ffi.new("uint8_t[?]", #frame) -- no more than that: a sanitizer sees a look beyond it
-    ffi.copy(buffers[i], frame, #frame)
-  end
   path = files.write("corpus.pcap", frames.pcap(corpus))
+  local two = ffi.C.luio_filter_spec_mmap(nil, 2 * PAGE, READ_WRITE, PRIVATE_ANONYMOUS, -1, 0)
+  memory = ffi.cast("uint8_t *", two)
+  assert(ffi.C.luio_filter_spec_mprotect(memory + PAGE, PAGE, 0) == 0)
 end)
-teardown(function() os.remove(path) end)
+teardown(function()
+  ffi.C.luio_filter_spec_munmap(memory, 2 * PAGE)
+  files.clean()
+end)
+
+local function place(frame)
+  local at = memory + (PAGE - #frame)
+  ffi.copy(at, frame, #frame)
+  return at
+end
 
 local function quote(text) return "'" .. text:gsub("'", [['\'']]) .. "'" end
 
@@ -95,7 +114,7 @@ local function differences(text, set)
   local f = assert(filter.compile(text))
   local list = {}
   for i, frame in ipairs(corpus) do
-    local ours = f.match(buffers[i], #frame)
+    local ours = f.match(place(frame), #frame)
     if ours ~= (set[i] or false) then
       table.insert(list, ("%s: frame %d: %s, libpcap %s: %s"):format(text, i, tostring(ours), tostring(set[i] or false), hex(frame)))
     end
@@ -173,17 +192,14 @@ describe("a filter", function()
     local _, message, code = filter.compile(("ip or "):rep(4000) .. "ip")
     assert.equal("E2BIG", code)
     assert.matches("16384", message)
-    local f = assert(filter.compile(("port 80 or "):rep(500) .. "port 80"))
-    assert.is_false(f.match(ffi.new("uint8_t[14]"), 14))
-    f, message, code = filter.compile(("port 1 or "):rep(1600) .. "ip")
-    assert.same({ nil, "E2BIG" }, { f, code })
-    assert.is_true(#message < 400)
+    assert.is_false(assert(filter.compile(("port 80 or "):rep(1400) .. "port 80")).match(ffi.new("uint8_t[14]"), 14))
     assert.has_error(function() filter.compile(5) end)
   end)
 
   it("makes no garbage, and is compiled #jit", function()
     local f = assert(filter.compile "udp port 53 and ip[2:4] * 3 > 7 or tcp[tcpflags] & tcp-syn != 0 or net fe80::/10 or vlan 5")
-    local match = f.match
+    local match, buffers = f.match, {}
+    for i, frame in ipairs(corpus) do buffers[i] = ffi.new("uint8_t[?]", #frame, frame) end
     local function all(rounds)
       local n = 0
       for _ = 1, rounds do

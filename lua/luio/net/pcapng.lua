@@ -39,6 +39,7 @@ int64_t luio_pcapng_writev(int, const void *, int) __asm__("writev");
 int luio_pcapng_poll(void *, unsigned long, int) __asm__("poll");
 int luio_pcapng_clock(int, int64_t *) __asm__("clock_gettime");
 int luio_pcapng_fcntl(int, int, ...) __asm__("fcntl");
+void *luio_pcapng_signal(int, void *) __asm__("signal");
 int64_t luio_pcapng_lseek(int, int64_t, int) __asm__("lseek64");
 ]]
 local C = ffi.C
@@ -48,6 +49,7 @@ local CLOCK_REALTIME = 0
 local POLLOUT = 4
 local F_GETFL, F_SETFL, O_NONBLOCK = 3, 4, 0x800
 local O_WRONLY, O_CREAT, O_TRUNC = 1, 0x40, 0x200
+local SIGPIPE, SIG_DFL, SIG_IGN = 13, ffi.cast("void *", 0), ffi.cast("void *", 1)
 local SEEK_SET, SEEK_CUR = 0, 1
 
 local SECTION, INTERFACE, STATISTICS, PACKET = 0x0a0d0d0a, 1, 5, 6
@@ -315,7 +317,27 @@ end
 
 -- ---- The end -------------------------------------------------------------------------------------
 
+-- A pipe that nobody reads is to be told by EPIPE, not by a signal that ends the program. Unless somebody else took care of
+-- that signal, it is ignored while a file is open that needs it.
+local hushed = 0
+
+local function hush(self)
+  if hushed == 0 then
+    local before = C.luio_pcapng_signal(SIGPIPE, SIG_IGN)
+    if before ~= SIG_DFL then
+      C.luio_pcapng_signal(SIGPIPE, before)
+      return
+    end
+  end
+  hushed, self.hushed = hushed + 1, true
+end
+
 local function release(self)
+  if self.hushed then
+    hushed = hushed - 1
+    if hushed == 0 then C.luio_pcapng_signal(SIGPIPE, SIG_DFL) end
+    self.hushed = nil
+  end
   if self.restore then C.luio_pcapng_fcntl(self.s.descriptor, F_SETFL, ffi.cast("int", self.restore)) end
   local ok, message, code = true, nil, nil
   if self.own then ok, message, code = uv.fs_close(self.own) end
@@ -401,6 +423,7 @@ local function new(descriptor, path, options)
     local usable, number = unblock(self, descriptor)
     if not usable then return failure(self, "write", number) end
     s.descriptor = usable
+    hush(self)
   end
   for i = 0, capacity do self.glues[i].type = PACKET end
   self:stamp()

@@ -14,12 +14,15 @@ local M = {}
 
 local LITTLE = ffi.abi "le"
 local WORD = 4294967296
+local LARGE = 1000 -- tests; LuaJIT jumps over 32767 instructions, and a test takes about ten
 local MAX = { [1] = 255, [2] = 65535, [4] = WORD - 1 }
 
 ---@class luio.net.FilterEmitter
 ---@field lines string[]
 ---@field names integer  labels and locals so far
+---@field functions string[]  lines of those that stand before the predicate
 ---@field used table<string, true>  labels
+---@field outside "false"|"nil"  what a load that does not fit ends it with
 local Emitter = {}
 Emitter.__index = Emitter
 
@@ -47,7 +50,7 @@ end
 
 -- The length of the IPv4 header at `at`, as a local.
 function Emitter:ip_header(at)
-  self:line("  if length < %d then return false end", at + 1)
+  self:line("  if length < %d then return %s end", at + 1, self.outside)
   local x = self:name "x"
   self:line("  local %s = band(p[%d], 15) * 4", x, at)
   return x
@@ -106,13 +109,13 @@ function Emitter:compute(node)
       self:line("  local %s = %s", o, at)
       at = o
     end
-    self:line("  if %s + %d > length then return false end", at, node.size)
+    self:line("  if %s + %d > length then return %s end", at, node.size, self.outside)
     text, max = number_of(node.size, at), MAX[node.size]
   elseif op == "negative" then
     text, max = cut("-" .. self:compute(node[1]).text, WORD)
   else
     local a, b = self:compute(node[1]), self:compute(node[2])
-    if op == "/" or op == "%" then self:line("  if %s == 0 then return false end", b.text) end
+    if op == "/" or op == "%" then self:line("  if %s == 0 then return %s end", b.text, self.outside) end
     text, max = OPERATION[op](a, b)
   end
   local v = self:name "v"
@@ -132,7 +135,7 @@ function Emitter:condition(node)
   end
   local at, size, value = tostring(node.offset), node.size, node.value
   if node.behind_ip then at = ("%d + %s"):format(node.offset, self:ip_header(node.behind_ip)) end
-  self:line("  if %s + %d > length then return false end", at, size)
+  self:line("  if %s + %d > length then return %s end", at, size, self.outside)
   if node.op == "&" then return ("band(%s, %d) ~= 0"):format(number_of(size, at), value) end
   if node.op ~= "=" then return ("%s %s %d"):format(number_of(size, at), CONDITION[node.op], value) end
   if value > MAX[size] then return "false" end
@@ -143,14 +146,37 @@ function Emitter:condition(node)
   return ("%s == %d"):format(text, swapped(size, value))
 end
 
--- Labels that nobody jumps to are left out: LuaJIT's room for them is limited.
+-- To a label, or out. Labels that nobody jumps to are left out: LuaJIT's room for them is limited, and so is the length of
+-- a jump, which is why the ends of a filter are none.
 function Emitter:jump(label)
+  if label == "yes" then return "return true" end
+  if label == "no" then return "return false" end
   self.used[label] = true
-  return label
+  return "goto " .. label
 end
 
-function Emitter:label(label)
-  if self.used[label] then self:line("::%s::", label) end
+local function tests(node)
+  if node.op == "not" then return tests(node[1]) end
+  if node.op == "and" or node.op == "or" then return tests(node[1]) + tests(node[2]) end
+  return 1
+end
+
+-- A part that is too large to be jumped over becomes a function of its own. It says nil when a load does not fit.
+function Emitter:apart(node, yes, no)
+  local lines, outside, name = self.lines, self.outside, self:name "f"
+  self.lines, self.outside = {}, "nil"
+  self:line("local function %s(p, length)", name)
+  self:block(node, "yes", "no", "yes")
+  self:line "return true"
+  self:line "end"
+  for _, line in ipairs(self.lines) do table.insert(self.functions, line) end -- behind those that it calls
+  self.lines, self.outside = lines, outside
+  self:line "do"
+  self:line("  local r = %s(p, length)", name)
+  self:line("  if r == nil then return %s end", outside)
+  self:line("  if r then %s end", self:jump(yes))
+  self:line("  %s", self:jump(no))
+  self:line "end"
 end
 
 -- Code that goes to the label `yes` or `no`; `next` is the one that will stand right behind it.
@@ -158,40 +184,38 @@ function Emitter:block(node, yes, no, next)
   local op = node.op
   if op == "not" then return self:block(node[1], no, yes, next) end
   if op == "and" or op == "or" then
+    local far = op == "and" and no or yes -- where its first test may jump to
+    if far ~= "yes" and far ~= "no" and tests(node) > LARGE then return self:apart(node, yes, no) end
     local middle = self:name "l"
     if op == "and" then self:block(node[1], middle, no, middle) else self:block(node[1], yes, middle, middle) end
-    self:label(middle)
+    if self.used[middle] then self:line("::%s::", middle) end
     return self:block(node[2], yes, no, next)
   end
   self:line "do"
   local condition = self:condition(node)
   if next == yes then
-    self:line("  if not (%s) then goto %s end", condition, self:jump(no))
+    self:line("  if not (%s) then %s end", condition, self:jump(no))
   else
-    self:line("  if %s then goto %s end", condition, self:jump(yes))
-    if next ~= no then self:line("  goto %s", self:jump(no)) end
+    self:line("  if %s then %s end", condition, self:jump(yes))
+    if next ~= no then self:line("  %s", self:jump(no)) end
   end
   self:line "end"
 end
+
+local HEAD = [[
+local bit, ffi, floor = ...
+local band, bor, bxor, lshift, rshift, bswap = bit.band, bit.bor, bit.bxor, bit.lshift, bit.rshift, bit.bswap
+local cast, half, word = ffi.cast, ffi.typeof "const uint16_t *", ffi.typeof "const int32_t *"
+]]
 
 --- The source of a chunk that returns the predicate. It is given the modules bit and ffi, and math.floor.
 ---@param block table?
 ---@return string
 function M.source(block)
-  local self = setmetatable({ lines = {}, names = 0, used = {} }, Emitter)
-  self:line "local bit, ffi, floor = ..."
-  self:line "local band, bor, bxor, lshift, rshift, bswap = bit.band, bit.bor, bit.bxor, bit.lshift, bit.rshift, bit.bswap"
-  self:line "local cast, half, word = ffi.cast, ffi.typeof 'const uint16_t *', ffi.typeof 'const int32_t *'"
-  self:line "return function(p, length)"
-  if block then
-    self:block(block, "yes", "no", "yes")
-    self:label "yes"
-  end
-  self:line "do return true end"
-  self:line "::no::"
-  self:line "return false"
-  self:line "end"
-  return table.concat(self.lines, "\n")
+  local self = setmetatable({ lines = {}, functions = {}, names = 0, used = {}, outside = "false" }, Emitter)
+  if block then self:block(block, "yes", "no", "yes") end
+  return HEAD .. table.concat(self.functions, "\n") .. "\nreturn function(p, length)\n" .. table.concat(self.lines, "\n")
+    .. "\nreturn true\nend\n"
 end
 
 return M

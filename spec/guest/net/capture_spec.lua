@@ -1,0 +1,134 @@
+--- examples/capture.lua on one card, examples/pktgen.lua on the other, each a process; what is in the file tshark says.
+
+local files = require "spec.support.files"
+local program = require "spec.support.program"
+
+local A, B = "0000:00:05.0", "0000:00:09.0" -- 82574L, 82540EM
+
+local out, running
+
+before_each(function()
+  out, running = os.tmpname(), {}
+end)
+after_each(function()
+  for _, p in ipairs(running) do p:close() end
+  os.remove(out)
+end)
+
+-- capture, once it listens.
+local function capture(...)
+  local p = program.start { "examples/capture.lua", ... }
+  table.insert(running, p)
+  p:wait("listening on", 30)
+  return p
+end
+
+-- pktgen to its end: given, and sent by the device's count.
+local function pktgen(args)
+  local text, status = program.run("examples/pktgen.lua " .. args)
+  assert.equal(0, status, text)
+  local given, sent = text:match "given (%d+), sent (%d+) by the device's count, 0 errors"
+  return tonumber(given) or error(text), tonumber(sent)
+end
+
+local function totals(p)
+  local n, matched, written, dropped = p:wait("packets (%d+), matched (%d+), written (%d+), dropped (%d+)\n", 30)
+  return { tonumber(n), tonumber(matched), tonumber(written), tonumber(dropped) }
+end
+
+-- Numbers of a stream's frames in the file, and how long they and what was kept of them are: always the same.
+local function numbers(path)
+  local list, lengths = {}, {}
+  local text = files.shell(("tshark -r %s -T fields -E separator=, -e frame.len -e frame.cap_len -e data.data 2>&1"):format(path))
+  for line in text:gmatch "[^\n]+" do
+    local length, captured, number = line:match "^(%d+),(%d+),6c75(%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x)"
+    if length then
+      table.insert(list, tonumber(number, 16))
+      lengths[length .. " " .. captured] = true
+    elseif not line:find("Running as user", 1, true) then
+      error("another frame: " .. line)
+    end
+  end
+  local all = {}
+  for one in pairs(lengths) do table.insert(all, one) end
+  return list, all
+end
+
+local function whole(path)
+  local text = files.shell(("capinfos %s 2>&1"):format(path))
+  assert.is_nil(text:find("cut short", 1, true), text)
+  return tonumber(text:match "Number of packets = (%d+)"), text
+end
+
+describe("examples/capture.lua", function()
+  it("writes what another process sends, frame by frame, on either card", function()
+    for _, way in ipairs { { A, B }, { B, A } } do
+      local p = capture(way[2], out, "--count", "1000", "--seconds", "60")
+      assert.same({ 1000, 1000 }, { pktgen(way[1] .. " --rate 1500 --size 90 --count 1000") })
+      assert.same({ 1000, 1000, 1000, 0 }, totals(p))
+      assert.equal(0, p:status())
+      local list, lengths = numbers(out)
+      assert.same({ "90 90" }, lengths)
+      assert.equal(1000, #list)
+      for i, n in ipairs(list) do assert(n == i - 1, ("frame %d is number %d"):format(i, n)) end
+      local count, text = whole(out)
+      assert.equal(1000, count)
+      assert.matches("Name = " .. way[2], text)
+    end
+  end)
+
+  it("writes only what the filter lets through, and of that no more than --snaplen", function()
+    local expression = "udp dst port 7777 and udp[17] & 3 = 1 and not vlan"
+    local p = capture(B, out, "--filter", expression, "--snaplen", "64", "--seconds", "60")
+    pktgen(A .. " --rate 1000 --size 120 --count 1000 --port 7777")
+    pktgen(A .. " --rate 1000 --size 120 --count 200 --port 7778")
+    p:wait("packets 1200, matched 250", 30)
+    p:kill "sigint"
+    assert.same({ 1200, 250, 250, 0 }, totals(p))
+    assert.equal(0, p:status())
+    local list, lengths = numbers(out)
+    assert.same({ "120 64" }, lengths)
+    assert.equal(250, #list)
+    for i, n in ipairs(list) do assert.equal(4 * i - 3, n) end
+    assert.equal(250, (whole(out)))
+    -- libpcap's opinion on what is in it; and what the statistics say.
+    local text = files.shell(("tcpdump -r %s -w - '%s' 2>/dev/null | capinfos -c -M - 2>&1"):format(out, expression))
+    assert.matches("Number of packets:%s+250\n", text)
+    text = files.shell(("tshark -r %s -X 'read_format:MIME Files Format' -V 2>/dev/null | grep 'Option: Number of'"):format(out))
+    for _, words in ipairs { "Received Packets = 1200\n", "Dropped Packets = 0\n", "Accepted Packets = 250\n" } do assert.matches(words, text) end
+  end)
+
+  it("goes into tshark by a pipe, and ends when that has seen enough", function()
+    local result = os.tmpname()
+    local shell = program.start({
+      "-c", ("build/luio examples/capture.lua %s - --seconds 60 | tshark -r - -c 20 -T fields -e udp.dstport >%s"):format(B, result),
+    }, { program = "/bin/sh" })
+    table.insert(running, shell)
+    shell:wait("listening on", 30)
+    pktgen(A .. " --rate 500 --seconds 6 --port 4321")
+    shell:wait("nobody reads it any more", 30)
+    assert.equal(0, shell:status(30))
+    assert.equal(("4321\n"):rep(20), files.read(result))
+    os.remove(result)
+  end)
+
+  it("tells what it missed while it could not keep up: all are accounted for", function()
+    local p = capture(B, out, "--seconds", "90")
+    p:wait "packets 0, matched 0" -- compiled and at rest
+    p:kill "sigstop"
+    -- More than its ring holds, and less than QEMU keeps back for a card that takes nothing.
+    local given = pktgen(A .. " --rate 5000 --count 6000")
+    p:kill "sigcont"
+    pktgen(A .. " --rate 1000 --count 100")
+    p:wait("packets %d+, matched %d+, dropped [1-9]", 30)
+    p:kill "sigterm"
+    local t = totals(p)
+    assert.equal(0, p:status())
+    assert.is_true(t[4] > 0)
+    assert.equal(given + 100, t[3] + t[4])
+    assert.equal(t[3], (whole(out)))
+    local text = files.shell(("tshark -r %s -X 'read_format:MIME Files Format' -V 2>/dev/null | grep 'Option: Number of'"):format(out))
+    assert.matches(("Received Packets = %d\n"):format(given + 100), text)
+    assert.matches(("Dropped Packets = %d\n"):format(t[4]), text)
+  end)
+end)
