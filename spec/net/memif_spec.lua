@@ -122,6 +122,21 @@ describe("luio.net.memif", function()
     circle(clients[1], port, 2000, function(i) return 14 + i * 97 % 9000 end)
   end)
 
+  it("gives as many frames as the ring has room for, in however many pieces", function()
+    serve()
+    local port = guest { ring = 256, buffer = 64 }
+    local batch, back = luio.batch(64), luio.batch(64)
+    pool:fill(batch, 0, 64)
+    for i = 0, 63 do batch[i]:write(frame(i, 400)) end -- 7 pieces each
+    assert.equal(36, clients[1]:give(batch, 64))
+    for at = 0, 35, 9 do -- a burst of the client looks at 64 buffers
+      assert.equal(9, port.rx[0]:burst(back, 9))
+      assert.equal(frame(at, 400), back[0]:read())
+      back:free(9)
+    end
+    batch:free(64)
+  end)
+
   it("leaves frames out that are too short or too long, and counts them", function()
     serve { most = 100 }
     local port = guest()

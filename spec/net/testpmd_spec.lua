@@ -103,13 +103,13 @@ describe("luio.net.share with testpmd", function()
     wait.till(10, "it left", function() return left[1] end)
   end)
 
-  spec("with small rings and buffers: frames in pieces", function()
+  spec("takes frames in pieces, when its buffers are small", function()
     begin { members = { [1] = { mac = PMD } } }
     local pmd = start(1, PMD, "macswap", { vdev = ",bsize=256,rsize=11" })
     up(1)
     pmd:wait "Press enter"
-    -- DPDK 22.11 frees no chain of packets in order, but exchanges addresses in the first piece, which is what counts.
-    there_and_back(PMD, 1000)
+    -- Once around its ring at most: DPDK 22.11 leaves "goes on" (NEXT) in the descriptors of frames that were in pieces.
+    there_and_back(PMD, 384)
   end)
 
   spec("lets it be found: it answers ARP and pings, and its address is learned from that", function()
@@ -148,8 +148,7 @@ describe("luio.net.share with testpmd", function()
     local echo = start(1, PMD, "macswap")
     up(1)
     echo:wait "Press enter"
-    -- The other one sends 32 frames of its own making to the first, and both exchange addresses from then on.
-    local other = start(2, PMD2, "macswap", { arguments = {} })
+    local other = start(2, PMD2, "macswap")
     up(2)
     other:wait "Press enter"
     local packet = ours.pool:alloc()
@@ -158,11 +157,11 @@ describe("luio.net.share with testpmd", function()
     local back = assert(ours.rx[0]:receive(10))
     assert.equal(frame(OURS, PMD, 1, 100), back:read())
     back:free()
-    -- A frame that the wire sends in the name of the second goes round between them until somebody ends it.
-    far:send { frame(PMD, PMD2, 2, 100) }
-    wait.till(20, "10,000 each way", function()
+    -- Frames that come from the wire in the name of the second go round between the two for ever.
+    for i = 1, 64 do far:send { frame(PMD, PMD2, i, 100) } end
+    wait.till(60, "5,000 each way", function()
       local a, b = stats(1), stats(2)
-      return a.tx_packets > 10000 and b.tx_packets > 10000 and a.rx_packets > 10000 and b.rx_packets > 10000
+      return a.tx_packets > 5000 and b.tx_packets > 5000 and a.rx_packets > 5000 and b.rx_packets > 5000
     end)
     assert.equal(0, #came)
     packet = ours.pool:alloc()

@@ -14,6 +14,7 @@ uv.new_thread(function() end):join() -- TSan starts a thread of its own with the
 local idle = assert(uv.new_timer()) -- opens the loop's own descriptors now, not in the first spec
 idle:start(1, 0, function() end)
 uv.fs_stat("/", function() end) -- and its threads
+uv.close(assert(uv.new_pipe())) -- and the one it keeps for want of descriptors
 uv.run()
 
 local function lines(path)

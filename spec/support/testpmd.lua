@@ -6,6 +6,7 @@
 ---
 --- It needs no hugepages, no card and no second processor.
 
+local files = require "spec.support.files"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
@@ -30,19 +31,19 @@ end
 function M.start(options)
   local vdev = ("--vdev=net_memif,role=client,id=%d,socket=%s,socket-abstract=no%s%s"):format(options.id or 0, options.socket,
     options.mac and ",mac=" .. options.mac or "", options.vdev or "")
-  local args = {
-    "--no-huge", "--no-shconf", "-m", "64", "--iova-mode=va", "--no-pci", "--no-telemetry", "--lcores", "0,1@0-1", "--file-prefix=luio-" .. options.prefix,
+  local args = { -- stdbuf: line by line, also into a file
+    "-oL", PATH, "--no-huge", "--no-shconf", "-m", "64", "--iova-mode=va", "--no-pci", "--no-telemetry", "--lcores", "0,1@0-1", "--file-prefix=luio-" .. options.prefix,
     vdev, "--", "--forward-mode=" .. options.mode, "--auto-start", "--no-mlockall", "--total-num-mbufs=4096",
     unpack(options.arguments or {}),
   }
-  local self = setmetatable({ text = "" }, Testpmd)
-  self.input, self.output = assert(uv.new_pipe()), assert(uv.new_pipe())
-  self.handle, self.pid = uv.spawn(PATH, { args = args, stdio = { self.input, self.output, self.output } }, function(status, signal)
+  local self = setmetatable({ path = files.write("testpmd.txt", ""), input = assert(uv.new_pipe()) }, Testpmd)
+  local out = assert(uv.fs_open(self.path, "a", 420))
+  self.handle, self.pid = uv.spawn("stdbuf", { args = args, stdio = { self.input, out, out } }, function(status, signal)
     self.exit = signal ~= 0 and -signal or status
     self.handle:close()
   end)
+  uv.fs_close(out)
   if not self.handle then error(self.pid) end
-  self.output:read_start(function(_, chunk) self.text = self.text .. (chunk or "") end)
   return self
 end
 
@@ -52,10 +53,10 @@ end
 ---@return string ...  captures, or all of it
 function Testpmd:wait(pattern, seconds)
   local found = wait.poll(seconds or 30, function()
-    local captures = { self.text:match(pattern) }
+    local captures = { files.read(self.path):match(pattern) }
     return captures[1] and captures or self.exit and {}
   end)
-  if not found or not found[1] then error(("%q did not come from testpmd:\n%s"):format(pattern, self.text), 2) end
+  if not found or not found[1] then error(("%q did not come from testpmd:\n%s"):format(pattern, files.read(self.path)), 2) end
   return unpack(found)
 end
 
@@ -78,9 +79,8 @@ function Testpmd:close()
     self:kill "sigkill"
     wait.poll(10, function() return self.exit end)
   end
-  for _, pipe in ipairs { self.input, self.output } do
-    if not pipe:is_closing() then pipe:close() end
-  end
+  if not self.input:is_closing() then self.input:close() end
+  os.remove(self.path)
 end
 
 return M

@@ -164,13 +164,14 @@ local function put(q, packet, used, there)
 end
 jit.off(put) -- for jumbo frames in small buffers: rare, and its pointers would be boxed in a trace
 
---- Gives frames to the client: copies them into its empty buffers, as many as there are. The packets stay yours.
---- Sets q.wake when the client wants to be woken for it.
+--- Gives frames to the client: copies them into its empty buffers, as many as there are, but no more than BURST buffers. The
+--- packets stay yours. Sets q.wake when the client wants to be woken for it.
 ---@param q ffi.cdata*  queue_t
 ---@param batch luio.Batch
----@param n integer  from 0, at most BURST
+---@param first integer  the first one's number
+---@param n integer      how many
 ---@return integer given
-function M.give(q, batch, n)
+function M.give(q, batch, first, n)
   local mask, tail = q.to_mask, q.tail
   local there = band(read16(q.to + HEAD) - tail, 0xffff)
   if there == 0 then return 0 end
@@ -182,7 +183,7 @@ function M.give(q, batch, n)
   if there > M.BURST then there = M.BURST end
   copy_out(q.to, mask, tail, there)
   local used, given, bytes = 0, 0, 0
-  for k = 0, n - 1 do
+  for k = first, first + n - 1 do
     if used >= there then break end
     local packet = batch.at[k]
     local length, offset, region = scratch[used].length, scratch[used].offset, scratch[used].region

@@ -103,12 +103,17 @@ end
 
 --- Gives it frames: ring.give; and wakes it when it wants to be. The packets stay yours.
 ---@param batch luio.Batch
----@param n integer  at most ring.BURST
----@return integer given
+---@param n integer
+---@return integer given  fewer: its ring is full
 function Client:give(batch, n)
   local queue = self.queue
   if queue == nil then return 0 end
-  n = ring.give(queue, batch, n)
+  local given, wanted = ring.give(queue, batch, 0, n), n
+  n = given
+  while given > 0 and n < wanted do -- frames in many pieces
+    given = ring.give(queue, batch, n, wanted - n)
+    n = n + given
+  end
   if queue.wake ~= 0 then
     queue.wake = 0
     if C.luio_waker_add(self.server.waker, self.to_fd, door.err) < 0 then
