@@ -65,7 +65,7 @@ if not port then
 end
 local options = {
   name = args.device, description = tostring(port.dev), mac = net.mac_bytes(port.mac), filter = args.filter, snaplen = args.snaplen,
-  application = "luio " .. luio.version, capacity = BURST,
+  application = "luio " .. luio.version, capacity = BURST, patience = 2,
 }
 local file
 if args.file == "-" then file, message = pcapng.to(1, options) else file, message = pcapng.create(args.file, options) end
@@ -74,29 +74,34 @@ if not file then
   return 1
 end
 
--- Takes what comes until `stop`, or `most` packets matched, or told to. What it counted, or the reason why it can't go on.
----@return integer? packets
----@return integer|string matched  or the message
-local function capture(rx, packets, most, stop, stopping)
-  local taken, matched = 0, 0
+-- Takes what comes until `stop`, or `most` packets matched, or told to. The first `pending` packets of the batch are in line
+-- to be written since the last call: whoever reads the file is slow, and the device counts what it misses meanwhile.
+---@return integer? taken    nil: it can't go on, the message and the code follow
+---@return integer|string matched
+---@return integer|string pending
+local function capture(rx, packets, pending, most, stop, stopping)
+  local taken, matched, fine, why, code = 0, 0, nil, nil, nil
   repeat
-    local n = rx:burst(packets, BURST)
-    if n == 0 then
-      rx:wait(math.max(0, math.min(0.1, stop - now())))
-    else
-      file:stamp()
-      matched = matched + file:select(packets, n, match, most - matched)
-      taken = taken + n
-      local written, why, code = file:write(0.05)
-      while code == "EAGAIN" and not stopping() do -- a reader that is slow; the device counts what it misses meanwhile
-        written, why, code = file:write(0.05)
+    if pending == 0 then
+      pending = rx:burst(packets, BURST)
+      if pending == 0 then
+        fine, why, code = rx:wait(math.max(0, math.min(0.1, stop - now())))
+      else
+        file:stamp()
+        matched = matched + file:select(packets, pending, match, most - matched)
+        taken = taken + pending
       end
-      if code == "EAGAIN" then written, why, code = file:write(2) end -- who was told to stop still leaves whole packets
-      if not written then return nil, why, code end
-      packets:free(n)
     end
+    if pending > 0 then
+      fine, why, code = file:write(0.05)
+      if fine then
+        packets:free(pending)
+        pending = 0
+      end
+    end
+    if not fine and code ~= "EAGAIN" and code ~= "ETIMEDOUT" then return nil, why, code end
   until matched >= most or now() >= stop or stopping()
-  return taken, matched
+  return taken, matched, pending
 end
 
 local function missed()
@@ -107,28 +112,26 @@ end
 local packets, stopping = luio.batch(BURST), luio.stopping()
 if not args.no_promiscuous then port:promiscuous(true) end
 say(("listening on %s, %s"):format(args.device, port.mac))
-local start, taken, matched, count = now(), 0, 0, args.count or 2 ^ 53
-local stop, due, failed = args.seconds and start + args.seconds or math.huge, start + 1, nil
+local start, taken, matched, pending, count = now(), 0, 0, 0, args.count or 2 ^ 53
+local stop, due, failed, code = args.seconds and start + args.seconds or math.huge, start + 1, nil, nil
 while not failed and matched < count and now() < stop and not stopping() do
-  local n, m, code = capture(port.rx[0], packets, count - matched, math.min(stop, due), stopping)
+  local n, m, rest = capture(port.rx[0], packets, pending, count - matched, math.min(stop, due), stopping)
   if n then
-    taken, matched = taken + n, matched + m
+    taken, matched, pending = taken + n, matched + m, rest
     if now() >= due then
       due = due + 1
       local lost, dropped = missed()
       say(("%6.1f s  packets %d, matched %d, dropped %d"):format(now() - start, taken, matched, lost + dropped))
     end
-  elseif code == "EPIPE" then -- whoever read has seen enough
-    failed = "EPIPE"
   else
-    failed = m
+    failed, code = m, rest
   end
 end
 
 local lost, dropped = missed()
 local closed, why = file:close { received = taken + lost + dropped, missed = lost, dropped = dropped, accepted = matched }
 say(("packets %d, matched %d, written %d, dropped %d"):format(taken, matched, (file:written()), lost + dropped))
-if failed == "EPIPE" then
+if code == "EPIPE" then -- whoever read has seen enough
   say "nobody reads it any more"
   return 0
 elseif failed or not closed then

@@ -130,7 +130,7 @@ local function sending(port, args, stopping)
   local before = port:stats()
   local m, given, have, count = meter(), 0, 0, args.count or 2 ^ 53
   local stop = args.seconds and m.start + args.seconds or math.huge
-  while given < count and now() < stop and not stopping() do
+  while not port.dev.gone and given < count and now() < stop and not stopping() do
     local went
     went, have = send(port.tx[0], out, packets, args.burst, have, bucket, count - given, math.min(stop, m.due), stopping)
     given = given + went
@@ -142,12 +142,15 @@ local function sending(port, args, stopping)
   local after = port:stats()
   print(("given %d, sent %d by the device's count, %d errors; %s"):format(given, after.tx_packets - before.tx_packets,
     after.tx_errors - before.tx_errors, m:sum(given)))
-  return 0
+  if not port.dev.gone then return 0 end
+  io.stderr:write(("pktgen: %s is gone\n"):format(args.device))
+  return 1
 end
 
 -- ---- Receiving -----------------------------------------------------------------------------------
 
--- Takes what comes, waiting for it when there is nothing.
+-- Takes what comes, waiting for it when there is nothing. Says why when it can't go on.
+---@return string? message
 local function receive(rx, check, packets, most, stop, stopping)
   local got = check:received()
   repeat
@@ -156,7 +159,8 @@ local function receive(rx, check, packets, most, stop, stopping)
       check:look(packets, n)
       packets:free(n)
     else
-      rx:wait(math.max(0, math.min(0.1, stop - now())))
+      local ok, message, code = rx:wait(math.max(0, math.min(0.1, stop - now())))
+      if not ok and code ~= "ETIMEDOUT" then return message end
     end
   until check:received() - got >= most or now() >= stop or stopping()
 end
@@ -168,9 +172,9 @@ local function receiving(port, args, stopping)
   if not up then io.stderr:write("pktgen: ", message, "\n") end
   io.stderr:write("pktgen: receiving\n")
   local m, count = meter(), args.count or 2 ^ 53
-  local stop = args.seconds and m.start + args.seconds or math.huge
-  while check:received() < count and now() < stop and not stopping() do
-    receive(port.rx[0], check, packets, count - check:received(), math.min(stop, m.due), stopping)
+  local stop, failed = args.seconds and m.start + args.seconds or math.huge, nil
+  while not failed and check:received() < count and now() < stop and not stopping() do
+    failed = receive(port.rx[0], check, packets, count - check:received(), math.min(stop, m.due), stopping)
     local t, r = now(), check:result()
     if t >= m.due then m:show(t, r.received, r.bytes, ("lost %d, doubled %d, late %d"):format(r.lost, r.doubled, r.late)) end
   end
@@ -181,7 +185,8 @@ local function receiving(port, args, stopping)
     print(("one way %s min, %s median, %s 99 %%, %s max"):format(histogram.time(latency.min), histogram.time(latency:percentile(0.5)),
       histogram.time(latency:percentile(0.99)), histogram.time(latency.max)))
   end
-  return (r.lost + r.doubled + r.damaged > 0) and 1 or 0
+  if failed then io.stderr:write("pktgen: ", failed, "\n") end
+  return (failed or r.lost + r.doubled + r.damaged > 0) and 1 or 0
 end
 
 -- ---- The program ---------------------------------------------------------------------------------

@@ -199,7 +199,10 @@ describe("a filter", function()
   it("makes no garbage, and is compiled #jit", function()
     local f = assert(filter.compile "udp port 53 and ip[2:4] * 3 > 7 or tcp[tcpflags] & tcp-syn != 0 or net fe80::/10 or vlan 5")
     local match, buffers = f.match, {}
-    for i, frame in ipairs(corpus) do buffers[i] = ffi.new("uint8_t[?]", #frame, frame) end
+    for i, frame in ipairs(corpus) do
+      buffers[i] = ffi.new("uint8_t[?]", #frame)
+      ffi.copy(buffers[i], frame, #frame) -- given to ffi.new, the string's final 0 would go beyond the array
+    end
     local function all(rounds)
       local n = 0
       for _ = 1, rounds do

@@ -3,15 +3,15 @@
 ---     local bucket = pace.new(1000)
 ---     local n = bucket:take(32, luio.now())     -- may be sent now: 0 to 32
 ---
---- It begins with one token, and gains `rate` of them a second. What can't be taken at once is kept for a tenth of a
---- second, so that a process which had to wait makes up for it, and never with more than that. Within it the rate is
---- exact: tokens are counted in fractions, and none is lost between two looks at the clock.
+--- It begins with one token, and gains `rate` of them a second. What can't be taken at once is kept for a second, so that
+--- a process which had to wait makes up for it, and never with more than that. Within it the rate is exact: tokens are
+--- counted in fractions, and none is lost between two looks at the clock.
 
 local ffi = require "ffi"
 
 local M = {}
 
-local DEPTH = 0.1 -- seconds
+local DEPTH = 1 -- seconds
 
 -- In C: a field that is stored to in a hot loop, and no object.
 local state_t = ffi.typeof "struct { double rate, depth, tokens, last; }"

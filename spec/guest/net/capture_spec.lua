@@ -1,7 +1,9 @@
 --- examples/capture.lua on one card, examples/pktgen.lua on the other, each a process; what is in the file tshark says.
 
 local files = require "spec.support.files"
+local luio = require "luio"
 local program = require "spec.support.program"
+local sysfs = require "spec.support.sysfs"
 
 local A, B = "0000:00:05.0", "0000:00:09.0" -- 82574L, 82540EM
 
@@ -130,5 +132,31 @@ describe("examples/capture.lua", function()
     local text = files.shell(("tshark -r %s -X 'read_format:MIME Files Format' -V 2>/dev/null | grep 'Option: Number of'"):format(out))
     assert.matches(("Received Packets = %d\n"):format(given + 100), text)
     assert.matches(("Dropped Packets = %d\n"):format(t[4]), text)
+  end)
+
+  it("ends in time though the reader of its pipe takes nothing", function()
+    local fifo = os.tmpname()
+    os.remove(fifo)
+    assert(os.execute("mkfifo " .. fifo) == 0)
+    local reader = program.start({ "-c", "exec 3<" .. fifo .. "; sleep 60" }, { program = "/bin/sh" })
+    table.insert(running, reader)
+    luio.sleep(0.5)
+    local p = capture(B, fifo, "--seconds", "8")
+    pktgen(A .. " --rate 5000 --count 3000") -- more than a pipe holds
+    p:wait("took nothing for 2 s", 40)
+    assert.equal(1, p:status())
+    os.remove(fifo)
+  end)
+
+  it("ends with a whole file when the device goes away", function()
+    local p = capture(B, out, "--seconds", "60")
+    pktgen(A .. " --rate 1000 --count 100")
+    p:wait("packets 100, ", 20)
+    sysfs.unbind(B)
+    assert.equal(1, p:status(20))
+    sysfs.bind(B)
+    assert.same({ 100, 100, 100, 0 }, totals(p))
+    assert.matches("capture: receive of " .. B:gsub("%p", "%%%0") .. "[^\n]*gone", p:text())
+    assert.equal(100, (whole(out)))
   end)
 end)

@@ -56,8 +56,9 @@ describe("examples/pktgen.lua", function()
       local rate, seconds = one[1], one[2]
       local given, sent = pktgen(("%s --rate %d --seconds %d"):format(A, rate, seconds))
       assert.equal(given, sent)
-      -- A guest on a busy host stands still now and then. On one that is not it is right to 1 %: spec/net/stream_spec.lua.
-      assert.is_true(math.abs(given - rate * seconds) < math.max(2, 0.15 * rate * seconds), ("%d a second: %d in %d s"):format(rate, given, seconds))
+      -- Never more; less where a guest on a busy host stood still. By an undisturbed clock: spec/net/stream_spec.lua.
+      local due = rate * seconds
+      assert.is_true(given <= due * 1.02 + 1 and given >= due * 0.5 - 1, ("%d a second: %d in %d s"):format(rate, given, seconds))
     end
     assert.equal(777, (pktgen(A .. " --count 777 --burst 50")))
   end)
