@@ -3,6 +3,7 @@
 
 local bridges = require "luio.net.bridge"
 local ffi = require "ffi"
+local files = require "spec.support.files"
 local luio = require "luio"
 local net = require "luio.net"
 local taps = require "luio.net.tap"
@@ -33,6 +34,7 @@ setup(function()
   end
 end)
 teardown(function()
+  files.clean()
   C.luio_tapspec_setns(home, 0)
   C.luio_tapspec_close(home)
 end)
@@ -107,15 +109,26 @@ describe("luio.net.tap", function()
     assert.has_error(function() taps.open { pool = pool, address = "10.0.0.1" } end,
       "tap.open: address is one like 10.0.0.1/24, not 10.0.0.1")
     assert.has_error(function() taps.open { pool = assert(luio.pool(dev, { count = 1, headroom = 0 })) } end)
+    none, message, code = taps.open { name = "t2", pool = pool, mac = "01:00:00:00:00:07" }
+    assert.same({ "nil", "EADDRNOTAVAIL" }, { tostring(none), code })
+    assert.matches("^MAC address 01:00:00:00:00:07 of t2: EADDRNOTAVAIL: ", message)
+    assert.equal("", shell "ip link show dev t2 2>/dev/null || true")
     tap:close()
-    -- In a process without the capability.
-    local out = shell("setpriv --bounding-set -net_admin --inh-caps -net_admin build/luio %s", (require("spec.support.files").write("no.lua", [[
+    -- In a process without the capability; and there, one that was prepared for it.
+    local script = files.write("no.lua", [[
       local luio = require "luio"
       local dev = assert(luio.open "sim:edu")
-      print(require("luio.net.tap").open { name = "t1", pool = assert(luio.pool(dev, { count = 8 })) })
-    ]])))
+      print(require("luio.net.tap").open { name = arg[1], mtu = tonumber(arg[2]), pool = assert(luio.pool(dev, { count = 8 })) })
+    ]])
+    shell "ip tuntap add t3 mode tap user 0"
+    shell "ip link set t3 up"
+    local without = "setpriv --bounding-set -net_admin --inh-caps -net_admin build/luio " .. script
+    assert.matches("TAP device t3 [%x:]+\n$", shell(without .. " t3 1500"))
+    assert.matches("nil%s+mtu of t3: EPERM: that takes CAP_NET_ADMIN: run it as root, or set it before by `ip`%s+EPERM",
+      shell(without .. " t3 1400"))
+    assert.matches("t3", shell "ip link show dev t3") -- it was there before, and stays
     assert.matches("nil%s+make TAP device t1: EPERM: that takes CAP_NET_ADMIN: run it as root, or prepare the device: "
-      .. "ip tuntap add t1 mode tap user %$USER%s+EPERM", out)
+      .. "ip tuntap add t1 mode tap user %$USER%s+EPERM", shell(without .. " t1 1500"))
   end)
 
   for _, checksum in ipairs { false, true } do
@@ -272,9 +285,9 @@ describe("luio.net.tap", function()
     claimed:free()
     batch[0] = right
     tap.tx[0]:burst(batch, 1)
-    wait.till(5, "the right one", function() return require("spec.support.files").read(path) ~= "" end)
+    wait.till(5, "the right one", function() return files.read(path) ~= "" end)
     listener.kill "sigterm"
-    assert.equal("right", require("spec.support.files").read(path))
+    assert.equal("right", files.read(path))
     os.remove(path)
     tap:close()
   end)

@@ -52,7 +52,7 @@ local TUNSETIFF, TUNSETOFFLOAD, TUNSETCARRIER = 0x400454ca, 0x400454d0, 0x400454
 local IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 local TUN_F_CSUM = 1
 local SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891c
-local SIOCSIFMTU, SIOCSIFHWADDR, SIOCGIFHWADDR, SIOCSIFTXQLEN = 0x8922, 0x8924, 0x8927, 0x8943
+local SIOCSIFMTU, SIOCGIFMTU, SIOCSIFHWADDR, SIOCGIFHWADDR, SIOCSIFTXQLEN = 0x8922, 0x8921, 0x8924, 0x8927, 0x8943
 local IFF_UP, ARPHRD_ETHER = 1, 1
 local AF_INET, SOCK_DGRAM, SOCK_CLOEXEC = 2, 2, 0x80000
 local O_RDWR, O_NONBLOCK, O_CLOEXEC = 2, 0x800, 0x80000
@@ -106,12 +106,20 @@ local function failure(what, code, remedy)
   return nil, ("%s: %s%s"):format(what, name, remedy and ": " .. remedy or ""), name
 end
 
+local REMEDY_OF_SETTINGS = {
+  EPERM = "that takes CAP_NET_ADMIN: run it as root, or set it before by `ip`",
+  EADDRNOTAVAIL = "no address for one device: is it a multicast one?",
+}
+
 -- An ioctl on a socket, for the device of this name.
 local function set(socket, name, what, request, fill)
   local request_of = ifreq_t()
   ffi.copy(request_of.name, name)
   if fill then fill(request_of) end
-  if C.luio_tap_ioctl(socket, request, request_of) < 0 then return failure(("%s of %s"):format(what, name), ffi.errno()) end
+  if C.luio_tap_ioctl(socket, request, request_of) < 0 then
+    local code = ffi.errno()
+    return failure(("%s of %s"):format(what, name), code, REMEDY_OF_SETTINGS[errno_name(code)])
+  end
   return request_of
 end
 
@@ -173,32 +181,40 @@ local function open_device(self, options)
   return true
 end
 
--- MTU, MAC, addresses, up.
+-- MTU, MAC, addresses, up. What is as it should be is not set: that takes CAP_NET_ADMIN.
 local function configure(self, options)
   self.socket = C.luio_tap_socket(AF_INET, bor(SOCK_DGRAM, SOCK_CLOEXEC), 0)
   if self.socket < 0 then return failure("a socket for the settings of " .. self.name, ffi.errno()) end
-  local function apply(what, request, fill) return set(self.socket, self.name, what, request, fill) end
-  local ok, message, code = apply("mtu", SIOCSIFMTU, function(r) r.value = self.mtu end)
-  if ok and options.queue then ok, message, code = apply("queue", SIOCSIFTXQLEN, function(r) r.value = options.queue end) end
-  if ok and options.mac then
-    ok, message, code = apply("MAC address", SIOCSIFHWADDR, function(r)
-      r.family = ARPHRD_ETHER
-      ffi.copy(r.bytes + 2, net.mac_bytes(options.mac), 6)
-    end)
+  local ok, message, code
+  local function apply(what, request, fill)
+    ok, message, code = set(self.socket, self.name, what, request, fill)
+    return ok
   end
-  if ok and options.address then
-    local address, mask = parse_address(options.address)
-    ok, message, code = apply("address " .. options.address, SIOCSIFADDR, inet(address))
-    if ok then ok, message, code = apply("netmask of " .. options.address, SIOCSIFNETMASK, inet(mask)) end
-  end
-  if ok and options.up ~= false then
-    ok, message, code = apply("flags", SIOCGIFFLAGS)
-    local flags = ok and ok.flags
-    if ok then ok, message, code = apply("up", SIOCSIFFLAGS, function(r) r.flags = bor(flags, IFF_UP) end) end
-  end
-  if ok then ok, message, code = apply("MAC address", SIOCGIFHWADDR) end
-  if not ok then return nil, message, code end
+  if not apply("mtu", SIOCGIFMTU) then return nil, message, code end
+  if ok.value ~= self.mtu and not apply("mtu", SIOCSIFMTU, function(r) r.value = self.mtu end) then return nil, message, code end
+  if options.queue and not apply("queue", SIOCSIFTXQLEN, function(r) r.value = options.queue end) then return nil, message, code end
+  local mac = options.mac and net.mac_bytes(options.mac)
+  if not apply("MAC address", SIOCGIFHWADDR) then return nil, message, code end
   self.mac = net.mac_text(ffi.string(ok.bytes + 2, 6))
+  if mac and net.mac_text(mac) ~= self.mac then
+    self.mac = net.mac_text(mac)
+    if not apply("MAC address " .. self.mac, SIOCSIFHWADDR, function(r)
+      r.family = ARPHRD_ETHER
+      ffi.copy(r.bytes + 2, mac, 6)
+    end) then return nil, message, code end
+  end
+  if options.address then
+    local address, mask = parse_address(options.address)
+    if not apply("address " .. options.address, SIOCSIFADDR, inet(address)) or
+      not apply("netmask of " .. options.address, SIOCSIFNETMASK, inet(mask)) then return nil, message, code end
+  end
+  if options.up ~= false then
+    if not apply("flags", SIOCGIFFLAGS) then return nil, message, code end
+    local flags = ok.flags
+    if band(flags, IFF_UP) == 0 and not apply("up", SIOCSIFFLAGS, function(r) r.flags = bor(flags, IFF_UP) end) then
+      return nil, message, code
+    end
+  end
   return true
 end
 
