@@ -118,7 +118,7 @@ format: | deps-lint
 # ---- Installing ----------------------------------------------------------------------------------
 
 dest := $(DESTDIR)$(PREFIX)
-modules := $(wildcard lua/luio/*.lua lua/luio/*/*.lua)
+modules := $(wildcard lua/luio/*.lua lua/luio/*/*.lua lua/luio/*/*/*.lua)
 drivers := $(wildcard drivers/*/*.lua)
 
 # What the program says of itself: made by running it.
