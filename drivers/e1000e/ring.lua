@@ -150,6 +150,17 @@ local function drop(self, i)
   return i
 end
 
+-- Drops what is no frame, from descriptor i on: the first that has one, or -1. A function of its own, so that a burst which
+-- finds nothing meets no loop: LuaJIT gives a function up for good that it often finds in a loop which is left at once.
+local function skip(self, i)
+  repeat
+    i = drop(self, i)
+    local status = self.d[i].status
+    if band(status, DD) == 0 then return -1 end
+  until band(status, LOOK) == GOOD and self.c.broken == 0
+  return i
+end
+
 --- Whether there is something to receive.
 ---@return boolean
 function Rx:ready()
@@ -168,9 +179,14 @@ function Rx:burst(batch, most)
   if most > mask then most = mask end
   if most < 1 then return 0 end
   fence_flag()
-  while band(d[i].status, LOOK) ~= GOOD or c.broken ~= 0 do
-    if band(d[i].status, DD) == 0 then return 0 end
-    i = drop(self, i)
+  local status = d[i].status
+  -- Compiled, each use of `status` might be a load of its own, and a frame that comes between two of them be taken for a
+  -- damaged one. It is no more once something was stored in between.
+  fence_flag()
+  if band(status, DD) == 0 then return 0 end
+  if band(status, LOOK) ~= GOOD or c.broken ~= 0 then
+    i = skip(self, i)
+    if i < 0 then return 0 end
   end
   local n = most
   for k = 1, most - 1 do
@@ -192,7 +208,7 @@ function Rx:burst(batch, most)
   for k = 0, n - 1 do
     local j = band(i + k, mask)
     local packet, empty = packets[j], stack[free - 1 - k]
-    local status = d[j].status
+    status = d[j].status
     packet.length = d[j].length
     packet.offload = 0x0001000000000000ULL -- pool.PLAIN: yours
     if band(status, SUMMED) ~= 0 and band(status, IGNORE) == 0 then
@@ -266,12 +282,17 @@ function M.tx(dev, count, tail)
   }, tail)
 end
 
+-- The pool of a descriptor's packet; a function of its own, so that no pointer lives in a local across the loop below.
+local function home_of(packets, j)
+  local packet = packets[j]
+  return packet ~= nil and pool.of(packet)
+end
+
 -- Frees the packets of n descriptors.
 local function free_packets(self, from, n)
   local packets, mask, k = self.packets, self.mask, 0
   while k < n do
-    local packet = packets[band(from + k, mask)]
-    local home = packet ~= nil and pool.of(packet)
+    local home = home_of(packets, band(from + k, mask))
     if home and home.record.debug == 0 then -- as many as come from one pool, in one go
       local record, stack, number = home.record, home.stack, home.number
       local free, run = record.free - k, n
@@ -313,10 +334,18 @@ function Tx:reclaim()
   return mask - band(c.next - c.clean, mask)
 end
 
--- A packet is not to be sent; those before it in this burst are not the device's yet.
-local function refuse(self, batch, n)
+-- A burst is an error: nothing of it is the device's, not even a context that was written for it.
+local function take_back(self, batch, n)
   for k = 0, n - 1 do batch.at[k].owner = YOURS end
-  pool.misuse(batch.at[n], "send", 5) -- who called burst
+  self.c.context = 0
+end
+
+-- Packet n of a batch is not to be sent. What is raised is for who called burst.
+local function refuse(self, batch, n)
+  take_back(self, batch, n)
+  local packet = batch.at[n]
+  if packet.owner == YOURS then error(("send packet %d: it is in the burst twice"):format(packet.number), 4) end
+  pool.misuse(packet, "send", 5)
 end
 
 -- Writes descriptors for the packets of a batch from number `k` on, of which some ask for a checksum; j is the next
@@ -334,8 +363,9 @@ local function with_checksums(self, batch, k, n, j)
     if needs_context then
       local at = start + packet.checksum_offset
       if start > 255 or at > 255 then
-        for m = 0, k - 1 do batch.at[m].owner = YOURS end
-        error(("packet %d: its checksum is at byte %d, from byte %d on: the device's fields have 8 bits"):format(packet.number, at, start), 3)
+        take_back(self, batch, k)
+        error(("packet %d: its checksum is at byte %d, from byte %d on: the device's fields have 8 bits"):format(
+          packet.number, at, start), 3)
       end
       -- TUCSS, TUCSO, TUCSE 0: to the end of the packet. IPCSS and IPCSO are not used, and lie before that.
       d[j].address = bit.lshift(start + 0ULL, 32) + bit.lshift(at + 0ULL, 40)
@@ -396,6 +426,12 @@ function Tx:burst(batch, n)
   fence_doorbell()
   self.tail:write(after)
   return n
+end
+
+--- Tells the device of what was given meanwhile: a burst may come between a reset and the end of setting up.
+function Tx:start()
+  fence_doorbell()
+  self.tail:write(self.c.next)
 end
 
 --- Descriptors that the device has not reported.
