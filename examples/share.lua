@@ -54,7 +54,12 @@ local function changed(event, client, why)
   io.flush()
 end
 
-local function show_counters(shared)
+local function show_counters(shared, port)
+  if port then
+    local s = port:stats()
+    print(("  wire  sent %d  received %d, missed %d, damaged %d, for nobody %d"):format(s.tx_packets, s.rx_packets, s.rx_missed,
+      s.rx_errors + s.rx_dropped, shared.unclaimed))
+  end
   for _, client in ipairs(shared:clients()) do
     local s = client.stats
     print(("  %-3d %-17s  sent %d, dropped %d  received %d, dropped %d"):format(client.id, client.mac or "?", s.rx_packets,
@@ -104,7 +109,7 @@ luio.run(function()
     if shared:turn() == 0 then shared:wait(0.1) end
     if args.verbose and luio.now() >= due then
       due = luio.now() + 1
-      show_counters(shared)
+      show_counters(shared, port)
     end
   end
 end)

@@ -156,6 +156,7 @@ local function skip(self, i, status)
   repeat
     i = drop(self, i, status)
     status = self.d[i].status
+    fence_flag() -- as in burst
     if band(status, DD) == 0 then return -1 end
   until band(status, LOOK) == GOOD and self.c.broken == 0
   return i
@@ -179,7 +180,10 @@ function Rx:burst(batch, most)
   if most > mask then most = mask end
   if most < 1 then return 0 end
   fence_flag()
-  local status = d[i].status -- once: between two looks a frame may come, and be taken for a damaged one
+  local status = d[i].status
+  -- Compiled, each use of `status` might be a load of its own, and a frame that comes between two of them be taken for a
+  -- damaged one. It is no more once something was stored in between.
+  fence_flag()
   if band(status, DD) == 0 then return 0 end
   if band(status, LOOK) ~= GOOD or c.broken ~= 0 then
     i = skip(self, i, status)

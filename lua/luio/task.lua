@@ -177,6 +177,25 @@ function M.put_away(timer)
   table.insert(idle_timers, timer)
 end
 
+-- A wait of no time ends after the loop has looked at descriptors and signals once. A timer of 0 ms would not do: libuv runs
+-- those that are due until there are none, so a task that does this again and again would keep the loop from everything else.
+local Next = {}
+Next.__index = Next
+local idle_nexts = {}
+
+local function next_turn(fn)
+  local one = table.remove(idle_nexts) or setmetatable({ idle = assert(uv.new_idle()), check = assert(uv.new_check()) }, Next)
+  one.idle:start(function() end) -- so that the loop does not sleep
+  one.check:start(fn)
+  return one
+end
+
+function Next:put_away()
+  self.idle:stop()
+  self.check:stop()
+  table.insert(idle_nexts, self)
+end
+
 local guards = {} -- luacheck: ignore 241 (kept from the collector, that is all)
 
 --- Closes a libuv handle. Should the state end before the loop turns again, a finalizer, newer than
@@ -220,7 +239,9 @@ function M.await(seconds, arm)
     end
   end
   local disarm = arm(wake)
-  local timer = not woken and timer_after(seconds, function() wake(timed_out(seconds)) end)
+  local function give_up() wake(timed_out(seconds)) end
+  local timer = not woken and seconds > 0 and timer_after(seconds, give_up)
+  local following = not woken and seconds == 0 and next_turn(give_up)
   local cancelled
   if not woken and task then
     task.wake, task.status = wake, "waiting"
@@ -232,6 +253,7 @@ function M.await(seconds, arm)
   end
   woken = true
   if timer then M.put_away(timer) end
+  if following then following:put_away() end
   if disarm then disarm() end
   if cancelled then error(cancelled == true and CANCELLED or cancelled, 0) end
   return unpack(results, 1, results.n)

@@ -67,7 +67,7 @@ end
 ---@return any ...  what wake_up was given (three at most), or nil, message, "ETIMEDOUT"
 function Waiter:wait(seconds)
   local who = task.current()
-  if not who then -- the loop is to be turned: that is not frequent
+  if not who or seconds == 0 then -- the loop is to be turned, or is to turn once: not frequent
     return task.await(seconds, function(wake)
       self.outer = wake
       return function()

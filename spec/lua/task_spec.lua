@@ -33,6 +33,25 @@ describe("tasks", function()
     assert.is_true(luio.now() - before >= 0.019)
   end)
 
+  it("that sleep for no time, again and again, let descriptors and signals be seen", function()
+    local pipe = assert(uv.pipe { nonblock = true })
+    local seen, stop = {}, luio.now() + 10
+    luio.run(function()
+      local signal, watch = assert(uv.new_signal()), assert(task.watch(pipe.read))
+      signal:start("sigusr1", function() seen.signal = true end)
+      signal:unref()
+      luio.spawn(function() seen.descriptor = watch:readable(10) end)
+      assert(uv.fs_write(pipe.write, "x"))
+      assert(uv.kill(uv.os_getpid(), "sigusr1"))
+      while not (seen.signal and seen.descriptor) and luio.now() < stop do luio.sleep(0) end
+      signal:stop()
+      task.dispose(signal)
+      watch:close()
+    end)
+    assert(uv.fs_close(pipe.read) and uv.fs_close(pipe.write))
+    assert.same({ signal = true, descriptor = true }, seen)
+  end)
+
   it("that fail show their traceback and don't take the others down", function()
     local done
     luio.spawn(function()

@@ -397,6 +397,56 @@ describe("luio.net.share", function()
     end
   end)
 
+  describe("by examples/share.lua", function()
+    it("says who comes and goes, and counts", function()
+      local p = program.start { "examples/share.lua", "none", path, "--verbose", "--client", "1=" .. mac(1), "--client", "2=" .. mac(2) .. ",secret" }
+      table.insert(open, p)
+      p:wait("no port is shared at " .. path:gsub("%p", "%%%0"))
+      local a = join(1, { name = "first" })
+      local _, message = memif.connect(path, { id = 2, secret = "guess" })
+      assert.matches("the secret is another", message)
+      local b = join(2, { secret = "secret", name = "second" })
+      p:wait(("client 1 %%(first, process %d%%) came, %s"):format(uv.os_getpid(), mac(1)))
+      p:wait("client 2 %(luio, process %d+%) was refused: the secret is another")
+      send(a, frame(mac(2), mac(1), "to b"), frame(mac(9), mac(1), "nowhere"), frame(mac(2), mac(9), "a lie"))
+      assert.same({ frame(mac(2), mac(1), "to b") }, receive(b, 1))
+      p:wait(("1   %s  sent 3, dropped 2  received 0, dropped 0"):format(mac(1)))
+      p:wait(("2   %s  sent 0, dropped 0  received 1, dropped 0"):format(mac(2)))
+      b:close()
+      p:wait "client 2 %(second, process %d+%) left: it says: goodbye"
+      p:kill "sigint"
+      assert.equal(0, p:status())
+      assert.is_nil(uv.fs_stat(path))
+    end)
+
+    it("ends on a signal, however busy it is", function()
+      local p = program.start { "examples/share.lua", "none", path, "--client", "1=" .. mac(1), "--client", "2=" .. mac(2) }
+      table.insert(open, p)
+      p:wait "is shared"
+      for id = 1, 2 do
+        local flood = program.start { "spec/support/memif_client.lua", path, tostring(id), mac(id), "flood" }
+        table.insert(open, flood)
+        flood:wait "joined"
+      end
+      luio.sleep(0.3)
+      p:kill "sigterm"
+      assert.equal(0, p:status())
+    end)
+
+    it("says what is wrong", function()
+      local function fails(args, status, words)
+        local out, got = program.run("examples/share.lua " .. args)
+        assert.equal(status, got, out)
+        assert.is_truthy(out:find(words, 1, true), out)
+      end
+      fails("none " .. path .. " --client 1=zz", 2, "share: --client 1=zz: not like 1=02:00:00:00:00:01")
+      fails("none " .. path .. " --by flow", 2, "that takes a card")
+      fails("none " .. path .. " --mode 888", 2, "three octal digits")
+      fails("none /nowhere/x", 1, "share: listen at /nowhere/x: ENOENT")
+      fails("0000:ff:1f.7 " .. path, 1, "share: ")
+    end)
+  end)
+
   it("refuses options that make no sense", function()
     assert.error_matches(function() share.start(near, { path = path, by = "luck" }) end, "by is \"mac\" or \"flow\", not luck")
     assert.error_matches(function() share.start(near, { path = path, members = { { mac = BROADCAST } } }) end, "no address of a station")
