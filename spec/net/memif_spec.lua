@@ -477,7 +477,7 @@ describe("luio.net.memif", function()
       assert.equal(0, server:look())
     end)
 
-    it("memory that another thread of the client changes all the time", function()
+    it("memory that another thread of the client changes all the time #jit", function()
       -- A thread of its own, with the same memory: it writes noise over descriptors and indices while the server works.
       local thread = uv.new_thread(function(address, size)
         local f = require "ffi"
