@@ -22,7 +22,8 @@ parser:argument("device", "A network card, such as 0000:00:05.0; or none: client
 parser:argument("socket", "Where clients connect.")
 parser:option("--client", "Who may come: an interface id, its address, and a secret if you like. Else anybody may, and has "
   .. "the address of the first frame it sends."):argname "ID=MAC[,SECRET]":count "*"
-parser:option("--by", "How clients share: each by an address of its own, or by flow under the port's."):choices { "mac", "flow" }:default "mac"
+parser:option("--by", "How clients share: each by an address of its own, or by flow under the port's.")
+  :choices { "mac", "flow" }:default "mac"
 parser:option("--mode", "Permissions of the socket."):default "600"
 parser:option("--clients", "At most so many."):default "16":convert(tonumber)
 parser:option("--mtu", "The longest payload."):default "1500":convert(tonumber)

@@ -465,7 +465,19 @@ describe("luio.net.memif", function()
       batch:free(1)
     end)
 
-    it("memory that another thread of the client changes all the time", function()
+    it("a bell that rings on after its client was thrown out", function()
+      local one = ffi.new("uint64_t[1]", 1)
+      ffi.C.write(s.to_fd, one, 8)
+      wait.till(5, "it is heard", function() return server:look() > 0 or nil end)
+      clients[1]:disconnect "for a spec"
+      luio.sleep(0.05)
+      stop = true
+      luio.sleep(0.01)
+      ffi.C.write(s.to_fd, one, 8)
+      assert.equal(0, server:look())
+    end)
+
+    it("memory that another thread of the client changes all the time #jit", function()
       -- A thread of its own, with the same memory: it writes noise over descriptors and indices while the server works.
       local thread = uv.new_thread(function(address, size)
         local f = require "ffi"

@@ -60,6 +60,7 @@ Server.__index = Server
 -- ---- A client ------------------------------------------------------------------------------------
 
 local function close_rings(self)
+  if self.queue then self.server.poller:remove(self.from_fd) end
   for _, name in ipairs { "from_fd", "to_fd" } do
     if self[name] then socket.close(self[name]) end
     self[name] = nil
@@ -82,6 +83,7 @@ function Client:disconnect(why, told)
   end
   self.last_queue = self.queue
   close_rings(self)
+  self.server.poller:remove(self.socket)
   socket.close_unseen(self.socket)
   self.server.clients[self.number] = false
   local tell = self.server.options[up and "left" or "refused"]

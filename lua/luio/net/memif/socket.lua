@@ -184,7 +184,7 @@ end
 
 -- ---- Many at once --------------------------------------------------------------------------------
 
-local ADD, IN, EDGE = 1, 1, 0x80000000
+local ADD, DELETE, IN, EDGE = 1, 2, 1, 0x80000000
 
 ---@class luio.memif.Poller
 ---@field fd integer  readable while there is something
@@ -201,7 +201,7 @@ function M.poller()
   return setmetatable({ fd = fd, events = ffi.new(ffi.typeof("$[64]", event_t)) }, Poller)
 end
 
---- Adds one. It leaves by itself when it is closed for good.
+--- Adds one.
 ---@param fd integer
 ---@param tag integer
 ---@param edge boolean?  tell of each change once: then it need not be read, which its other owner could make last
@@ -213,6 +213,12 @@ function Poller:add(fd, tag, edge)
   event.events, event.tag = IN + (edge and EDGE or 0), tag
   if C.epoll_ctl(self.fd, ADD, fd, event) < 0 then return failed "epoll_ctl" end
   return true
+end
+
+--- Takes one out, before it is closed: what another process has, too, would stay, for it is not closed for good.
+---@param fd integer
+function Poller:remove(fd)
+  C.epoll_ctl(self.fd, DELETE, fd, event_t())
 end
 
 --- What there is now: numbers from 0 on in `tag(i)`.
