@@ -51,7 +51,7 @@ local tx_t = ffi.typeof [[struct {
 } *]]
 
 -- What changes; counters are doubles, because they are for Lua.
-local rx_counts_t = ffi.typeof "struct { int32_t next, owed, broken; double received, errors, starved; }"
+local rx_counts_t = ffi.typeof "struct { int32_t next, owed, broken, seen; double received, errors, starved; }"
 local tx_counts_t = ffi.typeof "struct { int32_t next, clean, first, last; uint32_t context; double sent, dropped; }"
 
 -- Memory for a ring, its base at a multiple of 128 bytes as RDBAL and TDBAL want it.
@@ -179,7 +179,10 @@ function Rx:burst(batch, most)
   if most > mask then most = mask end
   if most < 1 then return 0 end
   fence_flag()
-  local status = d[i].status -- once: between two looks a frame may come, and be taken for a damaged one
+  -- Looked at once, or a frame that comes between two looks is taken for a damaged one. A local is not enough: compiled,
+  -- each use of it may be a load of its own, if nothing was stored since.
+  c.seen = d[i].status
+  local status = c.seen
   if band(status, DD) == 0 then return 0 end
   if band(status, LOOK) ~= GOOD or c.broken ~= 0 then
     i = skip(self, i)
