@@ -355,11 +355,14 @@ local function with_checksums(self, batch, k, n, j)
   while k < n do
     local packet = batch.at[k]
     if packet.owner ~= YOURS then refuse(self, batch, k) end
-    local room = mask - band(j - c.clean, mask)
     local start = packet.checksum_start
     local context = start * 65536 + packet.checksum_offset
     local needs_context = start ~= 0 and context ~= c.context
-    if room < (needs_context and 2 or 1) then break end
+    local need = needs_context and 2 or 1
+    if mask - band(j - c.clean, mask) < need then
+      self:reclaim()
+      if mask - band(j - c.clean, mask) < need then break end
+    end
     if needs_context then
       local at = start + packet.checksum_offset
       if start > 255 or at > 255 then

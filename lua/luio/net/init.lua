@@ -242,7 +242,8 @@ end
 ---@field package pending_of fun(ring: any): integer
 ---@field package ring any
 ---@field package waiter fun(...)?
-local Tx = { receives = false }
+---@field package lacking integer  so much room was not enough for who waits to send
+local Tx = { receives = false, lacking = 0 }
 Tx.__index = Tx
 
 --- Gives packets to the device, in order, as many as there is room for, without waiting. Those are freed when they were
@@ -268,7 +269,7 @@ function Tx:pending()
   return self.pending_of(self.ring)
 end
 
-local function has_room(queue) return queue.reclaim_ring(queue.ring) > 0 end
+local function has_room(queue) return queue.reclaim_ring(queue.ring) > queue.lacking end
 local function is_empty(queue) return queue:pending() == 0 end
 
 --- Waits until there is room for a packet.
@@ -295,7 +296,12 @@ function Tx:send(packet, seconds)
     one.at[0] = packet
     if self.give(self.ring, one, 1) == 1 then return true end
     deadline = deadline or now() + seconds
+    -- A packet may need more than one descriptor: room that is not enough is no room.
+    local room = self.reclaim_ring(self.ring)
+    if room > 0 and self.give(self.ring, one, 1) == 1 then return true end
+    self.lacking = room
     local ok, message, code = adaptive(self, has_room, math.max(deadline - now(), 0), "send")
+    self.lacking = 0
     if not ok then return nil, message, code end
   end
 end
