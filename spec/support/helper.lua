@@ -6,6 +6,7 @@
 local busted = require "busted"
 local uv = require "luv"
 require "luio" -- loaded now, so that what it opens for good is there before the first file
+require "luio.net" -- and drivers that luio.match has found for one file, and knows for the next, meet the same packets
 
 -- A sanitizer is for this process: what a spec starts runs without it.
 uv.os_unsetenv "LD_PRELOAD"
