@@ -210,8 +210,11 @@ local SPEED = { [0] = 10, [1] = 100, [2] = 1000, [3] = 1000 }
 -- What luio.net is told (luio.net.Offer).
 local function offer(dev, port, rx, tx)
   local regs = dev.regs
+  -- RCTL is left alone when it is right already: QEMU's 82540EM receives nothing for a second after it was written, and a
+  -- reload, which sets the filters again, is to lose no packet.
   local function filters()
-    regs.RCTL:write(receive_control(port))
+    local control = regs.RCTL:encode(receive_control(port))
+    if regs.RCTL:read() ~= control then regs.RCTL:write(control) end
     multicast_table(regs, port)
   end
   return {

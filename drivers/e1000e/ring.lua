@@ -51,7 +51,7 @@ local tx_t = ffi.typeof [[struct {
 } *]]
 
 -- What changes; counters are doubles, because they are for Lua.
-local rx_counts_t = ffi.typeof "struct { int32_t next, owed, broken; double received, errors, starved; }"
+local rx_counts_t = ffi.typeof "struct { int32_t next, owed, broken, seen; double received, errors, starved; }"
 local tx_counts_t = ffi.typeof "struct { int32_t next, clean, first, last; uint32_t context; double sent, dropped; }"
 
 -- Memory for a ring, its base at a multiple of 128 bytes as RDBAL and TDBAL want it.
@@ -155,8 +155,8 @@ end
 local function skip(self, i, status)
   repeat
     i = drop(self, i, status)
-    status = self.d[i].status
-    fence_flag() -- as in burst
+    self.c.seen = self.d[i].status -- as in burst
+    status = self.c.seen
     if band(status, DD) == 0 then return -1 end
   until band(status, LOOK) == GOOD and self.c.broken == 0
   return i
@@ -180,10 +180,10 @@ function Rx:burst(batch, most)
   if most > mask then most = mask end
   if most < 1 then return 0 end
   fence_flag()
-  local status = d[i].status
-  -- Compiled, each use of `status` might be a load of its own, and a frame that comes between two of them be taken for a
-  -- damaged one. It is no more once something was stored in between.
-  fence_flag()
+  -- Looked at once, or a frame that comes between two looks is taken for a damaged one. A local is not enough: compiled,
+  -- each use of it may be a load of its own, if nothing was stored since.
+  c.seen = d[i].status
+  local status = c.seen
   if band(status, DD) == 0 then return 0 end
   if band(status, LOOK) ~= GOOD or c.broken ~= 0 then
     i = skip(self, i, status)
@@ -351,11 +351,14 @@ local function with_checksums(self, batch, k, n, j)
   while k < n do
     local packet = batch.at[k]
     if packet.owner ~= YOURS then refuse(self, batch, k, fault(batch, k)) end
-    local room = mask - band(j - c.clean, mask)
     local start = packet.checksum_start
     local context = start * 65536 + packet.checksum_offset
     local needs_context = start ~= 0 and context ~= c.context
-    if room < (needs_context and 2 or 1) then break end
+    local need = needs_context and 2 or 1
+    if mask - band(j - c.clean, mask) < need then
+      self:reclaim()
+      if mask - band(j - c.clean, mask) < need then break end
+    end
     if needs_context then
       local at = start + packet.checksum_offset
       if start > 255 or at > 255 then

@@ -1,6 +1,7 @@
 --- e1000e's descriptor rings against a device made of a few lines, which does with the descriptors in memory what
 --- the datasheet says: 82574, 7.1.4 and 7.2.10.
 
+local bit = require "bit"
 local ffi = require "ffi"
 local luio = require "luio"
 local ring = require "drivers.e1000e.ring"
@@ -143,6 +144,67 @@ describe("e1000e's receive ring", function()
     assert.equal("waits", packets[0]:read())
   end)
 
+  -- The device writes while a burst looks: here it does so before each instruction of one in turn.
+  it("takes a frame that comes at any moment of a burst for what it is", function()
+    local rx = assert(ring.rx(dev, pool, 64, tail))
+    rx:start()
+    local packets, frames = luio.batch(8), 0
+    jit.off()
+    jit.flush()
+    for moment = 1, 200 do
+      local left = moment
+      debug.sethook(function()
+        left = left - 1
+        if left == 0 then arrives(rx, "frame " .. moment) end
+      end, "", 1)
+      local n = rx:burst(packets, 8)
+      debug.sethook()
+      if left > 0 then -- the burst was over before
+        assert.equal(0, n)
+        break
+      end
+      if n == 0 then n = rx:burst(packets, 8) end
+      assert.same({ 1, 0 }, { n, rx.c.errors })
+      assert.equal("frame " .. moment, packets[0]:read())
+      packets:free(1)
+      frames = frames + 1
+    end
+    jit.on()
+    assert.is_true(frames > 5)
+  end)
+
+  it("begins anew after a reset, with the packets it has", function()
+    local rx = assert(ring.rx(dev, pool, 8, tail))
+    rx:start()
+    local used, packets = pool:used(), luio.batch(8)
+    for i = 1, 5 do arrives(rx, "before " .. i) end
+    assert.equal(2, rx:burst(packets, 2))
+    packets:free(2)
+    assert.same({ 3, 3 }, { rx:restart(), rx.c.errors })
+    tail.head = 0
+    rx:start()
+    assert.equal(7, tail.at)
+    for i = 1, 7 do assert.is_true(arrives(rx, "after " .. i)) end
+    assert.is_false(arrives(rx, "no room"))
+    assert.equal(7, rx:burst(packets, 8))
+    for i = 0, 6 do assert.equal("after " .. i + 1, packets[i]:read()) end
+    packets:free(7)
+    assert.equal(used, pool:used())
+  end)
+
+  it("goes on as another version's handle of the same parts", function()
+    local rx = assert(ring.rx(dev, pool, 8, tail))
+    rx:start()
+    local packets = luio.batch(8)
+    for i = 1, 20 do
+      arrives(rx, "frame " .. i)
+      local handle = i % 2 == 0 and rx or ring.rx_again(rx.parts, tail)
+      assert.equal(1, handle:burst(packets, 8))
+      assert.equal("frame " .. i, packets[0]:read())
+      packets:free(1)
+    end
+  end)
+
   it("needs as many packets as it has descriptors; closed it gives all back", function()
     local none, message, code = ring.rx(dev, pool, 256, tail)
     assert.is_nil(none)
@@ -229,5 +291,120 @@ describe("e1000e's transmit ring", function()
     assert.equal(1, tail.writes)
     tx:close()
     assert.equal(0, pool:used())
+  end)
+
+  -- A context (82574, 7.2.11) is told from data by DTYP, bits 20 to 23 of the second word's lower half.
+  local CONTEXT = ffi.typeof "struct { uint8_t ipcss, ipcso; uint16_t ipcse; uint8_t tucss, tucso; uint16_t tucse; uint32_t lower; uint32_t upper; } *"
+
+  local function with_sum(text, start, offset)
+    local p = packet(text)
+    p.checksum_start, p.checksum_offset = start, offset
+    return p
+  end
+
+  -- What is in the ring from the head to the tail: frames, and contexts as TUCSS and TUCSO.
+  local function queued(tx)
+    local list, d = {}, tx.parts.buffer:pointer(CONTEXT)
+    while tail.head ~= tail.at do
+      local one = d[tail.head]
+      local extended, kind = bit.band(one.lower, 0x20000000) ~= 0, bit.band(one.lower, 0x00f00000)
+      if extended and kind == 0 then
+        table.insert(list, ("context %d %d"):format(one.tucss, one.tucso))
+      else
+        local address = ffi.cast("uint64_t *", one)[0]
+        table.insert(list, ffi.string(memory_of(address), bit.band(one.lower, 0xffff)) .. (extended and bit.band(one.upper, 0x200) ~= 0 and " sum" or ""))
+      end
+      if bit.band(one.lower, 0x08000000) ~= 0 then tx.parts.buffer:pointer(TX)[tail.head].status = DD end
+      tail.head = (tail.head + 1) % tx.parts.count
+    end
+    return list
+  end
+
+  local function burst(tx, ...)
+    local list, packets = { ... }, luio.batch(16)
+    for i, p in ipairs(list) do packets[i - 1] = p end
+    return tx:burst(packets, #list), packets
+  end
+
+  it("says once where a checksum goes, and again when it goes elsewhere", function()
+    local tx = assert(ring.tx(dev, 32, tail))
+    assert.equal(5, (burst(tx, packet "a", with_sum("b", 34, 16), with_sum("c", 34, 16), packet "d", with_sum("e", 34, 6))))
+    assert.same({ "a", "context 34 50", "b sum", "c sum", "d", "context 34 40", "e sum" }, queued(tx))
+    assert.equal(2, (burst(tx, with_sum("f", 34, 6), with_sum("g", 54, 6))))
+    assert.same({ "f sum", "context 54 60", "g sum" }, queued(tx))
+    tx:reclaim()
+    assert.same({ 0, 0 }, { tx:pending(), pool:used() })
+    tx:restart() -- the device has forgotten its context
+    tail.head, tail.at = 0, 0
+    burst(tx, with_sum("h", 54, 6))
+    assert.same({ "context 54 60", "h sum" }, queued(tx))
+  end)
+
+  it("takes none whose context has no room, and gives half of no packet", function()
+    local tx = assert(ring.tx(dev, 8, tail))
+    local n, packets = burst(tx, packet "1", packet "2", packet "3", packet "4", packet "5", packet "6", with_sum("7", 34, 16))
+    assert.equal(6, n)
+    assert.equal("7", packets[6]:read())
+    assert.equal(1, packets:shift(6, 7))
+    queued(tx)
+    assert.equal(1, tx:burst(packets, 1))
+    assert.same({ "context 34 50", "7 sum" }, queued(tx))
+  end)
+
+  it("forgets a context that it wrote for a burst which was refused", function()
+    local tx = assert(ring.tx(dev, 16, tail))
+    local good, used, far = with_sum("good", 34, 16), packet "free", with_sum("far", 34, 300)
+    used:free()
+    assert.has_error(function() burst(tx, good, used) end)
+    assert.matches("^good$", good:read()) -- yours still
+    assert.has_error(function() burst(tx, good, far) end)
+    assert.same({ {}, 0 }, { queued(tx), tx:pending() })
+    assert.equal(1, (burst(tx, good)))
+    assert.same({ "context 34 50", "good sum" }, queued(tx))
+    far:free()
+  end)
+
+  it("frees what was under way when the device was reset, and counts it", function()
+    local tx = assert(ring.tx(dev, 16, tail))
+    burst(tx, packet "a", with_sum("b", 34, 16), packet "c")
+    queued(tx)
+    burst(tx, packet "d", with_sum("e", 34, 6))
+    assert.same({ 2, 2 }, { tx:restart(), tx.c.dropped }) -- packets, not descriptors
+    assert.same({ 0, 0, 15 }, { pool:used(), tx:pending(), tx:reclaim() })
+    tail.head = 0
+    burst(tx, packet "f") -- before it was set up again
+    tail.at = 0
+    tx:start()
+    assert.same({ "f" }, queued(tx))
+  end)
+
+  it("frees packets of several pools, each to its own; those of a closed one to nobody", function()
+    local tx = assert(ring.tx(dev, 32, tail))
+    local other = assert(luio.pool(dev, { count = 20, size = 64 }))
+    local watched = assert(luio.pool(dev, { count = 20, size = 64, debug = true }))
+    local packets = luio.batch(12)
+    for round = 1, 10 do
+      for i = 0, 11 do
+        local from = ({ pool, other, watched })[(i * round) % 3 + 1]
+        packets[i] = from:alloc()
+        packets[i].length = 20
+      end
+      assert.equal(12, tx:burst(packets, 12))
+      while tail.head ~= tail.at do
+        local one = tx.parts.buffer:pointer(TX)[tail.head]
+        if one.cmd % 16 >= 8 then one.status = DD end
+        tail.head = (tail.head + 1) % 32
+      end
+      tx:reclaim()
+      assert.same({ 0, 0, 0 }, { pool:used(), other:used(), watched:used() })
+    end
+    packets[0], packets[1], packets[2] = pool:alloc(), other:alloc(), pool:alloc()
+    tx:burst(packets, 3)
+    other:close()
+    tx:restart()
+    assert.equal(0, pool:used())
+    assert.is_nil((other:alloc()))
+    local next_one = assert(luio.pool(dev, { count = 20, size = 64 })) -- in the closed one's place
+    assert.equal(0, next_one:used())
   end)
 end)

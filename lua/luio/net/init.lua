@@ -283,7 +283,8 @@ end
 ---@field package pending_of fun(ring: any): integer
 ---@field package ring any
 ---@field package waiter fun(...)?
-local Tx = { receives = false }
+---@field package lacking integer  so much room was not enough for who waits to send
+local Tx = { receives = false, lacking = 0 }
 Tx.__index = Tx
 
 --- Gives packets to the device, in order, as many as there is room for, without waiting. Those are freed when they were
@@ -309,7 +310,7 @@ function Tx:pending()
   return self.pending_of(self.ring)
 end
 
-local function has_room(queue) return queue.reclaim_ring(queue.ring) > 0 end
+local function has_room(queue) return queue.reclaim_ring(queue.ring) > queue.lacking end
 local function is_empty(queue) return queue:pending() == 0 end
 
 --- Waits until there is room for a packet.
@@ -319,6 +320,7 @@ local function is_empty(queue) return queue:pending() == 0 end
 ---@return string? code  "ETIMEDOUT" "ENODEV"
 function Tx:wait(seconds)
   check_seconds(seconds, "tx:wait", 2)
+  self.lacking = 0
   return wait_for(self, has_room, seconds, "send")
 end
 
@@ -336,7 +338,12 @@ function Tx:send(packet, seconds)
     one.at[0] = packet
     if self.give(self.ring, one, 1) == 1 then return true end
     deadline = deadline or now() + seconds
+    -- A packet may need more than one descriptor: room that is not enough is no room.
+    local room = self.reclaim_ring(self.ring)
+    if room > 0 and self.give(self.ring, one, 1) == 1 then return true end
+    self.lacking = room
     local ok, message, code = wait_for(self, has_room, math.max(deadline - now(), 0), "send")
+    self.lacking = 0
     if not ok then return nil, message, code end
   end
 end
@@ -361,7 +368,10 @@ end
 ---@return string? code  "ETIMEDOUT"; "ENODEV": the device of one of them is gone
 function M.wait(queues, seconds)
   check_seconds(seconds, "net.wait", 2)
-  for i = 1, #queues do queues[i].awaited = queues[i].receives and has_packet or has_room end
+  for i = 1, #queues do
+    queues[i].lacking = 0
+    queues[i].awaited = queues[i].receives and has_packet or has_room
+  end
   local found, message, code = adaptive(queues, seconds, "wait")
   return found, message, code
 end

@@ -12,6 +12,13 @@ local NAMES = {
   "tx_dropped", "resets",
 }
 
+-- All that it counted, for messages.
+local function told(port)
+  local stats, list = port:stats(), {}
+  for _, name in ipairs(NAMES) do table.insert(list, ("%s %d"):format(name, stats[name])) end
+  return table.concat(list, ", ")
+end
+
 return function(subject)
   -- What it counted since; all are whole, and none went down.
   local function since(port, before)
@@ -87,7 +94,7 @@ return function(subject)
     local port = subject.open()
     local packets, n = luio.batch(32), 0
     local text = support.frame(port, 1)
-    local deadline = luio.now() + 60
+    local deadline = luio.now() + 10
     local function churn(rounds)
       for _ = 1, rounds do
         local have = port.pool:fill(packets, 0, 32)
@@ -99,7 +106,8 @@ return function(subject)
           local now = port.rx[0]:burst(packets, 32)
           packets:free(now)
           got = got + now
-        until got == went or luio.now() > deadline
+          if luio.now() > deadline then error(("%d of %d came back; %s"):format(got, went, told(port))) end
+        until got >= went
         n = n + got
       end
     end
@@ -123,15 +131,16 @@ return function(subject)
         churn(2 * rounds)
         least = math.min(least, collectgarbage "count" - before)
         collectgarbage "restart"
-        assert.is_true(n - had >= 2 * subject.packets and luio.now() < deadline)
-        if least < 1 then break end
+        assert.equal(2 * rounds * 32, n - had)
+        if least < 0.1 then break end
       end
       return least
     end
     for reloads = 0, 3 do
       churn(math.max(200, rounds))
       local kib = grown()
-      assert.is_true(kib < 2, ("%.1f KiB for %d packets, after %d reloads"):format(kib, 2 * subject.packets, reloads))
+      -- Not a byte for a packet; once a burst LuaJIT may box a pointer, where one trace goes over into another.
+      assert.is_true(kib * 1024 < 64 * rounds, ("%.1f KiB for %d packets, after %d reloads"):format(kib, 64 * rounds, reloads))
       assert(port.dev:reload())
     end
   end)

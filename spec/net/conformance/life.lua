@@ -41,6 +41,9 @@ return function(subject)
   it("is reloaded with frames under way: none is lost, none comes twice, none changes places", function()
     local port = subject.open()
     luio.run(function()
+      port:promiscuous(true) -- what was asked for is set again by each version
+      port:multicast { "01:00:5e:00:00:01" }
+      support.settle(port)
       local reloads, n, before = 0, subject.packets, port:stats()
       local buffers = port.dev.dma:stats().buffers
       support.exchange(port, n, {
