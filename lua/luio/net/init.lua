@@ -32,15 +32,11 @@
 local driver = require "luio.driver"
 local match = require "luio.match"
 local now = require("luio.ffi").now
-local pool = require "luio.pool"
+local queue = require "luio.net.queue"
 local task = require "luio.task"
-local waiter = require "luio.waiter"
 
 local M = {}
 
--- Polling before waiting, in seconds: see "Waiting is adaptive".
-local WAKES, LEAST, MOST = 3, 20e-6, 1e-3
-local PROBE = 32
 local TICK = 1 -- seconds between looks at counters and the device's health, without interrupts
 
 ---@class luio.net.Link
@@ -131,250 +127,11 @@ local TICK = 1 -- seconds between looks at counters and the device's health, wit
 local Port = {}
 Port.__index = Port
 
--- ---- Queues --------------------------------------------------------------------------------------
-
-local function nothing() return 0 end
-local function never() return false end
-
-local function outside(n, packets, level)
-  error(("a burst of %s packets in a batch of %d"):format(tostring(n), packets.capacity), level + 1)
-end
-
 local function closed(port, what, level)
   error(("%s of %s: the port is closed"):format(what, port.dev.address), level + 1)
 end
 
--- The first of some queues that has what is waited for. What that is, a queue has in `awaited`.
-local function first_ready(queues)
-  for i = 1, #queues do
-    if queues[i]:awaited() then return queues[i] end
-  end
-end
-
--- Waits for the interrupts of queues; each port asks `awaited` at each.
-local function wait_until(queues, seconds, what)
-  for i = 1, #queues do
-    local port = queues[i].port
-    if port.closed then closed(port, what, 4) end
-    if queues[i].waiter then error(("two tasks wait for one queue of %s"):format(port.dev.address), 4) end
-    if port.dev.gone then return port.dev:gone_failure(what) end
-  end
-  for i = 1, #queues do
-    local offer = queues[i].port.offer
-    if offer then offer.arm(queues[i].receives, not queues[i].receives) end
-  end
-  local found = first_ready(queues) -- it came before the interrupt was on
-  if found then return found end
-  local place = queues[1].place
-  place.queues = queues
-  for i = 1, #queues do queues[i].waiter = place.wake_up end
-  local ok, message, code = place:wait(seconds)
-  local port = queues[1].port
-  if ok and port.taken then
-    port.wake_cost = port.wake_cost * 0.875 + math.min(now() - port.taken, MOST) * 0.125
-    port.taken = nil
-  end
-  found = (ok or code == "ETIMEDOUT") and first_ready(queues)
-  if found then return found end
-  if ok then message, code = "woken by mistake", "EAGAIN" end
-  return nil, ("%s of %s: %s"):format(what, queues[1].port.dev.address, message), code
-end
-
--- How long it is worth to poll: about what it costs to sleep and to be woken.
-local function patience(port)
-  return port.options.poll or math.min(math.max(WAKES * port.wake_cost, LEAST), MOST)
-end
-
--- Polls where what is awaited is likely to come sooner than an interrupt would have told of it, then waits.
-local function adaptive(queues, seconds, what)
-  local queue, found, message, code = queues[1], first_ready(queues), nil, nil
-  if found then
-    queue.gap = queue.gap * 0.75
-    return found
-  end
-  local began, limit = now(), patience(queue.port)
-  queue.waits = queue.waits + 1
-  if queue.gap < limit or queue.waits % PROBE == 0 then
-    local stop = began + math.min(limit, seconds)
-    repeat found = first_ready(queues) until found or now() >= stop
-  end
-  if not found then found, message, code = wait_until(queues, math.max(seconds - (now() - began), 0), what) end
-  queue.gap = queue.gap * 0.75 + math.min(now() - began, 2 * MOST) * 0.25
-  return found, message, code
-end
-
--- The same for one queue.
-local function wait_for(queue, awaited, seconds, what)
-  queue.awaited = awaited
-  local found, message, code = adaptive(queue.alone, seconds, what)
-  return found and true, message, code
-end
-
-local function check_seconds(seconds, what, level)
-  if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
-    error(("%s needs a number of seconds, not %s"):format(what, tostring(seconds)), level + 1)
-  end
-end
-
----@class luio.net.Rx
----@field port luio.net.Port
----@field number integer
----@field package take fun(ring: any, packets: luio.Batch, n: integer): integer
----@field package look fun(ring: any): boolean
----@field package ring any
----@field package place luio.Waiter
----@field package waiter fun(...)?          wakes who waits for it
----@field package awaited fun(queue: luio.net.Rx): boolean  what for
----@field package gap number               seconds that waits lasted lately
----@field package waits integer
-local Rx = { receives = true }
-Rx.__index = Rx
-
---- Takes what has been received, without waiting. The packets are yours.
----@param packets luio.Batch  filled from 0
----@param n integer           at most so many; at most packets.capacity
----@return integer taken
-function Rx:burst(packets, n)
-  if not (n <= packets.capacity and n >= 0 and n % 1 == 0) then outside(n, packets, 2) end
-  return self.take(self.ring, packets, n)
-end
-
-local function has_packet(queue) return queue.look(queue.ring) end
-
---- Waits until there is something to receive.
----@param seconds number
----@return true? ok
----@return string? message
----@return string? code  "ETIMEDOUT"; "ENODEV": the device is gone
-function Rx:wait(seconds)
-  check_seconds(seconds, "rx:wait", 2)
-  return wait_for(self, has_packet, seconds, "receive")
-end
-
---- Waits for a packet. It is yours.
----@param seconds number
----@return luio.Packet? packet
----@return string? message
----@return string? code  "ETIMEDOUT"; "ENODEV": the device is gone; "ENOBUFS": one is there, but the pool is empty
-function Rx:receive(seconds)
-  check_seconds(seconds, "rx:receive", 2)
-  local one, deadline = self.one, nil
-  while true do
-    if self.take(self.ring, one, 1) == 1 then return one.at[0] end
-    deadline = deadline or now() + seconds
-    local left = deadline - now()
-    if left > 0 or not self.look(self.ring) then
-      local ok, message, code = wait_for(self, has_packet, math.max(left, 0), "receive")
-      if not ok then return nil, message, code end
-    end
-    if self.take(self.ring, one, 1) == 1 then return one.at[0] end
-    -- There was one, and now there is none: the rest of a damaged frame, dropped; or there is no empty packet.
-    if self.port.pool.record.free == 0 and self.look(self.ring) then
-      return nil, ("receive of %s: all %d packets of its pool are in use"):format(self.port.dev.address, self.port.pool.count), "ENOBUFS"
-    end
-  end
-end
-
----@class luio.net.Tx
----@field port luio.net.Port
----@field number integer
----@field package give fun(ring: any, packets: luio.Batch, n: integer): integer
----@field package reclaim_ring fun(ring: any): integer
----@field package pending_of fun(ring: any): integer
----@field package ring any
----@field package waiter fun(...)?
----@field package lacking integer  so much room was not enough for who waits to send
-local Tx = { receives = false, lacking = 0 }
-Tx.__index = Tx
-
---- Gives packets to the device, in order, as many as there is room for, without waiting. Those are freed when they were
---- sent; the others stay yours (batch:shift moves them to the front).
----@param packets luio.Batch  from 0
----@param n integer
----@return integer given
-function Tx:burst(packets, n)
-  if not (n <= packets.capacity and n >= 0 and n % 1 == 0) then outside(n, packets, 2) end
-  return self.give(self.ring, packets, n)
-end
-
---- Frees packets that were sent. `burst` does so when it needs room.
----@return integer room  descriptors that are free
-function Tx:reclaim()
-  return self.reclaim_ring(self.ring)
-end
-
---- What the device has not reported as sent: packets, and what it may need beside them.
----@return integer  descriptors; 0: all were sent
-function Tx:pending()
-  self.reclaim_ring(self.ring)
-  return self.pending_of(self.ring)
-end
-
-local function has_room(queue) return queue.reclaim_ring(queue.ring) > queue.lacking end
-local function is_empty(queue) return queue:pending() == 0 end
-
---- Waits until there is room for a packet.
----@param seconds number
----@return true? ok
----@return string? message
----@return string? code  "ETIMEDOUT" "ENODEV"
-function Tx:wait(seconds)
-  check_seconds(seconds, "tx:wait", 2)
-  self.lacking = 0
-  return wait_for(self, has_room, seconds, "send")
-end
-
---- Sends a packet, waiting for room. It is the device's then; else it stays yours.
----@param packet luio.Packet
----@param seconds number
----@return true? ok
----@return string? message
----@return string? code  "ETIMEDOUT" "ENODEV"
-function Tx:send(packet, seconds)
-  check_seconds(seconds, "tx:send", 2)
-  if packet.owner ~= pool.YOURS then error(pool.fault(packet, "send"), 2) end
-  local one, deadline = self.one, nil
-  while true do
-    one.at[0] = packet
-    if self.give(self.ring, one, 1) == 1 then return true end
-    deadline = deadline or now() + seconds
-    -- A packet may need more than one descriptor: room that is not enough is no room.
-    local room = self.reclaim_ring(self.ring)
-    if room > 0 and self.give(self.ring, one, 1) == 1 then return true end
-    self.lacking = room
-    local ok, message, code = wait_for(self, has_room, math.max(deadline - now(), 0), "send")
-    self.lacking = 0
-    if not ok then return nil, message, code end
-  end
-end
-
---- Waits until everything was sent.
----@param seconds number
----@return true? ok
----@return string? message
----@return string? code  "ETIMEDOUT" "ENODEV"
-function Tx:flush(seconds)
-  check_seconds(seconds, "tx:flush", 2)
-  if self:pending() == 0 then return true end
-  return wait_for(self, is_empty, seconds, "send")
-end
-
---- Waits for the first of several queues, also of several ports: for a packet of a receive queue, for room in a transmit
---- queue. How long it polls before, the first of them says.
----@param queues (luio.net.Rx|luio.net.Tx)[]
----@param seconds number
----@return (luio.net.Rx|luio.net.Tx)? queue  one that is ready
----@return string? message
----@return string? code  "ETIMEDOUT"; "ENODEV": the device of one of them is gone
-function M.wait(queues, seconds)
-  check_seconds(seconds, "net.wait", 2)
-  for i = 1, #queues do
-    queues[i].lacking = 0
-    queues[i].awaited = queues[i].receives and has_packet or has_room
-  end
-  local found, message, code = adaptive(queues, seconds, "wait")
-  return found, message, code
-end
+M.wait = queue.wait
 
 -- ---- The port ------------------------------------------------------------------------------------
 
@@ -388,52 +145,32 @@ local function each_queue(port)
   end
 end
 
-local function new_queue(class, port, number)
-  local queue = setmetatable({ port = port, number = number, one = pool.batch(1), gap = 0, waits = 0 }, class)
-  queue.alone = { queue }
-  local place = waiter.new()
-  function place.on_leave()
-    for _, one in ipairs(place.queues) do
-      if one.waiter == place.wake_up then one.waiter = nil end
-    end
-  end
-  queue.place = place
-  return queue
-end
-
 -- Queues do what a version offers from now on; nil: nothing.
 local function use(port, offer)
   port.offer = offer
-  for queue in each_queue(port) do
-    queue.take, queue.look, queue.give, queue.reclaim_ring, queue.pending_of = nothing, never, nothing, nothing, nothing
-    queue.ring = nil
-  end
+  for one in each_queue(port) do queue.rest(one) end
   if not offer then return end
   port.mac, port.mtu, port.features, port.pool = offer.mac, offer.mtu, offer.features, offer.pool
   for i = 0, #offer.rx do
-    local queue = port.rx[i] or new_queue(Rx, port, i)
-    local mine = offer.rx[i]
-    queue.ring, queue.take, queue.look = mine.ring, mine.burst, mine.ready
-    port.rx[i] = queue
+    port.rx[i] = port.rx[i] or queue.rx(port, i)
+    queue.serve(port.rx[i], offer.rx[i])
   end
   for i = 0, #offer.tx do
-    local queue = port.tx[i] or new_queue(Tx, port, i)
-    local mine = offer.tx[i]
-    queue.ring, queue.give, queue.reclaim_ring, queue.pending_of = mine.ring, mine.burst, mine.reclaim, mine.pending
-    port.tx[i] = queue
+    port.tx[i] = port.tx[i] or queue.tx(port, i)
+    queue.serve(port.tx[i], offer.tx[i])
   end
 end
 
 -- Wakes who has what he waits for; says which of the others wait.
 local function wake_ready(port)
   local receive, send = false, false
-  for queue in each_queue(port) do
-    local wake = queue.waiter
-    if wake and queue:awaited() then
-      queue.waiter = nil
+  for one in each_queue(port) do
+    local wake = one.waiter
+    if wake and one:awaited() then
+      one.waiter = nil
       wake(true)
     elseif wake then
-      receive, send = receive or queue.receives, send or not queue.receives
+      receive, send = receive or one.receives, send or not one.receives
     end
   end
   return receive, send
@@ -448,9 +185,9 @@ local function look(port)
 end
 
 local function wake_all(port, ...)
-  for queue in each_queue(port) do
-    local wake = queue.waiter
-    queue.waiter = nil
+  for one in each_queue(port) do
+    local wake = one.waiter
+    one.waiter = nil
     if wake then wake(...) end
   end
 end
@@ -494,7 +231,7 @@ end
 local function new_port(dev)
   local port = setmetatable({
     dev = dev, rx = {}, tx = {}, options = dev.net_options or {}, link_listeners = {}, wanted = { promiscuous = false },
-    wake_cost = LEAST / WAKES,
+    wake_cost = queue.WAKE_COST,
   }, Port)
   dev.net_port = port
   -- Called when a version of the driver is put in place, with its view, and with nil when the device is gone.
@@ -624,7 +361,7 @@ end
 ---@return string? message
 ---@return string? code  "ETIMEDOUT"
 function Port:wait_link(up, seconds)
-  check_seconds(seconds, "port:wait_link", 2)
+  queue.check_seconds(seconds, "port:wait_link", 2)
   local deadline = now() + seconds
   while self:link().up ~= up do
     if now() >= deadline then
