@@ -54,8 +54,9 @@ describe("luio __complete", function()
   end)
 
   it("offers devices: addresses, UIO names, simulated ones", function()
-    assert.same({ "sim:edu" }, offered("get", "sim:e"))
-    assert.same({ "sim:edu", ":files" }, offered("diff", "a.json", "sim:e"))
+    assert.same({ "sim:e1000e", "sim:edu" }, offered("get", "sim:e"))
+    assert.same({ "sim:edu" }, offered("get", "sim:ed"))
+    assert.same({ "sim:edu", ":files" }, offered("diff", "a.json", "sim:ed"))
     for _, info in ipairs(luio.list()) do
       assert.is_true(has(offered("info", info.address:sub(1, 4)), info.address))
       if info.bus == "pci" then assert.is_true(has(offered("bind", ""), info.address)) end
@@ -159,14 +160,14 @@ end
 -- The same expectations of all: what is typed, and what the line then is.
 local LINES = {
   { "luio imp", "luio import " },
-  { "luio get sim:e", "luio get sim:edu " },
+  { "luio get sim:ed", "luio get sim:edu " },
   { "luio get sim:edu STATUS.R", "luio get sim:edu STATUS.RAISE_IRQ " },
   { "luio get sim:edu STA", "luio get sim:edu STATUS" }, -- no space: fields may follow
   { "luio set sim:edu DMA_CMD.DIR", "luio set sim:edu DMA_CMD.DIRECTION=" },
   { "luio set sim:edu DMA_CMD.DIRECTION=TO_D", "luio set sim:edu DMA_CMD.DIRECTION=TO_DEVICE " },
   { "luio set sim:edu DMA_CMD.RUN=1,DIRECTION=TO_R", "luio set sim:edu DMA_CMD.RUN=1,DIRECTION=TO_RAM " },
   { "luio watch sim:edu --until=STATUS.COM", "luio watch sim:edu --until=STATUS.COMPUTING=" },
-  { "luio get 'sim:e", "luio get 'sim:edu' " },
+  { "luio get 'sim:ed", "luio get 'sim:edu' " },
   { 'luio get sim:edu "STATUS.R', 'luio get sim:edu "STATUS.RAISE_IRQ" ' },
   { "luio get x --map e1000e 'RXDCTL[1].HT", "luio get x --map e1000e 'RXDCTL[1].HTHRESH' " },
   { "luio get sim:edu 0x20:u3", "luio get sim:edu 0x20:u32 " },
@@ -211,14 +212,14 @@ describe("completion in", function()
 
   it("bash", function()
     if not bash {} then return end
-    becomes(terminal, "true; luio get sim:e", "true; luio get sim:edu ")
+    becomes(terminal, "true; luio get sim:ed", "true; luio get sim:edu ")
   end)
 
   it("bash with the bash-completion package", function()
     local package = "/usr/share/bash-completion/bash_completion"
     if not uv.fs_stat(package) then return pending("no " .. package) end
     if not bash { ". " .. package } then return end
-    becomes(terminal, "sudo luio get sim:e", "sudo luio get sim:edu ")
+    becomes(terminal, "sudo luio get sim:ed", "sudo luio get sim:edu ")
   end)
 
   it("bash that breaks words at other places", function() bash { "COMP_WORDBREAKS=${COMP_WORDBREAKS//[:=]/}" } end)
@@ -261,8 +262,8 @@ describe("completion in", function()
       printf '%%s\n' "${COMPREPLY[@]}"
     ]]):format(LUIO, ROOT))
     local function ask(line, point) return (shell(("bash %s %s %s"):format(script, quoted(line), point or ""))) end
-    assert.equal("edu\n", ask "luio get sim:e")
-    assert.equal("sim:edu\n", ask "luio get s")
+    assert.equal("edu\n", ask "luio get sim:ed")
+    assert.equal("sim:e1000e\nsim:edu\n", ask "luio get s")
     assert.equal("get\n", ask("luio get sim:edu STATUS", 6))
     assert.equal("TO_DEVICE\nTO_RAM\n", ask "luio set sim:edu DMA_CMD.DIRECTION=")
     assert.equal("STATUS.RAISE_IRQ\n", ask "luio  get 2>/dev/null\tsim:edu   STATUS.R")
