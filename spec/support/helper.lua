@@ -6,7 +6,9 @@
 local busted = require "busted"
 local uv = require "luv"
 require "luio" -- loaded now, so that what it opens for good is there before the first file
-require "luio.net" -- and drivers that luio.match has found for one file, and knows for the next, meet the same packets
+-- And this, because luio.match, which stays with luio, keeps the drivers that it found: loaded anew for each file the pool's
+-- packets would be of another type than those of a driver that an earlier file has used.
+require "luio.net"
 
 -- A sanitizer is for this process: what a spec starts runs without it.
 uv.os_unsetenv "LD_PRELOAD"

@@ -168,6 +168,9 @@ describe("examples/tap.lua on a wire", function()
       wait.till(5, "its word", function() return select(2, bridge:text():gsub("link down", "")) == before + 1 end)
       wire.link("nic", true)
       wait.till(10, "a carrier", function() return carrier() == "1\n" end)
+      -- "carrier" says so at once; the kernel gives the device its queue back a moment later, with its state (linkwatch), and
+      -- drops what is sent in between.
+      wait.till(10, "its state", function() return wire.must("ip -o link show dev %s", wire.TAP):match "state UP" end)
       assert.matches(" 5 received", wire.must("ping -q -c 5 -i 0.1 -W 5 %s", wire.THERE))
     end
     local _, text = stop()
