@@ -10,13 +10,20 @@
 local ffi = require "ffi"
 local luio = require "luio"
 local net = require "luio.net"
-local parser = require "argparse"("forward", "Forwards frames between two ports, both ways.")
+
+local parser = require "argparse"("luio examples/forward.lua", "Forwards frames between two ports, both ways.")
 parser:argument("a", "The one port's device.")
 parser:argument("b", "The other's.")
 parser:flag("--swap", "Exchange source and destination address.")
 parser:flag("--no-promiscuous", "Only frames that are for the ports themselves.")
-parser:option("--seconds", "Stop after that; else Ctrl-C does."):convert(tonumber)
-parser:option("--burst", "At most so many frames at once."):convert(tonumber):default "64"
+parser:option("--seconds", "End after so long; else Ctrl-C does."):argname("N"):convert(tonumber)
+parser:option("--burst", "At most so many frames at once."):argname("N"):convert(tonumber):default "64"
+parser:epilog "Example: luio examples/forward.lua 0000:00:05.0 0000:00:09.0"
+
+local function fail(message, status)
+  io.stderr:write("forward: ", message, "\n")
+  return status or 1
+end
 
 local MAC = ffi.typeof "struct { uint32_t low; uint16_t high; } __attribute__((packed)) *"
 
@@ -42,7 +49,7 @@ local function pump(from, to, batch, swap)
 end
 
 local function report(way)
-  io.stderr:write(("%s: %d came, %d went, %d dropped\n"):format(way.name, way.came, way.went, way.came - way.went))
+  print(("%s: %d came, %d went, %d dropped\n"):format(way.name, way.came, way.went, way.came - way.went))
 end
 
 local function forward(a, b, options)
@@ -66,21 +73,21 @@ local function forward(a, b, options)
   return true
 end
 
-local options = parser:parse()
+local ok, options = parser:pparse(arg)
+if not ok then return fail(options .. " (--help has the options)", 2) end
+local burst = options.burst
+if not (burst and burst >= 1 and burst <= 4096 and burst % 1 == 0) then return fail("--burst: 1 to 4096", 2) end
 local ports = {}
 for i, address in ipairs { options.a, options.b } do
   local message
   ports[i], message = net.open(address)
-  if not ports[i] then
-    io.stderr:write("forward: ", message, "\n")
-    return 1
-  end
+  if not ports[i] then return fail(message) end
   ports[i]:promiscuous(not options.no_promiscuous)
+  ports[i]:follow(print)
 end
-local ok, message = forward(ports[1], ports[2], options)
+print(("forwarding between %s and %s; Ctrl-C ends it"):format(tostring(ports[1]), tostring(ports[2])))
+io.stdout:flush()
+local fine, message = forward(ports[1], ports[2], options)
 for i = 1, 2 do ports[i].tx[0]:flush(1) end -- each has packets of the other
 for i = 1, 2 do ports[i]:close() end
-if not ok then
-  io.stderr:write("forward: ", message, "\n")
-  return 1
-end
+return fine and 0 or fail(message)

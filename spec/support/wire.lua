@@ -84,7 +84,7 @@ end
 --- The name that the kernel gave to a card that is in our namespace.
 ---@param address string
 ---@return string?
-local function interface_of(address)
+function M.interface(address)
   for _, folder in ipairs { "virtio*/net/*", "net/*" } do
     local out = files.shell(("ls -d /sys/bus/pci/devices/%s/%s 2>/dev/null"):format(address, folder))
     local name = out:match "([^/\n]+)\n"
@@ -95,7 +95,7 @@ end
 --- Takes the kernel's card, wherever its driver just put it, to "far" and sets it up. Again after a new bind.
 ---@param mtu? integer
 function M.take_over(mtu)
-  local name = wait.till(10, "an interface of " .. M.FAR_CARD, function() return interface_of(M.FAR_CARD) end)
+  local name = wait.till(10, "an interface of " .. M.FAR_CARD, function() return M.interface(M.FAR_CARD) end)
   M.must("ip link set %s down", name)
   M.must("ip link set %s netns far name %s", name, M.FAR)
   M.far("ip addr add %s/24 dev %s", M.THERE, M.FAR)
