@@ -72,6 +72,14 @@ function M.beside(command)
   return self
 end
 
+--- A command that works, while tasks go on (`must` and `far` hold everything up). In a task.
+---@param command string  a format for what follows
+function M.run(command, ...)
+  local text = select("#", ...) > 0 and command:format(...) or command
+  local one = M.beside(text)
+  if one.status(30) ~= 0 then error(("%s: status %d\n%s"):format(text, one.exit, one.text()), 2) end
+end
+
 --- A figure that a person wants to see: a line of /run/out/measured (build/guest/wire/out/measured on the host).
 function M.measured(format, ...)
   local f = assert(io.open("/run/out/measured", "a"))
