@@ -5,6 +5,7 @@ local bridges = require "luio.net.bridge"
 local files = require "spec.support.files"
 local luio = require "luio"
 local net = require "luio.net"
+local program = require "spec.support.program"
 local taps = require "luio.net.tap"
 local wait = require "spec.support.wait"
 local wire = require "spec.support.wire"
@@ -71,8 +72,7 @@ describe("what crosses the wire", function()
       wire.must("sysctl -q -w net.ipv6.conf.%s.disable_ipv6=1", wire.TAP)
       wire.must("ip link set %s up", wire.TAP)
       local bridge = bridges.new(port, tap)
-      -- The frame log. This is the place for the capture example's writer: luio.net.bridge's `look` has every frame as it
-      -- passes, both ways; `sent` and `received` are then read back from its file.
+      -- Every frame as it passes, both ways.
       local sent, received, partial = {}, {}, 0
       function bridge.look(packets, n, way)
         local log = way == bridge.back and sent or received
@@ -138,4 +138,32 @@ describe("what crosses the wire", function()
         checksum and "card" or "kernel", #sent, #received)
     end)
   end
+
+  it("is in the file of examples/capture.lua as in tcpdump's, byte for byte", function()
+    local COUNT, kind = 1000, ("ether proto 0x%04x"):format(wire.TYPE)
+    local far_mac = net.mac_bytes(wire.far_mac())
+    local dump = wire.beside(("ip netns exec far tcpdump --immediate-mode -i %s -s 0 -B 32768 -U -Z root -w /tmp/far.pcap '%s'"):format(
+      wire.FAR, kind))
+    wait.till(20, "tcpdump", function() return dump.text():match "listening on" end)
+    local capture = program.start { "examples/capture.lua", wire.NIC, "/tmp/ours.pcapng", "--filter", kind, "--count", tostring(COUNT) }
+    capture:wait("listening on", 30)
+    local socket = wire.socket(wire.FAR, wire.there)
+    for i = 1, COUNT do
+      local head = net.mac_bytes "52:54:00:12:34:56" .. far_mac .. string.char(math.floor(wire.TYPE / 256), wire.TYPE % 256)
+      local payload = {}
+      for j = 1, i * 37 % 1500 + 1 do payload[j] = string.char((i * 7 + j * 13) % 256) end
+      wait.till(10, "room", function() return socket:send(head .. table.concat(payload)) end)
+      if i % 50 == 0 then luio.sleep(0.02) end -- what a ring and a file take without a loss
+    end
+    assert.equal(0, capture:status(60), capture:text())
+    assert.matches("matched 1000, written 1000, dropped 0", capture:text())
+    capture:close()
+    socket:close()
+    wait.till(10, "tcpdump's file", function() return #frames_of "/tmp/far.pcap" >= COUNT end)
+    dump.kill "sigint"
+    wire.must "tcpdump -r /tmp/ours.pcapng -w /tmp/ours.pcap"
+    local theirs = frames_of "/tmp/far.pcap"
+    for i, frame in ipairs(theirs) do theirs[i] = padded(frame) end
+    assert.is_nil(differ("captured", frames_of "/tmp/ours.pcap", theirs))
+  end)
 end)
