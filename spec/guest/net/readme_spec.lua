@@ -1,0 +1,30 @@
+--- The README's transcript of two network cards is true, but for times, rates, and the status line that comes every second.
+
+local assert = require "luassert"
+local files = require "spec.support.files"
+local program = require "spec.support.program"
+
+local function masked(text)
+  return (text:gsub("capture: +[%d.]+ s [^\n]*\n", ""):gsub("[%d.]+ packets/s in [%d.]+ s", "N packets/s in N s"):gsub("%d+%.%d%d%d%d+", "N"))
+end
+
+describe("README.md", function()
+  teardown(files.clean)
+
+  it("has a transcript of a capture that is true", function()
+    local block = assert(files.read("README.md"):match "```text\n(%$ luio examples/capture.-)```")
+    local capture_line, pktgen_line, tshark_line = block:match "^%$ ([^\n]*) &\n.-\n%$ ([^\n]*)\n.-\n%$ ([^\n]*)\n"
+    local _, dir = files.write("x", "")
+    local function at_home(command) return (command:gsub("^luio", "build/luio"):gsub("out%.pcapng", dir .. "/out.pcapng")) end
+    local capture = program.start({ "-c", "exec " .. at_home(capture_line) }, { program = "/bin/sh" })
+    finally(function() capture:close() end)
+    local listening = capture:wait("capture: listening[^\n]*\n", 30)
+    local generated, status = files.shell(at_home(pktgen_line))
+    assert.equal(0, status, generated)
+    assert.equal(0, capture:status(30), capture:text())
+    local rest = capture:text():sub(#listening + 1)
+    local shown = files.shell(at_home(tshark_line) .. " 2>/dev/null"):gsub("Running as[^\n]*\n", "")
+    assert.equal(masked(block), masked(("$ %s &\n%s$ %s\n%s%s$ %s\n%s"):format(capture_line, listening, pktgen_line,
+      generated, rest, tshark_line, shown)))
+  end)
+end)
