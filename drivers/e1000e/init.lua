@@ -134,6 +134,15 @@ local function multicast_table(regs, port)
   for i = 0, 127 do regs.MTA[i]:write(words[i] % 2 ^ 32) end
 end
 
+-- What a reset sets to 0; QEMU's leaves it as whoever drove the card before had it: the kernel's e1000e has extended
+-- descriptors, RSS, and its own ways with interrupts.
+local function plain(regs, card)
+  for _, name in ipairs { "RDTR", "RADV", "TIDV", "TADV" } do regs[name]:write(0) end
+  if card ~= "82574L" then return end
+  for _, name in ipairs { "RFCTL", "MRQC", "EIAC", "IAM" } do regs[name]:write(0) end
+  regs.CTRL_EXT:update { IAME = 0, EIAME = 0 }
+end
+
 -- 4.6.5. The tail is written last, after EN: 10.2.5.9.
 local function receiver(regs, port, rx)
   multicast_table(regs, port)
@@ -161,6 +170,7 @@ local function bring_up(regs, port, rx, tx)
   regs.CTRL:update { SLU = 1, ASDE = 0, ILOS = 0, FRCSPD = 0, FRCDPLX = 0 } -- 4.6.7: the PHY finds speed and duplex
   ok, message, code = phy_loopback(regs, port.loopback and port.card ~= "82574L")
   if not ok then return nil, message, code end
+  plain(regs, port.card)
   regs.ITR:write(port.interval)
   receiver(regs, port, rx)
   transmitter(regs, port, tx)

@@ -3,6 +3,7 @@
 local luio = require "luio"
 local net = require "luio.net"
 local sysfs = require "spec.support.sysfs"
+local system = require "spec.support.system"
 local wait = require "spec.support.wait"
 
 local A, B = "0000:00:05.0", "0000:00:09.0"
@@ -116,5 +117,20 @@ describe("drivers/e1000e", function()
       assert(b.dev:reload())
       assert.equal(buffers, b.dev.dma:stats().buffers)
     end)
+  end)
+
+  it("takes the card over from the kernel's driver, whatever that had set", function()
+    assert(a:close())
+    for _, driver in ipairs { "e1000e", "uio_pci_generic" } do
+      system.must("/run/luio/bin/modprobe %s", driver)
+      system.must("echo %s > /sys/bus/pci/devices/%s/driver/unbind", A, A)
+      system.must("echo %s > /sys/bus/pci/devices/%s/driver_override; echo %s > /sys/bus/pci/drivers_probe", driver, A, A)
+      system.must("echo > /sys/bus/pci/devices/%s/driver_override", A)
+      if driver == "e1000e" then system.must("ip link set $(ls /sys/bus/pci/devices/%s/net) up; sleep 1", A) end
+    end
+    a = assert(net.open(A))
+    assert(a:wait_link(true, 5))
+    assert.equal(500, cross(b, a, 500))
+    assert.equal(500, cross(a, b, 500))
   end)
 end)
