@@ -3,7 +3,7 @@
 
 local M = { name = "net_guest" }
 
-local ROUNDS = 5
+local ROUNDS = 4
 
 function M.run(tools)
   local root, quote = tools.root, tools.quote
