@@ -6,7 +6,8 @@
 ---     waiter.wake_up(true)                              -- somebody else: wait returns true
 ---
 --- Its timer is not set for each wait either. One that is set already, for an earlier wait's deadline, is left to run, and
---- when it is up it is set for what is left: a place where somebody waits a second at a time costs one timer a second.
+--- when it is up it is set for what is left: a place where somebody waits a second at a time costs one timer a second. While
+--- nobody waits it does not keep the loop turning.
 
 local now = require("luio.ffi").now
 local staging = require "luio.staging"
@@ -35,6 +36,7 @@ local function arm(self, seconds)
   uv.update_time() -- the loop's clock stands still while Lua is busy
   local ms = math.ceil(seconds * 1000)
   self.armed = now() + ms / 1000
+  timer:ref()
   timer:start(ms, 0, self.up)
 end
 
@@ -78,10 +80,11 @@ function Waiter:wait(seconds)
   end
   staging.refuse("a wait", 3)
   self.seconds, self.deadline = seconds, now() + seconds
-  if not self.armed or self.armed > self.deadline + 0.001 then arm(self, seconds) end
+  if self.armed and self.armed <= self.deadline + 0.001 then self.timer:ref() else arm(self, seconds) end
   self.task, self.a, self.b, self.c = who, nil, nil, nil
   local cancelled = task.pause(who, self.wake_up)
   if self.task == who then self.task = nil end
+  if self.timer then self.timer:unref() end
   if self.on_leave then self.on_leave() end
   if cancelled then task.raise_cancelled() end
   return self.a, self.b, self.c
@@ -90,6 +93,7 @@ end
 --- Lets its timer go. It can be used again.
 function Waiter:close()
   if not self.timer then return end
+  self.timer:ref()
   task.put_away(self.timer)
   self.timer, self.armed = nil, nil
 end
