@@ -227,7 +227,7 @@ describe("luio run", function()
 
   it("does not wait out a pause when it is told to stop", function()
     run("luio.spawn(function() luio.sleep(0.05) os.exit(1) end)", "--restart", "100", "--backoff", "60")
-    p:wait "in 1280 ms"
+    p:wait("in 1280 ms", 40)
     local start = uv.hrtime()
     p:kill "sigterm"
     assert.equal(0, p:status())
