@@ -111,6 +111,7 @@ end
 
 local packets, stopping = luio.batch(BURST), luio.stopping()
 if not args.no_promiscuous then port:promiscuous(true) end
+port:follow(say)
 say(("listening on %s, %s"):format(args.device, port.mac))
 local start, taken, matched, pending, count = now(), 0, 0, 0, args.count or 2 ^ 53
 local stop, due, failed, code = args.seconds and start + args.seconds or math.huge, start + 1, nil, nil

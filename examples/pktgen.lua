@@ -201,6 +201,7 @@ if not port then
   io.stderr:write("pktgen: ", message, "\n")
   return 1
 end
+port:follow(print)
 local status = (args.receive and receiving or sending)(port, args, luio.stopping())
 local closed, why = port:close()
 if not closed then io.stderr:write("pktgen: ", why, "\n") end

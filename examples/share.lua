@@ -102,6 +102,7 @@ if not shared then
   return 1
 end
 
+if port then port:follow(print) end
 luio.run(function()
   local stopping, due = luio.stopping(), luio.now() + 1
   print(("%s is shared at %s; Ctrl-C stops it"):format(port and tostring(port) or "no port", args.socket))

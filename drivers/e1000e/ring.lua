@@ -24,8 +24,9 @@ local luio = require "luio"
 local pool = require "luio.pool"
 
 local band, bor, bxor = bit.band, bit.bor, bit.bxor
+local SUM_GOOD, SUM_BAD = pool.CHECKSUM_GOOD, pool.CHECKSUM_BAD
 local fence_flag, fence_doorbell = luio.fence_flag, luio.fence_doorbell
-local FREE, YOURS, DEVICE = pool.FREE, pool.YOURS, pool.DEVICE
+local FREE, YOURS, DEVICE, PLAIN = pool.FREE, pool.YOURS, pool.DEVICE, pool.PLAIN
 
 local M = {}
 
@@ -36,7 +37,7 @@ local LOOK, GOOD = DD + EOP + ERRORS, DD + EOP
 local SUMMED, SUM_ERROR = 0x30, 0x2000 -- UDPCS or TCPCS; TCPE
 local IGNORE = 0x04 -- IXSM: the two say nothing
 local CMD_EOP, CMD_IFCS, CMD_RS, CMD_DEXT = 0x01, 0x02, 0x08, 0x20 -- 7.2.10.1.3, 7.2.11
-local PLAIN_COMMAND = 0x03000000 -- EOP and IFCS, where the second word has them
+local PLAIN_COMMAND = 0x03000000ULL -- EOP and IFCS, where the second word has them
 local DTYP_DATA = 0x00100000ULL
 local POPTS_TXSM = 0x0200ULL -- 7.2.12: insert the checksum
 
@@ -211,9 +212,9 @@ function Rx:burst(batch, most)
     local packet, empty = packets[j], stack[free - 1 - k]
     status = d[j].status
     packet.length = d[j].length
-    packet.offload = 0x0001000000000000ULL -- pool.PLAIN: yours
+    packet.offload = PLAIN -- yours
     if band(status, SUMMED) ~= 0 and band(status, IGNORE) == 0 then
-      packet.flags = band(status, SUM_ERROR) == 0 and 1 or 2 -- pool.CHECKSUM_GOOD, _BAD
+      packet.flags = band(status, SUM_ERROR) == 0 and SUM_GOOD or SUM_BAD
     end
     batch.at[k] = packet
     d[j].address, d[j].word = empty.iova + headroom, 0
@@ -376,7 +377,7 @@ local function with_checksums(self, batch, k, n, j)
     if start ~= 0 then
       d[j].word = packet.length + bit.lshift(CMD_EOP + CMD_IFCS + CMD_DEXT + 0ULL, 24) + DTYP_DATA + bit.lshift(POPTS_TXSM, 32)
     else
-      d[j].word = packet.length + 0ULL + PLAIN_COMMAND
+      d[j].word = PLAIN_COMMAND + packet.length
     end
     packet.owner = DEVICE
     packets[j] = packet
@@ -402,13 +403,13 @@ function Tx:burst(batch, n)
   local packets, i, run = self.packets, c.next, n
   for k = 0, n - 1 do
     local packet = batch.at[k]
-    if packet.offload ~= 0x0001000000000000ULL then -- pool.PLAIN
+    if packet.offload ~= PLAIN then
       run = k
       break
     end
     local j = band(i + k, mask)
     d[j].address = packet.iova + packet.offset
-    d[j].word = 0x03000000ULL + packet.length -- PLAIN_COMMAND
+    d[j].word = PLAIN_COMMAND + packet.length
     packet.owner = DEVICE
     packets[j] = packet
   end

@@ -46,7 +46,8 @@ local QUARANTINE = 8 -- closed pools of one count whose records wait before they
 M.FREE, M.YOURS, M.DEVICE = FREE, YOURS, DEVICE
 
 --- `offload` of a packet that is yours and asks for nothing: owner YOURS, the rest 0.
-M.PLAIN = 0x0001000000000000ULL
+local PLAIN = 0x0001000000000000ULL
+M.PLAIN = PLAIN
 
 --- Bits of a packet's `flags`: what the device found of a received TCP or UDP checksum. Neither: it did not look.
 M.CHECKSUM_GOOD, M.CHECKSUM_BAD = 1, 2
@@ -86,7 +87,7 @@ struct luio_packet_pool_$ {
   luio_packet_$ **stack;
   int32_t free, count;
   uint64_t span;
-  int32_t number, empty, debug;
+  int32_t empty, debug;
 };
 typedef struct { int32_t capacity; luio_packet_$ *at[?]; } luio_batch_$;]]
 
@@ -97,17 +98,14 @@ ffi.cdef(own(declarations))
 
 --- `luio_packet *[?]`, for rings.
 M.pointers = named "luio_packet_$ *[?]"
---- For the fields of a ring: `luio_packet **`, and the pool's record.
-M.pointers_t, M.pool_t = named "luio_packet_$ **", named "luio_packet_pool_$ *"
-
-local devices = {} ---@type table<integer, luio.Device>  by number of pool: for messages
-local open = {} ---@type table<integer, luio.Pool>
+local open = {} ---@type table<integer, luio.Pool|false>  by number; false: it was closed
 
 -- Why a packet can't be used so.
 local function fault(packet, verb)
   if packet.owner == NOBODY then return verb .. " packet: there is none in that place of the batch" end
-  local dev = devices[packet.pool.number]
-  return ("%s packet %d%s: %s"):format(verb, packet.number, dev and " of " .. dev.address or "", WHOSE[packet.owner] or "it is yours")
+  local pool = open[packet.home]
+  return ("%s packet %d%s: %s"):format(verb, packet.number, pool and " of " .. pool.device.address or "",
+    WHOSE[packet.owner] or "it is yours")
 end
 
 --- For rings: why a packet can't be used so, by whose it is.
@@ -365,7 +363,7 @@ function M.new(dev, options)
     buffers = buffers, records = records, record = record, stack = stack, number = number,
   }, Pool)
   record.stack, record.count, record.free, record.empty = stack, options.count, options.count, 0
-  record.number, record.debug = number, options.debug and 1 or 0
+  record.debug = options.debug and 1 or 0
   record.span = headroom * 2 ^ 32 -- length 0
   for i = 0, options.count - 1 do
     local buffer, slot = buffers[math.floor(i / fits) + 1], i % fits
@@ -376,7 +374,7 @@ function M.new(dev, options)
     stack[options.count - 1 - i] = packet
     if options.debug then wipe(packet) end
   end
-  open[number], devices[number] = self, self.device
+  open[number] = self
   dma.on_close(self.device.dma, self, Pool.close)
   return self
 end
@@ -411,7 +409,7 @@ function Pool:alloc()
   local packet = self.stack[n]
   if record.debug ~= 0 then inspect(self, packet) end
   record.free = n
-  packet.span, packet.offload = record.span, 0x0001000000000000ULL -- PLAIN
+  packet.span, packet.offload = record.span, PLAIN
   return packet
 end
 
@@ -434,7 +432,7 @@ function Pool:fill(batch, have, want)
   for i = 1, n do
     local packet = stack[free - i]
     if record.debug ~= 0 then inspect(self, packet) end
-    packet.span, packet.offload = record.span, 0x0001000000000000ULL -- PLAIN
+    packet.span, packet.offload = record.span, PLAIN
     batch.at[have + i - 1] = packet
   end
   record.free = free - n
@@ -463,7 +461,7 @@ end
 --- Idempotent; called when the device is closed.
 function Pool:close()
   if open[self.number] ~= self then return end
-  open[self.number], devices[self.number] = false, nil
+  open[self.number] = false
   for i = 0, self.count - 1 do self.records.packets[i].owner = CLOSED end
   self.record.free, self.record.count = 0, 0
   spare[self.count] = spare[self.count] or {}

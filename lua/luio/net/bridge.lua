@@ -93,10 +93,11 @@ end
 
 -- A way can't go on, though its wait said so: there is a frame, but no packet to take it with.
 local function out_of_packets(way)
-  if way.have > 0 or way.from.pool.record.free > 0 then return false end
+  local pool = way.from.pool
+  if way.have > 0 or pool:used() < pool.count then return false end
   way.starved = way.starved + 1
   way.tx:reclaim()
-  return way.from.pool.record.free == 0
+  return pool:used() == pool.count
 end
 
 -- The task of a way: why it ended, if it was not told to.

@@ -37,7 +37,6 @@ local function wait_until(queues, seconds, what)
   for i = 1, #queues do
     local port = queues[i].port
     if port.closed then closed(port, what, 4) end
-    if queues[i].waiter then error(("two tasks wait for one queue of %s"):format(port.dev.address), 4) end
     if port.dev.gone then return port.dev:gone_failure(what) end
   end
   for i = 1, #queues do
@@ -84,9 +83,15 @@ local function adaptive(queues, seconds, what)
   return found, message, code
 end
 
+-- What a queue is waited for, from now on; raises while somebody else waits for it.
+local function await(queue, awaited, level)
+  if queue.waiter then error(("two tasks wait for one queue of %s"):format(queue.port.dev.address), level + 1) end
+  queue.awaited = awaited
+end
+
 -- The same for one queue.
 local function wait_for(queue, awaited, seconds, what)
-  queue.awaited = awaited
+  await(queue, awaited, 2)
   local found, message, code = adaptive(queue.alone, seconds, what)
   return found and true, message, code
 end
@@ -151,8 +156,9 @@ function Rx:receive(seconds)
     end
     if self.take(self.ring, one, 1) == 1 then return one.at[0] end
     -- There was one, and now there is none: the rest of a damaged frame, dropped; or there is no empty packet.
-    if self.port.pool.record.free == 0 and self.look(self.ring) then
-      return nil, ("receive of %s: all %d packets of its pool are in use"):format(self.port.dev.address, self.port.pool.count), "ENOBUFS"
+    local from = self.port.pool
+    if from:used() == from.count and self.look(self.ring) then
+      return nil, ("receive of %s: all %d packets of its pool are in use"):format(self.port.dev.address, from.count), "ENOBUFS"
     end
   end
 end
@@ -252,7 +258,7 @@ function M.wait(queues, seconds)
   check_seconds(seconds, "net.wait", 2)
   for i = 1, #queues do
     queues[i].lacking = 0
-    queues[i].awaited = queues[i].receives and has_packet or has_room
+    await(queues[i], queues[i].receives and has_packet or has_room, 2)
   end
   local found, message, code = adaptive(queues, seconds, "wait")
   return found, message, code

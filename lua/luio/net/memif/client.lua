@@ -169,7 +169,7 @@ function Rx:receive(seconds)
   local deadline, one = now() + seconds, self.one
   while true do
     if self:burst(one, 1) == 1 then return one.at[0] end
-    if self.port.pool.record.free == 0 then return nil, "receive: all packets of the pool are in use", "ENOBUFS" end
+    if self.port.pool:used() == self.port.pool.count then return nil, "receive: all packets of the pool are in use", "ENOBUFS" end
     local ok, message, code = self:wait(math.max(0, deadline - now()))
     if not ok then return nil, message, code end
   end
