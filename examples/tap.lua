@@ -4,8 +4,8 @@
 ---     build/luio bind 0000:00:05.0
 ---     build/luio examples/tap.lua 0000:00:05.0 luio0 --address 10.0.0.1/24
 ---
---- and then, while it runs, `ping 10.0.0.2`, ssh, iperf3. Save drivers/e1000e/init.lua meanwhile, and the connections go on
---- over the new code. Ctrl-C removes the TAP device. The parts: lua/luio/net/init.lua (the port), tap.lua, bridge.lua.
+--- and then, while it runs, `ping 10.0.0.2`, iperf3, whatever speaks IP. Save drivers/e1000e/init.lua meanwhile, and the
+--- connections go on over the new code. Ctrl-C removes the TAP device. The parts: lua/luio/net/init.lua (the port), tap.lua, bridge.lua.
 ---
 --- It waits while nothing comes (no CPU time), works in bursts under load, and drops nothing of what TCP sent: when the
 --- card has no room the kernel's queue fills, and what does not fit there is counted by the kernel.

@@ -269,6 +269,7 @@ local function offer(dev, port, rx, tx)
     end,
   }
 end
+
 -- ---- The driver's life ---------------------------------------------------------------------------
 
 function e1000e.start(dev, reason)
@@ -277,13 +278,13 @@ function e1000e.start(dev, reason)
     local rx, tx = ring.rx_again(port.rx, regs.RDT[0]), ring.tx_again(port.tx, regs.TDT[0])
     return net.serve(dev, offer(dev, port, rx, tx))
   end
-  local ok, message, code = reset(regs)
-  if not ok then return nil, message, code end
-  if port then -- it was gone: nothing of what was under way comes any more
+  local ok, message, code, rx, tx
+  if port then -- it was gone: once it is reset, nothing of what was under way comes any more
+    ok, message, code = reset(regs)
+    if not ok then return nil, message, code end
     let_go(port, regs)
     dev.state.port = nil
   end
-  local rx, tx
   port, rx, tx = new_port(dev, net.options(dev))
   if not port then return nil, rx, tx end
   ok, message, code = bring_up(regs, port, rx, tx)
