@@ -20,6 +20,7 @@
 --- Events wait in the ring while Lua is busy. When it is full, interrupts are counted, not lost
 --- silently: the next event's `overflow`, and `stats().overflow`.
 
+local descriptor = require "luio.descriptor"
 local ffi = require "ffi"
 local uv = require "luv"
 local door = require "luio.ffi"
@@ -209,7 +210,7 @@ function Irq:start()
   if C.luio_irq_open(config, out, err) < 0 then return door.failure() end
   source.handle, source.epoch, source.names = out[0], 0, { [0] = names }
   source.raw = ffi.new "luio_irq_event"
-  local watch, message, code = task.watch(C.luio_irq_fd(source.handle), source.handle)
+  local watch, message, code = descriptor.watch(C.luio_irq_fd(source.handle), source.handle)
   if not watch then
     self:close()
     return nil, message, code

@@ -1,9 +1,9 @@
 --- Hot-plug: UIO and PCI devices that are added, removed, bound and unbound, as events.
 
+local descriptor = require "luio.descriptor"
 local ffi = require "ffi"
 local uv = require "luv"
 local door = require "luio.ffi"
-local task = require "luio.task"
 local C, err = door.C, door.err
 
 local M = {}
@@ -27,7 +27,7 @@ function M.open()
   local out = ffi.new "luio_monitor *[1]"
   if C.luio_monitor_open(out, err) < 0 then return door.failure() end
   local handle = ffi.gc(out[0], C.luio_monitor_close)
-  local watch, message, code = task.watch(C.luio_monitor_fd(handle))
+  local watch, message, code = descriptor.watch(C.luio_monitor_fd(handle))
   if not watch then return nil, message, code end
   return setmetatable({ handle = handle, watch = watch, raw = ffi.new "luio_hotplug" }, Monitor)
 end

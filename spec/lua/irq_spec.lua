@@ -1,5 +1,6 @@
 --- Interrupts: the ring, its overflow, its order; the top half; waiting.
 
+local descriptor = require "luio.descriptor"
 local ffi = require "ffi"
 local luio = require "luio"
 local door = require "luio.ffi"
@@ -198,12 +199,12 @@ describe("the event ring", function()
 end)
 
 describe("a source that the loop shares with the thread", function()
-  local task, uv = require "luio.task", require "luv"
+  local uv = require "luv"
   local reader, writer, irq, watch
   local function start(config)
     config.source, config.fd = config.source or C.LUIO_IRQ_UIO, reader
     irq = assert(open(config))
-    watch = assert(task.watch(C.luio_irq_fd(irq), irq))
+    watch = assert(descriptor.watch(C.luio_irq_fd(irq), irq))
   end
   before_each(function() reader, writer = shareable_pipe() end)
   after_each(function()

@@ -24,10 +24,10 @@
 --- It lives in the network namespace that the process is in when it is opened, and ends when it is closed, unless it was
 --- there before (`ip tuntap add NAME mode tap user USER`: so a process without CAP_NET_ADMIN can use one).
 
+local descriptor = require "luio.descriptor"
 local bit = require "bit"
 local ffi = require "ffi"
 local net = require "luio.net"
-local task = require "luio.task"
 local errno_name = require("luio.ffi").errno_name
 
 local band, bor, rshift = bit.band, bit.bor, bit.rshift
@@ -468,7 +468,7 @@ function M.open(options)
   ok, message, code = open_device(self, options)
   if ok then ok, message, code = configure(self, options) end
   if ok then
-    self.watch, message, code = task.watch(self.fd)
+    self.watch, message, code = descriptor.watch(self.fd)
     ok = self.watch
   end
   if not ok then

@@ -51,7 +51,7 @@ Client.__index = Client
 
 ---@class luio.memif.Server
 ---@field path string
----@field fd integer  readable while `look` has something to do: for task.watch
+---@field fd integer  readable while `look` has something to do: for descriptor.watch
 ---@field clients table<integer, luio.memif.Client|false>  by place, of any state
 ---@field places integer
 local Server = {}
