@@ -102,40 +102,46 @@ int luio_config_write(luio_device *d, unsigned offset, unsigned width, uint32_t 
   return got == (ssize_t)(width / 8) ? 0 : io_failed(d, got, "write", offset, err);
 }
 
-static int update_command(luio_device *d, uint32_t set, uint32_t clear, luio_error *err)
+/* Reads the command register into *command, and writes it where bits are not as they shall be. */
+static int update_command(luio_device *d, uint32_t set, uint32_t clear, uint32_t *command,
+                          luio_error *err)
 {
-  uint32_t command;
   pthread_mutex_lock(&d->command_lock);
-  int rc = luio_config_read(d, PCI_COMMAND, 16, &command, err);
-  if (rc == 0 && (command & (set | clear)) != set)
-    rc = luio_config_write(d, PCI_COMMAND, 16, (command & ~clear) | set, err);
-  /* Read back: config writes are not posted, but the device's earlier memory writes are, and a
-   * completion may not overtake them (PCI Express Base Specification, 2.4.1). */
-  if (rc == 0)
-    rc = luio_config_read(d, PCI_COMMAND, 16, &command, err);
+  int rc = luio_config_read(d, PCI_COMMAND, 16, command, err);
+  if (rc == 0 && (*command & (set | clear)) != set)
+    rc = luio_config_write(d, PCI_COMMAND, 16, (*command & ~clear) | set, err);
   pthread_mutex_unlock(&d->command_lock);
-  if (rc == 0 && (command & (set | clear)) != set && set == PCI_COMMAND_MASTER)
-    return luio_fail(err, EIO,
-                     "bus master of %s does not stay on (command is 0x%04x): did another "
-                     "process close /dev/%s?",
-                     d->info.address, command, d->info.uio);
   return rc;
 }
 
 int luio_bus_master(luio_device *d, int on, luio_error *err)
 {
-  int rc = on ? update_command(d, PCI_COMMAND_MASTER, 0, err)
-              : update_command(d, 0, PCI_COMMAND_MASTER, err);
+  uint32_t set = on ? PCI_COMMAND_MASTER : 0, command;
+  int rc = update_command(d, set, PCI_COMMAND_MASTER & ~set, &command, err);
+  /* Read back. Switched off, the read also waits for the device's last memory writes: it may not
+   * overtake them (PCI Express Base Specification, 2.4.1). */
+  if (rc == 0)
+    rc = luio_config_read(d, PCI_COMMAND, 16, &command, err);
+  if (rc == 0 && on && !(command & PCI_COMMAND_MASTER))
+    return luio_fail(err, EIO,
+                     "bus master of %s does not stay on (command is 0x%04x): did another "
+                     "process close /dev/%s?",
+                     d->info.address, command, d->info.uio);
   if (rc == 0)
     d->bus_master_on = on;
   return rc;
 }
 
-/* uio_pci_generic has no irqcontrol, so write() gives ENOSYS; clearing INTX_DISABLE does it. */
+/* uio_pci_generic has no irqcontrol, so write() gives ENOSYS; clearing INTX_DISABLE does it.
+ *
+ * Two accesses, once per interrupt, and no read back: the first is a read, which may not overtake
+ * the memory writes that the device made for what was acknowledged before; and what comes after
+ * it holds the line, and is an interrupt as soon as the mask is gone. */
 int luio_unmask(luio_device *d, luio_error *err)
 {
+  uint32_t command;
   if (d->sim || !strcmp(d->info.uio_name, "uio_pci_generic"))
-    return update_command(d, 0, PCI_COMMAND_INTX_DISABLE, err);
+    return update_command(d, 0, PCI_COMMAND_INTX_DISABLE, &command, err);
   if (d->uio_fd < 0)
     return luio_fail(err, ENOTSUP, "unmask the interrupt of %s: no UIO driver is bound",
                      d->info.address);
