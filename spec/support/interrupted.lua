@@ -14,7 +14,8 @@ return function(command, ready, signal)
     timeout -s KILL 30 %s >'%s' 2>&1 & pid=$!
     i=0
     until grep -qF '%s' '%s' || [ $i -ge 200 ]; do sleep 0.05; i=$((i + 1)); done
+    grep -qF '%s' '%s' || { kill -KILL $pid; echo "it never said that it is ready" >>'%s'; exit 1; }
     kill -%s $pid
-    wait $pid]]):format(command, path, ready, path, signal))
+    wait $pid]]):format(command, path, ready, path, ready, path, path, signal))
   return files.read(path), status
 end

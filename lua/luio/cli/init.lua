@@ -134,6 +134,7 @@ end
 ---@param argv string[]
 ---@return integer status
 function M.main(argv)
+  io.stdout:setvbuf "line" -- what a driver or a script says shall be seen when it says it, in a pipe or a journal, too
   luio.on_warning(function(message) fail(message) end)
   local name = argv[1]
   if not name then return fail("which command? luio --help lists them", 2) end
