@@ -48,6 +48,9 @@ M.hidden = {
   { "__man", "Print the manual page, luio(1).", "man" },
 }
 
+-- What a driver or a script says shall be seen when it says it, in a pipe or a journal, too.
+local function print_at_once() io.stdout:setvbuf "line" end
+
 local function fail(message, status)
   io.stdout:flush()
   io.stderr:write("luio: ", tostring(message), "\n")
@@ -57,6 +60,7 @@ end
 -- ---- A script -----------------------------------------------------------------------------------
 
 local function script(argv)
+  print_at_once()
   local chunk, message = loadfile(argv[1])
   if not chunk then return fail(message) end
   local args = { [0] = argv[1] }
@@ -134,7 +138,6 @@ end
 ---@param argv string[]
 ---@return integer status
 function M.main(argv)
-  io.stdout:setvbuf "line" -- what a driver or a script says shall be seen when it says it, in a pipe or a journal, too
   luio.on_warning(function(message) fail(message) end)
   local name = argv[1]
   if not name then return fail("which command? luio --help lists them", 2) end
@@ -152,6 +155,7 @@ function M.main(argv)
   if not command then return unknown(name) end
   local ok, args = M.parser(command):pparse(rest)
   if not ok then return misuse(command, args) end
+  if name == "run" or name == "explore" then print_at_once() end
   local fine, status, message, code = xpcall(command.run, debug.traceback, args)
   luio.close_all()
   uv.run "nowait" -- handles that were closed go
