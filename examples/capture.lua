@@ -13,27 +13,21 @@
 local filter = require "luio.net.filter"
 local luio = require "luio"
 local net = require "luio.net"
+local numbers = require "luio.cli.numbers"
 local pcapng = require "luio.net.pcapng"
 
 local now = luio.now
 local BURST = 256
 local RING = 2048 -- descriptors: what comes while a write takes its time
 
-local function number(low, high, unit)
-  return function(text)
-    local n = tonumber(text)
-    if n and n >= low and n <= high and (unit or n % 1 == 0) then return n end
-    return nil, ("%q: %s from %.15g to %.15g was expected"):format(text, unit or "a whole number", low, high)
-  end
-end
-
 local parser = require "argparse"("luio examples/capture.lua", "Writes what a network port receives to a pcapng file.")
 parser:argument("device", "A network device: 0000:00:05.0, uio0, sim:e1000e.")
 parser:argument("file", "What to write; - is standard output.")
 parser:option("--filter", "Only packets that match, as in tcpdump."):argname "EXPR"
-parser:option("--snaplen", "Bytes of each packet that are written; else all."):argname("N"):convert(number(1, 2 ^ 31 - 1))
-parser:option("--count", "End after so many packets that match."):argname("N"):convert(number(1, 2 ^ 53))
-parser:option("--seconds", "End after so long."):argname("N"):convert(number(1e-3, 1e9, "a number"))
+parser:option("--snaplen", "Bytes of each packet that are written; else all."):argname("N")
+  :convert(numbers.whole("--snaplen", 1, 2 ^ 31 - 1))
+parser:option("--count", "End after so many packets that match."):argname("N"):convert(numbers.whole("--count", 1, 2 ^ 53))
+parser:option("--seconds", "End after so long."):argname("N"):convert(numbers.seconds "--seconds")
 parser:flag("--no-promiscuous", "Only what is for this port, not all that passes.")
 parser:epilog 'Example: luio examples/capture.lua 0000:00:05.0 out.pcapng --filter "udp port 53"'
 
@@ -41,7 +35,7 @@ local function say(...) io.stderr:write("capture: ", ...) io.stderr:write "\n" e
 
 local ok, args = parser:pparse(arg)
 if not ok then
-  say(args, " (--help has the options)")
+  say(args, " (--help lists the options)")
   return 2
 end
 local match

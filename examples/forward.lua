@@ -10,14 +10,15 @@
 local ffi = require "ffi"
 local luio = require "luio"
 local net = require "luio.net"
+local numbers = require "luio.cli.numbers"
 
 local parser = require "argparse"("luio examples/forward.lua", "Forwards frames between two ports, both ways.")
 parser:argument("a", "The one port's device.")
 parser:argument("b", "The other's.")
 parser:flag("--swap", "Exchange source and destination address.")
 parser:flag("--no-promiscuous", "Only frames that are for the ports themselves.")
-parser:option("--seconds", "End after so long; else Ctrl-C does."):argname("N"):convert(tonumber)
-parser:option("--burst", "At most so many frames at once."):argname("N"):convert(tonumber):default "64"
+parser:option("--seconds", "End after so long; else Ctrl-C does."):argname("N"):convert(numbers.seconds "--seconds")
+parser:option("--burst", "At most so many frames at once."):argname("N"):convert(numbers.whole("--burst", 1, 4096)):default "64"
 parser:epilog "Example: luio examples/forward.lua 0000:00:05.0 0000:00:09.0"
 
 local function fail(message, status)
@@ -49,7 +50,7 @@ local function pump(from, to, batch, swap)
 end
 
 local function report(way)
-  print(("%s: %d came, %d went, %d dropped\n"):format(way.name, way.came, way.went, way.came - way.went))
+  print(("%s: %d came, %d went, %d dropped"):format(way.name, way.came, way.went, way.came - way.went))
 end
 
 local function forward(a, b, options)
@@ -74,14 +75,15 @@ local function forward(a, b, options)
 end
 
 local ok, options = parser:pparse(arg)
-if not ok then return fail(options .. " (--help has the options)", 2) end
-local burst = options.burst
-if not (burst and burst >= 1 and burst <= 4096 and burst % 1 == 0) then return fail("--burst: 1 to 4096", 2) end
+if not ok then return fail(options .. " (--help lists the options)", 2) end
 local ports = {}
 for i, address in ipairs { options.a, options.b } do
   local message
   ports[i], message = net.open(address)
   if not ports[i] then return fail(message) end
+  if address:find "^sim:" and i == 2 and ports[1].dev.info.bus == "sim" then
+    return fail "two simulated cards have neither a wire nor memory in common: one of them at least is to be real"
+  end
   ports[i]:promiscuous(not options.no_promiscuous)
   ports[i]:follow(print)
 end

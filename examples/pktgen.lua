@@ -13,6 +13,7 @@
 local histogram = require "luio.histogram"
 local luio = require "luio"
 local net = require "luio.net"
+local numbers = require "luio.cli.numbers"
 local pace = require "luio.net.pace"
 local stream = require "luio.net.stream"
 
@@ -20,14 +21,6 @@ local now = luio.now
 local NAP = 2e-3 -- seconds: a longer pause than that between two frames is slept, a shorter one is polled
 
 -- ---- Options -------------------------------------------------------------------------------------
-
-local function number(low, high, unit)
-  return function(text)
-    local n = tonumber(text)
-    if n and n >= low and n <= high and (unit or n % 1 == 0) then return n end
-    return nil, ("%q: %s from %.15g to %.15g was expected"):format(text, unit or "a whole number", low, high)
-  end
-end
 
 local function address(text)
   if net.mac_bytes(text) then return text end
@@ -45,18 +38,20 @@ end
 
 local parser = require "argparse"("luio examples/pktgen.lua", "Sends numbered UDP frames, or receives them.")
 parser:argument("device", "A network device: 0000:00:05.0, uio0, sim:e1000e.")
-parser:flag("--receive", "Receive such frames: what was lost, came twice or late, and how long it took.")
-parser:option("--rate", "Frames a second; else as many as go."):argname("PPS"):convert(number(1e-3, 1e9, "a number"))
-parser:option("--size", "Bytes of a frame without its CRC."):argname("BYTES"):default("60"):convert(number(60, 9230))
-parser:option("--count", "End after so many."):argname("N"):convert(number(1, 2 ^ 53))
-parser:option("--seconds", "End after so long."):argname("N"):convert(number(1e-3, 1e9, "a number"))
+parser:flag("--receive", "Receive such frames: what was lost between the first and the last that came, what came twice or late, and "
+  .. "how long it took.")
+parser:option("--rate", "Frames a second; else as many as go."):argname("PPS"):convert(numbers.number("--rate", 1e-3, 1e9))
+parser:option("--size", "Bytes of a frame without its CRC."):argname("BYTES"):default("60"):convert(numbers.whole("--size", 60, 9230))
+parser:option("--count", "End after so many."):argname("N"):convert(numbers.whole("--count", 1, 2 ^ 53))
+parser:option("--seconds", "End after so long."):argname("N"):convert(numbers.seconds "--seconds")
 parser:option("--dst", "Destination; of nobody, if not given."):argname("MAC"):default("02:00:00:00:00:02"):convert(address)
 parser:option("--src", "Source; else the device's own."):argname("MAC"):convert(address)
 parser:option("--ip-src"):argname("IP"):default("198.18.0.1"):convert(ip)
 parser:option("--ip-dst"):argname("IP"):default("198.18.0.2"):convert(ip)
-parser:option("--port", "UDP port, destination."):argname("N"):default("9"):convert(number(0, 65535))
-parser:option("--port-src", "UDP port, source."):argname("N"):default("9"):convert(number(0, 65535))
-parser:option("--burst", "Frames that are given to the device at once."):argname("N"):default("128"):convert(number(1, 4096))
+parser:option("--port", "UDP port, destination."):argname("N"):default("9"):convert(numbers.whole("--port", 0, 65535))
+parser:option("--port-src", "UDP port, source."):argname("N"):default("9"):convert(numbers.whole("--port-src", 0, 65535))
+parser:option("--burst", "Frames that are given to the device at once."):argname("N"):default("128")
+  :convert(numbers.whole("--burst", 1, 4096))
 parser:epilog "Example: luio examples/pktgen.lua 0000:00:05.0 --rate 10000 --seconds 5"
 
 -- ---- What is shown -------------------------------------------------------------------------------
@@ -64,8 +59,8 @@ parser:epilog "Example: luio examples/pktgen.lua 0000:00:05.0 --rate 10000 --sec
 local function si(n, unit)
   if n >= 1e9 then return ("%.3f G%s"):format(n / 1e9, unit) end
   if n >= 1e6 then return ("%.3f M%s"):format(n / 1e6, unit) end
-  if n >= 1e4 then return ("%.2f k%s"):format(n / 1e3, unit) end
-  return ("%.4g %s"):format(n, unit)
+  if n >= 1e3 then return ("%.3f k%s"):format(n / 1e3, unit) end
+  return ("%.1f %s"):format(n, unit)
 end
 
 -- Packets a second of each second so far: its line, and in the end least, median, greatest.
@@ -89,7 +84,7 @@ end
 function Meter:sum(packets)
   local rates, seconds = self.rates, now() - self.start
   table.sort(rates)
-  if not rates[1] then return ("%s in %.3f s"):format(si(packets / seconds, "packets/s"), seconds) end
+  if #rates < 2 then return ("%s in %.3f s"):format(si(packets / seconds, "packets/s"), seconds) end
   return ("%s min, %s median, %s max of %d seconds"):format(si(rates[1], "packets/s"), si(rates[math.ceil(#rates / 2)], "packets/s"),
     si(rates[#rates], "packets/s"), #rates)
 end
@@ -179,8 +174,9 @@ local function receiving(port, args, stopping)
     if t >= m.due then m:show(t, r.received, r.bytes, ("lost %d, doubled %d, late %d"):format(r.lost, r.doubled, r.late)) end
   end
   local r, stats, latency = check:result(), port:stats(), check.latency
-  print(("received %d, lost %d, doubled %d, late %d, damaged %d, others %d; missed by the device %d; %s"):format(r.received, r.lost,
-    r.doubled, r.late, r.damaged, r.other, stats.rx_missed, m:sum(r.received)))
+  print(("received %d%s, lost between %d, doubled %d, late %d, damaged %d, others %d; missed by the device %d; %s"):format(r.received,
+    r.first and (", numbers %d to %d"):format(r.first, r.last) or "", r.lost, r.doubled, r.late, r.damaged, r.other, stats.rx_missed,
+    m:sum(r.received)))
   if latency.count > 0 then
     print(("one way %s min, %s median, %s 99 %%, %s max"):format(histogram.time(latency.min), histogram.time(latency:percentile(0.5)),
       histogram.time(latency:percentile(0.99)), histogram.time(latency.max)))
@@ -193,7 +189,7 @@ end
 
 local ok, args = parser:pparse(arg)
 if not ok then
-  io.stderr:write("pktgen: ", args, " (--help has the options)\n")
+  io.stderr:write("pktgen: ", args, " (--help lists the options)\n")
   return 2
 end
 local port, message = net.open(args.device, { mtu = args.size > 1514 and args.size - 14 or nil })

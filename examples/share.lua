@@ -15,6 +15,7 @@
 
 local luio = require "luio"
 local net = require "luio.net"
+local numbers = require "luio.cli.numbers"
 local share = require "luio.net.share"
 
 local parser = require "argparse"("luio examples/share.lua", "Share a network port with other processes, over memif.")
@@ -24,9 +25,9 @@ parser:option("--client", "Who may come: an interface id, its address, and a sec
   .. "the address of the first frame it sends."):argname "ID=MAC[,SECRET]":count "*"
 parser:option("--by", "How clients share: each by an address of its own, or by flow under the port's.")
   :choices { "mac", "flow" }:default "mac"
-parser:option("--mode", "Permissions of the socket."):default "600"
-parser:option("--clients", "At most so many."):default "16":convert(tonumber)
-parser:option("--mtu", "The longest payload."):default "1500":convert(tonumber)
+parser:option("--mode", "Permissions of the socket."):argname("OCTAL"):default "600"
+parser:option("--clients", "At most so many."):argname("N"):default("16"):convert(numbers.whole("--clients", 1, 64))
+parser:option("--mtu", "The longest payload."):argname("N"):default("1500"):convert(numbers.whole("--mtu", 68, 65535))
 parser:flag("-v --verbose", "Counters of each client, once a second.")
 
 local function misuse(message)
@@ -73,8 +74,6 @@ local ok, args = parser:pparse(arg)
 if not ok then return misuse(args) end
 local mode = tonumber(args.mode, 8)
 if not mode or mode > 511 then return misuse(("--mode %s: permissions are three octal digits"):format(args.mode)) end
-if not (args.clients and args.clients >= 1 and args.clients <= 64) then return misuse "--clients: 1 to 64" end
-if not args.mtu then return misuse "--mtu: a number of bytes" end
 if args.by == "flow" and args.device == "none" then return misuse "--by flow: that takes a card, whose flows they are" end
 local members
 for _, text in ipairs(args.client) do

@@ -13,6 +13,7 @@
 local bridges = require "luio.net.bridge"
 local luio = require "luio"
 local net = require "luio.net"
+local numbers = require "luio.cli.numbers"
 local output = require "luio.output"
 local taps = require "luio.net.tap"
 local task = require "luio.task"
@@ -22,10 +23,11 @@ local parser = require "argparse"("luio examples/tap.lua", "Bridges a network po
 parser:argument("device", "The port: 0000:00:05.0, uio0.")
 parser:argument("name", "The TAP device's name."):args "?":default "luio%d"
 parser:option("--address", "IPv4 address of the TAP device; others by `ip addr add`."):argname "10.0.0.1/24"
-parser:option("--mtu", "Of both."):argname "N":default "1500":convert(tonumber)
+parser:option("--mtu", "Of both."):argname "N":default "1500":convert(numbers.whole("--mtu", 68, 65535))
 parser:option("--mac", "Of the TAP device: the port's, a random one, or this; with any but the port's the port receives all frames.")
   :argname "port|random|MAC":default "port"
-parser:option("--queue", "Frames of the kernel that may wait for us."):argname "N":default "1000":convert(tonumber)
+parser:option("--queue", "Frames of the kernel that may wait for us."):argname "N":default "1000"
+  :convert(numbers.whole("--queue", 1, 2 ^ 31 - 1))
 parser:flag("--promiscuous", "Receive all frames, because the TAP device is a port of a Linux bridge.")
 parser:flag("--no-offload", "Let the kernel compute checksums, not the card.")
 parser:flag("-v --verbose", "Say every second what was carried, not only at the end.")
@@ -44,8 +46,6 @@ end
 
 local fine, args = parser:pparse(arg)
 if not fine then return fail(args .. " (--help lists the options)", 2) end
-if not args.mtu or args.mtu % 1 ~= 0 or args.mtu < 68 then return fail("--mtu: a whole number from 68 on", 2) end
-if not args.queue or args.queue % 1 ~= 0 or args.queue < 1 then return fail("--queue: a whole number above 0", 2) end
 if args.address and not taps.is_address(args.address) then return fail("--address " .. args.address .. ": not like 10.0.0.1/24", 2) end
 local mac = args.mac:lower()
 if mac ~= "port" and mac ~= "random" and not net.mac_bytes(mac) then return fail("--mac " .. mac .. ": port, random, or an address", 2) end

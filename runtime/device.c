@@ -290,8 +290,8 @@ int luio_device_irq(luio_device *d, unsigned vector, luio_irq_config *config, lu
     return 0;
   }
   if (d->uio_fd < 0)
-    return luio_fail(err, ENOTSUP, "interrupt of %s: no UIO driver is bound; bind uio_pci_generic",
-                     d->info.address);
+    return luio_fail(err, ENOTSUP, "interrupt of %s: no UIO driver is bound: luio bind %s",
+                     d->info.address, d->info.address);
   /* The UIO core answers read() with EIO exactly when the driver gave it no interrupt. A count that
    * is there already is of the time before, and may be taken: the unmask that follows makes a
    * line that is still asserted fire again. */

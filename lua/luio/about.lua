@@ -48,7 +48,8 @@ function M.of(info)
     "class", "revision", "vendor_name", "device_name", "irq", "numa_node", "vectors", "problem",
   } do all[key] = info[key] end
   all.compatible = output.list { unpack(info.compatible) }
-  all.luio_driver = match.driver_of(info)
+  local _
+  all.luio_driver, _, all.luio_driver_problem = match.driver_of(info)
   local bars = info.bus == "pci" or info.bus == "sim"
   all.regions = numbered(bars and info.bars or info.maps, function(entry)
     entry.kind = entry.kind or "memory"
@@ -132,7 +133,7 @@ function M.lines(all, columns)
       all.uio_version or "unknown", output.count(all.event, "interrupt"))
       or all.bus == "pci" and "none: luio bind " .. all.address or "none")
   end
-  say("luio driver", all.luio_driver or "none in drivers/ matches")
+  say("luio driver", all.luio_driver or "none: " .. all.luio_driver_problem)
   for _, entry in ipairs(all.regions) do say("region " .. entry.index, region(entry)) end
   if all.bus == "pci" then
     for _, m in ipairs(all.maps) do

@@ -53,7 +53,7 @@ function M.device(address)
   if not info then return nil, message, code end
   local findings, say = collector()
   local at = { info = info, lockdown = look.lockdown() }
-  at.driver_name, at.driver = match.driver_of(info)
+  at.driver_name, at.driver, at.no_driver = match.driver_of(info)
   if info.bus == "sim" then
     say("model", "ok", ("its model runs: %s"):format(info.address))
     if info.vectors == 0 then say("interrupt", "note", "its model declares no interrupt") end

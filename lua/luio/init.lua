@@ -41,7 +41,7 @@ function luio.open(address, options)
   local model = address:match "^sim:(.+)$"
   if model then return require("luio.sim").open(model, options) end
   local dev, message, code = device.open(address, options)
-  if code == "EINVAL" and message:match "^\"" then message = message .. "; a simulated one is sim:NAME" end
+  if code == "EINVAL" and message:match "^\"" then message = message .. require("luio.sysfs").address_hint(address) end
   return dev, message, code
 end
 

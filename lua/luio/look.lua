@@ -36,7 +36,7 @@ function M.find(address)
   local raw = ffi.new "luio_info"
   if door.C.luio_find(address, raw, door.err) < 0 then
     local _, message, code = door.failure()
-    if code == "EINVAL" then message = message .. "; a simulated one is sim:NAME" end
+    if code == "EINVAL" then message = message .. sysfs.address_hint(address) end
     return nil, message, code
   end
   return device.info(raw)

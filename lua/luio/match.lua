@@ -58,21 +58,30 @@ local function all()
   return known
 end
 
+-- Why there is none: one that does not load may be the one.
+local function none()
+  local skipped = {}
+  for _, entry in ipairs(M.broken()) do table.insert(skipped, ("drivers/%s does not load: %s"):format(entry.name, entry.problem)) end
+  return table.concat({ "no driver in drivers/ matches", unpack(skipped) }, "; ")
+end
+
 --- The driver for a device, of those in the drivers/ folders; the first by name when there are
---- several. Loads drivers, which touches no hardware. One that does not load is passed over.
+--- several. Loads drivers, which touches no hardware. One that does not load is passed over, and named when none matches.
 ---@param info luio.Info
 ---@return string? name
 ---@return table? driver
+---@return string? message  why there is none
 function M.driver_of(info)
   local model = info.address:match "^sim:(.+)$"
   if model then
     -- A folder may have several models: model.lua, model_OTHER.lua.
-    local driver = require("luio.driver").load((model:gsub("/?model[%w_]*%.lua$", "")))
-    return driver and driver.name, driver
+    local driver, message = require("luio.driver").load((model:gsub("/?model[%w_]*%.lua$", "")))
+    return driver and driver.name, driver, message
   end
   for _, entry in ipairs(all()) do
     if entry.driver and M.fits(entry.driver.match or {}, info) then return entry.name, entry.driver end
   end
+  return nil, nil, none()
 end
 
 --- Drivers in the folders that do not load: name and reason.

@@ -98,10 +98,20 @@ ffi.cdef(own(declarations))
 
 --- `luio_packet *[?]`, for rings.
 M.pointers = named "luio_packet_$ *[?]"
+local packet_t = named "luio_packet_$"
+
+--- Whether it is a packet.
+---@param value any
+---@return boolean
+function M.is(value)
+  return ffi.istype(packet_t, value)
+end
+
 local open = {} ---@type table<integer, luio.Pool|false>  by number; false: it was closed
 
 -- Why a packet can't be used so.
 local function fault(packet, verb)
+  if not M.is(packet) then return ("%s: a packet was expected, not %s"):format(verb, tostring(packet)) end
   if packet.owner == NOBODY then return verb .. " packet: there is none in that place of the batch" end
   local pool = open[packet.home]
   return ("%s packet %d%s: %s"):format(verb, packet.number, pool and " of " .. pool.device.address or "",
@@ -213,6 +223,12 @@ function Packet:take_back()
   self.owner = YOURS
 end
 
+setmetatable(Packet, { -- looked at only for what is not there
+  __index = function(_, key)
+    error(("a packet has no %s%s"):format(tostring(key), require("luio.registers.near").hint(tostring(key), Packet)), 2)
+  end,
+})
+
 ffi.metatype(named "luio_packet_$", {
   __index = Packet,
   __tostring = function(packet)
@@ -268,6 +284,13 @@ local batch_t = ffi.metatype(named "luio_batch_$", {
   end,
   __len = function(batch) return batch.capacity end,
 })
+
+--- Whether it is a batch.
+---@param value any
+---@return boolean
+function M.is_batch(value)
+  return ffi.istype(batch_t, value)
+end
 
 --- Makes a batch.
 ---@param capacity integer  1 to 65536

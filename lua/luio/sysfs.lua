@@ -115,6 +115,14 @@ function M.hugepages()
   return list
 end
 
+--- What to add to the message that something is no device address: what it may be meant for.
+---@param text string
+---@return string
+function M.address_hint(text)
+  local device = not text:find "[/%z]" and M.link(("/sys/class/net/%s/device"):format(text))
+  return device and ("; the device of that network interface is %s"):format(device) or "; a simulated one is sim:NAME"
+end
+
 --- Where a link leads: its last part, as sysfs names things ("driver" -> "e1000e").
 ---@param path string
 ---@return string?

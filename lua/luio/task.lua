@@ -17,6 +17,7 @@ local M = {}
 ---@field results any[]?  what its function returned
 ---@field error string?   traceback, when it failed
 ---@field package quiet boolean  whoever started it reports its failure
+---@field package detached boolean?
 ---@field package waiters fun()[]?  in join
 ---@field package thread thread
 ---@field package wake fun(...)?  resumes it from its wait
@@ -44,7 +45,7 @@ local CANCELLED = setmetatable({}, { __tostring = function() return "the task wa
 local function finish(task, status)
   task.status = status
   tasks[task.thread] = nil
-  alive = alive - 1
+  if not task.detached then alive = alive - 1 end
   if task.group then task.group.tasks[task] = nil end
   if looping then uv.stop() end -- the end of a timer's callback would else be followed by a sleep
   local waiters = task.waiters
@@ -301,6 +302,13 @@ function Task:cancel()
   resume(self, CANCELLED)
 end
 
+--- Lets luio.run end without it: for a task that serves others as long as they are there.
+function Task:detach()
+  if self.detached or not tasks[self.thread] then return end
+  self.detached = true
+  alive = alive - 1
+end
+
 --- Waits until the task has ended.
 ---@param seconds number
 ---@return boolean? done  true, or nil, message, code: timed out, or how the task failed
@@ -361,7 +369,7 @@ function Group:finish(why)
 end
 jit.off(Group.finish) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
---- Runs the loop until every task has ended. Given a function, runs it as a task and returns when
+--- Runs the loop until every task has ended, but for detached ones. Given a function, runs it as a task and returns when
 --- that one has ended: with its results, or raising its error.
 ---@param fn? fun(...)
 ---@param ... any

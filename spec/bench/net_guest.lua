@@ -11,8 +11,7 @@ function M.run(tools)
     quote(tools.out .. "/afpacket"), quote(tools.here .. "/net/afpacket.c"))
   if os.execute(build) ~= 0 then error("afpacket.c does not compile", 0) end
   local guest = "cd %s && spec/guest/run --name bench --timeout 600 --mem 2G --hugepages 256 %s "
-    .. "--qemu -netdev --qemu hubport,id=net1,hubid=0 --device e1000,id=nic2,addr=09.0,netdev=net1,mac=52:54:00:12:34:57,romfile= "
-    .. "--bind e1000e --bind 0000:00:09.0 -- build/luio spec/bench/net/guest.lua %d 0000:00:05.0 0000:00:09.0 %s 2>&1"
+    .. "--second-nic -- build/luio spec/bench/net/guest.lua %d 0000:00:05.0 0000:00:09.0 %s 2>&1"
   local text = tools.output(guest:format(quote(root), "", ROUNDS, ""))
     -- A clock that counts instructions and skips idle time: what other threads of the emulator do then takes no time.
     .. tools.output(guest:format(quote(root), "--smp 1 --qemu -icount --qemu shift=0,sleep=off", ROUNDS, "instructions"))

@@ -4,6 +4,7 @@ local holders = require "luio.holders"
 local output = require "luio.output"
 local place = require "luio.explore.place"
 local record = require "luio.explore.record"
+local sysfs = require "luio.sysfs"
 local target = require "luio.explore.target"
 local task = require "luio.task"
 local uv = require "luv"
@@ -23,18 +24,7 @@ end
 ---@return string? message
 function M.address(text)
   if M.is_address(text) then return text end
-  return nil, ("%q is not a device address: uio0 or 0000:00:04.0; a simulated one is sim:NAME"):format(text)
-end
-
---- For argparse: seconds above 0.
----@param option string  its name
----@return fun(text: string): number?, string?
-function M.seconds(option)
-  return function(text)
-    local n = tonumber(text)
-    if n and n > 0 and n < 1e9 then return n end
-    return nil, ("%s %s: a number of seconds above 0 was expected"):format(option, text)
-  end
+  return nil, ("%q is not a device address: uio0 or 0000:00:04.0"):format(text) .. sysfs.address_hint(text)
 end
 
 --- Adds DEVICE and --map.

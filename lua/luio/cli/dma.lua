@@ -10,6 +10,7 @@ local bit = require "bit"
 local common = require "luio.cli.common"
 local hexdump = require "luio.hexdump"
 local luio = require "luio"
+local numbers = require "luio.cli.numbers"
 local output = require "luio.output"
 local place = require "luio.explore.place"
 local sysfs = require "luio.sysfs"
@@ -383,7 +384,7 @@ return {
         p:option("--file", "Fill it from a file."):argname("FILE"):convert(file))
       p:flag("-x --hexdump", "Show it: offset, the IOVA where there is room, bytes, ASCII.")
       p:option("--hold", "Keep it so long, or until Ctrl-C, then show what has changed."):argname("SECONDS")
-        :convert(common.seconds "--hold")
+        :convert(numbers.seconds "--hold")
       p:flag("--json", "As JSON.")
       p:epilog("Bus master is neither switched on nor off by this command. But its end closes /dev/uioX, and with "
         .. "uio_pci_generic closing that switches bus master off. "

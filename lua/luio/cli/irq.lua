@@ -16,6 +16,7 @@ local driver = require "luio.driver"
 local histogram = require "luio.histogram"
 local irq = require "luio.irq"
 local luio = require "luio"
+local numbers = require "luio.cli.numbers"
 local output = require "luio.output"
 local place = require "luio.explore.place"
 local record = require "luio.explore.record"
@@ -526,7 +527,7 @@ return {
       p:option("-n --count", "End after so many interrupts, with 1 if they don't come; each has 10 s, or all of them --for.")
         :argname("N"):convert(whole)
       p:option("--for", "End after so many seconds; with 1 if no interrupt came. Else Ctrl-C ends it.")
-        :argname("SECONDS"):convert(common.seconds "--for"):target "time"
+        :argname("SECONDS"):convert(numbers.seconds "--for"):target "time"
       p:option("--ack", "Acknowledge by this write, instead of the driver's. PLACE is a register, or an offset: 0x64:u32. "
         .. "VALUE may be the name of a captured register. May be repeated."):argname("PLACE=VALUE"):count "*"
       p:option("--capture", "Read this at each interrupt, besides what the driver does; at most 4 in all. May be repeated.")

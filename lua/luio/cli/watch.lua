@@ -5,6 +5,7 @@ local bits = require "luio.registers.bits"
 local change = require "luio.explore.change"
 local common = require "luio.cli.common"
 local luio = require "luio"
+local numbers = require "luio.cli.numbers"
 local output = require "luio.output"
 local place = require "luio.explore.place"
 local record = require "luio.explore.record"
@@ -170,10 +171,10 @@ return {
     options = function(p)
       common.device(p)
       p:argument("place", "Registers, fields, blocks, patterns; else all of the map."):args "*"
-      p:option("-i --interval", "Seconds between samples."):argname("SECONDS"):default("0.1"):convert(common.seconds "--interval")
+      p:option("-i --interval", "Seconds between samples."):argname("SECONDS"):default("0.1"):convert(numbers.seconds "--interval")
       p:option("--until", "End when a field or register has a value."):argname "PLACE=VALUE"
       p:option("--for", "End after so many seconds; with 1 when --until has not come true."):argname("SECONDS")
-        :convert(common.seconds "--for")
+        :convert(numbers.seconds "--for")
         :target "time"
       p:flag("--json", "One JSON object a line for each change.")
       p:flag("--force-read", "Read registers, too, whose read has a side effect, at every sample; says what it disturbs.")

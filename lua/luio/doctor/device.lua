@@ -42,7 +42,7 @@ end
 function M.luio_driver(say, at)
   if at.driver_name then return say("luio driver", "ok", at.driver_name .. " matches") end
   local match = match_of(at.info)
-  say("luio driver", "note", "no driver in drivers/ matches; luio get, set, dump and explore work without one",
+  say("luio driver", "note", (at.no_driver or "no driver") .. "; luio get, set, dump and explore work without one",
     match and ("put match = %s into drivers/NAME/init.lua"):format(match))
 end
 

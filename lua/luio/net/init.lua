@@ -32,6 +32,7 @@
 local driver = require "luio.driver"
 local match = require "luio.match"
 local now = require("luio.ffi").now
+local offers = require "luio.net.offer"
 local queue = require "luio.net.queue"
 local task = require "luio.task"
 
@@ -100,7 +101,7 @@ local TICK = 1 -- seconds between looks at counters and the device's health, wit
 ---@field rx table<integer, luio.net.RxOffer>  from 0
 ---@field tx table<integer, luio.net.TxOffer>
 ---@field link fun(): luio.net.Link
----@field stats fun(): luio.net.Stats       reads the device's counters; a table of its own
+---@field stats fun(): luio.net.Stats       reads the device's counters; all of them
 ---@field promiscuous fun(on: boolean)
 ---@field multicast fun(list: string[]|"all")  addresses as 6 bytes
 ---@field arm fun(receive: boolean, send: boolean)  lets the device interrupt once: when packets come, or were sent, from now on
@@ -254,12 +255,16 @@ end
 --- For drivers, at the end of `start`: makes the device a port, or hands an old port what this version has to offer.
 ---@param dev luio.Device  the version's
 ---@param offer luio.net.Offer
----@return true
+---@return true? ok
+---@return string? message  what the offer lacks
+---@return string? code  "EINVAL"
 function M.serve(dev, offer)
+  local fault = offers.fault(offer)
+  if fault then return nil, "net.serve: " .. fault, "EINVAL" end
   local root = dev.root or dev
   local port = root.net_port or new_port(root)
   dev.net = offer
-  if offer.features.interrupts then task.spawn_in(dev.version.group, listen, port, dev, offer) end
+  if offer.features.interrupts then task.spawn_in(dev.version.group, listen, port, dev, offer):detach() end
   return true
 end
 
@@ -308,8 +313,8 @@ function M.open(address, options)
     loaded, message, code = driver.load(options.driver)
   else
     local _
-    _, loaded = match.driver_of(dev.info.bus == "sim" and { address = address } or dev.info)
-    message, code = ("no driver is for %s"):format(tostring(dev)), "ENODEV"
+    _, loaded, message = match.driver_of(dev.info.bus == "sim" and { address = address } or dev.info)
+    message, code = ("%s: %s"):format(tostring(dev), message), "ENODEV"
   end
   if not loaded then
     dev:close()
@@ -380,11 +385,8 @@ end
 function Port:stats()
   if self.closed then closed(self, "stats", 2) end
   if self.offer then self.last_stats = self.offer.stats() end
-  local copy = {}
-  for key, value in pairs(self.last_stats or {}) do copy[key] = value end
-  return copy
+  return offers.counters(self.last_stats, self.dev.driver.name)
 end
-jit.off(Port.stats) -- pairs() again
 
 --- Receives whatever passes, not only what is for this port.
 ---@param on boolean

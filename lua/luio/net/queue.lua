@@ -18,6 +18,7 @@ local function nothing() return 0 end
 local function never() return false end
 
 local function outside(n, packets, level)
+  if not pool.is_batch(packets) then error(("a burst needs a batch (luio.batch), not %s"):format(tostring(packets)), level + 1) end
   error(("a burst of %s packets in a batch of %d"):format(tostring(n), packets.capacity), level + 1)
 end
 
@@ -122,7 +123,8 @@ Rx.__index = Rx
 ---@param n integer           at most so many; at most packets.capacity
 ---@return integer taken
 function Rx:burst(packets, n)
-  if not (n <= packets.capacity and n >= 0 and n % 1 == 0) then outside(n, packets, 2) end
+  local capacity = packets.capacity
+  if not (capacity and n <= capacity and n >= 0 and n % 1 == 0) then outside(n, packets, 2) end
   return self.take(self.ring, packets, n)
 end
 
@@ -181,7 +183,8 @@ Tx.__index = Tx
 ---@param n integer
 ---@return integer given
 function Tx:burst(packets, n)
-  if not (n <= packets.capacity and n >= 0 and n % 1 == 0) then outside(n, packets, 2) end
+  local capacity = packets.capacity
+  if not (capacity and n <= capacity and n >= 0 and n % 1 == 0) then outside(n, packets, 2) end
   return self.give(self.ring, packets, n)
 end
 
@@ -220,7 +223,7 @@ end
 ---@return string? code  "ETIMEDOUT" "ENODEV"
 function Tx:send(packet, seconds)
   check_seconds(seconds, "tx:send", 2)
-  if packet.owner ~= pool.YOURS then error(pool.fault(packet, "send"), 2) end
+  if packet == nil or packet.owner ~= pool.YOURS then error(pool.fault(packet, "send"), 2) end
   local one, deadline = self.one, nil
   while true do
     one.at[0] = packet

@@ -166,7 +166,7 @@ end
 -- ---- Receiving -----------------------------------------------------------------------------------
 
 local receiver_t = ffi.typeof [[struct {
-  double received, bytes, next, lost, doubled, late, damaged, other;
+  double received, bytes, first, next, lost, doubled, late, damaged, other;
   uint8_t seen[65536];
 }]]
 
@@ -180,7 +180,9 @@ Receiver.__index = Receiver
 ---@class luio.net.StreamResult
 ---@field received integer  frames of the stream, doubled ones included
 ---@field bytes integer     of those
----@field lost integer      numbers left out between the first and the last that came
+---@field first integer?    number of the first that came; nil: none came
+---@field last integer?     the greatest that came: what was sent behind it and lost, only the sender knows
+---@field lost integer      numbers left out between them
 ---@field doubled integer
 ---@field late integer      came behind one with a higher number
 ---@field damaged integer   of the stream by their mark, but not as they were made; not looked at further
@@ -236,7 +238,7 @@ function Receiver:look(packets, n)
     else
       s.received, s.bytes = s.received + 1, s.bytes + length
       local number = order32(f.high) % 2 ^ 32 * 2 ^ 32 + order32(f.low) % 2 ^ 32
-      if s.next < 0 then s.next = number end
+      if s.next < 0 then s.first, s.next = number, number end
       if number < s.next then
         behind(s, number)
       else
@@ -260,7 +262,9 @@ end
 ---@return luio.net.StreamResult
 function Receiver:result()
   local s = self.s
+  local any = s.next >= 0
   return {
+    first = any and s.first or nil, last = any and s.next - 1 or nil,
     received = s.received, bytes = s.bytes, lost = s.lost, doubled = s.doubled, late = s.late, damaged = s.damaged, other = s.other,
   }
 end

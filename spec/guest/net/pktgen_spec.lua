@@ -32,7 +32,7 @@ local function pktgen(args)
   return tonumber(given) or error(text), tonumber(sent), text
 end
 
-local RESULT = "received (%d+), lost (%d+), doubled (%d+), late (%d+), damaged (%d+), others (%d+); missed by the device (%d+)"
+local RESULT = "received (%d+)[^,]*,?[^,]*, lost between (%d+), doubled (%d+), late (%d+), damaged (%d+), others (%d+); missed by the device (%d+)"
 
 local function result(p)
   local list = { p:wait(RESULT, 30) }
@@ -82,7 +82,7 @@ describe("examples/pktgen.lua", function()
     luio.sleep(1.5)
     p:kill "sigcont"
     assert.equal("8000", (sender:wait("given (%d+), sent 8000", 30)))
-    p:wait("lost [1-9].*  0 packets/s", 30)
+    p:wait("lost [1-9].*  0.0 packets/s", 30)
     p:kill "sigint"
     local r = result(p)
     assert.equal(1, p:status())
