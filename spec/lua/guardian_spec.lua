@@ -249,7 +249,7 @@ describe("luio run", function()
     p:wait "stuck"
     p:kill "sigkill"
     assert.equal(-9, p:status())
-    assert.is_true(program.gone(pid, 5))
+    assert.is_true(program.gone(pid, 20))
   end)
 
   it("never loses durable state to a kill in the middle of writing it", function()

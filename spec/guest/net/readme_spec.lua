@@ -5,7 +5,7 @@ local files = require "spec.support.files"
 local program = require "spec.support.program"
 
 local function masked(text)
-  return (text:gsub("capture: +[%d.]+ s [^\n]*\n", ""):gsub("[%d.]+ packets/s in [%d.]+ s", "N packets/s in N s"):gsub("%d+%.%d%d%d%d+", "N"))
+  return (text:gsub("capture: +[%d.]+ s [^\n]*\n", ""):gsub("[%d.]+ k?packets/s in [%d.]+ s", "N packets/s in N s"):gsub("%d+%.%d%d%d%d+", "N"))
 end
 
 describe("README.md", function()
