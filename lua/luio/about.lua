@@ -133,7 +133,7 @@ function M.lines(all, columns)
       all.uio_version or "unknown", output.count(all.event, "interrupt"))
       or all.bus == "pci" and "none: luio bind " .. all.address or "none")
   end
-  say("luio driver", all.luio_driver or "none: " .. all.luio_driver_problem)
+  say("luio driver", all.luio_driver or all.luio_driver_problem)
   for _, entry in ipairs(all.regions) do say("region " .. entry.index, region(entry)) end
   if all.bus == "pci" then
     for _, m in ipairs(all.maps) do

@@ -40,7 +40,7 @@ class         0x00ff00, unclassified
 bus           pci
 kernel driver uio_pci_generic
 uio           uio3, uio_pci_generic, version 0.01.0, 5 interrupts so far
-luio driver   none in drivers/ matches
+luio driver   no driver in drivers/ matches
 region 0      I/O ports 0xc060+0x20 (32 bytes), by resource0
 region 1      memory 0xfebf1080+0x80 (128 bytes), by uio3 map1
 region 3      memory 0xfebf2000+0x1000 (4 KiB), by uio3 map0
