@@ -572,7 +572,9 @@ LUIO_API void luio_sim_fail(luio_sim *sim, const char *error);
 LUIO_API int luio_sim_stopping(const luio_sim *sim);
 LUIO_API void luio_sim_attach(luio_sim *sim); /* the model is ready for accesses */
 LUIO_API void luio_sim_detach(luio_sim *sim);
-/* The INTx line, a level: set until the device takes it back. */
+/* The INTx line, a level: set until the device takes it back. An edge is back before anybody can look,
+ * as from a device that its kernel driver acknowledges; one that meets the mask is lost. */
+enum { LUIO_SIM_LOW, LUIO_SIM_HIGH, LUIO_SIM_EDGE };
 LUIO_API void luio_sim_irq(luio_sim *sim, int level);
 /* Memory as the device sees it. -EACCES: bus master is off; -EFAULT: no buffer there. */
 LUIO_API int luio_sim_dma_read(luio_sim *sim, uint64_t iova, void *to, uint64_t size);

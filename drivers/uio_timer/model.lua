@@ -73,8 +73,7 @@ local function interrupt(dev, run)
   local asked = word(dev, 0, NOTIFY)[0] == ASKED
   if asked and not (there and word(dev, 1, WAKE_AT)[0] == dev.counts[HEAD]) then return end
   count(dev, NOTIFIED, 1)
-  dev:raise() -- an edge: the kernel has acknowledged by the time that anybody is woken
-  dev:lower()
+  dev:pulse() -- the kernel has acknowledged by the time that anybody is woken
 end
 
 function model.read(dev, offset, width, region)

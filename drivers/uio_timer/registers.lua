@@ -29,7 +29,7 @@ return luio.registers {
   WAKE_AT       = { 0x84, 32, "rw", region = 1, description = "wake when HEAD gets here, once; NOTIFY is ASKED" },
 
   -- ---- Region 2, "ring": UIO_MEM_VIRTUAL; record n is at n modulo RECORDS ----------------------
-  RECORD        = { 0x00, count = 128, stride = 32, region = 2, description = "the first of them: any ring has as many",
+  RECORD        = { 0x00, count = 4, stride = 32, region = 2, description = "the first of them",
                     block = {
                       NUMBER  = { 0x00, 64, "ro", description = "of the interrupt; a gap: dropped" },
                       TIME_NS = { 0x08, 64, "ro", description = "when the handler ran, CLOCK_MONOTONIC" },
