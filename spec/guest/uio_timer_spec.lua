@@ -48,7 +48,7 @@ describe("the kernel module uio_timer", function()
 
   it("refuses parameters that make no sense", function()
     module.unload()
-    for _, parameters in ipairs { "records=1000", "records=64", "records=131072", "min_period_ns=10" } do
+    for _, parameters in ipairs { "records=1000", "records=64", "min_period_ns=10" } do
       assert.is_false((pcall(module.load, parameters)), parameters)
     end
     assert.is_nil(module.find())
@@ -169,14 +169,12 @@ describe("the kernel module uio_timer", function()
 
     it("loses no wake-up", function()
       assert(timer.run(dev, 5000))
-      local slowest = 0
-      for _ = 1, 3000 do
+      for i = 1, 1000 do
         local before = luio.now()
         assert(timer.receive(dev, batch, 10))
-        slowest = math.max(slowest, luio.now() - before)
+        -- WAKE_AT is met once: who misses that sleeps until his time is up.
+        assert.is_true(luio.now() - before < 10, i)
       end
-      -- WAKE_AT is met once: who misses that sleeps until his time is up.
-      assert.is_true(slowest < 10, slowest)
       assert.equal(0, timer.stats(dev).lost)
     end)
 
