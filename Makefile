@@ -6,6 +6,7 @@
 #   make test       all specs: simulated, sanitized, recorded sysfs, and in the guest
 #   make fuzz       mutated SVD files into the importer
 #   make bench      figures, each as a ratio to a C twin measured in the same run
+#   make modules    kernel modules of examples/kernel/, for the guest's kernel, in build/modules/
 #   make lint       luacheck, clang-tidy, cppcheck;  make format: clang-format
 #   make man        build/luio.1
 #   make install / uninstall   PREFIX (/usr/local), DESTDIR
@@ -92,6 +93,10 @@ demo-uio: all | deps-run deps-guest
 test: all $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(BUILD)/luio-asan $(BUILD)/luio-tsan $(SUPPORT) | deps-run deps-test deps-guest
 	$(Q)spec/run $(STAGES)
 
+# For the guest's kernel (spec/guest/headers). For the one that runs here: make -C /lib/modules/$$(uname -r)/build M=...
+modules: | deps-guest
+	$(Q)for m in examples/kernel/*/; do spec/guest/module $$m $(ARCH) || exit 1; done
+
 # Longer than CI's minute: make fuzz SECONDS=3600 SEED=7
 fuzz: all | deps-run deps-test
 	$(Q)spec/fuzz/svd $(or $(SECONDS),600) $(or $(SEED),$(shell date +%s))
@@ -166,4 +171,4 @@ clean:
 deps-%:
 	$(Q).ci/deps $*
 
-.PHONY: all support demo demo-uio test fuzz bench lint format man install uninstall clean
+.PHONY: all support demo demo-uio test modules fuzz bench lint format man install uninstall clean

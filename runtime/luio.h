@@ -305,6 +305,9 @@ LUIO_API int luio_bus_master(luio_device *device, int on, luio_error *err);
 /* Lets the next interrupt through, the way this device's UIO driver wants it: uio_pci_generic by a
  * 2-byte config write that clears INTX_DISABLE, others by writing 1 to /dev/uioX (irqcontrol). */
 LUIO_API int luio_unmask(luio_device *device, luio_error *err);
+/* Keeps interrupts away: by INTX_DISABLE, or by writing 0. A top half that unmasks would undo it.
+ * ENOSYS: the UIO driver can't. Any thread, as the one above. */
+LUIO_API int luio_mask(luio_device *device, luio_error *err);
 
 /* ---- Interrupts ------------------------------------------------------------------------------
  * luio_irq_open starts one thread that waits on one file descriptor. When it becomes readable the
@@ -569,7 +572,9 @@ LUIO_API void luio_sim_fail(luio_sim *sim, const char *error);
 LUIO_API int luio_sim_stopping(const luio_sim *sim);
 LUIO_API void luio_sim_attach(luio_sim *sim); /* the model is ready for accesses */
 LUIO_API void luio_sim_detach(luio_sim *sim);
-/* The INTx line, a level: set until the device takes it back. */
+/* The INTx line, a level: set until the device takes it back. An edge is back before anybody can look,
+ * as from a device that its kernel driver acknowledges; one that meets the mask is lost. */
+enum { LUIO_SIM_LOW, LUIO_SIM_HIGH, LUIO_SIM_EDGE };
 LUIO_API void luio_sim_irq(luio_sim *sim, int level);
 /* Memory as the device sees it. -EACCES: bus master is off; -EFAULT: no buffer there. */
 LUIO_API int luio_sim_dma_read(luio_sim *sim, uint64_t iova, void *to, uint64_t size);

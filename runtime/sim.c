@@ -318,14 +318,22 @@ static void deliver(luio_sim *sim)
   while (n < 0 && errno == EINTR);
 }
 
-void luio_sim_irq(luio_sim *sim, int level)
+/* With config_lock held. */
+static void set_level(luio_sim *sim, bool level)
 {
-  pthread_mutex_lock(&sim->config_lock);
-  sim->level = level != 0;
+  sim->level = level;
   uint32_t status = get16(sim->config + PCI_STATUS);
   put16(sim->config + PCI_STATUS,
         level ? status | PCI_STATUS_INTERRUPT : status & ~(uint32_t)PCI_STATUS_INTERRUPT);
+}
+
+void luio_sim_irq(luio_sim *sim, int level)
+{
+  pthread_mutex_lock(&sim->config_lock);
+  set_level(sim, level != LUIO_SIM_LOW);
   deliver(sim);
+  if (level == LUIO_SIM_EDGE)
+    set_level(sim, false);
   pthread_mutex_unlock(&sim->config_lock);
 }
 

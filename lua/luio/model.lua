@@ -12,6 +12,7 @@
 --- Values of 64 bits are uint64_t. `dev` is the model's own table, with:
 ---
 ---     dev:raise() dev:lower()           the INTx level; set until lowered
+---     dev:pulse()                       an edge: lost where the interrupt is masked, and never seen twice
 ---     dev.now()                         seconds
 ---     dev:after(seconds, fn)            calls fn(dev) later, between accesses
 ---     dev:dma_read(iova, size)          bytes, or nil, message: bus master is off
@@ -41,6 +42,8 @@ Dev.__index = Dev
 function Dev:raise() C.luio_sim_irq(self.sim, 1) end
 
 function Dev:lower() C.luio_sim_irq(self.sim, 0) end
+
+function Dev:pulse() C.luio_sim_irq(self.sim, C.LUIO_SIM_EDGE) end
 
 Dev.now = door.now
 

@@ -15,20 +15,7 @@ function M.run(tools)
   local text = tools.output(guest:format(quote(root), "", ROUNDS, ""))
     -- A clock that counts instructions and skips idle time: what other threads of the emulator do then takes no time.
     .. tools.output(guest:format(quote(root), "--smp 1 --qemu -icount --qemu shift=0,sleep=off", ROUNDS, "instructions"))
-  local rows = {}
-  for line in text:gmatch "[^\n]+" do
-    local name, unit, luio, peer, aim, note = line:match "^row\t([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)$"
-    if name then
-      local function list(t)
-        local numbers = {}
-        for n in t:gmatch "[^,]+" do numbers[#numbers + 1] = tonumber(n) end
-        return numbers
-      end
-      rows[#rows + 1] = { name = name, unit = unit, luio = list(luio), peer = list(peer), aim = aim, note = note }
-    end
-  end
-  if #rows == 0 then error("the guest measured nothing: " .. text, 0) end
-  return rows
+  return tools.rows(text)
 end
 
 return M

@@ -45,6 +45,26 @@ function M.twin()
   return ffi.load(M.out .. "/libtwin.so")
 end
 
+--- Rows that were measured in the guest, from what it printed: "row", then name, unit, luio, peer, aim, note, with tabs.
+---@param text string
+---@return table[]
+function M.rows(text)
+  local rows = {}
+  for line in text:gmatch "[^\n]+" do
+    local name, unit, luio, peer, aim, note = line:match "^row\t([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)$"
+    if name then
+      local function list(t)
+        local numbers = {}
+        for n in t:gmatch "[^,]+" do numbers[#numbers + 1] = tonumber(n) end
+        return numbers
+      end
+      rows[#rows + 1] = { name = name, unit = unit, luio = list(luio), peer = list(peer), aim = aim, note = note }
+    end
+  end
+  if #rows == 0 then error("the guest measured nothing: " .. text, 0) end
+  return rows
+end
+
 --- Calls every function of `who` once per round, in turn, and keeps what they return. The first
 --- round, of cold caches and loops not yet compiled, is thrown away.
 ---@param rounds integer

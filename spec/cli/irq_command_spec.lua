@@ -50,6 +50,17 @@ describe("a top half with unmask = false", function()
     assert.is_nil(irq:poll())
   end)
 
+  it("is masked by hand, too, until it is unmasked", function()
+    irq:setup { unmask = false }
+    assert(irq:start())
+    assert(dev:mask())
+    assert.is_true(dev.config:command().intx_disable)
+    regs:write32(R.IRQ_RAISE, 1)
+    assert.is_nil(irq:wait(0.05))
+    assert(irq:unmask())
+    assert(irq:wait(1))
+  end)
+
   it("takes a boolean", function()
     assert.has_error(function() irq:setup { unmask = 0 } end, "irq setup: setup: unmask is a number, not a boolean")
     irq:setup { unmask = true }

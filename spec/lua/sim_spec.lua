@@ -53,6 +53,25 @@ describe("a model", function()
     assert.is_true(luio.now() - before >= 0.03)
   end)
 
+  it("may interrupt by edges: each once, whoever unmasks meanwhile, and none behind the mask", function()
+    dev = assert(open [[
+      function model.read() return 0 end
+      function model.write(dev, offset, width, value)
+        for _ = 1, value do dev:pulse() end
+      end
+    ]])
+    local regs, irq = dev.regions[0], dev.irqs[0]:setup { unmask = false }
+    assert(irq:start())
+    for i = 1, 50 do
+      regs:write32(0, 2) -- the second meets the mask
+      assert.equal(1, assert(irq:wait(1)).count)
+      assert(irq:unmask())
+      assert.is_nil((irq:poll()))
+      assert.equal(i, irq:stats().interrupts)
+    end
+    assert.equal(0, bit.band(dev.config:read16(6), 8)) -- the status register's level
+  end)
+
   it("may have no interrupt", function()
     dev = assert(open("function model.read() return 0 end function model.write() end", HEAD .. "model.vectors = 0\n"))
     local event, message, code = dev.irqs[0]:wait(0.1)

@@ -1,0 +1,78 @@
+#!/usr/bin/env luio
+--- A timer's interrupts, taken in two ways: as records of a shared ring that the kernel's handler fills, and with one wake-up
+--- for each. At rates where the second is too slow it loses some, and the first none.
+---
+---     luio examples/ticks.lua --rate 20000              with the kernel module uio_timer (examples/kernel/uio_timer) loaded
+---     luio examples/ticks.lua sim:uio_timer --rate 500  without
+
+local luio = require "luio"
+local histogram = require "luio.histogram"
+
+local function number(least)
+  return function(text)
+    local n = tonumber(text)
+    if n and n >= least and n < 1e9 then return n end
+    return nil, ("%s: a number from %g was expected"):format(text, least)
+  end
+end
+
+local parser = require "argparse"("luio examples/ticks.lua", "Take a timer's interrupts by a shared ring, and one by one.")
+parser:argument("device", "As `luio list` has it; the first uio_timer unless said."):args "?"
+parser:option("--rate", "Interrupts per second."):default "1000":convert(number(0.3))
+parser:option("--seconds", "How long, each way."):default "1":convert(number(0.01))
+parser:option("--at-once", "Records that are worth a wake-up."):default "64":convert(number(1))
+
+local function failed(status, message)
+  io.stderr:write("ticks: ", message, "\n")
+  return status
+end
+
+local ok, args = parser:pparse(arg)
+if not ok then return failed(2, args .. "\n" .. parser:get_usage()) end
+
+local dev, message = luio.start("uio_timer", args.device)
+if not dev then return failed(1, message) end
+local timer = dev.driver
+
+-- Both return what went wrong.
+local function by_the_ring()
+  local batch, late, n = timer.batch(1024), histogram.new(), 0
+  local most = math.floor(math.min(args.at_once, dev.state.ring.count / 2))
+  local before, stop = timer.stats(dev).notified, luio.now() + args.seconds
+  while luio.now() < stop do
+    local got, why, code = timer.receive(dev, batch, math.max(0.001, stop - luio.now()), most)
+    if not got and code ~= "ETIMEDOUT" then return why end
+    for k = 0, (got or 0) - 1 do late:add(batch.at[k].time - batch.at[k].due) end
+    n = n + (got or 0)
+  end
+  print(("by the ring      %6d of %d interrupts, %d lost, %d wake-ups"):format(n, n + dev.state.ring.lost, dev.state.ring.lost,
+    timer.stats(dev).notified - before))
+  if n > 0 then
+    print(("  the handler was late by %s (median), %s (99 %%)"):format(histogram.time(late:percentile(0.5)),
+      histogram.time(late:percentile(0.99))))
+  end
+end
+
+local function one_by_one()
+  local woken, together, stop = 0, 0, luio.now() + args.seconds
+  dev.regs.NOTIFY:write { WHEN = "EVERY" }
+  dev:unmask()
+  while luio.now() < stop do
+    local event, why, code = dev.irqs[0]:wait(math.max(0.001, stop - luio.now()))
+    if not event and code ~= "ETIMEDOUT" then return why end
+    if event then
+      woken, together = woken + 1, together + event.count + event.overflow - 1
+      if dev.sim then dev:unmask() end -- a model's interrupt is masked after each
+    end
+  end
+  print(("one wake-up each %6d of %d interrupts, %d came together with another"):format(woken, woken + together, together))
+end
+
+local problem
+luio.run(function()
+  local running, why = timer.run(dev, args.rate)
+  problem = not running and why or by_the_ring() or one_by_one()
+end)
+dev:close()
+if problem then return failed(1, problem) end
+return 0
