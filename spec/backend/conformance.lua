@@ -22,6 +22,7 @@
 ---       many = 20,             how many are tried in a row
 ---       names = { "cause" },   what each event has captured, not 0
 ---     }
+---     only = "life"            just one of the parts below: the way has been stated by another device
 ---     leave = function(dev)    takes the device away ...
 ---     back = function(dev)     ... and gives it back
 ---
@@ -76,6 +77,7 @@ local PATTERNS = {
 ---@field unchanged (fun(): any)?
 ---@field accesses (fun(dev: luio.Device): integer)?
 ---@field interrupt table?
+---@field only string?
 ---@field leave fun(dev: luio.Device)?
 ---@field back fun(dev: luio.Device)?
 
@@ -497,6 +499,11 @@ return function(subject)
     busted.after_each(function()
       for _, dev in ipairs(open) do assert(dev:close()) end
     end)
-    for _, part in ipairs { identity, regions, values, interrupts, owners, life } do part(subject) end
+    for _, part in ipairs {
+      { "identity", identity }, { "regions", regions }, { "values", values }, { "interrupts", interrupts }, { "owners", owners },
+      { "life", life },
+    } do
+      if subject.only == nil or subject.only == part[1] then part[2](subject) end
+    end
   end)
 end
