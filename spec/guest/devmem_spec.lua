@@ -340,6 +340,19 @@ describe("luio on mem:", function()
     assert.matches("problem  range: 0x100000%-0x%x+ is System RAM", out)
   end)
 
+  it("does what the README shows", function()
+    local block = assert(files.read("README.md"):match "```text\n(%$ grep [^\n]* /proc/iomem\n.-)```")
+    local dev = assert(luio.open(EDU_BAR))
+    dev.regions[0]:write32(4, 0xffffffff) -- as after power-on
+    assert(dev:close())
+    local out = {}
+    for command in block:gmatch "%$ ([^\n]*)\n" do
+      local shown = command:match "^luio (.*)"
+      table.insert(out, ("$ %s\n%s"):format(command, shown and system.run("%s", shown) .. "\n" or files.shell(command)))
+    end
+    assert.equal(block, (table.concat(out):gsub("\n\n", "\n")))
+  end)
+
   it("says that there is no interrupt to wait for, and nothing to bind", function()
     local out, status = run "irq EDU"
     assert.equal(1, status)
