@@ -5,6 +5,7 @@ local bit = require "bit"
 local conformance = require "spec.backend.conformance"
 local files = require "spec.support.files"
 local luio = require "luio"
+local program = require "spec.support.program"
 local sysfs = require "spec.support.sysfs"
 local system = require "spec.support.system"
 local uv = require "luv"
@@ -177,8 +178,9 @@ describe("a range of physical addresses", function()
     assert(dev:close())
   end)
 
-  it("takes a driver that polls, when it is named; one that wants interrupts is told", function()
-    local dir = files.driver [[
+  local polling
+  setup(function()
+    polling = files.driver [[
       local polling = { name = "polling", match = { pci = "1234:11e8" }, registers = require "drivers.edu.registers" }
       function polling.start() return true end
       function polling.factorial(dev, n)
@@ -188,7 +190,10 @@ describe("a range of physical addresses", function()
         return dev.regs.FACTORIAL:read()
       end
       return polling]]
-    local dev = assert(luio.start(dir .. "/init.lua", EDU_BAR))
+  end)
+
+  it("takes a driver that polls, when it is named; one that wants interrupts is told", function()
+    local dev = assert(luio.start(polling .. "/init.lua", EDU_BAR))
     assert.equal(3628800, dev.driver.factorial(dev, 10))
     assert(dev:close())
     local none, message, code = luio.start("edu", EDU_BAR)
@@ -196,6 +201,18 @@ describe("a range of physical addresses", function()
     assert.equal("ENOTSUP", code)
     assert.matches("has no interrupt: /dev/mem brings none", message)
     assert.is_nil(require("luio.match").driver_of(assert(require("luio.look").find(EDU_BAR)))) -- not by itself
+  end)
+
+  it("is driven under a guardian, by a process that gave root up, and again after that was killed", function()
+    local p = program.start { "run", polling .. "/init.lua", EDU_BAR, "--user", "nobody" }
+    finally(function() p:close() end)
+    p:wait("driver polling runs on device mem:0x%x+%+0x100000", 20)
+    luio.sleep(1.5) -- it is looked whether the range is claimed, once a second
+    p:kill("sigkill", p:children()[1])
+    p:wait("driver polling runs again on device mem:", 20)
+    p:kill "sigterm"
+    assert.equal(0, p:status(20), p:text())
+    assert.not_matches("gone", p:text())
   end)
 end)
 
