@@ -155,7 +155,7 @@ luio_device *luio_device_new(unsigned flags)
   if (!d)
     return NULL;
   d->flags = flags;
-  d->uio_fd = d->config_fd = -1;
+  d->uio_fd = d->config_fd = d->mem_fd = -1;
   for (int i = 0; i < GUARD_SLOTS; i++)
     d->kept[i] = -1;
   pthread_mutex_init(&d->command_lock, NULL);
@@ -172,6 +172,8 @@ void luio_device_free(luio_device *d)
     close(d->config_fd);
   if (d->uio_fd >= 0)
     close(d->uio_fd);
+  if (d->mem_fd >= 0)
+    close(d->mem_fd);
   luio_state_close(d);
   luio_guard_close(d); /* last: from here on it is of no concern to the guardian */
   pthread_mutex_destroy(&d->command_lock);
@@ -186,12 +188,15 @@ int luio_device_open_files(luio_device *d, const char *address, const luio_devic
   if (rc < 0)
     return rc;
   bool pci = !strcmp(d->info.bus, "pci"), read_only = d->flags & LUIO_READ_ONLY;
+  bool mem = !strcmp(d->info.bus, "mem");
   if (pci && !d->info.uio[0] && d->info.driver[0] && !read_only)
     return luio_fail(err, EBUSY,
                      "open %s: EBUSY: the kernel driver %s has it: `luio bind %s` gives it to "
                      "uio_pci_generic; or open read-only to look",
                      d->info.address, d->info.driver, d->info.address);
   if (pci && (rc = open_config(d, err)) < 0)
+    return rc;
+  if (mem && (rc = luio_devmem_open(d, err)) < 0)
     return rc;
   /* To look at a PCI device its BARs do; opening /dev/uioX would mean closing it again. */
   bool shared = read_only || d->flags & LUIO_SHARED;
@@ -267,6 +272,11 @@ int luio_device_irq(luio_device *d, unsigned vector, luio_irq_config *config, lu
   memset(config, 0, sizeof *config);
   config->cpu = -1;
   config->device = d;
+  if (!strcmp(d->info.bus, "mem"))
+    return luio_fail(err, ENOTSUP,
+                     "%s has no interrupt: /dev/mem brings none; poll it, or give the device a UIO "
+                     "driver",
+                     d->info.address);
   if (vector > 0)
     return luio_fail(err, ENOENT, "%s has no vector %u: UIO gives one interrupt, vector 0",
                      d->info.address, vector);
@@ -314,6 +324,12 @@ int luio_device_dma(luio_device *d, luio_dma **out, luio_error *err)
   int rc = 0;
   if (!d->dma && d->flags & LUIO_READ_ONLY)
     return luio_fail(err, EACCES, "DMA memory for %s: it was opened read-only", d->info.address);
+  /* Nothing could keep the device from writing to it after it is freed. */
+  if (!strcmp(d->info.bus, "mem"))
+    return luio_fail(err, ENOTSUP,
+                     "DMA memory for %s: by /dev/mem its bus master can't be switched off again: "
+                     "give the device a UIO driver",
+                     d->info.address);
   if (!d->dma && d->sim) {
     rc = luio_dma_open_sim(d, &d->dma, err);
     if (rc == 0)

@@ -157,6 +157,8 @@ int luio_find(const char *address, luio_info *out, luio_error *err)
 {
   char bdf[64];
   bool pci = false;
+  if (luio_devmem_is_address(address))
+    return luio_devmem_find(address, out, err);
   if (!is_uio_address(address) && !(pci = is_pci_address(address, bdf, sizeof bdf))) {
     char shown[61];
     luio_format(shown, sizeof shown, "%s", address);

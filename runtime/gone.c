@@ -211,6 +211,8 @@ int luio_device_present(luio_device *d)
   for (int i = 0; i < LUIO_MAX_REGIONS; i++)
     if (d->regions[i] && d->regions[i]->gone)
       return 0;
+  if (d->mem_fd >= 0 && luio_devmem_claimed(d))
+    return 0;
   if (d->uio_fd >= 0) {
     /* The node goes with the device; a new one of the same name is another file. */
     struct pollfd source = {.fd = d->uio_fd, .events = POLLIN};
@@ -275,7 +277,7 @@ void luio_device_gone(luio_device *d)
 static int find_again(const luio_device *d, char address[64], luio_error *err)
 {
   luio_list *list;
-  if (!strcmp(d->info.bus, "pci")) {
+  if (!strcmp(d->info.bus, "pci") || !strcmp(d->info.bus, "mem")) {
     luio_format(address, 64, "%s", d->info.address);
     return 0;
   }
@@ -329,7 +331,9 @@ int luio_device_return(luio_device *d, luio_error *err)
   /* Our own lock must not be in our way, where /dev is no devtmpfs. */
   if (d->uio_fd >= 0)
     close(d->uio_fd);
-  d->uio_fd = -1;
+  if (d->mem_fd >= 0)
+    close(d->mem_fd);
+  d->uio_fd = d->mem_fd = -1;
   int rc = find_again(d, address, err);
   if (rc == 0)
     rc = luio_device_open_files(now, address, d, err);
@@ -341,6 +345,8 @@ int luio_device_return(luio_device *d, luio_error *err)
     now->config_fd = d->config_fd;
     d->uio_fd = uio_fd;
     d->config_fd = config_fd;
+    d->mem_fd = now->mem_fd;
+    now->mem_fd = -1;
     d->config_writable = now->config_writable;
     d->always_err = now->always_err;
     d->info = now->info;

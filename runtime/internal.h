@@ -46,6 +46,7 @@ struct luio_device {
   luio_info info;
   unsigned flags;
   int uio_fd, config_fd; /* -1: not opened */
+  int mem_fd;            /* /dev/mem, with its lock: devmem.c */
   bool always_err;       /* uio_fd polls as an error though the device is there: no interrupt */
   _Atomic bool gone;
   bool config_writable;
@@ -85,7 +86,30 @@ void luio_describe_pci(luio_info *info, struct udev_device *dev, struct udev_hwd
 /* Makes text from elsewhere fit to be shown: control characters and bad UTF-8 become '?'. */
 void luio_clean(char *text);
 
+/* iomem.c. What /proc/iomem says of a range of physical addresses. */
+enum { IOMEM_FREE, IOMEM_RAM, IOMEM_CLAIMED, IOMEM_HIDDEN /* the addresses, from this process */ };
+typedef struct luio_iomem {
+  int verdict;
+  uint64_t first, last; /* RAM, CLAIMED: of the entry that says so */
+  char owner[64];       /* its name: the driver's */
+  char device[64];      /* the PCI device whose BAR it is in; empty: none */
+  char name[64];        /* the innermost entry that has all of the range; empty: none */
+} luio_iomem;
+/* -errno: it can't be read; -EBADMSG: it can't be understood. */
+int luio_iomem_look(uint64_t addr, uint64_t size, luio_iomem *out);
+
+/* devmem.c. Devices that are a range of physical addresses: mem:0xADDR+0xLEN. */
+bool luio_devmem_is_address(const char *address);
+int luio_devmem_find(const char *address, luio_info *out, luio_error *err);
+int luio_devmem_open(luio_device *d, luio_error *err);
+int luio_devmem_region(luio_device *d, luio_region *r, luio_error *err);
+/* Whether a kernel driver has claimed it since. */
+bool luio_devmem_claimed(const luio_device *d);
+
 /* region.c */
+/* Maps the region's bytes, which begin `first` bytes into page page_index of fd. */
+int luio_region_map(luio_region *region, int fd, uint64_t page_index, uint64_t first,
+                    const char *path, luio_error *err);
 void luio_region_free(luio_region *region);
 /* Opens a region again, at the place it had where it can be. */
 int luio_region_return(luio_device *device, luio_region *region, luio_error *err);

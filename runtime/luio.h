@@ -101,14 +101,15 @@ typedef struct luio_bar { /* a line of the PCI device's `resource` file */
 } luio_bar;
 
 typedef struct luio_info {
-  char address[64];  /* how to open it: "0000:00:04.0", or "uio3" when it is not on PCI */
+  char address[64];  /* how to open it: "0000:00:04.0", "uio3" when it is not on PCI, or
+                        "mem:0xfea00000+0x1000" */
   char uio[32];      /* "uio3"; empty: no UIO driver is bound */
   char uio_name[64]; /* what its UIO driver calls itself, e.g. "uio_pci_generic" */
   char uio_version[32];
-  uint64_t event;       /* interrupts counted since the UIO driver was bound */
-  char bus[16];         /* "pci", "platform", ... of the parent; empty: none */
-  char driver[64];      /* kernel driver bound to the parent; empty: none */
-  char sysfs[256];      /* the parent's directory, or the UIO device's where there is no parent */
+  uint64_t event;  /* interrupts counted since the UIO driver was bound */
+  char bus[16];    /* "pci", "platform", ... of the parent; empty: none; "mem" */
+  char driver[64]; /* kernel driver bound to the parent, or that claims the range; empty: none */
+  char sysfs[256]; /* the parent's directory, or the UIO device's where there is no parent */
   char compatible[256]; /* platform: device-tree compatible strings, space separated */
   char vendor_name[128], device_name[128]; /* from the hardware database; may be empty */
   uint32_t vendor, device, subvendor, subdevice, class_code, revision;
@@ -129,8 +130,9 @@ LUIO_API size_t luio_list_count(const luio_list *list);
 LUIO_API const luio_info *luio_list_get(const luio_list *list, size_t i);
 LUIO_API void luio_list_close(luio_list *list);
 
-/* One device by its address ("uio0" or "0000:00:04.0"). ENODEV: there is none of that name;
- * EINVAL: that is not an address. */
+/* One device by its address ("uio0", "0000:00:04.0", "mem:0xfea00000+0x1000"). ENODEV: there is none
+ * of that name; EINVAL: that is not an address. A range of physical addresses is always found: it has
+ * one map, which is the range, named as in /proc/iomem; `problem` says why it can't be had. */
 LUIO_API int luio_find(const char *address, luio_info *out, luio_error *err);
 
 /* Hot-plug. fd becomes readable (level) when luio_monitor_next has something. */
@@ -198,7 +200,8 @@ LUIO_API void luio_waker_close(luio_waker *waker);
 
 /* ---- Regions ---------------------------------------------------------------------------------
  * One type for every kind of device memory. Numbered as the hardware does: on PCI region N is
- * BAR N, however it is reached (a UIO map or sysfs resourceN); elsewhere region N is UIO map N. */
+ * BAR N, however it is reached (a UIO map or sysfs resourceN); elsewhere region N is UIO map N; of
+ * a range of physical addresses region 0 is the range. */
 
 enum { LUIO_REGION_MEMORY, LUIO_REGION_PORT, LUIO_REGION_SIM };
 
@@ -232,10 +235,12 @@ enum {
                          only. Closing /dev/uioX would clear the other's bus master. No interrupts */
 };
 
-/* Opens by address ("uio0", "0000:00:04.0"). Takes an advisory lock, so that two luio processes
+/* Opens by address ("uio0", "0000:00:04.0", or "mem:0xADDR+0xLEN" for a range of physical addresses by
+ * /dev/mem: as root, one region, no interrupt, no DMA; runtime/devmem.c). Takes an advisory lock, so that two luio processes
  * do not drive one device. Touches no register, does not unmask, does not enable bus master.
  *   ENODEV  no such device          EBUSY  a kernel driver or another luio process has it
- *   EACCES  no permission for a file; the message names it and the remedy */
+ *   EACCES  no permission for a file; the message names it and the remedy
+ *   EPERM   mem: RAM; lockdown or CONFIG_STRICT_DEVMEM forbid it */
 LUIO_API int luio_device_open(const char *address, unsigned flags, luio_device **out,
                               luio_error *err);
 /* The device whose registers `sim`'s model answers. The sim must outlive it. */
@@ -270,7 +275,8 @@ LUIO_API int luio_device_present(luio_device *device);
 LUIO_API void luio_device_gone(luio_device *device);
 
 /* Takes a device that was gone again, once it is back: found by its PCI address, or off PCI by its
- * parent's place in sysfs, not by its uio number. Regions that were open are mapped anew, and may
+ * parent's place in sysfs, not by its uio number; a range of physical addresses when nobody claims it
+ * any more. Regions that were open are mapped anew, and may
  * have moved (base, addr, name). Touches no register. DMA buffers are as they were; bus master is
  * off. Its interrupts must be closed: EBUSY.
  *   ENODEV  not there (yet), or without a UIO driver although it had one, or another device

@@ -16,7 +16,10 @@
 
 static int no_config(const luio_device *d, luio_error *err)
 {
-  return luio_fail(err, ENOTSUP, "config space of %s: it is not a PCI device", d->info.address);
+  return luio_fail(err, ENOTSUP, "config space of %s: %s", d->info.address,
+                   strcmp(d->info.bus, "mem") ? "it is not a PCI device"
+                                              : "there is none by /dev/mem, nor a bus master: open "
+                                                "the device by its PCI address");
 }
 
 static int check(const luio_device *d, unsigned offset, unsigned width, luio_error *err)

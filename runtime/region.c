@@ -5,7 +5,7 @@
  * boot locks sysfs; else through sysfs resourceN. uio_pci_generic offers only 32-bit
  * non-prefetchable BARs, and none before Linux 5.x, so the second way is not an exception. I/O
  * BARs are read and written through resourceN, one pread or pwrite per port access. Elsewhere,
- * region N is UIO map N.
+ * region N is UIO map N. By /dev/mem (devmem.c) there is one, the range that was named.
  *
  * A UIO map is mapped at file offset N pages, whole pages only; its first byte is `offset` bytes
  * into them. The map's stated size is often rounded up, the BAR's never: the BAR's counts. */
@@ -65,8 +65,8 @@ static const char *remedy(int code, bool resource)
   }
 }
 
-static int map_pages(luio_region *r, int fd, uint64_t page_index, uint64_t first, const char *path,
-                     luio_error *err)
+int luio_region_map(luio_region *r, int fd, uint64_t page_index, uint64_t first, const char *path,
+                    luio_error *err)
 {
   uint64_t span = (first + r->size + LUIO_PAGE - 1) & ~(LUIO_PAGE - 1);
   if (r->size == 0 || span < r->size || span > (uint64_t)1 << 46)
@@ -109,7 +109,7 @@ static int map_by_uio(luio_device *d, luio_region *r, int fd, luio_error *err)
   char path[64];
   luio_format(r->name, sizeof r->name, "BAR%u by %s map%d", r->index, d->info.uio, map);
   luio_format(path, sizeof path, "/dev/%s", d->info.uio);
-  return map_pages(r, fd, (uint64_t)map, d->info.maps[map].offset, path, err);
+  return luio_region_map(r, fd, (uint64_t)map, d->info.maps[map].offset, path, err);
 }
 
 /* To look, resourceN is taken: closing /dev/uioX would clear the bus master of whoever drives the
@@ -149,7 +149,7 @@ static int open_bar(luio_device *d, luio_region *r, luio_error *err)
   int fd = open_resource(d, r, path, sizeof path, err);
   if (fd < 0)
     return fd;
-  int rc = map_pages(r, fd, 0, bar->addr & (LUIO_PAGE - 1), path, err);
+  int rc = luio_region_map(r, fd, 0, bar->addr & (LUIO_PAGE - 1), path, err);
   close(fd); /* the mapping stays */
   return rc == -EPERM && map_under_lockdown(d, r) == 0 ? 0 : rc;
 }
@@ -162,7 +162,7 @@ static int open_map(luio_device *d, luio_region *r, luio_error *err)
   r->size = m->size;
   luio_format(r->name, sizeof r->name, "map%u", r->index);
   luio_format(path, sizeof path, "/dev/%s", d->info.uio);
-  return map_pages(r, d->uio_fd, r->index, m->offset, path, err);
+  return luio_region_map(r, d->uio_fd, r->index, m->offset, path, err);
 }
 
 static int open_sim(luio_device *d, luio_region *r)
@@ -194,6 +194,8 @@ static int open_region(luio_device *d, luio_region *r, unsigned index, luio_erro
   luio_format(r->device, sizeof r->device, "%s", d->info.address);
   if (d->sim)
     return open_sim(d, r);
+  if (!strcmp(d->info.bus, "mem"))
+    return luio_devmem_region(d, r, err);
   return strcmp(d->info.bus, "pci") ? open_map(d, r, err) : open_bar(d, r, err);
 }
 

@@ -88,6 +88,7 @@ end
 local function interrupt(all)
   local config = all.config
   if all.bus == "sim" then return all.vectors == 0 and "none: its model declares none" or "by its model" end
+  if all.bus == "mem" then return "none by /dev/mem: poll" end
   if all.bus ~= "pci" then return all.uio and "by " .. all.uio or "none known" end
   if config and not config.pin then return "no INTx pin: poll, or use MSI by another driver" end
   local words = {}
@@ -129,11 +130,15 @@ function M.lines(all, columns)
   if all.bus ~= "" then say("bus", all.bus) end
   if all.bus ~= "sim" then
     say("kernel driver", all.driver or "none")
+  end
+  if all.bus == "mem" then
+    say("/proc/iomem", all.maps[1].name ~= "" and all.maps[1].name or "nothing that has all of it")
+  elseif all.bus ~= "sim" then
     say("uio", all.uio and ("%s, %s, version %s, %s so far"):format(all.uio, all.uio_name or "no name",
       all.uio_version or "unknown", output.count(all.event, "interrupt"))
       or all.bus == "pci" and "none: luio bind " .. all.address or "none")
   end
-  say("luio driver", all.luio_driver or all.luio_driver_problem)
+  if all.bus ~= "mem" then say("luio driver", all.luio_driver or all.luio_driver_problem) end
   for _, entry in ipairs(all.regions) do say("region " .. entry.index, region(entry)) end
   if all.bus == "pci" then
     for _, m in ipairs(all.maps) do

@@ -19,7 +19,7 @@ jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITE
 local M = {}
 
 ---@class luio.Device
----@field address string   "0000:00:04.0", "uio0", "sim:edu"
+---@field address string   "0000:00:04.0", "uio0", "sim:edu", "mem:0xfea00000+0x1000"
 ---@field info luio.Info   what discovery found
 ---@field regions table<integer, luio.Region>
 ---@field irqs table<integer, luio.Irq>
@@ -61,8 +61,8 @@ local text = ffi.string
 ---@field uio_name string?
 ---@field uio_version string?
 ---@field event integer        interrupts counted so far
----@field bus string           "pci", "platform", "sim"
----@field driver string?       kernel driver of the parent
+---@field bus string           "pci", "platform", "sim", "mem"
+---@field driver string?       kernel driver of the parent; or that claims the range
 ---@field sysfs string?
 ---@field compatible string[]  device-tree names
 ---@field vendor integer?      PCI numbers
@@ -78,7 +78,7 @@ local text = ffi.string
 ---@field maps table<integer, { name: string, addr: integer, size: integer, offset: integer }>
 ---@field ports table<integer, { name: string, start: integer, size: integer, porttype: string }>
 ---@field bars table<integer, { kind: "memory"|"port", addr: integer, size: integer, prefetchable: boolean, is64: boolean, map: integer? }>
----@field problem string?      what was wrong with its description
+---@field problem string?      what was wrong with its description; why the range can't be had
 
 local function some(s)
   return s ~= "" and s or nil
@@ -219,7 +219,7 @@ end
 ---@param options? luio.OpenOptions
 ---@return luio.Device?
 ---@return string? message
----@return string? code  "ENODEV" "EBUSY" "EACCES" "EINVAL"
+---@return string? code  "ENODEV" "EBUSY" "EACCES" "EPERM" "EINVAL"
 function M.open(address, options)
   options = options or {}
   staging.refuse("open " .. address, 3)

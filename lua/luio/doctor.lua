@@ -1,7 +1,7 @@
 --- Everything that would stop a driver from working, as findings, each with its remedy.
 ---
---- The checks are in luio.doctor.system (the machine) and luio.doctor.device (one device). They only
---- look: no file is written, no /dev/uioX opened, no register read. A check adds findings by
+--- The checks are in luio.doctor.system (the machine), luio.doctor.device (one device) and luio.doctor.mem (a
+--- range of physical addresses). They only look: no file is written, no /dev/uioX opened, no register read. A check adds findings by
 --- say(check, status, text, remedy):
 ---
 ---     ok       this is as it should be
@@ -11,6 +11,7 @@
 local look = require "luio.look"
 local match = require "luio.match"
 local device = require "luio.doctor.device"
+local mem = require "luio.doctor.mem"
 local system = require "luio.doctor.system"
 local term = require "luio.term"
 
@@ -58,6 +59,10 @@ function M.device(address)
     say("model", "ok", ("its model runs: %s"):format(info.address))
     if info.vectors == 0 then say("interrupt", "note", "its model declares no interrupt") end
     device.luio_driver(say, at)
+    return findings
+  end
+  if info.bus == "mem" then
+    for _, check in ipairs { mem.range, mem.node, mem.lockdown, mem.strict, device.holders, mem.limits } do check(say, at) end
     return findings
   end
   at.config, message, code = look.config(info)

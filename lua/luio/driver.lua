@@ -275,14 +275,16 @@ M.check = check
 
 --- Starts a driver on an open device: top halves, DMA mask, bus master, then its own start. When
 --- that fails the device is closed again. A real device is watched from then on (luio.presence): when
---- it goes away and comes back, its driver is started again.
+--- it goes away and comes back, its driver is started again. A range of physical addresses has no name that
+--- `match` could fit: whoever names both knows.
 ---@param driver table
 ---@param dev luio.Device
 ---@return luio.Device? dev
 ---@return string? message
 ---@return string? code
 function M.start(driver, dev)
-  if driver.match and dev.info.bus ~= "sim" and not match.fits(driver.match, dev.info) then
+  local bus = dev.info.bus
+  if driver.match and bus ~= "sim" and bus ~= "mem" and not match.fits(driver.match, dev.info) then
     dev:close()
     return nil, ("driver %s is not for %s"):format(driver.name, tostring(dev)), "ENODEV"
   end

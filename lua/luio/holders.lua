@@ -5,6 +5,9 @@
 --- /proc/PID/fdinfo and /proc/locks who holds luio's lock. Nothing of the device is opened for that:
 --- closing any descriptor of /dev/uioX would clear its owner's bus master.
 ---
+--- Of a range of physical addresses who has it mapped from /dev/mem, or has luio's lock on some of it:
+--- both say which bytes. The descriptor alone says nothing; of who has locks, these count, not the pages around.
+---
 --- Of processes of other users only root sees descriptors and mappings. Locks everybody sees.
 
 local uv = require "luv"
@@ -17,7 +20,7 @@ local M = {}
 ---@class luio.Holder
 ---@field pid integer
 ---@field command string   its command line, shortened
----@field files string[]   "/dev/uio0", "config", "resource0", "/dev/vfio/7"; those mapped, too
+---@field files string[]   "/dev/uio0", "config", "resource0", "/dev/vfio/7", "/dev/mem"; those mapped, too
 ---@field lock boolean     it has luio's lock
 ---@field drives boolean   it can take interrupts or write registers: it has the node, the lock, or a
 ---                        writable mapping. Others only look
@@ -25,6 +28,7 @@ local M = {}
 -- Path -> how it is called in the answer. The links in /proc show the kernel's own paths.
 local function files_of(info)
   local files = {}
+  if info.bus == "mem" then return { ["/dev/mem"] = "/dev/mem" } end
   if info.uio then files["/dev/" .. info.uio] = "/dev/" .. info.uio end
   if not info.sysfs or info.sysfs == "" then return files end
   local group = sysfs.link(info.sysfs .. "/iommu_group")
@@ -61,26 +65,47 @@ local function key_of(path)
   return ("%d:%d:%d"):format(major, minor, stat.ino)
 end
 
+-- Whether the bytes first to last are some of the range; without a range there is nothing to ask.
+local function within(range, first, last)
+  return range == nil or first <= range.addr + range.size - 1 and last >= range.addr
+end
+
+-- "lock:\t1: OFDLCK ADVISORY  WRITE -1 00:05:4 4271898624 4272947199": on those bytes of /dev/mem. Whether there is
+-- one in the range; and whether there is any.
+local function locks_range(fdinfo, range)
+  local any = false
+  for first, last in fdinfo:gmatch "OFDLCK%s+%S+%s+%S+%s+%S+%s+%S+%s+(%d+)%s+(%d+)" do
+    any = true
+    if within(range, tonumber(first), tonumber(last)) then return true, true end
+  end
+  return false, any
+end
+
 -- What one process has, or nil. `denied`: its descriptors are hidden from us.
-local function look_at(dir, files)
-  local found, lock, drives = {}, false, false
+local function look_at(dir, files, range)
+  local found, lock, drives, exact = {}, false, false, false
   local descriptors, code = sysfs.entries(dir .. "/fd")
   local denied = code == "EACCES" or code == "EPERM"
   for _, fd in ipairs(descriptors) do
     local name = files[uv.fs_readlink(dir .. "/fd/" .. fd) or ""]
-    if name then
+    if name and range then
+      local here, any = locks_range(sysfs.read(dir .. "/fdinfo/" .. fd) or "", range)
+      exact = exact or any
+      if here then found[name], lock, drives = true, true, true end
+    elseif name then
       found[name] = true
       if name:match "^/dev/" then drives = true end
       if (sysfs.read(dir .. "/fdinfo/" .. fd) or ""):find("FLOCK", 1, true) then lock, drives = true, true end
     end
   end
   local maps = io.open(dir .. "/maps")
-  if maps and not denied then
+  if maps and not denied and not exact then
     -- A process without rights on another opens the file, but the first read fails.
     for line in function() return (maps:read "*l") end do
-      local writable, path = line:match "^%x+%-%x+ .(.)%S* %x+ %S+ %d+%s+(/.*)$"
+      local from, to, writable, offset, path = line:match "^(%x+)%-(%x+) .(.)%S* (%x+) %S+ %d+%s+(/.*)$"
       local name = path and files[path]
-      if name then
+      local first = name and tonumber(offset, 16)
+      if name and within(range, first, first + tonumber(to, 16) - tonumber(from, 16) - 1) then
         found[name] = true
         if writable == "w" then drives = true end
       end
@@ -109,7 +134,7 @@ function M.of(info)
     if pid then seen_any = true end
     if pid and pid ~= own then
       local dir = ("%s/%d"):format(sysfs.proc, pid)
-      local holder, denied = look_at(dir, files)
+      local holder, denied = look_at(dir, files, info.bus == "mem" and info.maps[0] or nil)
       partial = partial or denied
       if holder then
         holder.pid, holder.command = pid, command_of(dir, pid)
@@ -119,7 +144,7 @@ function M.of(info)
   end
   -- The lock of a process whose descriptors are hidden from us.
   local keys = {}
-  for path, name in pairs(files) do
+  for path, name in pairs(info.bus ~= "mem" and files or {}) do
     local key = (name:match "^/dev/" or name == "config") and key_of(path)
     if key then keys[key] = name end
   end

@@ -28,13 +28,14 @@ luio.now = door.now
 
 luio.list = device.list
 
---- Opens a device by address: "uio0", "0000:00:04.0", or "sim:NAME" for a simulated one. Touches
---- no register, unmasks nothing, enables nothing.
+--- Opens a device by address: "uio0", "0000:00:04.0", "sim:NAME" for a simulated one, or
+--- "mem:0xADDR+0xLEN" for a range of physical addresses by /dev/mem. Touches no register, unmasks
+--- nothing, enables nothing.
 ---@param address string
 ---@param options? luio.OpenOptions
 ---@return luio.Device?
 ---@return string? message
----@return string? code  "ENODEV" "EBUSY" "EACCES" "EINVAL" "ENOENT"
+---@return string? code  "ENODEV" "EBUSY" "EACCES" "EPERM" "EINVAL" "ENOENT"
 function luio.open(address, options)
   if type(address) ~= "string" then error("luio.open wants an address, not " .. type(address), 2) end
   staging.refuse("open " .. address, 2)

@@ -36,7 +36,7 @@ function M.find(address)
   local raw = ffi.new "luio_info"
   if door.C.luio_find(address, raw, door.err) < 0 then
     local _, message, code = door.failure()
-    if code == "EINVAL" then message = message .. sysfs.address_hint(address) end
+    if code == "EINVAL" and message:match '^"' then message = message .. sysfs.address_hint(address) end
     return nil, message, code
   end
   return device.info(raw)
@@ -103,6 +103,7 @@ end
 function M.way(info, index)
   local bar = info.bars[index]
   if info.bus == "sim" then return "its model" end
+  if info.bus == "mem" then return index == 0 and "/dev/mem" or nil end
   if info.bus ~= "pci" then return info.uio and info.maps[index] and ("%s map%d"):format(info.uio, index) or nil end
   if not bar then return nil end
   return bar.map and info.uio and ("%s map%d"):format(info.uio, bar.map) or "resource" .. index

@@ -12,6 +12,8 @@
 ---   waits that belong to it (irq:wait, reg:wait) return nil, "device gone: ...", "ENODEV";
 ---   the driver's `gone(dev)` is called, and has 3 s.
 ---
+--- A range of physical addresses is gone when a kernel driver claims it, and back when that lets it go.
+---
 --- luio.Device stays the same object. When a device that is watched is there again, at the same
 --- address, with its UIO driver, it is taken again: regions where they are now, DMA buffers as they
 --- were. Its driver's `start(dev, "returned")` is called, after top halves and bus master were set up as
@@ -139,7 +141,9 @@ function M.look(dev, sign)
   local w = watched[dev]
   if dev.closed then return end
   if not dev.gone then
-    if C.luio_device_present(dev.handle) == 0 then dev:vanish "removed or unbound" end
+    if C.luio_device_present(dev.handle) == 0 then
+      dev:vanish(dev.info.bus == "mem" and "a kernel driver has claimed it" or "removed or unbound")
+    end
     if not dev.gone then return end
   end
   if not w or sign == false then return end
@@ -172,7 +176,8 @@ function M.wait_return(dev, seconds)
     end
   end)
   if code == "ETIMEDOUT" then
-    message = ("%s has not come back within %g s; is its UIO driver bound? `luio info %s`"):format(dev.address, seconds, dev.address)
+    message = ("%s has not come back within %g s; %s `luio info %s`"):format(dev.address, seconds,
+      dev.info.bus == "mem" and "who has it?" or "is its UIO driver bound?", dev.address)
   end
   return ok, message, code
 end
@@ -201,8 +206,10 @@ end
 -- ---- Watching ------------------------------------------------------------------------------------
 
 local COMES = { add = true, bind = true, change = true }
+local FREES = { remove = true, unbind = true }
 
 local function concerns(dev, address, subsystem, action)
+  if dev.info.bus == "mem" then return true end -- any driver may have claimed it, or let it go
   return address == dev.address or address == dev.info.uio or (dev.gone and subsystem == "uio" and action == "add")
 end
 
@@ -239,7 +246,8 @@ local function on_event()
     else
       local address, subsystem, action = text(raw.address), text(raw.subsystem), text(raw.action)
       each_watched(function(dev)
-        if concerns(dev, address, subsystem, action) then M.look(dev, COMES[action] or false) end
+        local signs = dev.info.bus == "mem" and FREES or COMES
+        if concerns(dev, address, subsystem, action) then M.look(dev, signs[action] or false) end
       end)
     end
   end

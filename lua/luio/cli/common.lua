@@ -1,6 +1,7 @@
 --- What the commands that reach registers share: their options, opening, saying what to know.
 
 local holders = require "luio.holders"
+local look = require "luio.look"
 local output = require "luio.output"
 local place = require "luio.explore.place"
 local record = require "luio.explore.record"
@@ -15,7 +16,7 @@ local M = {}
 ---@param text string
 ---@return boolean
 function M.is_address(text)
-  return text:match "^sim:." ~= nil or text:match "^uio%d+$" ~= nil or text:match "^%x+:%x+:%x+%.%x$" ~= nil
+  return text:match "^sim:." ~= nil or text:match "^mem:" ~= nil or text:match "^uio%d+$" ~= nil or text:match "^%x+:%x+:%x+%.%x$" ~= nil
 end
 
 --- For argparse: an address, or what was expected.
@@ -23,6 +24,10 @@ end
 ---@return string?
 ---@return string? message
 function M.address(text)
+  if text:match "^mem:" then
+    local _, message, code = look.find(text)
+    if code == "EINVAL" then return nil, message end
+  end
   if M.is_address(text) then return text end
   return nil, ("%q is not a device address: uio0 or 0000:00:04.0"):format(text) .. sysfs.address_hint(text)
 end
@@ -30,7 +35,7 @@ end
 --- Adds DEVICE and --map.
 ---@param p table  argparse parser
 function M.device(p)
-  p:argument("device", "uio0, 0000:00:04.0, sim:NAME."):convert(M.address)
+  p:argument("device", "uio0, 0000:00:04.0, sim:NAME, mem:0xADDR+0xLEN."):convert(M.address)
   p:option("-m --map", "A register map's file, or a driver's name; else the driver's that matches."):argname "FILE"
 end
 
@@ -55,7 +60,7 @@ end
 ---@return string? message
 ---@return string? code
 function M.open(args, how)
-  local t, message, code = target.open(args.device, { how = how, map = args.map, force = args.force })
+  local t, message, code = target.open(args.device, { how = how, map = args.map, force = args.force, write = args.write })
   if not t then return nil, message, code end
   for _, note in ipairs(t.notes) do M.note(note) end
   return t
@@ -68,7 +73,7 @@ end
 ---@return string? message  who has it
 ---@return string? code     "EBUSY"
 function M.own(args)
-  local t, message, code = target.open(args.device, { how = "own", map = args.map })
+  local t, message, code = target.open(args.device, { how = "own", map = args.map, write = true }) -- its interrupts are asked for
   if not t then return nil, message, code end
   if t.how ~= "own" then
     t:close()

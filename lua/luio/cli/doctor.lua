@@ -26,7 +26,7 @@ end
 return {
   doctor = {
     options = function(p)
-      p:argument("device", "uio0, 0000:00:04.0, or sim:NAME; without it the machine is looked at."):argname("DEVICE")
+      p:argument("device", "uio0, 0000:00:04.0, sim:NAME, or mem:0xADDR+0xLEN; without it the machine is looked at."):argname("DEVICE")
         :convert(common.address):args "?"
       p:flag("--json", "As JSON.")
       p:epilog "Exit status 1 when something stops a driver. Example: luio doctor uio0"

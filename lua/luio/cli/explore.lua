@@ -3,8 +3,9 @@
 local common = require "luio.cli.common"
 
 local function explore(args)
+  if args.read_only and args.write then return nil, "--read-only and --write: one of them", "USAGE" end
   local session, message, code = require("luio.explore.session").open {
-    device = args.device, map = args.map, read_only = args.read_only,
+    device = args.device, map = args.map, read_only = args.read_only, write = args.write,
   }
   if not session then return nil, message, code end
   for _, note in ipairs(session.target and session.target.notes or {}) do common.note(note) end
@@ -21,6 +22,7 @@ return {
     options = function(p)
       common.device(p)
       p:flag("-r --read-only", "Refuse every write; never disturbs another's device.")
+      p:flag("-w --write", "Allow writes to mem:0xADDR+0xLEN, which is read-only else; other devices are not.")
       p:option("-e --execute", "Run a chunk of Lua and end; may be repeated."):argname("CHUNK"):count "*"
       p:epilog [[
 Lua at the prompt; a script on standard input works, too.

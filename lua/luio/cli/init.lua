@@ -119,7 +119,7 @@ local function help()
     say(row[2], (" "):rep(14), ("  %-11s "):format(row[1]))
   end
   print ""
-  say "A DEVICE is uio0, 0000:00:04.0 (PCI), or sim:NAME (simulated, by drivers/NAME/model.lua)."
+  say "A DEVICE is uio0, 0000:00:04.0 (PCI), sim:NAME (simulated, by drivers/NAME/model.lua), or mem:0xADDR+0xLEN (by /dev/mem)."
   return 0
 end
 

@@ -198,6 +198,9 @@ local DEVICES = {
     .. "memory can be looked at." },
   { "sim:NAME", "A simulated device: the model drivers/NAME/model.lua, on a thread of its own. Needs no hardware and no "
     .. "privileges." },
+  { "mem:0xADDR+0xLEN", "A range of physical addresses, by /dev/mem: as root, for prototyping where no UIO driver exists. No "
+    .. "interrupts, no DMA. RAM, and what a kernel driver has, is refused. `explore` only looks and `set` refuses, unless "
+    .. "told `--write`." },
 }
 
 local DEVICES_NOTE = [[

@@ -76,6 +76,7 @@ return {
       common.device(p)
       p:argument("assignment", "STATUS=0x80, STATUS.RAISE_IRQ=1, CTRL.MODE=FAST,ENABLE=1, 0x20:u32[7:7]=1; in this order."):args "+"
       p:flag("-n --dry-run", "Say what would be written; write nothing.")
+      p:flag("-w --write", "Yes, write: wanted for mem:0xADDR+0xLEN.")
       p:flag("--force", "Write although another process drives the device.")
       p:flag("--json", "As JSON.")
       p:epilog "Example: luio set uio0 STATUS.RAISE_IRQ=1"

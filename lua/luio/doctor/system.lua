@@ -60,14 +60,18 @@ end
 
 local CAP_IPC_LOCK, CAP_SYS_RAWIO, CAP_SYS_ADMIN, CAP_SYS_NICE = 14, 17, 21, 23 -- include/uapi/linux/capability.h
 
--- Whether this process has a capability in force.
-local function capable(number)
+--- Whether this process has a capability in force.
+---@param number integer  include/uapi/linux/capability.h
+---@return boolean
+function M.capable(number)
   local mask = (sysfs.read(sysfs.proc .. "/self/status") or ""):match "CapEff:%s*(%x+)"
   if not mask then return uv.getuid() == 0 end
   -- 64 bits are too many for a number: the hexadecimal digit that holds the bit.
   local digit = tonumber(mask:sub(-1 - math.floor(number / 4), -1 - math.floor(number / 4)), 16) or 0
   return math.floor(digit / 2 ^ (number % 4)) % 2 == 1
 end
+
+local capable = M.capable
 
 -- A limit of this process: bytes or a priority; math.huge for none.
 local function limit(name)

@@ -240,7 +240,9 @@ local function banner(session)
   else
     lines[2] = "no register map: --map FILE names one"
   end
-  if dev and dev.read_only then table.insert(lines, "read-only: every write is refused") end
+  if dev and dev.read_only then
+    table.insert(lines, "read-only: every write is refused" .. (dev.info.bus == "mem" and "; --write allows them" or ""))
+  end
   table.insert(lines, "help(), ?NAME explain; Ctrl-D leaves")
   return lines
 end

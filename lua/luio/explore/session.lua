@@ -7,6 +7,7 @@
 --- The device is owned as by its driver, so that interrupts can be waited for; but nothing is unmasked
 --- or enabled until it is asked for (irqs(), start()). A device that is removed or unbound is let go at
 --- once, because its old mappings would reach whoever has it next; reopen() takes it again.
+--- A range of physical addresses is looked at, unless it was said that it is to be written.
 
 local luio = require "luio"
 local driver = require "luio.driver"
@@ -26,7 +27,7 @@ local M = {}
 ---@field regs luio.Registers?
 ---@field env table
 ---@field journal luio.Journal
----@field args { device: string, map: string?, read_only: boolean? }
+---@field args { device: string, map: string?, read_only: boolean?, write: boolean? }
 ---@field gone boolean?
 local Session = {}
 Session.__index = Session
@@ -120,13 +121,18 @@ local function watch_hotplug(self)
   end)
 end
 
+local function open_target(args)
+  local read_only = args.read_only or args.device:match "^mem:" and not args.write
+  return target.open(args.device, { how = read_only and "look" or "own", map = args.map, write = args.write })
+end
+
 --- Opens a session.
----@param args { device: string, map: string?, read_only: boolean? }
+---@param args { device: string, map: string?, read_only: boolean?, write: boolean? }
 ---@return luio.Session?
 ---@return string? message
 ---@return string? code
 function M.open(args)
-  local t, message, code = target.open(args.device, { how = args.read_only and "look" or "own", map = args.map })
+  local t, message, code = open_target(args)
   if not t then return nil, message, code end
   local self = setmetatable({ args = args }, Session)
   attach(self, t)
@@ -144,7 +150,7 @@ function Session:reopen()
   local ok, message, code = self.dev:close()
   if not ok then return nil, message, code end
   local t
-  t, message, code = target.open(self.args.device, { how = self.args.read_only and "look" or "own", map = self.args.map })
+  t, message, code = open_target(self.args)
   if not t then return nil, message, code end
   attach(self, t)
   for _, note in ipairs(t.notes) do self:say("note: " .. note) end

@@ -6,6 +6,9 @@
 ---   write   the same, writable, beside an owner: refused while there is one, unless forced
 ---   own     as its driver does, with interrupts; while another process drives it: as look, and it says so
 ---
+--- A range of physical addresses (mem:0xADDR+0xLEN) is only ever looked at unless somebody said that it is to be
+--- written: there is no driver whose word it would be that this is the device one means.
+---
 --- The map is the one that is named, else that of the driver in drivers/ whose `match` fits, else there
 --- is none. Places without a map, 0x20:u32, become registers of a map made for them, so that all that is
 --- done to registers works on them; but what the map knows of that address counts: a side effect of
@@ -58,11 +61,12 @@ local function way(address, info, options)
     if h.drives then table.insert(others, h) end -- who only looks disturbs nobody
   end
   if not others[1] then return how end
-  if info.bus ~= "pci" then
+  if info.bus ~= "pci" and info.bus ~= "mem" then
     return nil, ("%s is driven by %s, and can't be reached without opening /dev/%s beside it"):format(
       address, who(others), info.uio), "EBUSY"
   elseif how == "own" then
-    return "look", ("%s is driven by %s: opened read-only through its BARs, without interrupts"):format(address, who(others))
+    return "look", ("%s is driven by %s: opened read-only%s"):format(address, who(others),
+      info.bus == "pci" and " through its BARs, without interrupts" or "")
   elseif how == "write" and not options.force then
     return nil, ("%s is driven by %s; --force writes beside it"):format(address, who(others)), "EBUSY"
   elseif how == "write" then
@@ -73,6 +77,7 @@ end
 
 local function info_of(address)
   if address:match "^sim:" then return { bus = "sim", address = address } end
+  if address:match "^mem:" then return require("luio.look").find(address) end
   local list, message, code = luio.list()
   if not list then return nil, message, code end
   for _, info in ipairs(list) do
@@ -97,6 +102,7 @@ end
 ---@field how "look"|"write"|"own"|nil  look
 ---@field map string?     a map's file, or a driver's name
 ---@field force boolean?  write although another process drives it
+---@field write boolean?  of a range of physical addresses: anything but to look is meant
 
 --- Opens a device and finds its map. Touches no register.
 ---@param address string
@@ -109,6 +115,9 @@ function M.open(address, options)
   local info, message, code = info_of(address)
   -- What is no address is luio.open's to explain.
   if not info and code ~= "ENODEV" then return nil, message, code end
+  if info and info.bus == "mem" and options.how ~= "look" and not options.write then
+    return nil, ("%s is not written without --write"):format(address), "USAGE"
+  end
   local how, note = options.how or "look", nil
   if info then
     how, note, code = way(address, info, options)

@@ -36,6 +36,21 @@ describe("under lockdown", function()
     assert(dev:close())
   end)
 
+  it("a range of physical addresses can't be opened, not even to look, and it is said why", function()
+    local line = sysfs.read("bus/pci/devices/" .. E1000E .. "/resource"):match "[^\n]+"
+    local bar = ("mem:0x%x+0x1000"):format(tonumber(line:match "0x%x+"))
+    for _, read_only in ipairs { true, false } do
+      local dev, message, code = luio.open(bar, { read_only = read_only })
+      assert.is_nil(dev)
+      assert.equal("EPERM", code)
+      assert.matches("^open mem:0x%x+%+0x1000: open /dev/mem: EPERM: the kernel is locked down %(secure boot%): use a UIO driver that "
+        .. "offers the region as a map, switch secure boot off, or boot without lockdown=$", message)
+    end
+    local out, status = program.run("doctor " .. bar)
+    assert.equal(1, status)
+    assert.matches("problem  lockdown: the kernel is locked down %(integrity%): nobody opens /dev/mem\n +remedy: use a UIO driver", out)
+  end)
+
   it("a driver that does DMA is refused, with what to do", function()
     local dev, message, code = luio.start("edu", EDU)
     assert.is_nil(dev)

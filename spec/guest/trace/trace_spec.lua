@@ -17,6 +17,19 @@ local BODY = [[
   for i = 1, N do regs:read64(0x80) end
   for i = 1, N do regs:write32(4, i); regs:read32(4) end
   assert((traces > 0) == (arg[1] == "compiled"), "traces: " .. traces)
+  local addr = regs.addr
+  assert(dev:close())
+
+  -- The same device by /dev/mem, nobody else having it. Opening is no access.
+  local driver = assert(io.open("/sys/bus/pci/devices/0000:00:04.0/driver/unbind", "w"))
+  driver:write "0000:00:04.0"
+  assert(driver:close())
+  dev = assert(luio.open(("mem:0x%x+0x100"):format(addr)))
+  regs = dev.regions[0]
+  for i = 1, N do regs:write32(4, 7) end
+  for i = 1, N do regs:read32(0) end
+  for i = 1, N do regs:write64(0x80, 7) end
+  for i = 1, N do regs:read64(0x80) end
   assert(dev:close())
 ]]
 
@@ -49,6 +62,10 @@ describe("QEMU sees", function()
       expect(500, "write64 0x80")
       expect(500, "read64 0x80")
       expect(500, "write32 0x4", "read32 0x4")
+      expect(500, "write32 0x4")
+      expect(500, "read32 0x0")
+      expect(500, "write64 0x80")
+      expect(500, "read64 0x80")
       assert.equal(#expected, #seen)
       assert.same(expected, seen)
     end)
