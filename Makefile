@@ -9,6 +9,7 @@
 #   make bench      figures, each as a ratio to a C twin measured in the same run
 #   make lint       luacheck, clang-tidy, cppcheck;  make format: clang-format
 #   make man        build/luio.1
+#   make dist       one file for a board that has a C library and nothing else: build/dist/luio-VERSION-ARCH.tar.xz
 #   make install / uninstall   PREFIX (/usr/local), DESTDIR
 # V=1 shows the commands. ARCH=arm64 builds for that architecture, in build/arm64/: with Debian's cross compiler, and with its
 # LuaJIT and libudev unpacked beside it.
@@ -175,6 +176,8 @@ uninstall:
 
 clean:
 	$(Q)rm -rf $(BUILD)
+
+include runtime/board/dist.mk
 
 # ---- Set-up ----------------------------------------------------------------------------------------
 
