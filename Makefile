@@ -11,6 +11,7 @@
 #   make man        build/luio.1
 #   make dist       one file for a board that has a C library and nothing else: build/dist/luio-VERSION-ARCH.tar.xz
 #   make install / uninstall   PREFIX (/usr/local), DESTDIR
+#   make install-system / uninstall-system   udev rules, groups, a systemd unit (runtime/system/system.mk)
 # V=1 shows the commands. ARCH=arm64 builds for that architecture, in build/arm64/: with Debian's cross compiler, and with its
 # LuaJIT and libudev unpacked beside it.
 
@@ -177,7 +178,7 @@ uninstall:
 clean:
 	$(Q)rm -rf $(BUILD)
 
-include runtime/board/dist.mk
+include runtime/system/system.mk runtime/board/dist.mk
 
 # ---- Set-up ----------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ local output = require "luio.output"
 local sysfs = require "luio.sysfs"
 local look = require "luio.look"
 local match = require "luio.match"
+local rights = require "luio.doctor.rights"
 
 local M = {}
 
@@ -60,14 +61,20 @@ end
 
 local CAP_IPC_LOCK, CAP_SYS_RAWIO, CAP_SYS_ADMIN, CAP_SYS_NICE = 14, 17, 21, 23 -- include/uapi/linux/capability.h
 
--- Whether this process has a capability in force.
-local function capable(number)
+M.CAP_SYS_ADMIN = CAP_SYS_ADMIN
+
+--- Whether this process has a capability in force.
+---@param number integer
+---@return boolean
+function M.capable(number)
   local mask = (sysfs.read(sysfs.proc .. "/self/status") or ""):match "CapEff:%s*(%x+)"
   if not mask then return uv.getuid() == 0 end
   -- 64 bits are too many for a number: the hexadecimal digit that holds the bit.
   local digit = tonumber(mask:sub(-1 - math.floor(number / 4), -1 - math.floor(number / 4)), 16) or 0
   return math.floor(digit / 2 ^ (number % 4)) % 2 == 1
 end
+
+local capable = M.capable
 
 -- A limit of this process: bytes or a priority; math.huge for none.
 local function limit(name)
@@ -79,13 +86,7 @@ local function limit(name)
   end
 end
 
-local function whoami()
-  return uv.getuid() == 0 and "root" or ("user %d"):format(uv.getuid())
-end
-
---- What makes the node of every UIO device that of a group, for good.
-M.UDEV_RULE = [[groupadd -f luio; echo 'SUBSYSTEM=="uio", GROUP="luio", MODE="0660"' > /etc/udev/rules.d/60-luio.rules; ]]
-  .. "udevadm control --reload; udevadm trigger --subsystem-match=uio"
+local whoami = rights.who
 
 --- With a device whose driver does no DMA, what DMA needs is not missed.
 ---@param at? luio.DoctorContext
@@ -96,10 +97,16 @@ function M.permission(say, at)
     say("permission", "ok", who .. " has CAP_SYS_ADMIN: DMA memory can be had")
   else
     say("permission", without_dma and "note" or "problem",
-      who .. " has no CAP_SYS_ADMIN: the kernel hides physical addresses, so there is no DMA memory", "sudo luio ...")
+      who .. " has no CAP_SYS_ADMIN: the kernel hides physical addresses, so there is no DMA memory",
+      rights.as_root(at and at.driver_name, at and at.info.address))
   end
   if uv.getuid() ~= 0 and not at then
-    say("permission", "problem", "config space is root's: no bus master, and no interrupts from uio_pci_generic", "sudo luio ...")
+    local may = rights.group "luio-config" == "member"
+    if may then say("permission", "ok", who .. " is in the group luio-config: config space of devices that a UIO driver has may be written")
+    else
+      say("permission", "problem", "config space is root's: no bus master, and no interrupts from uio_pci_generic",
+        rights.join "luio-config")
+    end
   end
   if not capable(CAP_SYS_RAWIO) and not at then
     say("permission", "note", who .. " has no CAP_SYS_RAWIO: no /dev/mem; UIO and PCI need it not")
@@ -117,7 +124,7 @@ function M.nodes(say)
     say("nodes", "note", "no device has a UIO driver now", "luio bind ADDRESS (luio list shows them)")
   elseif denied[1] then
     say("nodes", "problem", ("%s can't open %s"):format(whoami(), table.concat(denied, ", ")),
-      M.UDEV_RULE)
+      rights.join "luio")
   else
     say("nodes", "ok", ("%s may open %s"):format(whoami(), found == 1 and "the UIO device" or "all " .. found .. " UIO devices"))
   end
