@@ -124,13 +124,13 @@ lint: $(BUILD)/luio.cdef.inc | deps-lint
 	  --suppress=missingIncludeSystem --error-exitcode=1 -D_GNU_SOURCE -D__x86_64__ \
 	  -DLUIO_VERSION=$(VERSION) -I$(BUILD) runtime spec/support
 	$(call say,LINT,clang-tidy)
-	$(Q)clang-tidy --quiet $(wildcard runtime/*.c) $(wildcard spec/support/*.c) -- -std=gnu11 -D_GNU_SOURCE \
+	$(Q)clang-tidy --quiet $(wildcard runtime/*.c runtime/board/*.c) $(wildcard spec/support/*.c) -- -std=gnu11 -D_GNU_SOURCE \
 	  -DLUIO_VERSION=$(VERSION) -I$(BUILD) -Iruntime $(call pkg,--cflags) 2>/dev/null
 	$(call say,LINT,clang-format)
-	$(Q)clang-format --dry-run -Werror runtime/*.[ch] $(wildcard spec/support/*.c)
+	$(Q)clang-format --dry-run -Werror runtime/*.[ch] runtime/board/*.[ch] $(wildcard spec/support/*.c)
 
 format: | deps-lint
-	$(Q)clang-format -i runtime/*.[ch] $(wildcard spec/support/*.c)
+	$(Q)clang-format -i runtime/*.[ch] runtime/board/*.[ch] $(wildcard spec/support/*.c)
 
 # ---- Installing ----------------------------------------------------------------------------------
 

@@ -44,6 +44,8 @@ dist-said:
 	$(Q)$(MAKE) --no-print-directory ARCH=$$(dpkg --print-architecture) build/luio.1 build/luio.bash build/_luio
 
 dist: $(dist_work)/luio $(BUILD)/libluio.so dist-said
+	$(Q)$(MAKE) --no-print-directory ARCH=$$(dpkg --print-architecture) PREFIX=/usr/local DESTDIR=$(CURDIR)/$(dist_work)/system \
+	  install-system >/dev/null
 	$(call say,DIST,$(dist_file))
 	$(Q)rm -rf $(dist_tree) && mkdir -p $(dist_tree)/bin $(dist_tree)/lib/luio
 	$(Q)set -e; tree=$(dist_tree) parts=$(dist_parts) triplet=$(dist_triplet); share=$$tree/share/luio doc=$$tree/share/doc/luio; \
@@ -56,6 +58,8 @@ dist: $(dist_work)/luio $(BUILD)/libluio.so dist-said
 	  install -D -m 644 build/luio.1 $$tree/share/man/man1/luio.1; \
 	  install -D -m 644 build/luio.bash $$tree/share/bash-completion/completions/luio; \
 	  install -D -m 644 build/_luio $$tree/share/zsh/site-functions/_luio; \
+	  cp -R $(dist_work)/system/usr/local/lib/. $$tree/lib/; \
+	  sed 's/@VERSION@/$(VERSION)/' runtime/board/README > $$tree/README; \
 	  install -D -m 644 LICENSE $$doc/licences/luio; \
 	  for name in $(DIST_LINKED) $(DIST_BESIDE); do cp -L $$parts/usr/share/doc/$$name/copyright $$doc/licences/$$name; done; \
 	  for name in $(DIST_LINKED) $(DIST_BESIDE); do \

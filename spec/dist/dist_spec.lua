@@ -35,6 +35,15 @@ for _, arch in ipairs { "amd64", "arm64" } do
       for _, name in ipairs { "libluio.so.0", "libudev.so.1", "libedit.so.2", "libc.so.6" } do assert.is_true(known[name], name .. "\n" .. out) end
     end)
 
+    on_board("asks for glibc 2.35 at most, as its README says", function()
+      local newest = 0
+      for minor in files.shell(("readelf -V '%s%s'/bin/luio '%s%s'/lib/luio/*"):format(b.root, b.prefix, b.root, b.prefix)):gmatch "GLIBC_2%.(%d+)" do
+        newest = math.max(newest, tonumber(minor))
+      end
+      assert.equal(35, newest)
+      assert.matches("glibc 2%.35 or newer", files.read(b.root .. b.prefix .. "/README"))
+    end)
+
     on_board("lists the devices", function()
       local out, status = b:run "list --json"
       assert.equal(0, status, out)
