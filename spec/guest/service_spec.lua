@@ -37,7 +37,7 @@ describe("luio@.service", function()
   end
 
   setup(function()
-    files.put("/etc/luio/edu.conf", ("# Comment\nDRIVER=drivers/edu\nDEVICE=%s\nOPTIONS=--bind --backoff 1\n"):format(EDU))
+    files.put("/etc/luio/edu.conf", ("# Comment\nDRIVER=drivers/edu\nDEVICE=%s\nOPTIONS=--bind --user nobody --backoff 1\n"):format(EDU))
     files.put(UNITS .. "/luio@.service", (files.read "runtime/system/luio@.service.in":gsub("@PREFIX@/bin", uv.cwd() .. "/build")))
     -- What every service depends on is left out: all of a system would start.
     files.put(UNITS .. "/luio@.service.d/alone.conf", ("[Unit]\nDefaultDependencies=no\nAfter=\n[Service]\nWorkingDirectory=%s\n"
