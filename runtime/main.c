@@ -2,11 +2,15 @@
  *
  * Where the modules are follows from where the program is: in a source tree it is build/luio and
  * they are in lua/; installed it is PREFIX/bin/luio and they are in PREFIX/share/lua/5.1. So a tree
- * can be moved, and DESTDIR needs no thought. All else is lua/luio/cli/.
+ * can be moved, and DESTDIR needs no thought. The program of `make dist` has them in itself. All else is
+ * lua/luio/cli/.
  *
  * `luio run` is two processes (guardian.c). They part here, before LuaJIT is started, so that the
  * guardian is small and every worker starts from the same clean state. */
 #include "guard.h"
+#ifdef LUIO_EMBEDDED
+#include "board/embedded.h"
+#endif
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -36,6 +40,9 @@ static int find_root(char *root, size_t size)
   return 0;
 }
 
+#ifdef LUIO_EMBEDDED
+#define add_paths embedded_open
+#else
 static void add_paths(lua_State *L, const char *root)
 {
   char marker[PATH_MAX + 32];
@@ -47,6 +54,7 @@ static void add_paths(lua_State *L, const char *root)
   lua_setfield(L, -3, "path");
   lua_pop(L, 2);
 }
+#endif
 
 /* `luio run`, unless it is only to say something, or told to do without. */
 static bool wants_guardian(int argc, char **argv)

@@ -97,9 +97,9 @@ int luio_config_write(luio_device *d, unsigned offset, unsigned width, uint32_t 
     return no_config(d, err);
   if (!d->config_writable)
     return luio_fail(err, EACCES,
-                     "write config space of %s: %s/config is root's: open the device as root (it "
-                     "may drop privileges afterwards)",
-                     d->info.address, d->info.sysfs);
+                     "write config space of %s: %s/config is not for this user: run as root, which "
+                     "`luio run --user` gives up again; luio doctor %s knows more",
+                     d->info.address, d->info.sysfs, d->info.address);
   uint32_t le = htole32(value);
   ssize_t got = pwrite(d->config_fd, &le, width / 8, (off_t)offset);
   return got == (ssize_t)(width / 8) ? 0 : io_failed(d, got, "write", offset, err);

@@ -70,7 +70,7 @@ function M.device(address)
   if info.bus == "pci" and not info.uio then system.modules(say) end
   for _, check in ipairs {
     device.description, device.luio_driver, device.binding, device.node, device.holders, device.regions, device.interrupt,
-    device.power, system.permission, device.dma, system.hugepages,
+    device.power, system.permission, device.dma, device.rights, system.hugepages,
   } do check(say, at) end
   return findings
 end

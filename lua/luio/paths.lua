@@ -54,6 +54,8 @@ local function roots()
       add(lib .. "/../..") -- build/asan/ -> source tree
     elseif lib:match "/build$" then
       add(lib .. "/..") -- build/ -> source tree
+    elseif lib:match "/lib/luio$" then
+      add(lib .. "/../../share/luio") -- `make dist`: PREFIX/lib/luio -> PREFIX/share/luio
     else
       add(lib .. "/../share/luio") -- PREFIX/lib -> PREFIX/share/luio
     end

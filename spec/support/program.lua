@@ -60,8 +60,8 @@ Program.__index = Program
 -- The program of a sanitizer's stage goes with its library.
 local SANITIZED = os.getenv "LUIO_PROGRAM"
 
-local function environment(sanitized)
-  local list = {}
+local function environment(sanitized, more)
+  local list = { unpack(more or {}) }
   for name, value in pairs(uv.os_environ()) do
     if name ~= "LUIO_LIBRARY" or sanitized then list[#list + 1] = name .. "=" .. value end
   end
@@ -70,7 +70,7 @@ end
 
 --- Starts build/luio, or in the stages of sanitizers the one that LUIO_PROGRAM names.
 ---@param args string[]
----@param options? { program: string? }
+---@param options? { program: string?, environment: string[]? }  environment: "NAME=VALUE", beside our own
 ---@return Program
 function M.start(args, options)
   local path = files.write("output.txt", "")
@@ -78,7 +78,8 @@ function M.start(args, options)
   local self = setmetatable({ path = path }, Program)
   local other = options and options.program
   self.handle, self.pid = uv.spawn(other or SANITIZED or "build/luio", {
-    args = args, stdio = { nil, out, out }, env = environment(not other and SANITIZED), detached = true, -- a group of its own
+    args = args, stdio = { nil, out, out }, env = environment(not other and SANITIZED, options and options.environment),
+    detached = true, -- a group of its own
   }, function(status, signal)
     self.exit = signal ~= 0 and -signal or status
     self.ended = uv.hrtime()

@@ -73,6 +73,32 @@ describe("luio doctor, of the machine,", function()
     assert.is_nil(got[4]:find "RAWIO")
   end)
 
+  it("tells how a user stands to a group, and what makes a member of him", function()
+    local got = run(bare, [[
+      local rights = require "luio.doctor.rights"
+      rights.group_file = root .. "/group"
+      local results = {}
+      local function case(groups, ours)
+        put("/group", "root:x:0:\n" .. groups)
+        put("/proc/self/status", "Name:\tx\nGid:\t1\t17\t1\t1\nGroups:\t" .. ours .. " \n")
+        table.insert(results, rights.group "luio" .. " | " .. rights.join "luio")
+      end
+      case("", "0")
+      case("luio-config:x:995:\n", "995")
+      case("luio:x:995:\n", "99 9950")
+      case("luio:x:995:somebody," .. rights.user() .. "\n", "9")
+      case("luio:x:995:\n", "4 995 1000")
+      case("luio:x:17:\n", "")
+      return { results, rights.user() }]])
+    local results, user = got[1], got[2]
+    assert.matches("^none | groupadd %-rf luio; echo 'SUBSYSTEM==", results[1])
+    assert.matches("^none | groupadd", results[2])
+    assert.equal("outside | usermod -aG luio " .. user .. "; then log in anew", results[3])
+    assert.equal(("listed | log in anew: %s is in the group luio, but was not when this session began"):format(user), results[4])
+    assert.matches("^member | udevadm control %-%-reload; udevadm trigger", results[5])
+    assert.matches("^member", results[6])
+  end)
+
   it("tells lockdown from no lockdown from not knowing", function()
     local got = run(bare, [[
       local unmounted = system "lockdown"
@@ -150,7 +176,7 @@ describe("luio doctor, of the machine,", function()
 
   it("names nodes that can't be opened", function()
     local got = run(udev.uio(3), [[return system "nodes"]])
-    assert.matches("^problem: .* can't open /dev/uio3 %(ENOENT%) | groupadd %-f luio; echo 'SUBSYSTEM==\"uio\"", got[1])
+    assert.matches("^problem: .* can't open /dev/uio3 %(ENOENT%) | groupadd %-rf luio; echo 'SUBSYSTEM==\"uio\"", got[1])
     got = run(fine(), [[return system "nodes"]])
     assert.matches("^ok: .* may open the UIO device$", got[1])
     got = run(bare, [[return system "nodes"]])

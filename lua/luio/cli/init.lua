@@ -7,6 +7,7 @@
 ---     return { NAME = {
 ---       options = function(p) ... end,   -- adds arguments, options and an example to its parser
 ---       run = function(args) ... end,    -- 0 or 1; or nil, message, code. "USAGE" is misuse: status 2
+---       optional = { ["--wait"] = true },-- options whose value may be left out, and so stands behind a "=": "" then
 ---     } }
 ---
 --- Only the module of the command that is asked for is loaded: most commands are over in less time
@@ -82,13 +83,14 @@ end
 
 --- The entry of a command.
 ---@param name string
----@return { name: string, summary: string, options: function?, run: function }?
+---@return { name: string, summary: string, options: function?, run: function, optional: table<string, boolean> }?
 function M.find(name)
   for _, rows in ipairs { M.commands, M.hidden } do
     for _, row in ipairs(rows) do
       if row[1] == name then
         local command = require("luio.cli." .. row[3])[name]
-        return { name = name, summary = row[2], options = command.options, run = command.run }
+        return { name = name, summary = row[2], options = command.options, run = command.run,
+          optional = command.optional or {} }
       end
     end
   end
@@ -134,6 +136,16 @@ local function misuse(command, message)
   return fail(("%s: %s (luio %s --help)"):format(command.name, (tostring(message):gsub("%s*\n%s*", "; ")), command.name), 2)
 end
 
+-- argparse would take the word behind such an option for its value.
+local function complete(command, words)
+  local list, plain = {}, false
+  for i, word in ipairs(words) do
+    plain = plain or word == "--"
+    list[i] = not plain and command.optional[word] and word .. "=" or word
+  end
+  return list
+end
+
 --- Runs the program.
 ---@param argv string[]
 ---@return integer status
@@ -153,7 +165,7 @@ function M.main(argv)
   if name == "help" then name, rest = argv[2], { "--help" } end
   local command = M.find(name)
   if not command then return unknown(name) end
-  local ok, args = M.parser(command):pparse(rest)
+  local ok, args = M.parser(command):pparse(complete(command, rest))
   if not ok then return misuse(command, args) end
   if name == "run" or name == "explore" then print_at_once() end
   local fine, status, message, code = xpcall(command.run, debug.traceback, args)

@@ -129,7 +129,8 @@ local function option_label(option)
   local names = {}
   for i, alias in ipairs(option._public_aliases) do names[i] = bold(alias) end
   local label = table.concat(names, ", ")
-  if option._maxargs > 0 then label = label .. " " .. italic(value_name(option, (long_name(option)))) end
+  local value = option._maxargs > 0 and italic(value_name(option, (long_name(option))))
+  if value then label = label .. (option._minargs == 0 and "[" .. value .. "]" or " " .. value) end
   return label
 end
 

@@ -3,11 +3,17 @@
 ---
 --- This is the worker; the program has started a guardian before (runtime/guardian.c), which hears
 --- the signals and passes SIGTERM and SIGHUP on. Without one (--no-guardian) they come here.
+---
+--- A service manager that wants to know is told when the driver has started; or, where the wait for its
+--- device has no end, when that begins: a boot is not to hang on a device that may never come.
 
+local arrival = require "luio.arrival"
+local binding = require "luio.binding"
 local common = require "luio.cli.common"
 local guard = require "luio.guard"
 local live = require "luio.live"
 local luio = require "luio"
+local notify = require "luio.notify"
 local output = require "luio.output"
 local task = require "luio.task"
 local saved = require "luio.saved"
@@ -51,15 +57,51 @@ local function listen(guarded, stop)
   end
 end
 
-local function announce(dev, guarded)
+local function announce(args, dev, guarded)
   local died = guarded and guard.status.died
   local what = ("driver %s runs %son %s"):format(dev.driver.name, died and "again " or "", tostring(dev))
+  notify.send("READY=1\nSTATUS=" .. what)
+  if args.json then return end
   if died then
     print(("%s, %.0f ms after the worker before it died"):format(what, (luio.now() - died) * 1000))
   else
     print(what .. "; Ctrl-C stops it")
   end
   io.stdout:flush()
+end
+
+-- ---- Its device ----------------------------------------------------------------------------------
+
+-- Until it is there. Being told to stop meanwhile is no failure.
+local function await(args, driver, ending)
+  return arrival.open(driver, args.device, {
+    seconds = args.wait ~= "" and tonumber(args.wait) or nil, bind = args.bind,
+    stopped = function() return ending.status ~= nil end,
+    arm = function(wake)
+      ending.wake = wake
+      return function() ending.wake = nil end
+    end,
+    tell = function(text)
+      notify.send((args.wait == "" and "READY=1\n" or "") .. "STATUS=" .. text)
+      if args.json then return end
+      print(text .. "; Ctrl-C ends this")
+      io.stdout:flush()
+    end,
+  })
+end
+
+-- The device, with the driver started on it.
+local function start(args, driver, ending)
+  if args.wait and arrival.can_wait(args.device) then
+    local dev, message, code = await(args, driver, ending)
+    if not dev then return nil, message, code end
+    return require("luio.driver").start(driver, dev)
+  end
+  if args.bind then
+    local bound, message, code = binding.bind(args.device)
+    if not bound then return nil, message, code end
+  end
+  return luio.start(driver, args.device)
 end
 
 local function checkpoint(dev, said)
@@ -89,7 +131,10 @@ local function run(args)
     return nil, ("--restart %s: a whole number, 0 for never"):format(args.restart), "USAGE"
   elseif not backoff or not (backoff >= 0 and backoff <= 3600) then
     return nil, ("--backoff %s: seconds, 0 to 3600"):format(args.backoff), "USAGE"
+  elseif args.bind and not (args.device or ""):match ":%x+%.%x$" then
+    return nil, "--bind: wants the PCI device named that it is to take", "USAGE"
   end
+  args.wait = args.wait and args.wait[1] -- what may be left out argparse gives as a list
   local guarded, message, code = guard.attach()
   if guarded == nil then return nil, message, code end
   local ok
@@ -107,7 +152,8 @@ local function run(args)
   else driver, message, code, kept = saved.load(args.driver) end
   if not driver then return nil, message, code end
   local dev
-  dev, message, code = luio.start(driver, args.device)
+  dev, message, code = start(args, driver, ending)
+  if not dev and code == "ECANCELED" and ending.status then return ending.status end
   if not dev then return nil, message, code end
   if args.user then
     ok, message, code = guard.drop_privileges(dev, args.user)
@@ -118,7 +164,7 @@ local function run(args)
   }, kept)
   ok, message, code = guard.ready()
   if not ok then return nil, message, code end
-  if not args.json then announce(dev, guarded) end
+  announce(args, dev, guarded)
   follower:begin()
   luio.run(function() serve(dev, ending, follower) end)
   follower:close()
@@ -128,11 +174,22 @@ local function run(args)
   return ending.status
 end
 
+local above_0 = common.seconds "--wait"
+
+local function seconds(text)
+  if text == "" then return "" end -- cli.init: no number
+  return above_0(text)
+end
+
 return {
   run = {
+    optional = { ["--wait"] = true },
     options = function(p)
       p:argument("driver", "A driver's folder, file or name.")
       p:argument("device", "Its device; else the first one that it matches."):convert(common.address):args "?"
+      p:option("--wait", "Wait for the device, until it is there and a UIO driver has it: so many seconds, or until Ctrl-C.")
+        :argname("=SECONDS"):args "?":convert(seconds)
+      p:flag("--bind", "Give the device to uio_pci_generic first, as luio bind does.")
       p:flag("--no-watch", "Reload on SIGHUP only, not when a file is saved.")
       p:flag("--json", "Say what becomes of reloads as JSON, an object a line.")
       p:option("--restart", "Start the driver again when its process dies, so many times in a row; 0: never."):argname "N":default "5"

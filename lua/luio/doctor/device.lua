@@ -7,6 +7,7 @@ local sysfs = require "luio.sysfs"
 local look = require "luio.look"
 local uses = require "luio.uses"
 local holders = require "luio.holders"
+local rights = require "luio.doctor.rights"
 local system = require "luio.doctor.system"
 
 local M = {}
@@ -16,6 +17,7 @@ local M = {}
 ---@field config luio.ConfigLook?
 ---@field config_problem string?
 ---@field driver table?  luio's, that matches
+---@field driver_name string?
 ---@field lockdown string?
 
 -- ---- Identity ------------------------------------------------------------------------------------
@@ -68,7 +70,7 @@ function M.node(say, at)
   local ok, code = sysfs.access("/dev/" .. uio, "rw")
   if ok then return say("node", "ok", ("/dev/%s may be opened"):format(uio)) end
   say("node", "problem", ("/dev/%s can't be opened: %s"):format(uio, code),
-    code == "ENOENT" and "udevadm trigger --subsystem-match=uio" or system.UDEV_RULE)
+    code == "ENOENT" and "udevadm trigger --subsystem-match=uio" or rights.join "luio")
 end
 
 function M.holders(say, at)
@@ -100,7 +102,7 @@ function M.regions(say, at)
           "switch secure boot off, or boot without lockdown=")
       elseif not ok then
         say("regions", "problem", ("region %d (%s) is reached by %s, which can't be opened: %s"):format(i, what, way, code),
-          code == "ENOENT" and "use another kernel: this one offers no such file" or "sudo luio ...")
+          code == "ENOENT" and "use another kernel: this one offers no such file" or info.uio and rights.join "luio" or "sudo luio ...")
       else
         say("regions", "ok", ("region %d (%s) is reached by %s"):format(i, what, way))
       end
@@ -148,7 +150,7 @@ function M.interrupt(say, at)
     local ok, code = sysfs.access(info.sysfs .. "/config", "rw")
     if not ok and info.driver == "uio_pci_generic" then
       say("interrupt", wants == nil and at.driver and "note" or "problem",
-        ("%s/config can't be written (%s): interrupts can't be unmasked"):format(info.sysfs, code), "sudo luio ...")
+        ("%s/config can't be written (%s): interrupts can't be unmasked"):format(info.sysfs, code), rights.join "luio-config")
     end
   end
 end
@@ -182,6 +184,25 @@ function M.dma(say, at)
     say("bus master", "ok", ("bus master is %s%s"):format(config.bus_master and "on" or "off",
       config.bus_master and "" or wants and "; luio switches it on when the driver starts" or ""))
   end
+end
+
+-- ---- What takes more than this user has ---------------------------------------------------------
+
+--- What of all that only root, or the group luio-config, could do here; without a luio driver, what one may want.
+function M.rights(say, at)
+  local info, driver = at.info, at.driver
+  if at.lockdown and at.lockdown ~= "none" then return end -- nor could root
+  local missing = {}
+  local writable = info.bus ~= "pci" or sysfs.access(info.sysfs .. "/config", "rw")
+  local irqs, dma = not driver or driver.irq, not driver or driver.dma
+  if not writable and irqs and info.driver == "uio_pci_generic" then table.insert(missing, "unmasking its interrupt") end
+  if not writable and dma then table.insert(missing, "switching bus master on") end
+  if not system.capable(system.CAP_SYS_ADMIN) and dma then table.insert(missing, "physical addresses for DMA") end
+  if not missing[1] then
+    return say("rights", "ok", ("%s may do all that %s"):format(rights.who(), driver and "its luio driver wants" or "a driver may want"))
+  end
+  say("rights", "note", ("%s takes root: %s; luio run gives root up once the driver has started"):format(
+    driver and "its luio driver" or "a driver may want what", table.concat(missing, ", ")), rights.as_root(at.driver_name, info.address))
 end
 
 -- ---- Power ---------------------------------------------------------------------------------------

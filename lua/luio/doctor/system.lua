@@ -8,6 +8,7 @@ local output = require "luio.output"
 local sysfs = require "luio.sysfs"
 local look = require "luio.look"
 local match = require "luio.match"
+local rights = require "luio.doctor.rights"
 
 local M = {}
 
@@ -60,6 +61,8 @@ end
 
 local CAP_IPC_LOCK, CAP_SYS_RAWIO, CAP_SYS_ADMIN, CAP_SYS_NICE = 14, 17, 21, 23 -- include/uapi/linux/capability.h
 
+M.CAP_SYS_ADMIN = CAP_SYS_ADMIN
+
 --- Whether this process has a capability in force.
 ---@param number integer  include/uapi/linux/capability.h
 ---@return boolean
@@ -83,13 +86,7 @@ local function limit(name)
   end
 end
 
-local function whoami()
-  return uv.getuid() == 0 and "root" or ("user %d"):format(uv.getuid())
-end
-
---- What makes the node of every UIO device that of a group, for good.
-M.UDEV_RULE = [[groupadd -f luio; echo 'SUBSYSTEM=="uio", GROUP="luio", MODE="0660"' > /etc/udev/rules.d/60-luio.rules; ]]
-  .. "udevadm control --reload; udevadm trigger --subsystem-match=uio"
+local whoami = rights.who
 
 --- With a device whose driver does no DMA, what DMA needs is not missed.
 ---@param at? luio.DoctorContext
@@ -100,10 +97,16 @@ function M.permission(say, at)
     say("permission", "ok", who .. " has CAP_SYS_ADMIN: DMA memory can be had")
   else
     say("permission", without_dma and "note" or "problem",
-      who .. " has no CAP_SYS_ADMIN: the kernel hides physical addresses, so there is no DMA memory", "sudo luio ...")
+      who .. " has no CAP_SYS_ADMIN: the kernel hides physical addresses, so there is no DMA memory",
+      rights.as_root(at and at.driver_name, at and at.info.address))
   end
   if uv.getuid() ~= 0 and not at then
-    say("permission", "problem", "config space is root's: no bus master, and no interrupts from uio_pci_generic", "sudo luio ...")
+    local may = rights.group "luio-config" == "member"
+    if may then say("permission", "ok", who .. " is in the group luio-config: config space of devices that a UIO driver has may be written")
+    else
+      say("permission", "problem", "config space is root's: no bus master, and no interrupts from uio_pci_generic",
+        rights.join "luio-config")
+    end
   end
   if not capable(CAP_SYS_RAWIO) and not at then
     say("permission", "note", who .. " has no CAP_SYS_RAWIO: no /dev/mem; UIO and PCI need it not")
@@ -121,7 +124,7 @@ function M.nodes(say)
     say("nodes", "note", "no device has a UIO driver now", "luio bind ADDRESS (luio list shows them)")
   elseif denied[1] then
     say("nodes", "problem", ("%s can't open %s"):format(whoami(), table.concat(denied, ", ")),
-      M.UDEV_RULE)
+      rights.join "luio")
   else
     say("nodes", "ok", ("%s may open %s"):format(whoami(), found == 1 and "the UIO device" or "all " .. found .. " UIO devices"))
   end

@@ -1,0 +1,32 @@
+# make install-system: what the system has to know of luio, for users who are not root and drivers that start at boot.
+#
+#   udev/rules.d/60-luio.rules     devices that a UIO driver has belong to groups
+#   sysusers.d/luio.conf           the groups; made at once, unless DESTDIR is set: then whoever installs the package makes them
+#   systemd/system/luio@.service   a driver as a service
+#
+# They are where udev and systemd look below PREFIX, which may be /usr/local or /usr; for any other, say SYSTEM_LIB=/etc (of
+# which systemd reads /etc/systemd/system, udev /etc/udev/rules.d, systemd-sysusers /etc/sysusers.d) or another of their places.
+
+SYSTEM_LIB ?= $(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib,/etc)
+system_dest := $(DESTDIR)$(SYSTEM_LIB)
+
+$(BUILD)/luio@.service: runtime/system/luio@.service.in Makefile FORCE
+	$(Q)mkdir -p $(@D)
+	$(Q)sed 's,@PREFIX@,$(PREFIX),' '$<' > '$@.tmp' && mv '$@.tmp' '$@'
+
+install-system: $(BUILD)/luio@.service
+	$(call say,INSTALL,$(system_dest))
+	$(Q)install -D -m 644 runtime/system/60-luio.rules $(system_dest)/udev/rules.d/60-luio.rules
+	$(Q)install -D -m 644 runtime/system/sysusers.conf $(system_dest)/sysusers.d/luio.conf
+	$(Q)install -D -m 644 '$(BUILD)/luio@.service' '$(system_dest)/systemd/system/luio@.service'
+	$(Q)[ -n '$(DESTDIR)' ] || { systemd-sysusers $(SYSTEM_LIB)/sysusers.d/luio.conf 2>/dev/null || \
+	  { groupadd -rf luio && groupadd -rf luio-config; }; }
+	$(Q)[ -n '$(DESTDIR)' ] || { udevadm control --reload && udevadm trigger --action=add --subsystem-match=uio; } 2>/dev/null || true
+	$(Q)[ -n '$(DESTDIR)' ] || systemctl daemon-reload 2>/dev/null || true
+
+uninstall-system:
+	$(call say,REMOVE,$(system_dest))
+	$(Q)rm -f $(system_dest)/udev/rules.d/60-luio.rules $(system_dest)/sysusers.d/luio.conf '$(system_dest)/systemd/system/luio@.service'
+
+FORCE:
+.PHONY: install-system uninstall-system FORCE
