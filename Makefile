@@ -4,26 +4,40 @@
 #   make demo       the edu driver on a simulated device; no hardware, no privileges
 #   make demo-uio   the same on a real /dev/uio0, in a QEMU guest with Debian's kernel
 #   make test       all specs: simulated, sanitized, recorded sysfs, and in the guest
+#   make test-arm64 only those of the arm64 guest: device tree, generic-uio
 #   make fuzz       mutated SVD files into the importer
 #   make bench      figures, each as a ratio to a C twin measured in the same run
 #   make lint       luacheck, clang-tidy, cppcheck;  make format: clang-format
 #   make man        build/luio.1
 #   make install / uninstall   PREFIX (/usr/local), DESTDIR
-# V=1 shows the commands.
+# V=1 shows the commands. ARCH=arm64 builds for that architecture, in build/arm64/: with Debian's cross compiler, and with its
+# LuaJIT and libudev unpacked beside it.
 
 VERSION := 0.1.0
 SOVERSION := 0
 PREFIX ?= /usr/local
 BUILD := build
 CC ?= cc
+PKG_CONFIG := pkg-config
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 Q := $(if $(V),,@)
 , := ,
 say = $(if $(V),,@printf '  %-8s %s\n' '$(1)' '$(2)')
 
-# Empty until the packages are there; every build rule comes after .deps-build.
-pkg = $(shell pkg-config $(1) luajit libudev 2>/dev/null)
+# Another architecture than this machine's. The environment does not count: who builds kernels has an ARCH there.
+TRIPLET_arm64 := aarch64-linux-gnu
+cross := $(if $(filter command,$(firstword $(origin ARCH))),$(filter-out $(shell dpkg --print-architecture),$(ARCH)))
+ifneq ($(cross),)
+TRIPLET := $(or $(TRIPLET_$(cross)),$(error ARCH=$(cross): the architectures are arm64 and this machine's own))
+BUILD := build/$(cross)
+SYSROOT := $(CURDIR)/build/sysroot/$(cross)
+CC := $(TRIPLET)-gcc
+PKG_CONFIG := PKG_CONFIG_SYSROOT_DIR='$(SYSROOT)' PKG_CONFIG_LIBDIR='$(SYSROOT)/usr/lib/$(TRIPLET)/pkgconfig' pkg-config
+endif
+
+# Empty until the packages are there; every build rule comes after `tools`.
+pkg = $(shell $(PKG_CONFIG) $(1) luajit libudev 2>/dev/null)
 
 PROGRAM := runtime/main.c runtime/guardian.c # not in the library
 SOURCES := $(filter-out $(PROGRAM),$(wildcard runtime/*.c))
@@ -34,7 +48,7 @@ all: $(BUILD)/libluio.so $(BUILD)/luio support
 
 # ---- The runtime, once per flavour: plain, and with each sanitizer --------------------------------
 
-$(BUILD)/luio.cdef.inc: runtime/luio.h | deps-build
+$(BUILD)/luio.cdef.inc: runtime/luio.h | tools
 	$(call say,GEN,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -E -P -DLUIO_CDEF $< | sed 's/["\\]/\\&/g; s/.*/"&\\n"/' > $@.tmp && mv $@.tmp $@
@@ -49,7 +63,7 @@ $(patsubst runtime/%.c,$(1)/%.o,$(SOURCES)): $(1)/%.o: runtime/%.c $(HEADERS) $(
 $(1)/libluio.so: $(patsubst runtime/%.c,$(1)/%.o,$(SOURCES))
 	$$(call say,LD,$$@)
 	$(Q)$(CC) -shared $(CFLAGS) $(2) $(LDFLAGS) -Wl,-soname,libluio.so.$(SOVERSION) -Wl,-z,nodelete -o $$@ $$^ \
-	  -ludev -pthread
+	  $$$$($(PKG_CONFIG) --libs libudev) -pthread
 endef
 
 $(eval $(call flavour,$(BUILD),))
@@ -64,16 +78,17 @@ $(BUILD)/luio-reckless: extra := -DGUARDIAN_LEAVES_BUS_MASTER_ON
 # luio-asan and luio-tsan load the library of their flavour: for the stages of those names.
 $(BUILD)/luio-asan: extra := $(asan)
 $(BUILD)/luio-tsan: extra := $(tsan)
-$(BUILD)/luio $(BUILD)/luio-reckless $(BUILD)/luio-asan $(BUILD)/luio-tsan: $(PROGRAM) runtime/guard.h | deps-build
+$(BUILD)/luio $(BUILD)/luio-reckless $(BUILD)/luio-asan $(BUILD)/luio-tsan: $(PROGRAM) runtime/guard.h | tools
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(extra) $(WARNINGS) -D_GNU_SOURCE $(call pkg,--cflags) $(LDFLAGS) -o $@ \
-	  $(PROGRAM) $$(pkg-config --libs luajit) -Wl,-E
+	  $(PROGRAM) $$($(PKG_CONFIG) --libs luajit) -Wl,-E
 
-# Test tools in C: shared libraries that specs load. Built with the rest, so that `busted` just runs.
-SUPPORT := $(patsubst spec/support/%.c,$(BUILD)/spec/lib%.so,$(wildcard spec/support/*.c))
+# Test tools in C: shared libraries that specs load. Built with the rest, so that `busted` just runs. faultpage knows x86-64.
+SUPPORT := $(patsubst spec/support/%.c,$(BUILD)/spec/lib%.so,\
+  $(filter-out $(if $(cross),%/faultpage.c),$(wildcard spec/support/*.c)))
 support: $(SUPPORT) $(BUILD)/luio-reckless
-$(BUILD)/spec/lib%.so: spec/support/%.c runtime/luio.h | deps-build
+$(BUILD)/spec/lib%.so: spec/support/%.c runtime/luio.h | tools
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARNINGS) -fPIC -shared -D_GNU_SOURCE -Iruntime -o $@ $< -pthread
@@ -166,4 +181,14 @@ clean:
 deps-%:
 	$(Q).ci/deps $*
 
-.PHONY: all support demo demo-uio test fuzz bench lint format man install uninstall clean
+ifeq ($(cross),)
+tools: deps-build
+else
+tools: $(SYSROOT) | deps-cross-$(cross)
+# It gets its name when it is complete. Renewed by `rm -r`.
+$(SYSROOT): | deps-cross-$(cross)
+	$(Q)mkdir -p $(@D) && new=$$(mktemp -d $@.XXXXXX) && trap 'rm -rf $$new' EXIT && \
+	  spec/guest/packages $(cross) $$new/root libluajit-5.1-dev libluajit-5.1-2 libudev-dev libudev1 && mv -T $$new/root $@
+endif
+
+.PHONY: tools all support demo demo-uio test fuzz bench lint format man install uninstall clean
