@@ -305,6 +305,9 @@ LUIO_API int luio_bus_master(luio_device *device, int on, luio_error *err);
 /* Lets the next interrupt through, the way this device's UIO driver wants it: uio_pci_generic by a
  * 2-byte config write that clears INTX_DISABLE, others by writing 1 to /dev/uioX (irqcontrol). */
 LUIO_API int luio_unmask(luio_device *device, luio_error *err);
+/* Keeps interrupts away: by INTX_DISABLE, or by writing 0. A top half that unmasks would undo it.
+ * ENOSYS: the UIO driver can't. Any thread, as the one above. */
+LUIO_API int luio_mask(luio_device *device, luio_error *err);
 
 /* ---- Interrupts ------------------------------------------------------------------------------
  * luio_irq_open starts one thread that waits on one file descriptor. When it becomes readable the

@@ -132,6 +132,30 @@ int luio_bus_master(luio_device *d, int on, luio_error *err)
   return rc;
 }
 
+/* By writing to /dev/uioX, which is the UIO driver's irqcontrol. *known: whether it has one. */
+static int irqcontrol(luio_device *d, int32_t on, const char *verb, bool *known, luio_error *err)
+{
+  *known = true;
+  if (d->uio_fd < 0)
+    return luio_fail(err, ENOTSUP, "%s the interrupt of %s: no UIO driver is bound", verb,
+                     d->info.address);
+  ssize_t got = write(d->uio_fd, &on, sizeof on);
+  if (got == (ssize_t)sizeof on)
+    return 0;
+  int code = got < 0 ? errno : EIO;
+  *known = code != ENOSYS;
+  return luio_fail(err, code, "%s by writing %d to /dev/%s: %s: %s", verb, on, d->info.uio,
+                   luio_errno_name(code),
+                   code == EIO      ? "the device has no interrupt, or is gone"
+                   : code == ENOSYS ? "its UIO driver has no irqcontrol"
+                                    : "see dmesg");
+}
+
+static bool masks_by_command(const luio_device *d)
+{
+  return d->sim || !strcmp(d->info.uio_name, "uio_pci_generic");
+}
+
 /* uio_pci_generic has no irqcontrol, so write() gives ENOSYS; clearing INTX_DISABLE does it.
  *
  * Two accesses, once per interrupt, and no read back: the first is a read, which may not overtake
@@ -140,19 +164,18 @@ int luio_bus_master(luio_device *d, int on, luio_error *err)
 int luio_unmask(luio_device *d, luio_error *err)
 {
   uint32_t command;
-  if (d->sim || !strcmp(d->info.uio_name, "uio_pci_generic"))
+  bool known;
+  if (masks_by_command(d))
     return update_command(d, 0, PCI_COMMAND_INTX_DISABLE, &command, err);
-  if (d->uio_fd < 0)
-    return luio_fail(err, ENOTSUP, "unmask the interrupt of %s: no UIO driver is bound",
-                     d->info.address);
-  int32_t on = 1;
-  ssize_t got = write(d->uio_fd, &on, sizeof on);
-  if (got == (ssize_t)sizeof on)
-    return 0;
-  if (got < 0 && errno == ENOSYS)
-    return 0; /* no irqcontrol: its handler does not mask */
-  int code = got < 0 ? errno : EIO;
-  return luio_fail(err, code, "unmask by writing 1 to /dev/%s: %s: %s", d->info.uio,
-                   luio_errno_name(code),
-                   code == EIO ? "the device has no interrupt, or is gone" : "see dmesg");
+  int rc = irqcontrol(d, 1, "unmask", &known, err);
+  return known ? rc : 0; /* no irqcontrol: its handler does not mask */
+}
+
+int luio_mask(luio_device *d, luio_error *err)
+{
+  uint32_t command;
+  bool known;
+  if (masks_by_command(d))
+    return update_command(d, PCI_COMMAND_INTX_DISABLE, 0, &command, err);
+  return irqcontrol(d, 0, "mask", &known, err);
 }

@@ -278,6 +278,18 @@ function Device:unmask()
   return true
 end
 
+--- Keeps interrupts away until `unmask`: INTX_DISABLE on PCI, elsewhere irqcontrol of the UIO driver. For drivers whose
+--- top half says `unmask = false`; one that unmasks would undo it.
+---@return boolean? ok
+---@return string? message
+---@return string? code  "ENOSYS": the UIO driver has no irqcontrol
+function Device:mask()
+  usable(self, "masking")
+  if self.gone then return self:gone_failure "mask the interrupt" end
+  if C.luio_mask(self.handle, err) < 0 then return door.failure() end
+  return true
+end
+
 --- Copies the driver's durable state (its `durable` names fields of dev.state) to where it outlives a
 --- crash of this process. Without a guardian (luio run) it is only looked at.
 ---@return boolean? ok
