@@ -74,6 +74,19 @@ describe("a device of the device tree", function()
     assert(dev:close())
   end)
 
+  it("may begin within a page, and has the bytes that the tree says", function()
+    local info = assert(find "virtio,mmio")
+    assert.same({ 0xa000000, 0x1000, 0x200, 0x200 },
+      { info.maps[0].addr, info.maps[0].size, info.maps[0].offset, info.maps[0].length })
+    assert.matches("region 0 +memory 0xa000200%+0x200 %(512 bytes%)", (files.shell("build/luio info " .. info.uio)))
+    local dev = assert(luio.open(info.uio))
+    local regs = dev.regions[0]
+    assert.same({ 0xa000200, 0x200 }, { regs.addr, regs.size })
+    assert.equal(0x74726976, regs:read32(0)) -- "virt": Virtual I/O Device (VIRTIO) 1.1, 4.2.2: MagicValue
+    assert.has_error(function() regs:read32(0x200) end) -- the next one's
+    assert(dev:close())
+  end)
+
   it("has no config space and no bus master, and says so", function()
     local dev = assert(luio.open(find("arm,pl031").uio))
     local none, message, code = dev:bus_master(true)
