@@ -71,7 +71,7 @@ struct luio_dma {
   char who[64];
   luio_device *device;
   bool sim;
-  bool of_regions; /* its pages are regions: the device's, and uncached */
+  bool of_regions;  /* its pages are regions: the device's, and uncached */
   records *records; /* shared with the guardian; NULL: none */
   int park[2];
   int pagemap_fd;

@@ -82,9 +82,9 @@ typedef struct luio_map { /* /sys/class/uio/uioN/maps/mapN */
   uint64_t addr;   /* bus address, with the sub-page offset included as the kernel gives it */
   uint64_t size;   /* bytes, as the kernel states it: often rounded up to pages */
   uint64_t offset; /* of the first byte within its first page */
-  uint64_t length; /* bytes from there on: to the end of its pages, or as many as the device tree says */
-  int at_open;     /* memory that the UIO driver allocates when it is opened, and frees when it is closed
-                      (uio_dmem_genirq); until then addr is 0 */
+  uint64_t length; /* bytes from there on: to the end of its pages, or what the device tree says */
+  int at_open;     /* memory that the UIO driver allocates when it is opened and frees when it is
+                      closed (uio_dmem_genirq); until then addr is 0 */
 } luio_map;
 
 typedef struct luio_port { /* /sys/class/uio/uioN/portio/portN */

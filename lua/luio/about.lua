@@ -28,7 +28,9 @@ local function numbered(t, extra)
   for i = 0, 15 do
     if t[i] then
       local entry = { index = i }
-      for _, key in ipairs { "name", "kind", "addr", "size", "offset", "length", "at_open", "prefetchable", "is64", "map", "start", "porttype" } do
+      for _, key in ipairs {
+        "name", "kind", "addr", "size", "offset", "length", "at_open", "prefetchable", "is64", "map", "start", "porttype",
+      } do
         entry[key] = t[i][key]
       end
       if extra then extra(entry) end

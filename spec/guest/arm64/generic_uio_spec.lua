@@ -51,7 +51,7 @@ describe("a device of the device tree", function()
     assert.is_false(match.fits({ uio = "pl031" }, info))
     assert.equal("pl061", (match.driver_of(info)))
     local running = program.start { "run", "drivers/pl061" }
-    running:wait("driver pl061 runs on device " .. info.uio)
+    running:wait("driver pl061 runs on device " .. info.uio, 30)
     running:kill "sigint"
     assert.equal(0, running:status())
     running:close()
