@@ -107,12 +107,18 @@ demo-uio: all | deps-run deps-guest
 	  spec/guest/run --env CLICOLOR_FORCE=$$colour -- \
 	  $(BUILD)/luio examples/demo.lua 0000:00:04.0
 
-test: all $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(BUILD)/luio-asan $(BUILD)/luio-tsan $(SUPPORT) | deps-run deps-test deps-guest
+test: all cross-arm64 $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(BUILD)/luio-asan $(BUILD)/luio-tsan $(SUPPORT) | deps-run deps-test deps-guest
 	$(Q)spec/run $(STAGES)
 
 # For the guest's kernel (spec/guest/headers). For the one that runs here: make -C /lib/modules/$$(uname -r)/build M=...
 modules: | deps-guest
 	$(Q)for m in examples/kernel/*/; do spec/guest/module $$m $(ARCH) || exit 1; done
+
+test-arm64: cross-arm64 | deps-run deps-test deps-guest
+	$(Q)spec/run arm64
+
+cross-arm64: all | deps-arm64
+	$(Q)$(MAKE) --no-print-directory ARCH=arm64
 
 # Longer than CI's minute: make fuzz SECONDS=3600 SEED=7
 fuzz: all | deps-run deps-test
@@ -200,4 +206,4 @@ $(SYSROOT): | deps-cross-$(cross)
 	  spec/guest/packages $(cross) $$new/root libluajit-5.1-dev libluajit-5.1-2 libudev-dev libudev1 && mv -T $$new/root $@
 endif
 
-.PHONY: tools all support demo demo-uio test test-arm64 modules fuzz bench lint format man install uninstall clean
+.PHONY: tools all support demo demo-uio test test-arm64 cross-arm64 modules fuzz bench lint format man install uninstall clean

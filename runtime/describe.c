@@ -154,6 +154,10 @@ static void read_maps(luio_info *info, struct udev_device *dev)
       problem(info, "map%d has a size of 0x%llx bytes", i, (unsigned long long)m->size);
       fine = false;
     }
+    if (fine && m->addr == UINT64_MAX) { /* uio_dmem_genirq's DMEM_MAP_ERROR */
+      m->at_open = 1;
+      m->addr = 0;
+    }
     if (fine && m->addr + (m->size - 1) < m->addr) {
       problem(info, "map%d at 0x%llx ends beyond 64 bits", i, (unsigned long long)m->addr);
       fine = false;
@@ -163,6 +167,7 @@ static void read_maps(luio_info *info, struct udev_device *dev)
               (unsigned long long)m->offset);
       fine = false;
     }
+    m->length = m->size;
     m->present = fine;
     info->n_maps += fine;
   }
@@ -192,6 +197,17 @@ static void read_ports(luio_info *info, struct udev_device *dev)
     p->present = fine;
     info->n_ports += fine;
   }
+}
+
+/* What can be mapped are whole pages, so the offset is part of the size. (On PCI the BAR counts.) */
+static void read_lengths(luio_info *info)
+{
+  for (int i = 0; i < LUIO_MAX_MAPS; i++) {
+    luio_map *m = &info->maps[i];
+    if (m->present && m->offset < m->size)
+      m->length = m->size - m->offset;
+  }
+  luio_devicetree_lengths(info);
 }
 
 /* ---- PCI --------------------------------------------------------------------------------------- */
@@ -393,11 +409,13 @@ void luio_describe_uio(luio_info *info, struct udev_device *dev, struct udev_hwd
   struct udev_device *parent = udev_device_get_parent(dev); /* borrowed from dev */
   if (parent && udev_device_get_subsystem(parent)) {
     read_parent(info, parent, hwdb);
-    if (!strcmp(info->bus, "pci"))
-      match_maps(info);
   } else {
     copy_path(info, dev);
   }
+  if (!strcmp(info->bus, "pci"))
+    match_maps(info);
+  else
+    read_lengths(info);
 }
 
 void luio_describe_pci(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb)

@@ -132,6 +132,31 @@ static int open_uio(luio_device *d, luio_error *err)
                                     : "the device is gone: list again");
 }
 
+/* What the UIO driver has allocated just now. It frees it when the last descriptor is closed. */
+static int find_memory(luio_device *d, luio_error *err)
+{
+  char dir[64], name[32];
+  luio_format(dir, sizeof dir, "/sys/class/uio/%s", d->info.uio);
+  for (int i = 0; i < LUIO_MAX_MAPS; i++) {
+    luio_map *m = &d->info.maps[i];
+    if (!m->present || !m->at_open)
+      continue;
+    luio_format(name, sizeof name, "maps/map%d/addr", i);
+    int rc = luio_sysfs_u64(dir, name, &m->addr);
+    if (rc == 0 && m->addr == UINT64_MAX)
+      rc = -ENOMEM;
+    if (rc < 0)
+      return luio_fail(err, -rc,
+                       "open %s: map%d, memory that its UIO driver allocates (0x%llx bytes): %s: "
+                       "%s",
+                       d->info.address, i, (unsigned long long)m->size, luio_errno_name(-rc),
+                       rc == -ENOMEM
+                           ? "no piece of that size is free: free memory, or reserve it (cma=)"
+                           : "see dmesg");
+  }
+  return 0;
+}
+
 static int open_config(luio_device *d, luio_error *err)
 {
   char path[320];
@@ -203,6 +228,8 @@ int luio_device_open_files(luio_device *d, const char *address, const luio_devic
   if (pci && !shared && (rc = own_pci(d, before, err)) < 0)
     return rc;
   if (d->info.uio[0] && !(pci && shared) && (rc = open_uio(d, err)) < 0)
+    return rc;
+  if (d->uio_fd >= 0 && (rc = find_memory(d, err)) < 0)
     return rc;
   /* Elsewhere there is only /dev/uioX to lock, which the guardian has no part in. */
   if (!pci && !shared && d->uio_fd >= 0 && (rc = take_lock(d, d->uio_fd, err)) < 0)
@@ -319,6 +346,24 @@ int luio_device_irq(luio_device *d, unsigned vector, luio_irq_config *config, lu
   return 0;
 }
 
+static bool brings_memory(const luio_device *d)
+{
+  for (int i = 0; i < LUIO_MAX_MAPS; i++)
+    if (d->info.maps[i].present && d->info.maps[i].at_open)
+      return true;
+  return false;
+}
+
+static bool coherent(const luio_device *d)
+{
+#if defined(__x86_64__)
+  (void)d;
+  return true;
+#else
+  return luio_devicetree_coherent(d->info.sysfs);
+#endif
+}
+
 int luio_device_dma(luio_device *d, luio_dma **out, luio_error *err)
 {
   int rc = 0;
@@ -343,7 +388,17 @@ int luio_device_dma(luio_device *d, luio_dma **out, luio_error *err)
                        "DMA memory for %s: the IOMMU translates for it (%s), so physical "
                        "addresses would fault: boot with iommu=pt",
                        d->info.address, type);
-    rc = luio_dma_open_physical(d, &d->dma, err);
+    if (brings_memory(d)) {
+      rc = luio_dma_open_regions(d, &d->dma, err);
+    } else if (!coherent(d)) {
+      return luio_fail(err, ENOTSUP,
+                       "DMA memory for %s: its DMA does not look into the CPU's caches (no "
+                       "dma-coherent in the device tree), so it would miss what is written to "
+                       "ordinary memory: use a UIO driver that brings memory (uio_dmem_genirq)",
+                       d->info.address);
+    } else {
+      rc = luio_dma_open_physical(d, &d->dma, err);
+    }
   }
   *out = d->dma;
   return rc;

@@ -102,6 +102,13 @@ static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_err
   const char *name = size > 2 * MIB ? "1 GiB" : "2 MiB";
   const char *file = size > 2 * MIB ? "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
                                     : "/proc/sys/vm/nr_hugepages";
+  if (dma->of_regions)
+    return luio_fail(err, -rc,
+                     "%llu bytes of DMA memory for %s below 0x%llx: its UIO driver has brought "
+                     "%llu, in %llu regions, and no free piece is so large and lies there: free "
+                     "buffers, or have the driver bring more",
+                     bytes, dma->who, limit, (unsigned long long)dma->stats.mapped_bytes,
+                     (unsigned long long)dma->stats.pages);
   if (rc == -ERANGE && dma->sim && !dma->stats.buffers)
     return luio_fail(
         err, ERANGE,
@@ -142,6 +149,8 @@ static int grow(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, pag
 {
   int which = size > 2 * MIB || align > 2 * MIB ? HUGE_1G : HUGE_2M;
   luio_error why = {.code = 0};
+  if (dma->of_regions)
+    return explain(dma, -ENOMEM, size, mask, err);
   int rc = luio_dma_page_take(dma, which, dma->stores[which].page_size, mask, out, &why);
   if (rc == 0)
     return 0;
@@ -230,13 +239,15 @@ static int carve(luio_dma *dma, live *l, uint64_t size, uint64_t align, uint64_t
                      (unsigned long long)size, dma->who, (unsigned long long)align);
   }
   if (rc == 0)
-    l->buffer = (luio_dma_buffer){.addr = p->addr + offset,
-                                  .iova = p->iova + offset,
-                                  .size = size,
-                                  .page_size = dma->stores[p->store].page_size,
-                                  .owner = dma,
-                                  .page = p,
-                                  .reserved = reserved};
+    l->buffer =
+        (luio_dma_buffer){.addr = p->addr + offset,
+                          .iova = p->iova + offset,
+                          .size = size,
+                          .page_size = dma->of_regions ? p->size : dma->stores[p->store].page_size,
+                          .uncached = dma->of_regions,
+                          .owner = dma,
+                          .page = p,
+                          .reserved = reserved};
   return rc;
 }
 
@@ -266,7 +277,9 @@ int luio_dma_alloc_named(luio_dma *dma, const char *name, uint64_t size, uint64_
     free(l);
     return rc;
   }
-  if (!kept)
+  if (!kept && l->buffer.uncached)
+    luio_fill(l->buffer.addr, 0, size);
+  else if (!kept)
     memset(l->buffer.addr, 0, size);
   if (!kept && name) {
     pthread_mutex_lock(&dma->lock);
@@ -326,7 +339,7 @@ void *luio_dma_find(luio_dma *dma, uint64_t iova, uint64_t size)
 int luio_dma_verify(const luio_dma_buffer *buffer, luio_error *err)
 {
   const luio_dma *dma = buffer->owner;
-  if (dma->sim)
+  if (dma->sim || dma->of_regions) /* the kernel's own allocator keeps it where it is */
     return 0;
   uint64_t now;
   int rc = luio_pagemap_lookup(dma->pagemap_fd, buffer->addr, &now, err);
@@ -387,6 +400,34 @@ int luio_dma_open_physical(luio_device *device, luio_dma **out, luio_error *err)
   }
   *out = dma;
   return 0;
+}
+
+int luio_dma_open_regions(luio_device *device, luio_dma **out, luio_error *err)
+{
+  const char *who = device->info.address;
+  luio_dma *dma = pool(device, who);
+  if (!dma)
+    return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", who);
+  dma->of_regions = true;
+  for (unsigned i = LUIO_MAX_MAPS; i-- > 0;) { /* the first of them is the first to be used */
+    luio_region *r;
+    if (!device->info.maps[i].present || !device->info.maps[i].at_open)
+      continue;
+    int rc = luio_device_region(device, i, &r, err);
+    if (rc == 0)
+      rc = luio_dma_page_of_region(dma, r, err);
+    if (rc < 0) {
+      luio_dma_close(dma);
+      return rc;
+    }
+  }
+  *out = dma;
+  return 0;
+}
+
+bool luio_dma_is_of_regions(const luio_dma *dma)
+{
+  return dma->of_regions;
 }
 
 int luio_dma_open_sim(luio_device *device, luio_dma **out, luio_error *err)

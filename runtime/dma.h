@@ -71,6 +71,7 @@ struct luio_dma {
   char who[64];
   luio_device *device;
   bool sim;
+  bool of_regions;  /* its pages are regions: the device's, and uncached */
   records *records; /* shared with the guardian; NULL: none */
   int park[2];
   int pagemap_fd;
@@ -113,6 +114,8 @@ void luio_dma_punch(luio_dma *dma, int which, uint64_t index, uint64_t size);
  * page could not be found out. */
 int luio_dma_page_take(luio_dma *dma, int which, uint64_t size, uint64_t mask, page **out,
                        luio_error *err);
+/* Puts a region of the device into the pool. */
+int luio_dma_page_of_region(luio_dma *dma, luio_region *region, luio_error *err);
 /* Unmaps a page that is no longer in the pool, and leaves it in its memfd. */
 void luio_dma_page_forget(page *p);
 /* Gives it back to the kernel, too. */

@@ -6,6 +6,9 @@
  * narrow mask (edu: 28 bits) are held aside until one lies below, or none is left, and are then
  * given back.
  *
+ * A region that a UIO driver has allocated is a page, too, of whatever size; it is the device's own,
+ * mapped already, and its address was told by the kernel.
+ *
  * IOVAs are physical addresses on real devices. On a simulated one the pool hands out addresses of
  * its own, as an IOMMU would; then any pages do. */
 #include "dma.h"
@@ -91,8 +94,31 @@ void luio_dma_page_forget(page *p)
   free(p);
 }
 
+int luio_dma_page_of_region(luio_dma *dma, luio_region *r, luio_error *err)
+{
+  page *p = calloc(1, sizeof *p);
+  extent *e = calloc(1, sizeof *e);
+  if (!p || !e) {
+    free(p);
+    free(e);
+    return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", dma->who);
+  }
+  *e = (extent){.size = r->size};
+  *p = (page){.addr = (uint8_t *)(uintptr_t)r->base, .size = r->size, .iova = r->addr, .free = e};
+  p->next = dma->pages;
+  dma->pages = p;
+  dma->stats.pages++;
+  dma->stats.mapped_bytes += p->size;
+  return 0;
+}
+
 void luio_dma_page_release(luio_dma *dma, page *p)
 {
+  if (dma->of_regions) { /* what is mapped there is the region's */
+    free_extents(p->free);
+    free(p);
+    return;
+  }
   int which = p->store;
   uint64_t index = p->index, size = p->size;
   page_record *record = p->record;

@@ -83,6 +83,11 @@ struct udev_hwdb;
 void luio_describe_uio(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb);
 void luio_describe_pci(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb);
 
+/* devicetree.c. The length of each map, where the device's node says it. */
+void luio_devicetree_lengths(luio_info *info);
+/* Whether the DMA of a device, by its folder in sysfs, looks into the CPU's caches. */
+bool luio_devicetree_coherent(const char *sysfs);
+
 /* Makes text from elsewhere fit to be shown: control characters and bad UTF-8 become '?'. */
 void luio_clean(char *text);
 
@@ -130,6 +135,9 @@ void luio_place_cover(luio_region *region);
 /* dma.c */
 int luio_dma_open_physical(luio_device *device, luio_dma **out, luio_error *err);
 int luio_dma_open_sim(luio_device *device, luio_dma **out, luio_error *err);
+/* The memory that its UIO driver brings, and no other. */
+int luio_dma_open_regions(luio_device *device, luio_dma **out, luio_error *err);
+bool luio_dma_is_of_regions(const luio_dma *dma);
 void luio_dma_close(luio_dma *dma);
 /* dma_kept.c. What earlier workers had, and nobody asked for by name, becomes free. */
 void luio_dma_settle(luio_dma *dma);

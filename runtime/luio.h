@@ -43,7 +43,7 @@ extern "C" {
 /* ---- Version --------------------------------------------------------------------------------- */
 
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
-enum { LUIO_ABI = 6 };
+enum { LUIO_ABI = 7 };
 
 LUIO_API unsigned luio_abi(void);
 LUIO_API const char *luio_version(void);
@@ -82,6 +82,9 @@ typedef struct luio_map { /* /sys/class/uio/uioN/maps/mapN */
   uint64_t addr;   /* bus address, with the sub-page offset included as the kernel gives it */
   uint64_t size;   /* bytes, as the kernel states it: often rounded up to pages */
   uint64_t offset; /* of the first byte within its first page */
+  uint64_t length; /* bytes from there on: to the end of its pages, or what the device tree says */
+  int at_open;     /* memory that the UIO driver allocates when it is opened and frees when it is
+                      closed (uio_dmem_genirq); until then addr is 0 */
 } luio_map;
 
 typedef struct luio_port { /* /sys/class/uio/uioN/portio/portN */
@@ -174,6 +177,12 @@ LUIO_API uint64_t luio_read64_swapped(const volatile void *p);
 LUIO_API void luio_write16_swapped(volatile void *p, uint16_t value);
 LUIO_API void luio_write32_swapped(volatile void *p, uint32_t value);
 LUIO_API void luio_write64_swapped(volatile void *p, uint64_t value);
+
+/* Copies and fills for uncached memory: aligned accesses of 8 or 32 bits each way, none twice. The
+ * C library's may use others, and instructions that such memory does not take (arm64: dc zva). */
+LUIO_API void luio_copy_in(volatile void *to, const void *from, uint64_t size);
+LUIO_API void luio_copy_out(void *to, const volatile void *from, uint64_t size);
+LUIO_API void luio_fill(volatile void *to, uint8_t value, uint64_t size);
 
 /* Fences for rings in DMA memory. A call through FFI also stops LuaJIT from keeping or moving
  * loads and stores across it.
@@ -438,6 +447,11 @@ LUIO_API int luio_irq_close(luio_irq *irq, uint64_t timeout_ns, luio_error *err)
  * CAP_SYS_ADMIN, no translating IOMMU, and memory that stays: mlock is not a pin, so long-lived
  * rings should luio_dma_verify. On simulated devices the IOVA is given out by luio.
  *
+ * A device whose UIO driver brings memory (luio_map.at_open) has all of its DMA memory there: the
+ * kernel's allocator has made it fit for DMA, also where the device does not look into the CPU's
+ * caches, and its address is the one for the device. It is mapped uncached, and goes when /dev/uioX
+ * is closed: no name of a buffer outlives the process.
+ *
  * Freed buffers go back to luio, not to the kernel; memory returns to the kernel only when the
  * device is closed, after bus master is off. Any thread. */
 
@@ -447,16 +461,19 @@ typedef struct luio_dma_buffer {
   void *addr;
   uint64_t iova;      /* what the device must be told */
   uint64_t size;      /* as asked for */
-  uint64_t page_size; /* 2 MiB, 1 GiB, or 4 KiB for the fallback */
+  uint64_t page_size; /* 2 MiB, 1 GiB, 4 KiB for the fallback; of a region all of it */
   luio_dma *owner;
   void *page;        /* private */
   uint64_t reserved; /* private */
   int kept;          /* a worker before this one left it: contents and iova are as they were */
+  int uncached;      /* reach it by luio_copy_in and the like, or by aligned accesses: memcpy may
+                        not be used on memory that arm64 takes for a device's */
 } luio_dma_buffer;
 
 /* The device's DMA memory, made on first use; owned by the device. Refuses with the remedy:
  *   EPERM    physical addresses are hidden (CAP_SYS_ADMIN)
- *   ENOTSUP  an IOMMU translates for this device: physical addresses would be wrong */
+ *   ENOTSUP  an IOMMU translates for this device: physical addresses would be wrong; or it does not
+ *            look into the CPU's caches, as its device tree says or leaves unsaid (not on x86-64) */
 LUIO_API int luio_device_dma(luio_device *device, luio_dma **out, luio_error *err);
 
 /* size: 1 byte .. 1 GiB; align: a power of two, 0 for 64; mask: highest address the device can

@@ -6,6 +6,8 @@
  * memory accesses across. The volatile access alone would not do: LuaJIT ignores volatile. */
 #include "internal.h"
 
+#include <string.h>
+
 #define ACCESSORS(bits)                                         \
   uint##bits##_t luio_read##bits(const volatile void *p)        \
   {                                                             \
@@ -33,6 +35,46 @@ ACCESSORS(64)
 SWAPPED_ACCESSORS(16)
 SWAPPED_ACCESSORS(32)
 SWAPPED_ACCESSORS(64)
+
+/* The volatile side decides: bytes until it is aligned, words, and the bytes that are left. */
+void luio_copy_in(volatile void *to, const void *from, uint64_t size)
+{
+  volatile uint8_t *t = to;
+  const uint8_t *f = from;
+  for (; size && (uintptr_t)t % 4; size--)
+    *t++ = *f++;
+  for (uint32_t word; size >= 4; size -= 4, t += 4, f += 4) {
+    memcpy(&word, f, sizeof word);
+    *(volatile uint32_t *)t = word;
+  }
+  while (size--)
+    *t++ = *f++;
+}
+
+void luio_copy_out(void *to, const volatile void *from, uint64_t size)
+{
+  uint8_t *t = to;
+  const volatile uint8_t *f = from;
+  for (; size && (uintptr_t)f % 4; size--)
+    *t++ = *f++;
+  for (uint32_t word; size >= 4; size -= 4, t += 4, f += 4) {
+    word = *(const volatile uint32_t *)f;
+    memcpy(t, &word, sizeof word);
+  }
+  while (size--)
+    *t++ = *f++;
+}
+
+void luio_fill(volatile void *to, uint8_t value, uint64_t size)
+{
+  volatile uint8_t *t = to;
+  for (; size && (uintptr_t)t % 4; size--)
+    *t++ = value;
+  for (; size >= 4; size -= 4, t += 4)
+    *(volatile uint32_t *)t = value * 0x01010101u;
+  while (size--)
+    *t++ = value;
+}
 
 void luio_fence_doorbell(void)
 {

@@ -8,7 +8,8 @@
  * region N is UIO map N. By /dev/mem (devmem.c) there is one, the range that was named.
  *
  * A UIO map is mapped at file offset N pages, whole pages only; its first byte is `offset` bytes
- * into them. The map's stated size is often rounded up, the BAR's never: the BAR's counts. */
+ * into them. The map's stated size is often rounded up, the BAR's never: the BAR's counts, or what
+ * the device tree says (devicetree.c). */
 #include "internal.h"
 
 #include <errno.h>
@@ -158,8 +159,9 @@ static int open_map(luio_device *d, luio_region *r, luio_error *err)
 {
   const luio_map *m = &d->info.maps[r->index];
   char path[64];
-  r->addr = m->addr;
-  r->size = m->size;
+  /* uio_pdrv_genirq gives the page and the offset in it, others both in one. */
+  r->addr = m->addr + (m->addr & (LUIO_PAGE - 1) ? 0 : m->offset);
+  r->size = m->length;
   luio_format(r->name, sizeof r->name, "map%u", r->index);
   luio_format(path, sizeof path, "/dev/%s", d->info.uio);
   return luio_region_map(r, d->uio_fd, r->index, m->offset, path, err);

@@ -28,7 +28,9 @@ local function numbered(t, extra)
   for i = 0, 15 do
     if t[i] then
       local entry = { index = i }
-      for _, key in ipairs { "name", "kind", "addr", "size", "offset", "prefetchable", "is64", "map", "start", "porttype" } do
+      for _, key in ipairs {
+        "name", "kind", "addr", "size", "offset", "length", "at_open", "prefetchable", "is64", "map", "start", "porttype",
+      } do
         entry[key] = t[i][key]
       end
       if extra then extra(entry) end
@@ -76,8 +78,11 @@ local function add(lines, label, text, columns)
 end
 
 local function region(entry)
+  local size = entry.length or entry.size
   local parts = {
-    ("%s 0x%x+0x%x (%s)"):format(entry.kind == "port" and "I/O ports" or "memory", entry.addr, entry.size, output.size(entry.size)),
+    entry.at_open and ("DMA memory that opening allocates, 0x%x bytes (%s)"):format(size, output.size(size))
+      or ("%s 0x%x+0x%x (%s)"):format(entry.kind == "port" and "I/O ports" or "memory",
+        entry.length and entry.addr % 0x1000 == 0 and entry.addr + entry.offset or entry.addr, size, output.size(size)),
   }
   if entry.is64 then table.insert(parts, "64-bit") end
   if entry.prefetchable then table.insert(parts, "prefetchable") end

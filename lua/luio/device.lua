@@ -55,6 +55,14 @@ M.open_devices = {}
 
 local text = ffi.string
 
+---@class luio.InfoMap
+---@field name string
+---@field addr integer     bus address, as the kernel gives it
+---@field size integer     bytes, rounded up to pages
+---@field offset integer   where in its first page it begins
+---@field length integer?  how many bytes there are from there on, where that is not `size`
+---@field at_open boolean? memory that the UIO driver allocates when it is opened; until then addr is 0
+
 ---@class luio.Info
 ---@field address string       how to open it
 ---@field uio string?          "uio0"; nil: no UIO driver is bound
@@ -75,7 +83,7 @@ local text = ffi.string
 ---@field device_name string?
 ---@field irq integer?
 ---@field numa_node integer?
----@field maps table<integer, { name: string, addr: integer, size: integer, offset: integer }>
+---@field maps table<integer, luio.InfoMap>
 ---@field ports table<integer, { name: string, start: integer, size: integer, porttype: string }>
 ---@field bars table<integer, { kind: "memory"|"port", addr: integer, size: integer, prefetchable: boolean, is64: boolean, map: integer? }>
 ---@field problem string?      what was wrong with its description; why the range can't be had
@@ -105,7 +113,10 @@ function M.info(raw)
   for i = 0, C.LUIO_MAX_MAPS - 1 do
     local m, p = raw.maps[i], raw.ports[i]
     if m.present ~= 0 then
-      info.maps[i] = { name = text(m.name), addr = tonumber(m.addr), size = tonumber(m.size), offset = tonumber(m.offset) }
+      info.maps[i] = {
+        name = text(m.name), addr = tonumber(m.addr), size = tonumber(m.size), offset = tonumber(m.offset),
+        length = m.length ~= m.size and tonumber(m.length) or nil, at_open = m.at_open ~= 0 or nil,
+      }
     end
     if p.present ~= 0 then
       info.ports[i] = { name = text(p.name), start = tonumber(p.start), size = tonumber(p.size), porttype = text(p.porttype) }

@@ -22,6 +22,7 @@ local M = {}
 ---@field size integer  bytes
 ---@field page_size integer
 ---@field kept boolean  a process that died left it: contents and IOVA are as they were
+---@field uncached boolean it is memory that a UIO driver brings (luio.h): through `pointer` aligned accesses only
 ---@field package handle ffi.cdata*?
 local Buffer = {}
 Buffer.__index = Buffer
@@ -43,7 +44,7 @@ end
 ---@param bytes string
 function Buffer:write(offset, bytes)
   check(self, "write", offset, #bytes)
-  ffi.copy(self.addr + offset, bytes, #bytes)
+  if self.uncached then C.luio_copy_in(self.addr + offset, bytes, #bytes) else ffi.copy(self.addr + offset, bytes, #bytes) end
 end
 
 --- Copies bytes out of it.
@@ -52,7 +53,10 @@ end
 ---@return string
 function Buffer:read(offset, length)
   check(self, "read", offset, length)
-  return ffi.string(self.addr + offset, length)
+  if not self.uncached then return ffi.string(self.addr + offset, length) end
+  local bytes = ffi.new("uint8_t[?]", length)
+  C.luio_copy_out(bytes, self.addr + offset, length)
+  return ffi.string(bytes, length)
 end
 
 --- Sets bytes to a value.
@@ -63,7 +67,7 @@ function Buffer:fill(value, offset, length)
   offset = offset or 0
   length = length or self.size - offset
   check(self, "fill", offset, length)
-  ffi.fill(self.addr + offset, length, value)
+  if self.uncached then C.luio_fill(self.addr + offset, value, length) else ffi.fill(self.addr + offset, length, value) end
 end
 
 --- A typed pointer into the buffer, e.g. `buffer:pointer("struct descriptor *")`. Unchecked plain
@@ -207,6 +211,7 @@ function Dma:alloc(size, options)
     size = tonumber(out[0].size),
     page_size = tonumber(out[0].page_size),
     kept = out[0].kept ~= 0,
+    uncached = out[0].uncached ~= 0,
     dma = self,
     name = label,
   }, Buffer)

@@ -266,6 +266,20 @@ function M.exchange(self, setup)
   return true
 end
 
+--- The same for a driver, of its own vector: another top half from the next interrupt on. What waits keeps what the old one
+--- captured. Before the thread runs it is what `setup` does.
+---@param options luio.IrqSetup  offsets, not names (luio.driver.top_half turns those into offsets)
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function Irq:exchange(options)
+  live(self, 2)
+  local fault = M.fault(options)
+  if fault then error("irq exchange: " .. fault, 2) end
+  if M.has(self, options) then return true end
+  return M.exchange(self, options)
+end
+
 local function convert(self, raw)
   local source = self.source
   if raw.flags ~= 0 then

@@ -83,7 +83,7 @@ describe("a listing", function()
       compatible = { "arm,pl031", "arm,primecell", "generic-uio" }, bars = {}, ports = {},
       maps = {
         [0] = { name = "pl031@9010000", addr = 0x09010000, size = 0x1000, offset = 0 },
-        { name = "status", addr = 0x09020000, size = 0x2000, offset = 0xf80 },
+        { name = "status", addr = 0x09020000, size = 0x2000, offset = 0xf80, length = 0x100 },
       },
     }, devices.uio10)
   end)

@@ -303,14 +303,15 @@ describe("luio doctor, of a device,", function()
   end)
 
   it("says what a driver for it would match", function()
-    local got = run(udev.tree "spec/udev/recorded.umockdev", [[
+    -- Of a clock that no driver here knows: pl099.
+    local got = run((udev.tree("spec/udev/recorded.umockdev"):gsub("706C303331", "706C303939")), [[
       local results = {}
       for _, address in ipairs { "0000:00:1a.0", "uio10", "uio2" } do
         table.insert(results, find(assert(doctor.device(address)), "luio driver")[1])
       end
       return results]])
     assert.matches('| put match = { pci = "1b36:0010" } into drivers/NAME/init.lua$', got[1])
-    assert.matches('| put match = { of = "arm,pl031" } into', got[2])
+    assert.matches('| put match = { of = "arm,pl099" } into', got[2])
     assert.matches('| put match = { uio = "card" } into', got[3])
   end)
 

@@ -59,7 +59,7 @@ sysfs         /sys/devices/pci0000:00/0000:00:10.0
   it("shows a device of the device tree, and one of ports", function()
     local got = run(recorded, [[return { (info "uio10"), (info "uio2") }]])
     assert.matches("\ncompatible    arm,pl031 arm,primecell generic%-uio\nbus           platform\n", got[1])
-    assert.matches("\nregion 1      memory 0x9020000%+0x2000 %(8 KiB%), by uio10 map1\n", got[1])
+    assert.matches("\nregion 1      memory 0x9020f80%+0x100 %(256 bytes%), by uio10 map1\n", got[1])
     assert.is_nil(got[1]:find "\nmap ")
     assert.matches("\nports 0       0x300%+0x8 port_x86 control\nports 1       0xfff0%+0x10 port_x86\n", got[2])
   end)

@@ -115,6 +115,13 @@ describe("a UIO device", function()
     check(odd, 'maps/map0/offset is "behind", not a number', without_map0)
   end)
 
+  -- An offset is within the map's pages; what is before the registers is not theirs.
+  local within, later = uio { ["maps/map0/offset"] = "0x200" }, uio { ["maps/map0/addr"] = "0xffffffffffffffff" }
+  it("has no bytes behind its last page, and none yet where the driver allocates them at opening", function()
+    check(within, nil, function(info) info.maps[0].offset, info.maps[0].length = 0x200, 0xe00 end)
+    check(later, nil, function(info) info.maps[0].addr, info.maps[0].at_open = 0, true end)
+  end)
+
   local hundreds = {}
   for i = 2, 301 do hundreds[("maps/map%d/addr"):format(i)], hundreds[("maps/map%d/size"):format(i)] = "0x1000", "0x1000" end
   local many = uio(hundreds)

@@ -47,6 +47,19 @@ describe("for arm64", function()
     end
   end
 
+  -- Such memory takes no unaligned accesses and no dc zva; pairs and vectors may be made into several.
+  it("copying to and from uncached memory is by bytes and words of it", function()
+    for name, pattern in pairs { luio_copy_in = "^str", luio_copy_out = "^ldr", luio_fill = "^str" } do
+      local seen = {}
+      for _, text in ipairs(assert(code[name], name)) do
+        assert.is_nil(text:match "^dc " or text:match "^[sl][td]p " or text:match "^[sl][td]u?r%a* [qdvx]" or text:match "^bl ", text)
+        if text:match(pattern) then seen[text:match "^%a+ %a"] = true end
+      end
+      local verb = pattern:sub(2)
+      assert.same({ [verb .. " w"] = true, [verb .. "b w"] = true }, seen)
+    end
+  end)
+
   it("each fence is the barrier that luio.h says", function()
     assert.same({ "dmb oshst" }, code.luio_fence_doorbell)
     assert.same({ "dmb oshld" }, code.luio_fence_flag)
