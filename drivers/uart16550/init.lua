@@ -187,7 +187,14 @@ local function offer(dev, state)
           by_level = band(IIR:read(), 0xf) == RECEIVED_DATA
           if by_level then n = LEVEL end
         end
-        for i = 0, n - 1 do bytes[band(head + i, mask)] = RBR:read() end
+        if n == 1 then
+          bytes[band(head, mask)] = RBR:read()
+        else
+          local at = band(head, mask)
+          local first = math.min(n, mask + 1 - at)
+          RBR:read_many(bytes + at, first)
+          if first < n then RBR:read_many(bytes, n - first) end
+        end
         head = head + n
       end
       left = left - n
@@ -200,7 +207,10 @@ local function offer(dev, state)
   local function send(from)
     if band(status(), THRE) == 0 then return 0 end
     local n, bytes, mask, tail = math.min(fifo, from:used()), from.bytes, from.mask, from.tail
-    for i = 0, n - 1 do THR:write(bytes[band(tail + i, mask)]) end
+    local at = band(tail, mask)
+    local first = math.min(n, mask + 1 - at)
+    THR:write_many(bytes + at, first)
+    if first < n then THR:write_many(bytes, n - first) end
     from.tail = band(tail + n, COUNT)
     return n
   end
