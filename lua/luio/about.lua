@@ -49,8 +49,7 @@ function M.of(info)
   } do all[key] = info[key] end
   all.compatible = output.list { unpack(info.compatible) }
   all.luio_driver = match.driver_of(info)
-  local bars = info.bus == "pci" or info.bus == "sim"
-  all.regions = numbered(bars and info.bars or info.maps, function(entry)
+  all.regions = numbered(look.regions(info), function(entry)
     entry.kind = entry.kind or "memory"
     entry.by = look.way(info, entry.index)
   end)

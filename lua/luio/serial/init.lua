@@ -12,7 +12,7 @@
 --- Two rings of bytes lie between a port's users and its driver, and nothing else waits anywhere. When the receive ring is full,
 --- flow control decides: with "none" what comes is dropped, and counted (rx_dropped); with "rts/cts" RTS goes off, or
 --- with "xon/xoff" an XOFF out, when it is three quarters full, and when it is full the device is no longer emptied. The sender
---- may go on again when half of it is free. What the device itself lost because it was not emptied in time is another count
+--- may go on again when half of it is free. The last quarter is for what is under way: a few FIFOs with XOFF, so no ring of 64 bytes. What the device itself lost because it was not emptied in time is another count
 --- (overruns): it says that something was lost, not how much. Characters with a parity or framing error are counted and handed on.
 ---
 --- With "rts/cts" nothing is sent while CTS is off; a device that does both by itself is let (port.auto_flow). With one that
