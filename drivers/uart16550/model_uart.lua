@@ -4,7 +4,8 @@
 --- Region 0 is the chip. Characters take their time: (start + data + parity + stop bits) / baud, in real time, so a driver that
 --- is too slow loses some, as it would on the card.
 ---
---- Region 1 is the far end, for specs and for playing: until somebody writes CONTROL it sends everything back.
+--- Region 1 is the far end, for specs and for playing: until somebody writes CONTROL it sends everything back, and
+--- obeys RTS.
 ---
 ---     0x00  PUSH      wo 64  bytes to send: their number (1 to 7) in the lowest byte, then they
 ---     0x08  PUSH_ONE  wo 32  a character, or with bits: 0x100 parity error, 0x200 framing error, 0x400 break
@@ -368,7 +369,7 @@ return function(chip)
     dev.rx, dev.tx, dev.time, dev.touched, dev.clock = queue(), queue(), dev.now(), 0, 1843200
     dev.lines, dev.inputs, dev.delta = 0xb, 0xb, 0 -- a peer that is there: CTS, DSR, DCD
     dev.overrun, dev.timeout, dev.thr_empty, dev.asserted, dev.withheld = false, false, false, false, false
-    dev.far = { out = queue(), got = queue(), control = ECHO, breaks = 0, format = 0, baud = 0, lost = 0 }
+    dev.far = { out = queue(), got = queue(), control = ECHO + OBEYS_RTS, breaks = 0, format = 0, baud = 0, lost = 0 }
   end
 
   function model.read(dev, offset, width, region)
