@@ -145,7 +145,7 @@ local function offer(dev, state)
   local RBR, THR, LSR, IIR, IER, MSR = regs.RBR, regs.THR, regs.LSR, regs.IIR, regs.IER, regs.MSR
   local options = serial.options(dev)
   local clock, loopback = options.clock or CLOCK, options.loopback and 1 or 0
-  local fifo, COUNT = chip.fifo, serial.COUNT
+  local fifo, COUNT, armed = chip.fifo, serial.COUNT, nil
 
   -- LSR, whose reading clears what it says of the next character: kept until that is taken.
   local function status()
@@ -218,10 +218,10 @@ local function offer(dev, state)
     return n
   end
 
-  local function arm(receives, sends)
+  local function arm(receives, sends, again)
     local ier = bor(EDSSI, receives and bor(ERBFI, ELSI) or 0, sends and ETBEI or 0)
-    if ier == state.ier then return end
-    state.ier = ier
+    if ier == armed and not again then return end
+    armed = ier
     IER:write(ier)
   end
 
@@ -264,7 +264,7 @@ function uart16550.start(dev, reason)
     local line = serial.settings(dev)
     local chip, message, code = bring_up(dev.regs, serial.options(dev).clock or CLOCK, line)
     if not chip then return nil, message, code end
-    state.chip, state.ier, state.seen = chip, 0, 0
+    state.chip, state.seen = chip, 0
     state.auto = chip.auto_flow and line.flow == "rts/cts"
     state.counts = state.counts or { overruns = 0, framing = 0, parity = 0, breaks = 0 }
   end

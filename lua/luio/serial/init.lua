@@ -10,10 +10,11 @@
 --- Waits end by interrupts, and by their deadline at the latest.
 ---
 --- Two rings of bytes lie between a port's users and its driver, and nothing else waits anywhere. When the receive ring is full,
---- flow control decides: with "none" what comes is dropped, and counted (rx_dropped); with "rts/cts" RTS goes off, or
---- with "xon/xoff" an XOFF out, when it is three quarters full, and when it is full the device is no longer emptied. The sender
---- may go on again when half of it is free. The last quarter is for what is under way: a few FIFOs with XOFF, so no ring of 64 bytes. What the device itself lost because it was not emptied in time is another count
---- (overruns): it says that something was lost, not how much. Characters with a parity or framing error are counted and handed on.
+--- flow control decides: with "none" what comes is dropped, and counted (rx_dropped). With "rts/cts" RTS goes off, or with
+--- "xon/xoff" an XOFF out, when it is three quarters full, and when it is full the device is no longer emptied; the sender may
+--- go on again when half of it is free. The last quarter is for what is under way: a few FIFOs with XOFF, so no ring of 64
+--- bytes. What the device itself lost because it was not emptied in time is another count (overruns): it says that something was
+--- lost, not how much. Characters with a parity or framing error are counted and handed on.
 ---
 --- With "rts/cts" nothing is sent while CTS is off; a device that does both by itself is let (port.auto_flow). With one that
 --- does not, what is in its FIFO when CTS goes off is still sent, and RTS protects the ring, not the FIFO: a sender that is on
@@ -26,28 +27,23 @@
 --- The driver's side. A serial driver's `start` ends in `return serial.serve(dev, offer)`; luio.serial.Offer says what it has to
 --- bring. The conformance spec (spec/serial/conformance.lua) holds every driver to what is written here.
 
-local bit = require "bit"
 local driver = require "luio.driver"
 local match = require "luio.match"
 local now = require("luio.ffi").now
+local line = require "luio.serial.line"
+local moving = require "luio.serial.moving"
 local rings = require "luio.serial.ring"
 local settings = require "luio.serial.settings"
 local task = require "luio.task"
 local waiter = require "luio.waiter"
 
-local band, bor = bit.band, bit.bor
+local closed, check_seconds = line.closed, line.check_seconds
+local service, set_lines, withhold = moving.service, moving.set_lines, moving.withhold
 
 local M = {}
 
 local TICK = 1 -- seconds between looks at the device, without interrupts
-local SLICE = 0.002 -- seconds that bytes are moved in one go: others want to live, too
-local SPILL = 256 -- bytes that are dropped in one go
 local RING = 65536
-local XON, XOFF = 0x11, 0x13
-
---- Bits of what `lines` of an offer returns.
-M.CTS, M.DSR, M.RI, M.DCD = 1, 2, 4, 8
-local INPUTS = { cts = M.CTS, dsr = M.DSR, ri = M.RI, dcd = M.DCD }
 
 --- luio.serial.ring's, for drivers.
 M.COUNT = rings.COUNT
@@ -90,7 +86,8 @@ M.character_time = settings.character_time
 ---@field receive fun(into: luio.serial.Ring, most: integer): integer  puts what has come into the ring; how much
 ---@field send fun(from: luio.serial.Ring): integer  takes from the ring what the device has room for
 ---@field idle fun(): boolean   nothing is left in the device to be sent
----@field arm fun(receive: boolean, send: boolean)  which interrupts there are, besides lines that change
+---@field arm fun(receive: boolean, send: boolean, again: boolean)  which interrupts there are, besides lines that change; again:
+---                         the device may be set otherwise than it was left
 ---@field lines fun(): integer, integer  CTS, DSR, RI, DCD as they are, and which changed since the last call
 ---@field set_lines fun(dtr: boolean, rts: boolean, out2: boolean)
 ---@field set_break fun(on: boolean)
@@ -108,151 +105,6 @@ M.character_time = settings.character_time
 ---@field package offer luio.serial.Offer?  of the version at work
 local Port = {}
 Port.__index = Port
-
-local function closed(port, what, level)
-  error(("%s of %s: the port is closed"):format(what, port.dev.address), level + 1)
-end
-
-local function check_seconds(seconds, what, level)
-  if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
-    error(("%s needs a number of seconds, not %s"):format(what, tostring(seconds)), level + 1)
-  end
-end
-
--- ---- Moving bytes --------------------------------------------------------------------------------
-
-local function set_lines(port, offer)
-  local out = port.outputs
-  offer.set_lines(out.dtr, out.rts and not (port.withheld and port.settings.flow == "rts/cts"), out.out2)
-end
-
--- Asks the sender to stop, or lets it go on.
-local function withhold(port, offer, on)
-  if port.withheld == on then return end
-  port.withheld = on
-  if on then port.times_withheld = port.times_withheld + 1 end
-  if port.settings.flow == "rts/cts" then set_lines(port, offer) end
-  if port.settings.flow == "xon/xoff" then
-    port.urgent:clear()
-    port.urgent:put(string.char(on and XOFF or XON), 0)
-  end
-end
-
--- Takes XON and XOFF out of the last n bytes of a ring; whether the last of them was an XOFF, nil without one.
-local function filter(ring, n)
-  local bytes, mask, to, last = ring.bytes, ring.mask, ring.head - n, nil
-  for i = ring.head - n, ring.head - 1 do
-    local byte = bytes[band(i, mask)]
-    if byte == XON or byte == XOFF then
-      last = byte == XOFF
-    else
-      bytes[band(to, mask)] = byte
-      to = to + 1
-    end
-  end
-  ring.head = band(to, rings.COUNT)
-  return last
-end
-
-local function receive(port, offer)
-  local rx, flow = port.rx, port.settings.flow
-  local room = rx:room()
-  if room == 0 and flow ~= "none" then return 0 end
-  if room == 0 then
-    local n = offer.receive(port.spill, SPILL)
-    port.spill:clear()
-    port.received, port.dropped = port.received + n, port.dropped + n
-    return n
-  end
-  local n = offer.receive(rx, room)
-  port.received = port.received + n
-  if n > 0 and flow ~= "none" then
-    if flow == "xon/xoff" then
-      local stop = filter(rx, n)
-      if stop ~= nil then port.stopped = stop end
-    end
-    if rx:used() >= port.high then withhold(port, offer, true) end
-  end
-  return n
-end
-
-local function look_at_lines(port, offer)
-  local inputs, changed = offer.lines()
-  port.inputs, port.changed = inputs, bor(port.changed, changed)
-end
-
--- Whether there is something to be sent, and nobody has asked us to stop.
-local function may_send(port)
-  if port.tx:used() == 0 or port.stopped or port.paused then return false end
-  return port.settings.flow ~= "rts/cts" or port.auto_flow or band(port.inputs, M.CTS) ~= 0
-end
-
-local function send(port, offer)
-  local n = 0
-  if port.urgent:used() > 0 then n = offer.send(port.urgent) end
-  if port.tx:used() > 0 and port.settings.flow == "rts/cts" and not port.auto_flow then look_at_lines(port, offer) end
-  if may_send(port) then n = n + offer.send(port.tx) end
-  port.sent = port.sent + n
-  return n
-end
-
--- Moves what can be moved, and has the device interrupt when more can be.
-local function pass(port, offer)
-  local stop = now() + SLICE
-  look_at_lines(port, offer)
-  repeat local moved = receive(port, offer) + send(port, offer) until moved == 0 or now() >= stop
-  offer.arm(port.rx:room() > 0 or port.settings.flow == "none", port.urgent:used() > 0 or may_send(port))
-end
-
-local function table_of(bits)
-  local out = {}
-  for _, name in ipairs { "cts", "dsr", "ri", "dcd" } do out[name] = band(bits, INPUTS[name]) ~= 0 end
-  return out
-end
-
-local function tell(listeners, ...)
-  for i = #listeners, 1, -1 do
-    if listeners[i] then task.spawn_in(nil, listeners[i], ...) end
-  end
-end
-
--- Wakes who has what he waits for, and tells what happened.
-local function wake_ready(port)
-  for _, place in ipairs(port.places) do
-    if place.awaited and place.awaited(port, place) then
-      place.awaited = nil
-      place.wake_up(true)
-    end
-  end
-  local changed, breaks = port.changed, port.offer and port.offer.counts.breaks or port.breaks
-  port.changed = 0
-  if changed ~= 0 then tell(port.line_listeners, port:lines(), table_of(changed)) end
-  while port.breaks < breaks do
-    port.breaks = port.breaks + 1
-    tell(port.break_listeners)
-  end
-end
-
--- Whoever is woken may read and write at once, which comes here again.
-local function service(port)
-  if port.serving then
-    port.again = true
-    return
-  end
-  port.serving = true
-  repeat
-    port.again = false
-    local offer = port.offer
-    local ok, message = true, nil
-    if offer then ok, message = pcall(pass, port, offer) end
-    if not ok and not port.dev.gone then
-      port.serving = false
-      error(message, 0)
-    end
-    wake_ready(port)
-  until not port.again
-  port.serving = false
-end
 
 -- ---- Versions of the driver ----------------------------------------------------------------------
 
@@ -291,6 +143,7 @@ local function use(port, view, offer)
   port.offer = offer
   if not offer then return end
   port.kind, port.fifo, port.auto_flow = offer.kind, offer.fifo, offer.auto_flow
+  port.rearm = true -- another version may have left the device otherwise
   set_lines(port, offer)
   service(port)
   local ok, message, code = view:unmask()
@@ -300,8 +153,10 @@ end
 local function new_port(dev)
   local options = dev.serial_options or {}
   local port = setmetatable({
-    dev = dev, rx = rings.new(options.rx or RING), tx = rings.new(options.tx or RING), urgent = rings.new(2), spill = rings.new(SPILL),
-    outputs = { dtr = true, rts = true, out2 = true }, inputs = 0, changed = 0, breaks = 0, withheld = false, stopped = false,
+    dev = dev, rx = rings.new(options.rx or RING), tx = rings.new(options.tx or RING),
+    urgent = rings.new(2), spill = rings.new(moving.SPILL),
+    outputs = { dtr = true, rts = true, out2 = true },
+    inputs = 0, changed = 0, breaks = 0, withheld = false, stopped = false,
     received = 0, dropped = 0, sent = 0, interrupts = 0, times_withheld = 0, line_listeners = {}, break_listeners = {},
     reading = waiter.new(), writing = waiter.new(), draining = waiter.new(),
   }, Port)
@@ -556,139 +411,7 @@ function Port:discard(which)
   end
 end
 
--- ---- The line ------------------------------------------------------------------------------------
-
---- Changes some of the settings, at once; what is in the device is sent first, what is in the transmit ring is not.
----@param changes table  parts of luio.serial.Settings
----@return true? ok
----@return string? message
----@return string? code  "EINVAL": the device has no such speed; nothing was changed
-function Port:configure(changes)
-  if self.closed then closed(self, "configure", 2) end
-  if type(changes) ~= "table" then error("configure wants a table, not " .. type(changes), 2) end
-  local fault, new = settings.merge(self.settings, changes)
-  if fault then error("configure: " .. fault, 2) end
-  if self.dev.gone then return self.dev:gone_failure "configure" end
-  if self.offer then
-    self.paused = true
-    local ran, ok, message, code = pcall(self.offer.configure, new)
-    self.paused = nil
-    if not ran then error(ok, 0) end
-    if not ok then return nil, message, code end
-  end
-  if new.flow ~= self.settings.flow then
-    self.withheld, self.stopped = false, false
-    self.urgent:clear()
-  end
-  self.settings = new
-  if self.offer then
-    set_lines(self, self.offer)
-    if new.flow ~= "none" and self.rx:used() >= self.high then withhold(self, self.offer, true) end
-    service(self)
-  end
-  return true
-end
-
---- The modem lines, ours as they are set and the other's as they are now.
----@return luio.serial.Lines
-function Port:lines()
-  if self.closed then closed(self, "lines", 2) end
-  if self.offer and not self.serving then
-    look_at_lines(self, self.offer)
-    if self.changed ~= 0 then service(self) end
-  end
-  local out = table_of(self.inputs)
-  out.dtr, out.out2 = self.outputs.dtr, self.outputs.out2
-  out.rts = self.outputs.rts and not (self.withheld and self.settings.flow == "rts/cts")
-  return out
-end
-
---- Sets some of our modem lines. RTS belongs to flow control where that is "rts/cts".
----@param lines { dtr: boolean?, rts: boolean?, out2: boolean? }
-function Port:set_lines(lines)
-  if self.closed then closed(self, "set_lines", 2) end
-  for name, value in pairs(lines) do
-    if self.outputs[name] == nil then error(("set_lines: dtr, rts and out2 are ours to set, not %s"):format(tostring(name)), 2) end
-    if type(value) ~= "boolean" then error(("set_lines: %s is true or false, not %s"):format(name, tostring(value)), 2) end
-  end
-  if lines.rts == false and self.settings.flow == "rts/cts" then error("set_lines: RTS is flow control's", 2) end
-  for name, value in pairs(lines) do self.outputs[name] = value end
-  if self.offer then
-    set_lines(self, self.offer)
-    service(self) -- in a loop they come back at once
-  end
-end
-jit.off(Port.set_lines) -- pairs() again
-
-local function listener(list, fn)
-  table.insert(list, fn)
-  return function()
-    for i, one in ipairs(list) do
-      if one == fn then return table.remove(list, i) end
-    end
-  end
-end
-
---- Calls fn(lines, changed), in a task of its own, whenever a line of the other's changes. A pulse that is over by then is told
---- all the same: `changed` names the line, though it is as it was.
----@param fn fun(lines: luio.serial.Lines, changed: { cts: boolean, dsr: boolean, ri: boolean, dcd: boolean })
----@return fun()  call it to hear no more
-function Port:on_lines(fn)
-  return listener(self.line_listeners, fn)
-end
-
---- Waits until a line of the other's changes.
----@param seconds number
----@return luio.serial.Lines? lines
----@return string|table changed  which; or why not
----@return string? code  "ETIMEDOUT"
-function Port:wait_lines(seconds)
-  if self.closed then closed(self, "wait_lines", 2) end
-  check_seconds(seconds, "wait_lines", 2)
-  return task.await(seconds, function(wake) return self:on_lines(wake) end)
-end
-
---- Calls fn(), in a task of its own, for each break that is received.
----@param fn fun()
----@return fun()  call it to hear no more
-function Port:on_break(fn)
-  return listener(self.break_listeners, fn)
-end
-
---- Waits for a break.
----@param seconds number
----@return true? ok
----@return string? message
----@return string? code  "ETIMEDOUT"
-function Port:wait_break(seconds)
-  if self.closed then closed(self, "wait_break", 2) end
-  check_seconds(seconds, "wait_break", 2)
-  return task.await(seconds, function(wake)
-    return self:on_break(function() wake(true) end)
-  end)
-end
-
---- Sends a break: the line is at rest for so long. What was written before goes out first, at most within a second.
----@param seconds number  a break is longer than a character; 0.25 is usual
----@return true? ok
----@return string? message
----@return string? code  "ETIMEDOUT": what was written before does not go out
-function Port:send_break(seconds)
-  if self.closed then closed(self, "send_break", 2) end
-  check_seconds(seconds, "send_break", 2)
-  local ok, message, code = self:drain(1)
-  if not ok then return nil, message, code end
-  self.paused = true
-  local ran, why = pcall(function()
-    self.offer.set_break(true)
-    task.sleep(seconds)
-  end)
-  self.paused = nil
-  if self.offer then self.offer.set_break(false) end
-  if not ran then error(why, 0) end
-  service(self)
-  return true
-end
+line.add(Port)
 
 -- ---- The rest ------------------------------------------------------------------------------------
 

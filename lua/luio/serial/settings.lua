@@ -37,7 +37,7 @@ function M.fault(key, value)
     return ("baud is a whole number of bits a second, not %s"):format(tostring(value))
   end
   if not VALUES[key] then
-    return ("there is no setting %s%s"):format(tostring(key), near.hint(tostring(key), { baud = 1, bits = 1, parity = 1, stop = 1, flow = 1 }))
+    return ("there is no setting %s%s"):format(tostring(key), near.hint(tostring(key), M.DEFAULT))
   end
   if value == nil or not VALUES[key][value] then return ("%s is %s, not %s"):format(key, WORDS[key], tostring(value)) end
 end
