@@ -271,7 +271,7 @@ int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_d
   info->revision = c->revision;
   info->numa_node = -1;
   uint64_t addr = 0xfe000000; /* where a PC's firmware puts BARs; nobody decodes it */
-  for (int i = 0; i < LUIO_MAX_REGIONS; i++) {
+  for (int i = 0; i < LUIO_MAX_BARS; i++) {
     info->bars[i].map = -1;
     if (!c->region_size[i])
       continue;

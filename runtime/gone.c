@@ -258,8 +258,10 @@ void luio_device_gone(luio_device *d)
       continue;
     r->gone = true;
     luio_place_cover(r);
-    if (r->kind == LUIO_REGION_PORT)
+    if (r->kind == LUIO_REGION_PORT) {
       lead_nowhere(r->fd);
+      luio_port_close(r);
+    }
   }
   lead_nowhere(d->config_fd);
   if (d->sim) { /* as the kernel does on unbind */

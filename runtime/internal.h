@@ -35,7 +35,9 @@ struct luio_region {
   volatile uint8_t *base; /* MEMORY: the first byte */
   void *map;              /* MEMORY: the whole pages around it */
   size_t map_size;
-  int fd; /* PORT: resourceN, one pread or pwrite is one port access */
+  int fd; /* PORT: resourceN, one pread or pwrite is one port access; -1: by instruction only */
+  uint64_t port_id;       /* PORT: of its place among threads' rights; 0: not by instruction */
+  luio_region *next_port; /* PORT: in the list of port.c */
   luio_sim *sim;
   _Atomic bool gone;      /* set by luio_device_gone, or by the SIGBUS handler */
   _Atomic uint64_t fault; /* where SIGBUS came from; UINT64_MAX: nowhere */
@@ -118,6 +120,24 @@ int luio_region_map(luio_region *region, int fd, uint64_t page_index, uint64_t f
 void luio_region_free(luio_region *region);
 /* Opens a region again, at the place it had where it can be. */
 int luio_region_return(luio_device *device, luio_region *region, luio_error *err);
+
+/* port.c. What a thread may use of the ports that regions are over. */
+enum { LUIO_PORT_RIGHTS = 16 };
+typedef struct luio_port_rights {
+  uint64_t id[LUIO_PORT_RIGHTS];
+} luio_port_rights;
+/* Asks for the ports at addr, size; from then on the region may be used by instruction, until close.
+ * -ENOSYS: this architecture has no such instructions; -EPERM. */
+int luio_port_open(luio_region *region);
+void luio_port_close(luio_region *region);
+bool luio_port_usable(luio_region *region); /* by this thread; it may ask the kernel */
+uint64_t luio_port_in(uint64_t port, unsigned width);
+void luio_port_out(uint64_t port, unsigned width, uint64_t value);
+void luio_port_ins(uint64_t port, unsigned width, void *to, uint64_t n);
+void luio_port_outs(uint64_t port, unsigned width, const void *from, uint64_t n);
+/* A thread starts with its maker's ports: what that had then. */
+luio_port_rights luio_port_mine(void);
+void luio_port_inherit(const luio_port_rights *rights);
 
 /* device.c. A device with no files yet, and those files, by address; what is opened when it fails
  * halfway stays in the device. */

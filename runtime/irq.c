@@ -53,10 +53,11 @@
 struct luio_irq {
   luio_irq_config config;
   char who[64];
-  int wake_fd, call_fd; /* call_fd: the thread is to stop, or to look at the source */
-  bool nonblocking;     /* the source */
-  int own_set;          /* the thread's epoll set: source and call_fd; -1: not shared yet */
-  _Atomic int set;      /* the same, if it is in use; -1: the thread polls both */
+  int wake_fd, call_fd;   /* call_fd: the thread is to stop, or to look at the source */
+  bool nonblocking;       /* the source */
+  int own_set;            /* the thread's epoll set: source and call_fd; -1: not shared yet */
+  _Atomic int set;        /* the same, if it is in use; -1: the thread polls both */
+  luio_port_rights ports; /* the thread's, from its start on */
   pthread_t thread;
   _Atomic bool stopping;
 
@@ -280,6 +281,7 @@ static void serve(luio_irq *irq)
 static void *thread_main(void *arg)
 {
   luio_irq *irq = arg;
+  luio_port_inherit(&irq->ports);
   serve(irq);
   pthread_mutex_lock(&irq->lock);
   irq->exited = true;
@@ -328,6 +330,7 @@ static int start_thread(luio_irq *irq, luio_error *err)
   sigfillset(&all);
   sigdelset(&all, SIGBUS);
   pthread_sigmask(SIG_SETMASK, &all, &old);
+  irq->ports = luio_port_mine();
   int rc = pthread_create(&irq->thread, &attr, thread_main, irq);
   pthread_sigmask(SIG_SETMASK, &old, NULL);
   pthread_attr_destroy(&attr);

@@ -73,7 +73,7 @@ enum {
   LUIO_MAX_MAPS = 5, /* MAX_UIO_MAPS, MAX_UIO_PORT_REGIONS: include/linux/uio_driver.h */
   LUIO_MAX_PORTS = 5,
   LUIO_MAX_BARS = 6,
-  LUIO_MAX_REGIONS = 6
+  LUIO_MAX_REGIONS = LUIO_MAX_MAPS + LUIO_MAX_PORTS
 };
 
 typedef struct luio_map { /* /sys/class/uio/uioN/maps/mapN */
@@ -209,8 +209,9 @@ LUIO_API void luio_waker_close(luio_waker *waker);
 
 /* ---- Regions ---------------------------------------------------------------------------------
  * One type for every kind of device memory. Numbered as the hardware does: on PCI region N is
- * BAR N, however it is reached (a UIO map or sysfs resourceN); elsewhere region N is UIO map N; of
- * a range of physical addresses region 0 is the range. */
+ * BAR N, however it is reached (a UIO map, port instructions, or sysfs resourceN); elsewhere region N
+ * is UIO map N, and the ports follow the last map: a device with none has port N as region N. Of a
+ * range of physical addresses region 0 is the range. */
 
 enum { LUIO_REGION_MEMORY, LUIO_REGION_PORT, LUIO_REGION_SIM };
 
@@ -225,13 +226,19 @@ LUIO_API const char *luio_region_name(const luio_region *region); /* "BAR0 by ui
 LUIO_API volatile void *luio_region_base(const luio_region *region);
 
 /* One checked access of any kind of region: -ERANGE outside, -EINVAL for a width that does not
- * exist or a misaligned offset, -EACCES for a write to a read-only region, -EIO when a port access
- * or a model fails, -ETIMEDOUT when a model does not answer within 2 s, -ENODEV when the device is
+ * exist or a misaligned offset, -EACCES for a write to a read-only region, -EPERM where this thread
+ * may not use the ports (asked for by CAP_SYS_RAWIO), -EIO when a port access or a model fails, -ETIMEDOUT when a model does not answer within 2 s, -ENODEV when the device is
  * gone, also when it goes during the access. Any thread. */
 LUIO_API int luio_region_read(luio_region *region, uint64_t offset, unsigned width, uint64_t *value,
                               luio_error *err);
 LUIO_API int luio_region_write(luio_region *region, uint64_t offset, unsigned width, uint64_t value,
                                luio_error *err);
+/* n accesses of one register, one after the other, into or from an array of that width: what empties
+ * and fills a FIFO. Each is an access as above; it ends with the first that fails. */
+LUIO_API int luio_region_read_many(luio_region *region, uint64_t offset, unsigned width, void *to,
+                                   uint64_t n, luio_error *err);
+LUIO_API int luio_region_write_many(luio_region *region, uint64_t offset, unsigned width,
+                                    const void *from, uint64_t n, luio_error *err);
 
 /* ---- Devices --------------------------------------------------------------------------------- */
 
@@ -562,8 +569,8 @@ LUIO_API int luio_drop_privileges(const char *user, luio_error *err);
 
 typedef struct luio_sim_config {
   uint32_t vendor, device, subvendor, subdevice, class_code, revision;
-  int n_vectors;                          /* 0 or 1 */
-  uint64_t region_size[LUIO_MAX_REGIONS]; /* 0: no such region */
+  int n_vectors;                       /* 0 or 1 */
+  uint64_t region_size[LUIO_MAX_BARS]; /* 0: no such region */
 } luio_sim_config;
 
 enum { LUIO_SIM_READ, LUIO_SIM_WRITE, LUIO_SIM_STOP };

@@ -4,8 +4,10 @@
  * it as a map (matched by address: map N need not be BAR N), because that still works when secure
  * boot locks sysfs; else through sysfs resourceN. uio_pci_generic offers only 32-bit
  * non-prefetchable BARs, and none before Linux 5.x, so the second way is not an exception. I/O
- * BARs are read and written through resourceN, one pread or pwrite per port access. Elsewhere,
- * region N is UIO map N. By /dev/mem (devmem.c) there is one, the range that was named.
+ * BARs are reached by port instructions, and where a thread may not use these through resourceN, one
+ * pread or pwrite per port access (port.c). Elsewhere, region N is UIO map N, and behind the last map
+ * come the ports: a UIO device that has only those has port N as region N, as its PCI relative has BAR N. By
+ * /dev/mem (devmem.c) there is one, the range that was named.
  *
  * A UIO map is mapped at file offset N pages, whole pages only; its first byte is `offset` bytes
  * into them. The map's stated size is often rounded up, the BAR's never: the BAR's counts, or what
@@ -140,9 +142,11 @@ static int open_bar(luio_device *d, luio_region *r, luio_error *err)
   r->size = bar->size;
   if (bar->kind == LUIO_BAR_IO) {
     r->kind = LUIO_REGION_PORT;
-    luio_format(r->name, sizeof r->name, "BAR%u by resource%u", r->index, r->index);
-    r->fd = open_resource(d, r, path, sizeof path, err);
-    return r->fd < 0 ? r->fd : 0;
+    int denied = luio_port_open(r);
+    luio_format(r->name, sizeof r->name,
+                denied ? "BAR%u by resource%u" : "BAR%u by port instructions", r->index, r->index);
+    r->fd = open_resource(d, r, path, sizeof path, denied ? err : NULL);
+    return denied && r->fd < 0 ? r->fd : 0;
   }
   if (bar->map >= 0 && d->uio_fd >= 0)
     return map_by_uio(d, r, d->uio_fd, err);
@@ -167,6 +171,39 @@ static int open_map(luio_device *d, luio_region *r, luio_error *err)
   return luio_region_map(r, d->uio_fd, r->index, m->offset, path, err);
 }
 
+/* The first region that is not a map. */
+static unsigned first_port(const luio_device *d)
+{
+  unsigned n = LUIO_MAX_MAPS;
+  while (n > 0 && !d->info.maps[n - 1].present)
+    n--;
+  return n;
+}
+
+static int open_port(luio_device *d, luio_region *r, luio_error *err)
+{
+  unsigned i = r->index - first_port(d);
+  const luio_port *p = &d->info.ports[i];
+  r->kind = LUIO_REGION_PORT;
+  r->addr = p->start;
+  r->size = p->size;
+  luio_format(r->name, sizeof r->name, "port%u by port instructions", i);
+  /* The kernel names what kind of port it is: only of one does it say how they are reached. */
+  if (strcmp(p->porttype, "port_x86"))
+    return luio_fail(err, ENOTSUP,
+                     "open port%u of %s: it is a %s: only its UIO driver's own way leads there", i,
+                     r->device, p->porttype[0] ? p->porttype : "port of no known type");
+  int rc = luio_port_open(r);
+  if (rc == 0)
+    return 0;
+  return luio_fail(err, -rc, "open port%u of %s: ioperm of 0x%llx+0x%llx: %s: %s", i, r->device,
+                   (unsigned long long)r->addr, (unsigned long long)r->size, luio_errno_name(-rc),
+                   rc == -EPERM    ? "it takes CAP_SYS_RAWIO, which root has, and no lockdown "
+                                     "(secure boot)"
+                   : rc == -ENOSYS ? "this processor has no port instructions"
+                                   : "see dmesg");
+}
+
 static int open_sim(luio_device *d, luio_region *r)
 {
   r->kind = LUIO_REGION_SIM;
@@ -179,11 +216,12 @@ static int open_sim(luio_device *d, luio_region *r)
 
 static bool exists(const luio_device *d, unsigned index)
 {
-  if (index >= LUIO_MAX_REGIONS)
-    return false;
   if (d->sim || !strcmp(d->info.bus, "pci"))
-    return d->info.bars[index].kind != LUIO_BAR_NONE;
-  return index < LUIO_MAX_MAPS && d->info.maps[index].present;
+    return index < LUIO_MAX_BARS && d->info.bars[index].kind != LUIO_BAR_NONE;
+  unsigned n = first_port(d);
+  if (index < n)
+    return d->info.maps[index].present;
+  return index < n + LUIO_MAX_PORTS && d->info.ports[index - n].present;
 }
 
 static int open_region(luio_device *d, luio_region *r, unsigned index, luio_error *err)
@@ -198,7 +236,9 @@ static int open_region(luio_device *d, luio_region *r, unsigned index, luio_erro
     return open_sim(d, r);
   if (!strcmp(d->info.bus, "mem"))
     return luio_devmem_region(d, r, err);
-  return strcmp(d->info.bus, "pci") ? open_map(d, r, err) : open_bar(d, r, err);
+  if (!strcmp(d->info.bus, "pci"))
+    return open_bar(d, r, err);
+  return index < first_port(d) ? open_map(d, r, err) : open_port(d, r, err);
 }
 
 int luio_device_region(luio_device *d, unsigned index, luio_region **out, luio_error *err)
@@ -260,13 +300,18 @@ int luio_region_return(luio_device *d, luio_region *r, luio_error *err)
     r->map_size = n.map_size;
     rc = luio_place_guard(r, err);
   }
+  luio_port_close(&n);
+  luio_port_close(r);
   r->size = n.size;
   r->addr = n.addr;
   r->base = n.base;
+  if (r->kind == LUIO_REGION_PORT)
+    luio_port_open(r); /* as it was allowed a moment ago, or by resourceN */
   memcpy(r->name, n.name, sizeof r->name);
   memcpy(r->device, n.device, sizeof r->device);
   if (n.fd >= 0) {
-    close(r->fd);
+    if (r->fd >= 0)
+      close(r->fd);
     r->fd = n.fd;
   }
   r->fault = UINT64_MAX;
@@ -274,6 +319,7 @@ int luio_region_return(luio_device *d, luio_region *r, luio_error *err)
   return rc;
 
 fail:
+  luio_port_close(&n);
   if (n.map)
     munmap(n.map, n.map_size);
   if (n.fd >= 0)
@@ -286,6 +332,7 @@ void luio_region_free(luio_region *r)
   if (!r)
     return;
   luio_place_spare(r);
+  luio_port_close(r);
   if (r->map)
     munmap(r->map, r->map_size);
   if (r->fd >= 0)
@@ -330,9 +377,48 @@ static int gone(const luio_region *r, const char *verb, unsigned width, uint64_t
 static int port_failed(const luio_region *r, ssize_t got, const char *verb, uint64_t offset,
                        luio_error *err)
 {
+  if (r->fd < 0)
+    return luio_fail(err, EPERM,
+                     "%s %s %s at 0x%llx: EPERM: this thread may not use its ports, and root was "
+                     "given up before it asked",
+                     verb, r->device, r->name, (unsigned long long)offset);
   int code = got < 0 ? errno : EIO;
   return luio_fail(err, code, "%s %s %s at 0x%llx: %s: %s", verb, r->device, r->name,
                    (unsigned long long)offset, luio_errno_name(code), remedy(code, true));
+}
+
+static int read_port(luio_region *r, uint64_t offset, unsigned width, uint64_t *value,
+                     luio_error *err)
+{
+  if (luio_port_usable(r)) {
+    *value = luio_port_in(r->addr + offset, width);
+    return 0;
+  }
+  union {
+    uint8_t u8;
+    uint16_t u16;
+    uint32_t u32;
+  } v = {0};
+  ssize_t got = r->fd < 0 ? -1 : pread(r->fd, &v, width / 8, (off_t)offset);
+  if (got != (ssize_t)(width / 8))
+    return port_failed(r, got, "read", offset, err);
+  *value = width == 8 ? v.u8 : width == 16 ? v.u16 : v.u32;
+  return 0;
+}
+
+static int write_port(luio_region *r, uint64_t offset, unsigned width, uint64_t value,
+                      luio_error *err)
+{
+  if (luio_port_usable(r)) {
+    luio_port_out(r->addr + offset, width, value);
+    return 0;
+  }
+  uint8_t u8 = (uint8_t)value;
+  uint16_t u16 = (uint16_t)value;
+  uint32_t u32 = (uint32_t)value;
+  const void *from = width == 8 ? (void *)&u8 : width == 16 ? (void *)&u16 : (void *)&u32;
+  ssize_t got = r->fd < 0 ? -1 : pwrite(r->fd, from, width / 8, (off_t)offset);
+  return got == (ssize_t)(width / 8) ? 0 : port_failed(r, got, "write", offset, err);
 }
 
 int luio_region_read(luio_region *r, uint64_t offset, unsigned width, uint64_t *value,
@@ -345,18 +431,8 @@ int luio_region_read(luio_region *r, uint64_t offset, unsigned width, uint64_t *
     return gone(r, "read", width, offset, err);
   if (r->kind == LUIO_REGION_SIM)
     return luio_sim_access(r->sim, LUIO_SIM_READ, r, offset, width, value, err);
-  if (r->kind == LUIO_REGION_PORT) {
-    union {
-      uint8_t u8;
-      uint16_t u16;
-      uint32_t u32;
-    } v = {0};
-    ssize_t got = pread(r->fd, &v, width / 8, (off_t)offset);
-    if (got != (ssize_t)(width / 8))
-      return port_failed(r, got, "read", offset, err);
-    *value = width == 8 ? v.u8 : width == 16 ? v.u16 : v.u32;
-    return 0;
-  }
+  if (r->kind == LUIO_REGION_PORT)
+    return read_port(r, offset, width, value, err);
   const volatile uint8_t *p = r->base + offset;
   switch (width) {
   case 8: *value = luio_read8(p); break;
@@ -386,14 +462,8 @@ int luio_region_write(luio_region *r, uint64_t offset, unsigned width, uint64_t 
     return gone(r, "write", width, offset, err);
   if (r->kind == LUIO_REGION_SIM)
     return luio_sim_access(r->sim, LUIO_SIM_WRITE, r, offset, width, &value, err);
-  if (r->kind == LUIO_REGION_PORT) {
-    uint8_t u8 = (uint8_t)value;
-    uint16_t u16 = (uint16_t)value;
-    uint32_t u32 = (uint32_t)value;
-    const void *from = width == 8 ? (void *)&u8 : width == 16 ? (void *)&u16 : (void *)&u32;
-    ssize_t got = pwrite(r->fd, from, width / 8, (off_t)offset);
-    return got == (ssize_t)(width / 8) ? 0 : port_failed(r, got, "write", offset, err);
-  }
+  if (r->kind == LUIO_REGION_PORT)
+    return write_port(r, offset, width, value, err);
   volatile uint8_t *p = r->base + offset;
   switch (width) {
   case 8: luio_write8(p, (uint8_t)value); break;
@@ -402,4 +472,56 @@ int luio_region_write(luio_region *r, uint64_t offset, unsigned width, uint64_t 
   default: luio_write64(p, value); break;
   }
   return r->gone ? gone(r, "write", width, offset, err) : 0;
+}
+
+/* ---- Many accesses of one register ------------------------------------------------------------- */
+
+static uint64_t element(const void *from, unsigned width, uint64_t i)
+{
+  switch (width) {
+  case 8: return ((const uint8_t *)from)[i];
+  case 16: return ((const uint16_t *)from)[i];
+  case 32: return ((const uint32_t *)from)[i];
+  default: return ((const uint64_t *)from)[i];
+  }
+}
+
+static void set_element(void *to, unsigned width, uint64_t i, uint64_t value)
+{
+  switch (width) {
+  case 8: ((uint8_t *)to)[i] = (uint8_t)value; break;
+  case 16: ((uint16_t *)to)[i] = (uint16_t)value; break;
+  case 32: ((uint32_t *)to)[i] = (uint32_t)value; break;
+  default: ((uint64_t *)to)[i] = value; break;
+  }
+}
+
+int luio_region_read_many(luio_region *r, uint64_t offset, unsigned width, void *to, uint64_t n,
+                          luio_error *err)
+{
+  uint64_t value = 0;
+  int rc = check(r, offset, width, "read", err);
+  if (rc == 0 && r->kind == LUIO_REGION_PORT && !r->gone && luio_port_usable(r)) {
+    luio_port_ins(r->addr + offset, width, to, n);
+    return r->gone ? gone(r, "read", width, offset, err) : 0;
+  }
+  for (uint64_t i = 0; rc == 0 && i < n; i++) {
+    rc = luio_region_read(r, offset, width, &value, err);
+    if (rc == 0)
+      set_element(to, width, i, value);
+  }
+  return rc;
+}
+
+int luio_region_write_many(luio_region *r, uint64_t offset, unsigned width, const void *from,
+                           uint64_t n, luio_error *err)
+{
+  int rc = check(r, offset, width, "write", err);
+  if (rc == 0 && r->kind == LUIO_REGION_PORT && r->writable && !r->gone && luio_port_usable(r)) {
+    luio_port_outs(r->addr + offset, width, from, n);
+    return r->gone ? gone(r, "write", width, offset, err) : 0;
+  }
+  for (uint64_t i = 0; rc == 0 && i < n; i++)
+    rc = luio_region_write(r, offset, width, element(from, width, i), err);
+  return rc;
 }

@@ -72,7 +72,7 @@ static uint32_t get16(const uint8_t *at)
 
 int luio_sim_open(const luio_sim_config *c, luio_sim **out, luio_error *err)
 {
-  for (int i = 0; i < LUIO_MAX_REGIONS; i++)
+  for (int i = 0; i < LUIO_MAX_BARS; i++)
     if (c->region_size[i] > 1ull << 40)
       return luio_fail(err, EINVAL, "model: region %d of 0x%llx bytes is too large", i,
                        (unsigned long long)c->region_size[i]);

@@ -52,8 +52,7 @@ function M.of(info)
   all.compatible = output.list { unpack(info.compatible) }
   local _
   all.luio_driver, _, all.luio_driver_problem = match.driver_of(info)
-  local bars = info.bus == "pci" or info.bus == "sim"
-  all.regions = numbered(bars and info.bars or info.maps, function(entry)
+  all.regions = numbered(look.regions(info), function(entry)
     entry.kind = entry.kind or "memory"
     entry.by = look.way(info, entry.index)
   end)

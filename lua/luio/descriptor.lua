@@ -15,6 +15,7 @@ local M = {}
 
 ---@class luio.Watch
 ---@field package poll userdata  uv_poll_t
+---@field package what "r"|"w"
 ---@field package irq ffi.cdata*?  luio_irq, when it is an interrupt's descriptor
 ---@field package wake fun(...)? of who waits now
 ---@field package started boolean?
@@ -25,13 +26,14 @@ Watch.__index = Watch
 --- Watches a descriptor; the owner closes the watch before the descriptor.
 ---@param fd integer
 ---@param irq? ffi.cdata*  luio_irq whose descriptor it is
+---@param what? "r"|"w"  what it is waited for to be: readable; writable, and `readable` waits for that
 ---@return luio.Watch?
 ---@return string? message
 ---@return string? code
-function M.watch(fd, irq)
+function M.watch(fd, irq, what)
   local poll, message, code = uv.new_poll(fd)
   if not poll then return nil, message, code end
-  local self = setmetatable({ poll = poll, irq = irq }, Watch)
+  local self = setmetatable({ poll = poll, irq = irq, what = what or "r" }, Watch)
   function self.fired(failure)
     local wake = self.wake
     if not wake then -- readable and nobody there: level-triggered, it would fire for ever
@@ -57,7 +59,7 @@ end
 ---@package
 function Watch:start()
   if self.started then return true end
-  local ok, message, code = self.poll:start("r", self.fired)
+  local ok, message, code = self.poll:start(self.what, self.fired)
   if not ok then return nil, message, code end
   self.poll:unref() -- the timer of a wait keeps the loop turning, not this
   self.started = true

@@ -96,6 +96,32 @@ function M.attribute(info, name)
   return info.sysfs and (sysfs.read(info.sysfs .. "/" .. name)) or nil
 end
 
+-- Off PCI the ports follow the last map (runtime/region.c).
+local function first_port(info)
+  for i = 15, 0, -1 do
+    if info.maps[i] then return i + 1 end
+  end
+  return 0
+end
+
+--- What a device has, as luio numbers it: BARs, or UIO maps and then ports.
+---@param info luio.Info
+---@return table<integer, table>  entries of info.bars, info.maps, info.ports; those of ports with kind and addr, too
+function M.regions(info)
+  if info.bus == "pci" or info.bus == "sim" then return info.bars end
+  local list, first = {}, first_port(info)
+  for i = 0, 15 do
+    local port = info.ports[i]
+    list[i] = list[i] or info.maps[i]
+    if port then
+      list[first + i] = {
+        kind = "port", name = port.name, addr = port.start, start = port.start, size = port.size, porttype = port.porttype, port = i,
+      }
+    end
+  end
+  return list
+end
+
 --- How luio would reach a region.
 ---@param info luio.Info
 ---@param index integer
@@ -104,7 +130,12 @@ function M.way(info, index)
   local bar = info.bars[index]
   if info.bus == "sim" then return "its model" end
   if info.bus == "mem" then return index == 0 and "/dev/mem" or nil end
-  if info.bus ~= "pci" then return info.uio and info.maps[index] and ("%s map%d"):format(info.uio, index) or nil end
+  if info.bus ~= "pci" then
+    local region = info.uio and M.regions(info)[index]
+    if not region then return nil end
+    if not region.port then return ("%s map%d"):format(info.uio, index) end
+    return region.porttype == "port_x86" and ("%s port%d"):format(info.uio, region.port) or nil
+  end
   if not bar then return nil end
   return bar.map and info.uio and ("%s map%d"):format(info.uio, bar.map) or "resource" .. index
 end

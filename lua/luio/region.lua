@@ -152,6 +152,37 @@ for _, width in ipairs { 8, 16, 32 } do
     if C.luio_region_write(region.handle, offset, width, value % (max + 1), err) < 0 then failed() end
   end
 
+  -- Many accesses of one register: what empties and fills a FIFO.
+  local c_number = ffi.typeof("uint" .. width .. "_t *")
+  local function check_many(region, verb, offset, n)
+    if type(offset) ~= "number" or not (offset >= 0 and offset <= region.size - bytes) or offset % bytes ~= 0
+      or verb == "write" and not region.writable then
+      refuse(region, verb, width, offset, 0)
+    end
+    if type(n) ~= "number" or n < 0 or n % 1 ~= 0 then
+      error(("%s%d_many %s: %s is no number of accesses"):format(verb, width, where(region), tostring(n)), 3)
+    end
+  end
+
+  Memory.__index["read" .. width .. "_many"] = function(region, offset, to, n)
+    check_many(region, "read", offset, n)
+    to = ffi.cast(c_number, to)
+    for i = 0, n - 1 do to[i] = region["read" .. width](region, offset) end
+  end
+  Memory.__index["write" .. width .. "_many"] = function(region, offset, from, n)
+    check_many(region, "write", offset, n)
+    from = ffi.cast(c_number, from)
+    for i = 0, n - 1 do region["write" .. width](region, offset, from[i]) end
+  end
+  Checked.__index["read" .. width .. "_many"] = function(region, offset, to, n)
+    check_many(region, "read", offset, n)
+    if C.luio_region_read_many(region.handle, offset, width, ffi.cast(c_number, to), n, err) < 0 then failed() end
+  end
+  Checked.__index["write" .. width .. "_many"] = function(region, offset, from, n)
+    check_many(region, "write", offset, n)
+    if C.luio_region_write_many(region.handle, offset, width, ffi.cast(c_number, from), n, err) < 0 then failed() end
+  end
+
   if width > 8 then
     Checked.__index["read" .. width .. "_swapped"] = function(region, offset)
       return swap(region["read" .. width](region, offset))

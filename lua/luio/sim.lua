@@ -60,9 +60,9 @@ local function check(model, path)
     return nil, ("%s: vectors is 0 or 1, not %s"):format(path, tostring(model.vectors)), "EINVAL"
   end
   for index, region in pairs(model.regions) do
-    if type(index) ~= "number" or index < 0 or index >= C.LUIO_MAX_REGIONS or type(region) ~= "table"
+    if type(index) ~= "number" or index < 0 or index >= C.LUIO_MAX_BARS or type(region) ~= "table"
       or type(region.size) ~= "number" or region.size <= 0 then
-      return nil, ("%s: region %s: { size = BYTES }, numbered from 0 to %d"):format(path, tostring(index), C.LUIO_MAX_REGIONS - 1), "EINVAL"
+      return nil, ("%s: region %s: { size = BYTES }, numbered from 0 to %d"):format(path, tostring(index), C.LUIO_MAX_BARS - 1), "EINVAL"
     end
   end
   return model

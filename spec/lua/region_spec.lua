@@ -26,6 +26,18 @@ describe("a region of memory", function()
     assert.equal(0x10, bytes[8])
   end)
 
+  it("accesses one place many times", function()
+    local regs, bytes = over(64)
+    regs:write16_many(4, ffi.new("uint16_t[3]", 1, 2, 0x1234), 3)
+    assert.equal(0x34, bytes[4])
+    local out = ffi.new "uint32_t[2]"
+    regs:read32_many(4, out, 2)
+    assert.same({ 0x1234, 0x1234 }, { out[0], out[1] })
+    assert.matches("outside", message_of(regs.read32_many, regs, 64, out, 0))
+    assert.matches("not aligned", message_of(regs.write32_many, regs, 2, out, 1))
+    assert.matches("read8_many memory scratch: 1.5 is no number of accesses", message_of(regs.read8_many, regs, 0, out, 1.5))
+  end)
+
   it("swaps for a big-endian device", function()
     local regs, bytes = over(64)
     regs:write32_swapped(0, 0x11223344)

@@ -1,5 +1,6 @@
 --- The verbs of a register, against a device that logs its bus: the exact accesses, in order.
 
+local ffi = require "ffi"
 local luio = require "luio"
 local buslog = require "spec.support.buslog"
 
@@ -30,6 +31,26 @@ describe("a register", function()
       "w8 0x0 0x12", "w16 0x2 0x3456", "w32 0x4 0x789abcde", "w64 0x8 0xfedcba9876543210",
       "r8 0x0 0x12", "r16 0x2 0x3456", "r32 0x4 0x789abcde", "r64 0x8 0xfedcba9876543210",
     }, bus:log())
+  end)
+
+  it("reads and writes one place many times, each an access of its width", function()
+    local regs = bus:bind { A = { 0, 8 }, B = { 2, 16 }, RO = { 4, 32, "ro" }, WO = { 8, 32, "wo" } }
+    regs.A:write_many(ffi.new("uint8_t[3]", 1, 2, 3), 3)
+    local bytes, halves = ffi.new "uint8_t[4]", ffi.new("uint16_t[2]", 0xffff, 0xffff)
+    regs.A:read_many(bytes + 1, 2)
+    regs.B:read_many(halves, 1)
+    regs.B:read_many(halves, 0)
+    assert.same({ 0, 3, 3, 0, 0, 0xffff }, { bytes[0], bytes[1], bytes[2], bytes[3], halves[0], halves[1] })
+    assert.same({ "w8 0x0 0x1", "w8 0x0 0x2", "w8 0x0 0x3", "r8 0x0 0x3", "r8 0x0 0x3", "r16 0x2 0x0" }, bus:log())
+    assert.matches("RO can't be written: it is read%-only", message_of(regs.RO.write_many, regs.RO, halves, 1))
+    assert.matches("WO can't be read: it is write%-only", message_of(regs.WO.read_many, regs.WO, halves, 1))
+    assert.matches("is no number of accesses", message_of(regs.A.read_many, regs.A, bytes, -1))
+    local seen = {}
+    regs:on_access(function(access) table.insert(seen, ("%s %d"):format(access.direction, access.value)) end)
+    regs.A:write_many(ffi.new("uint8_t[2]", 7, 8), 2)
+    regs.A:read_many(bytes, 1)
+    assert.same({ "write 7", "write 8", "read 8" }, seen)
+    regs:on_access(nil)
   end)
 
   it("gets a field with one read, and its name", function()

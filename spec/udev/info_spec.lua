@@ -61,6 +61,7 @@ sysfs         /sys/devices/pci0000:00/0000:00:10.0
     assert.matches("\ncompatible    arm,pl031 arm,primecell generic%-uio\nbus           platform\n", got[1])
     assert.matches("\nregion 1      memory 0x9020f80%+0x100 %(256 bytes%), by uio10 map1\n", got[1])
     assert.is_nil(got[1]:find "\nmap ")
+    assert.matches("\nregion 0      I/O ports 0x300%+0x8 %(8 bytes%), by uio2 port0\nregion 1      I/O ports 0xfff0%+0x10 %(16 bytes%), by uio2 port1\n", got[2])
     assert.matches("\nports 0       0x300%+0x8 port_x86 control\nports 1       0xfff0%+0x10 port_x86\n", got[2])
   end)
 

@@ -89,7 +89,7 @@ end
 function M.regions(say, at)
   local info = at.info
   local any, pci = false, info.bus == "pci"
-  for i = 0, 5 do
+  for i = 0, 9 do
     local way = look.way(info, i)
     local bar = info.bars[i]
     if way and pci and way:match "^resource" then
@@ -106,13 +106,21 @@ function M.regions(say, at)
       else
         say("regions", "ok", ("region %d (%s) is reached by %s"):format(i, what, way))
       end
+    elseif way and look.regions(info)[i].port then
+      any = true
+      if at.lockdown and at.lockdown ~= "none" then
+        say("regions", "problem", ("region %d is I/O ports, which lockdown forbids"):format(i),
+          "switch secure boot off, or boot without lockdown=")
+      else
+        say("regions", "ok", ("region %d is reached by %s, with port instructions: that takes root's CAP_SYS_RAWIO"):format(i, way))
+      end
     elseif way then
       any = true
       say("regions", "ok", ("region %d is reached by %s"):format(i, way))
     end
   end
   if not any then
-    say("regions", "problem", next(info.ports) and "it has port regions only, which luio does not reach on this bus" or "it has no regions",
+    say("regions", "problem", next(info.ports) and "it has ports only, of a kind that only its UIO driver reaches" or "it has no regions",
       pci and "dmesg | grep -i " .. info.address .. " (was a BAR given no address?)" or nil)
   end
   local config = at.config

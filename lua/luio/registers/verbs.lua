@@ -5,6 +5,8 @@
 ---     reg:get "FIELD"          one load; the value, and its name where it has one
 ---     reg:update { FIELD = .. }   the only read-modify-write: one load, one store. The same without a
 ---                              table, for hot loops: reg:update("FIELD", v, "OTHER", w), up to four
+---     reg:read_many(to, n)     n loads of the one register, into an array of its width: what empties a FIFO;
+---     reg:write_many(from, n)  n stores, which fill one. Up to 32 bits
 ---     reg:wait({ FIELD = .. }, seconds)   loads until it is so, or the deadline
 ---     reg:decode(v), reg:encode { .. }    touch nothing
 ---
@@ -220,7 +222,7 @@ local SLIP = {
 }
 
 -- The verbs over one way to load and to store.
-local function verbs(load, store, width, can)
+local function verbs(load, store, width, can, many)
   local ops = width == 64 and wide or narrow
   local max = width == 64 and 2 ^ 53 or 2 ^ width - 1
   local min = width == 64 and 0 or -2 ^ (width - 1)
@@ -229,6 +231,18 @@ local function verbs(load, store, width, can)
   function V:read()
     return load(self)
   end
+
+  local c_array = ffi.typeof(("uint%d_t *"):format(width))
+  local read_many = many and many.read or function(reg, to, n)
+    to = ffi.cast(c_array, to)
+    for i = 0, n - 1 do to[i] = load(reg) end
+  end
+  local write_many = many and many.write or function(reg, from, n)
+    from = ffi.cast(c_array, from)
+    for i = 0, n - 1 do store(reg, from[i]) end
+  end
+  function V:read_many(to, n) read_many(self, to, n) end
+  function V:write_many(from, n) write_many(self, from, n) end
 
   function V:encode(values)
     local mask, bits = put_all(self, ops, values)
@@ -313,10 +327,12 @@ local function verbs(load, store, width, can)
   end
 
   if not can.read then
+    V.read_many = refuse "can't be read: it is write-only"
     V.read, V.get, V.wait = refuse "can't be read: it is write-only", refuse "can't be read: it is write-only",
       refuse "can't be waited for: it is write-only"
   end
   if not can.write then
+    V.write_many = refuse "can't be written: it is read-only"
     V.write, V.update = refuse "can't be written: it is read-only", refuse "can't be updated: it is read-only"
   elseif not can.read then
     V.update = refuse "can't be updated: it is write-only, so the other fields are not known; use write"
@@ -334,6 +350,16 @@ local function plain(width, swapped)
   local read, write = "read" .. width .. (swapped and "_swapped" or ""), "write" .. width .. (swapped and "_swapped" or "")
   return function(reg) return reg.region[read](reg.region, reg.offset) end,
     function(reg, value) reg.region[write](reg.region, reg.offset, value) end
+end
+
+-- Many at once, where the region has it and nobody listens.
+local function plain_many(width, swapped)
+  if width == 64 or swapped then return nil end
+  local read, write = ("read%d_many"):format(width), ("write%d_many"):format(width)
+  return {
+    read = function(reg, to, n) reg.region[read](reg.region, reg.offset, to, n) end,
+    write = function(reg, from, n) reg.region[write](reg.region, reg.offset, from, n) end,
+  }
 end
 
 -- 64 bits in two accesses of 32, the half that the map says first.
@@ -424,7 +450,7 @@ function M.class(def, split)
     else load, store = plain(def.width, swapped and def.width > 8) end
     local traced_load, traced_store = traced(load, store, def.width)
     classes[key] = {
-      plain = verbs(load, store, def.width, can),
+      plain = verbs(load, store, def.width, can, not split and plain_many(def.width, swapped and def.width > 8) or nil),
       traced = verbs(traced_load, traced_store, def.width, can),
     }
   end

@@ -1,0 +1,169 @@
+--- Carries bytes between a serial port and a pseudo-terminal, both ways, and the one's settings to the other.
+---
+---     local bridge = require("luio.serial.bridge").new(port, pty)
+---     luio.run(function() assert(bridge:run()) end)     -- until bridge:stop() is called
+---
+--- Nothing is kept here but what was taken last. A client that does not read fills the kernel's few KiB, then the port's receive
+--- ring, and there the port's flow control decides; one that writes faster than the line is slow waits, for nothing more is
+--- taken from it meanwhile. While nobody has the terminal open it is as with a port that nobody has opened: what comes
+--- is dropped (`unheard`), and DTR is off. A client that comes finds nothing of before.
+
+local luio = require "luio"
+local settings = require "luio.serial.settings"
+local current = require("luio.task").current
+
+local M = {}
+
+local LOOK = 0.1 -- seconds between looks for a client
+local PATIENCE = 1 -- seconds of a wait
+local PIECE = 4096 -- bytes
+
+---@class luio.serial.Bridge
+---@field to_client integer   bytes
+---@field from_client integer
+---@field unheard integer     bytes that came while there was no client
+---@field clients integer     that have come
+---@field connected boolean
+---@field package stopped boolean?
+local Bridge = {}
+Bridge.__index = Bridge
+
+--- A bridge; it carries nothing before `run`. Whoever closes the ends stops it first.
+---@param port luio.serial.Port
+---@param pty luio.serial.Pty
+---@param options? { fixed: boolean?, tell: fun(line: string)? }  the line stays as it is, whatever clients set; what happens, in words
+---@return luio.serial.Bridge
+function M.new(port, pty, options)
+  options = options or {}
+  return setmetatable({
+    port = port, pty = pty, fixed = options.fixed, tell = options.tell or function() end, to_client = 0, from_client = 0, unheard = 0,
+    clients = 0, connected = false,
+  }, Bridge)
+end
+
+-- A device that is gone may return; an end that fails for good ends the bridge.
+local function bear(self, message, code)
+  if code == "ETIMEDOUT" or self.stopped then return end
+  if code == "ENODEV" then return luio.sleep(LOOK) end
+  self.why = self.why or { message, code }
+  self:stop()
+end
+
+-- The line becomes what the client has set.
+local function follow(self)
+  if self.fixed then return end
+  local line, hang_up = self.pty:line()
+  if not line then return end
+  self.hang_up = hang_up
+  if line.baud == 0 then return self.port:set_lines { dtr = false } end
+  local now, changes = self.port.settings, {}
+  if now.stop == 1.5 and line.stop == 2 then line.stop = 1.5 end
+  local changed = false
+  for _, key in ipairs { "baud", "stop", "flow" } do
+    if line[key] ~= now[key] then changes[key], changed = line[key], true end
+  end
+  if not changed then return end
+  local print_of = ("%d %s"):format(line.baud, line.flow) .. line.stop
+  if print_of == self.refused then return end -- said once
+  local ran, ok, message = pcall(self.port.configure, self.port, changes)
+  self.refused = not (ran and ok) and print_of or nil
+  if ran and ok then self.tell(settings.text(self.port.settings)) else self.tell(tostring(ran and message or ok)) end
+end
+
+local function come(self)
+  self.connected, self.clients, self.hang_up = true, self.clients + 1, true
+  self.unheard = self.unheard + self.port:available()
+  self.port:discard "rx"
+  follow(self)
+  self.port:set_lines { dtr = true }
+  self.tell "a client has come"
+end
+
+local function leave(self)
+  self.connected = false
+  if self.hang_up then self.port:set_lines { dtr = false } end
+  self.tell "the client has gone"
+end
+
+-- From the client to the port.
+local function attend_client(self)
+  local due = luio.now() + PATIENCE
+  while not self.stopped do
+    if not self.connected then
+      if self.pty:connected() then come(self) else luio.sleep(LOOK) end
+    else
+      local text, changed = self.pty:read()
+      if not text then
+        leave(self)
+      elseif changed or luio.now() >= due then
+        due = luio.now() + PATIENCE
+        follow(self)
+      end
+      local done = 0
+      while text and done < #text and not self.stopped do
+        local n, message, code, written = self.port:write(text:sub(done + 1), PATIENCE)
+        done = done + (n or written or 0)
+        if not n then bear(self, message, code) end
+      end
+      self.from_client = self.from_client + done
+      if text == "" and not changed then
+        local ok, message, code = self.pty:readable(PATIENCE)
+        if not ok then bear(self, message, code) end
+      end
+    end
+  end
+end
+
+-- From the port to the client.
+local function attend_port(self)
+  while not self.stopped do
+    local text, message, code = self.port:read_some(PIECE, PATIENCE)
+    if not text then bear(self, message, code) end
+    local done = 0
+    while text and done < #text and not self.stopped do
+      local n = self.connected and self.pty:write(text, done)
+      if not n then
+        self.unheard = self.unheard + #text - done
+        break
+      end
+      done = done + n
+      if n == 0 then
+        local ok, why, why_code = self.pty:writable(PATIENCE)
+        if not ok then bear(self, why, why_code) end
+      end
+    end
+    self.to_client = self.to_client + done
+  end
+end
+
+--- Carries bytes until it is stopped, or an end fails for good. In a task.
+---@return true? ok  it was stopped
+---@return string? message
+---@return string? code
+function Bridge:run()
+  self.stopped, self.why = nil, nil
+  self.port:set_lines { dtr = false }
+  self.tasks = { luio.spawn(attend_client, self), luio.spawn(attend_port, self) }
+  for _, task in ipairs(self.tasks) do
+    repeat
+      local ok, message, code = task:join(PATIENCE)
+      if not ok and code == "EFAULT" then
+        self:stop()
+        return nil, message, code
+      end
+    until ok or code == "ECANCELED"
+  end
+  self.tasks = nil
+  if self.why then return nil, self.why[1], self.why[2] end
+  return true
+end
+
+--- Ends `run`, at once. Idempotent.
+function Bridge:stop()
+  self.stopped = true
+  for _, task in ipairs(self.tasks or {}) do
+    if task ~= current() then task:cancel() end
+  end
+end
+
+return M

@@ -1,0 +1,465 @@
+--- Serial ports: what any driver of a UART offers.
+---
+---     local serial = require "luio.serial"
+---     local port = assert(serial.open("0000:00:06.0", { baud = 9600 }))   -- or "sim:uart16550"
+---     assert(port:write("AT\r\n", 1))                    -- waits for room, at most a second
+---     local text, message, code = port:read(4, 1)        -- 4 bytes; fewer when the second is over
+---     local some = port:read_some(100, 1)                -- what is there, as soon as something is
+---     assert(port:configure { baud = 115200, flow = "rts/cts" })
+---
+--- Waits end by interrupts, and by their deadline at the latest.
+---
+--- Two rings of bytes lie between a port's users and its driver, and nothing else waits anywhere. When the receive ring is full,
+--- flow control decides: with "none" what comes is dropped, and counted (rx_dropped). With "rts/cts" RTS goes off, or with
+--- "xon/xoff" an XOFF out, when it is three quarters full, and when it is full the device is no longer emptied; the sender may
+--- go on again when half of it is free. The last quarter is for what is under way: a few FIFOs with XOFF, so no ring of 64
+--- bytes. What the device itself lost because it was not emptied in time is another count (overruns): it says that something was
+--- lost, not how much. Characters with a parity or framing error are counted and handed on.
+---
+--- With "rts/cts" nothing is sent while CTS is off; a device that does both by itself is let (port.auto_flow). With one that
+--- does not, what is in its FIFO when CTS goes off is still sent, and RTS protects the ring, not the FIFO: a sender that is on
+--- while Lua is busy for longer than the FIFO lasts (16 characters: 1.4 ms at 115200) overruns it. With "xon/xoff"
+--- these two characters are taken out of what is received, so it is for text.
+---
+--- A port outlives the versions of its driver's code: the rings, the settings and who waits stay. While no version is at work
+--- (a reload, a device that is gone) nothing moves; waits go on until their deadline, or end with "ENODEV".
+---
+--- The driver's side. A serial driver's `start` ends in `return serial.serve(dev, offer)`; luio.serial.Offer says what it has to
+--- bring. The conformance spec (spec/serial/conformance.lua) holds every driver to what is written here.
+
+local driver = require "luio.driver"
+local match = require "luio.match"
+local now = require("luio.ffi").now
+local line = require "luio.serial.line"
+local moving = require "luio.serial.moving"
+local rings = require "luio.serial.ring"
+local settings = require "luio.serial.settings"
+local task = require "luio.task"
+local waiter = require "luio.waiter"
+
+local closed, check_seconds = line.closed, line.check_seconds
+local service, set_lines, withhold = moving.service, moving.set_lines, moving.withhold
+
+local M = {}
+
+local TICK = 1 -- seconds between looks at the device, without interrupts
+local RING = 65536
+
+--- luio.serial.ring's, for drivers.
+M.COUNT = rings.COUNT
+M.character_time = settings.character_time
+
+---@class luio.serial.Lines
+---@field dtr boolean   ours
+---@field rts boolean
+---@field out2 boolean
+---@field cts boolean   the other's
+---@field dsr boolean
+---@field ri boolean
+---@field dcd boolean
+
+--- Counters since the port was opened; they only grow. Whole numbers below 2^53.
+---@class luio.serial.Stats
+---@field rx_bytes integer    that the device gave us, XON and XOFF among them
+---@field rx_dropped integer  of those, dropped because nobody read (flow "none")
+---@field tx_bytes integer    given to the device
+---@field overruns integer    times that the device said it had lost some
+---@field framing integer     characters with that error
+---@field parity integer
+---@field breaks integer
+---@field withheld integer    times that the sender was asked to stop
+---@field interrupts integer
+
+--- How a port is opened: luio.serial.Settings, and
+---@class luio.serial.Options : luio.serial.Settings
+---@field rx integer?        bytes of the receive ring, a power of two; 65536
+---@field tx integer?        of the transmit ring
+---@field loopback boolean?  what is sent comes back, and nothing goes out; DTR, RTS and OUT2 are DSR, CTS and DCD
+---@field clock integer?     what the chip is clocked with, in Hz; nil: what is usual
+---@field driver string?     its name; nil: the one that matches
+
+--- What a driver's `start` hands to `serve`. None of the functions waits, except as stated.
+---@class luio.serial.Offer
+---@field kind string        "16550A"
+---@field fifo integer       characters that the device holds, each way; 1: it has no FIFO
+---@field auto_flow boolean  with flow "rts/cts" the device does both by itself
+---@field receive fun(into: luio.serial.Ring, most: integer): integer  puts what has come into the ring; how much
+---@field send fun(from: luio.serial.Ring): integer  takes from the ring what the device has room for
+---@field idle fun(): boolean   nothing is left in the device to be sent
+---@field arm fun(receive: boolean, send: boolean, again: boolean)  which interrupts there are, besides lines that change; again:
+---                         the device may be set otherwise than it was left
+---@field lines fun(): integer, integer  CTS, DSR, RI, DCD as they are, and which changed since the last call
+---@field set_lines fun(dtr: boolean, rts: boolean, out2: boolean)
+---@field set_break fun(on: boolean)
+---@field configure fun(settings: luio.serial.Settings): true?, string?, string?  may wait for characters under way
+---@field counts table          overruns, framing, parity, breaks: the driver's, which keeps them over reloads
+
+---@class luio.serial.Port
+---@field dev luio.Device
+---@field kind string
+---@field fifo integer
+---@field auto_flow boolean
+---@field settings luio.serial.Settings  in force; changed by `configure`
+---@field package rx luio.serial.Ring
+---@field package tx luio.serial.Ring
+---@field package offer luio.serial.Offer?  of the version at work
+local Port = {}
+Port.__index = Port
+
+-- ---- Versions of the driver ----------------------------------------------------------------------
+
+local function wake_all(port, ...)
+  for _, place in ipairs(port.places) do
+    if place.awaited then
+      place.awaited = nil
+      place.wake_up(...)
+    end
+  end
+end
+
+-- A version's own task: takes the device's interrupts. Between an interrupt and `unmask` there are no others, so that
+-- what holds the line is dealt with first.
+local function listen(port, view, offer)
+  while true do
+    local event, message, code = view.irqs[0]:wait(TICK)
+    if event then
+      port.interrupts = port.interrupts + 1
+    elseif code == "ENODEV" or code == "ECANCELED" then -- gone, or closed
+      return
+    elseif code ~= "ETIMEDOUT" then
+      view:warn(("interrupts of %s: %s"):format(view.address, message))
+      task.sleep(TICK)
+    end
+    if port.offer == offer then
+      service(port) -- also without an interrupt: should one ever be lost, a wait is late, not stuck
+      local ok, why, why_code = view:unmask()
+      if not ok and why_code ~= "ENODEV" then view:warn(why) end
+    end
+  end
+end
+
+-- The port does what a version offers from now on; nil: nothing.
+local function use(port, view, offer)
+  port.offer = offer
+  if not offer then return end
+  port.kind, port.fifo, port.auto_flow = offer.kind, offer.fifo, offer.auto_flow
+  port.rearm = true -- another version may have left the device otherwise
+  set_lines(port, offer)
+  service(port)
+  local ok, message, code = view:unmask()
+  if not ok and code ~= "ENODEV" then view:warn(message) end
+end
+
+local function new_port(dev)
+  local options = dev.serial_options or {}
+  local port = setmetatable({
+    dev = dev, rx = rings.new(options.rx or RING), tx = rings.new(options.tx or RING),
+    urgent = rings.new(2), spill = rings.new(moving.SPILL),
+    outputs = { dtr = true, rts = true, out2 = true },
+    inputs = 0, changed = 0, breaks = 0, withheld = false, stopped = false,
+    received = 0, dropped = 0, sent = 0, interrupts = 0, times_withheld = 0, line_listeners = {}, break_listeners = {},
+    reading = waiter.new(), writing = waiter.new(), draining = waiter.new(),
+  }, Port)
+  port.settings = M.settings(dev)
+  port.high, port.low = port.rx.size * 3 / 4, port.rx.size / 2
+  port.places = { port.reading, port.writing, port.draining }
+  for _, place in ipairs(port.places) do
+    function place.on_leave() place.awaited = nil end
+  end
+  dev.serial_port = port
+  -- Called when a version of the driver is put in place, with its view, and with nil when the device is gone.
+  table.insert(dev.users, function(view)
+    local offer = view and view.serial
+    if offer and offer == port.offer then return end
+    use(port, view, offer)
+    if not view then wake_all(port, nil, "the device is gone", "ENODEV") end
+  end)
+  return port
+end
+
+--- For drivers, at the end of `start`: makes the device a port, or hands an old port what this version has to offer.
+---@param dev luio.Device  the version's
+---@param offer luio.serial.Offer
+---@return true
+function M.serve(dev, offer)
+  local root = dev.root or dev
+  local port = root.serial_port or new_port(root)
+  dev.serial = offer
+  task.spawn_in(dev.version.group, listen, port, dev, offer)
+  return true
+end
+
+--- For drivers: how the line is to be set when they start.
+---@param dev luio.Device
+---@return luio.serial.Settings
+function M.settings(dev)
+  local root = dev.root or dev
+  if root.serial_port then return root.serial_port.settings end
+  local _, out = settings.merge(settings.DEFAULT, (root.serial_options or {}).line or {})
+  return out
+end
+
+--- For drivers: the options that the port was opened with. They are checked.
+---@param dev luio.Device
+---@return luio.serial.Options
+function M.options(dev)
+  return (dev.root or dev).serial_options or {}
+end
+
+-- ---- Opening -------------------------------------------------------------------------------------
+
+local KINDS = { rx = "number", tx = "number", loopback = "boolean", clock = "number", driver = "string" }
+
+-- Splits options from settings; raises for what is neither.
+local function check_options(options)
+  local out = { line = {} }
+  for key, value in pairs(options) do
+    if not KINDS[key] then
+      out.line[key] = value
+    elseif type(value) ~= KINDS[key] then
+      error(("serial.open: %s is a %s, not %s"):format(key, KINDS[key], tostring(value)), 3)
+    else
+      out[key] = value
+    end
+  end
+  for _, ring in ipairs { "rx", "tx" } do
+    local n = options[ring]
+    if n and not (n % 1 == 0 and n >= 16 and n <= 2 ^ 24 and math.log(n) / math.log(2) % 1 == 0) then
+      error(("serial.open: %s is 16 to 16777216 bytes, a power of two, not %s"):format(ring, n), 3)
+    end
+  end
+  local fault = settings.merge(settings.DEFAULT, out.line)
+  if fault then error("serial.open: " .. fault, 3) end
+  return out
+end
+jit.off(check_options) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
+--- Opens a serial device and starts its driver.
+---@param address string
+---@param options? luio.serial.Options
+---@return luio.serial.Port?
+---@return string? message
+---@return string? code  as luio.open; "ENODEV": no serial driver is for it; "EINVAL": it has no such speed
+function M.open(address, options)
+  options = check_options(options or {})
+  local dev, message, code = require("luio").open(address)
+  if not dev then return nil, message, code end
+  local loaded
+  if options.driver then
+    loaded, message, code = driver.load(options.driver)
+  else
+    local _
+    _, loaded = match.driver_of(dev.info.bus == "sim" and { address = address } or dev.info)
+    message, code = ("no driver is for %s"):format(tostring(dev)), "ENODEV"
+  end
+  if not loaded then
+    dev:close()
+    return nil, message, code
+  end
+  dev.serial_options = options
+  local started
+  started, message, code = driver.start(loaded, dev)
+  if not started then return nil, message, code end
+  if not dev.serial_port then
+    dev:close()
+    return nil, ("%s: driver %s is no serial driver"):format(address, loaded.name), "ENODEV"
+  end
+  return dev.serial_port
+end
+
+--- The port of a device whose driver was started by other means (luio.start).
+---@param dev luio.Device
+---@return luio.serial.Port?
+function M.port(dev)
+  return (dev.root or dev).serial_port
+end
+
+-- ---- Reading and writing -------------------------------------------------------------------------
+
+-- Waits at a place until awaited(port, place).
+local function wait_at(port, place, awaited, deadline, what)
+  if place.awaited then error(("two tasks %s %s at once"):format(what, port.dev.address), 3) end
+  while not awaited(port, place) do
+    if port.dev.gone then return port.dev:gone_failure(what) end
+    local left = deadline - now()
+    place.awaited = awaited
+    local ok, message, code = place:wait(math.max(left, 0))
+    if port.closed then return nil, ("%s %s: the port was closed"):format(what, port.dev.address), "ECANCELED" end
+    if not ok and not awaited(port, place) then
+      if code ~= "ETIMEDOUT" then return nil, message, code end
+      return nil, ("%s %s: not within the time"):format(what, port.dev.address), code
+    end
+  end
+  return true
+end
+
+local function has_bytes(port, place) return port.rx:used() >= place.wanted end
+local function has_room(port) return port.tx:room() > 0 end
+local function is_empty(port) return port.tx:used() == 0 and port.urgent:used() == 0 end
+
+-- After something was taken out of the receive ring.
+local function taken(port)
+  if port.withheld and port.offer and port.rx:used() <= port.low then
+    withhold(port, port.offer, false)
+    service(port)
+  end
+end
+
+local function check_read(port, n, seconds, what)
+  if port.closed then closed(port, what, 3) end
+  if type(n) ~= "number" or n < 1 or n % 1 ~= 0 then
+    error(("%s: how many bytes? A whole number above 0, not %s"):format(what, tostring(n)), 3)
+  end
+  check_seconds(seconds, what, 3)
+end
+
+--- Reads n bytes; what has come by the deadline when those are fewer.
+---@param n integer
+---@param seconds number
+---@return string? text  not empty
+---@return string? message
+---@return string? code  "ETIMEDOUT": nothing came; "ENODEV": the device is gone, and what it had sent is read
+function Port:read(n, seconds)
+  check_read(self, n, seconds, "read")
+  local deadline, parts, have = now() + seconds, {}, 0
+  local message, code, ok
+  repeat
+    -- Not more than the sender may send before it is asked to stop.
+    self.reading.wanted = math.min(n - have, self.low)
+    ok, message, code = wait_at(self, self.reading, has_bytes, deadline, "read")
+    local part = self.rx:take(n - have)
+    taken(self)
+    if part ~= "" then table.insert(parts, part) end
+    have = have + #part
+  until not ok or have >= n
+  if have > 0 then return table.concat(parts) end
+  return nil, message, code
+end
+
+--- Reads what is there, as soon as something is.
+---@param most integer
+---@param seconds number
+---@return string? text  not empty
+---@return string? message
+---@return string? code  "ETIMEDOUT" "ENODEV"
+function Port:read_some(most, seconds)
+  check_read(self, most, seconds, "read_some")
+  self.reading.wanted = 1
+  local ok, message, code = wait_at(self, self.reading, has_bytes, now() + seconds, "read")
+  if not ok then return nil, message, code end
+  local text = self.rx:take(most)
+  taken(self)
+  return text
+end
+
+--- Bytes that can be read without waiting.
+---@return integer
+function Port:available() return self.rx:used() end
+
+--- Writes a text. It has all gone into the transmit ring when this returns, from where it is sent; `drain` waits for that.
+---@param text string
+---@param seconds number
+---@return integer? n  its bytes
+---@return string? message
+---@return string? code      "ETIMEDOUT" "ENODEV"
+---@return integer? written  that went all the same
+function Port:write(text, seconds)
+  if self.closed then closed(self, "write", 2) end
+  if type(text) ~= "string" then error("write wants a string, not " .. type(text), 2) end
+  check_seconds(seconds, "write", 2)
+  local deadline, done = now() + seconds, 0
+  while done < #text do
+    local ok, message, code = wait_at(self, self.writing, has_room, deadline, "write")
+    if not ok then return nil, message, code, done end
+    done = done + self.tx:put(text, done)
+    service(self)
+  end
+  return done
+end
+
+--- Waits until all that was written has left the device.
+---@param seconds number
+---@return true? ok
+---@return string? message
+---@return string? code  "ETIMEDOUT" "ENODEV"
+function Port:drain(seconds)
+  if self.closed then closed(self, "drain", 2) end
+  check_seconds(seconds, "drain", 2)
+  local deadline = now() + seconds
+  local ok, message, code = wait_at(self, self.draining, is_empty, deadline, "drain")
+  if not ok then return nil, message, code end
+  local pause = math.max(0.001, settings.character_time(self.settings))
+  while true do -- no interrupt tells when the last character has left
+    if self.dev.gone then return self.dev:gone_failure "drain" end
+    if self.offer and self.offer.idle() then return true end
+    if now() >= deadline then return nil, ("drain %s: not within %g s"):format(self.dev.address, seconds), "ETIMEDOUT" end
+    task.sleep(math.min(pause, math.max(0, deadline - now())))
+  end
+end
+
+--- Forgets what was received and not read, or what was written and not sent yet.
+---@param which? "rx"|"tx"  nil: both
+function Port:discard(which)
+  if self.closed then closed(self, "discard", 2) end
+  if which ~= "tx" then
+    self.rx:clear()
+    taken(self)
+  end
+  if which ~= "rx" then
+    self.tx:clear()
+    service(self)
+  end
+end
+
+line.add(Port)
+
+-- ---- The rest ------------------------------------------------------------------------------------
+
+--- What was counted.
+---@return luio.serial.Stats
+function Port:stats()
+  if self.offer then self.last_counts = self.offer.counts end
+  local c = self.last_counts or {}
+  return {
+    rx_bytes = self.received, rx_dropped = self.dropped, tx_bytes = self.sent, withheld = self.times_withheld, interrupts = self.interrupts,
+    overruns = c.overruns or 0, framing = c.framing or 0, parity = c.parity or 0, breaks = c.breaks or 0,
+  }
+end
+
+--- Follows the driver's files, as `luio run` does: when one is saved, or on SIGHUP, the code is exchanged while the port
+--- works. What does not load, or fails soon, changes nothing. Ends when the port is closed; calling it again changes `tell_of`.
+---@param tell_of? fun(line: string, report: luio.ReloadReport)  what became of a reload
+function Port:follow(tell_of)
+  if self.closed then closed(self, "follow", 2) end
+  self.told_of_reloads = tell_of
+  if self.follower then return end
+  self.follower = require("luio.saved").follow(self.dev, {
+    watch = true,
+    tell = function(report)
+      if self.told_of_reloads then self.told_of_reloads(require("luio.live").line(report), report) end
+    end,
+  })
+end
+
+--- Closes the port and its device. What was written goes out first, within a second. Idempotent.
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function Port:close()
+  if self.closed then return true end
+  if self.offer and not self.dev.gone then self:drain(1) end -- what does not go now never will
+  if self.follower then self.follower:close() end
+  self.follower = nil
+  local ok, message, code = self.dev:close()
+  if not ok then return nil, message, code end
+  self.closed, self.offer = true, nil
+  wake_all(self, nil, "the port was closed", "ECANCELED")
+  for _, place in ipairs(self.places) do place:close() end
+  return true
+end
+
+function Port:__tostring()
+  return ("port %s %s %s%s"):format(self.dev.address, self.kind, settings.text(self.settings), self.closed and ", closed" or "")
+end
+
+return M

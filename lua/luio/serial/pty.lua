@@ -1,0 +1,191 @@
+--- A pseudo-terminal: what picocom, minicom or a program of one's own opens in the place of /dev/ttyS0, with us at the other end.
+---
+---     local pty = assert(require("luio.serial.pty").open { line = port.settings, link = "/run/ttyV0" })
+---     print(pty.path)                          -- /dev/pts/4
+---
+--- Nothing here waits but `readable` and `writable`. A client is one that has it open; that there is none the kernel says
+--- (POLLHUP) whenever it is asked, but not that one has come, so whoever waits for that asks now and then.
+---
+--- What a client sets is seen in packet mode (TIOCPKT) with EXTPROC: a read says that something changed. That holds for
+--- speed, stop bits and flow control. The kernel keeps word length and parity of a pseudo-terminal at 8 and none, gives a
+--- break to nobody, and has no modem lines for it.
+
+local bit = require "bit"
+local descriptor = require "luio.descriptor"
+local errno_name = require("luio.ffi").errno_name
+local ffi = require "ffi"
+local termios = require "luio.serial.termios"
+local uv = require "luv"
+
+local M = {}
+
+-- Names of our own for what the C library has: other modules may declare that in other words.
+ffi.cdef [[
+int luio_pty_open(const char *, int) __asm__("open");
+int luio_pty_close(int) __asm__("close");
+int luio_pty_dup(int, int, int) __asm__("fcntl");
+int luio_pty_ioctl(int, unsigned long, void *) __asm__("ioctl");
+int luio_pty_read(int, void *, size_t) __asm__("read");
+int luio_pty_write(int, const void *, size_t) __asm__("write");
+int luio_pty_poll(void *, unsigned long, int) __asm__("poll");
+]]
+local C = ffi.C
+
+local O_RDWR, O_NOCTTY, O_NONBLOCK, O_CLOEXEC = 2, 0x100, 0x800, 0x80000
+local F_DUPFD_CLOEXEC = 1030
+local TIOCSPTLCK, TIOCGPTN, TIOCPKT = 0x40045431, 0x80045430, 0x5420
+local PACKET_IOCTL = 0x40 -- TIOCPKT_IOCTL
+local POLLIN, POLLHUP = 1, 0x10
+local EIO, EAGAIN, EINTR = 5, 11, 4
+local MOST = 4096
+
+local pollfd_t = ffi.typeof "struct { int fd; int16_t events, revents; }"
+local int1 = ffi.typeof "int[1]"
+
+---@class luio.serial.Pty
+---@field path string   "/dev/pts/4"
+---@field link string?
+local Pty = {}
+Pty.__index = Pty
+
+local function failure(what, remedy)
+  local name = errno_name(ffi.errno())
+  return nil, ("%s: %s%s"):format(what, name, remedy and ": " .. remedy or ""), name
+end
+
+local function flags(...) return bit.bor(O_RDWR, O_NOCTTY, O_CLOEXEC, ...) end
+
+-- A name that stays the same; one that is there already is replaced if it is a link.
+local function make_link(self, link)
+  local there = uv.fs_lstat(link)
+  if there and there.type ~= "link" then return nil, ("link %s: it is there, and no link"):format(link), "EEXIST" end
+  if there then uv.fs_unlink(link) end
+  local ok, message, code = uv.fs_symlink(self.path, link)
+  if not ok then return nil, ("link %s: %s"):format(link, message), code end
+  self.link = link
+  return true
+end
+
+local function set_up(self, options)
+  if C.luio_pty_ioctl(self.fd, TIOCSPTLCK, int1(0)) < 0 then return failure "unlock a pseudo-terminal" end
+  local number = int1()
+  if C.luio_pty_ioctl(self.fd, TIOCGPTN, number) < 0 then return failure "number of a pseudo-terminal" end
+  self.path = "/dev/pts/" .. number[0]
+  if C.luio_pty_ioctl(self.fd, TIOCPKT, int1(1)) < 0 then return failure "packet mode of a pseudo-terminal" end
+  local t, message, code = termios.get(self.fd)
+  if not t then return nil, message, code end
+  t = termios.raw(t)
+  termios.external(t)
+  termios.put_line(t, options.line)
+  local ok
+  ok, message, code = termios.set(self.fd, t)
+  if not ok then return nil, message, code end
+  -- Opened and closed once: from then on the kernel says that there is no client.
+  local once = C.luio_pty_open(self.path, flags())
+  if once < 0 then return failure("open " .. self.path, "is /dev/pts mounted?") end
+  C.luio_pty_close(once)
+  self.out = C.luio_pty_dup(self.fd, F_DUPFD_CLOEXEC, 0)
+  if self.out < 0 then return failure "a second descriptor of a pseudo-terminal" end
+  self.reads, message, code = descriptor.watch(self.fd)
+  if not self.reads then return nil, message, code end
+  self.writes, message, code = descriptor.watch(self.out, nil, "w")
+  if not self.writes then return nil, message, code end
+  if options.link then return make_link(self, options.link) end
+  return true
+end
+
+--- Makes one. The caller closes it.
+---@param options { line: luio.serial.Settings, link: string? }  what clients find it set to; a symbolic link to it
+---@return luio.serial.Pty?
+---@return string? message
+---@return string? code
+function M.open(options)
+  local fd = C.luio_pty_open("/dev/ptmx", flags(O_NONBLOCK))
+  if fd < 0 then return failure("open /dev/ptmx", "is /dev/pts mounted?") end
+  local self = setmetatable({ fd = fd, out = -1, buffer = ffi.new("uint8_t[?]", MOST + 1), poll = pollfd_t() }, Pty)
+  local ok, message, code = set_up(self, options)
+  if ok then return self end
+  self:close()
+  return nil, message, code
+end
+
+--- Whether a client has it open.
+---@return boolean
+function Pty:connected()
+  local p = self.poll
+  p.fd, p.events, p.revents = self.fd, POLLIN, 0
+  C.luio_pty_poll(p, 1, 0)
+  return bit.band(p.revents, POLLHUP) == 0
+end
+
+--- Takes what a client has written.
+---@return string? text     "": nothing; nil: there is no client
+---@return boolean changed  it has changed the settings
+function Pty:read()
+  local n
+  repeat n = C.luio_pty_read(self.fd, self.buffer, MOST + 1) until n >= 0 or ffi.errno() ~= EINTR
+  if n < 0 then
+    if ffi.errno() == EAGAIN then return "", false end
+    return nil, false -- EIO: hung up
+  end
+  if n == 0 then return nil, false end
+  local control = self.buffer[0]
+  if control ~= 0 then return "", bit.band(control, PACKET_IOCTL) ~= 0 end
+  return ffi.string(self.buffer + 1, n - 1), false
+end
+
+--- Gives a client as much of a text as the kernel has room for.
+---@param text string
+---@param from integer  its first byte, from 0
+---@return integer? n   0: no room now; nil: there is no client
+function Pty:write(text, from)
+  local n
+  repeat
+    n = C.luio_pty_write(self.out, ffi.cast("const char *", text) + from, #text - from)
+  until n >= 0 or ffi.errno() ~= EINTR
+  if n >= 0 then return n end
+  local code = ffi.errno()
+  if code == EAGAIN then return 0 end
+  return code ~= EIO and 0 or nil
+end
+
+--- What the client wants of the line (luio.serial.termios). Sees to it that the next change is told, too.
+---@return { baud: integer, stop: integer, flow: string }? line
+---@return boolean|string hang_up
+function Pty:line()
+  local t, message = termios.get(self.fd)
+  if not t then return nil, message end
+  local line, hang_up = termios.line(t)
+  if termios.external(t) then termios.set(self.fd, t) end
+  return line, hang_up
+end
+
+--- Waits until there is something to read, or the client has gone.
+---@param seconds number
+---@return true? ok
+---@return string? message
+---@return string? code  "ETIMEDOUT"
+function Pty:readable(seconds) return self.reads:readable(seconds) end
+
+--- Waits until there is room.
+---@param seconds number
+---@return true? ok
+---@return string? message
+---@return string? code  "ETIMEDOUT"
+function Pty:writable(seconds) return self.writes:readable(seconds) end
+
+--- Ends it; a client gets EIO. Idempotent.
+function Pty:close()
+  for _, watch in ipairs { "reads", "writes" } do
+    if self[watch] then self[watch]:close() end
+    self[watch] = nil
+  end
+  if self.link and uv.fs_readlink(self.link) == self.path then uv.fs_unlink(self.link) end
+  self.link = nil
+  for _, fd in ipairs { "fd", "out" } do
+    if self[fd] >= 0 then C.luio_pty_close(self[fd]) end
+    self[fd] = -1
+  end
+end
+
+return M
