@@ -263,7 +263,7 @@ describe("completion in", function()
     ]]):format(LUIO, ROOT))
     local function ask(line, point) return (shell(("bash %s %s %s"):format(script, quoted(line), point or ""))) end
     assert.equal("edu\n", ask "luio get sim:ed")
-    assert.equal("sim:e1000e\nsim:edu\n", ask "luio get s")
+    assert.equal("sim:e1000e\nsim:edu\nsim:uart16550\n", ask "luio get s")
     assert.equal("get\n", ask("luio get sim:edu STATUS", 6))
     assert.equal("TO_DEVICE\nTO_RAM\n", ask "luio set sim:edu DMA_CMD.DIRECTION=")
     assert.equal("STATUS.RAISE_IRQ\n", ask "luio  get 2>/dev/null\tsim:edu   STATUS.R")
