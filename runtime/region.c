@@ -494,7 +494,7 @@ static void set_element(void *to, unsigned width, uint64_t i, uint64_t value)
 int luio_region_read_many(luio_region *r, uint64_t offset, unsigned width, void *to, uint64_t n,
                           luio_error *err)
 {
-  uint64_t value;
+  uint64_t value = 0;
   int rc = check(r, offset, width, "read", err);
   if (rc == 0 && r->kind == LUIO_REGION_PORT && !r->gone && luio_port_usable(r)) {
     luio_port_ins(r->addr + offset, width, to, n);
