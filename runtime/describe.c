@@ -381,6 +381,7 @@ static void read_parent(luio_info *info, struct udev_device *dev, struct udev_hw
     read_pci(info, dev);
   }
   read_compatible(info, dev);
+  info->incoherent = !luio_devicetree_coherent(udev_device_get_syspath(dev));
   read_names(info, dev, hwdb);
 }
 

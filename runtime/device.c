@@ -209,6 +209,13 @@ void luio_device_free(luio_device *d)
 int luio_device_open_files(luio_device *d, const char *address, const luio_device *before,
                            luio_error *err)
 {
+  /* arm64 kernels come with others, too, and what uio and pagemap count in are pages. */
+  long page = sysconf(_SC_PAGESIZE);
+  if (page != (long)LUIO_PAGE)
+    return luio_fail(err, ENOTSUP,
+                     "open %s: this kernel's pages have %ld bytes, and luio knows those of %llu: "
+                     "boot one with such",
+                     address, page, LUIO_PAGE);
   int rc = luio_find(address, &d->info, err);
   if (rc < 0)
     return rc;
@@ -354,16 +361,6 @@ static bool brings_memory(const luio_device *d)
   return false;
 }
 
-static bool coherent(const luio_device *d)
-{
-#if defined(__x86_64__)
-  (void)d;
-  return true;
-#else
-  return luio_devicetree_coherent(d->info.sysfs);
-#endif
-}
-
 int luio_device_dma(luio_device *d, luio_dma **out, luio_error *err)
 {
   int rc = 0;
@@ -390,7 +387,7 @@ int luio_device_dma(luio_device *d, luio_dma **out, luio_error *err)
                        d->info.address, type);
     if (brings_memory(d)) {
       rc = luio_dma_open_regions(d, &d->dma, err);
-    } else if (!coherent(d)) {
+    } else if (d->info.incoherent) {
       return luio_fail(err, ENOTSUP,
                        "DMA memory for %s: its DMA does not look into the CPU's caches (no "
                        "dma-coherent in the device tree), so it would miss what is written to "

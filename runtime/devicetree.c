@@ -79,6 +79,9 @@ void luio_devicetree_lengths(luio_info *info)
  * no node as a rule, but its bridge to the rest of the machine has. */
 bool luio_devicetree_coherent(const char *sysfs)
 {
+#if defined(__x86_64__) /* all there is looks */
+  return sysfs != NULL;
+#endif
   static const char root[] = "/sys/firmware/devicetree/base";
   char device[PATH_MAX], path[PATH_MAX], node[PATH_MAX], *end;
   if (access(root, F_OK) < 0)

@@ -116,8 +116,10 @@ typedef struct luio_info {
   char compatible[256]; /* platform: device-tree compatible strings, space separated */
   char vendor_name[128], device_name[128]; /* from the hardware database; may be empty */
   uint32_t vendor, device, subvendor, subdevice, class_code, revision;
-  int irq;       /* the parent's INTx line; 0: none */
-  int numa_node; /* -1: unknown */
+  int irq;        /* the parent's INTx line; 0: none */
+  int numa_node;  /* -1: unknown */
+  int incoherent; /* its DMA does not look into the CPU's caches, as a device tree says by not saying
+                     dma-coherent: ordinary memory won't do. Never on x86-64 */
   int n_maps, n_ports;
   luio_map maps[LUIO_MAX_MAPS];
   luio_port ports[LUIO_MAX_PORTS];

@@ -47,7 +47,7 @@ function M.of(info)
   local all = {}
   for _, key in ipairs {
     "address", "uio", "uio_name", "uio_version", "event", "bus", "driver", "sysfs", "vendor", "device", "subvendor", "subdevice",
-    "class", "revision", "vendor_name", "device_name", "irq", "numa_node", "vectors", "problem",
+    "class", "revision", "vendor_name", "device_name", "irq", "numa_node", "incoherent", "vectors", "problem",
   } do all[key] = info[key] end
   all.compatible = output.list { unpack(info.compatible) }
   local _

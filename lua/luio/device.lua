@@ -83,6 +83,7 @@ local text = ffi.string
 ---@field device_name string?
 ---@field irq integer?
 ---@field numa_node integer?
+---@field incoherent boolean?  its DMA does not look into the CPU's caches: ordinary memory won't do
 ---@field maps table<integer, luio.InfoMap>
 ---@field ports table<integer, { name: string, start: integer, size: integer, porttype: string }>
 ---@field bars table<integer, { kind: "memory"|"port", addr: integer, size: integer, prefetchable: boolean, is64: boolean, map: integer? }>
@@ -103,6 +104,7 @@ function M.info(raw)
     driver = some(text(raw.driver)), sysfs = some(text(raw.sysfs)), compatible = {},
     vendor_name = some(text(raw.vendor_name)), device_name = some(text(raw.device_name)),
     irq = raw.irq ~= 0 and raw.irq or nil, numa_node = raw.numa_node >= 0 and raw.numa_node or nil,
+    incoherent = raw.incoherent ~= 0 or nil,
     maps = {}, ports = {}, bars = {}, problem = some(text(raw.problem)),
   }
   if numbered then

@@ -165,8 +165,20 @@ end
 
 -- ---- DMA -----------------------------------------------------------------------------------------
 
+-- Where the CPU's caches are between it and memory.
+local function caches(say, at)
+  local info, brings = at.info, false
+  for i = 0, 4 do brings = brings or info.maps[i] and info.maps[i].at_open end
+  if brings then return say("memory", "ok", "its UIO driver brings memory for DMA") end
+  if not info.incoherent then return end
+  say("memory", at.driver and at.driver.dma and "problem" or "note",
+    "its DMA does not look into the CPU's caches (no dma-coherent in the device tree): luio refuses it ordinary memory",
+    "give it a UIO driver that brings memory (uio_dmem_genirq)")
+end
+
 function M.dma(say, at)
   local info, config = at.info, at.config
+  caches(say, at)
   if info.bus ~= "pci" then return end
   local wants = at.driver and at.driver.dma
   local group = look.iommu(info)
