@@ -7,20 +7,13 @@
 
 local luio = require "luio"
 local histogram = require "luio.histogram"
-
-local function number(least)
-  return function(text)
-    local n = tonumber(text)
-    if n and n >= least and n < 1e9 then return n end
-    return nil, ("%s: a number from %g was expected"):format(text, least)
-  end
-end
+local numbers = require "luio.cli.numbers"
 
 local parser = require "argparse"("luio examples/ticks.lua", "Take a timer's interrupts by a shared ring, and one by one.")
 parser:argument("device", "As `luio list` has it; the first uio_timer unless said."):args "?"
-parser:option("--rate", "Interrupts per second."):default "1000":convert(number(0.3))
-parser:option("--seconds", "How long, each way."):default "1":convert(number(0.01))
-parser:option("--at-once", "Records that are worth a wake-up."):default "64":convert(number(1))
+parser:option("--rate", "Interrupts per second."):default "1000":convert(numbers.number("--rate", 0.3, 1e9))
+parser:option("--seconds", "How long, each way."):default "1":convert(numbers.number("--seconds", 0.01, 1e6))
+parser:option("--at-once", "Records that are worth a wake-up."):default "64":convert(numbers.number("--at-once", 1, 1e6))
 
 local function failed(status, message)
   io.stderr:write("ticks: ", message, "\n")

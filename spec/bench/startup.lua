@@ -1,6 +1,6 @@
 --- Start-up: a whole process, from spawn until it is reaped.
 ---
---- `luio list`; `luio get` of a register, with its map; luajit with a script that only loads luio; and the luio program with a script that
+--- `luio list`; `luio get` of a register, with its map; what a shell waits for after TAB; luajit with a script that only loads luio; and the luio program with a script that
 --- opens a simulated device and reads its first register (first_read.lua), which starts the
 --- model's thread and Lua state as well. The peer of all is `python3 -c pass`, an interpreter
 --- that loads nothing.
@@ -30,14 +30,16 @@ function M.run(tools)
   local t = tools.take_turns(SAMPLES, {
     list = spawn(tools.program, "list"),
     get = spawn(tools.program, "get", "sim:edu", "STATUS"),
+    complete = spawn(tools.program, "__complete", "--", "get", "sim:edu", "ST"),
     load = spawn("luajit", "-e", load),
     first_read = spawn(tools.program, tools.here .. "/first_read.lua"),
     luajit = spawn("luajit", "-e", ""),
     python = spawn(tools.python(), "-c", "pass"),
   })
   return {
-    { name = "start-up, luio list", unit = "ms", luio = t.list, peer = t.python, aim = "<= 1", note = "peer of all five: python3 -c pass" },
+    { name = "start-up, luio list", unit = "ms", luio = t.list, peer = t.python, aim = "<= 1", note = "peer of all six: python3 -c pass" },
     { name = "start-up, luio get sim:edu", unit = "ms", luio = t.get, peer = t.python, aim = "<= 2" },
+    { name = "start-up, luio __complete", unit = "ms", luio = t.complete, peer = t.python, aim = "<= 2" },
     { name = "start-up, require luio", unit = "ms", luio = t.load, peer = t.python, aim = "<= 1" },
     { name = "start-up, sim:edu to first read", unit = "ms", luio = t.first_read, peer = t.python, aim = "<= 1" },
     { name = "start-up, luajit -e ''", unit = "ms", luio = t.luajit, peer = t.python, note = "the floor: no luio in it" },

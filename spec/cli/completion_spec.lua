@@ -114,16 +114,6 @@ describe("luio __complete", function()
     assert.equal("sim:marked\nA\n", out)
     assert.equal("", files.read(mark))
   end)
-
-  it("is fast", function()
-    local best = math.huge
-    for _ = 1, 10 do
-      local start = luio.now()
-      shell(quoted(LUIO) .. " __complete -- get sim:edu ST")
-      best = math.min(best, luio.now() - start)
-    end
-    assert.is_true(best < 0.05, ("%.3f s"):format(best))
-  end)
 end)
 
 -- ---- Shells ----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ local guard = require "luio.guard"
 local live = require "luio.live"
 local luio = require "luio"
 local notify = require "luio.notify"
+local numbers = require "luio.cli.numbers"
 local output = require "luio.output"
 local task = require "luio.task"
 local saved = require "luio.saved"
@@ -174,7 +175,7 @@ local function run(args)
   return ending.status
 end
 
-local above_0 = common.seconds "--wait"
+local above_0 = numbers.seconds "--wait"
 
 local function seconds(text)
   if text == "" then return "" end -- cli.init: no number
