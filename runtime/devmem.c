@@ -182,6 +182,7 @@ int luio_devmem_find(const char *address, luio_info *out, luio_error *err)
   int rc = parse(address, &range->addr, &range->size, err);
   if (rc < 0)
     return rc;
+  range->length = range->size;
   luio_format(info.address, sizeof info.address, "mem:0x%llx+0x%llx",
               (unsigned long long)range->addr, (unsigned long long)range->size);
   luio_format(info.bus, sizeof info.bus, "mem");

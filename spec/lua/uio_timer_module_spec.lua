@@ -93,7 +93,7 @@ describe("examples/ticks.lua", function()
 
   it("says what is wrong", function()
     says("--help", 0, "%-%-rate")
-    says("sim:uio_timer --rate 0", 2, "ticks: 0: a number from 0.3")
+    says("sim:uio_timer --rate 0", 2, "ticks: %-%-rate 0: a number from 0.3")
     says("sim:uio_timer --rate 1000000", 1, "ticks: 1e%+06 interrupts per second: sim:uio_timer allows 0.2328 to 10000")
     says("sim:nothing", 1, "ticks: ")
   end)
