@@ -14,7 +14,7 @@ local COLUMNS = texts.COLUMNS
 
 local M = {}
 
-M.MAX_BYTES = 32 * 2 ^ 20 -- of the text
+M.MAX_BYTES = 16 * 2 ^ 20 -- of the text
 local PART = 40000 -- constants in one function, counted generously
 local MAX_LOCALS = 40 -- a function sees 60 from outside of it
 
