@@ -10,7 +10,7 @@
 --- While there is something to carry both ways are served in turn, without a wait; every 10 ms the loop turns once, so that
 --- link events, reloads and signals come through. Otherwise two tasks wait, one for each end, and no time is used.
 
-local current = require("luio.task").current
+local carrier = require "luio.carrier"
 local luio = require "luio"
 
 local M = {}
@@ -125,34 +125,15 @@ end
 ---@return string? message
 ---@return string? code
 function Bridge:run()
-  self.stopped, self.why = nil, nil
-  local one = luio.spawn(attend, self, self.there)
-  local other = luio.spawn(attend, self, self.back)
-  self.tasks = { one, other }
-  for _, task in ipairs(self.tasks) do
-    repeat
-      local ok, message, code = task:join(PATIENCE)
-      if not ok and code == "EFAULT" then
-        self:stop()
-        return nil, message, code
-      end
-    until ok or code == "ECANCELED"
-  end
-  self.tasks = nil
+  local ok, message, code = carrier.run(self, { { attend, self.there }, { attend, self.back } })
   for _, way in ipairs { self.there, self.back } do -- what was taken and has nowhere to go
     way.packets:free(way.have)
     way.left, way.have = way.have, 0
   end
-  if self.why then return nil, self.why[1], self.why[2] end
-  return true
+  return ok, message, code
 end
 
 --- Ends `run`, at once. Idempotent.
-function Bridge:stop()
-  self.stopped = true
-  for _, task in ipairs(self.tasks or {}) do
-    if task ~= current() then task:cancel() end
-  end
-end
+function Bridge:stop() carrier.stop(self) end
 
 return M

@@ -29,10 +29,9 @@
 --- The driver's side. A network driver's `start` ends in `return net.serve(dev, offer)`; luio.net.Offer says what
 --- it has to bring. The conformance spec (spec/net/conformance.lua) holds every driver to what is written here.
 
-local driver = require "luio.driver"
-local match = require "luio.match"
 local now = require("luio.ffi").now
 local offers = require "luio.net.offer"
+local ports = require "luio.port"
 local queue = require "luio.net.queue"
 local task = require "luio.task"
 
@@ -108,8 +107,7 @@ local TICK = 1 -- seconds between looks at counters and the device's health, wit
 ---@field interrupted fun(event: luio.Event): boolean  whether the link may have changed
 ---@field tick (fun(): string?)?            about once a second; what to warn of
 
----@class luio.net.Port
----@field dev luio.Device
+---@class luio.net.Port : luio.Port
 ---@field mac string       "52:54:00:12:34:56"
 ---@field mtu integer
 ---@field features luio.net.Features
@@ -117,20 +115,15 @@ local TICK = 1 -- seconds between looks at counters and the device's health, wit
 ---@field options luio.net.Options
 ---@field rx table<integer, luio.net.Rx>  from 0
 ---@field tx table<integer, luio.net.Tx>
----@field package offer luio.net.Offer?   of the version at work
 ---@field package last_link boolean?
 ---@field package wake_cost number  seconds from an interrupt to the task that waited, mean
 ---@field package taken number?     when the last interrupt was taken, while nobody has come back from it
 ---@field package link_listeners fun(link: luio.net.Link)[]
 ---@field package wanted { promiscuous: boolean, multicast: string[]|"all" }
----@field package follower luio.Follower?
----@field package told_of_reloads fun(line: string, report: luio.ReloadReport)?
-local Port = {}
+local Port = { what = "network" }
 Port.__index = Port
 
-local function closed(port, what, level)
-  error(("%s of %s: the port is closed"):format(what, port.dev.address), level + 1)
-end
+local closed = ports.closed
 
 M.wait = queue.wait
 
@@ -229,27 +222,24 @@ local function listen(port, view, offer)
   end
 end
 
+-- Another offer is in place, or none; without a view the device is gone.
+local function replace(port, offer, view)
+  use(port, offer)
+  if not offer then
+    if not view then wake_all(port, nil, "the device is gone", "ENODEV") end
+    return
+  end
+  if port.wanted.promiscuous then offer.promiscuous(true) end
+  if port.wanted.multicast then offer.multicast(port.wanted.multicast) end
+  look_at_link(port)
+  look(port)
+end
+
 local function new_port(dev)
-  local port = setmetatable({
-    dev = dev, rx = {}, tx = {}, options = dev.net_options or {}, link_listeners = {}, wanted = { promiscuous = false },
+  return setmetatable({
+    dev = dev, rx = {}, tx = {}, options = ports.options(dev), link_listeners = {}, wanted = { promiscuous = false },
     wake_cost = queue.WAKE_COST,
   }, Port)
-  dev.net_port = port
-  -- Called when a version of the driver is put in place, with its view, and with nil when the device is gone.
-  table.insert(dev.users, function(view)
-    local offer = view and view.net
-    if offer and offer == port.offer then return end
-    use(port, offer)
-    if not offer then
-      if not view then wake_all(port, nil, "the device is gone", "ENODEV") end
-      return
-    end
-    if port.wanted.promiscuous then offer.promiscuous(true) end
-    if port.wanted.multicast then offer.multicast(port.wanted.multicast) end
-    look_at_link(port)
-    look(port)
-  end)
-  return port
 end
 
 --- For drivers, at the end of `start`: makes the device a port, or hands an old port what this version has to offer.
@@ -261,19 +251,13 @@ end
 function M.serve(dev, offer)
   local fault = offers.fault(offer)
   if fault then return nil, "net.serve: " .. fault, "EINVAL" end
-  local root = dev.root or dev
-  local port = root.net_port or new_port(root)
-  dev.net = offer
-  if offer.features.interrupts then task.spawn_in(dev.version.group, listen, port, dev, offer):detach() end
-  return true
+  return ports.serve(dev, offer, new_port, replace, offer.features.interrupts and listen or nil)
 end
 
 --- For drivers: the options that the port was opened with. They are checked.
 ---@param dev luio.Device
 ---@return luio.net.Options
-function M.options(dev)
-  return (dev.root or dev).net_options or {}
-end
+M.options = ports.options
 
 local KINDS = {
   mtu = "number", rx = "number", tx = "number", packets = "number", debug = "boolean", poll = "number", interrupts = "number",
@@ -306,36 +290,14 @@ jit.off(check_options) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCH
 function M.open(address, options)
   options = options or {}
   check_options(options)
-  local dev, message, code = require("luio").open(address)
-  if not dev then return nil, message, code end
-  local loaded
-  if options.driver then
-    loaded, message, code = driver.load(options.driver)
-  else
-    local _
-    _, loaded, message = match.driver_of(dev.info.bus == "sim" and { address = address } or dev.info)
-    message, code = ("%s: %s"):format(tostring(dev), message), "ENODEV"
-  end
-  if not loaded then
-    dev:close()
-    return nil, message, code
-  end
-  dev.net_options = options
-  local started
-  started, message, code = driver.start(loaded, dev)
-  if not started then return nil, message, code end
-  if not dev.net_port then
-    dev:close()
-    return nil, ("%s: driver %s is no network driver"):format(address, loaded.name), "ENODEV"
-  end
-  return dev.net_port
+  return ports.open(address, Port, options)
 end
 
 --- The port of a device whose driver was started by other means (luio.start).
 ---@param dev luio.Device
 ---@return luio.net.Port?
 function M.port(dev)
-  return (dev.root or dev).net_port
+  return ports.of(dev, Port)
 end
 
 --- The link as it is now.
@@ -366,7 +328,7 @@ end
 ---@return string? message
 ---@return string? code  "ETIMEDOUT"
 function Port:wait_link(up, seconds)
-  queue.check_seconds(seconds, "port:wait_link", 2)
+  ports.check_seconds(seconds, "port:wait_link", 2)
   local deadline = now() + seconds
   while self:link().up ~= up do
     if now() >= deadline then
@@ -432,17 +394,7 @@ end
 --- Follows the driver's files, as `luio run` does: when one is saved, or on SIGHUP, the code is exchanged while the port
 --- works. What does not load, or fails soon, changes nothing. Ends when the port is closed; calling it again changes `tell`.
 ---@param tell? fun(line: string, report: luio.ReloadReport)  what became of a reload
-function Port:follow(tell)
-  if self.closed then closed(self, "follow", 2) end
-  self.told_of_reloads = tell
-  if self.follower then return end
-  self.follower = require("luio.saved").follow(self.dev, {
-    watch = true,
-    tell = function(report)
-      if self.told_of_reloads then self.told_of_reloads(require("luio.live").line(report), report) end
-    end,
-  })
-end
+function Port:follow(tell) ports.follow(self, tell) end
 
 --- Closes the port and its device. What it sent goes out first, within a second. Idempotent.
 ---@return boolean? ok
@@ -451,12 +403,9 @@ end
 function Port:close()
   if self.closed then return true end
   for i = 0, #self.tx do self.tx[i]:flush(1) end -- what does not go now never will: the link is down
-  if self.follower then self.follower:close() end
-  self.follower = nil
-  local ok, message, code = self.dev:close()
+  local ok, message, code = ports.close(self)
   if not ok then return nil, message, code end
   use(self, nil)
-  self.closed = true
   wake_all(self, nil, "the port was closed", "ECANCELED")
   return true
 end

@@ -1,7 +1,6 @@
---- Whether what a network driver offers is all there, before a queue calls a function that is not: a driver that is being
---- written lacks something at each save, and shall be told what.
+--- Whether what a network driver offers is all there, before a queue calls a function that is not.
 
-local near = require "luio.registers.near"
+local check = require("luio.port").fault
 
 local M = {}
 
@@ -16,21 +15,6 @@ local COUNTERS = {
   "rx_packets", "rx_bytes", "rx_missed", "rx_errors", "rx_dropped", "rx_starved", "tx_packets", "tx_bytes", "tx_errors",
   "tx_dropped", "resets",
 }
-
-local function check(name, t, known)
-  if type(t) ~= "table" then return ("%s is a table, not %s"):format(name, tostring(t)) end
-  for key in pairs(t) do
-    if not known[key] then return ("%s: unknown key %s%s"):format(name, tostring(key), near.hint(tostring(key), known)) end
-  end
-  for key, kind in pairs(known) do
-    local value = t[key]
-    if value == nil and not kind:find "?" then return ("%s lacks %s"):format(name, key) end
-    kind = kind:gsub("?", "")
-    if value ~= nil and kind ~= "any" and type(value) ~= kind then
-      return ("%s.%s is a %s, not %s"):format(name, key, kind, tostring(value))
-    end
-  end
-end
 
 local function queues(name, list, known)
   if list[0] == nil then return ("%s lacks [0]: queues are numbered from 0"):format(name) end
@@ -59,7 +43,5 @@ function M.counters(counters, name)
   end
   return copy
 end
-
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 return M

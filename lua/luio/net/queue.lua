@@ -6,7 +6,10 @@
 
 local now = require("luio.ffi").now
 local pool = require "luio.pool"
+local ports = require "luio.port"
 local waiter = require "luio.waiter"
+
+local closed, check_seconds = ports.closed, ports.check_seconds
 
 local M = {}
 
@@ -20,10 +23,6 @@ local function never() return false end
 local function outside(n, packets, level)
   if not pool.is_batch(packets) then error(("a burst needs a batch (luio.batch), not %s"):format(tostring(packets)), level + 1) end
   error(("a burst of %s packets in a batch of %d"):format(tostring(n), packets.capacity), level + 1)
-end
-
-local function closed(port, what, level)
-  error(("%s of %s: the port is closed"):format(what, port.dev.address), level + 1)
 end
 
 -- The first of some queues that has what is waited for. What that is, a queue has in `awaited`.
@@ -95,13 +94,6 @@ local function wait_for(queue, awaited, seconds, what)
   await(queue, awaited, 2)
   local found, message, code = adaptive(queue.alone, seconds, what)
   return found and true, message, code
-end
-
--- Raises for what is no time to wait.
-local function check_seconds(seconds, what, level)
-  if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
-    error(("%s needs a number of seconds, not %s"):format(what, tostring(seconds)), level + 1)
-  end
 end
 
 ---@class luio.net.Rx
@@ -315,6 +307,5 @@ end
 
 --- What waking costs before it was measured, in seconds.
 M.WAKE_COST = LEAST / WAKES
-M.check_seconds = check_seconds
 
 return M

@@ -8,9 +8,9 @@
 --- taken from it meanwhile. While nobody has the terminal open it is as with a port that nobody has opened: what comes
 --- is dropped (`unheard`), and DTR is off. A client that comes finds nothing of before.
 
+local carrier = require "luio.carrier"
 local luio = require "luio"
 local settings = require "luio.serial.settings"
-local current = require("luio.task").current
 
 local M = {}
 
@@ -141,29 +141,11 @@ end
 ---@return string? message
 ---@return string? code
 function Bridge:run()
-  self.stopped, self.why = nil, nil
   self.port:set_lines { dtr = false }
-  self.tasks = { luio.spawn(attend_client, self), luio.spawn(attend_port, self) }
-  for _, task in ipairs(self.tasks) do
-    repeat
-      local ok, message, code = task:join(PATIENCE)
-      if not ok and code == "EFAULT" then
-        self:stop()
-        return nil, message, code
-      end
-    until ok or code == "ECANCELED"
-  end
-  self.tasks = nil
-  if self.why then return nil, self.why[1], self.why[2] end
-  return true
+  return carrier.run(self, { { attend_client }, { attend_port } })
 end
 
 --- Ends `run`, at once. Idempotent.
-function Bridge:stop()
-  self.stopped = true
-  for _, task in ipairs(self.tasks or {}) do
-    if task ~= current() then task:cancel() end
-  end
-end
+function Bridge:stop() carrier.stop(self) end
 
 return M

@@ -27,17 +27,16 @@
 --- The driver's side. A serial driver's `start` ends in `return serial.serve(dev, offer)`; luio.serial.Offer says what it has to
 --- bring. The conformance spec (spec/serial/conformance.lua) holds every driver to what is written here.
 
-local driver = require "luio.driver"
-local match = require "luio.match"
 local now = require("luio.ffi").now
 local line = require "luio.serial.line"
 local moving = require "luio.serial.moving"
+local ports = require "luio.port"
 local rings = require "luio.serial.ring"
 local settings = require "luio.serial.settings"
 local task = require "luio.task"
 local waiter = require "luio.waiter"
 
-local closed, check_seconds = line.closed, line.check_seconds
+local closed, check_seconds = ports.closed, ports.check_seconds
 local service, set_lines, withhold = moving.service, moving.set_lines, moving.withhold
 
 local M = {}
@@ -94,16 +93,14 @@ M.character_time = settings.character_time
 ---@field configure fun(settings: luio.serial.Settings): true?, string?, string?  may wait for characters under way
 ---@field counts table          overruns, framing, parity, breaks: the driver's, which keeps them over reloads
 
----@class luio.serial.Port
----@field dev luio.Device
+---@class luio.serial.Port : luio.Port
 ---@field kind string
 ---@field fifo integer
 ---@field auto_flow boolean
 ---@field settings luio.serial.Settings  in force; changed by `configure`
 ---@field package rx luio.serial.Ring
 ---@field package tx luio.serial.Ring
----@field package offer luio.serial.Offer?  of the version at work
-local Port = {}
+local Port = { what = "serial" }
 Port.__index = Port
 
 -- ---- Versions of the driver ----------------------------------------------------------------------
@@ -138,10 +135,13 @@ local function listen(port, view, offer)
   end
 end
 
--- The port does what a version offers from now on; nil: nothing.
-local function use(port, view, offer)
+-- The port does what a version offers from now on; nil: nothing, and without a view the device is gone.
+local function use(port, offer, view)
   port.offer = offer
-  if not offer then return end
+  if not offer then
+    if not view then wake_all(port, nil, "the device is gone", "ENODEV") end
+    return
+  end
   port.kind, port.fifo, port.auto_flow = offer.kind, offer.fifo, offer.auto_flow
   port.rearm = true -- another version may have left the device otherwise
   set_lines(port, offer)
@@ -151,7 +151,7 @@ local function use(port, view, offer)
 end
 
 local function new_port(dev)
-  local options = dev.serial_options or {}
+  local options = ports.options(dev)
   local port = setmetatable({
     dev = dev, rx = rings.new(options.rx or RING), tx = rings.new(options.tx or RING),
     urgent = rings.new(2), spill = rings.new(moving.SPILL),
@@ -166,45 +166,40 @@ local function new_port(dev)
   for _, place in ipairs(port.places) do
     function place.on_leave() place.awaited = nil end
   end
-  dev.serial_port = port
-  -- Called when a version of the driver is put in place, with its view, and with nil when the device is gone.
-  table.insert(dev.users, function(view)
-    local offer = view and view.serial
-    if offer and offer == port.offer then return end
-    use(port, view, offer)
-    if not view then wake_all(port, nil, "the device is gone", "ENODEV") end
-  end)
   return port
 end
+
+local KIND = {
+  kind = "string", fifo = "number", auto_flow = "boolean", receive = "function", send = "function", idle = "function", arm = "function",
+  lines = "function", set_lines = "function", set_break = "function", configure = "function", counts = "table",
+}
 
 --- For drivers, at the end of `start`: makes the device a port, or hands an old port what this version has to offer.
 ---@param dev luio.Device  the version's
 ---@param offer luio.serial.Offer
----@return true
+---@return true? ok
+---@return string? message  what the offer lacks
+---@return string? code  "EINVAL"
 function M.serve(dev, offer)
-  local root = dev.root or dev
-  local port = root.serial_port or new_port(root)
-  dev.serial = offer
-  task.spawn_in(dev.version.group, listen, port, dev, offer)
-  return true
+  local fault = ports.fault("the offer", offer, KIND)
+  if fault then return nil, "serial.serve: " .. fault, "EINVAL" end
+  return ports.serve(dev, offer, new_port, use, listen)
 end
 
 --- For drivers: how the line is to be set when they start.
 ---@param dev luio.Device
 ---@return luio.serial.Settings
 function M.settings(dev)
-  local root = dev.root or dev
-  if root.serial_port then return root.serial_port.settings end
-  local _, out = settings.merge(settings.DEFAULT, (root.serial_options or {}).line or {})
+  local port = M.port(dev)
+  if port then return port.settings end
+  local _, out = settings.merge(settings.DEFAULT, ports.options(dev).line or {})
   return out
 end
 
 --- For drivers: the options that the port was opened with. They are checked.
 ---@param dev luio.Device
 ---@return luio.serial.Options
-function M.options(dev)
-  return (dev.root or dev).serial_options or {}
-end
+M.options = ports.options
 
 -- ---- Opening -------------------------------------------------------------------------------------
 
@@ -241,37 +236,14 @@ jit.off(check_options) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCH
 ---@return string? message
 ---@return string? code  as luio.open; "ENODEV": no serial driver is for it; "EINVAL": it has no such speed
 function M.open(address, options)
-  options = check_options(options or {})
-  local dev, message, code = require("luio").open(address)
-  if not dev then return nil, message, code end
-  local loaded
-  if options.driver then
-    loaded, message, code = driver.load(options.driver)
-  else
-    local _
-    _, loaded = match.driver_of(dev.info.bus == "sim" and { address = address } or dev.info)
-    message, code = ("no driver is for %s"):format(tostring(dev)), "ENODEV"
-  end
-  if not loaded then
-    dev:close()
-    return nil, message, code
-  end
-  dev.serial_options = options
-  local started
-  started, message, code = driver.start(loaded, dev)
-  if not started then return nil, message, code end
-  if not dev.serial_port then
-    dev:close()
-    return nil, ("%s: driver %s is no serial driver"):format(address, loaded.name), "ENODEV"
-  end
-  return dev.serial_port
+  return ports.open(address, Port, check_options(options or {}))
 end
 
 --- The port of a device whose driver was started by other means (luio.start).
 ---@param dev luio.Device
 ---@return luio.serial.Port?
 function M.port(dev)
-  return (dev.root or dev).serial_port
+  return ports.of(dev, Port)
 end
 
 -- ---- Reading and writing -------------------------------------------------------------------------
@@ -427,19 +399,9 @@ function Port:stats()
 end
 
 --- Follows the driver's files, as `luio run` does: when one is saved, or on SIGHUP, the code is exchanged while the port
---- works. What does not load, or fails soon, changes nothing. Ends when the port is closed; calling it again changes `tell_of`.
----@param tell_of? fun(line: string, report: luio.ReloadReport)  what became of a reload
-function Port:follow(tell_of)
-  if self.closed then closed(self, "follow", 2) end
-  self.told_of_reloads = tell_of
-  if self.follower then return end
-  self.follower = require("luio.saved").follow(self.dev, {
-    watch = true,
-    tell = function(report)
-      if self.told_of_reloads then self.told_of_reloads(require("luio.live").line(report), report) end
-    end,
-  })
-end
+--- works. What does not load, or fails soon, changes nothing. Ends when the port is closed; calling it again changes `tell`.
+---@param tell? fun(line: string, report: luio.ReloadReport)  what became of a reload
+function Port:follow(tell) ports.follow(self, tell) end
 
 --- Closes the port and its device. What was written goes out first, within a second. Idempotent.
 ---@return boolean? ok
@@ -448,11 +410,9 @@ end
 function Port:close()
   if self.closed then return true end
   if self.offer and not self.dev.gone then self:drain(1) end -- what does not go now never will
-  if self.follower then self.follower:close() end
-  self.follower = nil
-  local ok, message, code = self.dev:close()
+  local ok, message, code = ports.close(self)
   if not ok then return nil, message, code end
-  self.closed, self.offer = true, nil
+  self.offer = nil
   wake_all(self, nil, "the port was closed", "ECANCELED")
   for _, place in ipairs(self.places) do place:close() end
   return true

@@ -1,24 +1,13 @@
 --- What a serial port says of its line, and does to it: settings, modem lines, breaks. Methods of luio.serial.Port.
 
 local moving = require "luio.serial.moving"
+local ports = require "luio.port"
 local settings = require "luio.serial.settings"
 local task = require "luio.task"
 
-local service = moving.service
+local closed, check_seconds, service = ports.closed, ports.check_seconds, moving.service
 
 local M = {}
-
---- Raises for a port that is closed.
-function M.closed(port, what, level)
-  error(("%s of %s: the port is closed"):format(what, port.dev.address), level + 1)
-end
-
---- Raises for what is no time to wait.
-function M.check_seconds(seconds, what, level)
-  if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
-    error(("%s needs a number of seconds, not %s"):format(what, tostring(seconds)), level + 1)
-  end
-end
 
 ---@class luio.serial.Port
 local Port = {}
@@ -29,7 +18,7 @@ local Port = {}
 ---@return string? message
 ---@return string? code  "EINVAL": the device has no such speed; nothing was changed
 function Port:configure(changes)
-  if self.closed then M.closed(self, "configure", 2) end
+  if self.closed then closed(self, "configure", 2) end
   if type(changes) ~= "table" then error("configure wants a table, not " .. type(changes), 2) end
   local fault, new = settings.merge(self.settings, changes)
   if fault then error("configure: " .. fault, 2) end
@@ -57,7 +46,7 @@ end
 --- The modem lines, ours as they are set and the other's as they are now.
 ---@return luio.serial.Lines
 function Port:lines()
-  if self.closed then M.closed(self, "lines", 2) end
+  if self.closed then closed(self, "lines", 2) end
   if self.offer and not self.serving then
     moving.look_at_lines(self, self.offer)
     if self.changed ~= 0 then service(self) end
@@ -71,7 +60,7 @@ end
 --- Sets some of our modem lines. RTS belongs to flow control where that is "rts/cts".
 ---@param lines { dtr: boolean?, rts: boolean?, out2: boolean? }
 function Port:set_lines(lines)
-  if self.closed then M.closed(self, "set_lines", 2) end
+  if self.closed then closed(self, "set_lines", 2) end
   for name, value in pairs(lines) do
     if self.outputs[name] == nil then error(("set_lines: dtr, rts and out2 are ours to set, not %s"):format(tostring(name)), 2) end
     if type(value) ~= "boolean" then error(("set_lines: %s is true or false, not %s"):format(name, tostring(value)), 2) end
@@ -108,8 +97,8 @@ end
 ---@return string|table changed  which; or why not
 ---@return string? code  "ETIMEDOUT"
 function Port:wait_lines(seconds)
-  if self.closed then M.closed(self, "wait_lines", 2) end
-  M.check_seconds(seconds, "wait_lines", 2)
+  if self.closed then closed(self, "wait_lines", 2) end
+  check_seconds(seconds, "wait_lines", 2)
   return task.await(seconds, function(wake) return self:on_lines(wake) end)
 end
 
@@ -126,8 +115,8 @@ end
 ---@return string? message
 ---@return string? code  "ETIMEDOUT"
 function Port:wait_break(seconds)
-  if self.closed then M.closed(self, "wait_break", 2) end
-  M.check_seconds(seconds, "wait_break", 2)
+  if self.closed then closed(self, "wait_break", 2) end
+  check_seconds(seconds, "wait_break", 2)
   return task.await(seconds, function(wake)
     return self:on_break(function() wake(true) end)
   end)
@@ -139,8 +128,8 @@ end
 ---@return string? message
 ---@return string? code  "ETIMEDOUT": what was written before does not go out
 function Port:send_break(seconds)
-  if self.closed then M.closed(self, "send_break", 2) end
-  M.check_seconds(seconds, "send_break", 2)
+  if self.closed then closed(self, "send_break", 2) end
+  check_seconds(seconds, "send_break", 2)
   local ok, message, code = self:drain(1)
   if not ok then return nil, message, code end
   self.paused = true

@@ -6,21 +6,16 @@
 --- The cards are on one wire (QEMU's hub). Each turn is a process of its own, for testpmd must have the card to itself. For
 --- round trips the second card is the kernel's, the first in turn luio's and the kernel's.
 
-local quote = function(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
 local here = arg[0]:match "^(.*)/[^/]*$" or "."
+package.path = here .. "/../?.lua;" .. package.path
+local tools = require "tools"
+local output, quote = tools.output, tools.quote
 local rounds, a, b = tonumber(arg[1]), arg[2], arg[3]
 local counts_instructions = arg[4] == "instructions"
 local program = quote(here .. "/../../../build/luio")
 
 local SECONDS = 3
 local FRAMES = 128 -- that go around, each way
-
-local function output(command)
-  local pipe = assert(io.popen(command))
-  local text = pipe:read "*a"
-  pipe:close()
-  return text
-end
 
 local function numbers(list)
   local t = {}

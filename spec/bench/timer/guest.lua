@@ -14,6 +14,8 @@
 local luio = require "luio"
 
 local here = arg[0]:match "^(.*)/[^/]*$" or "."
+package.path = here .. "/../?.lua;" .. package.path
+local output = require("tools").output
 local build = here .. "/../../../build"
 local samples = tonumber(arg[1])
 
@@ -22,13 +24,6 @@ local COUNT = 3000
 local WARM = 500 -- interrupts before, for what is slow only once
 local TRIES = 3
 local AT_ONCE = 64 -- records that are worth a wake-up
-
-local function output(command)
-  local pipe = assert(io.popen(command))
-  local text = pipe:read "*a"
-  pipe:close()
-  return text
-end
 
 local version = output "uname -r":match "%S+"
 local said = output(("/run/luio/bin/insmod %s/modules/%s/uio_timer/uio_timer.ko records=65536 min_period_ns=1000 2>&1"):format(build, version))
