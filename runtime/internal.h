@@ -36,8 +36,8 @@ struct luio_region {
   void *map;              /* MEMORY: the whole pages around it */
   size_t map_size;
   int fd; /* PORT: resourceN, one pread or pwrite is one port access; -1: by instruction only */
-  uint64_t port_id;       /* PORT: of its place among threads' rights; 0: not by instruction */
-  luio_region *next_port; /* PORT: in the list of port.c */
+  _Atomic uint64_t port_id; /* PORT: of its place among threads' rights; 0: not by instruction */
+  luio_region *next_port;   /* PORT: in the list of port.c */
   luio_sim *sim;
   _Atomic bool gone;      /* set by luio_device_gone, or by the SIGBUS handler */
   _Atomic uint64_t fault; /* where SIGBUS came from; UINT64_MAX: nowhere */
