@@ -75,6 +75,9 @@ end
 local function check_parts(driver, path)
   local matches = driver.match and (driver.match[1] and driver.match or { driver.match }) or {}
   for _, one in ipairs(matches) do
+    if type(one) ~= "table" then
+      return nil, ("%s: %s.match is a table, or a list of tables, not of a %s"):format(path, driver.name, type(one)), "EINVAL"
+    end
     local ok, message, code = check_keys(path, driver.name .. ".match", one, MATCH)
     if not ok then return nil, message, code end
   end

@@ -6,6 +6,8 @@
 local paths = require "luio.paths"
 local device = require "luio.device"
 
+jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+
 local M = {}
 
 --- Whether `match`, or one of a list of them, fits the device.
@@ -46,27 +48,56 @@ function M.devices(driver)
   return bound
 end
 
-local known -- name -> driver, or why it does not load
+local function well_formed(match)
+  for _, value in pairs(match[1] and match or { match }) do
+    if type(value) ~= "table" then return false end
+    for _, name in pairs(value) do
+      if type(name) ~= "string" then return false end
+    end
+  end
+  return true
+end
+
+-- What the text of a driver says in `match = { ... }`, wherever that stands, comments included; nil when there is none, or
+-- one is no table of literals. So most drivers need not be loaded to know that they do not match; of those that may, what
+-- they return decides.
+local function literals(path)
+  local f = io.open(path)
+  local text = f and f:read "*a" or ""
+  if f then f:close() end
+  local list = {}
+  for at in text:gmatch "%f[%w_]match[\"'%]%s]*=%s*()[^=]" do
+    local chunk = loadstring("return " .. (text:match("^%b{}", at) or "nil"))
+    local ok, said = pcall(setfenv(chunk or error, {}))
+    if not ok or type(said) ~= "table" or not well_formed(said) then return nil end
+    table.insert(list, said)
+  end
+  return list[1] and list
+end
+
+local known -- { name, path, may: what its text says it matches; loaded, driver, problem: once it was loaded }[]
 
 local function all()
   if known then return known end
   known = {}
   for _, name in ipairs(paths.names "init") do
-    local driver, message = require("luio.driver").load(name)
-    table.insert(known, { name = name, driver = driver, problem = message })
+    local path = paths.find(name, "init")
+    table.insert(known, { name = name, may = path and literals(path) })
   end
   return known
 end
 
--- Why there is none: one that does not load may be the one.
-local function none()
-  local skipped = {}
-  for _, entry in ipairs(M.broken()) do table.insert(skipped, ("drivers/%s does not load: %s"):format(entry.name, entry.problem)) end
-  return table.concat({ "no driver in drivers/ matches", unpack(skipped) }, "; ")
+local function load(entry)
+  if not entry.loaded then
+    entry.loaded = true
+    entry.driver, entry.problem = require("luio.driver").load(entry.name)
+  end
+  return entry.driver
 end
 
 --- The driver for a device, of those in the drivers/ folders; the first by name when there are
---- several. Loads drivers, which touches no hardware. One that does not load is passed over, and named when none matches.
+--- several. Loads those that may match, which touches no hardware. One that does not load is passed over, and named when none
+--- matches.
 ---@param info luio.Info
 ---@return string? name
 ---@return table? driver
@@ -78,18 +109,27 @@ function M.driver_of(info)
     local driver, message = require("luio.driver").load((model:gsub("/?model[%w_]*%.lua$", "")))
     return driver and driver.name, driver, message
   end
+  -- One that does not load may be the one.
+  local skipped = { "no driver in drivers/ matches" }
   for _, entry in ipairs(all()) do
-    if entry.driver and M.fits(entry.driver.match or {}, info) then return entry.name, entry.driver end
+    if not entry.may or M.fits(entry.may, info) then
+      local driver = load(entry)
+      if not driver then
+        table.insert(skipped, ("drivers/%s does not load: %s"):format(entry.name, entry.problem))
+      elseif M.fits(driver.match or {}, info) then
+        return entry.name, driver
+      end
+    end
   end
-  return nil, nil, none()
+  return nil, nil, table.concat(skipped, "; ")
 end
 
---- Drivers in the folders that do not load: name and reason.
+--- Drivers in the folders that do not load: name and reason. Loads all.
 ---@return { name: string, problem: string }[]
 function M.broken()
   local list = {}
   for _, entry in ipairs(all()) do
-    if entry.problem then table.insert(list, entry) end
+    if not load(entry) then table.insert(list, entry) end
   end
   return list
 end
