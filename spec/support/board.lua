@@ -58,7 +58,7 @@ function M.make(arch)
   must("cp -L '%s/%s' '%s/%s'", from, LOADER[arch], self.root, LOADER[arch])
   for _, name in ipairs { "libc.so.6", "libm.so.6" } do must("cp -L '%s/%s/%s' '%s/%s/'", from, lib, name, self.root, lib) end
   if qemu then must("cp '%s' '%s/qemu'", qemu, self.root) end
-  must("tar -xf %s -C '%s/opt/luio' --strip-components=1", tarball, self.root)
+  must("tar -xJf %s -C '%s/opt/luio' --strip-components=1", tarball, self.root)
   local _, status = files.shell(self:shell "--version")
   if status ~= 0 and files.shell "unshare -m -r true" ~= "" then return nil, "this system gives no mount namespaces (unshare)" end
   return self
