@@ -3,7 +3,8 @@
 #   make            the runtime and the program, in build/
 #   make demo       the edu driver on a simulated device; no hardware, no privileges
 #   make demo-uio   the same on a real /dev/uio0, in a QEMU guest with Debian's kernel
-#   make test       all specs: simulated, sanitized, recorded sysfs, and in the guest
+#   make test       all specs: simulated, sanitized, recorded sysfs, and in the guest. LONG=1: with all amounts (1,000 reloads in
+#                   the guest, 100 kills, 1 GiB through the network, 1 MiB through the serial line), which takes half an hour
 #   make test-arm64 only those of the arm64 guest: device tree, generic-uio
 #   make fuzz       mutated SVD files into the importer
 #   make bench      figures, each as a ratio to a C twin measured in the same run
@@ -108,7 +109,7 @@ demo-uio: all | deps-run deps-guest
 	  $(BUILD)/luio examples/demo.lua 0000:00:04.0
 
 test: all cross-arm64 $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(BUILD)/luio-asan $(BUILD)/luio-tsan $(SUPPORT) | deps-run deps-test deps-guest
-	$(Q)spec/run $(STAGES)
+	$(Q)$(if $(LONG),LUIO_LONG=1 )spec/run $(STAGES)
 
 # For the guest's kernel (spec/guest/headers). For the one that runs here: make -C /lib/modules/$$(uname -r)/build M=...
 modules: | deps-guest

@@ -32,6 +32,10 @@ local MODPROBE_S, NODE_S, RESTORE_S = 20, 5, 5
 --- Seconds one write to sysfs may take: a driver that is unbound may finish what it does.
 M.patience = 20
 
+--- Seconds in which a device without a driver may refuse. One that was plugged in is there, and its event has come, a moment
+--- before the kernel lets drivers have it (drivers/pci/bus.c: match_driver); that moment looks like a refusal.
+M.settle = 1
+
 -- Drivers that hand a device to user space.
 local USER_SPACE = { uio_pci_generic = true, igb_uio = true, ["vfio-pci"] = true }
 
@@ -282,7 +286,12 @@ function M.bind(address, options)
   ok, message, code = run(steps, result.steps)
   if ok and driver_of(info) ~= driver then
     process.write(device_file(info, "driver_override"), driver, M.patience)
-    message, code = why_not(info, driver)
+    local deadline = uv.hrtime() + (info.driver and 0 or M.settle) * 1e9
+    repeat
+      message, code = why_not(info, driver)
+      if code ~= "ENODEV" then break end
+      task.sleep(0.02)
+    until uv.hrtime() > deadline
     process.write(device_file(info, "driver_override"), override, M.patience)
     ok = not message
   end

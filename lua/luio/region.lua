@@ -96,7 +96,10 @@ local function all_ones(region, width, offset)
   local handle = region.handle
   if handle == nil or C.luio_region_gone(handle) == 0 then return end
   local fault = C.luio_region_fault(handle)
-  local why = fault ~= 0xffffffffffffffffULL and ("SIGBUS at 0x%x, where nothing answers (on a board: has it clock and power?)"):format(tonumber(fault)) or "reads give all ones"
+  local why = "reads give all ones"
+  if fault ~= 0xffffffffffffffffULL then
+    why = ("SIGBUS at 0x%x, where nothing answers (on a board: has it clock and power?)"):format(tonumber(fault))
+  end
   if region.owner then region.owner:vanish(why) else M.gone(region, why) end
   error(gone_message(region, "read", width, offset), 3)
 end

@@ -5,6 +5,7 @@ local luio = require "luio"
 local program = require "spec.support.program"
 local sessions = require "luio.explore.session"
 local sysfs = require "spec.support.sysfs"
+local system = require "spec.support.system"
 local wait = require "spec.support.wait"
 
 local EDU, NIC, SERIAL, TESTDEV = "0000:00:04.0", "0000:00:05.0", "0000:00:06.0", "0000:00:07.0"
@@ -49,13 +50,17 @@ describe("the program on real devices", function()
   end)
 
   it("leaves bus master and the INTx mask as they were", function()
-    finally(function() sysfs.change_command(EDU, sysfs.INTX_DISABLE, 0) end)
+    system.start()
+    finally(function()
+      system.stop()
+      sysfs.change_command(EDU, sysfs.INTX_DISABLE, 0)
+    end)
     for _, masked in ipairs { 0, sysfs.INTX_DISABLE } do
       sysfs.change_command(EDU, sysfs.INTX_DISABLE, masked)
       local before = sysfs.command(EDU)
       for _, args in ipairs { "list", "info " .. EDU, "get " .. EDU .. " ID", "dump " .. EDU, "snapshot " .. EDU, "watch " .. EDU .. " --for 0.1",
         "set " .. EDU .. " LIVENESS=1", "explore --read-only -e STATUS " .. EDU } do
-        local out, status = run(args)
+        local out, status = system.run("%s", args)
         assert.equal(0, status, out)
         assert.equal(before, sysfs.command(EDU), args)
       end

@@ -6,6 +6,7 @@
 --- filled with a canary; a transfer of the dead that still got through would be seen in it.
 
 local ffi = require "ffi"
+local amount = require "spec.support.amount"
 local uv = require "luv"
 local luio = require "luio"
 local files = require "spec.support.files"
@@ -128,8 +129,8 @@ describe("the guardian", function()
     return give_back(pages), line
   end
 
-  -- 100 kills of the one that only the guardian stops, some of the one the kernel stops, too.
-  for _, case in ipairs { { BARE, 100 }, { BOUND, 10 } } do
+  -- Most kills are of the one that only the guardian stops, some of the one the kernel stops, too.
+  for _, case in ipairs { { BARE, amount(20, 100) }, { BOUND, amount(4, 10) } } do
     it(("stops %s, killed %d times in a transfer, and starts it again with all that it had"):format(case[1], case[2]), function()
       local address, kills = case[1], case[2]
       p = program.start { "run", folder, address, "--restart", "1000", "--backoff", "0.02" }
@@ -180,7 +181,7 @@ describe("the guardian", function()
   it("lets memory go only when nothing can be written to it any more", function()
     -- A slow machine may be too late to tell, in most rounds.
     local rounds, tried = 0, 0
-    while tried < 10 or rounds < 3 and tried < 40 do
+    while tried < amount(3, 10) or rounds < 3 and tried < 40 do
       local in_time, spoilt, on = killed_for_good "build/luio"
       assert.same({ 0, false }, { spoilt, on })
       rounds, tried = rounds + (in_time and 1 or 0), tried + 1

@@ -1,13 +1,14 @@
 --- Live reload on a real device: another process raises edu's interrupts as fast as they are acknowledged,
 --- each with the next number as its cause.
 
+local amount = require "spec.support.amount"
 local files = require "spec.support.files"
 local live = require "luio.live"
 local luio = require "luio"
 local wait = require "spec.support.wait"
 
 local EDU = "0000:00:04.0"
-local RELOADS = 1000
+local RELOADS = amount(200, 1000)
 
 local DRIVER = [[
 local luio = require "luio"
@@ -50,7 +51,7 @@ end
 print(n)
 ]]
 
-describe("1,000 reloads of a driver on a real device", function()
+describe(RELOADS .. " reloads of a driver on a real device", function()
   it("lose no interrupt and deliver none twice", function()
     local path, dir = files.write("init.lua", DRIVER)
     local sender = files.write("sender.lua", SENDER)

@@ -5,6 +5,7 @@
 --- whatever the chip's RTS says, and what is lost without the port's is lost, and counted, in the port's ring. In the loop
 --- a character goes in by force: there the overrun is the chip's.
 
+local amount = require "spec.support.amount"
 local conformance = require "spec.serial.conformance"
 local files = require "spec.support.files"
 local luio = require "luio"
@@ -15,8 +16,7 @@ local wait = require "spec.support.wait"
 
 local SERIAL, WIRE = "0000:00:06.0", os.getenv "LUIO_WIRE"
 local FAR = "/dev/virtio-ports/luio.wire"
-local LONG = os.getenv "LUIO_LONG" ~= nil
-local BYTES = LONG and 1048576 or 32768
+local BYTES = amount(32768, 1048576)
 
 teardown(qmp.close)
 
@@ -63,7 +63,7 @@ describe("a serial line between the guest's 16550 and QEMU", function()
     assert.equal(checksum(sent), checksum(got))
     local stats = port:stats()
     assert.same({ BYTES, 0, 0 }, { stats.rx_bytes, stats.rx_dropped, stats.overruns })
-    if LONG then print(("received: %.0f bytes/s"):format(BYTES / (luio.now() - began))) end
+    print(("received: %.0f bytes/s"):format(BYTES / (luio.now() - began)))
   end)
 
   it(("sends %d bytes, and none is lost"):format(BYTES), function()
@@ -82,7 +82,7 @@ describe("a serial line between the guest's 16550 and QEMU", function()
     wait.till(60, "all has arrived", function() return files.read(done) ~= "" end)
     assert.equal(checksum(sent), checksum(got))
     assert.equal(BYTES, port:stats().tx_bytes)
-    if LONG then print(("sent: %.0f bytes/s"):format(BYTES / (luio.now() - began))) end
+    print(("sent: %.0f bytes/s"):format(BYTES / (luio.now() - began)))
   end)
 
   it("counts what it drops without flow control, to the byte", function()

@@ -1,8 +1,9 @@
---- What is written is read by others: tshark and capinfos; and by the few lines here that know blocks.
+--- What is written is read by others: tshark and capinfos; and by a few lines that know blocks (spec/support/pcapng.lua).
 
 local files = require "spec.support.files"
 local luio = require "luio"
 local pcapng = require "luio.net.pcapng"
+local reader = require "spec.support.pcapng"
 local uv = require "luv"
 
 local dev, pool, packets, path
@@ -24,27 +25,8 @@ local function make(n, length)
   for i = 0, n - 1 do packets[i]:write(frame(i, length(i))) end
 end
 
-local function number(text, at)
-  local a, b, c, d = text:byte(at, at + 3)
-  return a + b * 256 + c * 65536 + d * 16777216
-end
-
--- The blocks of a file: { kind, body }, and how many bytes at its end are none.
-local function blocks(text)
-  local list, at = {}, 1
-  while at + 11 <= #text do
-    local total = number(text, at + 4)
-    if at + total - 1 > #text then break end
-    assert.equal(0, total % 4)
-    assert.equal(total, number(text, at + total - 4), "the length stands at both ends of a block")
-    table.insert(list, { kind = number(text, at), body = text:sub(at + 8, at + total - 5) })
-    at = at + total
-  end
-  return list, #text - at + 1
-end
-
 local function kinds(text)
-  local list, rest = blocks(text)
+  local list, rest = reader.blocks(text)
   local counts = {}
   for _, one in ipairs(list) do counts[one.kind] = (counts[one.kind] or 0) + 1 end
   return counts, rest, list
@@ -96,6 +78,7 @@ describe("a pcapng file", function()
     } do
       assert.matches("Number of " .. words .. "\n", text)
     end
+    assert.same({ received = 2 ^ 33 + 5, missed = 7, accepted = 6 }, reader.statistics(path))
     local counts, rest = kinds(files.read(path))
     assert.same({ [0x0a0d0d0a] = 1, [1] = 1, [6] = 5, [5] = 1 }, counts)
     assert.equal(0, rest)
@@ -313,7 +296,7 @@ print(file:close { received = 5 })
     assert.is_true(#text <= 60000 and #text > 59000)
     for i = 3, 2 + counts[6] do
       local length = 60 + (i - 3) % 64
-      assert.same({ length, ("x"):rep(length) }, { number(list[i].body, 13), list[i].body:sub(21, 20 + length) })
+      assert.same({ length, ("x"):rep(length) }, { reader.number(list[i].body, 13), list[i].body:sub(21, 20 + length) })
     end
   end)
 end)

@@ -13,7 +13,7 @@ local PRELUDE = [[
   local root = os.getenv "UMOCKDEV_DIR"
   local A, DEVICE = "0000:00:04.0", root .. "/sys/devices/pci0000:00/0000:00:04.0"
   local PCI = root .. "/sys/bus/pci"
-  binding.run_dir = root .. "/run/luio/bind"
+  binding.run_dir, binding.settle = root .. "/run/luio/bind", 0
 
   local put = require("spec.support.files").put
   local function proc(files)
@@ -23,7 +23,7 @@ local PRELUDE = [[
   end
   proc()
 
-  local kernel = { log = {}, refuses = {}, fails = {}, natural = nil }
+  local kernel = { log = {}, refuses = {}, fails = {}, natural = nil, early = 0 } -- early: lets no driver have it so many times
   local function driver() return (uv.fs_readlink(DEVICE .. "/driver") or ""):match "[^/]+$" end
   local function override()
     local f = assert(io.open(DEVICE .. "/driver_override"))
@@ -47,7 +47,8 @@ local PRELUDE = [[
   kernel.has "uio_pci_generic"
 
   local function take(name)
-    if driver() or kernel.refuses[name] then return false end
+    kernel.early = kernel.early - 1
+    if driver() or kernel.refuses[name] or kernel.early >= 0 then return false end
     kernel.give(name)
     return true
   end
@@ -213,6 +214,22 @@ describe("binding", function()
     for i = 1, 3 do assert.equal("special", got[i].override) end
     assert.equal("driver e1000e\nbound vfio-pci\nid 1234:11e8", got[2].remembered)
     assert.equal("e1000e", got[3].driver)
+  end)
+
+  it("waits for a device that was plugged in just now, until the kernel lets drivers have it", function()
+    local got = run(tree(), [[
+      binding.settle = 5
+      kernel.early = 4
+      return try("bind", A)]])
+    assert.same({ "uio_pci_generic", "(null)", "uio4" }, { got.driver, got.override, got.result.uio })
+    got = run(tree(), [[
+      binding.settle = 0.1
+      kernel.early = 1000
+      return try("bind", A)]])
+    assert.is_nil(got.result)
+    assert.equal("ENODEV", got.code)
+    assert.matches("uio_pci_generic did not take it: ENODEV", got.message)
+    assert.equal("(null)", got.override)
   end)
 
   it("lets the kernel choose where nothing is remembered, or what is was for another card", function()

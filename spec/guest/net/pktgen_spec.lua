@@ -21,7 +21,7 @@ end
 
 local function receiver(device, ...)
   local p = start("examples/pktgen.lua", device, "--receive", ...)
-  p:wait("receiving", 30)
+  p:wait("  1%.%d s", 30) -- QEMU's 82540EM takes nothing in the second after RCTL was written (hw/net/e1000.c)
   return p
 end
 
@@ -52,7 +52,7 @@ describe("examples/pktgen.lua", function()
   end)
 
   it("sends at the rate it was given", function()
-    for _, one in ipairs { { 5, 3 }, { 20000, 3 } } do
+    for _, one in ipairs { { 5, 2 }, { 20000, 2 } } do
       local rate, seconds = one[1], one[2]
       local given, sent = pktgen(("%s --rate %d --seconds %d"):format(A, rate, seconds))
       assert.equal(given, sent)

@@ -1,12 +1,12 @@
 --- The kernel's TCP/IP stack over drivers/e1000e and examples/tap.lua, to a card of the kernel's on the same wire.
 
+local amount = require "spec.support.amount"
 local json = require "dkjson"
 local luio = require "luio"
 local wait = require "spec.support.wait"
 local wire = require "spec.support.wire"
 
-local LONG = os.getenv "LUIO_LONG"
-local MIB = LONG and 1024 or 64
+local MIB = amount(16, 1024)
 
 local bridge
 
@@ -71,18 +71,18 @@ describe("examples/tap.lua on a wire", function()
     end)
     local user, system = cpu_seconds(bridge.pid)
     local began = luio.now()
-    local sender = wire.beside(("sh -c 'for i in $(seq %d); do cat /tmp/wire.data; done | %s'"):format(MIB / 64, send))
-    assert.equal(0, sender.status(LONG and 1800 or 300))
+    local sender = wire.beside(("sh -c 'for i in $(seq %d); do cat /tmp/wire.data; done | %s'"):format(MIB / 16, send))
+    assert.equal(0, sender.status(amount(300, 1800)))
     assert.equal(0, listener.status(60))
     local seconds = luio.now() - began
     local user_after, system_after = cpu_seconds(bridge.pid)
-    assert.equal(wire.must("for i in $(seq %d); do cat /tmp/wire.data; done | sha256sum", MIB / 64), listener.text())
+    assert.equal(wire.must("for i in $(seq %d); do cat /tmp/wire.data; done | sha256sum", MIB / 16), listener.text())
     wire.measured("TCP %s, %d MiB: %.1f s, %.0f Mbit/s; the bridge's CPU: %.0f %% in Lua, %.0f %% in the kernel", title, MIB, seconds,
       MIB * 8.388608 / seconds, (user_after - user) / seconds * 100, (system_after - system) / seconds * 100)
   end
 
   it(("carries %d MiB of TCP each way, whole"):format(MIB), function()
-    wire.must "head -c 67108864 /dev/urandom >/tmp/wire.data"
+    wire.must "head -c 16777216 /dev/urandom >/tmp/wire.data"
     start()
     copy("to the wire", "ip netns exec far", ("socat -u -b 262144 - TCP:%s:5001"):format(wire.THERE))
     copy("from the wire", "", ("ip netns exec far socat -u -b 262144 - TCP:%s:5001"):format(wire.HERE))
@@ -98,7 +98,7 @@ describe("examples/tap.lua on a wire", function()
     start()
     local server = wire.beside "ip netns exec far iperf3 -s -1"
     wait.till(10, "iperf3's server", function() return wire.far("ss -Hltn 'sport = :5201'"):match "5201" end)
-    local out = json.decode(wire.must("iperf3 -c %s -t %d --bidir -J", wire.THERE, LONG and 10 or 3))
+    local out = json.decode(wire.must("iperf3 -c %s -t %d --bidir -J", wire.THERE, amount(2, 10)))
     server.status(10)
     local to, from = out["end"].sum_received.bits_per_second, out["end"].sum_received_bidir_reverse.bits_per_second
     assert.is_true(to > 1e6 and from > 1e6)

@@ -1,0 +1,14 @@
+--- How much of something a spec does: what each run can afford, or with `make test LONG=1` (LUIO_LONG) all of it.
+---
+---     local RELOADS = amount(200, 1000)
+
+local LONG = os.getenv "LUIO_LONG" ~= nil
+
+---@generic T
+---@param each_run T
+---@param all T
+---@return T
+return function(each_run, all)
+  if LONG then return all end
+  return each_run
+end
