@@ -147,7 +147,7 @@ describe("examples/capture.lua", function()
     local reader = program.start({ "-c", "exec 3<" .. fifo .. "; sleep 60" }, { program = "/bin/sh" })
     table.insert(running, reader)
     luio.sleep(0.5)
-    local p = capture(B, fifo, "--seconds", "8")
+    local p = capture(B, fifo, "--seconds", "4")
     pktgen(A .. " --rate 5000 --count 3000") -- more than a pipe holds
     p:wait("took nothing for 2 s", 40)
     assert.equal(1, p:status())
