@@ -22,9 +22,8 @@ M.BURST = 64
 M.FAULTS = { "its ring's tail is further than the head", "it says it put more into a buffer than there is room for" }
 local TAIL_AHEAD, TOO_LONG = 1, 2
 
-local private = ffi.typeof "struct { uint16_t flags, region; int32_t length, offset, metadata; }"
-local scratch = ffi.new(ffi.typeof("$[?]", private), M.BURST)
-local shared_t = ffi.typeof("$ *", private)
+local scratch = ffi.new(ffi.typeof("$[?]", protocol.descriptor_t), M.BURST)
+local shared_t = ffi.typeof("$ *", protocol.descriptor_t)
 
 --- `out` and `in_`: the rings; `out_buffers`, `in_buffers`: where in `base` the buffers of each begin.
 M.queue_t = ffi.typeof [[struct {

@@ -47,10 +47,8 @@ M.FAULTS = {
 }
 local HEAD_AHEAD, OUTSIDE, NO_REGION, ENDLESS, EMPTY = 1, 2, 3, 4, 5
 
--- Lengths and offsets as int32_t: what is larger than any region comes out negative, and is refused for that.
-local private = ffi.typeof "struct { uint16_t flags, region; int32_t length, offset, metadata; }"
-local scratch = ffi.new(ffi.typeof("$[?]", private), M.BURST)
-local shared_t = ffi.typeof("$ *", private)
+local scratch = ffi.new(ffi.typeof("$[?]", protocol.descriptor_t), M.BURST)
+local shared_t = ffi.typeof("$ *", protocol.descriptor_t)
 
 --- A client's queue pair. Counters are doubles, because they are for Lua.
 M.queue_t = ffi.typeof(([[struct {
