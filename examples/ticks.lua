@@ -31,15 +31,16 @@ local timer = dev.driver
 local function by_the_ring()
   local batch, late, n = timer.batch(1024), histogram.new(), 0
   local most = math.floor(math.min(args.at_once, dev.state.ring.count / 2))
-  local before, stop = timer.stats(dev).notified, luio.now() + args.seconds
+  local before, stop = timer.stats(dev), luio.now() + args.seconds
   while luio.now() < stop do
     local got, why, code = timer.receive(dev, batch, math.max(0.001, stop - luio.now()), most)
     if not got and code ~= "ETIMEDOUT" then return why end
     for k = 0, (got or 0) - 1 do late:add(batch.at[k].time - batch.at[k].due) end
     n = n + (got or 0)
   end
-  print(("by the ring      %6d of %d interrupts, %d lost, %d wake-ups"):format(n, n + dev.state.ring.lost, dev.state.ring.lost,
-    timer.stats(dev).notified - before))
+  local after = timer.stats(dev)
+  print(("by the ring      %6d of %d interrupts, %d lost, %d wake-ups; %d periods without an interrupt: the timer was late"):format(n,
+    n + dev.state.ring.lost, dev.state.ring.lost, after.notified - before.notified, after.missed - before.missed))
   if n > 0 then
     print(("  the handler was late by %s (median), %s (99 %%)"):format(histogram.time(late:percentile(0.5)),
       histogram.time(late:percentile(0.99))))

@@ -126,8 +126,8 @@ static int open_uio(luio_device *d, luio_error *err)
   int code = errno;
   return luio_fail(err, code, "open %s: %s: %s", path, luio_errno_name(code),
                    code == EACCES || code == EPERM
-                       ? "run as root, or add a udev rule: SUBSYSTEM==\"uio\", GROUP=\"luio\", "
-                         "MODE=\"0660\""
+                       ? "run as root, or as one of the group luio, which `make "
+                         "install-system` makes (luio doctor says more)"
                    : code == ENOENT ? "no such node: is udev running, is /dev a devtmpfs?"
                                     : "the device is gone: list again");
 }

@@ -83,7 +83,9 @@ function luio.start(name, address)
     found, message, code = require("luio.match").devices(d)
     if not found then return nil, message, code end
     if not found[1] then
-      return nil, ("no device for driver %s here; there is its simulated one: sim:%s"):format(d.name, d.name), "ENODEV"
+      local model = require("luio.paths").find(d.name, "model")
+      return nil, ("no device for driver %s here%s"):format(d.name, model
+        and ("; there is its simulated one: sim:%s, named beside the driver"):format(d.name) or ""), "ENODEV"
     end
     address = found[1].address
   end

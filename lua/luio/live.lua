@@ -131,16 +131,32 @@ local function own_start(v, reason)
   return results[1], results[2], results[3]
 end
 
+local OURS = debug.getinfo(1, "S").source:match "^(.*)live%.lua$"
+
+-- An error that luio raised, with the place in the driver that it came from.
+local function with_place(e)
+  if type(e) ~= "string" then return e end
+  for level = 2, 40 do
+    local frame = debug.getinfo(level, "Sl")
+    if not frame then break end
+    if frame.currentline > 0 and frame.source:sub(1, #OURS) ~= OURS then
+      local place = ("%s:%d"):format(frame.short_src, frame.currentline)
+      return e:find(place .. ":", 1, true) and e or ("%s (at %s)"):format(e, place)
+    end
+  end
+  return e
+end
+
 local function bring_up(self, v, reason)
   local view, driver = v.view, v.driver
-  local ok, result, message, code = pcall(function()
+  local ok, result, message, code = xpcall(function()
     local done, m, c = true, nil, nil
     if reason == "fresh" or reason == "crash" then done, m, c = guard.prepare(driver, view) end
     if done then done, m, c = luio_driver.prepare(driver, view, reason) end
     if not done then return nil, m, c end
     dma.offer(view.dma, reason == "reload" or reason == "returned")
     return own_start(v, reason)
-  end)
+  end, with_place)
   dma.offer(view.dma, false)
   if not ok then return nil, ("driver %s threw in start: %s"):format(driver.name, tostring(result)), "EFAULT" end
   if not result then

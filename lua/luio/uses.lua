@@ -62,6 +62,7 @@ local function mounts()
     local kind, source = (rest or ""):match " %- (%S+) (%S+)"
     if source then
       point, source = decode(point), decode(source)
+      if kind == "overlay" then at.overlay = point end
       for _, key in ipairs { number, source, kind .. " " .. source } do
         if not at[key] or point == "/" then at[key] = point end
       end
@@ -166,6 +167,11 @@ local function shared_folders(info)
       point = sysfs.clean(point)
       table.insert(uses, {
         text = ("its shared folder %s is mounted on %s"):format(sysfs.clean(tag), point), remedy = ("umount '%s'"):format(point),
+      })
+    elseif tag and at.overlay then -- what is below an overlay is no mount that anybody sees
+      table.insert(uses, {
+        text = ("its shared folder %s may be below the overlay on %s"):format(sysfs.clean(tag), sysfs.clean(at.overlay)),
+        remedy = "grep overlay /proc/self/mountinfo",
       })
     end
   end

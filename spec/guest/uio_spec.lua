@@ -293,7 +293,7 @@ describe("an ordinary user", function()
     ]]):format(EDU))
     assert.equal(0, status, out)
     assert.matches("list: ok", out)
-    assert.matches("open: EACCES open /dev/uio%d+: EACCES: run as root, or add a udev rule", out)
+    assert.matches("open: EACCES open /dev/uio%d+: EACCES: run as root, or as one of the group luio, which `make install%-system` makes", out)
   end)
 
   it("may map and read once the node is theirs, and is told what still needs root", function()

@@ -69,6 +69,21 @@ describe("a register", function()
     assert.same({ "w32 0x0 0x80000021", "w32 0x0 0x11" }, bus:log())
   end)
 
+  it("is not written by an assignment, which says so", function()
+    local regs = bus:bind { A = { 0, 32, EN = 0 }, LIST = { 8, 32, count = 2 }, BLOCK = { 16, block = { C = { 0, 32 } } } }
+    for _, slip in ipairs {
+      function() regs.A = 5 end, function() regs.NONE = 5 end, function() regs.A.EN = 1 end, function() regs.LIST[1] = 5 end,
+      function() regs.BLOCK.C = 5 end,
+    } do
+      local ok, message = pcall(slip)
+      assert.is_false(ok)
+      assert.matches("verbs_spec.lua:%d+: %w+ can't be assigned to, which would write nothing", message)
+    end
+    regs.A.mine = 7 -- software's
+    assert.equal(7, regs.A.mine)
+    assert.same({}, bus:log())
+  end)
+
   it("updates with one load and one store, and leaves what it was not given", function()
     local regs = bus:bind { A = { 0, 32, EN = 0, MODE = { 7, 4 }, TOP = 31 } }
     bus:poke(0, 32, 0x80cafe00)

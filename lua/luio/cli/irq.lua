@@ -503,7 +503,8 @@ local function run(args)
     args.count = args.count or setup.unmask and TRIGGERS or 1
   end
   if not setup.unmask then
-    common.note "not acknowledged: nothing says how (--ack REG=VALUE); the line stays masked after the first"
+    common.note("not acknowledged: nothing says how (--ack REG=VALUE; --unmask where the kernel driver does it); "
+      .. "the line stays masked after the first")
   end
   t.dev.irqs[0]:setup(setup)
   local s = new_session(t, setup, args)

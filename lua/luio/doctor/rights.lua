@@ -13,9 +13,7 @@ local M = {}
 --- Where the groups are written down.
 M.group_file = "/etc/group"
 
--- What makes the group and its rule where `make install-system` has not: enough for /dev/uioX.
-local BY_HAND = [[groupadd -rf luio; echo 'SUBSYSTEM=="uio", GROUP="luio", MODE="0660"' > /etc/udev/rules.d/60-luio.rules; ]]
-  .. "udevadm control --reload; udevadm trigger --subsystem-match=uio"
+local INSTALL = "make install-system, in luio's source, makes the groups luio and luio-config and what udev has to do; "
 
 --- The name of whoever asks, as commands want it.
 ---@return string
@@ -52,7 +50,7 @@ end
 function M.join(name)
   local state = M.group(name)
   if state == "none" then
-    return name == "luio" and BY_HAND or "make install-system, in luio's source, makes the group luio-config; or sudo luio ..."
+    return INSTALL .. ("then usermod -aG %s %s, and log in anew; or sudo luio ..."):format(name, M.user())
   end
   if state == "outside" then return ("usermod -aG %s %s; then log in anew"):format(name, M.user()) end
   if state == "listed" then return ("log in anew: %s is in the group %s, but was not when this session began"):format(M.user(), name) end

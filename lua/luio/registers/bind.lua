@@ -24,6 +24,14 @@ local M = {}
 ---@field prepared table
 ---@field root luio.Registers
 
+-- To assign is a slip that would access nothing. A name in lower case is software's. One that was used before is a key of its
+-- own by now, and is not seen here.
+local function refuse_assignment(self, name, value)
+  if type(name) == "string" and not name:find "^%u" then return rawset(self, name, value) end
+  error(("%s can't be assigned to, which would write nothing: a register is written by :write(value), its fields by "
+    .. ":update { FIELD = value }"):format(tostring(name)), 2)
+end
+
 -- Which class a register has now: traced while there is a hook.
 local function metatable_of(root, def)
   local region = root.regions[def.region]
@@ -32,7 +40,7 @@ local function metatable_of(root, def)
   local which = root.hook and class.traced or class.plain
   local mt = root.metatables[which]
   if not mt then
-    mt = { __index = which, __tostring = show.register }
+    mt = { __index = which, __newindex = refuse_assignment, __tostring = show.register }
     root.metatables[which] = mt
   end
   return mt
@@ -63,6 +71,7 @@ local function new_array(root, def, path, offset)
       rawset(array, i, element)
       return element
     end,
+    __newindex = refuse_assignment,
     __tostring = function()
       return ("%s: %d elements of 0x%x bytes at 0x%x"):format(path, def.count, def.stride, offset)
     end,
@@ -87,6 +96,7 @@ end
 function new_block(root, def, prefix, base)
   return setmetatable({ def = def, path = prefix:sub(1, -2) }, {
     __index = function(self, name) return member(root, def, self, prefix, base, name) end,
+    __newindex = refuse_assignment,
     __tostring = function(self) return show.block(root, self.path) end,
   })
 end
@@ -195,6 +205,7 @@ function M.bind(map, device)
       if Root[name] then return Root[name] end
       return member(self, map, self, "", 0, name)
     end,
+    __newindex = refuse_assignment,
     __tostring = function(self) return show.block(self, "") end,
   })
 end

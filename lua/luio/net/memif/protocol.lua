@@ -41,7 +41,8 @@ for number = 0, #M.NAMES do M[M.NAMES[number]] = number end
 --- Bytes of a ring, from its beginning.
 M.FLAGS_AT, M.HEAD_AT, M.TAIL_AT, M.DESCRIPTORS_AT = 4, 6, 64, 128
 
---- A descriptor. Length and offset are unsigned on the wire; signed, what is larger than any region comes out negative, and is refused for that.
+--- A descriptor. Length and offset are unsigned on the wire; signed, what is larger than any region comes out negative, and is
+--- refused for that.
 M.descriptor_t = ffi.typeof "struct { uint16_t flags, region; int32_t length, offset, metadata; }"
 
 M.message_t = ffi.typeof [[struct __attribute__((packed)) {
