@@ -80,6 +80,10 @@ local function check_parts(driver, path)
     end
     local ok, message, code = check_keys(path, driver.name .. ".match", one, MATCH)
     if not ok then return nil, message, code end
+    if one.pci and not one.pci:match "^%x%x%x%x:%x%x%x%x$" then
+      return nil, ("%s: %s.match.pci is four digits of the vendor and four of the device, as in \"1234:11e8\", not %q"):format(
+        path, driver.name, one.pci), "EINVAL"
+    end
   end
   local ok, message, code = check_keys(path, driver.name .. ".dma", driver.dma or {}, DMA)
   if not ok then return nil, message, code end

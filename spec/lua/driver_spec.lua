@@ -35,6 +35,7 @@ describe("a driver", function()
       { "return { name = 'x', start = 5 }", "x.start is a number, not a function" },
       { "return { name = 'x', irq = 'fast' }", "x.irq is a string, not a table" },
       { "return { name = 'x', irqs = {} }", "x.irqs: did you mean irq%?" },
+      { "return { name = 'x', match = { pci = '0x1234:0x11e8' } }", "x.match.pci is four digits of the vendor and four of the device" },
       { "return { name = 'x', match = { pci = 0x1234 } }", "x.match.pci is a number, not a string" },
       { "return { name = 'x', match = { { pic = '1:2' } } }", "x.match: unknown key pic %(did you mean pci%?%)" },
       { "return { name = 'x', dma = { bit = 28 } }", "x.dma: unknown key bit %(did you mean bits%?%)" },

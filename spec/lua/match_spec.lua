@@ -24,7 +24,7 @@ end
 describe("the driver for a device", function()
   it("is found by each way of matching", function()
     for _, match in ipairs {
-      "{ pci = '1AF4:9999' }", "{ of = 'arm,pl999' }", "{ uio = 'card' }", "{ { pci = '1:2' }, { uio = 'card' } }",
+      "{ pci = '1AF4:9999' }", "{ of = 'arm,pl999' }", "{ uio = 'card' }", "{ { pci = '0001:0002' }, { uio = 'card' } }",
       "require 'drivers.mine.other'", "({ uio = 'card' })", "{ uio = ('CARD'):lower() }",
     } do
       local name, driver, message = driver_of {
@@ -60,7 +60,7 @@ describe("the driver for a device", function()
       ["return { name = 'mine', match = { uio = 'card' }, dmaa = {} }"] = "mine.dmaa: did you mean dma%?",
       ["return { name = 'mine', match = { pci = 0x1234 } }"] = "mine.match.pci is a number, not a string",
       ["return { name = 'mine', match = { 1 } }"] = "mine.match is a table, or a list of tables, not of a number",
-      ["return { name = 'mine', macth = { pci = '1:2' } }"] = "did you mean match%?",
+      ["return { name = 'mine', macth = { pci = '0001:0002' } }"] = "did you mean match%?",
       ["return { match = "] = "mine/init.lua:1:",
     } do
       local name, _, message = driver_of { mine = text }
