@@ -4,7 +4,7 @@
 #   make demo       the edu driver on a simulated device; no hardware, no privileges
 #   make demo-uio   the same on a real /dev/uio0, in a QEMU guest with Debian's kernel
 #   make test       all specs: simulated, sanitized, recorded sysfs, and in the guest. LONG=1: with all amounts (1,000 reloads in
-#                   the guest, 100 kills, 1 GiB through the network, 1 MiB through the serial line), which takes half an hour
+#                   the guest, 100 kills, 1 GiB through the network, 1 MiB through the serial line)
 #   make test-arm64 only those of the arm64 guest: device tree, generic-uio
 #   make fuzz       mutated SVD files into the importer
 #   make bench      figures, each as a ratio to a C twin measured in the same run

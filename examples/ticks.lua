@@ -39,8 +39,8 @@ local function by_the_ring()
     n = n + (got or 0)
   end
   local after = timer.stats(dev)
-  print(("by the ring      %6d of %d interrupts, %d lost, %d wake-ups; %d periods without an interrupt: the timer was late"):format(n,
-    n + dev.state.ring.lost, dev.state.ring.lost, after.notified - before.notified, after.missed - before.missed))
+  print(("by the ring      %6d of %d interrupts, %d lost, %d wake-ups, %d periods missed"):format(n, n + dev.state.ring.lost,
+    dev.state.ring.lost, after.notified - before.notified, after.missed - before.missed))
   if n > 0 then
     print(("  the handler was late by %s (median), %s (99 %%)"):format(histogram.time(late:percentile(0.5)),
       histogram.time(late:percentile(0.99))))

@@ -113,32 +113,15 @@ local function make_view(self, v)
   return view
 end
 
--- A driver's own start. On a device that is there already it is a task of its version: so that what it
--- takes of the interrupts is known to be in its hands, and so that it can be ended.
-local function own_start(v, reason)
-  local driver, view = v.driver, v.view
-  if not driver.start then return true end
-  if reason == "fresh" or reason == "crash" then return driver.start(view, reason) end
-  local ok, results
-  local starter = task.spawn_in(v.group, function()
-    ok, results = pcall(function() return { driver.start(view, reason) } end)
-  end)
-  starter.refused = true -- until it is seen to have done it: what it took is given back
-  local ended, message = starter:join(M.START)
-  if not ended and results == nil then return nil, message:gsub("^timed out after", "it did not end within"), "ETIMEDOUT" end
-  if not ok then error(results, 0) end
-  starter.refused = not results[1]
-  return results[1], results[2], results[3]
-end
-
-local OURS = debug.getinfo(1, "S").source:match "^(.*)live%.lua$"
+local SOURCE = debug.getinfo(1, "S").source
+local OURS = SOURCE:sub(1, -#"live.lua" - 1)
 
 -- An error that luio raised, with the place in the driver that it came from.
 local function with_place(e)
   if type(e) ~= "string" then return e end
   for level = 2, 40 do
     local frame = debug.getinfo(level, "Sl")
-    if not frame then break end
+    if not frame or frame.source == SOURCE then break end -- we, who called the driver
     if frame.currentline > 0 and frame.source:sub(1, #OURS) ~= OURS then
       local place = ("%s:%d"):format(frame.short_src, frame.currentline)
       return e:find(place .. ":", 1, true) and e or ("%s (at %s)"):format(e, place)
@@ -147,16 +130,39 @@ local function with_place(e)
   return e
 end
 
+-- A driver's own start. On a device that is there already it is a task of its version: so that what it
+-- takes of the interrupts is known to be in its hands, and so that it can be ended.
+local function own_start(v, reason)
+  local driver, view = v.driver, v.view
+  if not driver.start then return true end
+  local ok, results
+  local function start()
+    ok, results = xpcall(function() return { driver.start(view, reason) } end, with_place)
+  end
+  if reason == "fresh" or reason == "crash" then
+    start()
+    if not ok then error(results, 0) end
+    return results[1], results[2], results[3]
+  end
+  local starter = task.spawn_in(v.group, start)
+  starter.refused = true -- until it is seen to have done it: what it took is given back
+  local ended, message = starter:join(M.START)
+  if not ended and results == nil then return nil, message:gsub("^timed out after", "it did not end within"), "ETIMEDOUT" end
+  if not ok then error(results, 0) end
+  starter.refused = not results[1]
+  return results[1], results[2], results[3]
+end
+
 local function bring_up(self, v, reason)
   local view, driver = v.view, v.driver
-  local ok, result, message, code = xpcall(function()
+  local ok, result, message, code = pcall(function()
     local done, m, c = true, nil, nil
     if reason == "fresh" or reason == "crash" then done, m, c = guard.prepare(driver, view) end
     if done then done, m, c = luio_driver.prepare(driver, view, reason) end
     if not done then return nil, m, c end
     dma.offer(view.dma, reason == "reload" or reason == "returned")
     return own_start(v, reason)
-  end, with_place)
+  end)
   dma.offer(view.dma, false)
   if not ok then return nil, ("driver %s threw in start: %s"):format(driver.name, tostring(result)), "EFAULT" end
   if not result then

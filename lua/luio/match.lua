@@ -68,14 +68,15 @@ local function literals(path)
   local list = {}
   for at in text:gmatch "%f[%w_]match[\"'%]%s]*=%s*()[^=]" do
     local chunk = loadstring("return " .. (text:match("^%b{}", at) or "nil"))
-    local ok, said = pcall(setfenv(chunk or error, {}))
+    if not chunk then return nil end
+    local ok, said = pcall(setfenv(chunk, {}))
     if not ok or type(said) ~= "table" or not well_formed(said) then return nil end
     table.insert(list, said)
   end
   return list[1] and list
 end
 
-local known -- { name, path, may: what its text says it matches; loaded, driver, problem: once it was loaded }[]
+local known -- { name, may: what its text says it matches; loaded; driver, or problem }[]
 
 local function all()
   if known then return known end

@@ -41,7 +41,7 @@ describe("the driver for a device", function()
     assert.is_nil((driver_of { mine = "-- match = { uio = 'card' }\nreturn { name = 'mine', match = { uio = 'other' } }" }))
     assert.equal("mine", (driver_of { mine = "-- match = { uio = 'other' }\nreturn { name = 'mine', match = { uio = 'card' } }" }))
     assert.equal("mine", (driver_of {
-      mine = "local text = 'match == x'\nif text.match == nil then end\nreturn { name = 'mine', match = { uio = 'card' } }" }))
+      mine = "-- match = { a PCI id }\nlocal text = 'match == x'\nif text.match == nil then end\nreturn { name = 'mine', match = { uio = 'card' } }" }))
     assert.is_nil((driver_of { mine = "return { name = 'mine' }" }))
   end)
 
@@ -62,6 +62,8 @@ describe("the driver for a device", function()
       ["return { name = 'mine', match = { 1 } }"] = "mine.match is a table, or a list of tables, not of a number",
       ["return { name = 'mine', macth = { pci = '0001:0002' } }"] = "did you mean match%?",
       ["return { match = "] = "mine/init.lua:1:",
+      ["return { name = 'mine', match = { pci '1' } }"] = "attempt to call global 'pci'",
+      ["return { name = 'mine', match = { a b } }"] = "mine/init.lua:1: '}' expected",
     } do
       local name, _, message = driver_of { mine = text }
       assert.is_nil(name)

@@ -70,7 +70,7 @@ function M.node(say, at)
   local ok, code = sysfs.access("/dev/" .. uio, "rw")
   if ok then return say("node", "ok", ("/dev/%s may be opened"):format(uio)) end
   say("node", "problem", ("/dev/%s can't be opened: %s"):format(uio, code),
-    code == "ENOENT" and "udevadm trigger --subsystem-match=uio" or rights.join "luio")
+    rights.node(code))
 end
 
 function M.holders(say, at)

@@ -13,8 +13,6 @@ local M = {}
 --- Where the groups are written down.
 M.group_file = "/etc/group"
 
-local INSTALL = "make install-system, in luio's source, makes the groups luio and luio-config and what udev has to do; "
-
 --- The name of whoever asks, as commands want it.
 ---@return string
 function M.user()
@@ -50,11 +48,19 @@ end
 function M.join(name)
   local state = M.group(name)
   if state == "none" then
-    return INSTALL .. ("then usermod -aG %s %s, and log in anew; or sudo luio ..."):format(name, M.user())
+    return ("make install-system, in luio's source, makes the groups luio and luio-config and what udev has to do; "
+      .. "then usermod -aG %s %s, and log in anew; or sudo luio ..."):format(name, M.user())
   end
   if state == "outside" then return ("usermod -aG %s %s; then log in anew"):format(name, M.user()) end
   if state == "listed" then return ("log in anew: %s is in the group %s, but was not when this session began"):format(M.user(), name) end
   return "udevadm control --reload; udevadm trigger --subsystem-match=uio --action=add"
+end
+
+--- What lets whoever asks open /dev/uioX, when access to it has failed with that code.
+---@param code string
+---@return string
+function M.node(code)
+  return code == "ENOENT" and "udevadm trigger --subsystem-match=uio" or M.join "luio"
 end
 
 --- The command that starts as root and goes on as whoever asks.

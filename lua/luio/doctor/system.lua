@@ -114,17 +114,20 @@ function M.permission(say, at)
 end
 
 function M.nodes(say)
-  local found, denied = 0, {}
+  local found, denied, reason = 0, {}, nil
   for _, name in ipairs((sysfs.entries "/sys/class/uio")) do
     found = found + 1
     local ok, code = sysfs.access("/dev/" .. name, "rw")
-    if not ok then table.insert(denied, ("/dev/%s (%s)"):format(name, code)) end
+    if not ok then
+      table.insert(denied, ("/dev/%s (%s)"):format(name, code))
+      if reason ~= "EACCES" then reason = code end -- which asks for more
+    end
   end
   if found == 0 then
     say("nodes", "note", "no device has a UIO driver now", "luio bind ADDRESS (luio list shows them)")
   elseif denied[1] then
     say("nodes", "problem", ("%s can't open %s"):format(whoami(), table.concat(denied, ", ")),
-      rights.join "luio")
+      rights.node(reason))
   else
     say("nodes", "ok", ("%s may open %s"):format(whoami(), found == 1 and "the UIO device" or "all " .. found .. " UIO devices"))
   end

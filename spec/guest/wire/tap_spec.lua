@@ -6,7 +6,8 @@ local luio = require "luio"
 local wait = require "spec.support.wait"
 local wire = require "spec.support.wire"
 
-local MIB = amount(16, 1024)
+local PIECE = 16 -- MiB of a file, which is sent as often as it takes
+local MIB = amount(1, 64) * PIECE
 
 local bridge
 
@@ -71,18 +72,18 @@ describe("examples/tap.lua on a wire", function()
     end)
     local user, system = cpu_seconds(bridge.pid)
     local began = luio.now()
-    local sender = wire.beside(("sh -c 'for i in $(seq %d); do cat /tmp/wire.data; done | %s'"):format(MIB / 16, send))
+    local sender = wire.beside(("sh -c 'for i in $(seq %d); do cat /tmp/wire.data; done | %s'"):format(MIB / PIECE, send))
     assert.equal(0, sender.status(amount(300, 1800)))
     assert.equal(0, listener.status(60))
     local seconds = luio.now() - began
     local user_after, system_after = cpu_seconds(bridge.pid)
-    assert.equal(wire.must("for i in $(seq %d); do cat /tmp/wire.data; done | sha256sum", MIB / 16), listener.text())
+    assert.equal(wire.must("for i in $(seq %d); do cat /tmp/wire.data; done | sha256sum", MIB / PIECE), listener.text())
     wire.measured("TCP %s, %d MiB: %.1f s, %.0f Mbit/s; the bridge's CPU: %.0f %% in Lua, %.0f %% in the kernel", title, MIB, seconds,
       MIB * 8.388608 / seconds, (user_after - user) / seconds * 100, (system_after - system) / seconds * 100)
   end
 
   it(("carries %d MiB of TCP each way, whole"):format(MIB), function()
-    wire.must "head -c 16777216 /dev/urandom >/tmp/wire.data"
+    wire.must("head -c %d /dev/urandom >/tmp/wire.data", PIECE * 2 ^ 20)
     start()
     copy("to the wire", "ip netns exec far", ("socat -u -b 262144 - TCP:%s:5001"):format(wire.THERE))
     copy("from the wire", "", ("ip netns exec far socat -u -b 262144 - TCP:%s:5001"):format(wire.HERE))
