@@ -48,18 +48,18 @@ end
 local function begin()
   local faults = M.faults(jit.version, jit.arch)
   if not faults[1] then return end
+  local on = jit.status()
   jit.off() -- until the watch is on
-  local found, watch = pcall(require, "luio.compiler.watch")
-  -- Without LuaJIT's own jit/vmdef.lua nobody can tell what a trace is made of.
-  if not found then return end
+  -- Without knowing the numbers of things nobody can tell what a trace is made of: then it stays off.
+  if not require("luio.compiler.numbers").get() then return end
+  local watch = require "luio.compiler.watch"
   jit.off(watch.begin, true)
-  local record = watch.begin(faults)
-  share(record)
+  share(watch.begin(faults))
   jit.opt.start = watch.start
   require("luio.compiler.threads").begin()
-  jit.on()
+  if on then jit.on() end
 end
 
-if jit and jit.status() then begin() end
+if jit then begin() end
 
 return M

@@ -2,20 +2,23 @@
 
 local M = {}
 
--- Text of a function that runs `entry` (text or bytecode) in a state where the watch is on. For its require the state gets our
--- paths, and then those back that it had.
+-- Where we are, unless it is in the program.
+local dir = debug.getinfo(1, "S").source:match "^@(.*)/luio/compiler/[^/]*$"
+local found_by = dir and ("%s/?.lua;%s/?/init.lua;"):format(dir, dir) or ""
+
+-- What a thread begins with, before the bytecode that luv would have given it.
 local ENTRY = [[
-local path, cpath = package.path, package.cpath
-package.path, package.cpath = %q, %q
-pcall(require, "luio.compiler")
-package.path, package.cpath = path, cpath
-return assert(loadstring(%q, "=thread"))(...)
+local path = package.path
+package.path = %q .. path
+require "luio.compiler"
+package.path = path
+return loadstring(%q, "=thread")(...)
 ]]
 
 local function wrap(entry)
   local code = type(entry) == "function" and string.dump(entry) or entry
-  if type(code) ~= "string" then return entry end -- luv says what is wrong with it
-  return string.dump(assert(loadstring(ENTRY:format(package.path, package.cpath, code), "=thread")))
+  if type(code) ~= "string" or not loadstring(code) then return entry end -- luv says what is wrong with it
+  return string.dump(loadstring(ENTRY:format(found_by, code), "=thread"))
 end
 
 local function patch(uv)

@@ -15,7 +15,6 @@
 local M = {}
 
 local util = require "jit.util"
-local vmdef = require "jit.vmdef"
 local funcbc, traceir, tracek = util.funcbc, util.traceir, util.tracek
 local next, type, select = next, type, select
 
@@ -24,22 +23,8 @@ local TYPE_MASK, P32, NUM, U32, I64, U64 = 0x1f, 5, 14, 20, 21, 22
 local INT = 19
 local CTID_INT64 = 11 -- lj_ctype.h
 
--- Six characters a name.
-local function numbers(names)
-  local list = {}
-  for i = 0, #names / 6 - 1 do list[names:sub(6 * i + 1, 6 * i + 6):match "%S*"] = i end
-  return list
-end
-
-local function index(list, name)
-  for i = 0, #list do
-    if list[i] == name then return i end
-  end
-end
-
-local OP, IR = numbers(vmdef.bcnames), numbers(vmdef.irnames)
-local TAB_NOMM = index(vmdef.irfield, "tab.nomm")
-local TAB_CLEAR = index(vmdef.ircall, "lj_tab_clear")
+local numbers = assert(require("luio.compiler.numbers").get())
+local OP, IR = numbers.op, numbers.ir
 
 -- ---- Optimisations, and the user's own settings --------------------------------------------------
 
@@ -232,7 +217,7 @@ function rules.fusion()
   end
   add("NEWREF", move)
   add("CALLS", function(_, _, _, op2)
-    if op2 == TAB_CLEAR then move() end
+    if op2 == numbers.clear then move() end
   end)
 end
 
@@ -250,7 +235,7 @@ end
 function rules.metatable()
   add("FSTORE", function(_, _, op1)
     local _, _, _, field = traceir(trace, op1) -- FREF
-    if made and field == TAB_NOMM then off "sink" end
+    if made and field == numbers.nomm then off "sink" end
   end)
 end
 

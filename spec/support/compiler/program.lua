@@ -129,7 +129,10 @@ function M.text(seed)
     function() put("%s = %s", pick(TABLES), template()) end,
     function() put("%s.%s = %s", pick(TABLES), pick(KEYS), value()) end,
     function() put("%s[%d] = %s", pick(TABLES), roll(6), value()) end,
-    function() put("%s[#%s + 1] = %s", pick { "q1", "q2" }, pick { "q1", "q2" }, value()) end,
+    function() -- No holes: the length of a list with holes is any of several.
+      local q = pick { "q1", "q2" }
+      put("%s[#%s + 1] = %s", q, q, value())
+    end,
     function() put("table.insert(%s, %s)", pick { "q1", "q2" }, roll(2) == 1 and number() or str()) end,
     function() put("see(table.remove(%s))", pick { "q1", "q2" }) end,
     function() put("if #%s > 6 then %s = {} end", pick { "q1", "q2" }, pick { "q1", "q2" }) end,
