@@ -86,6 +86,7 @@ local seen_ot, seen_op1, seen_op2
 local serial = 0   -- of the trace: marks in the tables below belong to the trace with this number
 
 local made         -- a table was made
+local hoisted      -- a bounds check was made for a whole loop
 local numbered     -- from a template with a number among its keys
 local loaded       -- a number was read from a table
 local new_key, stored = {}, {} -- reference of a NEWREF -> serial
@@ -95,7 +96,7 @@ local masked, shifted          -- 64-bit values
 local function begin(tr)
   put_back()
   trace, seen, serial = tr, 0, serial + 1
-  made, numbered, loaded, measured, filled, masked, shifted = false, false, false, nil, nil, false, false
+  made, hoisted, numbered, loaded, masked, shifted, measured, filled = false, false, false, false, false, false, nil, nil
 end
 
 local function opcode(ref)
@@ -246,9 +247,19 @@ function rules.variadic()
 end
 
 function rules.bounds()
-  add("ABC", function(_, ot, op1)
-    if irtype(ot) == P32 and op1 < 0 then off "loop" end
+  -- The check before a loop over an array has a type of its own. Tables made in the loop have a size that is known, which is
+  -- when it is dropped.
+  local function check()
+    if made and hoisted then off "loop" end
+  end
+  add("ABC", function(_, ot)
+    if irtype(ot) == P32 then
+      hoisted = true
+      check()
+    end
   end)
+  add("TNEW", check)
+  add("TDUP", check)
 end
 
 function rules.product()
@@ -306,13 +317,14 @@ end
 
 --- Begins to look on, for these faults.
 ---@param faults luio.CompilerFault[]
+---@return fun(trace: integer, func: function, pc: integer, depth: integer) record  the handler
 function M.begin(faults)
-  for _, fault in next, faults do rules[fault.name]() end
   local function tables()
     made = true
   end
   add("TNEW", tables)
   add("TDUP", tables)
+  for _, fault in next, faults do rules[fault.name]() end
   read_settings()
   return record
 end

@@ -78,7 +78,9 @@ function M.text(seed)
       roll(255), pick { "", "00", "00000000", "0000000000" }, roll(63)) end
     if k == 4 then return ("bit.%s(%s, %s)"):format(pick { "band", "bor", "bxor" }, pick(WIDE), pick(WIDE)) end
     if k == 5 then return ("(%s %s %s)"):format(pick(WIDE), pick { "+", "-", "*" }, pick { "i", "3ULL", pick(WIDE) }) end
-    if k == 6 then return ("ffi.cast(%s, %s)"):format(pick { '"uint64_t"', '"int64_t"' }, pick { "u32[i % 4]", "i32[i % 4]", "u8[1]" }) end
+    if k == 6 then -- no negative numbers to uint64_t: not defined
+      return ("ffi.cast(%s)"):format(pick { '"uint64_t", u32[i % 4]', '"int64_t", u32[n1 % 4]', '"int64_t", i32[i % 4]', '"uint64_t", u8[1]' })
+    end
     if k == 7 then return ("(1LL + ffi.cast('int64_t', u32[%s %% 4]))"):format(pick(NUMBERS)) end
     if k == 8 then return "u64[i % 4]" end
     return ("bit.rshift(%s, %d)"):format(pick(WIDE), roll(40))
@@ -138,7 +140,12 @@ function M.text(seed)
     function() put("if #%s > 6 then %s = {} end", pick { "q1", "q2" }, pick { "q1", "q2" }) end,
     function() put("q2 = q1") end,
     function() put("%s = %s", pick(TABLES), pick(TABLES)) end,
-    function() put("%s[%s %% 4] = %s", pick { "u8", "u16", "u32", "i32" }, pick(NUMBERS), pick { "i", "4294967295 - i", "n1 % 256" }) end,
+    function() -- In range: what an int32_t takes a larger number for is not defined.
+      put("%s[%s %% 4] = %s", unpack(pick {
+        { "u8", pick(NUMBERS), "n1 % 256" }, { "u16", pick(NUMBERS), "65535 - i" }, { "u32", pick(NUMBERS), "4294967295 - i" },
+        { "i32", pick(NUMBERS), "i - 40" },
+      }))
+    end,
     function() put("u64[%s %% 4] = %s", pick(NUMBERS), wide()) end,
     function() put("see(call%d(%s, %s))", roll(4), value(), value()) end,
     function() put("see(select('#', all(%s, %s)))", value(), value()) end,
