@@ -18,7 +18,7 @@ return loadstring(%q, "=thread")(...)
 local function wrap(entry)
   local code = type(entry) == "function" and string.dump(entry) or entry
   if type(code) ~= "string" or not loadstring(code) then return entry end -- luv says what is wrong with it
-  return string.dump(loadstring(ENTRY:format(found_by, code), "=thread"))
+  return loadstring(ENTRY:format(found_by, code), "=thread") -- a function: not each luv keeps a string while it needs it
 end
 
 local function patch(uv)
