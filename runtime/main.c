@@ -3,7 +3,7 @@
  * Where the modules are follows from where the program is: in a source tree it is build/luio and
  * they are in lua/; installed it is PREFIX/bin/luio and they are in PREFIX/share/lua/5.1. So a tree
  * can be moved, and DESTDIR needs no thought. The program of `make dist` has them in itself. All else is
- * lua/luio/cli/.
+ * lua/luio/cli/, with the compiler kept in check by lua/luio/compiler/.
  *
  * `luio run` is two processes (guardian.c). They part here, before LuaJIT is started, so that the
  * guardian is small and every worker starts from the same clean state. */
@@ -56,6 +56,15 @@ static void add_paths(lua_State *L, const char *root)
 }
 #endif
 
+/* require(name): the module or the error is on the stack. */
+static int load(lua_State *L, const char *name)
+{
+  lua_settop(L, 0);
+  lua_getglobal(L, "require");
+  lua_pushstring(L, name);
+  return lua_pcall(L, 1, 1, 0);
+}
+
 /* `luio run`, unless it is only to say something, or told to do without. */
 static bool wants_guardian(int argc, char **argv)
 {
@@ -92,10 +101,11 @@ int main(int argc, char **argv)
     lua_rawseti(L, -2, i);
   }
   lua_setglobal(L, "arg");
+  /* Before any other Lua: some builds of LuaJIT compile ordinary code wrongly. */
+  int rc = load(L, "luio.compiler");
   /* cli.main never raises: it returns the exit status. */
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "luio.cli");
-  int rc = lua_pcall(L, 1, 1, 0);
+  if (rc == 0)
+    rc = load(L, "luio.cli");
   if (rc == 0) {
     lua_getfield(L, -1, "main");
     lua_getglobal(L, "arg");

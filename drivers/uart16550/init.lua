@@ -120,7 +120,6 @@ local function set_line(regs, divisor, line)
   lcr.DLAB = "DATA"
   regs.LCR:write(lcr)
 end
-jit.off(set_line) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 -- From nothing to a line that works.
 local function bring_up(regs, clock, line)

@@ -14,8 +14,6 @@ local presence = require "luio.presence"
 local staging = require "luio.staging"
 local C, err = door.C, door.err
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.Device

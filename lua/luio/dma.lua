@@ -100,7 +100,6 @@ local function release(pool, buffer)
   if buffer.name then pool.named[buffer.name] = nil end
   C.luio_dma_free(handle)
 end
-jit.off(release) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 --- Gives the buffer back. The device must not use it any more. Idempotent. While a version of the driver
 --- is on probation, what it frees of the version before is freed at the end of it: that one may be back.
@@ -162,7 +161,6 @@ local function handle_of(self, buffer)
   self.pool.buffers[copy] = true
   return setmetatable(copy, Buffer)
 end
-jit.off(handle_of) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 ---@class luio.DmaOptions
 ---@field align integer?  bytes, a power of two; 64
@@ -311,7 +309,5 @@ function M.close(dma)
   pool.handle, pool.named, pool.offered = nil, {}, {}
   for object, fn in pairs(pool.closing) do fn(object) end
 end
-
-for _, fn in ipairs { Dma.alloc, M.offer, M.keep, M.settle, M.close } do jit.off(fn) end -- pairs() again
 
 return M

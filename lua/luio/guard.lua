@@ -18,8 +18,6 @@ local buffer = require "string.buffer"
 local door = require "luio.ffi"
 local C, err = door.C, door.err
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.GuardStatus

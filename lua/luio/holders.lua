@@ -13,8 +13,6 @@
 local uv = require "luv"
 local sysfs = require "luio.sysfs"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.Holder

@@ -6,8 +6,6 @@
 local paths = require "luio.paths"
 local device = require "luio.device"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 --- Whether `match`, or one of a list of them, fits the device.

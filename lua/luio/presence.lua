@@ -36,8 +36,6 @@ local door = require "luio.ffi"
 local task = require "luio.task"
 local C, err, now = door.C, door.err, door.now
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 --- Seconds between two looks at each device.

@@ -10,8 +10,6 @@ local sysfs = require "luio.sysfs"
 local look = require "luio.look"
 local holders = require "luio.holders"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local MAX_DEPTH = 8 -- of what is built upon a disk or an interface; sysfs has no loops, but we believe little

@@ -16,8 +16,6 @@ local match = require "luio.match"
 local paths = require "luio.paths"
 local device = require "luio.device"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 -- ---- Kinds of values -----------------------------------------------------------------------------
 -- Each adds what begins with the word, given what stands before it.
 

@@ -33,7 +33,6 @@ local function node_of(size, before, after)
     end
   end
 end
-jit.off(node_of) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 -- ---- Filling -------------------------------------------------------------------------------------
 

@@ -13,8 +13,6 @@ local libedit = require "luio.explore.libedit"
 local search = require "luio.explore.search"
 local text = require "luio.explore.text"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.Editor

@@ -16,8 +16,6 @@ local ffi = require "ffi"
 local uv = require "luv"
 local task = require "luio.task"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local COUNT = 10000 -- instructions between two looks

@@ -23,8 +23,6 @@ local output = require "luio.output"
 local term = require "luio.term"
 local values = require "luio.explore.values"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local MAX_FRAMES = 6

@@ -17,8 +17,6 @@ local show = require "luio.registers.show"
 local target = require "luio.explore.target"
 local task = require "luio.task"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.Session

@@ -8,8 +8,6 @@
 local place = require "luio.explore.place"
 local show = require "luio.registers.show"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.SavedSnapshot: luio.Snapshot

@@ -279,7 +279,6 @@ local function check_options(options)
     end
   end
 end
-jit.off(check_options) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 --- Opens a network device and starts its driver.
 ---@param address string

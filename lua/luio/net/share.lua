@@ -441,7 +441,6 @@ local function check(port, options)
   end
   if n > 64 then error("share.start: at most 64 members", 3) end
 end
-jit.off(check) -- pairs() again
 
 -- The addresses that are written down.
 local function keep(kept, members)
@@ -452,7 +451,6 @@ local function keep(kept, members)
     end
   end
 end
-jit.off(keep)
 
 --- Shares a port. By address it is switched to promiscuous, for its clients' addresses are not its own.
 ---@param port luio.net.Port?

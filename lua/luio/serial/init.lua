@@ -227,7 +227,6 @@ local function check_options(options)
   if fault then error("serial.open: " .. fault, 3) end
   return out
 end
-jit.off(check_options) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 --- Opens a serial device and starts its driver.
 ---@param address string

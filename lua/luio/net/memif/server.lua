@@ -363,7 +363,6 @@ local function check(options)
   local region = options.region or DEFAULT_REGION
   if not (region >= 4096 and region < 2 ^ 31) then error("memif.listen: region is 4096 bytes to 2 GiB, not " .. region, 3) end
 end
-jit.off(check) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 --- Listens.
 ---@param path string  of the socket
