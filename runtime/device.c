@@ -145,6 +145,8 @@ static int find_memory(luio_device *d, luio_error *err)
     int rc = luio_sysfs_u64(dir, name, &m->addr);
     if (rc == 0 && m->addr == UINT64_MAX)
       rc = -ENOMEM;
+    else if (rc == 0 && m->addr + (m->size - 1) < m->addr)
+      rc = -ERANGE;
     if (rc < 0)
       return luio_fail(err, -rc,
                        "open %s: map%d, memory that its UIO driver allocates (0x%llx bytes): %s: "

@@ -1,7 +1,7 @@
 /* sysfs.c - reading one attribute, and not believing it.
  *
- * Attributes are small text files. A read is bounded by the caller's buffer; a number must be a
- * whole number and nothing else. */
+ * Attributes are small text files. A read is bounded by the caller's buffer; a text has no NUL in it,
+ * behind which something else could stand; a number must be a whole number and nothing else. */
 #include "internal.h"
 
 #include <ctype.h>
@@ -38,6 +38,8 @@ int luio_sysfs_text(const char *dir, const char *name, char *to, size_t size)
     to[size - 1] = '\0';
     return -EOVERFLOW;
   }
+  if (memchr(to, '\0', n))
+    return -EBADMSG;
   while (n > 0 && isspace((unsigned char)to[n - 1]))
     n--;
   to[n] = '\0';

@@ -81,7 +81,7 @@ local function limit(name)
   for _, line in ipairs(sysfs.proc_lines "self/limits") do
     if line:sub(1, #name) == name then
       local soft = line:sub(#name + 1):match "^%s+(%S+)"
-      return soft == "unlimited" and math.huge or tonumber(soft)
+      return soft == "unlimited" and math.huge or sysfs.whole(soft)
     end
   end
 end
@@ -201,7 +201,7 @@ function M.iommu(say)
   local groups, identity, example = 0, 0, nil
   for _, group in ipairs((sysfs.entries "/sys/kernel/iommu_groups")) do
     groups = groups + 1
-    local kind = sysfs.read(("/sys/kernel/iommu_groups/%s/type"):format(group))
+    local kind = sysfs.word(("/sys/kernel/iommu_groups/%s/type"):format(group))
     if kind == "identity" then identity = identity + 1 else example = example or kind end
   end
   if not units[1] and groups == 0 then
