@@ -50,13 +50,13 @@ local TICK = 1 -- seconds between looks at counters and the device's health, wit
 ---@field rx_bytes integer     of those, as the device counts: with the CRC (QEMU's 82574L sends without)
 ---@field rx_missed integer    lost because the ring was full
 ---@field rx_errors integer    damaged, too short, too long
----@field rx_dropped integer   received but thrown away by the driver: in pieces, marked as damaged
+---@field rx_dropped integer   received but thrown away by the driver: in pieces, marked as damaged, of a length that no frame has
 ---@field rx_starved integer   bursts that took less than there was because the pool was empty
 ---@field tx_packets integer
 ---@field tx_bytes integer
 ---@field tx_errors integer
 ---@field tx_dropped integer   given to the ring, and taken out again unsent or not known to be sent (a reset)
----@field resets integer       that the driver found out: somebody else reset the device
+---@field resets integer       somebody else reset the device, or it hung, and the driver set it up again
 
 ---@class luio.net.Features
 ---@field tx_checksum boolean   packet.checksum_start and _offset are heeded
