@@ -199,10 +199,11 @@ local function offer(dev, state)
           head = head + 1
         end
       else
-        -- 8.6.5: at the trigger level so many are there, and none of them is marked: no need to ask for each.
+        -- 8.6.5: at the trigger level so many are there; and if LSR says so after that, none of them is marked: no need to ask
+        -- for each. What it said before is no good: some of them may have come since.
         if by_level and band(lsr, FIFO_ERROR) == 0 and left >= LEVEL then
           by_level = band(IIR:read(), 0xf) == RECEIVED_DATA
-          if by_level then n = LEVEL end
+          if by_level and band(status(), FIFO_ERROR) == 0 then n = LEVEL end
         end
         if n == 1 then
           bytes[band(head, mask)] = RBR:read()
