@@ -85,7 +85,7 @@ function M.iommu(info)
   local link = info.sysfs .. "/iommu_group"
   local group = sysfs.whole(sysfs.link(link))
   if not group then return nil end
-  return { group = group, type = sysfs.word(link .. "/type"), devices = (sysfs.entries(link .. "/devices")) }
+  return { group = group, type = sysfs.word(link .. "/type"), devices = sysfs.names(link .. "/devices") }
 end
 
 --- An attribute of the device's folder: a word or two.

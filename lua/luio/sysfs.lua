@@ -105,6 +105,15 @@ function M.entries(dir)
   return names
 end
 
+--- The same to be shown: fit for a terminal.
+---@param dir string
+---@return string[] names
+function M.names(dir)
+  local names = M.entries(dir)
+  for i, name in ipairs(names) do names[i] = M.clean(name, WORD) end
+  return names
+end
+
 local function numbered(dir, pattern)
   local numbers = {}
   for _, name in ipairs((M.entries(dir))) do

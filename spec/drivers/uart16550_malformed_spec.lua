@@ -2,12 +2,15 @@
 --- that is held for nothing, a chip that is gone. No pass goes on for ever, no error is lost or counted twice, and bytes stay in order.
 
 local bit = require "bit"
+local bridges = require "luio.serial.bridge"
 local amount = require "spec.support.amount"
 local far_end = require "spec.support.far_end"
 local files = require "spec.support.files"
 local luio = require "luio"
+local ptys = require "luio.serial.pty"
 local rings = require "luio.serial.ring"
 local serial = require "luio.serial"
+local uv = require "luv"
 local wait = require "spec.support.wait"
 
 local band = bit.band
@@ -313,5 +316,54 @@ describe("a port of a UART", function()
     assert.equal(1, #warnings)
     assert.matches("interrupts without a reason that it tells: 1000 times in a row, and nothing had come, gone or changed%. It is heard 100 "
       .. "times a second from now on", warnings[1])
+  end)
+
+  it("is bridged to a pseudo-terminal, whose client has all of that as what it is", function()
+    open { rx = 1024 }
+    local pty = assert(ptys.open { line = port.settings })
+    local bridge = bridges.new(port, pty, { fixed = true })
+    luio.run(function()
+      local carrying = luio.spawn(function() return bridge:run() end)
+      local O_RDWR, O_NOCTTY, O_NONBLOCK = 2, 256, 2048
+      local client = assert(uv.fs_open(pty.path, O_RDWR + O_NOCTTY + O_NONBLOCK, 0))
+      wait.till(5, "the client is seen", function() return bridge.connected end)
+      local got = ""
+      local function heard(text)
+        return wait.poll(5, function()
+          got = got .. (uv.fs_read(client, 4096, -1) or "")
+          return got:sub(-#text) == text
+        end)
+      end
+      far:send "a"
+      far:send_marked(0x62, far_end.PARITY)
+      far:send_marked(0, far_end.BREAK)
+      far:send_marked(0x63, far_end.FRAMING)
+      assert(heard "abc")
+      assert.equal("abc", got)
+      force(GONE)
+      assert(uv.fs_write(client, "later", -1))
+      port:lines()
+      wait.till(5, "it is said", function() return warnings[1] end)
+      force(0)
+      wait.till(5, "it has arrived", function() return far:received() == 5 end)
+      assert.equal("later", far:receive())
+      assert.equal("abc", got)
+      force(LSR + DR + THRE + TEMT) -- always one more
+      wait.till(5, "what nobody reads is dropped", function()
+        port:discard "tx"
+        return port:stats().rx_dropped > 0
+      end)
+      force(0)
+      wait.till(10, "all was read", function()
+        got = got .. (uv.fs_read(client, 65536, -1) or "")
+        return port:available() == 0
+      end)
+      far:send "again"
+      assert(heard "again")
+      uv.fs_close(client)
+      bridge:stop()
+      assert(carrying:join(5))
+    end)
+    pty:close()
   end)
 end)

@@ -119,7 +119,7 @@ function M.nodes(say)
     found = found + 1
     local ok, code = sysfs.access("/dev/" .. name, "rw")
     if not ok then
-      table.insert(denied, ("/dev/%s (%s)"):format(name, code))
+      table.insert(denied, ("/dev/%s (%s)"):format(sysfs.clean(name), code))
       if reason ~= "EACCES" then reason = code end -- which asks for more
     end
   end
@@ -197,7 +197,7 @@ end
 -- ---- IOMMU ---------------------------------------------------------------------------------------
 
 function M.iommu(say)
-  local units = sysfs.entries "/sys/class/iommu"
+  local units = sysfs.names "/sys/class/iommu"
   local groups, identity, example = 0, 0, nil
   for _, group in ipairs((sysfs.entries "/sys/kernel/iommu_groups")) do
     groups = groups + 1
