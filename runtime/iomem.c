@@ -31,8 +31,6 @@
 struct entry {
   uint64_t first, last;
   unsigned level;
-  size_t above; /* 1 + the index of the entry that it is nested in; 0: none */
-  bool holds_pci;
   char name[64];
 };
 
@@ -84,24 +82,6 @@ static int read_all(const char *path, char **out)
   return 0;
 }
 
-static bool begins(const char *name, const char *with)
-{
-  return !strncmp(name, with, strlen(with));
-}
-
-static bool is_bar(const char *name)
-{
-  unsigned domain, bus, slot, function;
-  int used = 0;
-  return sscanf(name, "%x:%2x:%2x.%1x%n", &domain, &bus, &slot, &function, &used) == 4 &&
-         !name[used];
-}
-
-static bool is_pci(const char *name)
-{
-  return begins(name, "PCI Bus ") || is_bar(name);
-}
-
 /* "  fea00000-feafffff : 0000:00:04.0" */
 static int parse_line(const char *line, struct entry *e)
 {
@@ -118,21 +98,6 @@ static int parse_line(const char *line, struct entry *e)
   luio_format(e->name, sizeof e->name, "%s", line + blanks + used);
   luio_clean(e->name);
   return 0;
-}
-
-/* Where the newest entry is in the tree; and those that it is in hold PCI, if it does. Each entry is passed a few
- * times at most, however deep a file goes. */
-static void place(struct tree *tree)
-{
-  struct entry *e = &tree->entries[tree->count];
-  size_t above = tree->count;
-  while (above && tree->entries[above - 1].level >= e->level)
-    above = tree->entries[above - 1].above;
-  e->above = above;
-  e->holds_pci = false;
-  for (bool pci = is_pci(e->name); pci && above && !tree->entries[above - 1].holds_pci;
-       above = tree->entries[above - 1].above)
-    tree->entries[above - 1].holds_pci = true;
 }
 
 static int parse(char *text, struct tree *tree)
@@ -152,13 +117,30 @@ static int parse(char *text, struct tree *tree)
     int rc = parse_line(line, &tree->entries[tree->count]);
     if (rc < 0)
       return rc;
-    place(tree);
     tree->count++;
   }
   return tree->count ? 0 : -ENODATA;
 }
 
 /* ---- Judging ----------------------------------------------------------------------------------- */
+
+static bool begins(const char *name, const char *with)
+{
+  return !strncmp(name, with, strlen(with));
+}
+
+static bool is_bar(const char *name)
+{
+  unsigned domain, bus, slot, function;
+  int used = 0;
+  return sscanf(name, "%x:%2x:%2x.%1x%n", &domain, &bus, &slot, &function, &used) == 4 &&
+         !name[used];
+}
+
+static bool is_pci(const char *name)
+{
+  return begins(name, "PCI Bus ") || is_bar(name);
+}
 
 static bool is_nobodys(const char *name)
 {
@@ -167,9 +149,14 @@ static bool is_nobodys(const char *name)
 
 /* A host bridge's window that is called as its node: PCI is inside. "PCI MMCONFIG", "PCI ECAM" are
  * config space: the kernel's. */
-static bool is_window(const struct entry *e)
+static bool is_window(const struct tree *t, size_t i)
 {
-  return !begins(e->name, "PCI ") && e->holds_pci;
+  if (begins(t->entries[i].name, "PCI "))
+    return false;
+  for (size_t j = i + 1; j < t->count && t->entries[j].level > t->entries[i].level; j++)
+    if (is_pci(t->entries[j].name))
+      return true;
+  return false;
 }
 
 /* 0: no device of that name; 1: one that no driver has; 2: one with a driver, whose name it fills in. */
@@ -209,10 +196,13 @@ static void claim(const struct tree *t, size_t i, int verdict, const char *owner
   luio_format(out->owner, sizeof out->owner, "%s", owner);
   out->device[0] = '\0';
   /* The BAR it is in. */
-  for (size_t above = e->above; above; above = t->entries[above - 1].above) {
-    const char *name = t->entries[above - 1].name;
-    if (is_bar(name)) {
-      luio_format(out->device, sizeof out->device, "%s", name);
+  for (unsigned level = e->level; i-- > 0 && level > 0;) {
+    const struct entry *above = &t->entries[i];
+    if (above->level >= level)
+      continue;
+    level = above->level;
+    if (is_bar(above->name)) {
+      luio_format(out->device, sizeof out->device, "%s", above->name);
       return;
     }
   }
@@ -243,7 +233,7 @@ static void judge(const struct tree *t, uint64_t addr, uint64_t size, luio_iomem
     char driver[64];
     if (e->first > last || e->last < addr)
       continue;
-    if (is_nobodys(e->name) || is_window(e))
+    if (is_nobodys(e->name) || is_window(t, i))
       continue;
     int known = device_of(e->name, driver, sizeof driver);
     if (known == 1)

@@ -10,6 +10,7 @@
 --- /proc (spec/support/umockdev.lua), and raise on what must not be.
 
 local bit = require "bit"
+local files = require "spec.support.files"
 local udev = require "spec.support.umockdev"
 
 local M = {}
@@ -114,6 +115,22 @@ M.LINKS = {
   ["/proc/812/fd/4"] = "/dev/mem",
   ["/proc/self/pagemap"] = "/dev/urandom", -- any frame, present or not
 }
+
+--- Puts all of that into the tree that this process sees.
+---@param root string  where it is
+function M.build(root)
+  local commands = {}
+  local function folder(path) table.insert(commands, ("mkdir -p '%s%s'"):format(root, path)) end
+  for _, path in ipairs(M.FOLDERS) do folder(path) end
+  for path in pairs(M.FILES) do folder(path:match "^(.*)/") end
+  for path, target in pairs(M.LINKS) do
+    folder(path:match "^(.*)/")
+    table.insert(commands, ("ln -sfn '%s' '%s%s'"):format(target, root, path))
+  end
+  assert(os.execute(table.concat(commands, " && ")) == 0) -- one process: under umockdev they start slowly
+  for path, bytes in pairs(M.FILES) do files.save(root .. path, bytes) end
+  require("luio.sysfs").proc = root .. "/proc" -- listing /proc itself is nothing that umockdev does
+end
 
 -- ---- What must hold ------------------------------------------------------------------------------
 
