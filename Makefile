@@ -121,12 +121,22 @@ test-arm64: cross-arm64 | deps-run deps-test deps-guest
 cross-arm64: all | deps-arm64
 	$(Q)$(MAKE) --no-print-directory ARCH=arm64
 
-# Longer than CI's minute: make fuzz SECONDS=3600 SEED=7. The time is shared: one third to the importer.
+# The parsers of /sys and /proc, by themselves, under sanitizers: spec/fuzz/parsers.c.
+PARSERS := sysfs describe devicetree iomem pagemap error
+$(BUILD)/fuzz/parsers: spec/fuzz/parsers.c spec/fuzz/parsers.h $(PARSERS:%=runtime/%.c) $(HEADERS)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)for one in $(PARSERS); do $(CC) -std=gnu11 $(CFLAGS) $(asan) $(WARNINGS) -D_GNU_SOURCE -include spec/fuzz/parsers.h \
+	  -c -o $(@D)/$$one.o runtime/$$one.c || exit 1; done
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(asan) $(WARNINGS) -D_GNU_SOURCE -o $@ $< $(PARSERS:%=$(@D)/%.o) $$($(PKG_CONFIG) --libs libudev)
+
+# Longer than CI's minute: make fuzz SECONDS=3600 SEED=7. The time is shared.
 fuzz: SECONDS ?= 600
 fuzz: SEED ?= $(shell date +%s)
-fuzz: all $(BUILD)/asan/libluio.so | deps-run deps-test
+fuzz: all $(BUILD)/asan/libluio.so $(BUILD)/fuzz/parsers | deps-run deps-test
 	$(Q)spec/fuzz/svd $$(($(SECONDS) / 3)) $(SEED)
-	$(Q)spec/fuzz/kernel $$(($(SECONDS) - $(SECONDS) / 3)) $(SEED)
+	$(Q)$(BUILD)/fuzz/parsers $$(($(SECONDS) / 6)) $(SEED)
+	$(Q)spec/fuzz/kernel $$(($(SECONDS) / 2)) $(SEED)
 
 bench: all | deps-run deps-bench deps-guest
 	$(Q)spec/bench/run

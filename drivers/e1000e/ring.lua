@@ -378,6 +378,10 @@ local function with_checksums(self, batch, k, n, j)
     local packet = batch.at[k]
     if packet.owner ~= YOURS then refuse(self, batch, k, fault(batch, k)) end
     local start = packet.checksum_start
+    if start ~= 0 and start + packet.checksum_offset + 2 > packet.length then
+      refuse(self, batch, k, ("packet %d: its checksum is at byte %d, and it has %d bytes"):format(packet.number,
+        start + packet.checksum_offset, packet.length))
+    end
     local context = start * 65536 + packet.checksum_offset
     local needs_context = start ~= 0 and context ~= c.context
     local need = needs_context and 2 or 1
