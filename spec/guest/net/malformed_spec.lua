@@ -44,7 +44,10 @@ local function bodies()
   for _, length in ipairs { 0, 1, 7, 8, 15, 17, 65535 } do add(0x0800, ip4(5, 36, 17, 0, udp:sub(1, 4) .. u16(length) .. udp:sub(7))) end
   for offset = 0, 15 do add(0x0800, ip4(5, 48, 6, 0, tcp:sub(1, 12) .. string.char(offset * 16) .. tcp:sub(14))) end
   -- IPv6: payload lengths that lie, chains of extension headers that lead nowhere, cut anywhere.
-  local function ip6(next_header, length, data) return "\96\0\0\0" .. u16(length) .. string.char(next_header, 64) .. ("\254\128" .. ("\0"):rep(13) .. "\1"):rep(2) .. data end
+  local addresses = ("\254\128" .. ("\0"):rep(13) .. "\1"):rep(2)
+  local function ip6(next_header, length, data)
+    return "\96\0\0\0" .. u16(length) .. string.char(next_header, 64) .. addresses .. data
+  end
   for _, length in ipairs { 0, 1, 7, 8, 16, 17, 65535 } do add(0x86dd, ip6(17, length, udp)) end
   for _, header in ipairs { 0, 43, 44, 50, 51, 59, 60, 135, 255 } do
     add(0x86dd, ip6(header, 40, (string.char(header, 0) .. ("\0"):rep(6)):rep(5)))
