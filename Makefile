@@ -147,15 +147,15 @@ lint: $(BUILD)/luio.cdef.inc | deps-lint
 	$(call say,LINT,cppcheck)
 	$(Q)cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr \
 	  --suppress=missingIncludeSystem --error-exitcode=1 -D_GNU_SOURCE -D__x86_64__ \
-	  -DLUIO_VERSION=$(VERSION) -I$(BUILD) runtime spec/support
+	  -DLUIO_VERSION=$(VERSION) -I$(BUILD) runtime spec/support spec/fuzz
 	$(call say,LINT,clang-tidy)
 	$(Q)clang-tidy --quiet $(wildcard runtime/*.c runtime/board/*.c) $(wildcard spec/support/*.c) -- -std=gnu11 -D_GNU_SOURCE \
 	  -DLUIO_VERSION=$(VERSION) -I$(BUILD) -Iruntime $(call pkg,--cflags) 2>/dev/null
 	$(call say,LINT,clang-format)
-	$(Q)clang-format --dry-run -Werror runtime/*.[ch] runtime/board/*.[ch] $(wildcard spec/support/*.c)
+	$(Q)clang-format --dry-run -Werror runtime/*.[ch] runtime/board/*.[ch] $(wildcard spec/support/*.c) spec/fuzz/*.[ch]
 
 format: | deps-lint
-	$(Q)clang-format -i runtime/*.[ch] runtime/board/*.[ch] $(wildcard spec/support/*.c)
+	$(Q)clang-format -i runtime/*.[ch] runtime/board/*.[ch] $(wildcard spec/support/*.c) spec/fuzz/*.[ch]
 
 # ---- Installing ----------------------------------------------------------------------------------
 

@@ -31,8 +31,8 @@ int luio_pagemap_lookup(int fd, const void *addr, uint64_t *physical, luio_error
                      "CAP_SYS_ADMIN, e.g. as root");
   if ((entry & FRAME) >= FRAMES)
     return luio_fail(err, EFAULT,
-                     "look up %p in /proc/self/pagemap: frame 0x%llx is beyond 64 address bits", addr,
-                     (unsigned long long)(entry & FRAME));
+                     "look up %p in /proc/self/pagemap: frame 0x%llx is beyond 64 address bits",
+                     addr, (unsigned long long)(entry & FRAME));
   *physical = (entry & FRAME) * LUIO_PAGE + (uintptr_t)addr % LUIO_PAGE;
   return 0;
 }

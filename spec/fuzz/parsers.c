@@ -8,8 +8,8 @@
  *
  * A case is a matter of the seed and its number; a finding says both, and ends the run with status 1. */
 #define PARSERS_C
-#include "../../runtime/internal.h"
 #include "parsers.h"
+#include "../../runtime/internal.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -42,12 +42,13 @@ static void found(const char *format, ...) __attribute__((noreturn, format(print
 #define CARD "/sys/devices/pci0000:00/0000:00:0c.0"
 #define BOARD "/sys/devices/platform/dev7"
 
-static const char iomem[] = "00000000-00000fff : Reserved\n00001000-0009fbff : System RAM\n"
-                            "00100000-0ffd67ff : System RAM\n  01000000-01e01d31 : Kernel code\n"
-                            "10000000-10000fff : dev7\n20000000-2fffffff : PCI Bus 0000:00\n"
-                            "  20000000-200fffff : 0000:00:04.0\n  20100000-2011ffff : 0000:00:05.0\n"
-                            "    20100000-2011ffff : e1000e\n  20200000-202fffff : PCI Bus 0000:01\n"
-                            "fed00000-fed003ff : HPET 0\n100000000-1ffffffff : System RAM\n";
+static const char iomem[] =
+    "00000000-00000fff : Reserved\n00001000-0009fbff : System RAM\n"
+    "00100000-0ffd67ff : System RAM\n  01000000-01e01d31 : Kernel code\n"
+    "10000000-10000fff : dev7\n20000000-2fffffff : PCI Bus 0000:00\n"
+    "  20000000-200fffff : 0000:00:04.0\n  20100000-2011ffff : 0000:00:05.0\n"
+    "    20100000-2011ffff : e1000e\n  20200000-202fffff : PCI Bus 0000:01\n"
+    "fed00000-fed003ff : HPET 0\n100000000-1ffffffff : System RAM\n";
 
 static const char resource[] = "0x00000000feb00000 0x00000000feb0ffff 0x0000000000040200\n"
                                "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
@@ -93,7 +94,8 @@ static struct {
     {BOARD "/uio/uio7/portio/port0/size", "0x8\n", 0, "", 0, false},
     {BOARD "/uio/uio7/portio/port0/porttype", "port_x86\n", 0, "", 0, false},
     {BOARD "/of_node/compatible", "acme,widget\0generic-uio", 24, "", 0, false},
-    {BOARD "/of_node/reg", "\0\0\0\0\x10\0\0\0\0\0\x08\0\0\0\0\0\x20\0\0\x80\0\0\x0f\0", 24, "", 0, false},
+    {BOARD "/of_node/reg", "\0\0\0\0\x10\0\0\0\0\0\x08\0\0\0\0\0\x20\0\0\x80\0\0\x0f\0", 24, "", 0,
+     false},
     {BOARD "/of_node/../#address-cells", "\0\0\0\2", 4, "", 0, false},
     {BOARD "/of_node/../#size-cells", "\0\0\0\1", 4, "", 0, false},
 };
@@ -103,7 +105,8 @@ static void found(const char *format, ...)
 {
   va_list args;
   va_start(args, format);
-  fprintf(stderr, "fuzz parsers: case %llu of seed %llu: ", (unsigned long long)number, (unsigned long long)seed);
+  fprintf(stderr, "fuzz parsers: case %llu of seed %llu: ", (unsigned long long)number,
+          (unsigned long long)seed);
   vfprintf(stderr, format, args);
   va_end(args);
   fputc('\n', stderr);
@@ -112,7 +115,8 @@ static void found(const char *format, ...)
     if (!files[i].there || files[i].size != n || memcmp(files[i].bytes, files[i].was, n) != 0) {
       fprintf(stderr, "  %s%s ", files[i].path, files[i].there ? " =" : " is away");
       for (size_t k = 0; files[i].there && k < files[i].size && k < 400; k++)
-        fprintf(stderr, isprint((unsigned char)files[i].bytes[k]) ? "%c" : "\\x%02x", (unsigned char)files[i].bytes[k]);
+        fprintf(stderr, isprint((unsigned char)files[i].bytes[k]) ? "%c" : "\\x%02x",
+                (unsigned char)files[i].bytes[k]);
       fputc('\n', stderr);
     }
   }
@@ -121,12 +125,53 @@ static void found(const char *format, ...)
 
 /* ---- What breaks it ---------------------------------------------------------------------------- */
 
-static const char *const numbers[] = {
-    "0", "1", "-1", "0x0", "4095", "4096", "65535", "65536", "2147483648", "4294967295", "4294967296", "0x7fffffffffffffff",
-    "0x8000000000000000", "0xffffffffffffffff", "0x10000000000000000", "0xfffffffffffff000", "99999999999999999999", "0x", "007", " 5", "+5",
-    "0x0000000000040101", "0x0000000000040200", "0x0000000020040200", "ffffffffffffffff", "ffffffff", "00000000", "fffffffffffffffff"};
-static const char *const words[] = {"", " ", "\n", "\033[2J", "\233", "\302\233", "\177", "\377\376", "\342\202", "..", "/", "%s%n",
-                                    "System RAM", "PCI Bus 0000:00", "0000:00:0c.0", "port_x86", ": ", "-", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"};
+static const char *const numbers[] = {"0",
+                                      "1",
+                                      "-1",
+                                      "0x0",
+                                      "4095",
+                                      "4096",
+                                      "65535",
+                                      "65536",
+                                      "2147483648",
+                                      "4294967295",
+                                      "4294967296",
+                                      "0x7fffffffffffffff",
+                                      "0x8000000000000000",
+                                      "0xffffffffffffffff",
+                                      "0x10000000000000000",
+                                      "0xfffffffffffff000",
+                                      "99999999999999999999",
+                                      "0x",
+                                      "007",
+                                      " 5",
+                                      "+5",
+                                      "0x0000000000040101",
+                                      "0x0000000000040200",
+                                      "0x0000000020040200",
+                                      "ffffffffffffffff",
+                                      "ffffffff",
+                                      "00000000",
+                                      "fffffffffffffffff"};
+static const char *const words[] = {"",
+                                    " ",
+                                    "\n",
+                                    "\033[2J",
+                                    "\233",
+                                    "\302\233",
+                                    "\177",
+                                    "\377\376",
+                                    "\342\202",
+                                    "..",
+                                    "/",
+                                    "%s%n",
+                                    "System RAM",
+                                    "PCI Bus 0000:00",
+                                    "0000:00:0c.0",
+                                    "port_x86",
+                                    ": ",
+                                    "-",
+                                    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"};
 
 static void exchange(size_t i, size_t at, size_t drop, const char *in, size_t n)
 {
@@ -157,7 +202,8 @@ static void mutate(size_t i)
     char line[256];
     while (at > 0 && files[i].bytes[at - 1] != '\n')
       at--;
-    for (end = at; end < files[i].size && end - at < sizeof line - 1 && files[i].bytes[end] != '\n';)
+    for (end = at;
+         end < files[i].size && end - at < sizeof line - 1 && files[i].bytes[end] != '\n';)
       end++;
     size_t n = end - at;
     memcpy(line, files[i].bytes + at, n);
@@ -251,8 +297,9 @@ FILE *fuzz_fopen(const char *path, const char *mode)
   return i < 0 || !files[i].size ? NULL : fmemopen(files[i].bytes, files[i].size, "r");
 }
 
-static const char *const entries[] = {"map0",  "map1", "map2",           "map4",   "map5", "map-1", "map00", "port0",
-                                      "port1", "..",   "map99999999999", "\033[2J", ".",    "port4", "port",  "map"};
+static const char *const entries[] = {
+    "map0",  "map1", "map2",           "map4",    "map5", "map-1", "map00", "port0",
+    "port1", "..",   "map99999999999", "\033[2J", ".",    "port4", "port",  "map"};
 static uint32_t left_in_folder;
 
 DIR *fuzz_opendir(const char *path)
@@ -269,7 +316,8 @@ struct dirent *fuzz_readdir(DIR *dir)
   (void)dir;
   if (!left_in_folder--)
     return NULL;
-  snprintf(e.d_name, sizeof e.d_name, "%s", entries[random_below(one_in(3) ? sizeof entries / sizeof *entries : 2)]);
+  snprintf(e.d_name, sizeof e.d_name, "%s",
+           entries[random_below(one_in(3) ? sizeof entries / sizeof *entries : 2)]);
   return &e;
 }
 
@@ -354,15 +402,18 @@ static void check_clean(const char *text, size_t size, const char *what)
   if (!memchr(text, '\0', size))
     found("%s has no end", what);
   for (const unsigned char *c = (const unsigned char *)text; *c; c++)
-    if (*c < 0x20 || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0) || (c == (const unsigned char *)text && (*c & 0xc0) == 0x80))
+    if (*c < 0x20 || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0) ||
+        (c == (const unsigned char *)text && (*c & 0xc0) == 0x80))
       found("%s has control characters", what);
 }
 #define CLEAN(field) check_clean(info->field, sizeof info->field, #field)
 
 static void check_info(const luio_info *info)
 {
-  CLEAN(address), CLEAN(uio), CLEAN(uio_name), CLEAN(uio_version), CLEAN(bus), CLEAN(driver), CLEAN(sysfs), CLEAN(compatible), CLEAN(problem);
-  if (info->vendor > 0xffff || info->device > 0xffff || info->class_code > 0xffffff || info->revision > 0xff || info->irq < 0)
+  CLEAN(address), CLEAN(uio), CLEAN(uio_name), CLEAN(uio_version), CLEAN(bus), CLEAN(driver),
+      CLEAN(sysfs), CLEAN(compatible), CLEAN(problem);
+  if (info->vendor > 0xffff || info->device > 0xffff || info->class_code > 0xffffff ||
+      info->revision > 0xff || info->irq < 0)
     found("numbers that are too large");
   int n = 0;
   for (int i = 0; i < LUIO_MAX_MAPS; i++) {
@@ -371,10 +422,13 @@ static void check_info(const luio_info *info)
     n += m->present;
     if (!m->present)
       continue;
-    if (!m->size || m->size > (uint64_t)1 << 46 || m->addr + (m->size - 1) < m->addr || m->offset >= 4096)
-      found("map%d is 0x%llx+0x%llx, offset 0x%llx", i, (unsigned long long)m->addr, (unsigned long long)m->size, (unsigned long long)m->offset);
+    if (!m->size || m->size > (uint64_t)1 << 46 || m->addr + (m->size - 1) < m->addr ||
+        m->offset >= 4096)
+      found("map%d is 0x%llx+0x%llx, offset 0x%llx", i, (unsigned long long)m->addr,
+            (unsigned long long)m->size, (unsigned long long)m->offset);
     if (!m->length || m->length > m->size)
-      found("map%d has 0x%llx bytes of 0x%llx", i, (unsigned long long)m->length, (unsigned long long)m->size);
+      found("map%d has 0x%llx bytes of 0x%llx", i, (unsigned long long)m->length,
+            (unsigned long long)m->size);
   }
   if (n != info->n_maps)
     found("%d maps are %d", n, info->n_maps);
@@ -382,7 +436,8 @@ static void check_info(const luio_info *info)
     const luio_port *p = &info->ports[i];
     CLEAN(ports[i].name), CLEAN(ports[i].porttype);
     if (p->present && (!p->size || p->start > 0xffff || p->size > 0x10000 - p->start))
-      found("port%d is 0x%llx+0x%llx", i, (unsigned long long)p->start, (unsigned long long)p->size);
+      found("port%d is 0x%llx+0x%llx", i, (unsigned long long)p->start,
+            (unsigned long long)p->size);
   }
   for (int i = 0; i < LUIO_MAX_BARS; i++) {
     const luio_bar *b = &info->bars[i];
@@ -399,8 +454,10 @@ static bool is_memory(uint64_t first, uint64_t last)
   files[0].bytes[files[0].size] = '\0';
   for (const char *line = files[0].bytes, *end = line + files[0].size; line < end; line++) {
     unsigned long long from, to;
-    if (sscanf(line, " %16llx-%16llx : System RAM", &from, &to) == 2 && strstr(line, " : System RAM") &&
-        strstr(line, " : System RAM") < line + strcspn(line, "\n") && from <= (last | 4095) && to >= (first & ~4095ull))
+    if (sscanf(line, " %16llx-%16llx : System RAM", &from, &to) == 2 &&
+        strstr(line, " : System RAM") &&
+        strstr(line, " : System RAM") < line + strcspn(line, "\n") && from <= (last | 4095) &&
+        to >= (first & ~4095ull))
       return true;
     line += strcspn(line, "\n");
   }
@@ -409,8 +466,9 @@ static bool is_memory(uint64_t first, uint64_t last)
 
 static void check_iomem(void)
 {
-  static const uint64_t ranges[][2] = {{0x10000000, 0x1000}, {0x20000000, 0x1000}, {0xfed00000, 0x400}, {0x1000, 8},
-                                       {0x100000000, 0x1000}, {0xfffffff000, 0x1000}, {0x30000000, 8}, {0, 0x1000}};
+  static const uint64_t ranges[][2] = {
+      {0x10000000, 0x1000},  {0x20000000, 0x1000},   {0xfed00000, 0x400}, {0x1000, 8},
+      {0x100000000, 0x1000}, {0xfffffff000, 0x1000}, {0x30000000, 8},     {0, 0x1000}};
   const uint64_t *range = ranges[random_below(sizeof ranges / sizeof *ranges)];
   luio_iomem m;
   int rc = luio_iomem_look(range[0], range[1], &m);
@@ -430,7 +488,13 @@ static void run_case(void)
     files[i].there = true;
   }
   uint32_t which = random_below(4);
-  size_t first = which == 0 ? 0 : which == 1 ? 1 : which == 2 ? 1 : 16, last = which == 0 ? 1 : which == 3 ? FILES : 16;
+  size_t first = which == 0   ? 0
+                 : which == 1 ? 1
+                 : which == 2 ? 1
+                              : 16,
+         last = which == 0   ? 1
+                : which == 3 ? FILES
+                             : 16;
   for (uint32_t k = 1 + random_below(one_in(2) ? 1 : 8); k > 0; k--)
     mutate(first + random_below((uint32_t)(last - first)));
   if (which == 0) {
@@ -446,7 +510,8 @@ static void run_case(void)
   if (one_in(16)) {
     uint64_t physical = 0;
     luio_error err;
-    if (luio_pagemap_lookup(0, &info, &physical, &err) == 0 && (physical >> 12 == 0 || physical % 4096 != (uintptr_t)&info % 4096))
+    if (luio_pagemap_lookup(0, &info, &physical, &err) == 0 &&
+        (physical >> 12 == 0 || physical % 4096 != (uintptr_t)&info % 4096))
       found("a page at 0x%llx", (unsigned long long)physical);
     luio_devicetree_coherent(CARD);
   }
@@ -464,7 +529,8 @@ int main(int argc, char **argv)
     printf("fuzz parsers: case %s of seed %s: no finding\n", argv[3], argv[2]);
     return 0;
   }
-  const struct itimerval limit = {.it_value = {.tv_sec = 20}}; /* of the processor's time, for 4096 cases */
+  const struct itimerval limit = {
+      .it_value = {.tv_sec = 20}}; /* of the processor's time, for 4096 cases */
   struct timespec began, now;
   clock_gettime(CLOCK_MONOTONIC, &began);
   double passed = 0;
@@ -475,7 +541,7 @@ int main(int argc, char **argv)
     clock_gettime(CLOCK_MONOTONIC, &now);
     passed = (double)(now.tv_sec - began.tv_sec) + (double)(now.tv_nsec - began.tv_nsec) * 1e-9;
   }
-  printf("fuzz parsers: %llu cases in %.0f s, %.0f a second, no finding (seed %llu)\n", (unsigned long long)number, passed,
-         (double)number / passed, (unsigned long long)seed);
+  printf("fuzz parsers: %llu cases in %.0f s, %.0f a second, no finding (seed %llu)\n",
+         (unsigned long long)number, passed, (double)number / passed, (unsigned long long)seed);
   return 0;
 }

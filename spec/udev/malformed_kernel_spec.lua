@@ -85,6 +85,23 @@ describe("/proc/self/pagemap", function()
   end)
 end)
 
+describe("an IOMMU", function()
+  it("whose type is nothing that can be read is not taken for none", function()
+    local got = run [[
+      local said = {}
+      for i, kind in ipairs { "DMA\n", "identity\0DMA\n", ("D"):rep(40), "identity\n" } do
+        put("/sys/kernel/iommu_groups/3/type", kind)
+        local dev = assert(luio.open "uio12")
+        local buffer, message = dev.dma:alloc(4096)
+        said[i] = buffer and "a buffer" or message:match "the IOMMU translates" or message:match "whether an IOMMU translates" or "other"
+        dev:close()
+      end
+      return said]]
+    assert.same({ "the IOMMU translates", "whether an IOMMU translates", "whether an IOMMU translates" }, { unpack(got, 1, 3) })
+    assert.is_true(got[4] == "a buffer" or got[4] == "other") -- what pagemap says is random
+  end)
+end)
+
 describe("a number that is none", function()
   it("is no hugepage, and no limit", function()
     local got = run [[

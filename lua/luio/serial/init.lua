@@ -116,8 +116,8 @@ local function wake_all(port, ...)
 end
 
 -- A version's own task: takes the device's interrupts. Between an interrupt and `unmask` there are no others, so that
--- what holds the line is dealt with first.
--- What holds the line and is nothing that we know would interrupt for ever: it is looked at now and then only.
+-- what holds the line is dealt with first. What holds it and is nothing that we know would interrupt for ever: such a line is
+-- heard now and then only.
 local function listen(port, view, offer)
   local fruitless, before, said = 0, -1, false
   local function progress() return port.received + port.sent + port.line_changes + offer.counts.breaks end
