@@ -30,6 +30,15 @@ before_each(function()
 end)
 after_each(function() assert(dev:close()) end)
 
+-- Numbers from 0 below n, the same for a seed.
+local function generator()
+  local x = SEED % 2147483646 + 1
+  return function(n)
+    x = x * 48271 % 2147483647
+    return x % n
+  end
+end
+
 -- Every packet of the pool is in one place and no other: free, in the ring (`lent` descriptors from `first` on), or ours.
 local function all_there(list, first, lent, ours, n)
   local seen, total = {}, 0
@@ -94,11 +103,7 @@ describe("e1000e's receive ring, of a broken device,", function()
 
   -- In each turn the device writes anything anywhere in the ring, its own descriptors or not; then we take, keep, free.
   it("loses no packet and keeps within each, whatever is written into the ring", function()
-    local x = SEED % 2147483647 + 1
-    local function random(n)
-      x = x * 48271 % 2147483647
-      return x % n
-    end
+    local random = generator()
     for _ = 1, amount(20, 500) do
       local before = pool:used()
       local rx = assert(ring.rx(dev, pool, COUNT, tail))
@@ -186,11 +191,7 @@ end)
 
 describe("e1000e's transmit ring, of a broken device,", function()
   it("frees each packet once, whatever the device reports", function()
-    local x = SEED % 2147483647 + 1
-    local function random(n)
-      x = x * 48271 % 2147483647
-      return x % n
-    end
+    local random = generator()
     for _ = 1, amount(20, 500) do
       local tx, packets = assert(ring.tx(dev, COUNT, tail)), luio.batch(COUNT)
       local d = tx.parts.buffer:pointer(TX)

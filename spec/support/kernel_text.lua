@@ -229,32 +229,23 @@ local RANGES = {
 ---@field covers string[] source files whose reading of the kernel's text it drives
 ---@field run fun()       raises on what must not be
 
--- Made in the process that sees the tree.
-local function look_at_all(each)
-  local luio = require "luio"
-  local infos, message, code = luio.list()
+local function list()
+  local infos, message, code = require("luio").list()
   if not infos then return failure(message, code, "luio.list") end
-  for _, info in ipairs(infos) do each(info) end
+  for _, info in ipairs(infos) do
+    clean_all(info, info.address, 0)
+    regions(info)
+  end
 end
 
 M.PARSERS = {
   {
     name = "list", reads = "^/sys/devices/p.*/", covers = { "runtime/discovery.c", "runtime/describe.c", "runtime/sysfs.c" },
-    run = function()
-      look_at_all(function(info)
-        clean_all(info, info.address, 0)
-        regions(info)
-      end)
-    end,
+    run = list,
   },
   {
     name = "device tree", reads = "^/sys/firmware/", covers = { "runtime/devicetree.c", "runtime/describe.c" },
-    run = function()
-      look_at_all(function(info)
-        clean_all(info, info.address, 0)
-        regions(info)
-      end)
-    end,
+    run = list,
   },
   {
     name = "open", reads = "^/sys/devices/p.*/", covers = {
