@@ -78,7 +78,8 @@ local TICK = 1 -- seconds between looks at counters and the device's health, wit
 ---@field loopback boolean?   what is sent comes back, and nothing else does
 ---@field driver string?      its name; nil: the one that matches
 
---- A receive queue of a driver: functions that are called with `ring`, as Rx:burst and so on say.
+--- A receive queue of a driver: functions that are called with `ring`, as Rx:burst and so on say. A frame that is handed out has
+--- its header, 14 bytes, and fits into its packet, whatever the device says.
 ---@class luio.net.RxOffer
 ---@field ring any
 ---@field burst fun(ring: any, packets: luio.Batch, n: integer): integer
