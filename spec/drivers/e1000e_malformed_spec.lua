@@ -238,7 +238,7 @@ local model = {}
 for key, value in pairs(require "drivers.e1000e.model") do model[key] = value end
 local read, write = model.read, model.write
 local BROKEN = 0x10
-local SILENT, IDLE_TAIL, WILD_HEAD, STATISTICS = 1, 2, 4, 8
+local SILENT, IDLE_TAIL, WILD_HEAD, STATISTICS, STUCK = 1, 2, 4, 8, 16
 function model.read(dev, offset, width, region)
   local broken = dev.broken or 0
   if region == 5 then return read(dev, offset, width, region) end
@@ -255,6 +255,10 @@ function model.write(dev, offset, width, value, region)
       n = n + 1
       return n % 3 == 0 and 0 or n % 3 == 1 and 0xfffffffe or 5
     end
+    if value >= STUCK then
+      dev.lower = function() end
+      dev:raise()
+    end
     return
   end
   local broken = dev.broken or 0
@@ -263,7 +267,7 @@ function model.write(dev, offset, width, value, region)
   return write(dev, offset, width, value, region)
 end
 return model]]
-local BROKEN, SILENT, IDLE_TAIL, WILD_HEAD, STATISTICS = 0x10, 1, 2, 4, 8
+local BROKEN, SILENT, IDLE_TAIL, WILD_HEAD, STATISTICS, STUCK = 0x10, 1, 2, 4, 8, 16
 
 describe("a port of e1000e whose device", function()
   local port, warnings
@@ -404,5 +408,26 @@ describe("a port of e1000e whose device", function()
       assert.is_true(turns > 100)
     end)
     assert.equal(64, port.pool:used())
+  end)
+
+  -- The line is held whatever is acknowledged: a shared one, with a device at it that nobody drives.
+  it("holds its interrupt for ever says so once; others live, and frames pass", function()
+    luio.run(function()
+      local turns, stop = 0, false
+      local other = luio.spawn(function()
+        repeat
+          turns = turns + 1
+          luio.sleep(0.001)
+        until stop
+      end)
+      broken(STUCK)
+      wait.till(30, "it is said", function() return table.concat(warnings):find "interrupts without a reason" end)
+      for _ = 1, 20 do works() end
+      wait.till(10, "others live", function() return turns > 50 end)
+      stop = true
+      assert(other:join(5))
+    end)
+    local _, times = table.concat(warnings):gsub("interrupts without a reason", "")
+    assert.equal(1, times)
   end)
 end)

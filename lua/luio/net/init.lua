@@ -38,6 +38,7 @@ local task = require "luio.task"
 local M = {}
 
 local TICK = 1 -- seconds between looks at counters and the device's health, without interrupts
+local FRUITLESS = 1000 -- interrupts in a row with nothing behind them, of which is told
 
 ---@class luio.net.Link
 ---@field up boolean
@@ -156,27 +157,29 @@ local function use(port, offer)
   end
 end
 
--- Wakes who has what he waits for; says which of the others wait.
+-- Wakes who has what he waits for; says which of the others wait, and whether somebody was woken.
 local function wake_ready(port)
-  local receive, send = false, false
+  local receive, send, woken = false, false, false
   for one in each_queue(port) do
     local wake = one.waiter
     if wake and one:awaited() then
       one.waiter = nil
       wake(true)
+      woken = true
     elseif wake then
       receive, send = receive or one.receives, send or not one.receives
     end
   end
-  return receive, send
+  return receive, send, woken
 end
 
--- After an interrupt. Who still waits needs one more; and what came before that was on comes without.
+-- After an interrupt. Who still waits needs one more; and what came before that was on comes without. Whether it was for somebody.
 local function look(port)
-  local receive, send = wake_ready(port)
-  if not (receive or send) or not port.offer then return end
+  local receive, send, woken = wake_ready(port)
+  if not (receive or send) or not port.offer then return woken end
   port.offer.arm(receive, send)
-  wake_ready(port)
+  local _, _, more = wake_ready(port)
+  return woken or more
 end
 
 local function wake_all(port, ...)
@@ -187,27 +190,34 @@ local function wake_all(port, ...)
   end
 end
 
--- The link may have changed: tells who listens, if it has.
+-- The link may have changed: tells who listens, if it has. Whether it has.
 local function look_at_link(port)
-  if not port.offer then return end
+  if not port.offer then return false end
   local link = port.offer.link()
-  if link.up == port.last_link then return end
+  if link.up == port.last_link then return false end
   port.last_link = link.up
   for i = #port.link_listeners, 1, -1 do
     local listener = port.link_listeners[i]
     if listener then task.spawn_in(nil, listener, link) end
   end
+  return true
 end
 
 -- A version's own task: takes the device's interrupts.
 local function listen(port, view, offer)
-  local due = now() + TICK
+  local due, fruitless, said = now() + TICK, 0, false
   while true do
     local event, message, code = view.irqs[0]:wait(math.max(0, due - now()))
     if event then
       port.taken = event.time
-      if offer.interrupted(event) then look_at_link(port) end
-      if port.offer == offer then look(port) end
+      local changed = offer.interrupted(event) and look_at_link(port)
+      local woken = port.offer == offer and look(port)
+      fruitless = (changed or woken) and 0 or fruitless + 1
+      if fruitless > FRUITLESS and not said then -- others live, but it keeps a processor busy
+        said = true
+        view:warn(("%s interrupts without a reason that it tells: %d times in a row, and no packet and no link had come or gone; is the "
+          .. "line shared with a device that nobody drives?"):format(view.address, FRUITLESS))
+      end
     elseif code == "ENODEV" or code == "ECANCELED" then -- gone, or closed
       return
     elseif code ~= "ETIMEDOUT" then
