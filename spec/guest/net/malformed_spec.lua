@@ -103,7 +103,8 @@ describe("a malformed frame", function()
     error "the mark does not come"
   end
 
-  local function all(from, to)
+  -- `picky`: the sender gives up frames by itself.
+  local function all(from, to, picky)
     local list, seen, skipped, rounds = bodies(), 0, 0, 0
     local head = net.mac_bytes(to.mac) .. net.mac_bytes(from.mac)
     local make, matches = expressions.generator(SEED), {}
@@ -136,23 +137,24 @@ describe("a malformed frame", function()
             return
           end
           skipped = skipped + 1
-          if #sent + 4 <= LONGEST and #sent >= 60 then error(("frame %d, seed %d, has not come: %q"):format(at - 1, SEED, sent:sub(1, 80))) end
+          if #sent + 4 <= LONGEST and #sent >= 60 and not picky then error(("frame %d, seed %d, has not come: %q"):format(at - 1, SEED, sent:sub(1, 80))) end
         end
         error(("what came was not sent so, seed %d: %q"):format(SEED, text:sub(1, 80)))
       end)
     end
     assert(from.tx[0]:flush(5))
     local after = to:stats()
-    assert.is_true(seen > #list * 0.9)
+    assert.is_true(seen > #list * (picky and 0.5 or 0.9), seen)
     assert.same({ 0, before.rx_missed, used, 0 }, { after.rx_dropped, after.rx_missed, to.pool:used(), after.resets })
     assert.equal(seen, (capture:written()))
     assert(capture:close())
     return #list, seen
   end
 
-  for _, way in ipairs { { A, B }, { B, A } } do
+  -- QEMU's 82574L sends nothing whose IP headers it can't follow (net_tx_pkt_parse in hw/net/net_tx_pkt.c), and counts it nowhere.
+  for _, way in ipairs { { A, B, true }, { B, A, false } } do
     it(("comes from %s to %s as it was sent, or not at all, and hurts nobody"):format(way[1], way[2]), function()
-      local n, seen = all(ports[way[1]], ports[way[2]])
+      local n, seen = all(ports[way[1]], ports[way[2]], way[3])
       print(("%d malformed frames from %s, %d of them came"):format(n, way[1], seen))
     end)
   end
