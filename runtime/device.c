@@ -145,6 +145,8 @@ static int find_memory(luio_device *d, luio_error *err)
     int rc = luio_sysfs_u64(dir, name, &m->addr);
     if (rc == 0 && m->addr == UINT64_MAX)
       rc = -ENOMEM;
+    else if (rc == 0 && m->addr + (m->size - 1) < m->addr)
+      rc = -ERANGE;
     if (rc < 0)
       return luio_fail(err, -rc,
                        "open %s: map%d, memory that its UIO driver allocates (0x%llx bytes): %s: "
@@ -380,6 +382,11 @@ int luio_device_dma(luio_device *d, luio_dma **out, luio_error *err)
     /* With no group there is no IOMMU; "identity" means addresses pass through unchanged. */
     char type[32];
     rc = luio_sysfs_text(d->info.sysfs, "iommu_group/type", type, sizeof type);
+    if (rc < 0 && rc != -ENOENT)
+      return luio_fail(err, -rc,
+                       "DMA memory for %s: whether an IOMMU translates for it can't be read from "
+                       "%s/iommu_group/type: %s",
+                       d->info.address, d->info.sysfs, luio_errno_name(-rc));
     if (rc == 0 && strcmp(type, "identity"))
       return luio_fail(err, ENOTSUP,
                        "DMA memory for %s: the IOMMU translates for it (%s), so physical "

@@ -13,6 +13,7 @@
 
 #define PRESENT ((uint64_t)1 << 63)
 #define FRAME (((uint64_t)1 << 55) - 1)
+#define FRAMES ((uint64_t)1 << 52) /* of 4096 bytes: what a 64-bit address reaches */
 
 int luio_pagemap_lookup(int fd, const void *addr, uint64_t *physical, luio_error *err)
 {
@@ -28,6 +29,10 @@ int luio_pagemap_lookup(int fd, const void *addr, uint64_t *physical, luio_error
     return luio_fail(err, EPERM,
                      "physical addresses are hidden (/proc/self/pagemap shows frame 0): run with "
                      "CAP_SYS_ADMIN, e.g. as root");
+  if ((entry & FRAME) >= FRAMES)
+    return luio_fail(err, EFAULT,
+                     "look up %p in /proc/self/pagemap: frame 0x%llx is beyond 64 address bits",
+                     addr, (unsigned long long)(entry & FRAME));
   *physical = (entry & FRAME) * LUIO_PAGE + (uintptr_t)addr % LUIO_PAGE;
   return 0;
 }

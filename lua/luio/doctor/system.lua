@@ -81,7 +81,7 @@ local function limit(name)
   for _, line in ipairs(sysfs.proc_lines "self/limits") do
     if line:sub(1, #name) == name then
       local soft = line:sub(#name + 1):match "^%s+(%S+)"
-      return soft == "unlimited" and math.huge or tonumber(soft)
+      return soft == "unlimited" and math.huge or sysfs.whole(soft)
     end
   end
 end
@@ -119,7 +119,7 @@ function M.nodes(say)
     found = found + 1
     local ok, code = sysfs.access("/dev/" .. name, "rw")
     if not ok then
-      table.insert(denied, ("/dev/%s (%s)"):format(name, code))
+      table.insert(denied, ("/dev/%s (%s)"):format(sysfs.clean(name), code))
       if reason ~= "EACCES" then reason = code end -- which asks for more
     end
   end
@@ -197,18 +197,18 @@ end
 -- ---- IOMMU ---------------------------------------------------------------------------------------
 
 function M.iommu(say)
-  local units = sysfs.entries "/sys/class/iommu"
+  local units = sysfs.names "/sys/class/iommu"
   local groups, identity, example = 0, 0, nil
   for _, group in ipairs((sysfs.entries "/sys/kernel/iommu_groups")) do
     groups = groups + 1
-    local kind = sysfs.read(("/sys/kernel/iommu_groups/%s/type"):format(group))
+    local kind = sysfs.word(("/sys/kernel/iommu_groups/%s/type"):format(group))
     if kind == "identity" then identity = identity + 1 else example = example or kind end
   end
   if not units[1] and groups == 0 then
     return say("iommu", "ok", "no IOMMU is in use: devices see physical addresses")
   end
   local options = {}
-  for word in (sysfs.read(sysfs.proc .. "/cmdline") or ""):gmatch "%S*iommu%S*" do table.insert(options, sysfs.clean(word)) end
+  for word in (sysfs.read(sysfs.proc .. "/cmdline", 4096) or ""):gmatch "%S*iommu%S*" do table.insert(options, sysfs.clean(word)) end
   local booted = options[1] and (" (booted with %s)"):format(table.concat(options, " ")) or ""
   local name = units[1] and ("IOMMU %s"):format(table.concat(units, ", ")) or "an IOMMU"
   if identity == groups then
