@@ -11,7 +11,6 @@
 #include "dma.h"
 
 #include <errno.h>
-#include <linux/memfd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -381,8 +380,8 @@ static luio_dma *pool(luio_device *device, const char *who)
   dma->pagemap_fd = dma->park[0] = dma->park[1] = -1;
   dma->stores[SMALL] = (store){.page_size = LUIO_PAGE, .fd = -1};
   dma->stores[HUGE_2M] =
-      (store){.page_size = 2 * MIB, .flags = MFD_HUGETLB | MFD_HUGE_2MB, .fd = -1};
-  dma->stores[HUGE_1G] = (store){.page_size = GIB, .flags = MFD_HUGETLB | MFD_HUGE_1GB, .fd = -1};
+      (store){.page_size = 2 * MIB, .fd = -1};
+  dma->stores[HUGE_1G] = (store){.page_size = GIB, .fd = -1};
   return dma;
 }
 

@@ -51,7 +51,6 @@ typedef struct page {
 /* A memfd of pages of one size. */
 typedef struct store {
   uint64_t page_size;
-  unsigned flags; /* MFD_* */
   int fd;
   uint64_t pages;
 } store;

@@ -228,7 +228,6 @@ static void drop_unrecorded(luio_dma *dma, int which)
   }
 }
 
-/* Those that we made, of pages of their size; a worker without privileges may have handed over others. */
 static int take_stores(luio_dma *dma, luio_error *err)
 {
   luio_device *d = dma->device;
@@ -239,13 +238,10 @@ static int take_stores(luio_dma *dma, luio_error *err)
     d->kept[GUARD_SMALL + i] = -1;
     if (fd < 0)
       continue;
-    int seals = fcntl(fd, F_GET_SEALS);
-    if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) < 0 ||
-        (uint64_t)st.st_blksize != s->page_size) {
-      close(fd);
-      continue;
-    }
     s->fd = fd;
+    if (fstat(fd, &st) < 0)
+      return luio_fail(err, errno, "take over the DMA memory of %s: fstat: %s", dma->who,
+                       luio_errno_name(errno));
     s->pages = (uint64_t)st.st_size / s->page_size;
     int rc = luio_dma_park(dma, fd);
     if (rc < 0)

@@ -241,13 +241,6 @@ static void lead_nowhere(int fd)
   close(nowhere);
 }
 
-static void forget(const luio_device *d)
-{
-  luio_error ignored;
-  luio_guard_hold(d, GUARD_CONFIG, -1, &ignored);
-  luio_guard_hold(d, GUARD_RESET, -1, &ignored);
-}
-
 void luio_device_gone(luio_device *d)
 {
   if (atomic_exchange(&d->gone, true))
@@ -272,7 +265,7 @@ void luio_device_gone(luio_device *d)
   d->bus_master_on = false;
   /* Whoever has it next is none of the guardian's business, nor of our lock. */
   if (d->guarded && !d->sim)
-    forget(d);
+    luio_guard_gone(d);
 }
 
 /* Where it is now: PCI addresses stay, uio numbers don't. */
@@ -355,6 +348,7 @@ int luio_device_return(luio_device *d, luio_error *err)
     d->mem_fd = now->mem_fd;
     now->mem_fd = -1;
     d->config_writable = now->config_writable;
+    luio_guard_stops_by(d->info.address, d->config_fd);
     d->always_err = now->always_err;
     d->info = now->info;
     d->gone = false;
@@ -363,7 +357,7 @@ int luio_device_return(luio_device *d, luio_error *err)
     if (d->regions[i])
       rc = luio_region_return(d, d->regions[i], err);
   if (rc < 0 && d->gone && d->guarded)
-    forget(d); /* it may hold what was opened */
+    luio_guard_gone(d); /* it may hold what was opened */
   else if (rc < 0)
     luio_device_gone(d);
   luio_device_free(now);

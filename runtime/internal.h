@@ -60,6 +60,7 @@ struct luio_device {
   luio_dma *dma;
   luio_sim *sim;
   bool guarded;           /* the guardian knows of it */
+  bool humble;            /* what the guardian kept may be a lie: a worker without privileges had it */
   bool settled;           /* nothing that an earlier worker told it can make it write */
   int kept[GUARD_SLOTS];  /* what the guardian gave back and nobody has taken yet; -1: nothing */
   void *state;            /* guard_state.c; NULL: not mapped */
@@ -168,9 +169,17 @@ void *luio_dma_find(luio_dma *dma, uint64_t iova, uint64_t size);
 /* guard.c. Without a guardian: 0, and nothing happens. */
 /* Tells the guardian of a device that is about to be driven; fills d->kept. */
 int luio_guard_open(luio_device *d, luio_error *err);
-/* Has the guardian keep a descriptor; fd -1: let go of the one it has. The caller's stays the
- * caller's. -EBUSY (err is the caller's to fill): the device's lock is somebody else's. */
-int luio_guard_hold(const luio_device *d, int slot, int fd, luio_error *err);
+/* The same for one that was open, went away and is back: d has the files, `before` is what the guardian
+ * knows. -EAGAIN, of both (err is the caller's to fill): the device's lock is somebody else's. */
+int luio_guard_reopen(const luio_device *before, luio_device *d, luio_error *err);
+/* By which descriptor a device is stopped when the guardian is dead and Lua is stuck. */
+void luio_guard_stops_by(const char *address, int config_fd);
+/* Memory for a slot, made by the guardian (or here, without one): a descriptor or -errno, err filled
+ * only if the guardian is gone. The guardian keeps it for the next worker once it is told to hold it. */
+int luio_guard_make(const luio_device *d, int slot, uint64_t size, luio_error *err);
+int luio_guard_hold(const luio_device *d, int slot, luio_error *err);
+/* The device is gone: the guardian lets go of its files if it sees that, too. */
+void luio_guard_gone(const luio_device *d);
 void luio_guard_close(luio_device *d);
 int luio_guard_seal(luio_error *err);
 
