@@ -166,11 +166,13 @@ luio_device *luio_device_new(unsigned flags)
     d->kept[i] = -1;
   pthread_mutex_init(&d->command_lock, NULL);
   pthread_mutex_init(&d->irq_lock, NULL);
+  luio_fork_add(d);
   return d;
 }
 
 void luio_device_free(luio_device *d)
 {
+  luio_fork_remove(d);
   for (int i = 0; i < LUIO_MAX_REGIONS; i++)
     luio_region_free(d->regions[i]);
   luio_dma_close(d->dma);

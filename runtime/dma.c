@@ -446,6 +446,20 @@ int luio_dma_open_sim(luio_device *device, luio_dma **out, luio_error *err)
   return 0;
 }
 
+void luio_dma_forked(luio_dma *dma)
+{
+  for (int i = 0; i < STORES; i++)
+    luio_lead_nowhere(dma->stores[i].fd);
+  luio_lead_nowhere(dma->park[0]);
+  luio_lead_nowhere(dma->park[1]);
+  luio_lead_nowhere(dma->pagemap_fd);
+  for (live *l = dma->buffers; l; l = l->next)
+    l->record = NULL;
+  for (page *p = dma->pages; p; p = p->next)
+    p->record = NULL;
+  dma->records = NULL; /* not mapped here */
+}
+
 void luio_dma_close(luio_dma *dma)
 {
   if (!dma)

@@ -232,7 +232,7 @@ int luio_device_present(luio_device *d)
 }
 
 /* Another thread may be in a system call with it: the number stays, what it means is exchanged. */
-static void lead_nowhere(int fd)
+void luio_lead_nowhere(int fd)
 {
   int nowhere = fd < 0 ? -1 : open("/dev/null", O_RDONLY | O_CLOEXEC);
   if (nowhere < 0)
@@ -252,11 +252,11 @@ void luio_device_gone(luio_device *d)
     r->gone = true;
     luio_place_cover(r);
     if (r->kind == LUIO_REGION_PORT) {
-      lead_nowhere(r->fd);
+      luio_lead_nowhere(r->fd);
       luio_port_close(r);
     }
   }
-  lead_nowhere(d->config_fd);
+  luio_lead_nowhere(d->config_fd);
   if (d->sim) { /* as the kernel does on unbind */
     uint32_t command;
     luio_sim_config_read(d->sim, PCI_COMMAND, 16, &command);

@@ -248,6 +248,17 @@ static int slot_of(const char *address)
   return -1;
 }
 
+void luio_guard_forked(void)
+{
+  if (!guard.attached)
+    return;
+  luio_lead_nowhere(guard.fd);
+  luio_lead_nowhere(guard.bell);
+  luio_lead_nowhere(guard.wake_fd);
+  guard.attached = false;
+  guard.wake_fd = -1; /* luio_guard_fd */
+}
+
 /* What the guardian refuses to open; -EAGAIN is the caller's to explain. */
 static int refused(const char *address, int rc, luio_error *err)
 {

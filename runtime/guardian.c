@@ -572,7 +572,8 @@ static void emit(struct line *l)
     return;
   }
   if (g.untold)
-    say(l, "; %u lines before this one could not be printed", g.untold);
+    say(l, "; %u line%s before this one could not be printed", g.untold,
+        g.untold == 1 ? "" : "s");
   say(l, "\n");
   g.teller = fork();
   if (g.teller == 0) {

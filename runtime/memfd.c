@@ -39,6 +39,8 @@ int luio_memfd_map(luio_device *d, int slot, size_t size, const char *what,
   at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (at == MAP_FAILED)
     rc = luio_fail(err, errno, "%s of %s: mmap: %s", what, d->info.address, luio_errno_name(errno));
+  else
+    madvise(at, size, MADV_DONTFORK);
   const void *kept = rc == 0 ? map_kept(d, slot, size) : NULL;
   if (kept) {
     copy(at, kept);
