@@ -43,16 +43,22 @@ function M.lingering(port)
   return fd
 end
 
+--- Sends a descriptor, n times, in a message of so many bytes, zeros if none are given. Whether it went.
+function M.send(to, fd, n, size, data)
+  local control = ffi.new "struct hostile_control"
+  control.size, control.level, control.type = 16 + 4 * n, 1, 1
+  for i = 0, n - 1 do control.fds[i] = fd end
+  local bytes, part, message = ffi.new("char[?]", size), ffi.new "struct hostile_part", ffi.new "struct hostile_message"
+  part.base, part.size = data or bytes, size
+  message.parts, message.n, message.control, message.control_size = part, 1, control, bit.band(16 + 4 * n + 7, bit.bnot(7))
+  return C.sendmsg(to, message, 0x4040) > 0 -- MSG_NOSIGNAL, MSG_DONTWAIT
+end
+
 --- Sends a descriptor, n times, into every socket there is; then it is the last one's to close. How many messages went.
 function M.hand_over(fd, n)
   local went = 0
   for _, name in ipairs(M.descriptors()) do
-    local control = ffi.new "struct hostile_control"
-    control.size, control.level, control.type = 16 + 4 * n, 1, 1
-    for i = 0, n - 1 do control.fds[i] = fd end
-    local part = ffi.new("struct hostile_part", { ffi.new "char[8]", 8 })
-    local message = ffi.new("struct hostile_message", { nil, 0, part, 1, control, bit.band(16 + 4 * n + 7, bit.bnot(7)) })
-    if name ~= fd and M.is(name, "^socket:") and C.sendmsg(name, message, 0x4040) > 0 then went = went + 1 end
+    if name ~= fd and M.is(name, "^socket:") and M.send(name, fd, n, 8) then went = went + 1 end
   end
   if went > 0 then C.close(fd) end -- else it would be us who wait
   return went

@@ -12,7 +12,6 @@
 
 local door = require "luio.ffi"
 local ffi = require "ffi"
-local socket = require "luio.net.memif.socket"
 local uv = require "luv"
 
 ffi.cdef [[
@@ -58,30 +57,28 @@ local function map(fd, size)
   return setmetatable({ base = ffi.cast("uint8_t *", base), size = size }, Region)
 end
 
--- What is wrong with a descriptor for a region of that size; and whether it is known to be memory.
+-- What is wrong with a descriptor for a region of that size.
 local function fault_of(fd, size)
   local seals = C.fcntl(fd, GET_SEALS)
-  if seals < 0 then return "it is no memfd", false end
+  if seals < 0 then return "it is no memfd" end
   local stat = uv.fs_statfs("/proc/self/fd/" .. fd)
-  if not stat or stat.type ~= TMPFS then return "it is not of ordinary pages: hugepages can be taken away", true end
+  if not stat or stat.type ~= TMPFS then return "it is not of ordinary pages: hugepages can be taken away" end
   if bit.band(seals, SEAL_SHRINK) == 0 and C.fcntl(fd, ADD_SEALS, int(SEAL_SHRINK)) < 0 then
-    return "its memfd is not sealed against shrinking (F_SEAL_SHRINK)", true
+    return "its memfd is not sealed against shrinking (F_SEAL_SHRINK)"
   end
   local is = uv.fs_fstat(fd)
-  if not is or is.size < size then return ("its memfd has %d bytes, not %d"):format(is and is.size or 0, size), true end
-  return nil, true
+  if not is or is.size < size then return ("its memfd has %d bytes, not %d"):format(is and is.size or 0, size) end
 end
 
 --- Maps what another process offers as a region.
----@param fd integer    any descriptor; closed here, whatever becomes of it
+---@param fd integer    of a porter; closed here, whatever becomes of it
 ---@param size integer  as that process says
 ---@return luio.memif.Region?
 ---@return string? why
 function M.accept(fd, size)
-  local why, memory = fault_of(fd, size)
-  local region
+  local why, region = fault_of(fd, size)
   if not why then region, why = map(fd, size) end
-  if memory then C.close(fd) else socket.close_unseen(fd) end
+  C.close(fd)
   if not region then return nil, why end
   return region
 end
