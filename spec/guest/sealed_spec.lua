@@ -1,9 +1,11 @@
 --- A worker that gave root up, and is hostile, below a guardian that is root: whatever it does, signals, its own death and the
 --- second Ctrl-C do what they promise, and the next worker starts. Devices are in guardian_spec.lua; here they are simulated.
 
-local ffi = require "ffi"
 local files = require "spec.support.files"
+local luio = require "luio"
+local memory = require "spec.support.memory"
 local program = require "spec.support.program"
+local sysfs = require "spec.support.sysfs"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
@@ -212,6 +214,75 @@ describe("a hostile worker without privileges", function()
       p:wait "done"
       p:kill("sigkill", pid)
       assert.matches("ring first$", (select(2, started(2))))
+      p:close()
+    end
+  end)
+end)
+
+describe("a hostile worker with a device", function()
+  local BARE = "0000:00:09.0" -- without a kernel driver: nobody else stops it
+  local p
+  after_each(function()
+    if p then p:close() end
+  end)
+  teardown(files.clean)
+
+  it("is stopped with it, whatever it has said of it", function()
+    local text = [[
+      local hostile = dofile "spec/support/hostile.lua"
+      local luio = require "luio"
+      local uv = require "luv"
+      local edu = assert(luio.load "drivers/edu")
+      local d = { name = "liar", dma = edu.dma, registers = edu.registers, quiesce = edu.quiesce }
+      function d.start(dev, reason)
+        local target = assert(dev.dma:alloc(4096))
+        print(("[%s pid %d]"):format(reason, uv.os_getpid()))
+        io.stdout:flush()
+        luio.spawn(function()
+          repeat luio.sleep(0.002) until uv.getuid() ~= 0
+          for _, kind in ipairs { "GONE", "NO_RESET", "CLOSED", "OPEN" } do
+            hostile.request { kind = hostile.KINDS[kind], address = dev.address }
+            luio.sleep(0.01)
+          end
+          for slot = 2, 4 do
+            hostile.request { kind = hostile.KINDS.MAKE, address = dev.address, slot = slot }
+            luio.sleep(0.01)
+            hostile.request { kind = hostile.KINDS.HOLD, address = dev.address, slot = slot }
+            luio.sleep(0.01)
+          end
+          print "done" io.stdout:flush()
+          while true do
+            dev.regs.DMA_SRC:write(edu.BUFFER)
+            dev.regs.DMA_DST:write(target.iova)
+            dev.regs.DMA_COUNT:write(64)
+            dev.regs.DMA_CMD:write { RUN = 1, DIRECTION = "TO_RAM" }
+            repeat luio.sleep(0.005) until dev.regs.DMA_CMD:get "RUN" == 0
+          end
+        end)
+        return true
+      end
+      return d
+    ]]
+    local before = memory.free_pages()
+    for restarts = 0, 1 do
+      p = program.start { "run", files.driver(text), BARE, "--user", "nobody", "--restart", tostring(restarts) }
+      local pid = tonumber((p:wait "%[fresh pid (%d+)%]"))
+      p:wait "done"
+      assert.is_true(sysfs.has(BARE, sysfs.BUS_MASTER))
+      local none, message, code = luio.open(BARE)
+      assert.same({ nil, "EBUSY" }, { none, code }, message)
+      p:kill("sigkill", pid)
+      p:wait "died of SIGKILL; 0000:00:09.0: bus master off after"
+      if restarts == 0 then
+        assert.equal(137, p:status())
+        assert.is_false(sysfs.has(BARE, sysfs.BUS_MASTER))
+        assert.equal(before, memory.free_pages())
+      else
+        p:wait "%[crash pid %d+%].-runs again"
+        p:kill "sigterm"
+        assert.equal(0, p:status())
+        assert.is_false(sysfs.has(BARE, sysfs.BUS_MASTER))
+      end
       p:close()
     end
   end)

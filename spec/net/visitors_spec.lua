@@ -1,13 +1,13 @@
 --- Clients of `share` that send what blocks whoever closes it, that hold connections open, that are too many: others come in all
 --- the same, and the server ends when it is told to.
 
-local luio = require "luio"
 local memif = require "luio.net.memif"
 local program = require "spec.support.program"
 local socket = require "luio.net.memif.socket"
-local stranger = require "spec.support.stranger"
 local uv = require "luv"
 local wait = require "spec.support.wait"
+
+local PROGRAM = os.getenv "LUIO_PROGRAM" or "build/luio" -- of the sanitizers' stages
 
 describe("examples/share.lua", function()
   local path, p, listener, open
@@ -41,11 +41,12 @@ describe("examples/share.lua", function()
 
   -- n descriptors in a message of each name, so many times over, by a client that has ended then: the last to close them is
   -- somebody else.
-  local function give(n, times, waits, ...)
+  local function give(n, times, ...)
     local child = program.start { "spec/support/memif_hostile.lua", path, tostring(listener:getsockname().port), tostring(n),
-      tostring(times), waits and "yes" or "no", ... }
+      tostring(times), tostring(p.pid), ... }
     table.insert(open, child)
-    return child
+    assert.equal(0, child:status(), child:text())
+    p:kill "sigcont"
   end
 
   local function ends()
@@ -55,8 +56,7 @@ describe("examples/share.lua", function()
 
   it("ends when it is told to, whatever it was sent", function()
     serve()
-    local child = give(1, 1, true, "INIT", "ADD_REGION", "ADD_RING", "CONNECT", "DISCONNECT")
-    assert.equal(0, child:status(), child:text())
+    give(1, 1, "INIT", "ADD_REGION", "ADD_RING", "CONNECT", "DISCONNECT")
     p:wait "was refused: region 0: it is no memfd"
     p:wait "was refused: a descriptor with INIT"
     joins(1)
@@ -66,17 +66,16 @@ describe("examples/share.lua", function()
   it("ends when it is told to, with messages that it did not come to take", function()
     serve()
     p:kill "sigstop"
-    assert.equal(0, give(1, 3, false, "INIT"):status())
-    p:kill "sigcont"
+    give(1, 3, "INIT")
     joins(1)
     ends()
   end)
 
   it("lets others in while many are sent that block, and its descriptors are few", function()
-    p = program.start({ "-c", "ulimit -n 64; exec build/luio examples/share.lua none " .. path }, { program = "/bin/sh" })
+    p = program.start({ "-c", "ulimit -n 64; exec " .. PROGRAM .. " examples/share.lua none " .. path }, { program = "/bin/sh" })
     p:wait "is shared at"
     for id = 1, 3 do
-      assert.equal(0, give(200, 4, true, "INIT", "ADD_REGION"):status())
+      give(200, 4, "INIT", "ADD_REGION")
       joins(id)
     end
     ends()
@@ -84,20 +83,10 @@ describe("examples/share.lua", function()
 
   it("lets others in beside silent connections that are renewed all the time", function()
     serve()
-    local quiet, stop = {}, false
-    luio.spawn(function()
-      while not stop do
-        for i = 1, 9 do
-          if quiet[i] then quiet[i]:close() end
-          quiet[i] = stranger.new(path, function() end)
-          luio.sleep(0.01)
-        end
-      end
-    end)
+    local silent = program.start { "spec/support/memif_silent.lua", path, "20" }
+    table.insert(open, silent)
+    silent:wait "silent"
     for id = 1, 5 do joins(id) end
-    stop = true
-    luio.sleep(0.2)
-    for _, s in ipairs(quiet) do s:close() end
     ends()
   end)
 
