@@ -379,8 +379,7 @@ static luio_dma *pool(luio_device *device, const char *who)
   dma->device = device;
   dma->pagemap_fd = dma->park[0] = dma->park[1] = -1;
   dma->stores[SMALL] = (store){.page_size = LUIO_PAGE, .fd = -1};
-  dma->stores[HUGE_2M] =
-      (store){.page_size = 2 * MIB, .fd = -1};
+  dma->stores[HUGE_2M] = (store){.page_size = 2 * MIB, .fd = -1};
   dma->stores[HUGE_1G] = (store){.page_size = GIB, .fd = -1};
   return dma;
 }

@@ -31,8 +31,8 @@
 static struct {
   pthread_mutex_t lock; /* one request at a time; the fields below */
   bool attached;
-  int fd;      /* our end of the pair: replies */
-  int bell;    /* rung when there is mail */
+  int fd;   /* our end of the pair: replies */
+  int bell; /* rung when there is mail */
   struct guard_mail *mail;
   int wake_fd; /* eventfd: the guardian is gone */
   uint64_t requests;
@@ -129,7 +129,6 @@ static int request(struct guard_request *q, struct guard_reply *r, int *fds, lui
   return rc < 0 ? gone(err) : -r->code;
 }
 
-
 /* ---- The guardian's death ---------------------------------------------------------------------- */
 
 static void *watch(void *unused)
@@ -177,13 +176,13 @@ int luio_guard_attach(luio_guard_status *out, luio_error *err)
   if (!numbers)
     return 0;
   if (sscanf(numbers, "%d,%d,%d%n", &guard.fd, &guard.bell, &mail_fd, &end) != 3 || numbers[end])
-    return luio_fail(err, EBADF, "%s=%s: those are no descriptors of a guardian: unset it", GUARD_ENV,
-                     numbers);
+    return luio_fail(err, EBADF, "%s=%s: those are no descriptors of a guardian: unset it",
+                     GUARD_ENV, numbers);
   void *at = mmap(NULL, sizeof *guard.mail, PROT_READ | PROT_WRITE, MAP_SHARED, mail_fd, 0);
   if (at == MAP_FAILED || fcntl(guard.fd, F_SETFD, FD_CLOEXEC) < 0 ||
       fcntl(guard.bell, F_SETFD, FD_CLOEXEC) < 0)
-    return luio_fail(err, EBADF, "%s=%s: those are no descriptors of a guardian: unset it", GUARD_ENV,
-                     numbers);
+    return luio_fail(err, EBADF, "%s=%s: those are no descriptors of a guardian: unset it",
+                     GUARD_ENV, numbers);
   close(mail_fd);
   madvise(at, sizeof *guard.mail, MADV_DONTFORK);
   guard.mail = at;
@@ -353,7 +352,8 @@ int luio_device_no_reset(luio_device *d, luio_error *err)
 {
   int rc = d->guarded ? about(d, GUARD_NO_RESET, 0, 0, NULL, err) : 0;
   if (rc == -EPERM)
-    luio_fail(err, EPERM, "reset = false: privileges were dropped (--user), and only a start says that");
+    luio_fail(err, EPERM,
+              "reset = false: privileges were dropped (--user), and only a start says that");
   return rc;
 }
 

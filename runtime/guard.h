@@ -37,7 +37,7 @@ enum {
 enum guard_slot {
   GUARD_CONFIG, /* PCI config space: the guardian locks it, and stops the device by it */
   GUARD_RESET,  /* sysfs `reset`, where there is one and the driver allows it */
-  GUARD_SMALL,  /* memfds of DMA memory, in the order of dma.h: they may grow, and are never replaced */
+  GUARD_SMALL, /* memfds of DMA memory, in the order of dma.h: they may grow, and are never replaced */
   GUARD_HUGE_2M,
   GUARD_HUGE_1G,
   GUARD_RECORDS, /* which pages and named buffers there are (dma_kept.c) */
@@ -48,14 +48,14 @@ enum guard_slot {
 enum guard_kind {
   GUARD_HELLO,  /* first; the reply says why this worker was started */
   GUARD_POLICY, /* how often to restart, and how long to wait for what */
-  GUARD_OPEN,   /* a device is about to be driven; the reply has what is kept for it. EAGAIN: locked */
-  GUARD_MAKE,   /* memory for a slot, of `size` bytes; the reply has it */
-  GUARD_HOLD,   /* keep what was made last, in place of what is in the slot */
-  GUARD_GONE,   /* let go of the device's files. EBUSY: it is still there, and as it was opened */
+  GUARD_OPEN, /* a device is about to be driven; the reply has what is kept for it. EAGAIN: locked */
+  GUARD_MAKE,     /* memory for a slot, of `size` bytes; the reply has it */
+  GUARD_HOLD,     /* keep what was made last, in place of what is in the slot */
+  GUARD_GONE,     /* let go of the device's files. EBUSY: it is still there, and as it was opened */
   GUARD_NO_RESET, /* never write to `reset` */
-  GUARD_CLOSED, /* the device was stopped and closed in order */
-  GUARD_READY,  /* the driver has started */
-  GUARD_SEAL    /* privileges are about to be dropped: no more devices, nothing that shortens its reach */
+  GUARD_CLOSED,   /* the device was stopped and closed in order */
+  GUARD_READY,    /* the driver has started */
+  GUARD_SEAL /* privileges are about to be dropped: no more devices, nothing that shortens its reach */
 };
 
 struct guard_request {
@@ -69,7 +69,8 @@ struct guard_request {
 
 /* Shared. The worker puts a request in, then stores its number by release, then rings. */
 struct guard_mail {
-  _Atomic uint64_t number; /* the reply bears it, too: one that comes too late is not the next one's */
+  _Atomic uint64_t
+      number; /* the reply bears it, too: one that comes too late is not the next one's */
   struct guard_request request;
 };
 

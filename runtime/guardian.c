@@ -83,8 +83,8 @@ static struct {
   int bell;   /* eventfd: there is mail. Never read: a stranger could make that wait */
   int mail_fd;
   const struct guard_mail *mail;
-  uint64_t taken;                  /* number of the last request */
-  int fresh;                       /* what MAKE made; -1: nothing */
+  uint64_t taken; /* number of the last request */
+  int fresh;      /* what MAKE made; -1: nothing */
   struct device *fresh_for;
   unsigned fresh_slot;
   int pidfd, signals, epoll;
@@ -297,7 +297,8 @@ static bool to_be_stopped(const struct device *d)
 {
   if (!strcmp(d->address, GUARD_PROCESS))
     return false;
-  return d->open || (d->fd[GUARD_CONFIG] >= 0 && guard_bus_master(d->fd[GUARD_CONFIG]) && !is_anothers(d));
+  return d->open ||
+         (d->fd[GUARD_CONFIG] >= 0 && guard_bus_master(d->fd[GUARD_CONFIG]) && !is_anothers(d));
 }
 
 static void stop_device(struct device *d, struct line *l)
@@ -572,8 +573,7 @@ static void emit(struct line *l)
     return;
   }
   if (g.untold)
-    say(l, "; %u line%s before this one could not be printed", g.untold,
-        g.untold == 1 ? "" : "s");
+    say(l, "; %u line%s before this one could not be printed", g.untold, g.untold == 1 ? "" : "s");
   say(l, "\n");
   g.teller = fork();
   if (g.teller == 0) {

@@ -59,9 +59,9 @@ struct luio_device {
   luio_region *regions[LUIO_MAX_REGIONS];
   luio_dma *dma;
   luio_sim *sim;
-  bool guarded;           /* the guardian knows of it */
-  bool humble;            /* what the guardian kept may be a lie: a worker without privileges had it */
-  bool settled;           /* nothing that an earlier worker told it can make it write */
+  bool guarded; /* the guardian knows of it */
+  bool humble;  /* what the guardian kept may be a lie: a worker without privileges had it */
+  bool settled; /* nothing that an earlier worker told it can make it write */
   int kept[GUARD_SLOTS];  /* what the guardian gave back and nobody has taken yet; -1: nothing */
   luio_device *next_open; /* fork.c */
   void *state;            /* guard_state.c; NULL: not mapped */

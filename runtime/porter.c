@@ -91,7 +91,8 @@ static ssize_t take(int from, void *data, size_t size, int *fd, int *n, int *fla
 {
   union control c;
   struct iovec io = {data, size};
-  struct msghdr m = {.msg_iov = &io, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c};
+  struct msghdr m = {
+      .msg_iov = &io, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c};
   ssize_t got = recvmsg(from, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   *n = 0;
   *fd = -1;
@@ -119,7 +120,7 @@ static int kind_of(int fd)
   ssize_t n = readlink(path, name, sizeof name);
   static const char eventfd_name[] = "anon_inode:[eventfd]";
   return n == sizeof eventfd_name - 1 && !memcmp(name, eventfd_name, (size_t)n) ? LUIO_GIVEN_EVENTFD
-                                                                              : LUIO_GIVEN_OTHER;
+                                                                                : LUIO_GIVEN_OTHER;
 }
 
 /* From the stranger to the server. False: this was the last that is heard of him. */

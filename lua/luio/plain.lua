@@ -1,12 +1,12 @@
 --- Plain data out of bytes that nobody vouches for: what a process without privileges kept for one with them.
 ---
 --- The bytes are those of LuaJIT's string.buffer, whose format its documentation describes ("Serialization Format Specification").
---- string.buffer's own decoder is for data that one wrote oneself: it makes tables as large as ten bytes say, and pointers. This one makes
---- nil, booleans, numbers, strings, 64-bit integers, and tables of these, and of tables no larger than the bytes that fill them.
+--- string.buffer's own decoder is for data that one wrote oneself: it makes tables as large as ten bytes say, and pointers. This one
+--- makes nil, booleans, numbers, strings, 64-bit integers, and tables of these, and of tables no larger than the bytes that fill them.
 --- No pointers, complex numbers, metatables, dictionaries.
 ---
---- A number is looked at before it is loaded: LuaJIT tells pointers from numbers by the bits of a NaN, and FFI loads a double as it is. So a
---- NaN from elsewhere could be a pointer to anything; each becomes the one NaN that is none.
+--- A number is looked at before it is loaded: LuaJIT tells pointers from numbers by the bits of a NaN, and FFI loads a double as it
+--- is. So a NaN from elsewhere could be a pointer to anything; each becomes the one NaN that is none.
 
 local bit = require "bit"
 local ffi = require "ffi"

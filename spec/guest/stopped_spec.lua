@@ -193,8 +193,8 @@ describe("a driver that forks", function()
         local _, id = pcall(dev.regions[0].read32, dev.regions[0], 0)
         local on, message, code = dev:bus_master(false)
         local closed = dev:close()
-        print(("child: kept %d %s; register %s; bus master %s %s; close %s"):format(#said, said[1] or "", tostring(id):match "the device is gone", tostring(on), tostring(code),
-          tostring(closed)))
+        print(("child: kept %d %s; register %s; bus master %s %s; close %s"):format(#said, said[1] or "",
+          tostring(id):match "the device is gone", tostring(on), tostring(code), tostring(closed)))
         io.stdout:flush()
         while true do ffi.C.pause() end
       end

@@ -323,7 +323,7 @@ local function heavier(a, b)
 end
 
 -- Makes room for one who has just come, if there are as many newcomers as may be.
-local function shed(self, list, client)
+local function shed(list, client)
   table.insert(list, client)
   local worst
   for i, one in ipairs(list) do
@@ -362,13 +362,13 @@ local function take_connection(self)
   if rc < 0 and select(3, door.failure()) == "ECHILD" then replace_porter(self) end
   if rc <= 0 then return false end
   local client = setmetatable({
-    server = self, socket = visitor.fd, pid = visitor.pid, uid = tonumber(visitor.uid), state = "new", regions = {}, number = self.places + 1,
-    deadline = door.now() + PATIENCE,
+    server = self, socket = visitor.fd, pid = visitor.pid, uid = tonumber(visitor.uid), state = "new", regions = {},
+    number = self.places + 1, deadline = door.now() + PATIENCE,
   }, Client)
   local list = newcomers(self)
   local why = no_room(self, client)
   if #list >= NEWCOMERS or why and #list > 0 then
-    shed(self, list, client)
+    shed(list, client)
     why = no_room(self, client)
   end
   if why then
@@ -429,8 +429,8 @@ function Server:close()
 end
 
 local KINDS = {
-  mode = "number", clients = "number", per_user = "number", region = "number", most = "number", name = "string", admit = "function", joined = "function",
-  left = "function", refused = "function",
+  mode = "number", clients = "number", per_user = "number", region = "number", most = "number", name = "string", admit = "function",
+  joined = "function", left = "function", refused = "function",
 }
 
 local function check(options)
@@ -460,8 +460,8 @@ function M.listen(path, options)
   local given = options
   local clients = given.clients or 16
   options = setmetatable({
-    clients = clients, per_user = given.per_user or math.max(1, math.floor(clients * 3 / 4)), region = given.region or DEFAULT_REGION,
-    most = given.most or 1518, name = given.name or "luio",
+    clients = clients, per_user = given.per_user or math.max(1, math.floor(clients * 3 / 4)),
+    region = given.region or DEFAULT_REGION, most = given.most or 1518, name = given.name or "luio",
   }, { __index = given })
   local listener, message, code = socket.listen(path, given.mode or 384) -- 0600
   if not listener then return nil, message, code end
@@ -472,10 +472,9 @@ function M.listen(path, options)
   for i = 1, clients do self.clients[i] = false end
   local porter, waker = ffi.new "luio_porter *[1]", ffi.new "luio_waker *[1]"
   if C.luio_porter_open(listener, clients + NEWCOMERS + HANGING, porter, door.err) < 0 then
-    _, message, code = door.failure()
     socket.close(listener)
     os.remove(path)
-    return nil, message, code
+    return door.failure()
   end
   self.porter = porter[0]
   local poller
