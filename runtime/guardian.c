@@ -532,10 +532,12 @@ static int start_worker(const sigset_t *normal)
     rc = -errno;
   if (rc == 0 && (g.epoll = epoll_create1(EPOLL_CLOEXEC)) < 0)
     rc = -errno;
-  /* The bell by its edges, for it is never read. */
-  if (rc == 0 && ((rc = watch(g.pidfd, EPOLLIN)) < 0 || (rc = watch(g.signals, EPOLLIN)) < 0 ||
-                  (rc = watch(g.bell, EPOLLIN | EPOLLET)) < 0))
-    rc = rc < 0 ? rc : -EIO;
+  if (rc == 0)
+    rc = watch(g.pidfd, EPOLLIN);
+  if (rc == 0)
+    rc = watch(g.signals, EPOLLIN);
+  if (rc == 0)
+    rc = watch(g.bell, EPOLLIN | EPOLLET); /* by its edges, for it is never read */
   if (rc < 0) {
     if (g.pid > 0) {
       kill(g.pid, SIGKILL);
