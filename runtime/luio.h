@@ -230,7 +230,7 @@ typedef struct luio_passed {
 } luio_passed;
 typedef struct luio_visitor {
   int fd;
-  int pid;      /* of who connected; 0: not known */
+  int pid; /* of who connected; 0: not known */
   uint32_t uid;
 } luio_visitor;
 typedef struct luio_porter luio_porter;

@@ -2,6 +2,7 @@
 --- stopped worker; bus master is off as soon as the guardian runs again; a deadline is one also for a worker that is stopped; who is
 --- continued goes on where it was.
 
+local amount = require "spec.support.amount"
 local files = require "spec.support.files"
 local luio = require "luio"
 local memory = require "spec.support.memory"
@@ -55,11 +56,16 @@ describe("stopped processes:", function()
   end)
   teardown(files.clean)
 
-  local function run(address, extra)
-    p = program.start { "run", files.driver((DRIVER:gsub("EXTRA", function() return extra or "" end))), address, "--backoff", "0.02" }
-    local pid = tonumber((p:wait "%[1 fresh pid (%d+)%]"))
-    p:wait "transfer 1 of 1"
+  -- The process of the n-th start, once it is at work.
+  local function started(n)
+    local pid = tonumber((p:wait(("%%[%d %%a+ pid (%%d+)%%]"):format(n))))
+    p:wait(("transfer 1 of %d\n"):format(n))
     return pid
+  end
+
+  local function run(address, extra)
+    p = program.start { "run", files.driver((DRIVER:gsub("EXTRA", function() return extra or "" end))), address, "--backoff", "0.02", "--restart", "1000" }
+    return started(1)
   end
 
   local function stop(pid)
@@ -79,17 +85,18 @@ describe("stopped processes:", function()
   for _, address in ipairs { BARE, BOUND } do
     it(("%s, the guardian stopped, its worker killed"):format(address), function()
       local pid = run(address)
-      stop(p.pid)
-      goes_on(1) -- the driver needs no guardian for what it has
-      uv.kill(pid, "sigkill")
-      wait.till(5, "it is dead", function() return state_of(pid) == "Z" end)
-      -- uio_pci_generic clears bus master when the worker's files are closed; elsewhere nobody does before the guardian runs.
-      if address == BOUND then wait.till(5, "bus master off", function() return not master(address) end)
-      else assert.is_true(master(address)) end
-      uv.kill(p.pid, "sigcont")
-      p:wait "died of SIGKILL; [^\n]*: bus master off after [^\n]*; restart 1"
-      p:wait "%[2 crash pid"
-      goes_on(2)
+      for n = 1, amount(1, 50) do
+        stop(p.pid)
+        goes_on(n) -- the driver needs no guardian for what it has
+        uv.kill(pid, "sigkill")
+        wait.till(5, "it is dead", function() return state_of(pid) == "Z" end)
+        -- uio_pci_generic clears bus master when the worker's files are closed; elsewhere nobody does before the guardian runs.
+        if address == BOUND then wait.till(5, "bus master off", function() return not master(address) end)
+        else assert.is_true(master(address)) end
+        uv.kill(p.pid, "sigcont")
+        p:wait(("worker %d died of SIGKILL; [^\n]*: bus master off after [^\n]*; restart %d of"):format(pid, n))
+        pid = started(n + 1)
+      end
       p:kill "sigterm"
       assert.equal(0, p:status())
       assert.is_false(master(address))
@@ -119,7 +126,9 @@ describe("stopped processes:", function()
 
     it(("%s, both stopped, continued in each order"):format(address), function()
       local pid = run(address)
-      for _, order in ipairs { { pid, p.pid, pid, p.pid }, { pid, p.pid, p.pid, pid }, { p.pid, pid, pid, p.pid }, { p.pid, pid, p.pid, pid } } do
+      local orders = { { pid, p.pid, pid, p.pid }, { pid, p.pid, p.pid, pid }, { p.pid, pid, pid, p.pid }, { p.pid, pid, p.pid, pid } }
+      for i = 1, amount(1, 25) * #orders do
+        local order = orders[i % #orders + 1]
         stop(order[1])
         stop(order[2])
         uv.kill(order[3], "sigcont")
