@@ -20,6 +20,7 @@ int ftruncate(int, int64_t);
 int fcntl(int, int, ...);
 void *mmap(void *, size_t, int, int, int, int64_t);
 int munmap(void *, size_t);
+int madvise(void *, size_t, int);
 int eventfd(unsigned, int);
 ]]
 local C = ffi.C
@@ -28,7 +29,7 @@ local M = {}
 
 local ADD_SEALS, GET_SEALS, SEAL_SHRINK, SEAL_GROW, SEAL_SEAL = 1033, 1034, 2, 4, 1
 local TMPFS = 0x01021994
-local READ_WRITE, SHARED = 3, 1
+local READ_WRITE, SHARED, DONTFORK = 3, 1, 10
 
 local function int(value) return ffi.new("int", value) end
 
@@ -54,6 +55,7 @@ end
 local function map(fd, size)
   local base = C.mmap(nil, size, READ_WRITE, SHARED, fd, 0)
   if base == ffi.cast("void *", -1) then return failed "mmap" end
+  C.madvise(base, size, DONTFORK) -- a porter is not to keep a client's memory
   return setmetatable({ base = ffi.cast("uint8_t *", base), size = size }, Region)
 end
 
