@@ -11,7 +11,6 @@
 #include "dma.h"
 
 #include <errno.h>
-#include <linux/memfd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -380,9 +379,8 @@ static luio_dma *pool(luio_device *device, const char *who)
   dma->device = device;
   dma->pagemap_fd = dma->park[0] = dma->park[1] = -1;
   dma->stores[SMALL] = (store){.page_size = LUIO_PAGE, .fd = -1};
-  dma->stores[HUGE_2M] =
-      (store){.page_size = 2 * MIB, .flags = MFD_HUGETLB | MFD_HUGE_2MB, .fd = -1};
-  dma->stores[HUGE_1G] = (store){.page_size = GIB, .flags = MFD_HUGETLB | MFD_HUGE_1GB, .fd = -1};
+  dma->stores[HUGE_2M] = (store){.page_size = 2 * MIB, .fd = -1};
+  dma->stores[HUGE_1G] = (store){.page_size = GIB, .fd = -1};
   return dma;
 }
 
@@ -445,6 +443,20 @@ int luio_dma_open_sim(luio_device *device, luio_dma **out, luio_error *err)
   }
   *out = dma;
   return 0;
+}
+
+void luio_dma_forked(luio_dma *dma)
+{
+  for (int i = 0; i < STORES; i++)
+    luio_lead_nowhere(dma->stores[i].fd);
+  luio_lead_nowhere(dma->park[0]);
+  luio_lead_nowhere(dma->park[1]);
+  luio_lead_nowhere(dma->pagemap_fd);
+  for (live *l = dma->buffers; l; l = l->next)
+    l->record = NULL;
+  for (page *p = dma->pages; p; p = p->next)
+    p->record = NULL;
+  dma->records = NULL; /* not mapped here */
 }
 
 void luio_dma_close(luio_dma *dma)

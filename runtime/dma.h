@@ -51,7 +51,6 @@ typedef struct page {
 /* A memfd of pages of one size. */
 typedef struct store {
   uint64_t page_size;
-  unsigned flags; /* MFD_* */
   int fd;
   uint64_t pages;
 } store;
@@ -72,6 +71,7 @@ struct luio_dma {
   luio_device *device;
   bool sim;
   bool of_regions;  /* its pages are regions: the device's, and uncached */
+  bool unrecorded;  /* what the stores have beside the records waits for the device to be settled */
   records *records; /* shared with the guardian; NULL: none */
   int park[2];
   int pagemap_fd;
