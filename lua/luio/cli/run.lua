@@ -119,7 +119,10 @@ local function serve(dev, ending, follower)
       ending.wake = wake
       return function() ending.wake = nil end
     end)
-    if not dev.closed then
+    if dev.gone_code then -- for good: another worker would find the same
+      guard.policy(0, 0, STOP)
+      ending.status, ending.why = 1, ("%s was stopped: %s"):format(dev.address, dev.gone_why)
+    elseif not dev.closed then
       said = checkpoint(dev, said)
       follower:look()
     end
