@@ -104,6 +104,9 @@ static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_err
   const char *name = size > 2 * MIB ? "1 GiB" : "2 MiB";
   const char *file = size > 2 * MIB ? "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
                                     : "/proc/sys/vm/nr_hugepages";
+  if (rc == -EMFILE || rc == -ENFILE)
+    return luio_fail(err, -rc, "%llu bytes of DMA memory for %s: %s: too many open files", bytes, dma->who,
+                     luio_errno_name(-rc));
   if (dma->of_regions)
     return luio_fail(err, -rc,
                      "%llu bytes of DMA memory for %s below 0x%llx: its UIO driver has brought "
@@ -173,7 +176,7 @@ static int grow(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, pag
                     (unsigned long long)size, dma->who, (unsigned long long)free_hugepages(2 * MIB));
       return 0;
     }
-    if (fallback == -ERANGE)
+    if (fallback != -ENOMEM)
       rc = fallback;
   }
   if (why.code)

@@ -58,6 +58,9 @@ typedef struct luio_error {
 } luio_error;
 
 /* The symbolic name of an errno value ("EBUSY"), static; "E?" for one unknown to the C library. */
+/* Whether n more descriptors (64 at most) can be had now. Asked before what does not say that there are
+ * none: it would abort, or take files for missing. EMFILE, ENFILE: `what` failed for that. */
+LUIO_API int luio_need_descriptors(unsigned n, const char *what, luio_error *err);
 LUIO_API const char *luio_errno_name(int code);
 
 /* ---- Discovery -------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ end
 function M.system()
   local findings, say = collector()
   for _, check in ipairs {
-    system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.hugepages, system.pins, system.memlock,
+    system.descriptors, system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.hugepages, system.pins, system.memlock,
     system.iommu, system.realtime, system.drivers,
   } do check(say) end
   return findings

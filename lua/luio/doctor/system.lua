@@ -155,6 +155,12 @@ function M.lockdown(say)
   end
 end
 
+--- Whether what the other checks read could be read at all.
+function M.descriptors(say)
+  local ok, message = door.descriptors("doctor", 16)
+  if not ok then say("descriptors", "problem", message .. "; the rest may be wrong", "ulimit -n 1024") end
+end
+
 -- ---- Memory --------------------------------------------------------------------------------------
 
 function M.hugepages(say)
