@@ -31,6 +31,7 @@ local M = {}
 ---@field closed boolean?
 ---@field gone boolean?    it was removed or unbound, and has not come back yet
 ---@field gone_code string? "ESTALE": it was stopped for good, for its DMA memory has moved (luio.presence)
+---@field over boolean?    stopped for good, and its driver has been told
 ---@field bus_master_lost integer  how often another process switched it off (luio.presence)
 ---@field warnings string[] the last few things that work, but not as they should
 ---@field on_warning fun(message: string)?  called for each

@@ -83,6 +83,7 @@ end
 local function come_back(dev, away)
   local ok, message = try(dev)
   if dev.closed then return end
+  if watched[dev] then watched[dev].failure = not ok and message or nil end
   if not ok then
     dev:warn(("%s did not come back within %g s: %s"):format(dev.address, M.RETURN, message))
   elseif dev.live then
@@ -125,6 +126,7 @@ local function settle(dev)
   end
   dev:warn((dev.gone_code and "%s is stopped: %s" or "%s is gone: %s"):format(dev.address, dev.gone_why or "it is back already"))
   call(dev, "gone")
+  dev.over = dev.gone_code ~= nil
   local w = watched[dev]
   if not w then return end
   w.settling = nil
@@ -183,8 +185,11 @@ function M.wait_return(dev, seconds)
     end
   end)
   if code == "ETIMEDOUT" then
-    message = ("%s has not come back within %g s; %s `luio info %s`"):format(dev.address, seconds,
-      dev.info.bus == "mem" and "who has it?" or "is its UIO driver bound?", dev.address)
+    message = ("%s has not come back within %g s"):format(dev.address, seconds)
+    if w.failure then message = ("%s: %s"):format(message, w.failure)
+    else
+      message = ("%s; %s `luio info %s`"):format(message, dev.info.bus == "mem" and "who has it?" or "is its UIO driver bound?", dev.address)
+    end
   end
   return ok, message, code
 end

@@ -4,6 +4,7 @@
 local amount = require "spec.support.amount"
 local files = require "spec.support.files"
 local program = require "spec.support.program"
+local scarcity = require "spec.support.scarcity"
 
 local SNAPSHOT = files.write("before.json", '{"luio":"snapshot","version":1,"device":"sim:edu","registers":[{"path":"ID","value":"0x010000ed"}]}')
 
@@ -44,84 +45,9 @@ describe("with few descriptors", function()
   end
 end)
 
--- Holds all descriptors but so many, and takes a step; for each number of them. What the step gave, or that it raised.
-local STEPS = [==[
-local ffi = require "ffi"
-ffi.cdef "int open(const char *, int, ...); int close(int);"
-local luio = require "luio"
-local held = {}
-local function leave(free)
-  repeat held[#held + 1] = ffi.C.open("/", 0x280000) until held[#held] < 0 -- O_PATH, O_CLOEXEC
-  held[#held] = nil
-  for _ = 1, free do ffi.C.close(table.remove(held)) end
-end
-local function give_back()
-  while held[1] do ffi.C.close(table.remove(held)) end
-end
-local function edu() return assert(luio.open "sim:edu") end
-local steps = {
-  ["luio.list"] = { function() return luio.list() end },
-  ["luio.open"] = { function() return luio.open "sim:edu" end },
-  ["luio.open of a real device"] = { function() return luio.open "uio99" end },
-  ["luio.load"] = { function() return luio.load "drivers/edu" end },
-  ["luio.start"] = { function() return luio.start("drivers/edu", "sim:edu") end },
-  ["a reload"] = { function(dev) return dev:reload() end, function() return assert(luio.start("drivers/edu", "sim:edu")) end },
-  ["an interrupt's start"] = { function(dev) return dev.irqs[0]:start() end, edu },
-  ["DMA memory"] = { function(dev) return dev.dma:alloc(4096) end, edu },
-  ["a network port"] = { function() return require("luio.net").open("sim:e1000e", { loopback = true }) end },
-  ["a serial port"] = { function() return require("luio.serial").open "sim:uart16550" end },
-  ["require"] = { function() return require "luio.net.pcapng" end },
-  ["the kernel's events"] = { function() return require("luio.monitor").open() end },
-  ["a return"] = { function(dev)
-    dev.sim.plug()
-    return dev:wait_return(5)
-  end, function()
-    local dev = edu()
-    dev:watch_presence()
-    dev.sim.unplug()
-    luio.sleep(0.05)
-    return dev
-  end },
-}
-local step = steps[arg[1]]
-luio.on_warning(function() end)
-local function once(free)
-  local dev = step[2] and step[2]()
-  leave(free)
-  local ok, result, message, code = pcall(step[1], dev)
-  give_back()
-  if ok and result then
-    luio.close_all()
-    return "fine"
-  end
-  luio.close_all()
-  return ("%s %s %s"):format(ok and "nil" or "raised", tostring(ok and message or result):gsub("\n.*", ""), tostring(code))
-end
-luio.run(function()
-  for free = 0, tonumber(arg[2]) do print(free, once(free)) end
-end)
-]==]
-
 describe("a step of a program that finds no descriptor", function()
-  local script
-  setup(function() script = files.write("steps.lua", STEPS) end)
-  teardown(files.clean)
-
-  for _, step in ipairs { "luio.list", "luio.open", "luio.open of a real device", "luio.load", "luio.start", "a reload",
+  for _, step in ipairs { "luio.list", "luio.open", "luio.open of what is not there", "luio.load", "luio.start", "a reload",
     "an interrupt's start", "DMA memory", "a network port", "a serial port", "require", "the kernel's events", "a return" } do
-    it(("says so: %s"):format(step), function()
-      local out, status = files.shell(("(ulimit -n 64; exec timeout 60 %s %s '%s' 16)"):format(program.PATH, script, step:gsub("'", "'\\''")))
-      assert.equal(0, status, out)
-      local refused, lines = false, 0
-      for free, result in out:gmatch "(%d+)\t([^\n]*)\n" do
-        lines = lines + 1
-        local said = result:find("EMFILE", 1, true) or result:find("Too many open files", 1, true)
-        refused = refused or said ~= nil
-        local fine = result == "fine" or said or step:find "real" and tonumber(free) >= 8 and result:find "there is no device uio99"
-        assert.is_truthy(fine, out)
-      end
-      assert.equal(17, lines, out)
-      assert.is_true(refused or step == "a return" or step == "require", out)
-    end)
+    it("says so: " .. step, function() scarcity.check(step, "sim:edu", "drivers/edu") end)
   end
 end)

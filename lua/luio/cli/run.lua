@@ -119,7 +119,7 @@ local function serve(dev, ending, follower)
       ending.wake = wake
       return function() ending.wake = nil end
     end)
-    if dev.gone_code then -- for good: another worker would find the same
+    if dev.over then -- for good: another worker would find the same
       guard.policy(0, 0, STOP)
       ending.status, ending.why = 1, ("%s was stopped: %s"):format(dev.address, dev.gone_why)
     elseif not dev.closed then
