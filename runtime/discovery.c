@@ -86,7 +86,8 @@ static int by_address(const void *a, const void *b)
 
 int luio_list_open(luio_list **out, luio_error *err)
 {
-  int room = luio_need_descriptors(8, "list devices", err); /* libudev leaves out what it can't read */
+  int room =
+      luio_need_descriptors(8, "list devices", err); /* libudev leaves out what it can't read */
   if (room < 0)
     return room;
   luio_list *list = calloc(1, sizeof *list);

@@ -105,8 +105,8 @@ static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_err
   const char *file = size > 2 * MIB ? "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
                                     : "/proc/sys/vm/nr_hugepages";
   if (rc == -EMFILE || rc == -ENFILE)
-    return luio_fail(err, -rc, "%llu bytes of DMA memory for %s: %s: too many open files", bytes, dma->who,
-                     luio_errno_name(-rc));
+    return luio_fail(err, -rc, "%llu bytes of DMA memory for %s: %s: too many open files", bytes,
+                     dma->who, luio_errno_name(-rc));
   if (dma->of_regions)
     return luio_fail(err, -rc,
                      "%llu bytes of DMA memory for %s below 0x%llx: its UIO driver has brought "
@@ -173,7 +173,8 @@ static int grow(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, pag
       luio_dma_warn(dma,
                     "%llu bytes of DMA memory for %s are in small pages: %llu free hugepages of 2 "
                     "MiB: echo 32 > /proc/sys/vm/nr_hugepages",
-                    (unsigned long long)size, dma->who, (unsigned long long)free_hugepages(2 * MIB));
+                    (unsigned long long)size, dma->who,
+                    (unsigned long long)free_hugepages(2 * MIB));
       return 0;
     }
     if (fallback != -ENOMEM)
@@ -341,11 +342,12 @@ void *luio_dma_find(luio_dma *dma, uint64_t iova, uint64_t size)
 
 /* ---- Pages that the kernel has moved ------------------------------------------------------------- */
 
-/* Which buffer it is, for people: the first that has a name, and how many there are. */
+/* What lies in a page, for people: " (3 buffers, "ring" among them)", or nothing. */
 static void describe_buffers(const luio_dma *dma, const page *p, char *to, size_t size)
 {
-  const char *name = "";
+  const char *name = NULL;
   unsigned n = 0;
+  to[0] = '\0';
   for (const live *l = dma->buffers; l; l = l->next) {
     if (l->buffer.page != p)
       continue;
@@ -353,28 +355,40 @@ static void describe_buffers(const luio_dma *dma, const page *p, char *to, size_
     if (l->name[0])
       name = l->name;
   }
-  luio_format(to, size, "%u buffers%s%s%s", n, *name ? ", \"" : "", name, *name ? "\" among them" : "");
+  if (n == 1 && name)
+    luio_format(to, size, " (buffer \"%s\")", name);
+  else if (n)
+    luio_format(to, size, " (%u buffer%s%s%s%s)", n, n == 1 ? "" : "s", name ? ", \"" : "",
+                name ? name : "", name ? "\" among them" : "");
 }
 
-int luio_dma_page_verify(const luio_dma *dma, const page *p, luio_error *err)
+int luio_dma_page_moved(const luio_dma *dma, const page *p, luio_error *err)
 {
   if (dma->sim || dma->of_regions) /* the kernel's own allocator keeps it where it is */
     return 0;
   uint64_t now = 0;
   luio_error why;
-  char who[128], what[128];
+  char buffers[128];
   int rc = luio_pagemap_lookup(dma->pagemap_fd, p->addr, &now, &why);
   if (rc == 0 && now == p->iova)
     return 0;
-  describe_buffers(dma, p, who, sizeof who);
+  describe_buffers(dma, p, buffers, sizeof buffers);
+  if (rc < 0)
+    return luio_fail(err, ESTALE, "a page of DMA memory of %s%s at 0x%llx is gone: %s", dma->who,
+                     buffers, (unsigned long long)p->iova, why.message);
+  return luio_fail(err, ESTALE, "a page of DMA memory of %s%s moved from 0x%llx to 0x%llx",
+                   dma->who, buffers, (unsigned long long)p->iova, (unsigned long long)now);
+}
+
+/* The same, with what to do about it. */
+static int verify(const luio_dma *dma, const page *p, luio_error *err)
+{
+  luio_error found;
+  int rc = luio_dma_page_moved(dma, p, &found);
   if (rc == 0)
-    luio_format(what, sizeof what, "moved from 0x%llx to 0x%llx", (unsigned long long)p->iova,
-                (unsigned long long)now);
-  else
-    luio_format(what, sizeof what, "at 0x%llx is gone (a memory error? see dmesg)",
-                (unsigned long long)p->iova);
-  return luio_fail(err, ESTALE, "a page of DMA memory of %s (%s) %s. %s%s", dma->who, who, what,
-                   p->pinned ? "It was pinned: see dmesg"
+    return 0;
+  return luio_fail(err, ESTALE, "%s. %s%s", found.message,
+                   p->pinned ? "It was pinned, which should prevent that: see dmesg"
                              : "It was not pinned, which prevents that: ",
                    p->pinned ? "" : luio_dma_pin_remedy(dma->unpinned));
 }
@@ -383,7 +397,7 @@ int luio_dma_verify(const luio_dma_buffer *buffer, luio_error *err)
 {
   luio_dma *dma = buffer->owner;
   pthread_mutex_lock(&dma->lock);
-  int rc = luio_dma_page_verify(dma, buffer->page, err);
+  int rc = verify(dma, buffer->page, err);
   pthread_mutex_unlock(&dma->lock);
   return rc;
 }
@@ -398,12 +412,13 @@ int luio_dma_check(luio_device *d, luio_error *err)
   int rc = 0;
   pthread_mutex_lock(&dma->lock);
   for (const page *p = dma->pages; p && rc == 0; p = p->next)
-    rc = luio_dma_page_verify(dma, p, &found);
+    rc = verify(dma, p, &found);
   pthread_mutex_unlock(&dma->lock);
   if (rc == 0)
     return 0;
   if (pci && luio_bus_master(d, 0, &why) < 0)
-    return luio_fail(err, ESTALE, "%s; and its bus master is still on: %s", found.message, why.message);
+    return luio_fail(err, ESTALE, "%s; and its bus master is still on: %s", found.message,
+                     why.message);
   return luio_fail(err, ESTALE, "%s", found.message);
 }
 
@@ -465,6 +480,7 @@ int luio_dma_open_physical(luio_device *device, luio_dma **out, luio_error *err)
   if (!dma)
     return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", who);
   dma->pagemap_fd = luio_pagemap_open(who, err);
+  luio_dma_pin_open(dma);
   int rc = dma->pagemap_fd < 0 ? dma->pagemap_fd : luio_dma_adopt(dma, err);
   if (rc < 0) {
     luio_dma_close(dma);

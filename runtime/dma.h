@@ -76,9 +76,10 @@ struct luio_dma {
   records *records; /* shared with the guardian; NULL: none */
   int park[2];
   int pagemap_fd;
-  int ring_fd;   /* pins the pages; -1: none yet, or there can't be one */
+  int ring_fd;   /* pins the pages; -1: there is none */
   unsigned pins; /* buffers of the ring in use */
-  int unpinned;  /* errno: why a page could not be pinned; 0: all are */
+  int unpinned;  /* errno: why pages can't be pinned; 0: they can */
+  bool unpinned_said;
   uint64_t next_iova; /* sim */
   store stores[STORES];
   page *pages;
@@ -93,10 +94,12 @@ void luio_dma_put_back(extent **list, uint64_t offset, uint64_t size);
 void luio_dma_warn(luio_dma *dma, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Compares a page's address with what it was when it was taken. -ESTALE: the kernel moved it, or took
  * it away (a memory error). Also without the lock, for a page that stays. */
-int luio_dma_page_verify(const luio_dma *dma, const page *p, luio_error *err);
+int luio_dma_page_moved(const luio_dma *dma, const page *p, luio_error *err);
 
 /* dma_pin.c. With the lock held, but for the last. */
 
+/* Makes ready, with the rights that the process has now. Before anybody has the pool. */
+void luio_dma_pin_open(luio_dma *dma);
 /* Keeps the page in its place from now on, which may move it once more; or warns that it can't be. */
 void luio_dma_pin(luio_dma *dma, page *p);
 /* Ends that for all pages. The device must have been stopped. */

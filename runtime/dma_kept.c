@@ -109,10 +109,11 @@ int luio_dma_take_kept(luio_dma *dma, const char *name, uint64_t size, uint64_t 
   page *p = page_of(dma, &dma->records->pages[r->page]);
   uint64_t iova = p->iova + r->offset;
   if (r->size != size || iova & (align - 1) || iova + size - 1 > mask) {
-    luio_dma_warn(dma,
-                "DMA buffer \"%s\" of %s was kept with %llu bytes at 0x%llx, which is not what is "
-                "asked for now: its contents are gone",
-                name, dma->who, (unsigned long long)r->size, (unsigned long long)iova);
+    luio_dma_warn(
+        dma,
+        "DMA buffer \"%s\" of %s was kept with %llu bytes at 0x%llx, which is not what is "
+        "asked for now: its contents are gone",
+        name, dma->who, (unsigned long long)r->size, (unsigned long long)iova);
     r->used = 0;
     luio_dma_put_back(dma->device->settled ? &p->free : &p->later, r->offset, r->reserved);
     return 0;
@@ -191,9 +192,12 @@ static int adopt_page(luio_dma *dma, page_record *r, luio_error *err)
   p->iova = r->iova;
   luio_dma_pin(dma, p);
   luio_error why;
-  rc = luio_dma_page_verify(dma, p, &why);
+  rc = luio_dma_page_moved(dma, p, &why);
   if (rc < 0) {
-    luio_fail(err, ESTALE, "kept DMA memory can't be used again; start anew: %s", why.message);
+    luio_fail(
+        err, ESTALE,
+        "start %s anew: the process before died, and while no process held its DMA memory, %s",
+        dma->who, why.message);
     luio_dma_page_forget(p);
     return rc;
   }

@@ -41,19 +41,23 @@ static int ring_open(void)
   return fd;
 }
 
+void luio_dma_pin_open(luio_dma *dma)
+{
+  int fd = ring_open();
+  if (fd >= 0)
+    dma->ring_fd = fd;
+  else
+    dma->unpinned = -fd;
+}
+
 static int pin(luio_dma *dma, const page *p)
 {
-  if (dma->ring_fd < 0) {
-    int rc = ring_open();
-    if (rc < 0)
-      return rc;
-    dma->ring_fd = rc;
-  }
+  if (dma->unpinned)
+    return -dma->unpinned;
   if (dma->pins >= PINS)
     return -ENOSPC;
   struct iovec memory = {p->addr, p->size};
-  struct io_uring_rsrc_update2 one = {
-      .offset = dma->pins, .nr = 1, .data = (uintptr_t)&memory};
+  struct io_uring_rsrc_update2 one = {.offset = dma->pins, .nr = 1, .data = (uintptr_t)&memory};
   if (syscall(SYS_io_uring_register, dma->ring_fd, IORING_REGISTER_BUFFERS_UPDATE, &one,
               sizeof one) != 1)
     return -errno;
@@ -66,7 +70,8 @@ const char *luio_dma_pin_remedy(int code)
   switch (code) {
   case ENOSYS: return "this kernel has no io_uring: use one with CONFIG_IO_URING";
   case EPERM:
-  case EACCES: return "allow io_uring: sysctl kernel.io_uring_disabled=0, or the container's seccomp filter";
+  case EACCES:
+    return "allow io_uring: sysctl kernel.io_uring_disabled=0, or the container's seccomp filter";
   case ENOMEM: return "raise `ulimit -l`";
   case EMFILE: return "raise `ulimit -n`";
   case EINVAL: return "use Linux 5.13 or newer";
@@ -77,17 +82,21 @@ const char *luio_dma_pin_remedy(int code)
 
 void luio_dma_pin(luio_dma *dma, page *p)
 {
-  if (dma->sim || dma->of_regions || dma->unpinned)
+  if (dma->sim || dma->of_regions)
     return;
   int rc = pin(dma, p);
   p->pinned = rc == 0;
   if (rc == 0)
     return;
   dma->unpinned = -rc;
-  luio_dma_warn(dma,
-                "the kernel may move DMA memory of %s, for it can't be pinned (io_uring: %s): %s; until "
-                "then its addresses are checked every second, and the device is stopped if one changes",
-                dma->who, luio_errno_name(-rc), luio_dma_pin_remedy(-rc));
+  if (dma->unpinned_said)
+    return;
+  dma->unpinned_said = true;
+  luio_dma_warn(
+      dma,
+      "the kernel may move DMA memory of %s, for it can't be pinned (io_uring: %s): %s; until "
+      "then its addresses are checked every second, and the device is stopped if one changes",
+      dma->who, luio_errno_name(-rc), luio_dma_pin_remedy(-rc));
 }
 
 /* Unregistering waits until the pages are free; closing the ring alone would not. */

@@ -82,7 +82,8 @@ static bool has_descriptors(void)
   getrlimit(RLIMIT_NOFILE, &limit);
   if (rc == -EMFILE)
     fprintf(stderr,
-            "luio: EMFILE: too many open files: luio needs %d beside those that are open, and `ulimit -n` is "
+            "luio: EMFILE: too many open files: luio needs %d beside those that are open, and "
+            "`ulimit -n` is "
             "%llu: raise it\n",
             DESCRIPTORS, (unsigned long long)limit.rlim_cur);
   else

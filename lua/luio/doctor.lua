@@ -38,7 +38,7 @@ end
 function M.system()
   local findings, say = collector()
   for _, check in ipairs {
-    system.descriptors, system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.hugepages, system.pins, system.memlock,
+    system.descriptors, system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.pins, system.hugepages, system.memlock,
     system.iommu, system.realtime, system.drivers,
   } do check(say) end
   return findings
@@ -70,7 +70,7 @@ function M.device(address)
   if info.bus == "pci" and not info.uio then system.modules(say) end
   for _, check in ipairs {
     device.description, device.luio_driver, device.binding, device.node, device.holders, device.regions, device.interrupt,
-    device.power, system.permission, device.dma, device.rights, system.hugepages, system.pins,
+    device.power, system.permission, device.dma, device.rights, system.pins, system.hugepages,
   } do check(say, at) end
   return findings
 end

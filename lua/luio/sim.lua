@@ -97,7 +97,7 @@ function M.open(name, options)
   local running = uv.new_thread(thread, tonumber(ffi.cast("uintptr_t", sim)), path, package.path, package.cpath, door.path, name)
   if not running then
     C.luio_sim_close(sim)
-    return nil, ("model %s: no thread can be started for it: raise `ulimit -u`"):format(name), "EAGAIN"
+    return nil, ("model %s: no thread can be started for it: too many threads, or too little memory (ulimit -u, ulimit -v)"):format(name), "EAGAIN"
   end
   -- Ends the model's thread; only one that has said goodbye is waited for without a limit.
   local function stop()

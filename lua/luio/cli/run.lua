@@ -158,6 +158,7 @@ local function run(args)
   local dev
   dev, message, code = start(args, driver, ending)
   if not dev and code == "ECANCELED" and ending.status then return ending.status end
+  if not dev and code == "ESTALE" then guard.policy(0, 0, STOP) end -- nor would another worker
   if not dev then return nil, message, code end
   if args.user then
     ok, message, code = guard.drop_privileges(dev, args.user)
