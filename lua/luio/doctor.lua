@@ -38,8 +38,8 @@ end
 function M.system()
   local findings, say = collector()
   for _, check in ipairs {
-    system.descriptors, system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.pins, system.hugepages, system.memlock,
-    system.iommu, system.realtime, system.drivers,
+    system.descriptors, system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.pins,
+    system.hugepages, system.memlock, system.iommu, system.realtime, system.drivers,
   } do check(say) end
   return findings
 end

@@ -90,11 +90,10 @@ local function read_object(text, at, depth)
   local object = {}
   if text:sub(at, at) == "}" then return object, at + 1 end
   while true do
-    local start, key = at, nil
     if text:sub(at, at) ~= '"' then fail(at, "expected a key in quotes") end
-    key, at = read_string(text, at + 1)
-    if object[key] ~= nil then fail(start, "the key %q is there twice", key) end
-    at = expect(text, skip(text, at), ":", "a colon")
+    local key, after = read_string(text, at + 1)
+    if object[key] ~= nil then fail(at, "the key %q is there twice", key) end
+    at = expect(text, skip(text, after), ":", "a colon")
     object[key], at = read_value(text, at, depth)
     at = skip(text, at)
     if text:sub(at, at) == "}" then return object, at + 1 end
@@ -172,7 +171,8 @@ function M.read(path)
   local f, message, number = io.stdin, nil, nil
   if path ~= "-" then f, message, number = io.open(path) end
   if not f then return nil, message, require("luio.ffi").errno_name(number) end
-  local parts, size, part = {}, 0, nil
+  local parts, size = {}, 0
+  local part
   repeat
     part, message, number = f:read(2 ^ 20)
     table.insert(parts, part)

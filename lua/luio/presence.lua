@@ -124,7 +124,8 @@ local function settle(dev)
     local ok, message = irq:close() -- wakes who waits
     if not ok then dev:warn(message) end
   end
-  dev:warn((dev.gone_code and "%s is stopped: %s" or "%s is gone: %s"):format(dev.address, dev.gone_why or "it is back already"))
+  local format = dev.gone_code and "%s is stopped: %s" or "%s is gone: %s"
+  dev:warn(format:format(dev.address, dev.gone_why or "it is back already"))
   call(dev, "gone")
   dev.over = dev.gone_code ~= nil
   local w = watched[dev]
@@ -186,10 +187,8 @@ function M.wait_return(dev, seconds)
   end)
   if code == "ETIMEDOUT" then
     message = ("%s has not come back within %g s"):format(dev.address, seconds)
-    if w.failure then message = ("%s: %s"):format(message, w.failure)
-    else
-      message = ("%s; %s `luio info %s`"):format(message, dev.info.bus == "mem" and "who has it?" or "is its UIO driver bound?", dev.address)
-    end
+    local guess = dev.info.bus == "mem" and "who has it?" or "is its UIO driver bound?"
+    message = w.failure and ("%s: %s"):format(message, w.failure) or ("%s; %s `luio info %s`"):format(message, guess, dev.address)
   end
   return ok, message, code
 end

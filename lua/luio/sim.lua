@@ -89,15 +89,15 @@ function M.open(name, options)
   if not model then return nil, message, code end
 
   -- Its thread's loop aborts without.
-  local room, why, why_code = door.descriptors("start the model " .. path, LOOP)
-  if not room then return nil, why, why_code end
+  ok, message, code = door.descriptors("start the model " .. path, LOOP)
+  if not ok then return nil, message, code end
   local out = ffi.new "luio_sim *[1]"
   if C.luio_sim_open(config_of(model), out, err) < 0 then return door.failure() end
   local sim = out[0]
   local running = uv.new_thread(thread, tonumber(ffi.cast("uintptr_t", sim)), path, package.path, package.cpath, door.path, name)
   if not running then
     C.luio_sim_close(sim)
-    return nil, ("model %s: no thread can be started for it: too many threads, or too little memory (ulimit -u, ulimit -v)"):format(name), "EAGAIN"
+    return nil, ("model %s: no thread can be started for it: too many, or too little memory (ulimit -u, ulimit -v)"):format(name), "EAGAIN"
   end
   -- Ends the model's thread; only one that has said goodbye is waited for without a limit.
   local function stop()

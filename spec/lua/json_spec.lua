@@ -33,14 +33,16 @@ describe("luio.json", function()
   it("says where something is wrong", function()
     for text, message in pairs {
       [""] = "line 1, column 1: it ends here", ["{"] = "line 1, column 2: expected a key in quotes", ["{\n  a: 1}"] = "line 2, column 3: expected a key in quotes",
-      ['{"a" 1}'] = "line 1, column 6: expected a colon", ['{"a":1 "b":2}'] = "line 1, column 8: expected a comma or }", ["[1 2]"] = "line 1, column 4: expected a comma or ]",
+      ['{"a" 1}'] = "line 1, column 6: expected a colon", ['{"a":1 "b":2}'] = "line 1, column 8: expected a comma or }",
+      ["[1 2]"] = "line 1, column 4: expected a comma or ]",
       ["[1,]"] = "line 1, column 4: expected a value", ["[1,"] = "line 1, column 4: it ends here", ['"abc'] = "line 1, column 1: text without an end",
       ['{"a":1,\n"a":2}'] = 'line 2, column 1: the key "a" is there twice', ["[1] 2"] = "line 1, column 5: something behind the end",
       ["nil"] = "line 1, column 1: expected a value", ["[NaN]"] = "line 1, column 2: expected a value", ["[1e999]"] = "line 1, column 2: a number too large",
       ["[01]"] = "line 1, column 3: expected a comma or ]", ["[.5]"] = "line 1, column 2: expected a value", ["[0x10]"] = "line 1, column 3: expected a comma or ]",
       ['"\\x"'] = "line 1, column 2: an unknown escape", ['"a\nb"'] = "line 1, column 3: a control character in text",
       ['"\\u12"'] = "line 1, column 3: \\u without four hexadecimal digits", ['"\\ud800"'] = "line 1, column 3: half of a surrogate pair",
-      ['"\\ud800\\u0041"'] = "line 1, column 3: half of a surrogate pair", ["// c\n1"] = "line 1, column 1: expected a value", ["\127ELF\1\0"] = "line 1, column 1: expected a value",
+      ['"\\ud800\\u0041"'] = "line 1, column 3: half of a surrogate pair", ["// c\n1"] = "line 1, column 1: expected a value",
+      ["\127ELF\1\0"] = "line 1, column 1: expected a value",
     } do refuses(text, message) end
   end)
 

@@ -248,7 +248,8 @@ local function json(s, args)
   end
   output.json {
     device = s.dev.address, size = buffer.size, iova = ("0x%x"):format(buffer.iova), page_size = buffer.page_size,
-    verified = true, pinned = s.dev.dma:stats().pinned > 0, address_bits = s.bits, hugepages = pages, numa_node = s.dev.info.numa_node, page_node = s.node,
+    verified = true, pinned = s.dev.dma:stats().pinned > 0,
+    address_bits = s.bits, hugepages = pages, numa_node = s.dev.info.numa_node, page_node = s.node,
     bus_master = s.bus_master, filled = s.filled, held = s.held, changed_bytes = s.changed_bytes,
     changed = s.changed and runs(s), data = args.hexdump and hex(s.data) or nil, warnings = output.list(s.dev.warnings),
   }
