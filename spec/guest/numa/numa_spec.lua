@@ -41,7 +41,8 @@ local WAYS = {
   { "memory that goes offline", function(_, _, _, physical)
     local block = ("/sys/devices/system/memory/memory%d/state"):format(
       math.floor(physical / tonumber(sysfs.read "devices/system/memory/block_size_bytes", 16)))
-    files.shell(("echo offline > %s; echo online > %s"):format(block, block))
+    -- With a pinned page in it the kernel tries until it gets a signal.
+    files.shell(("timeout 1 sh -c 'echo offline > %s'; echo online > %s"):format(block, block))
   end },
   { "compaction", function() files.save("/proc/sys/vm/compact_memory", "1") end },
 }
