@@ -149,7 +149,7 @@ describe("luio snapshot and luio diff", function()
     for text, expected in pairs { ["{"] = "is no snapshot: line 1, column 2: ", ["{}"] = "is no snapshot: `luio snapshot DEVICE` makes one",
       ["[1]"] = "`luio snapshot DEVICE` makes one", ["5"] = "`luio snapshot DEVICE` makes one", ["null"] = "`luio snapshot DEVICE` makes one",
       ['{"luio":"snapshot","registers":[]}'] = "it has no version", ['{"luio":"snapshot","version":9,"registers":[]}'] = "it is of version 9; this luio knows 1",
-      ['{"luio":"snapshot","version":"1","registers":[]}'] = "it is of version 1;", [deep] = "column 65: more than 64 brackets",
+      ['{"luio":"snapshot","version":"1","registers":[]}'] = "it has no version", [deep] = "column 65: more than 64 brackets",
       [registers(deep)] = "more than 64 brackets", [registers "{}"] = "registers is no list", [registers("[]", ',"device":5')] = "device is no text",
       [registers("[]", ',"map":[]')] = "map is no text", [registers "[5]"] = "entry 1 of registers is no object",
       [registers "[[]]"] = "entry 1 of registers is no object",

@@ -53,8 +53,8 @@ local OPTIONAL = { "device", "map", "time" }
 -- What is wrong with a document; nil: nothing.
 local function fault_of_all(s)
   if type(s) ~= "table" or s.luio ~= "snapshot" then return "`luio snapshot DEVICE` makes one" end
-  if s.version == nil then return "it has no version" end
-  if s.version ~= 1 then return ("it is of version %s; this luio knows 1"):format(tostring(s.version)) end
+  if type(s.version) ~= "number" then return "it has no version" end
+  if s.version ~= 1 then return ("it is of version %g; this luio knows 1"):format(s.version) end
   for _, key in ipairs(OPTIONAL) do
     if s[key] ~= nil and type(s[key]) ~= "string" then return key .. " is no text" end
   end
