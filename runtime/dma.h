@@ -93,7 +93,7 @@ void luio_dma_put_back(extent **list, uint64_t offset, uint64_t size);
 /* Adds a warning to those that luio_dma_warning has not given yet. */
 void luio_dma_warn(luio_dma *dma, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Compares a page's address with what it was when it was taken. -ESTALE: the kernel moved it, or took
- * it away (a memory error). Also without the lock, for a page that stays. */
+ * it away (a memory error). */
 int luio_dma_page_moved(const luio_dma *dma, const page *p, luio_error *err);
 
 /* dma_pin.c. With the lock held, but for the last. */
