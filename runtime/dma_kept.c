@@ -8,8 +8,8 @@
  * All else that the dead worker had is nobody's now, but the device may still know its addresses:
  * a transfer that was under way goes on as soon as bus master is on again. So that memory is neither
  * handed out nor given back to the kernel before the device is *settled*: it was reset, or the
- * driver says that it has stopped (luio_device_settle). Until then the pages stay in their memfd, and
- * free space around named buffers in `later`.
+ * driver says that it has stopped (luio_device_settle). Until then it is in `later`, and its pages are
+ * mapped and pinned: one that moved while nobody had it is found before bus master is on.
  *
  * A page that has no record (the worker was killed while it looked for one below a mask) was never
  * told to a device: it goes at once. Unless the worker had no privileges (`humble`): then a record may
@@ -111,10 +111,11 @@ int luio_dma_take_kept(luio_dma *dma, const char *name, uint64_t size, uint64_t 
   page *p = page_of(dma, &dma->records->pages[r->page]);
   uint64_t iova = p->iova + r->offset;
   if (r->size != size || iova & (align - 1) || iova + size - 1 > mask) {
-    luio_format(dma->warning, sizeof dma->warning,
-                "DMA buffer \"%s\" of %s was kept with %llu bytes at 0x%llx, which is not what is "
-                "asked for now: its contents are gone",
-                name, dma->who, (unsigned long long)r->size, (unsigned long long)iova);
+    luio_dma_warn(
+        dma,
+        "DMA buffer \"%s\" of %s was kept with %llu bytes at 0x%llx, which is not what is "
+        "asked for now: its contents are gone",
+        name, dma->who, (unsigned long long)r->size, (unsigned long long)iova);
     r->used = 0;
     luio_dma_put_back(dma->device->settled ? &p->free : &p->later, r->offset, r->reserved);
     return 0;
@@ -169,7 +170,7 @@ static bool buffer_makes_sense(const luio_dma *dma, const buffer_record *b)
          memchr(b->name, 0, sizeof b->name);
 }
 
-/* What of the page no named buffer has. */
+/* What no named buffer of the page has. */
 static void find_gaps(luio_dma *dma, page *p)
 {
   uint64_t at = 0;
@@ -198,15 +199,14 @@ static int adopt_page(luio_dma *dma, page_record *r, luio_error *err)
   p->free = NULL;
   p->record = r;
   p->iova = r->iova;
-  uint64_t now = r->iova;
-  if (!dma->sim)
-    rc = luio_pagemap_lookup(dma->pagemap_fd, p->addr, &now, err);
-  if (rc == 0 && now != r->iova)
-    rc = luio_fail(err, ESTALE,
-                   "kept DMA memory of %s moved from 0x%llx to 0x%llx: its buffers can't be used "
-                   "again; start anew",
-                   dma->who, (unsigned long long)r->iova, (unsigned long long)now);
+  luio_dma_pin(dma, p);
+  luio_error why;
+  rc = luio_dma_page_moved(dma, p, &why);
   if (rc < 0) {
+    luio_fail(
+        err, ESTALE,
+        "start %s anew: the process before died, and while no process held its DMA memory, %s",
+        dma->who, why.message);
     luio_dma_page_forget(p);
     return rc;
   }
@@ -302,7 +302,8 @@ int luio_dma_adopt(luio_dma *dma, luio_error *err)
     drop_unrecorded(dma);
   for (int i = 0; i < KEPT_PAGES; i++) {
     page_record *r = &dma->records->pages[i];
-    if (r->used && has_buffers(dma, r) && (rc = adopt_page(dma, r, err)) < 0)
+    bool wanted = has_buffers(dma, r) || !dma->device->settled;
+    if (r->used && wanted && (rc = adopt_page(dma, r, err)) < 0)
       return rc;
   }
   if (dma->device->settled)

@@ -206,6 +206,10 @@ int luio_dma_page_take(luio_dma *dma, int which, uint64_t size, uint64_t mask, p
       break;
     }
     rc = page_address(dma, p, err);
+    if (rc == 0 && reachable(p, mask)) {
+      luio_dma_pin(dma, p);
+      rc = page_address(dma, p, err); /* pinning may have moved it */
+    }
     if (rc == 0 && reachable(p, mask))
       break;
     p->next = aside;

@@ -43,7 +43,7 @@ extern "C" {
 /* ---- Version --------------------------------------------------------------------------------- */
 
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
-enum { LUIO_ABI = 7 };
+enum { LUIO_ABI = 8 };
 
 LUIO_API unsigned luio_abi(void);
 LUIO_API const char *luio_version(void);
@@ -58,6 +58,9 @@ typedef struct luio_error {
 } luio_error;
 
 /* The symbolic name of an errno value ("EBUSY"), static; "E?" for one unknown to the C library. */
+/* Whether n more descriptors (64 at most) can be had now. Asked before what does not say that there are
+ * none: it would abort, or take files for missing. EMFILE, ENFILE: `what` failed for that. */
+LUIO_API int luio_need_descriptors(unsigned n, const char *what, luio_error *err);
 LUIO_API const char *luio_errno_name(int code);
 
 /* ---- Discovery -------------------------------------------------------------------------------
@@ -487,8 +490,10 @@ LUIO_API int luio_irq_close(luio_irq *irq, uint64_t timeout_ns, luio_error *err)
  * page comes from a locked page instead; luio_dma_warning says so.
  *
  * On real devices the IOVA is the physical address, from /proc/self/pagemap. That needs
- * CAP_SYS_ADMIN, no translating IOMMU, and memory that stays: mlock is not a pin, so long-lived
- * rings should luio_dma_verify. On simulated devices the IOVA is given out by luio.
+ * CAP_SYS_ADMIN, no translating IOMMU, and memory that stays where it is: mlock is not a pin, so pages
+ * are pinned through io_uring (dma_pin.c). Where that is forbidden luio_dma_warning says so, and
+ * luio_dma_check, called once a second, ends what the kernel moved. On simulated devices the IOVA is
+ * given out by luio.
  *
  * A device whose UIO driver brings memory (luio_map.at_open) has all of its DMA memory there: the
  * kernel's allocator has made it fit for DMA, also where the device does not look into the CPU's
@@ -534,14 +539,21 @@ enum { LUIO_DMA_NAME = 64 };
 LUIO_API int luio_dma_alloc_named(luio_dma *dma, const char *name, uint64_t size, uint64_t align,
                                   uint64_t mask, luio_dma_buffer **out, luio_error *err);
 LUIO_API void luio_dma_free(luio_dma_buffer *buffer);
-/* Looks the address up again. -ESTALE: the kernel moved the page; stop the device at once. */
+/* Looks the address up again. -ESTALE: the kernel moved the page, or took it away; stop the device at
+ * once. A page that is pinned stays. */
 LUIO_API int luio_dma_verify(const luio_dma_buffer *buffer, luio_error *err);
-/* The most recent warning (fallback to small pages), once; NULL: none. Valid until the next call. */
+/* The same for all of a device's memory, while it has bus master: one read of /proc/self/pagemap a
+ * page. -ESTALE: as above; bus master is off then (off PCI there is none: stop the device). */
+LUIO_API int luio_dma_check(luio_device *device, luio_error *err);
+/* Whether this process can pin memory; else why not, and what to do. */
+LUIO_API int luio_dma_can_pin(luio_error *err);
+/* The warnings so far (small pages, no pins), once; NULL: none. Valid until the next call. */
 LUIO_API const char *luio_dma_warning(luio_dma *dma);
 
 typedef struct luio_dma_stats {
   uint64_t buffers, bytes;      /* handed out now */
   uint64_t pages, mapped_bytes; /* held from the kernel */
+  uint64_t pinned;              /* of these pages: the kernel can't move them */
 } luio_dma_stats;
 LUIO_API void luio_dma_get_stats(const luio_dma *dma, luio_dma_stats *out);
 

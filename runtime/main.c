@@ -7,6 +7,7 @@
  *
  * `luio run` is two processes (guardian.c). They part here, before LuaJIT is started, so that the
  * guardian is small and every worker starts from the same clean state. */
+#include "descriptors.h"
 #include "guard.h"
 #ifdef LUIO_EMBEDDED
 #include "board/embedded.h"
@@ -22,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* The folder the program is in, two up: the source tree, or PREFIX. */
@@ -76,8 +78,33 @@ static bool wants_guardian(int argc, char **argv)
   return true;
 }
 
+/* What any command needs is less than this. With fewer it would be a matter of luck which step fails,
+ * and some of them abort: libuv's loops, Lua's require. */
+#define DESCRIPTORS 32
+
+static bool has_descriptors(void)
+{
+  struct rlimit limit = {.rlim_cur = 0};
+  int rc = luio_room(DESCRIPTORS);
+  if (rc == 0)
+    return true;
+  getrlimit(RLIMIT_NOFILE, &limit);
+  if (rc == -EMFILE)
+    fprintf(stderr,
+            "luio: EMFILE: too many open files: luio needs %d beside those that are open, and "
+            "`ulimit -n` is "
+            "%llu: raise it\n",
+            DESCRIPTORS, (unsigned long long)limit.rlim_cur);
+  else
+    fprintf(stderr, "luio: open %d files: %s%s\n", DESCRIPTORS, strerror(-rc),
+            rc == -ENFILE ? ": raise the system's limit (sysctl fs.file-max)" : "");
+  return false;
+}
+
 int main(int argc, char **argv)
 {
+  if (!has_descriptors())
+    return 1;
   if (wants_guardian(argc, argv)) {
     int result = guardian();
     if (result >= 0)

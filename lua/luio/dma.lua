@@ -80,7 +80,8 @@ function Buffer:pointer(ctype, offset)
   return ffi.cast(ctype, self.addr + (offset or 0))
 end
 
---- Looks the address up again: mlock is not a pin, and only an IOMMU really holds pages in place.
+--- Looks the address up again. Pages are pinned where the kernel lets us (dma:stats().pinned), and then they stay;
+--- for those that are not, a device at work is looked at every second (luio.presence).
 ---@return boolean? ok
 ---@return string? message
 ---@return string? code  "ESTALE": it moved; stop the device
@@ -264,13 +265,13 @@ function M.adopt(dma, value)
 end
 
 --- What is in use.
----@return { buffers: integer, bytes: integer, pages: integer, mapped_bytes: integer }
+---@return { buffers: integer, bytes: integer, pages: integer, mapped_bytes: integer, pinned: integer }
 function Dma:stats()
   local s = ffi.new "luio_dma_stats"
   if self.pool.handle then C.luio_dma_get_stats(self.pool.handle, s) end
   return {
     buffers = tonumber(s.buffers), bytes = tonumber(s.bytes),
-    pages = tonumber(s.pages), mapped_bytes = tonumber(s.mapped_bytes),
+    pages = tonumber(s.pages), mapped_bytes = tonumber(s.mapped_bytes), pinned = tonumber(s.pinned),
   }
 end
 

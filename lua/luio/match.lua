@@ -3,6 +3,7 @@
 --- A driver says it in `match`: { pci = "1234:11e8" }, { of = "device-tree name" }, { uio = "what its
 --- UIO driver calls it" }, or a list of such.
 
+local door = require "luio.ffi"
 local paths = require "luio.paths"
 local device = require "luio.device"
 
@@ -119,6 +120,11 @@ function M.driver_of(info)
         return entry.name, driver
       end
     end
+  end
+  local room, message = door.descriptors "look for a driver"
+  if not room then
+    known = nil -- what could not be read may be the one
+    return nil, nil, message
   end
   return nil, nil, table.concat(skipped, "; ")
 end

@@ -69,7 +69,7 @@ end
 ---@param file string  "init" or "model"
 ---@return string? path
 ---@return string? message  with every place that was looked at
----@return string? code     "ENOENT"
+---@return string? code     "ENOENT"; "EMFILE": it can't be known
 function M.find(name, file)
   local tried = {}
   if name:match "%.lua$" then
@@ -89,6 +89,8 @@ function M.find(name, file)
       return path
     end
   end
+  local room, message, code = door.descriptors("look for " .. name)
+  if not room then return nil, message, code end
   local what = ({ init = "driver", registers = "register map" })[file] or file
   return nil, ("there is no %s \"%s\" (looked for %s); LUIO_DRIVERS names more folders"):format(
     what, name, table.concat(tried, ", ")), "ENOENT"
@@ -150,6 +152,7 @@ local function searcher(name)
   end
   return table.concat(tried)
 end
-table.insert(package.loaders, 2, searcher) -- before "./?.lua", which would find ./drivers, too
+-- Before "./?.lua", which would find ./drivers, too.
+table.insert(package.loaders, 2, searcher)
 
 return M

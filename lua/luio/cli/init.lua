@@ -53,8 +53,10 @@ M.hidden = {
 local function print_at_once() io.stdout:setvbuf "line" end
 
 local function fail(message, status)
+  message = tostring(message)
+  if message:find("Too many open files", 1, true) then message = message .. ": raise `ulimit -n`" end
   io.stdout:flush()
-  io.stderr:write("luio: ", tostring(message), "\n")
+  io.stderr:write("luio: ", message, "\n")
   return status or 1
 end
 

@@ -3,12 +3,15 @@
 --- Each check is a function that adds findings. It only looks: it reads files, and asks access(2)
 --- about those it must not open.
 
+local ffi = require "ffi"
 local uv = require "luv"
+local door = require "luio.ffi"
 local output = require "luio.output"
 local sysfs = require "luio.sysfs"
 local look = require "luio.look"
 local match = require "luio.match"
 local rights = require "luio.doctor.rights"
+local C, err = door.C, door.err
 
 local M = {}
 
@@ -152,6 +155,12 @@ function M.lockdown(say)
   end
 end
 
+--- Whether what the other checks read could be read at all.
+function M.descriptors(say)
+  local ok, message = door.descriptors("doctor", 16)
+  if not ok then say("descriptors", "problem", message .. "; the rest may be wrong", "ulimit -n 1024") end
+end
+
 -- ---- Memory --------------------------------------------------------------------------------------
 
 function M.hugepages(say)
@@ -167,6 +176,15 @@ function M.hugepages(say)
   local text = table.concat(lines, ", ")
   if free_any then return say("hugepages", "ok", text) end
   say("hugepages", "note", text .. ": DMA buffers of at most 4096 bytes", "echo 32 > /proc/sys/vm/nr_hugepages")
+end
+
+function M.pins(say)
+  if C.luio_dma_can_pin(err) == 0 then
+    return say("pins", "ok", "DMA memory can be pinned (io_uring): the kernel does not move it")
+  end
+  local message, remedy = ffi.string(err.message):match "^(.-: .-): (.*)$"
+  say("pins", "note", ("DMA memory can't be pinned (%s): it is checked every second, and the device stopped if it moved"):format(message),
+    remedy)
 end
 
 function M.memlock(say)
