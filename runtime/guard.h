@@ -55,6 +55,7 @@ enum guard_kind {
   GUARD_NO_RESET, /* never write to `reset` */
   GUARD_CLOSED,   /* the device was stopped and closed in order */
   GUARD_READY,    /* the driver has started */
+  GUARD_LEAVE,    /* the worker is about to end in order, with status 0 */
   GUARD_SEAL /* privileges are about to be dropped: no more devices, nothing that shortens its reach */
 };
 

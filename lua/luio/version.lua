@@ -10,6 +10,8 @@
 
 local bit = require "bit"
 local device = require "luio.device"
+local errors = require "luio.errors"
+local leaving = require "luio.leaving"
 local paths = require "luio.paths"
 local staging = require "luio.staging"
 local task = require "luio.task"
@@ -26,6 +28,9 @@ local M = {}
 ---@field files table<string, string>  path -> text, of every file it loaded
 ---@field group luio.TaskGroup
 ---@field view luio.Device?      once it is started
+---@field phase "loading"|"migrate"|"start"|"probation"|nil  nil: it is at work
+---@field exited string?         it called os.exit meanwhile: who did
+---@field on_exited fun()?       told then
 ---@field package given { files: table<string, string>, names: table<string, string> }  to load in place of what the files hold
 local Version = {}
 Version.__index = Version
@@ -134,9 +139,13 @@ function M.stage(path, given)
   self.luio = private_luio(self)
   self.env = setmetatable({ require = new_require(self) }, { __index = _G })
   self.env._G = self.env
+  leaving.know(self.env, self)
+  self.phase = "loading"
   local ok, result = staging.run(path, device.open_devices, run_file, self, path)
+  self.phase = nil
+  if self.exited then ok, result = false, self.exited end
   if not ok then
-    local message = tostring(result)
+    local message = errors.text(result)
     local stated = getmetatable(result) == SYNTAX
     return nil, stated and message or ("%s threw when it was loaded: %s"):format(path, message), "EINVAL", self.files
   end
