@@ -106,7 +106,11 @@ end
 
 local function beat() C.luio_watchdog_beat() end
 
-local function note(one) C.luio_watchdog_place("task " .. one.name) end
+-- Compiled code meets no hook that notes its place, but the task that it is in has one.
+local function note(one)
+  local watch = watches[#watches]
+  if watch.compiles and one.group == watch.group then C.luio_watchdog_place("task " .. one.name) end
+end
 
 -- What is watched now. The process goes on unwatched where no thread can be had.
 local function apply()
