@@ -35,6 +35,8 @@ local now = require("luio.ffi").now
 local M = {}
 
 M.QUIET = 1 -- seconds for tasks to come back from an interrupt
+M.WRITING = 5 -- seconds for who writes into one of its files to close it
+M.MISSING = 0.3 -- seconds for a file that was taken away to be there again
 M.START = 5 -- seconds for `start` of a new version
 M.PROBATION = 1 -- seconds
 
@@ -42,6 +44,7 @@ M.PROBATION = 1 -- seconds
 ---@field dev luio.Device
 ---@field version luio.Version
 ---@field probation { before: luio.Version, timer: luio.Task, report: luio.ReloadReport }?
+---@field never_saved string?      a file that stays open for writing
 ---@field coming luio.Version?     that was loaded last
 ---@field on_report fun(report: luio.ReloadReport)?  told of what comes of probation
 ---@field on_accept fun(version: luio.Version)?       told that a version has stood its probation
@@ -560,6 +563,25 @@ local function exchange(self)
   return report
 end
 
+--- Waits while one of the version's files is being saved. Who does not come to an end with it is not waited for twice: then
+--- the file is loaded as it is.
+function Live:await_save()
+  local began = now()
+  while not self.dev.closing do
+    local path, code = version.unsettled(self.version.files)
+    if path ~= self.never_saved then self.never_saved = nil end
+    if not path or path == self.never_saved then return end
+    if now() - began >= (code == "EAGAIN" and M.WRITING or M.MISSING) then
+      if code == "ENOENT" then return end
+      self.never_saved = path
+      self.dev:warn(("%s has been open for writing for %g s (`fuser -v` says in which process); it is loaded as it is now"):format(
+        path, M.WRITING))
+      return
+    end
+    task.sleep(0.01)
+  end
+end
+
 local LONGEST = 600 -- seconds: what is awaited below has deadlines of its own
 
 --- Exchanges the driver's code for what its files hold now. A task of the driver may ask for it: it ends
@@ -575,7 +597,10 @@ function Live:reload()
   -- A task of no group: one of the driver's would be held with its version.
   local ok, report
   local worker = task.spawn_in(nil, function()
-    ok, report = pcall(exchange, self)
+    ok, report = pcall(function()
+      self:await_save()
+      return exchange(self)
+    end)
     self.reloading = nil
     if not ok and self.coming then stand(self.coming) end
   end)
