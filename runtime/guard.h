@@ -25,7 +25,7 @@
 #define GUARD_ENV "LUIO_GUARDIAN" /* numbers of descriptors: "replies,bell,mail" */
 
 enum {
-  GUARD_VERSION = 3,
+  GUARD_VERSION = 4,
   GUARD_DEVICES = 8, /* that one worker has open for driving */
   GUARD_PLACES       /* with the worker's own */
 };

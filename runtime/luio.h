@@ -632,8 +632,11 @@ LUIO_API uint64_t luio_watchdog_expired(void);
 /* Watches no more. Waits for its thread, which takes no longer than to wake up. */
 LUIO_API void luio_watchdog_stop(void);
 
-/* ---- Files that are being written --------------------------------------------------------------
- * A whole file, read while nobody has it open for writing: a read lease (fcntl F_SETLEASE) is held
+/* ---- Files -----------------------------------------------------------------------------------
+ * Loading the library makes the process ignore SIGXFSZ, unless somebody handles it: a write beyond
+ * `ulimit -f` fails with EFBIG. */
+
+/* A whole file, read while nobody has it open for writing: a read lease (fcntl F_SETLEASE) is held
  * meanwhile, and who opens the file to write waits until it is given back. Up to `size` bytes into
  * `data`; the file's size, which may be more.
  *   EAGAIN  somebody has it open for writing     E...  of open, read

@@ -9,7 +9,7 @@
 --- Staging is loading with every device out of reach (luio.staging).
 ---
 --- A file that somebody is saving is no version. Who writes into a file in place has it open for that time, which the
---- kernel tells (runtime/settled.c); so it is read when it is closed, and can't be opened for writing meanwhile. Where
+--- kernel tells (runtime/files.c); so it is read when it is closed, and can't be opened for writing meanwhile. Where
 --- the kernel does not tell (another user's file, some network file systems) a file is left alone while it is empty and until a quarter
 --- of a second after its last change.
 

@@ -23,14 +23,23 @@ local saved = require "luio.saved"
 local uv = require "luv"
 local watchdog = require "luio.watchdog"
 
+local lost -- a line could not be printed
+
+-- Prints a line. A full disk is no reason to stop a driver, but is said once, where that may still be heard. Not by print:
+-- the C library forgets a failure that a line's end meets.
+local function say(line)
+  io.stdout:flush()
+  line = line .. "\n"
+  local n, message = uv.fs_write(1, line)
+  if n == #line or lost then return end
+  lost = true
+  io.stderr:write(("luio: standard output: %s; the driver goes on, and what is told of it is lost\n"):format(
+    message or "the file system is full"))
+end
+
 -- What became of a reload, for people or for machines.
 local function tell(args, report)
-  if args.json then
-    io.write(output.line(report), "\n")
-  else
-    print(live.line(report))
-  end
-  io.flush()
+  say(args.json and output.line(report) or live.line(report))
 end
 
 local STOP = 5 -- seconds for the driver's stop and closing; closing alone may wait 3 for a thread
@@ -68,11 +77,10 @@ local function announce(args, dev, guarded)
   notify.send("READY=1\nSTATUS=" .. what)
   if args.json then return end
   if died then
-    print(("%s, %.0f ms after the worker before it died"):format(what, (luio.now() - died) * 1000))
+    say(("%s, %.0f ms after the worker before it died"):format(what, (luio.now() - died) * 1000))
   else
-    print(what .. "; Ctrl-C stops it")
+    say(what .. "; Ctrl-C stops it")
   end
-  io.stdout:flush()
 end
 
 -- ---- Its device ----------------------------------------------------------------------------------
@@ -89,8 +97,7 @@ local function await(args, driver, ending)
     tell = function(text)
       notify.send((args.wait == "" and "READY=1\n" or "") .. "STATUS=" .. text)
       if args.json then return end
-      print(text .. "; Ctrl-C ends this")
-      io.stdout:flush()
+      say(text .. "; Ctrl-C ends this")
     end,
   })
 end

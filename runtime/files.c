@@ -1,10 +1,14 @@
-/* settled.c - reading a file that others save.
+/* files.c - reading a file that others save, and writing beyond a limit.
  *
  * An editor that writes into a file truncates it first. Who reads it then reads nothing, or half of it. The kernel
  * knows whether a file is open for writing, and tells it by refusing a read lease. With the lease held the file
  * can't change: who opens it to write waits for us. The kernel tells us that somebody waits by a signal; it is made
  * SIGURG, which is ignored unless somebody wants it, in place of SIGIO, which ends a process. We give the
- * lease back a moment later in any case. */
+ * lease back a moment later in any case.
+ *
+ * A write beyond RLIMIT_FSIZE (`ulimit -f`) ends a process by SIGXFSZ unless that is ignored: then it fails with EFBIG,
+ * as one on a full disk does with ENOSPC, and is reported. A driver at work must not die of a log that grew. So the library
+ * ignores the signal when it is loaded, if nobody has done anything about it. */
 #include "internal.h"
 
 #include <errno.h>
@@ -28,6 +32,13 @@ static int64_t read_whole(int fd, const char *path, void *data, uint64_t size, l
     got += (uint64_t)n;
   }
   return s.st_size > (off_t)got ? s.st_size : (int64_t)got;
+}
+
+__attribute__((constructor)) static void ignore_file_size_signal(void)
+{
+  struct sigaction a;
+  if (sigaction(SIGXFSZ, NULL, &a) == 0 && a.sa_handler == SIG_DFL && !(a.sa_flags & SA_SIGINFO))
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 int64_t luio_read_settled(const char *path, void *data, uint64_t size, int *leased, luio_error *err)
