@@ -12,13 +12,15 @@
  *      begins its system call again and again. The thread says so, and ends the process if a guardian is there to
  *      start another; else it goes on waiting.
  *
- * The time is the watched thread's processor time, or half of the time on the clock where that is more: on a
- * machine that has no time for us a good function is not cut off, and one that only blocks has twice the time. The
- * clock is read at each tick and a tick counts for two at most, so that a process that was stopped (SIGSTOP, a
- * debugger, a guest that was suspended) has not been slow. */
+ * The time is that on the clock without what the watched thread has waited for a processor (the kernel counts it,
+ * /proc/self/task/TID/schedstat), so that a good function is not cut off where the machine has no time for it. A kernel
+ * without that figure: the thread's processor time, or half of the clock's. The clock is read at each tick and a tick
+ * counts for two at most, so that a process that was stopped (SIGSTOP, a debugger, a guest that was suspended) has not
+ * been slow. */
 #include "internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -35,13 +37,14 @@ static struct {
   pthread_cond_t changed;
   bool running, stop;
   pthread_t thread, watched;
-  clockid_t cpu;      /* the watched thread's processor time */
+  int schedstat;      /* of the watched thread; -1: there is none */
+  clockid_t cpu;      /* its processor time */
   uint64_t limit_ns;  /* 0: none */
   uint64_t last_ns;   /* 0: none */
   bool ends;          /* the process, at last_ns */
   bool said;          /* what is to be said at last_ns, since the last beat */
   uint64_t seen;      /* beats at the last look */
-  uint64_t cpu_since; /* the processor time then */
+  uint64_t cpu_since, waited_since; /* the processor time then, and what was waited for it */
   uint64_t clock_ns;  /* time on the clock since then, in ticks */
   char what[200], place[200];
   /* Written by the watched thread only, read by ours: they count, and order nothing. Relaxed. */
@@ -64,6 +67,21 @@ static uint64_t read_clock(clockid_t id)
   return (uint64_t)t.tv_sec * LUIO_NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
+/* How long the watched thread has waited for a processor in its life. False: that can't be known. */
+static bool read_waited(uint64_t *ns)
+{
+  char text[96];
+  unsigned long long ran, waited;
+  ssize_t n = w.schedstat >= 0 ? pread(w.schedstat, text, sizeof text - 1, 0) : -1;
+  if (n <= 0)
+    return false;
+  text[n] = '\0';
+  if (sscanf(text, "%llu %llu", &ran, &waited) != 2)
+    return false;
+  *ns = waited;
+  return true;
+}
+
 static uint64_t tick(void)
 {
   uint64_t limit = w.limit_ns ? w.limit_ns : w.last_ns;
@@ -76,6 +94,8 @@ static void begin_anew(void)
 {
   w.seen = atomic_load_explicit(&w.beats, memory_order_relaxed);
   w.cpu_since = read_clock(w.cpu);
+  w.waited_since = 0;
+  read_waited(&w.waited_since);
   w.clock_ns = 0;
   w.said = false;
   atomic_store_explicit(&w.expired_ns, 0, memory_order_relaxed);
@@ -97,6 +117,18 @@ static void give_up(uint64_t ns)
     _exit(1);
 }
 
+/* With the lock held: how long the thread has been away since the last beat. */
+static uint64_t time_spent(void)
+{
+  uint64_t cpu = read_clock(w.cpu), waited;
+  uint64_t spent = cpu > w.cpu_since ? cpu - w.cpu_since : 0, other = w.clock_ns / 2;
+  if (read_waited(&waited)) {
+    waited = waited > w.waited_since ? waited - w.waited_since : 0;
+    other = w.clock_ns > waited ? w.clock_ns - waited : 0;
+  }
+  return spent > other ? spent : other;
+}
+
 /* With the lock held. ns: since the last look. */
 static void look(uint64_t ns)
 {
@@ -105,15 +137,13 @@ static void look(uint64_t ns)
     return;
   }
   w.clock_ns += ns;
-  uint64_t cpu = read_clock(w.cpu), spent = cpu > w.cpu_since ? cpu - w.cpu_since : 0;
-  if (spent < w.clock_ns / 2)
-    spent = w.clock_ns / 2;
+  uint64_t spent = time_spent();
   if (w.limit_ns && spent >= w.limit_ns) {
-    atomic_store_explicit(&w.expired_ns, w.clock_ns, memory_order_relaxed);
+    atomic_store_explicit(&w.expired_ns, spent, memory_order_relaxed);
     pthread_kill(w.watched, SIGURG);
   }
   if (w.last_ns && spent >= w.last_ns && !w.said)
-    give_up(w.clock_ns);
+    give_up(spent);
 }
 
 static void *run(void *unused)
@@ -145,6 +175,9 @@ static int start(luio_error *err)
   pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
   pthread_cond_init(&w.changed, &attr);
   pthread_condattr_destroy(&attr);
+  char path[64];
+  luio_format(path, sizeof path, "/proc/self/task/%d/schedstat", (int)gettid());
+  w.schedstat = open(path, O_RDONLY | O_CLOEXEC);
   w.watched = pthread_self();
   w.stop = false;
   int rc = pthread_getcpuclockid(w.watched, &w.cpu);
@@ -154,8 +187,11 @@ static int start(luio_error *err)
   if (rc == 0)
     rc = pthread_create(&w.thread, NULL, run, NULL);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (rc)
+  if (rc) {
+    if (w.schedstat >= 0)
+      close(w.schedstat);
     return luio_fail(err, rc, "start a watchdog: %s", luio_errno_name(rc));
+  }
   w.running = true;
   return 0;
 }
@@ -223,6 +259,8 @@ void luio_watchdog_stop(void)
     return;
   pthread_join(w.thread, NULL);
   pthread_cond_destroy(&w.changed);
+  if (w.schedstat >= 0)
+    close(w.schedstat);
   w.running = false;
   struct sigaction now;
   if (w.handles && sigaction(SIGURG, NULL, &now) == 0 && now.sa_handler == interrupt_only)

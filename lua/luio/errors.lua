@@ -65,13 +65,20 @@ local function printable(text)
   return (text:gsub("[%z\1-\8\11-\31\127]", function(c) return ("\\x%02x"):format(c:byte()) end))
 end
 
---- An error value as text, whatever it is. Never raises, takes no more than a moment, and has at most 16 KiB.
+--- A value as text, as tostring has it, but never raises, and takes no more than a moment.
+---@param value any
+---@return string
+function M.tostring(value)
+  local ok, text = pcall(own_text, value)
+  return ok and text or "an object that can't be shown"
+end
+
+--- An error value as text, whatever it is: printable, and at most 16 KiB.
 ---@param value any
 ---@return string
 function M.text(value)
   if value == nil then return "nil was thrown, no message" end
-  local ok, text = pcall(own_text, value)
-  if not ok then text = "an error that can't be shown" end
+  local text = M.tostring(value)
   if #text > LONGEST then
     text = ("%s ... (%d bytes left out) ... %s"):format(text:sub(1, LONGEST - 2048), #text - LONGEST + 1024, text:sub(-1024))
   end

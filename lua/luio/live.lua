@@ -266,7 +266,10 @@ local function stage(self)
     if v.exited then fine, passed = false, v.exited end
     if fine then passed, why = passed[1], passed[2] end
     if not fine then return nil, ("check of driver %s threw: %s"):format(v.driver.name, errors.text(passed)), "EINVAL" end
-    if not passed then return nil, ("check of driver %s: %s"):format(v.driver.name, why == nil and "it returned nothing" or errors.text(why)), "EINVAL" end
+    if not passed then
+      why = why == nil and "it returned nothing" or errors.text(why)
+      return nil, ("check of driver %s: %s"):format(v.driver.name, why), "EINVAL"
+    end
   end
   ok, message, code = make_view(self, v)
   if ok then ok, message, code = luio_driver.check_top_halves(v.driver, v.view) end
@@ -373,7 +376,9 @@ local function migrate(old, v)
   if v.driver.migrate then
     local fine, result, why = call_migrate(old, v, state)
     if not fine then return nil, ("migrate of driver %s threw: %s"):format(v.driver.name, errors.text(result)), "EFAULT" end
-    if result == nil and why ~= nil then return nil, ("migrate of driver %s: %s"):format(v.driver.name, errors.text(why)), "EINVAL" end
+    if result == nil and why ~= nil then
+      return nil, ("migrate of driver %s: %s"):format(v.driver.name, errors.text(why)), "EINVAL"
+    end
     if type(result) == "table" then state = result end
   end
   v.view.state = state

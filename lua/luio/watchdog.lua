@@ -1,8 +1,7 @@
 --- Functions of a driver that must come back: what its files do when they are loaded, `check`, `migrate`, `quiesce`, `start`.
 ---
---- They run on the only thread there is, and before the one that could undo them goes on. So each has 5 s of
---- processor time, or 10 on the clock, without the loop having turned; a wait gives the loop its turn, and is no concern of
---- ours. Over that an error is raised in the function, which names it and its line, and is raised again at each
+--- They run on the only thread there is, and before the one that could undo them goes on. So each has 5 s without the loop
+--- having turned, in which it computes or blocks; a wait gives the loop its turn, and is no concern of ours. Over that an error is raised in the function, which names it and its line, and is raised again at each
 --- instruction of its until it has left: a pcall that catches it helps nothing. The error does what any error there
 --- does, so a reload is refused, and the version that worked goes on.
 ---
@@ -24,7 +23,7 @@ jit.off(true, true) -- it is the hook that must be called
 
 local M = {}
 
---- Seconds of processor time; twice of it on the clock.
+--- Seconds in which it runs or blocks: runtime/watchdog.c.
 M.LIMIT = 5
 
 local EVERY = 1000 -- instructions between two looks; they cost a tenth of the time

@@ -159,9 +159,9 @@ local function run(args)
   ok, message, code = guard.policy(restarts, backoff, STOP)
   if not ok then return nil, message, code end
 
-  function leaving.on_exit(version, message)
+  function leaving.on_exit(version, what)
     io.stdout:flush()
-    io.stderr:write(("luio: driver %s ends this process: %s\n"):format(errors.text(version.driver.name), message))
+    io.stderr:write(("luio: driver %s ends this process: %s\n"):format(errors.text(version.driver.name), what))
   end
   local ending = {}
   listen(guarded, function(status, why)

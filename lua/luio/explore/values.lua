@@ -61,7 +61,7 @@ end
 local function own_text(value)
   local mt = debug.getmetatable(value)
   if type(mt) ~= "table" or rawget(mt, "__tostring") == nil then return nil end
-  return (errors.text(value):gsub("\n$", ""))
+  return (errors.tostring(value):gsub("\n$", ""))
 end
 
 local function scalar(value, inside)
