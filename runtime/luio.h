@@ -616,7 +616,7 @@ LUIO_API int luio_drop_privileges(const char *user, luio_error *err);
  * Notices that a thread does not come back to its loop: one a process, for the thread that sets it. How the time
  * is counted: runtime/watchdog.c. All but luio_watchdog_expired are the watched thread's to call. */
 
-/* Watches the calling thread from now on, or with other limits. Without a beat for
+/* Watches the calling thread from now on, or with other limits, or none. Without a beat for
  *   limit_ns  (0: none) luio_watchdog_expired tells, and system calls that block return EINTR (SIGURG);
  *   last_ns   (0: none) a line on standard error says that `what` has not come back, and, if `ends` is not 0
  *             and a guardian is there, the process ends with status 1.

@@ -45,7 +45,9 @@ static struct {
   bool said;          /* what is to be said at last_ns, since the last beat */
   uint64_t seen;      /* beats at the last look */
   uint64_t cpu_since, waited_since; /* the processor time then, and what was waited for it */
+  uint64_t since;     /* then, on the clock */
   uint64_t clock_ns;  /* time on the clock since then, in ticks */
+  uint64_t tick;      /* that our thread sleeps */
   char what[200], place[200];
   /* Written by the watched thread only, read by ours: they count, and order nothing. Relaxed. */
   _Atomic uint64_t beats;
@@ -84,9 +86,8 @@ static bool read_waited(uint64_t *ns)
 
 static uint64_t tick(void)
 {
-  uint64_t limit = w.limit_ns ? w.limit_ns : w.last_ns;
-  uint64_t ns = limit / TICKS;
-  return ns < SHORTEST_TICK ? SHORTEST_TICK : ns > LONGEST_TICK ? LONGEST_TICK : ns;
+  uint64_t limit = w.limit_ns ? w.limit_ns : w.last_ns, ns = limit / TICKS;
+  return !limit || ns > LONGEST_TICK ? LONGEST_TICK : ns < SHORTEST_TICK ? SHORTEST_TICK : ns;
 }
 
 /* With the lock held: from now on. */
@@ -97,6 +98,7 @@ static void begin_anew(void)
   w.waited_since = 0;
   read_waited(&w.waited_since);
   w.clock_ns = 0;
+  w.since = luio_now();
   w.said = false;
   atomic_store_explicit(&w.expired_ns, 0, memory_order_relaxed);
 }
@@ -152,13 +154,10 @@ static void *run(void *unused)
   pthread_mutex_lock(&w.lock);
   uint64_t before = luio_now();
   while (!w.stop) {
-    uint64_t pause = tick(), until = before + pause;
+    uint64_t pause = w.tick = tick(), until = before + pause;
     struct timespec t = {(time_t)(until / LUIO_NS_PER_S), (long)(until % LUIO_NS_PER_S)};
-    if (pthread_cond_timedwait(&w.changed, &w.lock, &t) == 0 && !w.stop) {
-      before = luio_now(); /* other limits, and the count begins anew */
-      continue;
-    }
-    uint64_t now = luio_now(), ns = now - before;
+    pthread_cond_timedwait(&w.changed, &w.lock, &t);
+    uint64_t now = luio_now(), ns = now - (before > w.since ? before : w.since);
     before = now;
     if (!w.stop && ns > 0)
       look(ns < 2 * pause ? ns : 2 * pause);
@@ -222,7 +221,9 @@ int luio_watchdog_set(uint64_t limit_ns, uint64_t last_ns, const char *what, int
     if (limit_ns)
       take_signal();
     begin_anew();
-    pthread_cond_signal(&w.changed);
+    /* Woken for nothing it would take the lock when we want it next, and may not have a processor. */
+    if (tick() < w.tick)
+      pthread_cond_signal(&w.changed);
   }
   pthread_mutex_unlock(&w.lock);
   return rc;

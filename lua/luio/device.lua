@@ -369,6 +369,7 @@ function Device:close()
   end
   dma.close(self.dma)
   M.open_devices[self] = nil
+  if self.live then watchdog.runs(self, false) end
   if self.after_close then self.after_close() end
   return true
 end

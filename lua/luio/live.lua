@@ -218,6 +218,7 @@ function M.start(driver, dev, reason)
     dev:close()
     return nil, message, code
   end
+  watchdog.runs(dev, true)
   if dev.info.bus ~= "sim" then dev:watch_presence() end
   return dev
 end

@@ -39,6 +39,7 @@ local PLACES = 10 -- looks between two notes of the place
 local watches = {} ---@type luio.Watch[]  the newest last
 local base ---@type { what: string, seconds: number }?
 local turns ---@type userdata?  uv_prepare_t: the loop has turned
+local drivers = {} ---@type table<table, true>  that run
 local saved ---@type { hook: function?, mask: string?, count: integer?, compiles: boolean }?
 
 -- ---- The hook ------------------------------------------------------------------------------------
@@ -120,7 +121,8 @@ local function apply()
   elseif base then
     C.luio_watchdog_set(0, base.seconds * 1e9, base.what, 0, err)
   else
-    C.luio_watchdog_stop()
+    -- To end the thread is to wait until it has a processor: not in the middle of a reload.
+    if next(drivers) then C.luio_watchdog_set(0, 0, "", 0, err) else C.luio_watchdog_stop() end
   end
   set_hook(watch ~= nil)
   if not saved or not saved.compiles then return end
@@ -180,6 +182,14 @@ function M.call(what, group, fn, ...)
     return ok, ...
   end
   return leave(pcall(fn, ...))
+end
+
+--- A driver runs on a device, and will be watched again when it is exchanged; or no more.
+---@param dev luio.Device
+---@param runs boolean
+function M.runs(dev, runs)
+  drivers[dev] = runs or nil
+  if not runs then apply() end
 end
 
 --- Says on standard error when M.alive is not called for so long. nil: no more.
