@@ -37,17 +37,17 @@ static struct {
   pthread_cond_t changed;
   bool running, stop;
   pthread_t thread, watched;
-  int schedstat;      /* of the watched thread; -1: there is none */
-  clockid_t cpu;      /* its processor time */
-  uint64_t limit_ns;  /* 0: none */
-  uint64_t last_ns;   /* 0: none */
-  bool ends;          /* the process, at last_ns */
-  bool said;          /* what is to be said at last_ns, since the last beat */
-  uint64_t seen;      /* beats at the last look */
+  int schedstat;                    /* of the watched thread; -1: there is none */
+  clockid_t cpu;                    /* its processor time */
+  uint64_t limit_ns;                /* 0: none */
+  uint64_t last_ns;                 /* 0: none */
+  bool ends;                        /* the process, at last_ns */
+  bool said;                        /* what is to be said at last_ns, since the last beat */
+  uint64_t seen;                    /* beats at the last look */
   uint64_t cpu_since, waited_since; /* the processor time then, and what was waited for it */
-  uint64_t since;     /* then, on the clock */
-  uint64_t clock_ns;  /* time on the clock since then, in ticks */
-  uint64_t tick;      /* that our thread sleeps */
+  uint64_t since;                   /* then, on the clock */
+  uint64_t clock_ns;                /* time on the clock since then, in ticks */
+  uint64_t tick;                    /* that our thread sleeps */
   char what[200], place[200];
   /* Written by the watched thread only, read by ours: they count, and order nothing. Relaxed. */
   _Atomic uint64_t beats;
@@ -107,10 +107,10 @@ static void begin_anew(void)
 static void give_up(uint64_t ns)
 {
   char line[600];
-  int n = snprintf(
-      line, sizeof line, "luio: %s has not come back for %.1f s, and can't be interrupted%s%s%s\n",
-      w.what, (double)ns / 1e9, w.place[0] ? " (last seen at " : "", w.place,
-      w.place[0] ? ")" : "");
+  int n = snprintf(line, sizeof line,
+                   "luio: %s has not come back for %.1f s, and can't be interrupted%s%s%s\n",
+                   w.what, (double)ns / 1e9, w.place[0] ? " (last seen at " : "", w.place,
+                   w.place[0] ? ")" : "");
   size_t length = n < (int)sizeof line ? (size_t)n : sizeof line - 1;
   ssize_t ignored = write(2, line, length);
   (void)ignored;

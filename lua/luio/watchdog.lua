@@ -1,9 +1,10 @@
 --- Functions of a driver that must come back: what its files do when they are loaded, `check`, `migrate`, `quiesce`, `start`.
 ---
 --- They run on the only thread there is, and before the one that could undo them goes on. So each has 5 s without the loop
---- having turned, in which it computes or blocks; a wait gives the loop its turn, and is no concern of ours. Over that an error is raised in the function, which names it and its line, and is raised again at each
---- instruction of its until it has left: a pcall that catches it helps nothing. The error does what any error there
---- does, so a reload is refused, and the version that worked goes on.
+--- having turned, in which it computes or blocks; a wait gives the loop its turn, and is no concern of ours. Over that an
+--- error is raised in the function, which names it and its line, and is raised again at each instruction of its until it
+--- has left: a pcall that catches it helps nothing. The error does what any error there does, so a reload is refused, and
+--- the version that worked goes on.
 ---
 --- The error comes from a hook, which compiled code would not see (LuaJIT checks for them only when built with
 --- LUAJIT_ENABLE_CHECKHOOK, which Debian's is not). So the compiler is off meanwhile. A call into C that blocks is
