@@ -60,7 +60,7 @@ local function own_text(value)
   return ("a %s whose text can't be had (__tostring: %s)"):format(type(value), why)
 end
 
--- Control characters and what is no UTF-8 would do something to a terminal; lines and tabs stay.
+-- Control characters would do something to a terminal; lines and tabs stay.
 local function printable(text)
   return (text:gsub("[%z\1-\8\11-\31\127]", function(c) return ("\\x%02x"):format(c:byte()) end))
 end

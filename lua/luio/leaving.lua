@@ -3,7 +3,7 @@
 --- A driver does not own the process it runs in. While a version is on its way (it is loaded, started, or on probation)
 --- os.exit ends nothing: it is an error of that version, which is refused for it even if it catches the error, and the
 --- version that worked goes on. A driver at work does end the process, as it always could, and `luio run` says which
---- function did it; the guardian takes an end with a device open for a crash, whatever the status.
+--- function did it; the guardian takes an end that nobody asked for as a crash, whatever the status.
 ---
 --- Whose call it is the stack tells: a version's functions have its environment. Scripts, and what they call themselves,
 --- leave as ever. C's own exit (by ffi) can't be asked; the guardian sees it.
@@ -46,7 +46,7 @@ function os.exit(...) -- luacheck: ignore 122
   local name = frame.what == "main" and "the file" or frame.name and "function " .. frame.name
     or ("the function at line %d"):format(frame.linedefined)
   local message = ("%s:%d: %s called os.exit(%s)"):format(frame.short_src, frame.currentline, name,
-    select("#", ...) > 0 and tostring((...)) or "")
+    select("#", ...) > 0 and errors.text((...)) or "")
   if version.phase then
     version.exited = message
     if version.on_exited then version.on_exited() end
