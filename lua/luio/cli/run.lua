@@ -10,7 +10,9 @@
 local arrival = require "luio.arrival"
 local binding = require "luio.binding"
 local common = require "luio.cli.common"
+local errors = require "luio.errors"
 local guard = require "luio.guard"
+local leaving = require "luio.leaving"
 local live = require "luio.live"
 local luio = require "luio"
 local notify = require "luio.notify"
@@ -19,18 +21,29 @@ local output = require "luio.output"
 local task = require "luio.task"
 local saved = require "luio.saved"
 local uv = require "luv"
+local watchdog = require "luio.watchdog"
+
+local lost -- a line could not be printed
+
+-- Prints a line. A full disk is no reason to stop a driver, but is said once, where that may still be heard. Not by print:
+-- the C library forgets a failure that a line's end meets.
+local function say(line)
+  io.stdout:flush()
+  line = line .. "\n"
+  local n, message = uv.fs_write(1, line)
+  if n == #line or lost then return end
+  lost = true
+  io.stderr:write(("luio: standard output: %s; the driver goes on, and what is told of it is lost\n"):format(
+    message or "the file system is full"))
+end
 
 -- What became of a reload, for people or for machines.
 local function tell(args, report)
-  if args.json then
-    io.write(output.line(report), "\n")
-  else
-    print(live.line(report))
-  end
-  io.flush()
+  say(args.json and output.line(report) or live.line(report))
 end
 
 local STOP = 5 -- seconds for the driver's stop and closing; closing alone may wait 3 for a thread
+local SILENCE = 10 -- seconds of a driver that lets nothing else run, until that is said
 local CHECKPOINT = 0.1 -- seconds between looks at whether durable state has changed
 
 -- Calls wake when the process is to end, with the status and why.
@@ -64,11 +77,10 @@ local function announce(args, dev, guarded)
   notify.send("READY=1\nSTATUS=" .. what)
   if args.json then return end
   if died then
-    print(("%s, %.0f ms after the worker before it died"):format(what, (luio.now() - died) * 1000))
+    say(("%s, %.0f ms after the worker before it died"):format(what, (luio.now() - died) * 1000))
   else
-    print(what .. "; Ctrl-C stops it")
+    say(what .. "; Ctrl-C stops it")
   end
-  io.stdout:flush()
 end
 
 -- ---- Its device ----------------------------------------------------------------------------------
@@ -85,8 +97,7 @@ local function await(args, driver, ending)
     tell = function(text)
       notify.send((args.wait == "" and "READY=1\n" or "") .. "STATUS=" .. text)
       if args.json then return end
-      print(text .. "; Ctrl-C ends this")
-      io.stdout:flush()
+      say(text .. "; Ctrl-C ends this")
     end,
   })
 end
@@ -114,7 +125,9 @@ end
 -- Waits until stop is called.
 local function serve(dev, ending, follower)
   local said
+  watchdog.expect(("driver %s, and with it the loop that hears signals and saved files,"):format(dev.driver.name), SILENCE)
   while not ending.status do
+    watchdog.alive()
     task.await(dev.driver.durable and CHECKPOINT or 1, function(wake)
       ending.wake = wake
       return function() ending.wake = nil end
@@ -127,6 +140,7 @@ local function serve(dev, ending, follower)
       follower:look()
     end
   end
+  watchdog.expect(nil)
 end
 
 local function run(args)
@@ -145,6 +159,10 @@ local function run(args)
   ok, message, code = guard.policy(restarts, backoff, STOP)
   if not ok then return nil, message, code end
 
+  function leaving.on_exit(version, what)
+    io.stdout:flush()
+    io.stderr:write(("luio: driver %s ends this process: %s\n"):format(errors.text(version.driver.name), what))
+  end
   local ending = {}
   listen(guarded, function(status, why)
     ending.status, ending.why = ending.status or status, ending.why or why
@@ -157,7 +175,10 @@ local function run(args)
   if not driver then return nil, message, code end
   local dev
   dev, message, code = start(args, driver, ending)
-  if not dev and code == "ECANCELED" and ending.status then return ending.status end
+  if not dev and code == "ECANCELED" and ending.status then
+    guard.leave()
+    return ending.status
+  end
   if not dev and code == "ESTALE" then guard.policy(0, 0, STOP) end -- nor would another worker
   if not dev then return nil, message, code end
   if args.user then
@@ -176,6 +197,7 @@ local function run(args)
   ok, message, code = dev:close()
   if not ok then return nil, message, code end
   if ending.why then return nil, ending.why end
+  guard.leave() -- without one there is nobody to tell
   return ending.status
 end
 
