@@ -27,7 +27,9 @@ end
 describe("luio.compiler #jit", function()
   it("knows the faults of a build by its version", function()
     local all = compiler.faults("LuaJIT 2.1.0-beta3", "x64")
-    assert.equal(#require "luio.compiler.faults", #all)
+    local here = 0
+    for _, fault in ipairs(require "luio.compiler.faults") do here = here + (fault.arch == "arm64" and 0 or 1) end
+    assert.equal(here, #all)
     assert.equal("variadic bounds product sign", names(compiler.faults("LuaJIT 2.1.1703358377", "x64")))
     assert.equal("sign", names(compiler.faults("LuaJIT 2.1.1753364495", "arm64")))
     assert.equal("", names(compiler.faults("LuaJIT 2.1.1785005726", "x64")))
