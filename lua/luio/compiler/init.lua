@@ -6,6 +6,8 @@
 
 local M = {}
 
+local jit = jit -- some of its functions are exchanged
+
 --- The faults of a build.
 ---@param version string  jit.version
 ---@param arch string     jit.arch
