@@ -94,6 +94,20 @@ describe("luio.compiler #jit", function()
     for _, setting in ipairs(SETTINGS) do assert.same({ "as ever\n", 0 }, { files.shell(("%s luajit %s %s"):format(WITH, setting, file)) }) end
   end)
 
+  it("goes on compiling after code that must not be", function()
+    local file = files.write("after.lua", [[
+      local t, n = { a = 1, b = 2 }, 0
+      for _ = 1, 2000 do for _, v in pairs(t) do n = n + v end end
+      local done = 0
+      jit.attach(function(what) if what == "stop" then done = done + 1 end end, "trace")
+      for k = 1, 20 do
+        local g = loadstring "local n = 0 for i = 1, 300 do n = n + i end return n"
+        g()
+      end
+      print(done)]])
+    assert.same({ "20\n", 0 }, { files.shell(WITH .. " luajit " .. file) })
+  end)
+
   it("leaves the user's settings of the compiler and handlers of its events alone", function()
     local file = files.write("settings.lua", [[
       local function options() return table.concat({ select(2, jit.status()) }, " ") end

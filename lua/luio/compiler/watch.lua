@@ -12,6 +12,8 @@
 ---   function is on the stack (LuaJIT's b138ccfa). So that a new trace has begun is seen from its intermediate code.
 --- - Switches are put back at the next trace's first event, and before anybody calls jit.opt.start.
 
+jit.off(true, true) -- nor what it calls
+
 local M = {}
 
 local util = require "jit.util"
@@ -304,7 +306,7 @@ end
 -- ---- The event -----------------------------------------------------------------------------------
 
 local function record(tr, func, pc, depth)
-  if tr ~= trace then
+  if tr ~= trace or refused then
     begin(tr)
   else
     -- The number is given out again after a trace was given up.
