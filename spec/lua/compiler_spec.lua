@@ -27,7 +27,9 @@ end
 describe("luio.compiler #jit", function()
   it("knows the faults of a build by its version", function()
     local all = compiler.faults("LuaJIT 2.1.0-beta3", "x64")
-    assert.equal(#require "luio.compiler.faults", #all)
+    local here = 0
+    for _, fault in ipairs(require "luio.compiler.faults") do here = here + (fault.arch == "arm64" and 0 or 1) end
+    assert.equal(here, #all)
     assert.equal("variadic bounds product sign", names(compiler.faults("LuaJIT 2.1.1703358377", "x64")))
     assert.equal("sign", names(compiler.faults("LuaJIT 2.1.1753364495", "arm64")))
     assert.equal("", names(compiler.faults("LuaJIT 2.1.1785005726", "x64")))
@@ -90,6 +92,20 @@ describe("luio.compiler #jit", function()
       end
       print "as ever"]])
     for _, setting in ipairs(SETTINGS) do assert.same({ "as ever\n", 0 }, { files.shell(("%s luajit %s %s"):format(WITH, setting, file)) }) end
+  end)
+
+  it("goes on compiling after code that must not be", function()
+    local file = files.write("after.lua", [[
+      local t, n = { a = 1, b = 2 }, 0
+      for _ = 1, 2000 do for _, v in pairs(t) do n = n + v end end
+      local done = 0
+      jit.attach(function(what) if what == "stop" then done = done + 1 end end, "trace")
+      for k = 1, 20 do
+        local g = loadstring "local n = 0 for i = 1, 300 do n = n + i end return n"
+        g()
+      end
+      print(done)]])
+    assert.same({ "20\n", 0 }, { files.shell(WITH .. " luajit " .. file) })
   end)
 
   it("leaves the user's settings of the compiler and handlers of its events alone", function()

@@ -37,6 +37,11 @@ return {
   { name = "bounds", commit = "7369eff6", mended = 1723676400 },
   -- an integer product compared with 0 (#1376)
   { name = "product", commit = "c92d0cb1", mended = 1753364495, arch = "x64" },
+  -- 64-bit bit.band, bor, bxor of a 32-bit value that was extended (arm64)
+  { name = "extension", commit = "90742d91", mended = 1694286000, arch = "arm64" },
+  -- neighbours in memory that are loaded or stored as a pair: at a negative offset an instruction that is none, at one that is not
+  -- aligned the wrong place (arm64)
+  { name = "pairing", commit = "b8c6ccd5", mended = 1694286000, arch = "arm64" },
   -- uint32_t values above 0x7fffffff cast to int64_t are negative in arithmetic (#1492)
   { name = "sign", commit = "e4d80516", mended = 1785005726 },
 }

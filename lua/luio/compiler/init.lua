@@ -53,7 +53,6 @@ local function begin()
   -- Without knowing the numbers of things nobody can tell what a trace is made of: then it stays off.
   if not require("luio.compiler.numbers").get() then return end
   local watch = require "luio.compiler.watch"
-  jit.off(watch.begin, true)
   share(watch.begin(faults))
   jit.opt.start = watch.start
   require("luio.compiler.threads").begin()

@@ -12,15 +12,16 @@
 ---   function is on the stack (LuaJIT's b138ccfa). So that a new trace has begun is seen from its intermediate code.
 --- - Switches are put back at the next trace's first event, and before anybody calls jit.opt.start.
 
+jit.off(true, true) -- nor what it calls
+
 local M = {}
 
 local util = require "jit.util"
 local funcbc, traceir, tracek = util.funcbc, util.traceir, util.tracek
-local next, type, select = next, type, select
+local next, type, select, tonumber = next, type, select, tonumber
 
 -- IRT_*, lj_ir.h: the same since 2009.
-local TYPE_MASK, P32, NUM, U32, I64, U64 = 0x1f, 5, 14, 20, 21, 22
-local INT = 19
+local TYPE_MASK, P32, P64, FLOAT, NUM, INT, U32, I64, U64 = 0x1f, 5, 9, 13, 14, 19, 20, 21, 22
 local CTID_INT64 = 11 -- lj_ctype.h
 
 local numbers = assert(require("luio.compiler.numbers").get())
@@ -280,10 +281,32 @@ function rules.sign()
   end)
 end
 
+function rules.extension()
+  local function check(_, ot, op1, op2)
+    if is64(ot) and (opcode(op1) == IR.CONV or opcode(op2) == IR.CONV) then off "fuse" end
+  end
+  for _, name in next, { "BAND", "BOR", "BXOR" } do add(name, check) end
+end
+
+function rules.pairing()
+  local SIZE = { [INT] = 4, [U32] = 4, [FLOAT] = 4, [NUM] = 8, [I64] = 8, [U64] = 8, [P64] = 8 }
+  local function check(_, ot, op1)
+    local size = SIZE[irtype(ot)]
+    if not size or opcode(op1) ~= IR.ADD then return end
+    local _, _, _, offset = traceir(trace, op1)
+    if offset >= 0 then return end -- no constant
+    local constant = tracek(trace, offset) -- first of two
+    offset = tonumber(constant)
+    if offset < 0 or offset % size ~= 0 then off "fuse" end
+  end
+  add("XLOAD", check)
+  add("XSTORE", check)
+end
+
 -- ---- The event -----------------------------------------------------------------------------------
 
 local function record(tr, func, pc, depth)
-  if tr ~= trace then
+  if tr ~= trace or refused then
     begin(tr)
   else
     -- The number is given out again after a trace was given up.

@@ -1,7 +1,8 @@
 --- What LuaJIT builds compile wrongly, each fault as a short program that a driver could contain: data for compiler_spec.
 ---
 --- `code` counts in `wrong`. Interpreted that is 0; what the fault makes of it was seen on Debian 12's LuaJIT (March 2022), on
---- x86-64, with the settings that LuaJIT has by default. `arch`: shown only there.
+--- x86-64, with the settings that LuaJIT has by default. `arch`: shown only there. What only arm64 has wrong the file for a board
+--- shows (spec/dist).
 
 ---@class CompilerCase
 ---@field fault string  of luio.compiler.faults
@@ -92,7 +93,7 @@ return {
         if n ~= 1 then wrong = wrong + 1 end
       end
     end]] },
-  { fault = "bounds", what = "a loop beyond the end of a table that was made in it", code = [[
+  { fault = "bounds", arch = "x64", what = "a loop beyond the end of a table that was made in it", code = [[
     local long = {}
     for i = 1, 200 do long[i] = 1 end
     local function sum_of(t, n)
@@ -112,12 +113,32 @@ return {
       if 0ULL ~= b * a then wrong = wrong + 1 end
       b = b + 1ULL
     end]] },
-  { fault = "sign", what = "a uint32_t above 0x7fffffff as an int64_t", code = [[
+  { fault = "sign", arch = "x64", what = "a uint32_t above 0x7fffffff as an int64_t", code = [[
     local ffi = require "ffi"
     local words = ffi.new("uint32_t[2]", 0xc0000000, 5)
     for _ = 1, 300 do
       local big, small = ffi.cast("int64_t", words[0]), ffi.cast("int64_t", words[1])
       if big < small then wrong = wrong + 1 end
+    end]] },
+  { fault = "extension", arch = "arm64", what = "bits of a 64-bit value and an int32_t", code = [[
+    local ffi = require "ffi"
+    local words = ffi.new("int32_t[2]", -5, 7)
+    for i = 1, 300 do
+      local mask, word = 0x123456789abcLL + i, ffi.cast("int64_t", words[i % 2])
+      if bit.bor(mask, word) + bit.band(mask, word) ~= mask + word then wrong = wrong + 1 end
+    end]] },
+  { fault = "pairing", arch = "arm64", what = "two fields of a descriptor", code = [[
+    local ffi = require "ffi"
+    ffi.cdef "typedef struct { int32_t length, status; } compiler_case_t;"
+    local ring = ffi.new "compiler_case_t[64]"
+    for i = 0, 63 do ring[i].length, ring[i].status = i, -i end
+    local descriptors = ffi.cast("const compiler_case_t *", ring)
+    for _ = 1, 10 do
+      for i = 1, 64 do
+        local d = descriptors[i - 1]
+        local length, status = d.length, d.status
+        if length ~= i - 1 or status ~= 1 - i then wrong = wrong + 1 end
+      end
     end]] },
   { fault = "traversal", what = "pairs() in pairs(), where the outer loop can't be compiled", code = [[
     local inner = { 1, 2, 3, 4, 5 }
