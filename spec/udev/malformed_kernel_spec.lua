@@ -210,7 +210,6 @@ describe("spec/fuzz/kernel", function()
   local NONE = {
     ["runtime/main.c"] = "/proc/self/exe: a link to the program itself",
     ["runtime/monitor.c"] = "events: above, and spec/udev/monitor_spec.lua",
-    ["runtime/porter.c"] = "/proc/self/fd of its own: a link, to tell an eventfd",
     ["runtime/guard.c"] = "names the device's config file to the guardian",
     ["runtime/porter.c"] = "/proc/self/fd of a descriptor that it was given: spec/net/share_spec.lua",
     ["lua/luio/net/pcapng.lua"] = "/proc/self/fd of its own, to open it once more",
