@@ -1,4 +1,4 @@
---- `luio env`: what lets plain luajit and busted find luio.
+--- `luio env`: what lets plain luajit and busted find luio, and keeps them from the current folder's modules.
 
 local uv = require "luv"
 
@@ -8,8 +8,19 @@ local function run()
     return nil, "luio's modules are in the program, where luajit can't find them; `luio FILE.lua` runs a script", "ENOTSUP"
   end
   dir = uv.fs_realpath(dir) or dir
-  -- Behind ours stays what was set, else ";;": LuaJIT's own.
-  print(("export LUA_PATH='%s/?.lua;%s/?/init.lua;'\"${LUA_PATH:-;}\""):format(dir, dir))
+  if dir:match "[;?]" then return nil, ("%s: LUA_PATH can't name a folder that has ; or ? in its name"):format(dir), "EINVAL" end
+  -- Behind ours is what the program itself uses: what was set, else LuaJIT's own, without what is relative. ";;" would bring
+  -- "./?.lua" back.
+  local function export(name, first, path)
+    local list, known = {}, {}
+    for entry in (first .. path):gmatch "[^;]+" do
+      if not known[entry] then table.insert(list, entry) end
+      known[entry] = true
+    end
+    print(("export %s='%s'"):format(name, (table.concat(list, ";"):gsub("'", "'\\''"))))
+  end
+  export("LUA_PATH", ("%s/?.lua;%s/?/init.lua;"):format(dir, dir), package.path)
+  export("LUA_CPATH", "", package.cpath)
   return 0
 end
 

@@ -64,6 +64,9 @@ local function script(argv)
   print_at_once()
   local chunk, message = loadfile(argv[1])
   if not chunk then return fail(message) end
+  -- Whoever runs a script has chosen its author, and so what he has put beside it; not what others have, nor the current
+  -- folder, which is no part of the name that was typed.
+  require("luio.paths").beside(argv[1])
   local args = { [0] = argv[1] }
   for i = 2, #argv do args[i - 1] = argv[i] end
   _G.arg = args

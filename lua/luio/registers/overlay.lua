@@ -17,6 +17,7 @@
 ---     }
 
 local near = require "luio.registers.near"
+local trust = require "luio.trust"
 
 jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
@@ -114,6 +115,9 @@ function M.load(source, name)
   local f = io.open(path)
   if not f then return nil end
   f:close()
+  -- Nobody named this file: it is to be in the same hands as the map.
+  local safe, reason = trust.file(path, source and trust.writers(source))
+  if not safe then return nil, ("%s is not taken: %s"):format(path, reason) end
   local chunk, message = loadfile(path)
   if not chunk then return nil, message end
   local ok, patches = pcall(chunk)
