@@ -12,6 +12,7 @@
 --- Loading this module also lets `require "drivers.edu.registers"` find the same files.
 
 local door = require "luio.ffi"
+local term = require "luio.term"
 local trust = require "luio.trust"
 local uv = require "luv"
 
@@ -161,8 +162,8 @@ function M.find(name, file)
   end
   local what = ({ init = "driver", registers = "register map" })[file] or file
   if refused then
-    return nil, ("%s \"%s\": %s is not taken, because %s; if you trust whoever can write there, LUIO_DRIVERS='%s' names the folder"):format(
-      what, name, refused.file, refused.reason, refused.root.dir), "EPERM"
+    return nil, ("%s \"%s\": %s is not taken, because %s; if you trust whoever can write there, LUIO_DRIVERS=%s names the folder"):format(
+      what, name, refused.file, refused.reason, term.quoted(refused.root.dir)), "EPERM"
   end
   return nil, ("there is no %s \"%s\" (looked for %s); LUIO_DRIVERS names more folders"):format(
     what, name, table.concat(tried, ", ")), "ENOENT"
@@ -242,14 +243,14 @@ function M.beside(file)
     local tried = {}
     for _, suffix in ipairs { ".lua", "/init.lua" } do
       local path = ("%s/%s%s"):format(dir, name:gsub("%.", "/"), suffix)
-      local there = exists(path)
-      local safe, reason = there and trust.file(path, writers)
+      local safe, reason
+      if exists(path) then safe, reason = trust.file(path, writers) end
       if safe then
         local chunk, message = loadfile(M.shown(path))
         if not chunk then error(message, 0) end
         return chunk
       end
-      tried[#tried + 1] = there and ("\n\tnot '%s': %s"):format(path, reason) or ("\n\tno file '%s'"):format(path)
+      tried[#tried + 1] = reason and ("\n\tnot '%s': %s"):format(path, reason) or ("\n\tno file '%s'"):format(path)
     end
     return table.concat(tried)
   end)

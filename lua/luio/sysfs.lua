@@ -163,13 +163,4 @@ function M.is_below(path, dir)
   return path ~= nil and (path == dir or path:sub(1, #dir + 1) == dir .. "/")
 end
 
---- What others write (names of processes, of mount points) made fit for a terminal.
----@param text string
----@param limit? integer  bytes
----@return string
-function M.clean(text, limit)
-  text = text:gsub("[%c\127]", "?"):gsub("\194[\128-\159]", "?") -- U+0080 to U+009F are control characters, too
-  return limit and #text > limit and text:sub(1, limit - 3) .. "..." or text
-end
-
 return M

@@ -22,6 +22,7 @@
 
 local bit = require "bit"
 local ffi = require "ffi"
+local term = require "luio.term"
 local uv = require "luv"
 
 ffi.cdef [[
@@ -79,7 +80,8 @@ local function walk(path, look)
     for i = #list, 1, -1 do table.insert(rest, list[i]) end
   end
   push(path)
-  local stat, message = uv.fs_lstat "/", nil
+  local stat, message = uv.fs_lstat "/"
+  if not stat then return nil, message end
   local fault, remedy = look("/", stat, true)
   while not fault and rest[1] do
     local name = table.remove(rest)
@@ -117,7 +119,7 @@ local function check(path, writers, kind)
   local real, stat, remedy = walk(path, function(here, stat, passing)
     local reason, command = M.fault(stat, writers, passing)
     if not reason then return nil end
-    return ("%s %s"):format(here, reason), command and ("%s '%s'"):format(command, (here:gsub("'", "'\\''")))
+    return ("%s %s"):format(here, reason), command and ("%s %s"):format(command, term.quoted(here))
   end)
   if not real then return nil, stat, remedy end
   if bit.band(stat.mode, TYPE) ~= kind then return nil, ("%s is no %s"):format(real, kind == REGULAR and "file" or "folder") end

@@ -7,6 +7,7 @@
 
 local uv = require "luv"
 local sysfs = require "luio.sysfs"
+local term = require "luio.term"
 local look = require "luio.look"
 local holders = require "luio.holders"
 
@@ -104,7 +105,7 @@ end
 
 local function take_apart(name)
   local mapped = sysfs.read(("/sys/class/block/%s/dm/name"):format(name))
-  return mapped and ("dmsetup remove '%s'"):format(sysfs.clean(mapped)) or name:match "^md%d" and "mdadm --stop " .. node(name)
+  return mapped and "dmsetup remove " .. term.quoted(mapped) or name:match "^md%d" and "mdadm --stop " .. node(name)
     or "stop " .. name .. " first"
 end
 
@@ -113,13 +114,12 @@ local function stands_on(name, at, swap, chain, uses)
   local path = "/sys/class/block/" .. name
   local number, mapped = sysfs.read(path .. "/dev"), sysfs.read(path .. "/dm/name")
   local own = { unpack(chain) }
-  table.insert(own, mapped and ("%s (%s)"):format(name, sysfs.clean(mapped)) or name)
+  table.insert(own, mapped and ("%s (%s)"):format(name, mapped) or name)
   local point = number and at[number] or at[node(name)] or mapped and at["/dev/mapper/" .. mapped]
   if point == "/" then
     table.insert(uses, use(own, "holds the root file system", "boot from another disk"))
   elseif point then
-    point = sysfs.clean(point)
-    table.insert(uses, use(own, "is mounted on " .. point, ("umount '%s'"):format(point)))
+    table.insert(uses, use(own, "is mounted on " .. point, "umount " .. term.quoted(point)))
   elseif swap[name] then
     table.insert(uses, use(own, "is swap", "swapoff " .. node(name)))
   else
@@ -164,13 +164,12 @@ local function shared_folders(info)
     tag = tag and tag:gsub("%z", "")
     local point = tag and (at["9p " .. tag] or at["virtiofs " .. tag])
     if point then
-      point = sysfs.clean(point)
       table.insert(uses, {
-        text = ("its shared folder %s is mounted on %s"):format(sysfs.clean(tag), point), remedy = ("umount '%s'"):format(point),
+        text = ("its shared folder %s is mounted on %s"):format(tag, point), remedy = "umount " .. term.quoted(point),
       })
     elseif tag and at.overlay then -- what is below an overlay is no mount that anybody sees
       table.insert(uses, {
-        text = ("its shared folder %s may be below the overlay on %s"):format(sysfs.clean(tag), sysfs.clean(at.overlay)),
+        text = ("its shared folder %s may be below the overlay on %s"):format(tag, at.overlay),
         remedy = "grep overlay /proc/self/mountinfo",
       })
     end
@@ -215,15 +214,16 @@ local function network(info)
       local route
       for _, one in ipairs(stack(name, {}, 0)) do route = route or routes[one] and one end
       local flags = tonumber(sysfs.read(("/sys/class/net/%s/flags"):format(name)) or "0") or 0
-      local shown = sysfs.clean(name)
       if route then
-        local via = route ~= name and ", as part of " .. sysfs.clean(route) or ""
+        local via = route ~= name and ", as part of " .. route or ""
         table.insert(uses, {
-          text = ("its network interface %s has the default route%s"):format(shown, via),
+          text = ("its network interface %s has the default route%s"):format(name, via),
           remedy = "work from a console, or give the route to another interface",
         })
       elseif flags % 2 == IFF_UP then
-        table.insert(uses, { text = ("its network interface %s is up"):format(shown), remedy = "ip link set " .. shown .. " down" })
+        table.insert(uses, {
+          text = ("its network interface %s is up"):format(name), remedy = ("ip link set %s down"):format(term.quoted(name)),
+        })
       end
     end
   end

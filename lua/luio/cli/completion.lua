@@ -8,13 +8,20 @@
 --- Candidates go to standard output, a line each. A line ":files svd xml" asks the shell for files of
 --- these kinds (":files": of any), which it names better than we could. A candidate that ends in one of
 --- . [ = : / goes on: no space is put behind it. Nothing is opened, no model is started, and what goes
---- wrong is not said: an error in the middle of somebody's command line helps nobody.
+--- wrong is not said: an error in the middle of somebody's command line helps nobody. What takes longer than a person waits
+--- for TAB is ended, whatever it is: a map that loops, a FIFO in the place of a file.
 
+local ffi = require "ffi"
 local complete_place = require("luio.explore.candidates").place
 local maps = require "luio.maps"
 local match = require "luio.match"
 local paths = require "luio.paths"
+local trust = require "luio.trust"
 local device = require "luio.device"
+local term = require "luio.term"
+
+ffi.cdef "unsigned luio_completion_alarm(unsigned) __asm__(\"alarm\");"
+local PATIENCE = 2 -- seconds
 
 jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
@@ -40,14 +47,23 @@ local function info_of(address)
   end
 end
 
--- The map that the command would use: the one that is named, else the driver's that matches.
+-- The map that the command would use: the one that is named, else the driver's that matches. A map is Lua that runs. So a
+-- file on a line that is not entered yet is no choice: nobody else may have had a hand in it (luio.trust). The folders of
+-- drivers are the user's, or luio's own (luio.paths).
 local function map_of(state)
   local named = state.given.map
-  if named then return (maps.load(named)) end
+  if named then
+    local file = named:match "%.lua$" and named or named:match "/" and named .. "/registers.lua"
+    if file and not trust.file(file) then return nil end
+    return (maps.load(named))
+  end
   local address = state.given.device or state.given.address
   local info = address and info_of(address)
-  local _, driver = nil, nil
-  if info then _, driver = match.driver_of(info) end
+  local name = info and match.stated(info)
+  if not name then return nil end
+  local map = maps.load(name)
+  if map then return map end
+  local driver = require("luio.driver").load(name) -- which has its map in init.lua
   return driver and driver.registers
 end
 
@@ -258,9 +274,13 @@ local function candidates(words)
 end
 
 local function run_complete(args)
+  ffi.C.luio_completion_alarm(PATIENCE) -- SIGALRM ends the process: it holds nothing
   local ok, list = pcall(candidates, args.words)
   if ok then
-    for _, candidate in ipairs(list) do io.write(candidate, "\n") end
+    for _, candidate in ipairs(list) do
+      -- A name with a line's end in it would be two candidates; one that a terminal would obey is none.
+      if term.clean(candidate) == candidate then term.print(candidate) end
+    end
   end
   return 0
 end
@@ -385,7 +405,7 @@ fi
 ]==]
 
 local function run(args)
-  io.write(scripts[args.shell])
+  term.write(scripts[args.shell])
   return 0
 end
 

@@ -156,7 +156,7 @@ end
 -- A name, and what there is to say, on further lines where the terminal is narrow.
 local function say(name, format, ...)
   local lines = term.wrap(format:format(...), output.columns(), (" "):rep(14), term.pad(name, 14))
-  for _, line in ipairs(lines) do print(line) end
+  term.print_all(lines)
 end
 
 local function say_pages(s)
@@ -179,7 +179,7 @@ end
 
 local function say_buffer(s)
   local buffer = s.buffer
-  print(term.bold(("%s of DMA memory for %s"):format(output.size(buffer.size), s.dev.address)))
+  term.print(term.bold(("%s of DMA memory for %s"):format(output.size(buffer.size), s.dev.address)))
   say("IOVA", "0x%x to 0x%x, verified", buffer.iova, buffer.iova + buffer.size - 1)
   if s.bits then say("address", "%d bits%s", s.bits, s.bits_from) end
   say_pages(s)
@@ -193,7 +193,7 @@ end
 -- is the line before, the result the last one.
 local function dump(options, last)
   for line in hexdump.lines(options) do
-    if line ~= "*" or last ~= "*" then print(line) end
+    if line ~= "*" or last ~= "*" then term.print(line) end
     last = line
   end
   return last

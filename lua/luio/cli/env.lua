@@ -1,5 +1,6 @@
 --- `luio env`: what lets plain luajit and busted find luio, and keeps them from the current folder's modules.
 
+local term = require "luio.term"
 local uv = require "luv"
 
 local function run()
@@ -17,7 +18,7 @@ local function run()
       if not known[entry] then table.insert(list, entry) end
       known[entry] = true
     end
-    print(("export %s='%s'"):format(name, (table.concat(list, ";"):gsub("'", "'\\''"))))
+    term.print(("export %s=%s"):format(name, term.quoted(table.concat(list, ";"))))
   end
   export("LUA_PATH", ("%s/?.lua;%s/?/init.lua;"):format(dir, dir), package.path)
   export("LUA_CPATH", "", package.cpath)

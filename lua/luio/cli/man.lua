@@ -316,7 +316,7 @@ end
 return {
   __man = {
     run = function()
-      io.write(write())
+      require("luio.term").write(write())
       return 0
     end,
   },

@@ -17,15 +17,16 @@ local notify = require "luio.notify"
 local numbers = require "luio.cli.numbers"
 local output = require "luio.output"
 local task = require "luio.task"
+local term = require "luio.term"
 local saved = require "luio.saved"
 local uv = require "luv"
 
 -- What became of a reload, for people or for machines.
 local function tell(args, report)
   if args.json then
-    io.write(output.line(report), "\n")
+    term.print(output.line(report))
   else
-    print(live.line(report))
+    term.print(live.line(report))
   end
   io.flush()
 end
@@ -61,12 +62,12 @@ end
 local function announce(args, dev, guarded)
   local died = guarded and guard.status.died
   local what = ("driver %s runs %son %s"):format(dev.driver.name, died and "again " or "", tostring(dev))
-  notify.send("READY=1\nSTATUS=" .. what)
+  notify.send("READY=1", what)
   if args.json then return end
   if died then
-    print(("%s, %.0f ms after the worker before it died"):format(what, (luio.now() - died) * 1000))
+    term.print(("%s, %.0f ms after the worker before it died"):format(what, (luio.now() - died) * 1000))
   else
-    print(what .. "; Ctrl-C stops it")
+    term.print(what .. "; Ctrl-C stops it")
   end
   io.stdout:flush()
 end
@@ -83,9 +84,9 @@ local function await(args, driver, ending)
       return function() ending.wake = nil end
     end,
     tell = function(text)
-      notify.send((args.wait == "" and "READY=1\n" or "") .. "STATUS=" .. text)
+      notify.send(args.wait == "" and "READY=1" or nil, text)
       if args.json then return end
-      print(text .. "; Ctrl-C ends this")
+      term.print(text .. "; Ctrl-C ends this")
       io.stdout:flush()
     end,
   })

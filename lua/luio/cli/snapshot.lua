@@ -4,6 +4,7 @@ local common = require "luio.cli.common"
 local maps = require "luio.maps"
 local output = require "luio.output"
 local snapshots = require "luio.explore.snapshots"
+local term = require "luio.term"
 
 local function snapshot(args)
   local t, list, code = common.look(args, args.place)
@@ -56,11 +57,8 @@ local function diff(args)
   if args.json then
     output.json { before = before.device, after = after.device, differences = output.list(list) }
   else
-    for _, d in ipairs(list) do
-      for _, line in ipairs(snapshots.lines(d)) do print(line) end
-    end
-    io.stdout:flush()
-    io.stderr:write(("%d of %d differ\n"):format(#list, compared))
+    for _, d in ipairs(list) do term.print_all(snapshots.lines(d)) end
+    term.tell(("%d of %d differ"):format(#list, compared))
   end
   return args.exit_code and list[1] and 1 or 0
 end
