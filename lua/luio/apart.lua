@@ -62,7 +62,6 @@ function M.run(seconds, fn)
   local ends, message, code = uv.pipe()
   if not ends then return nil, "a pipe for a child: " .. message, code end
   io.stdout:flush()
-  io.stderr:flush()
   local pid = C.luio_apart_fork()
   if pid == 0 then child(ends.write, fn) end
   uv.fs_close(ends.write)

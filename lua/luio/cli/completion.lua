@@ -11,7 +11,7 @@
 --- wrong is not said: an error in the middle of somebody's command line helps nobody. What takes longer than a person waits
 --- for TAB is ended, whatever it is: a map that loops, a FIFO in the place of a file.
 
-local ffi = require "ffi"
+local apart = require "luio.apart"
 local complete_place = require("luio.explore.candidates").place
 local maps = require "luio.maps"
 local match = require "luio.match"
@@ -20,7 +20,6 @@ local trust = require "luio.trust"
 local device = require "luio.device"
 local term = require "luio.term"
 
-ffi.cdef "unsigned luio_completion_alarm(unsigned) __asm__(\"alarm\");"
 local PATIENCE = 2 -- seconds
 
 jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
@@ -47,18 +46,20 @@ local function info_of(address)
   end
 end
 
--- The map that the command would use: the one that is named, else the driver's that matches. A map is Lua that runs. So a
--- file on a line that is not entered yet is no choice: nobody else may have had a hand in it (luio.trust). The folders of
--- drivers are the user's, or luio's own (luio.paths).
+-- Whether a name on the line may be loaded. What is not entered yet is no choice, so nobody else may have had a hand in a
+-- file that is named by its path (luio.trust). Bare names are looked for in the user's folders, or luio's own (luio.paths).
+local function safe(name, file)
+  if name:match "%.lua$" then return trust.file(name) end
+  return not name:match "/" or trust.file(("%s/%s.lua"):format(name, file))
+end
+
+-- The map that the command would use: the one that is named, else the driver's that matches. A map is Lua that runs.
 local function map_of(state)
   local named = state.given.map
-  if named then
-    local file = named:match "%.lua$" and named or named:match "/" and named .. "/registers.lua"
-    if file and not trust.file(file) then return nil end
-    return (maps.load(named))
-  end
-  local address = state.given.device or state.given.address
-  local info = address and info_of(address)
+  if named then return safe(named, "registers") and (maps.load(named)) or nil end
+  local address = state.given.device or state.given.address or ""
+  local model = address:match "^sim:(.*)$"
+  local info = (not model or safe(model, "init")) and info_of(address)
   local name = info and match.stated(info)
   if not name then return nil end
   local map = maps.load(name)
@@ -274,13 +275,10 @@ local function candidates(words)
 end
 
 local function run_complete(args)
-  ffi.C.luio_completion_alarm(PATIENCE) -- SIGALRM ends the process: it holds nothing
-  local ok, list = pcall(candidates, args.words)
-  if ok then
-    for _, candidate in ipairs(list) do
-      -- A name with a line's end in it would be two candidates; one that a terminal would obey is none.
-      if term.clean(candidate) == candidate then term.print(candidate) end
-    end
+  local list = apart.run(PATIENCE, function() return candidates(args.words) end)
+  for _, candidate in ipairs(list or {}) do
+    -- A name with a line's end in it would be two candidates; one that a terminal would obey is none.
+    if term.clean(candidate) == candidate then term.print(candidate) end
   end
   return 0
 end

@@ -20,12 +20,26 @@ local function snapshot(args)
   return 0
 end
 
--- The map that two files are compared by: the one named, else the driver's that the first was taken with.
--- A file that a snapshot names is not loaded: a map is code, and a snapshot comes from anywhere.
+-- The map that two files are compared by: the one named, else the driver's that the first was taken with; then it is said
+-- which. A file that a snapshot names is not loaded: a map is code, and a snapshot comes from anywhere. A driver it may name,
+-- for drivers come from folders of the user's choice (luio.paths).
 local function map_of(args, before)
   if args.map then return maps.load(args.map) end
-  local driver = type(before.map) == "string" and before.map:match "^drivers/([%w_%-]+)$"
-  return driver and maps.load(driver) or nil
+  local named = before.map
+  if type(named) ~= "string" then return nil end
+  local driver = named:match "^drivers/([%w_%-]+)$"
+  if not driver then
+    common.note(("the map that %s names is not loaded, for a snapshot may come from anywhere: --map %s does that"):format(
+      args.before, term.quoted(named)))
+    return nil
+  end
+  local map, message = maps.load(driver)
+  if map then
+    common.note(("fields are told by %s, the map that %s names"):format(map.source or driver, args.before))
+  else
+    common.note(("the map that %s names is not to be had: %s"):format(args.before, message))
+  end
+  return map
 end
 
 -- What is on the other side of a comparison, and the map that tells its fields.
