@@ -175,7 +175,7 @@ end
 function M.names(file)
   local names, known = {}, {}
   for _, root in ipairs(candidates()) do
-    local scan = not root.reason and uv.fs_scandir(root.dir .. "/drivers")
+    local scan = not root.reason and uv.fs_scandir(root.dir .. "/drivers") or nil
     for name in function() return scan and uv.fs_scandir_next(scan) end do
       if not known[name] and file_in(root, ("%s/%s.lua"):format(name, file)) then
         known[name] = true

@@ -8,7 +8,7 @@
 --- a driver says. A terminal obeys some of that: escape sequences set its title, change its colours or answer as if typed;
 --- other characters hide or reorder what is read. So everything goes through here, and comes out with such characters shown
 --- instead of sent: \x1b for ESC and other control characters, \u{202e} for what Unicode formats or hides text by, \xff for a
---- byte that is no UTF-8. spec/cli/hostile_spec.lua holds every command to it, and no other file of luio prints.
+--- byte that is no UTF-8. spec/udev/hostile_spec.lua holds every command to it, and no other file of luio prints.
 ---
 --- Our own sequences are made by the functions below, in an inner form: it begins with a number that is drawn when the
 --- program starts, so no text from elsewhere can contain it, and only the door makes it into what a terminal knows.

@@ -5,11 +5,13 @@
 
 jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
+local quote = require("luio.svd.text").quote
+
 local M = {}
 
 local function quoted_list(names)
   table.sort(names)
-  for i, name in ipairs(names) do names[i] = ("%q"):format(name) end
+  for i, name in ipairs(names) do names[i] = quote(name) end
   return table.concat(names, "|")
 end
 
