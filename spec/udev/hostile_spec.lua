@@ -34,12 +34,18 @@ local PRELUDE = ([[
   assert(uv.fs_symlink(DEVICE .. "/config", root .. "/proc/812/fd/7"))
   put("/proc/cmdline", "iommu=" .. LINE .. "\n")
 
+  -- A kernel with a UIO driver, in which every write fails.
+  require("luio.binding").run_dir = root .. "/run/luio/bind"
+  for _, file in ipairs { "bind", "unbind" } do put("/sys/bus/pci/drivers/uio_pci_generic/" .. file, "") end
+  put("/sys/bus/pci/drivers_probe", "")
+  require("luio.process").write = function(path) return nil, ("write %%s: EIO"):format(path), "EIO" end
+
   -- A map whose words are hostile, in a file whose name is.
   local MAP = root .. "/maps/" .. HOSTILE .. ".lua"
   put("/maps/" .. HOSTILE .. ".lua", ("local H = %%q return require('luio').registers { name = H, description = H, "
     .. "A = { 0x04, 32, 'rw', description = H, section = H, F = { 0, values = { [H] = 1, NONE = 0 }, description = H } }, "
     .. "B = { 0x08, 32, 'ro', read_effect = H }, C = { 0x60, 32, 'wo' }, D = { 0x64, 32, 'wo' }, "
-    .. "E = { 0x20, 32, 'rw', F = { 7, values = { [%%q] = 1 } } } }"):format(HOSTILE, LINE))
+    .. "E = { 0x20, 32, 'rw', F = { 7, values = { [H] = 1 } } }, G = { 0x24, 32, 'ro', F = { 4, values = { [H] = 1 } } } }"):format(HOSTILE))
   -- A map that does not load, and says so in hostile words.
   put("/maps/broken.lua", ("error(%%q, 0)"):format(HOSTILE))
 
@@ -74,7 +80,7 @@ local PRELUDE = ([[
 -- uio0 with hostile names, a PCI device that a kernel driver of such a name has, one that is free.
 local function tree()
   local platform = udev.uio(0, { name = LINE, ["maps/map0/name"] = LINE, version = LINE })
-  local pci = udev.pci(4, { config = udev.config(0x103), power_state = LINE, modalias = LINE })
+  local pci = udev.pci(4, { config = udev.config(0x103), power_state = LINE, modalias = LINE, driver_override = LINE })
   return platform .. udev.device("/devices/platform/tree", "platform", { ["of_node/compatible"] = LINE .. "\0" })
     .. pci:gsub("E: SUBSYSTEM=pci\n", "%0L: driver=../../../bus/pci/drivers/EVIL\27[31m\n") .. udev.pci(5, { config = udev.config(0x103) })
 end
@@ -87,7 +93,7 @@ local CASES = {
   get = { [[luio("get", "sim:edu", "A", "B", "--map", MAP)]], [[luio("get", "sim:edu", "A", "--map", MAP, "--json")]],
     [[luio("get", "sim:edu", "A", "--map", root .. "/maps/broken.lua")]], [[luio("get", "sim:edu", HOSTILE)]],
     [[luio("get", "sim:" .. HOSTILE, "A")]] },
-  set = { [[luio("set", "sim:edu", "E.F=" .. LINE, "--map", MAP)]], [[luio("set", "sim:edu", "E.F=" .. LINE, "--map", MAP, "--json")]],
+  set = { [[luio("set", "sim:edu", "E=0x80", "--map", MAP)]], [[luio("set", "sim:edu", "E=0x80", "--map", MAP, "--json")]],
     [[luio("set", "sim:edu", "B=1", "--map", MAP)]], [[luio("set", "sim:edu", "A=" .. HOSTILE)]] },
   dump = { [[luio("dump", "sim:edu", "--map", MAP)]], [[luio("dump", "sim:edu", "0x0+0x10", "--map", MAP)]],
     [[luio("dump", "sim:edu", "--map", MAP, "--json")]] },
@@ -109,7 +115,7 @@ local CASES = {
     [[luio("explore", "sim:edu", "-e", ("error(%q, 0)"):format(HOSTILE))]] },
   run = { [[luio("run", "evil", "sim:evil", "--no-guardian")]], [[luio("run", "broken", "sim:evil", "--no-guardian")]],
     [[luio("run", HOSTILE, "--no-guardian")]] },
-  irq = { [[luio("irq", "sim:edu", "--map", MAP, "--capture", "B", "--ack", "D=B", "--trigger", "C=1", "--count", "1")]],
+  irq = { [[luio("irq", "sim:edu", "--map", MAP, "--capture", "G", "--ack", "D=G", "--trigger", "C=0x10", "--count", "1")]],
     [[luio("irq", "sim:edu", "--map", MAP, "--capture", HOSTILE, "--for", "0.01")]] },
   dma = { [[luio("dma", "sim:edu", "--file", root .. "/nowhere/" .. HOSTILE)]], [[luio("dma", "sim:edu", "--fill", HOSTILE)]] },
   bind = { [[luio("bind", "0000:00:04.0", "--dry-run")]], [[luio("bind", "0000:00:04.0", "--driver", HOSTILE)]],
@@ -149,6 +155,7 @@ local function each(said, fn)
 end
 
 local function check(command, text, out)
+
   local shown = ("%s: %q"):format(command, text)
   assert.is_nil(text:find("EVIL[\27\194\226\243\255]"), shown)
   local rest = text:gsub("\27%[%d*[mK]", ""):gsub("\r", "") -- luio's own

@@ -212,7 +212,7 @@ function Check:values(path, values, bits)
       self:fault(path, "value %s = %s does not fit in %d bits", name, tostring(value), bits)
     elseif type(value) == "number" and (not names[value] or name < names[value]) then
       -- Two names for one value: the first in the alphabet is shown. What is shown is part of a line.
-      names[value] = (name:gsub("%c", " "))
+      names[value] = (name:gsub("[\r\n]+", " "))
     end
   end
   return values, names
