@@ -177,7 +177,8 @@ function M.names(file)
   for _, root in ipairs(candidates()) do
     local scan = not root.reason and uv.fs_scandir(root.dir .. "/drivers") or nil
     for name in function() return scan and uv.fs_scandir_next(scan) end do
-      if not known[name] and file_in(root, ("%s/%s.lua"):format(name, file)) then
+      -- What ends in .lua would be taken for a path, by M.find.
+      if not known[name] and not name:match "%.lua$" and file_in(root, ("%s/%s.lua"):format(name, file)) then
         known[name] = true
         table.insert(names, name)
       end
