@@ -63,7 +63,10 @@ function M.run(seconds, fn)
   if not ends then return nil, "a pipe for a child: " .. message, code end
   io.stdout:flush()
   local pid = C.luio_apart_fork()
-  if pid == 0 then child(ends.write, fn) end
+  if pid == 0 then
+    pcall(child, ends.write, fn)
+    C.luio_apart_exit(1) -- whatever happened: this process is not to go on as its parent
+  end
   uv.fs_close(ends.write)
   if pid < 0 then
     uv.fs_close(ends.read)

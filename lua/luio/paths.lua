@@ -27,7 +27,7 @@ end
 ---@param path string
 ---@return string
 function M.shown(path)
-  local cwd = uv.cwd() .. "/"
+  local cwd = (uv.cwd() or "") .. "/" -- a folder that was removed has no name
   return path:sub(1, #cwd) == cwd and path:sub(#cwd + 1) or path
 end
 
@@ -44,7 +44,7 @@ local function normal(path)
 end
 
 local function absolute(path)
-  if path:sub(1, 1) ~= "/" then path = uv.cwd() .. "/" .. path end
+  if path:sub(1, 1) ~= "/" then path = (uv.cwd() or ".") .. "/" .. path end
   return (normal(path .. "/"):gsub("/%./", "/"):gsub("(.)/+$", "%1"))
 end
 
@@ -92,6 +92,7 @@ local function candidates()
     if dir:sub(1, 1) == "/" then add(dir) else table.insert(relative, dir) end
   end
   if OWN then add(OWN) end
+  if not uv.cwd() then return list end
   for _, dir in ipairs(relative) do add(dir, true) end
   add(".", true)
   return list

@@ -17,8 +17,8 @@
 --- can't be known for certain (NSS need not enumerate), and `chmod g-w` is one command.
 ---
 --- There is no gap between the check and the use. It goes from / downwards, and looks at an entry only when the folder that
---- holds it is known to be out of others' reach. So they can't exchange what was looked at, then or later; the result is a
---- path without links, which is to be opened instead of the one that was given.
+--- holds it is known to be out of others' reach. So they can't exchange what was looked at, then or later: the path leads where
+--- it led, whenever it is opened.
 
 local bit = require "bit"
 local ffi = require "ffi"
