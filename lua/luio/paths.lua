@@ -27,7 +27,7 @@ end
 ---@param path string
 ---@return string
 function M.shown(path)
-  local cwd = (uv.cwd() or "") .. "/" -- a folder that was removed has no name
+  local cwd = (uv.cwd() or "?") .. "/" -- a folder that was removed has no name
   return path:sub(1, #cwd) == cwd and path:sub(#cwd + 1) or path
 end
 
