@@ -60,26 +60,24 @@ static void add_paths(lua_State *L, const char *root)
 }
 #endif
 
-/* Leaves only entries that begin with / in a field of `package`: "path" or "cpath". */
+/* Leaves only entries that begin with / in a field of `package`: "path" or "cpath". Each is behind a ';' but the first. */
 static void only_absolute(lua_State *L, const char *field)
 {
   lua_getglobal(L, "package");
   lua_getfield(L, -1, field);
-  const char *rest = lua_tostring(L, -1);
-  luaL_Buffer kept;
-  luaL_buffinit(L, &kept);
-  bool any = false;
-  while (rest && *rest) {
-    size_t n = strcspn(rest, ";");
-    if (*rest == '/') {
-      if (any)
-        luaL_addchar(&kept, ';');
-      luaL_addlstring(&kept, rest, n);
-      any = true;
+  lua_pushliteral(L, "");
+  for (const char *entry = lua_tostring(L, -2); entry && *entry;) {
+    size_t n = strcspn(entry, ";");
+    if (*entry == '/') {
+      if (lua_objlen(L, -1) > 0)
+        lua_pushliteral(L, ";");
+      else
+        lua_pushliteral(L, "");
+      lua_pushlstring(L, entry, n);
+      lua_concat(L, 3);
     }
-    rest += n + (rest[n] == ';');
+    entry += n + (entry[n] == ';');
   }
-  luaL_pushresult(&kept);
   lua_setfield(L, -3, field);
   lua_pop(L, 2);
 }
@@ -109,7 +107,8 @@ int main(int argc, char **argv)
   }
 #ifndef LUIO_EMBEDDED
   if (strpbrk(root, ";?")) {
-    fprintf(stderr, "luio: %s: a folder that Lua modules are in can't have ; or ? in its name\n", root);
+    fprintf(stderr, "luio: %s: a folder that Lua modules are in can't have ; or ? in its name\n",
+            root);
     return 1;
   }
 #endif
