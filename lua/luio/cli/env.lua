@@ -20,6 +20,13 @@ local function run()
     end
     term.print(("export %s=%s"):format(name, term.quoted(table.concat(list, ";"))))
   end
+  -- A Lua of another version (busted is started by one) looks elsewhere. It asks its own variables first: they get what it
+  -- used until now, its default mostly.
+  for _, version in ipairs { "5_2", "5_3", "5_4", "5_5" } do
+    for _, name in ipairs { "LUA_PATH", "LUA_CPATH" } do
+      term.print(('export %s_%s="${%s_%s-${%s-;;}}"'):format(name, version, name, version, name))
+    end
+  end
   export("LUA_PATH", ("%s/?.lua;%s/?/init.lua;"):format(dir, dir), package.path)
   export("LUA_CPATH", "", package.cpath)
   return 0
