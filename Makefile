@@ -6,7 +6,7 @@
 #   make test       all specs: simulated, sanitized, recorded sysfs, and in the guest. LONG=1: with all amounts (1,000 reloads in
 #                   the guest, 100 kills, 1 GiB through the network, 1 MiB through the serial line)
 #   make test-arm64 only those of the arm64 guest: device tree, generic-uio
-#   make fuzz       mutated SVD files into the importer
+#   make fuzz       mutated SVD files into the importer; mutated /sys and /proc into all that reads them
 #   make bench      figures, each as a ratio to a C twin measured in the same run
 #   make modules    kernel modules of examples/kernel/, for the guest's kernel, in build/modules/
 #   make lint       luacheck, clang-tidy, cppcheck;  make format: clang-format
@@ -45,7 +45,7 @@ pkg = $(shell $(PKG_CONFIG) $(1) luajit libudev 2>/dev/null)
 
 PROGRAM := runtime/main.c runtime/guardian.c # not in the library
 SOURCES := $(filter-out $(PROGRAM),$(wildcard runtime/*.c))
-PROGRAM += runtime/guard_wire.c # in both
+PROGRAM += runtime/guard_wire.c runtime/descriptors.c # in both
 HEADERS := $(wildcard runtime/*.h)
 
 all: $(BUILD)/libluio.so $(BUILD)/luio support
@@ -82,7 +82,7 @@ $(BUILD)/luio-reckless: extra := -DGUARDIAN_LEAVES_BUS_MASTER_ON
 # luio-asan and luio-tsan load the library of their flavour: for the stages of those names.
 $(BUILD)/luio-asan: extra := $(asan)
 $(BUILD)/luio-tsan: extra := $(tsan)
-$(BUILD)/luio $(BUILD)/luio-reckless $(BUILD)/luio-asan $(BUILD)/luio-tsan: $(PROGRAM) runtime/guard.h | tools
+$(BUILD)/luio $(BUILD)/luio-reckless $(BUILD)/luio-asan $(BUILD)/luio-tsan: $(PROGRAM) runtime/guard.h runtime/descriptors.h | tools
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(extra) $(WARNINGS) -D_GNU_SOURCE $(call pkg,--cflags) $(LDFLAGS) -o $@ \
@@ -121,9 +121,22 @@ test-arm64: cross-arm64 | deps-run deps-test deps-guest
 cross-arm64: all | deps-arm64
 	$(Q)$(MAKE) --no-print-directory ARCH=arm64
 
-# Longer than CI's minute: make fuzz SECONDS=3600 SEED=7
-fuzz: all | deps-run deps-test
-	$(Q)spec/fuzz/svd $(or $(SECONDS),600) $(or $(SEED),$(shell date +%s))
+# The parsers of /sys and /proc, by themselves, under sanitizers: spec/fuzz/parsers.c.
+PARSERS := sysfs describe devicetree iomem pagemap error
+$(BUILD)/fuzz/parsers: spec/fuzz/parsers.c spec/fuzz/parsers.h $(PARSERS:%=runtime/%.c) $(HEADERS)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)for one in $(PARSERS); do $(CC) -std=gnu11 $(CFLAGS) $(asan) $(WARNINGS) -D_GNU_SOURCE -include spec/fuzz/parsers.h \
+	  -c -o $(@D)/$$one.o runtime/$$one.c || exit 1; done
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(asan) $(WARNINGS) -D_GNU_SOURCE -o $@ $< $(PARSERS:%=$(@D)/%.o) $$($(PKG_CONFIG) --libs libudev)
+
+# Longer than CI's minute: make fuzz SECONDS=3600 SEED=7. The time is shared.
+fuzz: SECONDS ?= 600
+fuzz: SEED ?= $(shell date +%s)
+fuzz: all $(BUILD)/asan/libluio.so $(BUILD)/fuzz/parsers | deps-run deps-test
+	$(Q)spec/fuzz/svd $$(($(SECONDS) / 3)) $(SEED)
+	$(Q)$(BUILD)/fuzz/parsers $$(($(SECONDS) / 6)) $(SEED)
+	$(Q)spec/fuzz/kernel $$(($(SECONDS) / 2)) $(SEED)
 
 bench: all | deps-run deps-bench deps-guest
 	$(Q)spec/bench/run
@@ -134,15 +147,15 @@ lint: $(BUILD)/luio.cdef.inc | deps-lint
 	$(call say,LINT,cppcheck)
 	$(Q)cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr \
 	  --suppress=missingIncludeSystem --error-exitcode=1 -D_GNU_SOURCE -D__x86_64__ \
-	  -DLUIO_VERSION=$(VERSION) -I$(BUILD) runtime spec/support
+	  -DLUIO_VERSION=$(VERSION) -I$(BUILD) runtime spec/support spec/fuzz
 	$(call say,LINT,clang-tidy)
 	$(Q)clang-tidy --quiet $(wildcard runtime/*.c runtime/board/*.c) $(wildcard spec/support/*.c) -- -std=gnu11 -D_GNU_SOURCE \
 	  -DLUIO_VERSION=$(VERSION) -I$(BUILD) -Iruntime $(call pkg,--cflags) 2>/dev/null
 	$(call say,LINT,clang-format)
-	$(Q)clang-format --dry-run -Werror runtime/*.[ch] runtime/board/*.[ch] $(wildcard spec/support/*.c)
+	$(Q)clang-format --dry-run -Werror runtime/*.[ch] runtime/board/*.[ch] $(wildcard spec/support/*.c) spec/fuzz/*.[ch]
 
 format: | deps-lint
-	$(Q)clang-format -i runtime/*.[ch] runtime/board/*.[ch] $(wildcard spec/support/*.c)
+	$(Q)clang-format -i runtime/*.[ch] runtime/board/*.[ch] $(wildcard spec/support/*.c) spec/fuzz/*.[ch]
 
 # ---- Installing ----------------------------------------------------------------------------------
 

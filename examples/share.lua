@@ -27,6 +27,8 @@ parser:option("--by", "How clients share: each by an address of its own, or by f
   :choices { "mac", "flow" }:default "mac"
 parser:option("--mode", "Permissions of the socket."):argname("OCTAL"):default "600"
 parser:option("--clients", "At most so many."):argname("N"):default("16"):convert(numbers.whole("--clients", 1, 64))
+parser:option("--per-user", "Of these, of one user who is neither root nor who runs this; else three quarters."):argname "N"
+  :convert(numbers.whole("--per-user", 1, 64))
 parser:option("--mtu", "The longest payload."):argname("N"):default("1500"):convert(numbers.whole("--mtu", 68, 65535))
 parser:flag("-v --verbose", "Counters of each client, once a second.")
 
@@ -94,7 +96,7 @@ end
 
 local shared
 shared, message = share.start(port, {
-  path = args.socket, mode = mode, clients = args.clients, by = args.by, members = members, changed = changed,
+  path = args.socket, mode = mode, clients = args.clients, per_user = args.per_user, by = args.by, members = members, changed = changed,
 })
 if not shared then
   io.stderr:write("share: ", message, "\n")

@@ -109,8 +109,9 @@ static unsigned numbered(luio_info *info, struct udev_device *dev, const char *d
                          const char *prefix, int limit)
 {
   char path[PATH_MAX];
-  luio_format(path, sizeof path, "%s/%s", udev_device_get_syspath(dev), dir);
-  DIR *d = opendir(path);
+  DIR *d = NULL;
+  if (luio_format(path, sizeof path, "%s/%s", udev_device_get_syspath(dev), dir))
+    d = opendir(path);
   if (!d)
     return 0; /* a device without maps has no maps/ */
   unsigned found = 0;
@@ -324,9 +325,10 @@ static void read_pci(luio_info *info, struct udev_device *dev)
 /* "vendor,part\0vendor,other\0": libudev stops at the first NUL, so the file is read here. */
 static void read_compatible(luio_info *info, struct udev_device *dev)
 {
-  char path[512];
-  luio_format(path, sizeof path, "%s/of_node/compatible", udev_device_get_syspath(dev));
-  FILE *f = fopen(path, "re");
+  char path[PATH_MAX];
+  FILE *f = NULL;
+  if (luio_format(path, sizeof path, "%s/of_node/compatible", udev_device_get_syspath(dev)))
+    f = fopen(path, "re");
   if (!f)
     return;
   size_t n = fread(info->compatible, 1, sizeof info->compatible, f);

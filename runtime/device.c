@@ -61,19 +61,17 @@ static int take_lock(const luio_device *d, int fd, luio_error *err)
   return luio_fail(err, errno, "lock %s: %s", d->info.address, luio_errno_name(errno));
 }
 
-/* The config descriptor of the worker before us, if the guardian has one that still works. The lock
- * is on that one, and so goes from worker to worker without a gap. */
-static bool take_kept_config(luio_device *d)
+/* The guardian's config descriptor instead of ours. The lock is on that one, and so goes from worker to
+ * worker without a gap. */
+static void take_kept_config(luio_device *d)
 {
-  uint16_t id;
   int fd = d->kept[GUARD_CONFIG];
-  if (fd < 0 || pread(fd, &id, sizeof id, PCI_VENDOR) != (ssize_t)sizeof id)
-    return false;
+  if (fd < 0)
+    return;
   close(d->config_fd);
   d->config_fd = fd;
   d->kept[GUARD_CONFIG] = -1;
   d->config_writable = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR;
-  return true;
 }
 
 /* Makes the device ours: tells the guardian, which then has the lock; without one we lock it
@@ -82,34 +80,17 @@ static bool take_kept_config(luio_device *d)
  * ours, went away and is back; NULL: it was not. */
 static int own_pci(luio_device *d, const luio_device *before, luio_error *err)
 {
-  const luio_device *known = before ? before : d; /* by which the guardian knows it */
-  int rc = before ? 0 : luio_guard_open(d, err);
+  bool again = before && before->guarded;
+  int rc = again ? luio_guard_reopen(before, d, err) : before ? 0 : luio_guard_open(d, err);
+  if (rc == -EAGAIN)
+    return busy(d, d->config_fd, err);
   if (rc < 0)
     return rc;
-  if (!known->guarded)
+  if (!again && !d->guarded)
     return take_lock(d, d->config_fd, err);
-  if (before || !take_kept_config(d)) {
-    rc = luio_guard_hold(known, GUARD_CONFIG, d->config_fd, err);
-    if (rc == -EBUSY)
-      return busy(d, d->config_fd, err);
-    if (rc < 0)
-      return rc;
-  } else if (luio_guard_hold(d, GUARD_CONFIG, d->config_fd, err) < 0) {
-    return -EPIPE;
-  }
-  char path[320];
-  luio_format(path, sizeof path, "%s/reset", d->info.sysfs);
-  int fd = open(path, O_WRONLY | O_CLOEXEC);
-  if (fd >= 0) /* few have one */
-    rc = luio_guard_hold(known, GUARD_RESET, fd, err);
-  if (fd >= 0)
-    close(fd);
-  return rc;
-}
-
-int luio_device_no_reset(luio_device *d, luio_error *err)
-{
-  return luio_guard_hold(d, GUARD_RESET, -1, err);
+  take_kept_config(d);
+  luio_guard_stops_by(d->info.address, d->config_fd);
+  return 0;
 }
 
 static int open_uio(luio_device *d, luio_error *err)
@@ -145,6 +126,8 @@ static int find_memory(luio_device *d, luio_error *err)
     int rc = luio_sysfs_u64(dir, name, &m->addr);
     if (rc == 0 && m->addr == UINT64_MAX)
       rc = -ENOMEM;
+    else if (rc == 0 && m->addr + (m->size - 1) < m->addr)
+      rc = -ERANGE;
     if (rc < 0)
       return luio_fail(err, -rc,
                        "open %s: map%d, memory that its UIO driver allocates (0x%llx bytes): %s: "
@@ -185,11 +168,13 @@ luio_device *luio_device_new(unsigned flags)
     d->kept[i] = -1;
   pthread_mutex_init(&d->command_lock, NULL);
   pthread_mutex_init(&d->irq_lock, NULL);
+  luio_fork_add(d);
   return d;
 }
 
 void luio_device_free(luio_device *d)
 {
+  luio_fork_remove(d);
   for (int i = 0; i < LUIO_MAX_REGIONS; i++)
     luio_region_free(d->regions[i]);
   luio_dma_close(d->dma);
@@ -380,6 +365,11 @@ int luio_device_dma(luio_device *d, luio_dma **out, luio_error *err)
     /* With no group there is no IOMMU; "identity" means addresses pass through unchanged. */
     char type[32];
     rc = luio_sysfs_text(d->info.sysfs, "iommu_group/type", type, sizeof type);
+    if (rc < 0 && rc != -ENOENT)
+      return luio_fail(err, -rc,
+                       "DMA memory for %s: whether an IOMMU translates for it can't be read from "
+                       "%s/iommu_group/type: %s",
+                       d->info.address, d->info.sysfs, luio_errno_name(-rc));
     if (rc == 0 && strcmp(type, "identity"))
       return luio_fail(err, ENOTSUP,
                        "DMA memory for %s: the IOMMU translates for it (%s), so physical "

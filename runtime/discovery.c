@@ -86,6 +86,10 @@ static int by_address(const void *a, const void *b)
 
 int luio_list_open(luio_list **out, luio_error *err)
 {
+  int room =
+      luio_need_descriptors(8, "list devices", err); /* libudev leaves out what it can't read */
+  if (room < 0)
+    return room;
   luio_list *list = calloc(1, sizeof *list);
   struct udev *udev = udev_new();
   struct udev_hwdb *hwdb = udev ? udev_hwdb_new(udev) : NULL; /* none installed: no human names */
@@ -98,8 +102,8 @@ int luio_list_open(luio_list **out, luio_error *err)
   udev_unref(udev);
   if (rc < 0) {
     luio_list_close(list);
-    return luio_fail(err, -rc, "list devices by libudev: %s: is /sys mounted?",
-                     luio_errno_name(-rc));
+    return luio_fail(err, -rc, "list devices by libudev: %s%s", luio_errno_name(-rc),
+                     rc == -ENOENT ? ": is /sys mounted?" : "");
   }
   if (list->count)
     qsort(list->infos, list->count, sizeof *list->infos, by_address);

@@ -11,7 +11,8 @@
 #include "dma.h"
 
 #include <errno.h>
-#include <linux/memfd.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -102,6 +103,9 @@ static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_err
   const char *name = size > 2 * MIB ? "1 GiB" : "2 MiB";
   const char *file = size > 2 * MIB ? "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
                                     : "/proc/sys/vm/nr_hugepages";
+  if (rc == -EMFILE || rc == -ENFILE)
+    return luio_fail(err, -rc, "%llu bytes of DMA memory for %s: %s: too many open files", bytes,
+                     dma->who, luio_errno_name(-rc));
   if (dma->of_regions)
     return luio_fail(err, -rc,
                      "%llu bytes of DMA memory for %s below 0x%llx: its UIO driver has brought "
@@ -165,15 +169,14 @@ static int grow(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, pag
     if (fallback == 0 && dma->sim)
       return 0; /* a model does not care */
     if (fallback == 0) {
-      size_t said = strlen(dma->warning);
-      luio_format(dma->warning + said, sizeof dma->warning - said,
-                  "%s%llu bytes of DMA memory for %s are in small pages: %llu free hugepages of 2 "
-                  "MiB: echo 32 > /proc/sys/vm/nr_hugepages",
-                  said ? "; " : "", (unsigned long long)size, dma->who,
-                  (unsigned long long)free_hugepages(2 * MIB));
+      luio_dma_warn(dma,
+                    "%llu bytes of DMA memory for %s are in small pages: %llu free hugepages of 2 "
+                    "MiB: echo 32 > /proc/sys/vm/nr_hugepages",
+                    (unsigned long long)size, dma->who,
+                    (unsigned long long)free_hugepages(2 * MIB));
       return 0;
     }
-    if (fallback == -ERANGE)
+    if (fallback != -ENOMEM)
       rc = fallback;
   }
   if (why.code)
@@ -336,19 +339,99 @@ void *luio_dma_find(luio_dma *dma, uint64_t iova, uint64_t size)
   return found;
 }
 
-int luio_dma_verify(const luio_dma_buffer *buffer, luio_error *err)
+/* ---- Pages that the kernel has moved ------------------------------------------------------------- */
+
+/* What lies in a page, for people: " (3 buffers, "ring" among them)", or nothing. */
+static void describe_buffers(const luio_dma *dma, const page *p, char *to, size_t size)
 {
-  const luio_dma *dma = buffer->owner;
+  const char *name = NULL;
+  unsigned n = 0;
+  to[0] = '\0';
+  for (const live *l = dma->buffers; l; l = l->next) {
+    if (l->buffer.page != p)
+      continue;
+    n++;
+    if (l->name[0])
+      name = l->name;
+  }
+  if (n == 1 && name)
+    luio_format(to, size, " (buffer \"%s\")", name);
+  else if (n)
+    luio_format(to, size, " (%u buffer%s%s%s%s)", n, n == 1 ? "" : "s", name ? ", \"" : "",
+                name ? name : "", name ? "\" among them" : "");
+}
+
+int luio_dma_page_moved(const luio_dma *dma, const page *p, luio_error *err)
+{
   if (dma->sim || dma->of_regions) /* the kernel's own allocator keeps it where it is */
     return 0;
-  uint64_t now;
-  int rc = luio_pagemap_lookup(dma->pagemap_fd, buffer->addr, &now, err);
-  if (rc == 0 && now != buffer->iova)
-    return luio_fail(err, ESTALE,
-                     "a DMA buffer of %s moved from 0x%llx to 0x%llx: stop the device "
-                     "now (bus master off)",
-                     dma->who, (unsigned long long)buffer->iova, (unsigned long long)now);
+  uint64_t now = 0;
+  luio_error why;
+  char buffers[128];
+  int rc = luio_pagemap_lookup(dma->pagemap_fd, p->addr, &now, &why);
+  if (rc == 0 && now == p->iova)
+    return 0;
+  describe_buffers(dma, p, buffers, sizeof buffers);
+  if (rc < 0)
+    return luio_fail(err, ESTALE, "a page of DMA memory of %s%s at 0x%llx is gone: %s", dma->who,
+                     buffers, (unsigned long long)p->iova, why.message);
+  return luio_fail(err, ESTALE, "a page of DMA memory of %s%s moved from 0x%llx to 0x%llx",
+                   dma->who, buffers, (unsigned long long)p->iova, (unsigned long long)now);
+}
+
+/* The same, with what to do about it. */
+static int verify(const luio_dma *dma, const page *p, luio_error *err)
+{
+  luio_error found;
+  int rc = luio_dma_page_moved(dma, p, &found);
+  if (rc == 0)
+    return 0;
+  return luio_fail(err, ESTALE, "%s. %s%s", found.message,
+                   p->pinned ? "It was pinned, which should prevent that: see dmesg"
+                             : "It was not pinned, which prevents that: ",
+                   p->pinned ? "" : luio_dma_pin_remedy(dma->unpinned));
+}
+
+int luio_dma_verify(const luio_dma_buffer *buffer, luio_error *err)
+{
+  luio_dma *dma = buffer->owner;
+  pthread_mutex_lock(&dma->lock);
+  int rc = verify(dma, buffer->page, err);
+  pthread_mutex_unlock(&dma->lock);
   return rc;
+}
+
+int luio_dma_check(luio_device *d, luio_error *err)
+{
+  luio_dma *dma = d->dma;
+  luio_error found, why;
+  bool pci = !strcmp(d->info.bus, "pci");
+  if (!dma || (pci && !d->bus_master_on))
+    return 0;
+  int rc = 0;
+  pthread_mutex_lock(&dma->lock);
+  for (const page *p = dma->pages; p && rc == 0; p = p->next)
+    rc = verify(dma, p, &found);
+  pthread_mutex_unlock(&dma->lock);
+  if (rc == 0)
+    return 0;
+  if (pci && luio_bus_master(d, 0, &why) < 0)
+    return luio_fail(err, ESTALE, "%s; and its bus master is still on: %s", found.message,
+                     why.message);
+  return luio_fail(err, ESTALE, "%s", found.message);
+}
+
+/* ---- Warnings and figures ------------------------------------------------------------------------ */
+
+void luio_dma_warn(luio_dma *dma, const char *format, ...)
+{
+  size_t said = strlen(dma->warning);
+  if (said && luio_format(dma->warning + said, sizeof dma->warning - said, "; "))
+    said += 2;
+  va_list args;
+  va_start(args, format);
+  vsnprintf(dma->warning + said, sizeof dma->warning - said, format, args);
+  va_end(args);
 }
 
 const char *luio_dma_warning(luio_dma *dma)
@@ -365,6 +448,9 @@ void luio_dma_get_stats(const luio_dma *dma, luio_dma_stats *out)
   pthread_mutex_t *lock = (pthread_mutex_t *)&dma->lock;
   pthread_mutex_lock(lock);
   *out = dma->stats;
+  out->pinned = 0;
+  for (const page *p = dma->pages; p; p = p->next)
+    out->pinned += p->pinned;
   pthread_mutex_unlock(lock);
 }
 
@@ -378,11 +464,10 @@ static luio_dma *pool(luio_device *device, const char *who)
   luio_format(dma->who, sizeof dma->who, "%s", who);
   pthread_mutex_init(&dma->lock, NULL);
   dma->device = device;
-  dma->pagemap_fd = dma->park[0] = dma->park[1] = -1;
+  dma->pagemap_fd = dma->ring_fd = dma->park[0] = dma->park[1] = -1;
   dma->stores[SMALL] = (store){.page_size = LUIO_PAGE, .fd = -1};
-  dma->stores[HUGE_2M] =
-      (store){.page_size = 2 * MIB, .flags = MFD_HUGETLB | MFD_HUGE_2MB, .fd = -1};
-  dma->stores[HUGE_1G] = (store){.page_size = GIB, .flags = MFD_HUGETLB | MFD_HUGE_1GB, .fd = -1};
+  dma->stores[HUGE_2M] = (store){.page_size = 2 * MIB, .fd = -1};
+  dma->stores[HUGE_1G] = (store){.page_size = GIB, .fd = -1};
   return dma;
 }
 
@@ -393,6 +478,7 @@ int luio_dma_open_physical(luio_device *device, luio_dma **out, luio_error *err)
   if (!dma)
     return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", who);
   dma->pagemap_fd = luio_pagemap_open(who, err);
+  luio_dma_pin_open(dma);
   int rc = dma->pagemap_fd < 0 ? dma->pagemap_fd : luio_dma_adopt(dma, err);
   if (rc < 0) {
     luio_dma_close(dma);
@@ -447,10 +533,25 @@ int luio_dma_open_sim(luio_device *device, luio_dma **out, luio_error *err)
   return 0;
 }
 
+void luio_dma_forked(luio_dma *dma)
+{
+  for (int i = 0; i < STORES; i++)
+    luio_lead_nowhere(dma->stores[i].fd);
+  luio_lead_nowhere(dma->park[0]);
+  luio_lead_nowhere(dma->park[1]);
+  luio_lead_nowhere(dma->pagemap_fd);
+  for (live *l = dma->buffers; l; l = l->next)
+    l->record = NULL;
+  for (page *p = dma->pages; p; p = p->next)
+    p->record = NULL;
+  dma->records = NULL; /* not mapped here */
+}
+
 void luio_dma_close(luio_dma *dma)
 {
   if (!dma)
     return;
+  luio_dma_unpin(dma);
   for (live *l = dma->buffers, *next; l; l = next) {
     next = l->next;
     free(l);

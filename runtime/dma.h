@@ -1,5 +1,5 @@
-/* dma.h - what a pool of DMA memory is made of; shared by dma.c (buffers), dma_pages.c (pages) and
- * dma_kept.c (what outlives a worker). */
+/* dma.h - what a pool of DMA memory is made of; shared by dma.c (buffers), dma_pages.c (pages),
+ * dma_pin.c (pages that stay in place) and dma_kept.c (what outlives a worker). */
 #ifndef LUIO_DMA_H
 #define LUIO_DMA_H
 
@@ -45,13 +45,13 @@ typedef struct page {
   extent *free;
   extent *later; /* free once the device is settled: a worker before us had told it of them */
   page_record *record;
+  bool pinned;
   struct page *next;
 } page;
 
 /* A memfd of pages of one size. */
 typedef struct store {
   uint64_t page_size;
-  unsigned flags; /* MFD_* */
   int fd;
   uint64_t pages;
 } store;
@@ -72,9 +72,14 @@ struct luio_dma {
   luio_device *device;
   bool sim;
   bool of_regions;  /* its pages are regions: the device's, and uncached */
+  bool unrecorded;  /* what the stores have beside the records waits for the device to be settled */
   records *records; /* shared with the guardian; NULL: none */
   int park[2];
   int pagemap_fd;
+  int ring_fd;   /* pins the pages; -1: there is none */
+  unsigned pins; /* buffers of the ring in use */
+  int unpinned;  /* errno: why pages can't be pinned; 0: they can */
+  bool unpinned_said;
   uint64_t next_iova; /* sim */
   store stores[STORES];
   page *pages;
@@ -85,6 +90,22 @@ struct luio_dma {
 
 /* dma.c. With the lock held. Puts a piece of a page into a list of extents. */
 void luio_dma_put_back(extent **list, uint64_t offset, uint64_t size);
+/* Adds a warning to those that luio_dma_warning has not given yet. */
+void luio_dma_warn(luio_dma *dma, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Compares a page's address with what it was when it was taken. -ESTALE: the kernel moved it, or took
+ * it away (a memory error). */
+int luio_dma_page_moved(const luio_dma *dma, const page *p, luio_error *err);
+
+/* dma_pin.c. With the lock held, but for the last. */
+
+/* Makes ready, with the rights that the process has now. Before anybody has the pool. */
+void luio_dma_pin_open(luio_dma *dma);
+/* Keeps the page in its place from now on, which may move it once more; or warns that it can't be. */
+void luio_dma_pin(luio_dma *dma, page *p);
+/* Ends that for all pages. The device must have been stopped. */
+void luio_dma_unpin(luio_dma *dma);
+/* What to do about an error of pinning. */
+const char *luio_dma_pin_remedy(int code);
 
 /* dma_kept.c. With the lock held, but for adopt, which is called before anybody has the pool. */
 

@@ -8,11 +8,13 @@
  * All else that the dead worker had is nobody's now, but the device may still know its addresses:
  * a transfer that was under way goes on as soon as bus master is on again. So that memory is neither
  * handed out nor given back to the kernel before the device is *settled*: it was reset, or the
- * driver says that it has stopped (luio_device_settle). Until then the pages stay in their memfd, and
- * free space around named buffers in `later`.
+ * driver says that it has stopped (luio_device_settle). Until then it is in `later`, and its pages are
+ * mapped and pinned: one that moved while nobody had it is found before bus master is on.
  *
  * A page that has no record (the worker was killed while it looked for one below a mask) was never
- * told to a device: it goes at once. */
+ * told to a device: it goes at once. Unless the worker had no privileges (`humble`): then a record may
+ * have been taken out, and its page waits for the device to be settled, too. Nor is anything else in the
+ * records believed: a page is where the kernel says it is, or the start is refused. */
 #include "dma.h"
 
 #include <errno.h>
@@ -109,10 +111,11 @@ int luio_dma_take_kept(luio_dma *dma, const char *name, uint64_t size, uint64_t 
   page *p = page_of(dma, &dma->records->pages[r->page]);
   uint64_t iova = p->iova + r->offset;
   if (r->size != size || iova & (align - 1) || iova + size - 1 > mask) {
-    luio_format(dma->warning, sizeof dma->warning,
-                "DMA buffer \"%s\" of %s was kept with %llu bytes at 0x%llx, which is not what is "
-                "asked for now: its contents are gone",
-                name, dma->who, (unsigned long long)r->size, (unsigned long long)iova);
+    luio_dma_warn(
+        dma,
+        "DMA buffer \"%s\" of %s was kept with %llu bytes at 0x%llx, which is not what is "
+        "asked for now: its contents are gone",
+        name, dma->who, (unsigned long long)r->size, (unsigned long long)iova);
     r->used = 0;
     luio_dma_put_back(dma->device->settled ? &p->free : &p->later, r->offset, r->reserved);
     return 0;
@@ -131,6 +134,8 @@ int luio_dma_take_kept(luio_dma *dma, const char *name, uint64_t size, uint64_t 
 
 /* ---- Taking over ------------------------------------------------------------------------------- */
 
+#define SIM_MOST (1ull << 47) /* addresses of simulated devices are far below */
+
 /* The records were written by a process that died, perhaps one without our privileges. */
 static bool page_makes_sense(const luio_dma *dma, const page_record *r)
 {
@@ -138,6 +143,11 @@ static bool page_makes_sense(const luio_dma *dma, const page_record *r)
     return false;
   const store *s = &dma->stores[r->store];
   uint64_t count = r->size / s->page_size;
+  /* A page's address is asked for once: what is told to a real device is one page of its size. */
+  if (!dma->sim && r->size != s->page_size)
+    return false;
+  if (dma->sim && (!r->iova || r->iova % s->page_size || r->iova > SIM_MOST - r->size))
+    return false;
   for (const page_record *other = dma->records->pages; other < r; other++)
     if (other->used && other->store == r->store && other->index < r->index + count &&
         r->index < other->index + other->size / s->page_size)
@@ -160,7 +170,7 @@ static bool buffer_makes_sense(const luio_dma *dma, const buffer_record *b)
          memchr(b->name, 0, sizeof b->name);
 }
 
-/* What of the page no named buffer has. */
+/* What no named buffer of the page has. */
 static void find_gaps(luio_dma *dma, page *p)
 {
   uint64_t at = 0;
@@ -189,15 +199,14 @@ static int adopt_page(luio_dma *dma, page_record *r, luio_error *err)
   p->free = NULL;
   p->record = r;
   p->iova = r->iova;
-  uint64_t now = r->iova;
-  if (!dma->sim)
-    rc = luio_pagemap_lookup(dma->pagemap_fd, p->addr, &now, err);
-  if (rc == 0 && now != r->iova)
-    rc = luio_fail(err, ESTALE,
-                   "kept DMA memory of %s moved from 0x%llx to 0x%llx: its buffers can't be used "
-                   "again; start anew",
-                   dma->who, (unsigned long long)r->iova, (unsigned long long)now);
+  luio_dma_pin(dma, p);
+  luio_error why;
+  rc = luio_dma_page_moved(dma, p, &why);
   if (rc < 0) {
+    luio_fail(
+        err, ESTALE,
+        "start %s anew: the process before died, and while no process held its DMA memory, %s",
+        dma->who, why.message);
     luio_dma_page_forget(p);
     return rc;
   }
@@ -209,8 +218,7 @@ static int adopt_page(luio_dma *dma, page_record *r, luio_error *err)
   return 0;
 }
 
-/* Pages without a record: nobody was told of them. */
-static void drop_unrecorded(luio_dma *dma, int which)
+static void drop_unrecorded_of(luio_dma *dma, int which)
 {
   store *s = &dma->stores[which];
   uint64_t at = 0;
@@ -228,7 +236,15 @@ static void drop_unrecorded(luio_dma *dma, int which)
   }
 }
 
-/* Those that we made, of pages of their size; a worker without privileges may have handed over others. */
+/* Pages without a record: no device was told of them, or it is settled. */
+static void drop_unrecorded(luio_dma *dma)
+{
+  for (int i = 0; dma->unrecorded && i < STORES; i++)
+    if (dma->stores[i].fd >= 0)
+      drop_unrecorded_of(dma, i);
+  dma->unrecorded = false;
+}
+
 static int take_stores(luio_dma *dma, luio_error *err)
 {
   luio_device *d = dma->device;
@@ -239,13 +255,10 @@ static int take_stores(luio_dma *dma, luio_error *err)
     d->kept[GUARD_SMALL + i] = -1;
     if (fd < 0)
       continue;
-    int seals = fcntl(fd, F_GET_SEALS);
-    if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) < 0 ||
-        (uint64_t)st.st_blksize != s->page_size) {
-      close(fd);
-      continue;
-    }
     s->fd = fd;
+    if (fstat(fd, &st) < 0)
+      return luio_fail(err, errno, "take over the DMA memory of %s: fstat: %s", dma->who,
+                       luio_errno_name(errno));
     s->pages = (uint64_t)st.st_size / s->page_size;
     int rc = luio_dma_park(dma, fd);
     if (rc < 0)
@@ -284,12 +297,13 @@ int luio_dma_adopt(luio_dma *dma, luio_error *err)
     if (b->used && !buffer_makes_sense(dma, b))
       b->used = 0;
   }
-  for (int i = 0; i < STORES; i++)
-    if (dma->stores[i].fd >= 0)
-      drop_unrecorded(dma, i);
+  dma->unrecorded = true;
+  if (!dma->device->humble)
+    drop_unrecorded(dma);
   for (int i = 0; i < KEPT_PAGES; i++) {
     page_record *r = &dma->records->pages[i];
-    if (r->used && has_buffers(dma, r) && (rc = adopt_page(dma, r, err)) < 0)
+    bool wanted = has_buffers(dma, r) || !dma->device->settled;
+    if (r->used && wanted && (rc = adopt_page(dma, r, err)) < 0)
       return rc;
   }
   if (dma->device->settled)
@@ -300,6 +314,7 @@ int luio_dma_adopt(luio_dma *dma, luio_error *err)
 void luio_dma_settle(luio_dma *dma)
 {
   pthread_mutex_lock(&dma->lock);
+  drop_unrecorded(dma);
   for (page *p = dma->pages; p; p = p->next)
     while (p->later) {
       extent *e = p->later;
@@ -317,14 +332,28 @@ void luio_dma_settle(luio_dma *dma)
   pthread_mutex_unlock(&dma->lock);
 }
 
+/* All that is in the stores and not in the pool. */
+static uint64_t not_mapped(const luio_dma *dma)
+{
+  uint64_t bytes = 0, mapped = dma->stats.mapped_bytes;
+  for (int i = 0; i < STORES; i++) {
+    struct stat st;
+    if (dma->stores[i].fd >= 0 && fstat(dma->stores[i].fd, &st) == 0)
+      bytes += (uint64_t)st.st_blocks * 512;
+  }
+  return bytes > mapped ? bytes - mapped : 0;
+}
+
 uint64_t luio_dma_unsettled(luio_dma *dma)
 {
   uint64_t bytes = 0;
   pthread_mutex_lock(&dma->lock);
+  if (dma->unrecorded)
+    bytes = not_mapped(dma);
   for (const page *p = dma->pages; p; p = p->next)
     for (const extent *e = p->later; e; e = e->next)
       bytes += e->size;
-  for (int i = 0; dma->records && i < KEPT_PAGES; i++) {
+  for (int i = 0; dma->records && !dma->unrecorded && i < KEPT_PAGES; i++) {
     const page_record *r = &dma->records->pages[i];
     if (r->used && !page_of(dma, r))
       bytes += r->size;

@@ -45,15 +45,14 @@ static int store_open(luio_dma *dma, store *s, luio_error *err)
 {
   if (s->fd >= 0)
     return 0;
-  char name[96];
-  luio_format(name, sizeof name, "luio-dma %s", dma->who);
-  int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | s->flags);
+  int slot = GUARD_SMALL + (int)(s - dma->stores);
+  /* The guardian must have it before the device hears of a page in it. */
+  int fd = luio_guard_make(dma->device, slot, 0, err);
   if (fd < 0)
-    return -errno;
-  /* A mapping beyond the end of a file that was cut short is a SIGBUS. */
-  int rc = fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0 ? -errno : luio_dma_park(dma, fd);
-  if (rc == 0) /* the guardian must have it before the device hears of a page in it */
-    rc = luio_guard_hold(dma->device, GUARD_SMALL + (int)(s - dma->stores), fd, err);
+    return fd;
+  int rc = luio_dma_park(dma, fd);
+  if (rc == 0)
+    rc = luio_guard_hold(dma->device, slot, err);
   if (rc < 0) {
     close(fd);
     return rc;
@@ -207,6 +206,10 @@ int luio_dma_page_take(luio_dma *dma, int which, uint64_t size, uint64_t mask, p
       break;
     }
     rc = page_address(dma, p, err);
+    if (rc == 0 && reachable(p, mask)) {
+      luio_dma_pin(dma, p);
+      rc = page_address(dma, p, err); /* pinning may have moved it */
+    }
     if (rc == 0 && reachable(p, mask))
       break;
     p->next = aside;

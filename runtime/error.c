@@ -2,6 +2,7 @@
  *
  * Every function that fails goes through luio_fail, so that the code returned and the message
  * shown can't disagree. */
+#include "descriptors.h"
 #include "internal.h"
 
 #include <errno.h>
@@ -37,6 +38,14 @@ const char *luio_errno_name(int code)
   return name ? name : "E?";
 }
 
+/* Everything may run out of descriptors, and the way out is always the same. */
+static const char *way_out(int code)
+{
+  return code == EMFILE   ? "raise `ulimit -n`"
+         : code == ENFILE ? "raise the system's limit (sysctl fs.file-max)"
+                          : NULL;
+}
+
 int luio_fail(luio_error *err, int code, const char *format, ...)
 {
   if (err) {
@@ -44,11 +53,25 @@ int luio_fail(luio_error *err, int code, const char *format, ...)
     va_start(args, format);
     int n = vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
+    size_t size = sizeof err->message;
+    const char *way = way_out(code);
+    if (way && n >= 0 && (size_t)n < size && !strstr(err->message, way))
+      n += snprintf(err->message + n, size - (size_t)n, ": %s", way);
     if (n >= (int)sizeof err->message) /* cut, and says so */
       memcpy(err->message + sizeof err->message - 4, "...", 4);
     err->code = code;
   }
   return -code;
+}
+
+int luio_need_descriptors(unsigned n, const char *what, luio_error *err)
+{
+  int rc = luio_room(n);
+  if (rc == -EMFILE)
+    return luio_fail(err, EMFILE, "%s: EMFILE: too many open files: it takes %u more", what, n);
+  if (rc == -ENFILE)
+    return luio_fail(err, ENFILE, "%s: ENFILE: the system has too many open files", what);
+  return 0;
 }
 
 bool luio_format(char *to, size_t size, const char *format, ...)

@@ -232,20 +232,13 @@ int luio_device_present(luio_device *d)
 }
 
 /* Another thread may be in a system call with it: the number stays, what it means is exchanged. */
-static void lead_nowhere(int fd)
+void luio_lead_nowhere(int fd)
 {
   int nowhere = fd < 0 ? -1 : open("/dev/null", O_RDONLY | O_CLOEXEC);
   if (nowhere < 0)
     return;
   dup3(nowhere, fd, O_CLOEXEC);
   close(nowhere);
-}
-
-static void forget(const luio_device *d)
-{
-  luio_error ignored;
-  luio_guard_hold(d, GUARD_CONFIG, -1, &ignored);
-  luio_guard_hold(d, GUARD_RESET, -1, &ignored);
 }
 
 void luio_device_gone(luio_device *d)
@@ -259,11 +252,11 @@ void luio_device_gone(luio_device *d)
     r->gone = true;
     luio_place_cover(r);
     if (r->kind == LUIO_REGION_PORT) {
-      lead_nowhere(r->fd);
+      luio_lead_nowhere(r->fd);
       luio_port_close(r);
     }
   }
-  lead_nowhere(d->config_fd);
+  luio_lead_nowhere(d->config_fd);
   if (d->sim) { /* as the kernel does on unbind */
     uint32_t command;
     luio_sim_config_read(d->sim, PCI_COMMAND, 16, &command);
@@ -272,7 +265,7 @@ void luio_device_gone(luio_device *d)
   d->bus_master_on = false;
   /* Whoever has it next is none of the guardian's business, nor of our lock. */
   if (d->guarded && !d->sim)
-    forget(d);
+    luio_guard_gone(d);
 }
 
 /* Where it is now: PCI addresses stay, uio numbers don't. */
@@ -355,6 +348,7 @@ int luio_device_return(luio_device *d, luio_error *err)
     d->mem_fd = now->mem_fd;
     now->mem_fd = -1;
     d->config_writable = now->config_writable;
+    luio_guard_stops_by(d->info.address, d->config_fd);
     d->always_err = now->always_err;
     d->info = now->info;
     d->gone = false;
@@ -363,7 +357,7 @@ int luio_device_return(luio_device *d, luio_error *err)
     if (d->regions[i])
       rc = luio_region_return(d, d->regions[i], err);
   if (rc < 0 && d->gone && d->guarded)
-    forget(d); /* it may hold what was opened */
+    luio_guard_gone(d); /* it may hold what was opened */
   else if (rc < 0)
     luio_device_gone(d);
   luio_device_free(now);

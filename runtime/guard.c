@@ -1,9 +1,8 @@
 /* guard.c - the worker's side of the guardian: what it is told and given, and what if it dies.
  *
- * One socket, one request at a time, each answered within REPLY_MS, for the guardian does nothing
- * that takes longer. A request that hands a descriptor over is answered when the guardian has it;
- * only then may the worker switch bus master on, or use the memory. So there is no moment at which
- * the device can write and only the worker holds the memory.
+ * One request at a time (guard.h), each answered within REPLY_MS, for the guardian does nothing that
+ * takes longer. The guardian opens a device's config space, and makes its memory, before this process
+ * has either. So there is no moment at which the device can write and only the worker holds the memory.
  *
  * If the guardian dies, its end of the socket closes. A thread waits for that, and it alone: the
  * loop is told through an eventfd and stops the driver in order; should it be stuck, in a loop of
@@ -14,12 +13,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,7 +31,9 @@
 static struct {
   pthread_mutex_t lock; /* one request at a time; the fields below */
   bool attached;
-  int fd;      /* our end of the pair */
+  int fd;   /* our end of the pair: replies */
+  int bell; /* rung when there is mail */
+  struct guard_mail *mail;
   int wake_fd; /* eventfd: the guardian is gone */
   uint64_t requests;
   luio_guard_status status;
@@ -37,13 +41,42 @@ static struct {
     char address[64];
     int config_fd; /* borrowed from the device; -1: none */
   } open[GUARD_PLACES];
-} guard = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1, .wake_fd = -1};
+} guard = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1, .bell = -1, .wake_fd = -1};
 
 /* ---- Requests ---------------------------------------------------------------------------------- */
 
 static int gone(luio_error *err)
 {
   return luio_fail(err, EPIPE, "the guardian of this process is gone: stop, and start again");
+}
+
+/* Room for all the descriptors that a reply may carry. */
+union control {
+  struct cmsghdr align;
+  char bytes[CMSG_SPACE(sizeof(int) * GUARD_SLOTS)];
+};
+
+/* One message: its length, 0 at the other side's end, -errno. n: how many descriptors came. */
+static ssize_t receive_message(int fd, void *data, size_t size, int fds[GUARD_SLOTS], int *n)
+{
+  union control c;
+  struct iovec io = {data, size};
+  struct msghdr m = {
+      .msg_iov = &io, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c};
+  *n = 0;
+  ssize_t got = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (got < 0)
+    return -errno;
+  for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h)) {
+    if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+      continue;
+    size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count && *n < GUARD_SLOTS; i++) {
+      memcpy(&fds[*n], CMSG_DATA(h) + i * sizeof *fds, sizeof *fds);
+      (*n)++;
+    }
+  }
+  return got;
 }
 
 /* Waits for the reply of that number. Those of requests that were given up are dropped. */
@@ -56,8 +89,10 @@ static int receive(uint64_t number, struct guard_reply *r, int *fds)
     int ready = poll(&p, 1, now < until ? (int)((until - now) / 1000000) + 1 : 0);
     if (ready < 0 && errno == EINTR)
       continue;
-    int came[GUARD_SLOTS], n = GUARD_SLOTS;
-    if (ready <= 0 || guard_receive(guard.fd, r, sizeof *r, came, &n) != (ssize_t)sizeof *r)
+    int came[GUARD_SLOTS], n;
+    if (ready == 0)
+      return -ETIMEDOUT;
+    if (ready < 0 || receive_message(guard.fd, r, sizeof *r, came, &n) != (ssize_t)sizeof *r)
       return -EPIPE;
     bool ours = r->number == number;
     for (int slot = 0, i = 0; i < n; slot++) {
@@ -73,27 +108,25 @@ static int receive(uint64_t number, struct guard_reply *r, int *fds)
   }
 }
 
-/* fd: goes along, -1: none. fds: GUARD_SLOTS descriptors of the reply, or NULL. */
-static int request(struct guard_request *q, int fd, struct guard_reply *r, int *fds,
-                   luio_error *err)
+/* fds: GUARD_SLOTS descriptors of the reply, or NULL. -EPIPE, -ETIMEDOUT (err is filled), or what the
+ * guardian says. */
+static int request(struct guard_request *q, struct guard_reply *r, int *fds, luio_error *err)
 {
+  uint64_t one = 1;
   q->version = GUARD_VERSION;
   pthread_mutex_lock(&guard.lock);
-  q->number = ++guard.requests;
-  int rc = guard_send(guard.fd, q, sizeof *q, &fd, fd >= 0);
-  if (rc == 0)
-    rc = receive(q->number, r, fds);
+  guard.mail->request = *q;
+  /* Release: whoever sees the number sees the request. */
+  atomic_store_explicit(&guard.mail->number, ++guard.requests, memory_order_release);
+  int rc = write(guard.bell, &one, sizeof one) == (ssize_t)sizeof one
+               ? receive(guard.requests, r, fds)
+               : -EPIPE;
   pthread_mutex_unlock(&guard.lock);
+  if (rc == -ETIMEDOUT)
+    return luio_fail(err, ETIMEDOUT,
+                     "the guardian of this process does not answer within %d s: is it stopped?",
+                     REPLY_MS / 1000);
   return rc < 0 ? gone(err) : -r->code;
-}
-
-static int tell(uint32_t kind, const char *address)
-{
-  struct guard_request q = {.kind = kind};
-  struct guard_reply r = {.code = 0};
-  if (address)
-    luio_format(q.address, sizeof q.address, "%s", address);
-  return request(&q, -1, &r, NULL, NULL);
 }
 
 /* ---- The guardian's death ---------------------------------------------------------------------- */
@@ -138,18 +171,25 @@ int luio_guard_attach(luio_guard_status *out, luio_error *err)
   *out = guard.status;
   if (guard.attached)
     return 1;
-  const char *number = getenv(GUARD_ENV);
-  uint64_t fd;
-  if (!number)
+  const char *numbers = getenv(GUARD_ENV);
+  int mail_fd, end = 0;
+  if (!numbers)
     return 0;
-  if (luio_parse_u64(number, &fd) < 0 || fd > INT_MAX || fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0)
-    return luio_fail(err, EBADF, "%s=%s: that is no descriptor of a guardian: unset it", GUARD_ENV,
-                     number);
+  if (sscanf(numbers, "%d,%d,%d%n", &guard.fd, &guard.bell, &mail_fd, &end) != 3 || numbers[end])
+    return luio_fail(err, EBADF, "%s=%s: those are no descriptors of a guardian: unset it",
+                     GUARD_ENV, numbers);
+  void *at = mmap(NULL, sizeof *guard.mail, PROT_READ | PROT_WRITE, MAP_SHARED, mail_fd, 0);
+  if (at == MAP_FAILED || fcntl(guard.fd, F_SETFD, FD_CLOEXEC) < 0 ||
+      fcntl(guard.bell, F_SETFD, FD_CLOEXEC) < 0)
+    return luio_fail(err, EBADF, "%s=%s: those are no descriptors of a guardian: unset it",
+                     GUARD_ENV, numbers);
+  close(mail_fd);
+  madvise(at, sizeof *guard.mail, MADV_DONTFORK);
+  guard.mail = at;
   unsetenv(GUARD_ENV); /* what we start is not guarded */
   struct guard_request q = {.kind = GUARD_HELLO};
   struct guard_reply r = {.code = 0};
-  guard.fd = (int)fd;
-  int rc = request(&q, -1, &r, NULL, err);
+  int rc = request(&q, &r, NULL, err);
   if (rc == -EPROTO)
     return luio_fail(err, EPROTO, "the program and libluio.so are of different versions: `make`");
   if (rc < 0)
@@ -179,18 +219,22 @@ int luio_guard_policy(unsigned restarts, uint64_t backoff_ns, uint64_t stop_ns, 
   struct guard_request q = {
       .kind = GUARD_POLICY, .restarts = restarts, .backoff_ns = backoff_ns, .stop_ns = stop_ns};
   struct guard_reply r = {.code = 0};
-  return guard.attached ? request(&q, -1, &r, NULL, err) : 0;
+  return guard.attached ? request(&q, &r, NULL, err) : 0;
 }
 
 int luio_guard_ready(luio_error *err)
 {
-  return guard.attached && tell(GUARD_READY, NULL) < 0 ? gone(err) : 0;
+  struct guard_request q = {.kind = GUARD_READY};
+  struct guard_reply r = {.code = 0};
+  return guard.attached ? request(&q, &r, NULL, err) : 0;
 }
 
 /* Before privileges are dropped: from then on this process is not to be believed so much. */
 int luio_guard_seal(luio_error *err)
 {
-  return guard.attached && tell(GUARD_SEAL, NULL) < 0 ? gone(err) : 0;
+  struct guard_request q = {.kind = GUARD_SEAL};
+  struct guard_reply r = {.code = 0};
+  return guard.attached ? request(&q, &r, NULL, err) : 0;
 }
 
 /* ---- Devices ----------------------------------------------------------------------------------- */
@@ -201,6 +245,32 @@ static int slot_of(const char *address)
     if (!strcmp(guard.open[i].address, address))
       return i;
   return -1;
+}
+
+void luio_guard_forked(void)
+{
+  if (!guard.attached)
+    return;
+  luio_lead_nowhere(guard.fd);
+  luio_lead_nowhere(guard.bell);
+  luio_lead_nowhere(guard.wake_fd);
+  guard.attached = false;
+  guard.wake_fd = -1; /* luio_guard_fd */
+}
+
+/* What the guardian refuses to open; -EAGAIN is the caller's to explain. */
+static int refused(const char *address, int rc, luio_error *err)
+{
+  if (rc == -ENOSPC)
+    return luio_fail(err, ENOSPC, "open %s: a guardian has room for %d devices", address,
+                     GUARD_DEVICES);
+  if (rc == -EPERM)
+    return luio_fail(err, EPERM, "open %s: privileges were dropped (--user): open devices before",
+                     address);
+  if (rc != -EAGAIN && rc != -EPIPE && rc != -ETIMEDOUT)
+    return luio_fail(err, -rc, "open %s: its guardian opens config space: %s", address,
+                     luio_errno_name(-rc));
+  return rc;
 }
 
 int luio_guard_open(luio_device *d, luio_error *err)
@@ -217,35 +287,73 @@ int luio_guard_open(luio_device *d, luio_error *err)
   struct guard_request q = {.kind = GUARD_OPEN};
   struct guard_reply r = {.code = 0};
   luio_format(q.address, sizeof q.address, "%s", address);
-  int rc = i < 0 ? -ENOSPC : request(&q, -1, &r, d->kept, err);
-  if (rc == -ENOSPC)
-    return luio_fail(err, ENOSPC, "open %s: a guardian has room for %d devices", address,
-                     GUARD_DEVICES);
-  if (rc == -EPERM)
-    return luio_fail(err, EPERM, "open %s: privileges were dropped (--user): open devices before",
-                     address);
+  int rc = i < 0 ? -ENOSPC : request(&q, &r, d->kept, err);
   if (rc < 0)
-    return rc;
+    return refused(address, rc, err);
   guard.open[i].config_fd = -1;
   luio_format(guard.open[i].address, sizeof guard.open[i].address, "%s", address);
   d->guarded = true;
   d->settled = r.settled;
+  d->humble = r.humble;
   return 0;
 }
 
-int luio_guard_hold(const luio_device *d, int slot, int fd, luio_error *err)
+int luio_guard_reopen(const luio_device *before, luio_device *d, luio_error *err)
 {
-  if (!d->guarded)
-    return 0;
-  struct guard_request q = {.kind = GUARD_HOLD, .slot = (uint32_t)slot};
+  struct guard_request q = {.kind = GUARD_OPEN};
+  struct guard_reply r = {.code = 0};
+  luio_format(q.address, sizeof q.address, "%s", before->info.address);
+  int rc = request(&q, &r, d->kept, err);
+  return rc < 0 ? refused(before->info.address, rc, err) : 0;
+}
+
+void luio_guard_stops_by(const char *address, int config_fd)
+{
+  int i = guard.attached ? slot_of(address) : -1;
+  if (i >= 0)
+    guard.open[i].config_fd = config_fd;
+}
+
+/* A request about one device of ours. */
+static int about(const luio_device *d, uint32_t kind, int slot, uint64_t size, int *fds,
+                 luio_error *err)
+{
+  struct guard_request q = {.kind = kind, .slot = (uint32_t)slot, .size = size};
   struct guard_reply r = {.code = 0};
   luio_format(q.address, sizeof q.address, "%s", d->info.address);
-  int rc = request(&q, fd, &r, NULL, err);
-  if (rc < 0 && rc != -EPIPE && rc != -EBUSY)
-    luio_fail(err, -rc, "hand a descriptor of %s to the guardian: %s", d->info.address,
+  return request(&q, &r, fds, err);
+}
+
+int luio_guard_make(const luio_device *d, int slot, uint64_t size, luio_error *err)
+{
+  int fds[GUARD_SLOTS] = {0};
+  if (!d->guarded)
+    return guard_memory((unsigned)slot, d->info.address, size);
+  int rc = about(d, GUARD_MAKE, slot, size, fds, err);
+  return rc < 0 ? rc : fds[slot];
+}
+
+int luio_guard_hold(const luio_device *d, int slot, luio_error *err)
+{
+  int rc = d->guarded ? about(d, GUARD_HOLD, slot, 0, NULL, err) : 0;
+  if (rc < 0 && rc != -EPIPE && rc != -ETIMEDOUT)
+    luio_fail(err, -rc, "have the guardian keep memory of %s: %s", d->info.address,
               luio_errno_name(-rc));
-  if (rc == 0 && slot == GUARD_CONFIG)
-    guard.open[slot_of(d->info.address)].config_fd = fd;
+  return rc;
+}
+
+void luio_guard_gone(const luio_device *d)
+{
+  luio_error ignored;
+  about(d, GUARD_GONE, 0, 0, NULL, &ignored);
+}
+
+int luio_device_no_reset(luio_device *d, luio_error *err)
+{
+  int rc = d->guarded ? about(d, GUARD_NO_RESET, 0, 0, NULL, err) : 0;
+  if (rc == -EPERM)
+    luio_fail(err, EPERM,
+              "reset = false: privileges were dropped (--user), and only a start says that");
   return rc;
 }
 
@@ -257,6 +365,7 @@ void luio_guard_close(luio_device *d)
   if (!d->guarded)
     return;
   guard.open[slot_of(d->info.address)].address[0] = '\0';
-  tell(GUARD_CLOSED, d->info.address);
+  luio_error ignored;
+  about(d, GUARD_CLOSED, 0, 0, NULL, &ignored);
   d->guarded = false;
 }

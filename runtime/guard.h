@@ -1,19 +1,31 @@
 /* guard.h - what the worker (guard.c, in the library) and the guardian (guardian.c, in the program)
- * say to each other, over a SOCK_SEQPACKET pair: one request, one reply, descriptors by SCM_RIGHTS.
+ * say to each other. One request at a time, each answered.
  *
- * The guardian understands little on purpose: it keeps descriptors in numbered slots per device, and
- * hands them to the next worker as they are. What is in the memory is the workers' business. */
+ * A worker may be hostile: it is a driver that gave root up (--user), and the guardian is still root.
+ * So nothing that a worker chose ever becomes a descriptor of the guardian, for even closing one can
+ * take as long as its sender likes (a TCP socket with SO_LINGER, a file of a FUSE file system):
+ *
+ *   requests  lie in memory that both have mapped; an eventfd, the bell, says that there is one. A
+ *             pipe would not do: a writer holds its lock while his data is read from memory that
+ *             somebody keeps away. Nor would a socket: whoever closes it closes what is still in it.
+ *   replies   come over a SOCK_SEQPACKET pair, whose other direction the guardian has shut.
+ *
+ * What the guardian keeps it has made (memory) or opened (the files of a PCI device) itself, in numbered
+ * slots per device. It hands copies out, and the same to the next worker. What is in the memory is the
+ * workers' business. */
 #ifndef LUIO_GUARD_H
 #define LUIO_GUARD_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-#define GUARD_ENV "LUIO_GUARDIAN" /* the worker's end of the pair, a descriptor's number */
+#define GUARD_ENV "LUIO_GUARDIAN" /* numbers of descriptors: "replies,bell,mail" */
 
 enum {
-  GUARD_VERSION = 2,
+  GUARD_VERSION = 3,
   GUARD_DEVICES = 8, /* that one worker has open for driving */
   GUARD_PLACES       /* with the worker's own */
 };
@@ -25,7 +37,7 @@ enum {
 enum guard_slot {
   GUARD_CONFIG, /* PCI config space: the guardian locks it, and stops the device by it */
   GUARD_RESET,  /* sysfs `reset`, where there is one and the driver allows it */
-  GUARD_SMALL,  /* memfds of DMA memory, in the order of dma.h */
+  GUARD_SMALL, /* memfds of DMA memory, in the order of dma.h: they may grow, and are never replaced */
   GUARD_HUGE_2M,
   GUARD_HUGE_1G,
   GUARD_RECORDS, /* which pages and named buffers there are (dma_kept.c) */
@@ -36,41 +48,56 @@ enum guard_slot {
 enum guard_kind {
   GUARD_HELLO,  /* first; the reply says why this worker was started */
   GUARD_POLICY, /* how often to restart, and how long to wait for what */
-  GUARD_OPEN,   /* a device is about to be driven; the reply has what is kept for it */
-  GUARD_HOLD,   /* keep this descriptor, in place of what is in the slot; none: empty the slot */
-  GUARD_CLOSED, /* the device was stopped and closed in order */
-  GUARD_READY,  /* the driver has started */
-  GUARD_SEAL    /* privileges are about to be dropped: take no more files to write to */
+  GUARD_OPEN, /* a device is about to be driven; the reply has what is kept for it. EAGAIN: locked */
+  GUARD_MAKE,     /* memory for a slot, of `size` bytes; the reply has it */
+  GUARD_HOLD,     /* keep what was made last, in place of what is in the slot */
+  GUARD_GONE,     /* let go of the device's files. EBUSY: it is still there, and as it was opened */
+  GUARD_NO_RESET, /* never write to `reset` */
+  GUARD_CLOSED,   /* the device was stopped and closed in order */
+  GUARD_READY,    /* the driver has started */
+  GUARD_SEAL /* privileges are about to be dropped: no more devices, nothing that shortens its reach */
 };
 
 struct guard_request {
   uint32_t kind, version;
-  uint64_t number; /* the reply bears it, too: one that comes too late is not the next one's */
   uint32_t slot;
   uint32_t restarts;
   uint64_t backoff_ns, stop_ns;
+  uint64_t size; /* MAKE; 0 for what grows */
   char address[64];
 };
+
+/* Shared. The worker puts a request in, then stores its number by release, then rings. */
+struct guard_mail {
+  _Atomic uint64_t
+      number; /* the reply bears it, too: one that comes too late is not the next one's */
+  struct guard_request request;
+};
+
+enum { GUARD_MEMORY_MOST = 32 << 20 }; /* bytes that MAKE makes */
 
 struct guard_reply {
   uint64_t number;
   int32_t code;      /* 0 or an errno value */
   uint32_t slots;    /* OPEN: bit n set: the descriptor of slot n comes along, in this order */
   uint32_t settled;  /* OPEN: the device was reset since a worker last drove it */
+  uint32_t humble;   /* OPEN: a worker without privileges may have written what is kept */
   uint32_t restarts; /* HELLO: workers that died so far */
   uint64_t died_ns;  /* HELLO: when the last one's death was seen */
 };
 
-/* guard_wire.c. None of these waits. */
+/* guard_wire.c. None of these waits for another process. */
 
 /* One message with n descriptors, which stay the caller's. 0 or -errno. */
 int guard_send(int fd, const void *data, size_t size, const int *fds, int n);
-/* One message: its length, 0 at the other side's end, -errno. *n: room in fds, then how many came;
- * those for which there is no room are closed. */
-ssize_t guard_receive(int fd, void *data, size_t size, int *fds, int *n);
+/* Whether it is on. */
+bool guard_bus_master(int config_fd);
 /* Switches bus master off by the config space's descriptor, and reads back, upon which what the
  * device had sent has arrived. 0, 1: it stays on; -ENODEV: the device is gone; -errno. */
 int guard_bus_master_off(int config_fd);
+
+/* New memory for a slot, sealed: of `size` bytes, or none where it grows. Descriptor or -errno. */
+int guard_memory(unsigned slot, const char *whose, uint64_t size);
 
 /* The guardian: guardian.c. Forks; returns -1 in every worker, which goes on as the program, and in
  * the guardian the exit status, when all is over. */

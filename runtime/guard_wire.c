@@ -1,9 +1,14 @@
-/* guard_wire.c - what the worker and the guardian do alike: messages with descriptors, and the switch
- * that stops a device. Part of the library and of the program. */
+/* guard_wire.c - what the worker and the guardian do alike: messages with descriptors, memory that is
+ * handed on, and the switch that stops a device. Part of the library and of the program. */
 #include "guard.h"
 
+#include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -36,31 +41,41 @@ int guard_send(int fd, const void *data, size_t size, const int *fds, int n)
   return sent == (ssize_t)size ? 0 : sent < 0 ? -errno : -EIO;
 }
 
-ssize_t guard_receive(int fd, void *data, size_t size, int *fds, int *n)
+/* Whoever maps a file that gets shorter dies of SIGBUS: hence the seal. */
+int guard_memory(unsigned slot, const char *whose, uint64_t size)
 {
-  union control c;
-  struct iovec io = {data, size};
-  struct msghdr m = {
-      .msg_iov = &io, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c};
-  int room = *n;
-  *n = 0;
-  ssize_t got = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  if (got < 0)
+  static const struct {
+    const char *what;
+    unsigned flags;
+  } kind[GUARD_SLOTS] = {
+      [GUARD_SMALL] = {"dma", 0},
+      [GUARD_HUGE_2M] = {"dma", MFD_HUGETLB | MFD_HUGE_2MB},
+      [GUARD_HUGE_1G] = {"dma", MFD_HUGETLB | MFD_HUGE_1GB},
+      [GUARD_RECORDS] = {"records", 0},
+      [GUARD_STATE] = {"state", 0},
+  };
+  char name[96];
+  if (slot >= GUARD_SLOTS || !kind[slot].what || size > GUARD_MEMORY_MOST)
+    return -EINVAL;
+  snprintf(name, sizeof name, "luio-%s %s", kind[slot].what, whose);
+  int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | kind[slot].flags);
+  if (fd < 0)
     return -errno;
-  for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h)) {
-    if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
-      continue;
-    size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; i++) {
-      int came;
-      memcpy(&came, CMSG_DATA(h) + i * sizeof came, sizeof came);
-      if (*n < room)
-        fds[(*n)++] = came;
-      else
-        close(came); /* nobody asked for it */
-    }
+  bool grows = slot < GUARD_RECORDS;
+  int seals = grows ? F_SEAL_SHRINK : F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+  if ((!grows && ftruncate(fd, (off_t)size) < 0) || fcntl(fd, F_ADD_SEALS, seals) < 0) {
+    int code = errno;
+    close(fd);
+    return -code;
   }
-  return got;
+  return fd;
+}
+
+bool guard_bus_master(int config_fd)
+{
+  uint16_t command; /* all ones: nothing is there */
+  return pread(config_fd, &command, 2, COMMAND) == 2 && command != 0xffff &&
+         le16toh(command) & COMMAND_MASTER;
 }
 
 /* Two bytes, as config space wants it: the upper half of the word is status, cleared by ones. */

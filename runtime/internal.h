@@ -59,9 +59,11 @@ struct luio_device {
   luio_region *regions[LUIO_MAX_REGIONS];
   luio_dma *dma;
   luio_sim *sim;
-  bool guarded;           /* the guardian knows of it */
-  bool settled;           /* nothing that an earlier worker told it can make it write */
+  bool guarded; /* the guardian knows of it */
+  bool humble;  /* what the guardian kept may be a lie: a worker without privileges had it */
+  bool settled; /* nothing that an earlier worker told it can make it write */
   int kept[GUARD_SLOTS];  /* what the guardian gave back and nobody has taken yet; -1: nothing */
+  luio_device *next_open; /* fork.c */
   void *state;            /* guard_state.c; NULL: not mapped */
   const void *state_last; /* the copy this process wrote last; NULL: none yet */
 };
@@ -146,7 +148,13 @@ int luio_device_open_files(luio_device *d, const char *address, const luio_devic
                            luio_error *err);
 void luio_device_free(luio_device *device);
 
-/* gone.c. Watches over a mapped region until spare: luio_place_guard before its first access. */
+/* fork.c. While it is in the list a forked child finds the device gone. */
+void luio_fork_add(luio_device *device);
+void luio_fork_remove(luio_device *device);
+
+/* gone.c. Exchanges what a descriptor means for /dev/null; the number stays. Below 0: nothing. */
+void luio_lead_nowhere(int fd);
+/* Watches over a mapped region until spare: luio_place_guard before its first access. */
 int luio_place_guard(luio_region *region, luio_error *err);
 void luio_place_spare(luio_region *region);
 /* The placeholder over a mapped region. */
@@ -159,6 +167,8 @@ int luio_dma_open_sim(luio_device *device, luio_dma **out, luio_error *err);
 int luio_dma_open_regions(luio_device *device, luio_dma **out, luio_error *err);
 bool luio_dma_is_of_regions(const luio_dma *dma);
 void luio_dma_close(luio_dma *dma);
+/* In a forked child: none of its descriptors leads anywhere. */
+void luio_dma_forked(luio_dma *dma);
 /* dma_kept.c. What earlier workers had, and nobody asked for by name, becomes free. */
 void luio_dma_settle(luio_dma *dma);
 uint64_t luio_dma_unsettled(luio_dma *dma); /* bytes that wait for that */
@@ -168,10 +178,20 @@ void *luio_dma_find(luio_dma *dma, uint64_t iova, uint64_t size);
 /* guard.c. Without a guardian: 0, and nothing happens. */
 /* Tells the guardian of a device that is about to be driven; fills d->kept. */
 int luio_guard_open(luio_device *d, luio_error *err);
-/* Has the guardian keep a descriptor; fd -1: let go of the one it has. The caller's stays the
- * caller's. -EBUSY (err is the caller's to fill): the device's lock is somebody else's. */
-int luio_guard_hold(const luio_device *d, int slot, int fd, luio_error *err);
+/* The same for one that was open, went away and is back: d has the files, `before` is what the guardian
+ * knows. -EAGAIN, of both (err is the caller's to fill): the device's lock is somebody else's. */
+int luio_guard_reopen(const luio_device *before, luio_device *d, luio_error *err);
+/* By which descriptor a device is stopped when the guardian is dead and Lua is stuck. */
+void luio_guard_stops_by(const char *address, int config_fd);
+/* Memory for a slot, made by the guardian (or here, without one): a descriptor or -errno, err filled
+ * only if the guardian is gone. The guardian keeps it for the next worker once it is told to hold it. */
+int luio_guard_make(const luio_device *d, int slot, uint64_t size, luio_error *err);
+int luio_guard_hold(const luio_device *d, int slot, luio_error *err);
+/* The device is gone: the guardian lets go of its files if it sees that, too. */
+void luio_guard_gone(const luio_device *d);
 void luio_guard_close(luio_device *d);
+/* In a forked child: there is no guardian. */
+void luio_guard_forked(void);
 int luio_guard_seal(luio_error *err);
 
 /* memfd.c. Maps `size` bytes that the guardian keeps in a slot, all zeros but for what `copy` takes of

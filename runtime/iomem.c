@@ -13,7 +13,8 @@
  *   anything else               a claim, by the name of who made it
  *
  * An entry of a kind nobody has heard of is a claim, too: who is refused can look why, who is let at
- * somebody else's registers by mistake can't. Where addresses are hidden (no CAP_SYS_ADMIN) all of them are
+ * somebody else's registers by mistake can't. A file that is cut short, or has something behind a NUL, is not
+ * understood: what is missing could be memory. Where addresses are hidden (no CAP_SYS_ADMIN) all of them are
  * 0; nothing is known then. */
 #include "internal.h"
 
@@ -73,6 +74,10 @@ static int read_all(const char *path, char **out)
     return rc;
   }
   text[size] = '\0';
+  if (strlen(text) != size || (size && text[size - 1] != '\n')) {
+    free(text);
+    return -EBADMSG;
+  }
   *out = text;
   return 0;
 }

@@ -339,7 +339,7 @@ static int start_thread(luio_irq *irq, luio_error *err)
                      irq->who, irq->config.priority, irq->config.cpu, luio_errno_name(rc),
                      rc == EPERM    ? "real-time priority needs CAP_SYS_NICE or RLIMIT_RTPRIO"
                      : rc == EINVAL ? "is there such a CPU?"
-                                    : "too many threads?");
+                                    : "too many threads? (ulimit -u)");
   pthread_setname_np(irq->thread, "luio-irq");
   return 0;
 }

@@ -43,7 +43,7 @@ extern "C" {
 /* ---- Version --------------------------------------------------------------------------------- */
 
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
-enum { LUIO_ABI = 7 };
+enum { LUIO_ABI = 8 };
 
 LUIO_API unsigned luio_abi(void);
 LUIO_API const char *luio_version(void);
@@ -58,6 +58,9 @@ typedef struct luio_error {
 } luio_error;
 
 /* The symbolic name of an errno value ("EBUSY"), static; "E?" for one unknown to the C library. */
+/* Whether n more descriptors (64 at most) can be had now. Asked before what does not say that there are
+ * none: it would abort, or take files for missing. EMFILE, ENFILE: `what` failed for that. */
+LUIO_API int luio_need_descriptors(unsigned n, const char *what, luio_error *err);
 LUIO_API const char *luio_errno_name(int code);
 
 /* ---- Discovery -------------------------------------------------------------------------------
@@ -208,6 +211,40 @@ typedef struct luio_waker luio_waker;
 LUIO_API int luio_waker_open(luio_waker **out, luio_error *err);
 LUIO_API int luio_waker_add(luio_waker *waker, int fd, luio_error *err); /* 1 to the counter */
 LUIO_API void luio_waker_close(luio_waker *waker);
+
+/* Connections of strangers, on a listening unix socket of packets (SOCK_SEQPACKET). What they send may be
+ * a descriptor that takes as long as they like to be closed; so processes that may hang take them
+ * (runtime/porter.c), and pass on, both ways, messages of LUIO_PASSED_SIZE bytes at most. In: a
+ * luio_passed, with the descriptor where `given` is memory or an eventfd. Out: the message alone. Of
+ * a connection there is a descriptor that the caller closes; all else ends then by itself. */
+enum { LUIO_PASSED_SIZE = 128 };
+enum {
+  LUIO_GIVEN_NONE,
+  LUIO_GIVEN_MEMORY,  /* of tmpfs or hugetlbfs: memfds above all */
+  LUIO_GIVEN_EVENTFD, /* what follows is the last: the connection is over */
+  LUIO_GIVEN_OTHER,   /* anything else came */
+  LUIO_GIVEN_MANY,    /* more than one came */
+  LUIO_GIVEN_DEAF     /* the stranger does not take what it is sent */
+};
+typedef struct luio_passed {
+  uint8_t message[LUIO_PASSED_SIZE];
+  uint32_t size; /* 0: the stranger has closed; larger than the message: it was longer */
+  uint32_t given;
+} luio_passed;
+typedef struct luio_visitor {
+  int fd;
+  int pid; /* of who connected; 0: not known */
+  uint32_t uid;
+} luio_visitor;
+typedef struct luio_porter luio_porter;
+/* listener is the porter's from now on, non-blocking. per_user: connections at a time of one user,
+ * also of those that hang on their end. Forks: before threads and large memory, if it can be. */
+LUIO_API int luio_porter_open(int listener, unsigned per_user, luio_porter **out, luio_error *err);
+LUIO_API int luio_porter_fd(const luio_porter *porter); /* readable: next has something */
+/* The next connection: 1, 0 when there is none. ECHILD: the process that accepts has died; restart. */
+LUIO_API int luio_porter_next(luio_porter *porter, luio_visitor *visitor, luio_error *err);
+LUIO_API int luio_porter_restart(luio_porter *porter, luio_error *err); /* fd is another then */
+LUIO_API void luio_porter_close(luio_porter *porter);                   /* at most a second */
 
 /* ---- Regions ---------------------------------------------------------------------------------
  * One type for every kind of device memory. Numbered as the hardware does: on PCI region N is
@@ -453,8 +490,10 @@ LUIO_API int luio_irq_close(luio_irq *irq, uint64_t timeout_ns, luio_error *err)
  * page comes from a locked page instead; luio_dma_warning says so.
  *
  * On real devices the IOVA is the physical address, from /proc/self/pagemap. That needs
- * CAP_SYS_ADMIN, no translating IOMMU, and memory that stays: mlock is not a pin, so long-lived
- * rings should luio_dma_verify. On simulated devices the IOVA is given out by luio.
+ * CAP_SYS_ADMIN, no translating IOMMU, and memory that stays where it is: mlock is not a pin, so pages
+ * are pinned through io_uring (dma_pin.c). Where that is forbidden luio_dma_warning says so, and
+ * luio_dma_check, called once a second, ends what the kernel moved. On simulated devices the IOVA is
+ * given out by luio.
  *
  * A device whose UIO driver brings memory (luio_map.at_open) has all of its DMA memory there: the
  * kernel's allocator has made it fit for DMA, also where the device does not look into the CPU's
@@ -500,14 +539,21 @@ enum { LUIO_DMA_NAME = 64 };
 LUIO_API int luio_dma_alloc_named(luio_dma *dma, const char *name, uint64_t size, uint64_t align,
                                   uint64_t mask, luio_dma_buffer **out, luio_error *err);
 LUIO_API void luio_dma_free(luio_dma_buffer *buffer);
-/* Looks the address up again. -ESTALE: the kernel moved the page; stop the device at once. */
+/* Looks the address up again. -ESTALE: the kernel moved the page, or took it away; stop the device at
+ * once. A page that is pinned stays. */
 LUIO_API int luio_dma_verify(const luio_dma_buffer *buffer, luio_error *err);
-/* The most recent warning (fallback to small pages), once; NULL: none. Valid until the next call. */
+/* The same for all of a device's memory, while it has bus master: one read of /proc/self/pagemap a
+ * page. -ESTALE: as above; bus master is off then (off PCI there is none: stop the device). */
+LUIO_API int luio_dma_check(luio_device *device, luio_error *err);
+/* Whether this process can pin memory; else why not, and what to do. */
+LUIO_API int luio_dma_can_pin(luio_error *err);
+/* The warnings so far (small pages, no pins), once; NULL: none. Valid until the next call. */
 LUIO_API const char *luio_dma_warning(luio_dma *dma);
 
 typedef struct luio_dma_stats {
   uint64_t buffers, bytes;      /* handed out now */
   uint64_t pages, mapped_bytes; /* held from the kernel */
+  uint64_t pinned;              /* of these pages: the kernel can't move them */
 } luio_dma_stats;
 LUIO_API void luio_dma_get_stats(const luio_dma *dma, luio_dma_stats *out);
 

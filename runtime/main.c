@@ -3,7 +3,7 @@
  * Where the modules are follows from where the program is: in a source tree it is build/luio and
  * they are in lua/; installed it is PREFIX/bin/luio and they are in PREFIX/share/lua/5.1. So a tree
  * can be moved, and DESTDIR needs no thought. The program of `make dist` has them in itself. All else is
- * lua/luio/cli/.
+ * lua/luio/cli/, with the compiler kept in check by lua/luio/compiler/.
  *
  * Modules come from absolute folders only: these, those of LUA_PATH and LUA_CPATH, and LuaJIT's own. LuaJIT's default begins
  * with the current folder, where root would run the ./luv.lua of whoever it belongs to. A folder in LUA_PATH is a choice of
@@ -11,6 +11,7 @@
  *
  * `luio run` is two processes (guardian.c). They part here, before LuaJIT is started, so that the
  * guardian is small and every worker starts from the same clean state. */
+#include "descriptors.h"
 #include "guard.h"
 #ifdef LUIO_EMBEDDED
 #include "board/embedded.h"
@@ -26,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* The folder the program is in, two up: the source tree, or PREFIX. */
@@ -82,6 +84,15 @@ static void only_absolute(lua_State *L, const char *field)
   lua_pop(L, 2);
 }
 
+/* require(name): the module or the error is on the stack. */
+static int load(lua_State *L, const char *name)
+{
+  lua_settop(L, 0);
+  lua_getglobal(L, "require");
+  lua_pushstring(L, name);
+  return lua_pcall(L, 1, 1, 0);
+}
+
 /* `luio run`, unless it is only to say something, or told to do without. */
 static bool wants_guardian(int argc, char **argv)
 {
@@ -93,8 +104,33 @@ static bool wants_guardian(int argc, char **argv)
   return true;
 }
 
+/* What any command needs is less than this. With fewer it would be a matter of luck which step fails,
+ * and some of them abort: libuv's loops, Lua's require. */
+#define DESCRIPTORS 32
+
+static bool has_descriptors(void)
+{
+  struct rlimit limit = {.rlim_cur = 0};
+  int rc = luio_room(DESCRIPTORS);
+  if (rc == 0)
+    return true;
+  getrlimit(RLIMIT_NOFILE, &limit);
+  if (rc == -EMFILE)
+    fprintf(stderr,
+            "luio: EMFILE: too many open files: luio needs %d beside those that are open, and "
+            "`ulimit -n` is "
+            "%llu: raise it\n",
+            DESCRIPTORS, (unsigned long long)limit.rlim_cur);
+  else
+    fprintf(stderr, "luio: open %d files: %s%s\n", DESCRIPTORS, strerror(-rc),
+            rc == -ENFILE ? ": raise the system's limit (sysctl fs.file-max)" : "");
+  return false;
+}
+
 int main(int argc, char **argv)
 {
+  if (!has_descriptors())
+    return 1;
   if (wants_guardian(argc, argv)) {
     int result = guardian();
     if (result >= 0)
@@ -127,10 +163,11 @@ int main(int argc, char **argv)
     lua_rawseti(L, -2, i);
   }
   lua_setglobal(L, "arg");
+  /* Before any other Lua: some builds of LuaJIT compile ordinary code wrongly. */
+  int rc = load(L, "luio.compiler");
   /* cli.main never raises: it returns the exit status. */
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "luio.cli");
-  int rc = lua_pcall(L, 1, 1, 0);
+  if (rc == 0)
+    rc = load(L, "luio.cli");
   if (rc == 0) {
     lua_getfield(L, -1, "main");
     lua_getglobal(L, "arg");

@@ -2,7 +2,9 @@
  *
  * Where udevd runs, its re-broadcast is listened to, which comes after its rules have set
  * permissions; in a bare system (an initramfs, a test guest) the kernel's own events are. The
- * socket has a bounded buffer: when it overflows that is an error to see, never silence. */
+ * socket has a bounded buffer: when it overflows that is an error to see, never silence. Names are
+ * cleaned; what has one that is longer than any device's is no device of ours, least of all the one
+ * that it would be called when cut. */
 #include "internal.h"
 
 #include <errno.h>
@@ -64,10 +66,13 @@ int luio_monitor_next(luio_monitor *m, luio_hotplug *out, luio_error *err)
     if (ours) {
       const char *driver = udev_device_get_property_value(dev, "DRIVER");
       memset(out, 0, sizeof *out);
-      luio_format(out->action, sizeof out->action, "%s", action);
-      luio_format(out->subsystem, sizeof out->subsystem, "%s", subsystem);
-      luio_format(out->address, sizeof out->address, "%s", udev_device_get_sysname(dev));
-      luio_format(out->driver, sizeof out->driver, "%s", driver ? driver : "");
+      ours = luio_format(out->action, sizeof out->action, "%s", action) &&
+             luio_format(out->subsystem, sizeof out->subsystem, "%s", subsystem) &&
+             luio_format(out->address, sizeof out->address, "%s", udev_device_get_sysname(dev)) &&
+             luio_format(out->driver, sizeof out->driver, "%s", driver ? driver : "");
+      luio_clean(out->action);
+      luio_clean(out->address);
+      luio_clean(out->driver);
       out->time_ns = luio_now();
     }
     udev_device_unref(dev);

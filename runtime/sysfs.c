@@ -1,7 +1,7 @@
 /* sysfs.c - reading one attribute, and not believing it.
  *
- * Attributes are small text files. A read is bounded by the caller's buffer; a number must be a
- * whole number and nothing else. */
+ * Attributes are small text files. A read is bounded by the caller's buffer; a text has no NUL in it,
+ * behind which something else could stand; a number must be a whole number and nothing else. */
 #include "internal.h"
 
 #include <ctype.h>
@@ -38,6 +38,8 @@ int luio_sysfs_text(const char *dir, const char *name, char *to, size_t size)
     to[size - 1] = '\0';
     return -EOVERFLOW;
   }
+  if (memchr(to, '\0', n))
+    return -EBADMSG;
   while (n > 0 && isspace((unsigned char)to[n - 1]))
     n--;
   to[n] = '\0';
@@ -48,9 +50,11 @@ int luio_parse_u64(const char *text, uint64_t *value)
 {
   if (!isdigit((unsigned char)text[0])) /* strtoull would take "-1" and " 1" */
     return -EINVAL;
+  /* Hexadecimal says so; nothing is octal, whatever it begins with. */
+  int base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10;
   char *end;
   errno = 0;
-  unsigned long long v = strtoull(text, &end, 0);
+  unsigned long long v = strtoull(text, &end, base);
   if (*end != '\0')
     return -EINVAL;
   if (errno == ERANGE)

@@ -216,10 +216,21 @@ local function let_go(port, regs)
 end
 
 local SPEED = { [0] = 10, [1] = 100, [2] = 1000, [3] = 1000 }
+local LU, TXOFF = 0x2, 0x10 -- STATUS (10.2.2.2)
+local HUNG = 5 -- ticks without a report of what was given to be sent
+
+-- Whether the transmitter has stopped: it has a link, nobody at the other end holds it (PAUSE), and it reports nothing.
+local function hangs(regs, tx, was)
+  tx:reclaim()
+  local at = tx:pending() > 0 and tx.c.clean or nil
+  if not at or at ~= was.at or bit.band(regs.STATUS:read(), LU + TXOFF) ~= LU then was.ticks = 0 else was.ticks = was.ticks + 1 end
+  was.at = at
+  return was.ticks >= HUNG
+end
 
 -- What luio.net is told (luio.net.Offer).
 local function offer(dev, port, rx, tx)
-  local regs = dev.regs
+  local regs, was = dev.regs, { ticks = 0, misfits = 0 }
   -- RCTL is left alone when it is right already: QEMU's 82540EM receives nothing for a second after it was written, and a
   -- reload, which sets the filters again, is to lose no packet.
   local function filters()
@@ -234,7 +245,7 @@ local function offer(dev, port, rx, tx)
     tx = { [0] = { ring = tx, burst = tx.burst, reclaim = tx.reclaim, pending = tx.pending } },
     link = function()
       local status = regs.STATUS:read()
-      if bit.band(status, 0x2) == 0 then return { up = false } end -- LU
+      if bit.band(status, LU) == 0 or status == stats.SILENT then return { up = false } end
       return { up = true, speed = SPEED[bit.band(bit.rshift(status, 6), 3)], full_duplex = bit.band(status, 1) == 1 }
     end,
     stats = function()
@@ -259,13 +270,27 @@ local function offer(dev, port, rx, tx)
     end,
     interrupted = function(event) return bit.band(event.ICR, LSC) ~= 0 end,
     tick = function()
-      stats.fold(regs, port.totals)
-      if regs.RCTL:get "EN" == 1 and regs.RDLEN[0]:read() == port.rx.count * 16 then return nil end
-      port.totals.resets = port.totals.resets + 1
-      local lost, dropped = rx:restart(), tx:restart()
-      local ok, message = bring_up(regs, port, rx, tx)
-      return ("somebody reset %s: %d received and %d given to be sent were lost; %s"):format(dev.address, lost, dropped,
-        ok and "it was set up again" or "it can't be set up again: " .. message)
+      if not stats.fold(regs, port.totals) then -- whoever sets it up now would wait in vain
+        local said = was.silent
+        was.silent = true
+        return not said and ("%s does not answer, its registers read as all ones: it is gone, asleep (D3), or its memory is switched "
+          .. "off in the command register"):format(dev.address) or nil
+      end
+      was.silent = nil
+      local why
+      if regs.RCTL:get "EN" ~= 1 or regs.RDLEN[0]:read() ~= port.rx.count * 16 then why = "somebody reset " .. dev.address
+      elseif hangs(regs, tx, was) then why = ("%s reported nothing that was sent for %d s"):format(dev.address, HUNG) end
+      if why then
+        port.totals.resets = port.totals.resets + 1
+        local lost, dropped = rx:restart(), tx:restart()
+        local ok, message = bring_up(regs, port, rx, tx)
+        return ("%s: %d received and %d given to be sent were lost; %s"):format(why, lost, dropped,
+          ok and "it was set up again" or "it can't be set up again: " .. message)
+      end
+      if port.rx.counts.misfits == 0 or was.misfits > 0 then return nil end
+      was.misfits = port.rx.counts.misfits
+      return ("%s says of frames that they are shorter than a header, or longer than the packet that it was given: it, or what is written "
+        .. "into its ring, is broken; they are dropped, and counted with the rest (rx_dropped)"):format(dev.address)
     end,
   }
 end

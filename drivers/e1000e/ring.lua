@@ -14,6 +14,11 @@
 --- Packets (luio.pool) are lent to the device while they are in a ring. Loops over packets are `for` loops whose
 --- indices are cut by band(): LuaJIT then computes them as whole numbers.
 ---
+--- What a device writes into a descriptor is not believed. A frame has at least its header and fits into the packet that
+--- it was given, whatever the length says; it is in one descriptor; where a packet is, a descriptor only tells the device: we have a
+--- list of our own, and write the address anew each time. What is otherwise is dropped and counted, a ring's length of it in
+--- one burst at most, so that a device which never stops holds nobody up.
+---
 --- A ring outlives the version of the driver that made it: what it consists of is a table of plain data and DMA memory
 --- in dev.state, its *parts*. A version makes its own handle of those, with its code and its register for the tail;
 --- the handle of the version before goes on with the same parts, should that come back.
@@ -34,6 +39,7 @@ local DD, EOP = 0x01, 0x02 -- status, both kinds
 -- 7.1.4.2: CE, SE, SEQ, CXE, RXE make a frame no frame. Status is the low byte here, errors the next.
 local ERRORS = 0x9700
 local LOOK, GOOD = DD + EOP + ERRORS, DD + EOP
+local LEAST = 14 -- bytes of a frame: what is shorter has no header
 local SUMMED, SUM_ERROR = 0x30, 0x2000 -- UDPCS or TCPCS; TCPE
 local IGNORE = 0x04 -- IXSM: the two say nothing
 local CMD_EOP, CMD_IFCS, CMD_RS, CMD_DEXT = 0x01, 0x02, 0x08, 0x20 -- 7.2.10.1.3, 7.2.11
@@ -52,7 +58,7 @@ local tx_t = ffi.typeof [[struct {
 } *]]
 
 -- What changes; counters are doubles, because they are for Lua.
-local rx_counts_t = ffi.typeof "struct { int32_t next, owed, broken, seen; double received, errors, starved; }"
+local rx_counts_t = ffi.typeof "struct { int32_t next, owed, broken, seen; double received, errors, starved, misfits; }"
 local tx_counts_t = ffi.typeof "struct { int32_t next, clean, first, last; uint32_t context; double sent, dropped; }"
 
 -- Memory for a ring, its base at a multiple of 128 bytes as RDBAL and TDBAL want it.
@@ -84,6 +90,7 @@ local function rx_handle(parts, tail)
   return setmetatable({
     parts = parts, tail = tail, d = parts.descriptors, packets = parts.packets, mask = parts.count - 1, c = parts.counts,
     pool = parts.pool, record = parts.pool.record, stack = parts.pool.stack, headroom = parts.pool.headroom,
+    room = parts.pool.size - parts.pool.headroom, -- what the device may write of a packet
     -- What may be kept back: the device has the rest.
     most_owed = math.max(1, parts.count / 16),
   }, Rx)
@@ -140,27 +147,36 @@ local function give_back(self, i, n)
   end
 end
 
+-- The descriptor has its packet again, with nothing in it. The address is written, too: the device may have written over it.
+local function refill(self, i)
+  local packet = self.packets[i]
+  packet.span = self.record.span
+  self.d[i].address, self.d[i].word = packet.iova + packet.offset, 0
+end
+
 -- Drops what is in descriptor i, damaged or a piece of a frame: the same packet waits there for another.
 local function drop(self, i, status)
   local c = self.c
   c.broken = band(status, EOP) == 0 and 1 or 0 -- the rest of a frame in pieces comes next
   c.errors = c.errors + 1
-  self.d[i].word = 0
+  refill(self, i)
   i = band(i + 1, self.mask)
   give_back(self, i, 1)
   return i
 end
 
--- Drops what is no frame, from descriptor i on: the first that has one, or -1. A function of its own, so that a burst which
+-- Drops what is no frame, from descriptor i on: the first that has one, or -1. No more than the ring has, or a device that fills
+-- it as fast as it is emptied would keep us here. A function of its own, so that a burst which
 -- finds nothing meets no loop: LuaJIT gives a function up for good that it often finds in a loop which is left at once.
 local function skip(self, i, status)
-  repeat
+  for _ = 0, self.mask do
     i = drop(self, i, status)
     self.c.seen = self.d[i].status -- as in burst
     status = self.c.seen
     if band(status, DD) == 0 then return -1 end
-  until band(status, LOOK) == GOOD and self.c.broken == 0
-  return i
+    if band(status, LOOK) == GOOD and self.c.broken == 0 then return i end
+  end
+  return -1
 end
 
 --- Whether there is something to receive.
@@ -206,12 +222,16 @@ function Rx:burst(batch, most)
     if n == 0 then return 0 end
   end
   if record.debug ~= 0 then self.pool:inspect(n) end
-  local packets, stack, headroom = self.packets, self.stack, self.headroom
+  local packets, stack, headroom, room = self.packets, self.stack, self.headroom, self.room
   for k = 0, n - 1 do
     local j = band(i + k, mask)
     local packet, empty = packets[j], stack[free - 1 - k]
     status = d[j].status
     packet.length = d[j].length
+    if packet.length < LEAST or packet.length > room then -- looked at where it was stored: see `seen`
+      n = k
+      break
+    end
     packet.offload = PLAIN -- yours
     if band(status, SUMMED) ~= 0 and band(status, IGNORE) == 0 then
       packet.flags = band(status, SUM_ERROR) == 0 and SUM_GOOD or SUM_BAD
@@ -220,6 +240,11 @@ function Rx:burst(batch, most)
     d[j].address, d[j].word = empty.iova + headroom, 0
     empty.span, empty.owner = record.span, DEVICE
     packets[j] = empty
+  end
+  if n == 0 then -- what fits into no packet is dropped when it is the first
+    c.misfits = c.misfits + 1
+    drop(self, i, EOP)
+    return 0
   end
   record.free = free - n
   c.received = c.received + n
@@ -233,7 +258,7 @@ function Rx:restart()
   local c, lost = self.c, 0
   for i = 0, self.mask do
     if band(self.d[i].status, DD) ~= 0 then lost = lost + 1 end
-    self.d[i].word = 0
+    refill(self, i)
   end
   c.next, c.owed, c.broken = 0, 0, 0
   c.errors = c.errors + lost
@@ -353,6 +378,10 @@ local function with_checksums(self, batch, k, n, j)
     local packet = batch.at[k]
     if packet.owner ~= YOURS then refuse(self, batch, k, fault(batch, k)) end
     local start = packet.checksum_start
+    if start ~= 0 and start + packet.checksum_offset + 2 > packet.length then
+      refuse(self, batch, k, ("packet %d: its checksum is at byte %d, and it has %d bytes"):format(packet.number,
+        start + packet.checksum_offset, packet.length))
+    end
     local context = start * 65536 + packet.checksum_offset
     local needs_context = start ~= 0 and context ~= c.context
     local need = needs_context and 2 or 1

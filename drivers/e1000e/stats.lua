@@ -48,7 +48,7 @@ local function missed(regs, totals)
   end
   local new = tonumber(second) - totals.kept
   totals.kept = tonumber(second)
-  return new
+  return new >= 0 and new or totals.kept -- it began anew: counters only grow
 end
 
 local function sum(regs, names)
@@ -57,10 +57,15 @@ local function sum(regs, names)
   return n
 end
 
+--- What STATUS reads as when nobody answers: it has bits that are always 0.
+M.SILENT = 0xffffffff
+
 --- Adds what the device counted since the last time.
 ---@param regs luio.Registers
 ---@param totals ffi.cdata*  of `new`
+---@return boolean ok  false: the device does not answer, and nothing was added
 function M.fold(regs, totals)
+  if regs.STATUS:read() == M.SILENT then return false end
   totals.rx_packets = totals.rx_packets + whole(regs.GPRC, regs.TPR)
   totals.rx_bytes = totals.rx_bytes + whole(regs.GORC, regs.TOR)
   totals.tx_packets = totals.tx_packets + whole(regs.GPTC, regs.TPT)
@@ -68,6 +73,7 @@ function M.fold(regs, totals)
   totals.rx_missed = totals.rx_missed + missed(regs, totals)
   totals.rx_errors = totals.rx_errors + sum(regs, ERRORS)
   totals.tx_errors = totals.tx_errors + sum(regs, TX_ERRORS)
+  return true
 end
 
 --- All zero; and the device's counters, which QEMU's reset leaves as they were.

@@ -27,6 +27,7 @@ local DEEPEST = 256 -- characters in a FIFO
 local DR, OE, PE, FE, BI, THRE, TEMT, FIFO_ERROR = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80
 local ERBFI, ETBEI, ELSI, EDSSI = 0x01, 0x02, 0x04, 0x08
 local RECEIVED_DATA = 0x04
+local ONES = 0xff -- what is read where nobody answers; IER has bits that are always 0 (8.6.6)
 
 local PARITY = {
   none = { PEN = 0, EPS = "ODD", STICK_PARITY = 0 }, odd = { PEN = 1, EPS = "ODD", STICK_PARITY = 0 },
@@ -120,7 +121,6 @@ local function set_line(regs, divisor, line)
   lcr.DLAB = "DATA"
   regs.LCR:write(lcr)
 end
-jit.off(set_line) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 -- From nothing to a line that works.
 local function bring_up(regs, clock, line)
@@ -147,9 +147,25 @@ local function offer(dev, state)
   local clock, loopback = options.clock or CLOCK, options.loopback and 1 or 0
   local fifo, COUNT, armed = chip.fifo, serial.COUNT, nil
 
+  -- Whether the chip is there at all. Said once; a register with nobody behind it must not count as characters.
+  local silent
+  local function answers()
+    if IER:read() ~= ONES then
+      silent = nil
+      return true
+    end
+    if not silent then
+      dev:warn(("%s does not answer, its registers read as all ones: it is gone, asleep (D3), or its memory or ports are switched "
+        .. "off in the command register"):format(dev.address))
+    end
+    silent = true
+    return false
+  end
+
   -- LSR, whose reading clears what it says of the next character: kept until that is taken.
   local function status()
     local lsr = LSR:read()
+    if lsr == ONES and not answers() then return 0 end
     if band(lsr, OE) ~= 0 then counts.overruns = counts.overruns + 1 end
     lsr = bor(lsr, state.seen)
     state.seen = band(lsr, bor(PE, FE, BI))
@@ -182,10 +198,11 @@ local function offer(dev, state)
           head = head + 1
         end
       else
-        -- 8.6.5: at the trigger level so many are there, and none of them is marked: no need to ask for each.
+        -- 8.6.5: at the trigger level so many are there; and if LSR says so after that, none of them is marked: no need to ask
+        -- for each. What it said before is no good: some of them may have come since.
         if by_level and band(lsr, FIFO_ERROR) == 0 and left >= LEVEL then
           by_level = band(IIR:read(), 0xf) == RECEIVED_DATA
-          if by_level then n = LEVEL end
+          if by_level and band(status(), FIFO_ERROR) == 0 then n = LEVEL end
         end
         if n == 1 then
           bytes[band(head, mask)] = RBR:read()
@@ -250,6 +267,7 @@ local function offer(dev, state)
     receive = receive, send = send, arm = arm, idle = idle, set_lines = set_lines, configure = configure,
     lines = function()
       local msr = MSR:read() -- 8.6.8
+      if msr == ONES and not answers() then return 0, 0 end
       return rshift(msr, 4), band(msr, 0xf)
     end,
     set_break = function(on) regs.LCR:update { SET_BREAK = on and 1 or 0 } end,

@@ -14,8 +14,6 @@ local presence = require "luio.presence"
 local staging = require "luio.staging"
 local C, err = door.C, door.err
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.Device
@@ -30,6 +28,8 @@ local M = {}
 ---@field state table      the driver's own
 ---@field closed boolean?
 ---@field gone boolean?    it was removed or unbound, and has not come back yet
+---@field gone_code string? "ESTALE": it was stopped for good, for its DMA memory has moved (luio.presence)
+---@field over boolean?    stopped for good, and its driver has been told
 ---@field bus_master_lost integer  how often another process switched it off (luio.presence)
 ---@field warnings string[] the last few things that work, but not as they should
 ---@field on_warning fun(message: string)?  called for each
@@ -209,7 +209,7 @@ function M.view(dev)
   local root = dev.root or dev
   local self = setmetatable({
     address = root.address, info = root.info, read_only = root.read_only, state = {}, warnings = root.warnings,
-    handle = root.handle, gone = root.gone, gone_why = root.gone_why, root = root, sim = root.sim,
+    handle = root.handle, gone = root.gone, gone_why = root.gone_why, gone_code = root.gone_code, root = root, sim = root.sim,
   }, Device)
   add_parts(self)
   self.dma, self.config = dma.view(root.dma, self), config.new(self)
@@ -405,6 +405,7 @@ end
 ---@return string message
 ---@return string code
 function Device:gone_failure(what)
+  if self.gone_code then return nil, ("device stopped: %s of %s: %s"):format(what, self.address, self.gone_why), self.gone_code end
   return nil, ("device gone: %s of %s: the device is gone, %s; dev:wait_return(seconds) waits for it"):format(what, self.address,
     self.gone_why or "removed or unbound"), "ENODEV"
 end
@@ -412,12 +413,13 @@ end
 --- Declares the device gone: its regions become placeholders and stale, waits that belong to it end
 --- with "ENODEV", the driver's `gone` is called, from the loop. Whoever learns of it first calls this.
 ---@param why string
-function Device:vanish(why)
-  if self.root then return self.root:vanish(why) end
+---@param code string?  "ESTALE": it does not come back, either
+function Device:vanish(why, code)
+  if self.root then return self.root:vanish(why, code) end
   if self.closed or self.gone then return end
   C.luio_device_gone(self.handle)
   for handle in handles(self) do
-    handle.gone, handle.gone_why = true, why
+    handle.gone, handle.gone_why, handle.gone_code = true, why, code
     for _, r in pairs(handle.regions) do region.gone(r, why) end
   end
   M.tell_users(self, nil)
@@ -428,11 +430,12 @@ end
 --- started by this. luio.presence does both when the device is watched.
 ---@return boolean? ok
 ---@return string? message
----@return string? code  "ENODEV": it is not there yet, or has no UIO driver
+---@return string? code  "ENODEV": it is not there yet, or has no UIO driver; "ESTALE": it was stopped for good
 function Device:retake()
   if self.root then return self.root:retake() end
   if self.closed then error(("take %s again: the device is closed"):format(self.address), 2) end
   if not self.gone then return true end
+  if self.gone_code then return self:gone_failure "take" end
   for _, i in pairs(self.irqs) do
     local ok, message, code = i:close()
     if not ok then return nil, message, code end

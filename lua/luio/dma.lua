@@ -80,7 +80,8 @@ function Buffer:pointer(ctype, offset)
   return ffi.cast(ctype, self.addr + (offset or 0))
 end
 
---- Looks the address up again: mlock is not a pin, and only an IOMMU really holds pages in place.
+--- Looks the address up again. Pages are pinned where the kernel lets us (dma:stats().pinned), and then they stay;
+--- for those that are not, a device at work is looked at every second (luio.presence).
 ---@return boolean? ok
 ---@return string? message
 ---@return string? code  "ESTALE": it moved; stop the device
@@ -100,7 +101,6 @@ local function release(pool, buffer)
   if buffer.name then pool.named[buffer.name] = nil end
   C.luio_dma_free(handle)
 end
-jit.off(release) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 --- Gives the buffer back. The device must not use it any more. Idempotent. While a version of the driver
 --- is on probation, what it frees of the version before is freed at the end of it: that one may be back.
@@ -162,7 +162,6 @@ local function handle_of(self, buffer)
   self.pool.buffers[copy] = true
   return setmetatable(copy, Buffer)
 end
-jit.off(handle_of) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 ---@class luio.DmaOptions
 ---@field align integer?  bytes, a power of two; 64
@@ -266,13 +265,13 @@ function M.adopt(dma, value)
 end
 
 --- What is in use.
----@return { buffers: integer, bytes: integer, pages: integer, mapped_bytes: integer }
+---@return { buffers: integer, bytes: integer, pages: integer, mapped_bytes: integer, pinned: integer }
 function Dma:stats()
   local s = ffi.new "luio_dma_stats"
   if self.pool.handle then C.luio_dma_get_stats(self.pool.handle, s) end
   return {
     buffers = tonumber(s.buffers), bytes = tonumber(s.bytes),
-    pages = tonumber(s.pages), mapped_bytes = tonumber(s.mapped_bytes),
+    pages = tonumber(s.pages), mapped_bytes = tonumber(s.mapped_bytes), pinned = tonumber(s.pinned),
   }
 end
 
@@ -311,7 +310,5 @@ function M.close(dma)
   pool.handle, pool.named, pool.offered = nil, {}, {}
   for object, fn in pairs(pool.closing) do fn(object) end
 end
-
-for _, fn in ipairs { Dma.alloc, M.offer, M.keep, M.settle, M.close } do jit.off(fn) end -- pairs() again
 
 return M

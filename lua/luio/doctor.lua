@@ -38,8 +38,8 @@ end
 function M.system()
   local findings, say = collector()
   for _, check in ipairs {
-    system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.hugepages, system.memlock,
-    system.iommu, system.realtime, system.folder, system.drivers,
+    system.descriptors, system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.pins,
+    system.hugepages, system.memlock, system.iommu, system.realtime, system.folder, system.drivers,
   } do check(say) end
   return findings
 end
@@ -70,7 +70,7 @@ function M.device(address)
   if info.bus == "pci" and not info.uio then system.modules(say) end
   for _, check in ipairs {
     device.description, device.luio_driver, device.binding, device.node, device.holders, device.regions, device.interrupt,
-    device.power, system.permission, device.dma, device.rights, system.hugepages,
+    device.power, system.permission, device.dma, device.rights, system.pins, system.hugepages,
   } do check(say, at) end
   return findings
 end

@@ -37,8 +37,6 @@ local match = require "luio.match"
 local registers = require "luio.registers"
 local version = require "luio.version"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local KNOWN = {

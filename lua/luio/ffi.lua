@@ -10,7 +10,7 @@ local ffi = require "ffi"
 
 local M = {}
 
-local ABI = 7 -- of this Lua code: LUIO_ABI in runtime/luio.h
+local ABI = 8 -- of this Lua code: LUIO_ABI in runtime/luio.h
 
 local function here()
   local source = debug.getinfo(1, "S").source
@@ -64,6 +64,24 @@ M.err = ffi.new "luio_error"
 function M.failure()
   return nil, ffi.string(M.err.message), ffi.string(C.luio_errno_name(M.err.code))
 end
+
+--- Whether there are descriptors left. What is about to say that something is not there asks this first: a file that can't
+--- be opened looks the same.
+---@param what string  what fails without
+---@param n? integer   1
+---@return boolean? ok
+---@return string? message
+---@return string? code  "EMFILE", "ENFILE"
+function M.descriptors(what, n)
+  if C.luio_need_descriptors(n or 1, what, M.err) < 0 then return M.failure() end
+  return true
+end
+
+-- `require` looks here last.
+table.insert(package.loaders, function(name)
+  local ok, message = M.descriptors("load the module " .. name)
+  if not ok then error(message, 0) end
+end)
 
 --- Seconds on the monotonic clock: the one events are stamped with.
 ---@return number

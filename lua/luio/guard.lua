@@ -12,13 +12,15 @@
 --- they are in dev.state when `start(dev, "crash")` is called. Encoded by LuaJIT's string.buffer: a
 --- state of ten numbers costs about a microsecond, but not at every turn of the loop, for nobody
 --- knows how large it is or how often the loop turns. What must not be lost calls `checkpoint`.
+---
+--- With `luio run --user` they were kept by a process without privileges, and `migrate` and `start` are called by root. So only plain
+--- data is read back (luio.plain), only fields that the driver names are filled; whether their values make sense the driver checks.
 
 local ffi = require "ffi"
 local buffer = require "string.buffer"
 local door = require "luio.ffi"
+local plain = require "luio.plain"
 local C, err = door.C, door.err
-
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 local M = {}
 
@@ -126,8 +128,8 @@ function M.kept_code()
   local data, size = ffi.new "const void *[1]", ffi.new "size_t[1]"
   if C.luio_guard_kept(data, size, err) < 0 then return door.failure() end
   if data[0] == nil then return nil end
-  local ok, code = pcall(buffer.decode, ffi.string(data[0], size[0]))
-  if not ok then return nil, "the code of the worker before can't be read back: " .. tostring(code), "EBADMSG" end
+  local code, why = plain.decode(data[0], tonumber(size[0]))
+  if type(code) ~= "table" then return nil, ("the code of the worker before can't be read back: %s"):format(why), "EBADMSG" end
   return code.path and code or nil
 end
 
@@ -162,20 +164,19 @@ local function restore(driver, dev)
   local data, size = ffi.new "const void *[1]", ffi.new "size_t[1]"
   if C.luio_device_load(dev.handle, data, size, err) < 0 then return door.failure() end
   if data[0] == nil then return true end
-  local ok, saved = pcall(buffer.decode, ffi.string(data[0], size[0]))
-  local fields = ok and type(saved) == "table" and saved.fields
+  local saved, bad = plain.decode(data[0], tonumber(size[0]))
+  local fields = type(saved) == "table" and saved.fields
   if type(fields) ~= "table" then
-    return nil, ("durable state of %s can't be read back: %s"):format(dev.address, tostring(saved)), "EBADMSG"
+    return nil, ("durable state of %s can't be read back: %s"):format(dev.address, bad or "it has no fields"), "EBADMSG"
   end
   if driver.migrate and saved.version ~= driver.state_version then
-    local result, why
-    ok, result, why = pcall(driver.migrate, fields, saved.version)
+    local ok, result, why = pcall(driver.migrate, fields, saved.version)
     if not ok or result == nil and why ~= nil then
       return nil, ("migrate of driver %s, for durable state: %s"):format(driver.name, tostring(ok and why or result)), "EINVAL"
     end
     if type(result) == "table" then fields = result end
   end
-  for name, value in pairs(fields) do dev.state[name] = value end
+  for _, name in ipairs(driver.durable) do dev.state[name] = fields[name] end
   return true
 end
 

@@ -14,8 +14,6 @@ local uv = require "luv"
 local sysfs = require "luio.sysfs"
 local term = require "luio.term"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.Holder
@@ -53,7 +51,7 @@ end
 -- "1: FLOCK ADVISORY WRITE 812 00:06:123 0 EOF" -> pid and "major:minor:inode", in any base of its own.
 local function lock_of(line)
   local pid, major, minor, inode = line:match "FLOCK%s+%S+%s+%S+%s+(%d+)%s+(%x+):(%x+):(%d+)"
-  if pid then return tonumber(pid), ("%d:%d:%s"):format(tonumber(major, 16), tonumber(minor, 16), inode) end
+  if pid then return sysfs.whole(pid), ("%d:%d:%s"):format(tonumber(major, 16), tonumber(minor, 16), inode) end
 end
 
 -- The same key for a file. glibc's makedev: 12 and 20 bits in pieces.
@@ -131,7 +129,7 @@ function M.of(info)
   local processes = sysfs.entries(sysfs.proc)
   local seen_any = false
   for _, name in ipairs(processes) do
-    local pid = tonumber(name:match "^%d+$")
+    local pid = sysfs.whole(name)
     if pid then seen_any = true end
     if pid and pid ~= own then
       local dir = ("%s/%d"):format(sysfs.proc, pid)

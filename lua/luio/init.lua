@@ -8,6 +8,7 @@
 --- Expected failures return `nil, message, code`; misuse raises. Nothing here prints or exits,
 --- except that a task which fails is reported on standard error (luio.on_task_failure).
 
+require "luio.compiler" -- first: plain luajit may not have it yet
 local door = require "luio.ffi"
 local task = require "luio.task"
 local device = require "luio.device"

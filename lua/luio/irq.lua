@@ -128,8 +128,6 @@ function M.fault(setup)
   end
 end
 
-jit.off(check_keys) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local function step(self, config, op, spec, offset)
   local region, message, code = self.device:region(spec.region or 0)
   if not region then return nil, message, code end
@@ -229,7 +227,6 @@ local function same(a, b)
   end
   return true
 end
-jit.off(same) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 --- Whether the thread runs with that top half.
 ---@param self luio.Irq
@@ -448,7 +445,6 @@ function Source:give_back(group)
   for _, event in ipairs(list) do table.insert(self.back, 1, event) end
   return #list
 end
-jit.off(Source.give_back) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 ---@class luio.IrqStats
 ---@field interrupts integer counted by the source

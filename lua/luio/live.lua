@@ -30,8 +30,6 @@ local task = require "luio.task"
 local version = require "luio.version"
 local now = require("luio.ffi").now
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 M.QUIET = 1 -- seconds for tasks to come back from an interrupt

@@ -83,17 +83,17 @@ end
 function M.iommu(info)
   if not info.sysfs or info.sysfs == "" then return nil end
   local link = info.sysfs .. "/iommu_group"
-  local group = tonumber(sysfs.link(link))
+  local group = sysfs.whole(sysfs.link(link))
   if not group then return nil end
-  return { group = group, type = sysfs.read(link .. "/type"), devices = (sysfs.entries(link .. "/devices")) }
+  return { group = group, type = sysfs.word(link .. "/type"), devices = sysfs.names(link .. "/devices") }
 end
 
---- An attribute of the device's folder.
+--- An attribute of the device's folder: a word or two.
 ---@param info luio.Info
 ---@param name string  "power_state"
 ---@return string?
 function M.attribute(info, name)
-  return info.sysfs and (sysfs.read(info.sysfs .. "/" .. name)) or nil
+  return info.sysfs and sysfs.word(info.sysfs .. "/" .. name) or nil
 end
 
 -- Off PCI the ports follow the last map (runtime/region.c).

@@ -7,11 +7,10 @@
 --- that `luio list` can name it (M.stated). A driver whose text does not say it is unknown to them, which they tell. Commands
 --- that need the driver load it (M.driver_of): first those whose text says that they match, then those that do not say.
 
+local door = require "luio.ffi"
 local device = require "luio.device"
 local literal = require "luio.literal"
 local paths = require "luio.paths"
-
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 local M = {}
 
@@ -132,6 +131,11 @@ function M.stated(info)
     if entry.match and M.fits(entry.match, info) then return entry.name end
     if entry.unclear then table.insert(unclear, "drivers/" .. entry.name) end
   end
+  local room, why = door.descriptors "look for a driver"
+  if not room then
+    known = nil -- what could not be read may be the one
+    return nil, why
+  end
   if not unclear[1] then return nil, NONE end
   return nil, ("%s; only running it would tell what %s matches"):format(NONE, table.concat(unclear, ", "))
 end
@@ -166,6 +170,11 @@ function M.driver_of(info)
         if name then return name, driver end
       end
     end
+  end
+  local room, message = door.descriptors "look for a driver"
+  if not room then
+    known = nil -- what could not be read may be the one
+    return nil, nil, message
   end
   return nil, nil, table.concat(skipped, "; ")
 end

@@ -4,8 +4,6 @@ local task = require "luio.task"
 local term = require "luio.term"
 local uv = require "luv"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local NARROWEST = 12 -- columns for the last cell

@@ -138,7 +138,7 @@ end
 ---@param file string  "init" or "model"
 ---@return string? path
 ---@return string? message  with every place that was looked at
----@return string? code     "ENOENT"; "EPERM": it is there, where others may write
+---@return string? code     "ENOENT"; "EPERM": it is there, where others may write; "EMFILE": it can't be known
 function M.find(name, file)
   local tried, refused = {}, nil
   if name:match "%.lua$" then
@@ -161,6 +161,8 @@ function M.find(name, file)
       table.insert(tried, M.shown(("%s/drivers/%s/%s.lua"):format(root.dir, bare, file)))
     end
   end
+  local room, message, code = door.descriptors("look for " .. name)
+  if not room then return nil, message, code end
   local what = ({ init = "driver", registers = "register map" })[file] or file
   if refused then
     return nil, ("%s \"%s\": %s is not taken, because %s; if you trust whoever can write there, LUIO_DRIVERS=%s names the folder"):format(

@@ -58,7 +58,6 @@ function M.fault(name, t, known)
     end
   end
 end
-jit.off(M.fault) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 -- ---- The driver's side ---------------------------------------------------------------------------
 

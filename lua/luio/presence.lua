@@ -28,6 +28,11 @@
 --- (dev.bus_master_lost) and reported. A driver that must know before it trusts a transfer asks:
 --- dev:check_bus_master().
 ---
+--- DMA memory: pages that could not be pinned may be moved by the kernel, and the device goes on with the old addresses
+--- (runtime/dma_pin.c). So every second the address of each page is looked up, while bus master is on. If one has changed,
+--- bus master is off before anybody hears of it; then the driver's `stop(dev)` is called, and the device is gone for good:
+--- what is asked of it fails with "ESTALE". It does not come back, because what it was told is somebody else's memory now.
+---
 --- None of this keeps a program's loop turning; only while a device is being let go or taken again do
 --- tasks of ours run. A driver that luio.start started is watched; others by dev:watch_presence().
 
@@ -35,8 +40,7 @@ local uv = require "luv"
 local door = require "luio.ffi"
 local task = require "luio.task"
 local C, err, now = door.C, door.err, door.now
-
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
+local text = require("ffi").string
 
 local M = {}
 
@@ -44,7 +48,7 @@ local M = {}
 M.INTERVAL = 1
 --- Seconds from a sign of its return until a device must be usable.
 M.RETURN = 5
---- Seconds that a driver's `gone` may take.
+--- Seconds that a driver's `gone` may take; and its `stop`, where memory has moved.
 M.GONE = 3
 
 local SETTLE = 0.02 -- after a sign, before the first try: bind events come in pairs
@@ -77,6 +81,7 @@ end
 local function come_back(dev, away)
   local ok, message = try(dev)
   if dev.closed then return end
+  if watched[dev] then watched[dev].failure = not ok and message or nil end
   if not ok then
     dev:warn(("%s did not come back within %g s: %s"):format(dev.address, M.RETURN, message))
   elseif dev.live then
@@ -100,14 +105,14 @@ end
 
 -- ---- Going away ----------------------------------------------------------------------------------
 
-local function call_gone(dev)
+local function call(dev, name)
   local driver = dev.driver
-  if not (driver and driver.gone) then return end
+  if not (driver and driver[name]) then return end
   local ok, message
-  local t = task.spawn_in(nil, function() ok, message = pcall(driver.gone, dev) end)
+  local t = task.spawn_in(nil, function() ok, message = pcall(driver[name], dev) end)
   local ended, why = t:join(M.GONE)
-  if not ended then dev:warn(("gone of driver %s: %s"):format(driver.name, why))
-  elseif not ok then dev:warn(("gone of driver %s failed: %s"):format(driver.name, tostring(message))) end
+  if not ended then dev:warn(("%s of driver %s: %s"):format(name, driver.name, why))
+  elseif not ok then dev:warn(("%s of driver %s failed: %s"):format(name, driver.name, tostring(message))) end
 end
 
 local function settle(dev)
@@ -117,8 +122,10 @@ local function settle(dev)
     local ok, message = irq:close() -- wakes who waits
     if not ok then dev:warn(message) end
   end
-  dev:warn(("%s is gone: %s"):format(dev.address, dev.gone_why or "it is back already"))
-  call_gone(dev)
+  local format = dev.gone_code and "%s is stopped: %s" or "%s is gone: %s"
+  dev:warn(format:format(dev.address, dev.gone_why or "it is back already"))
+  call(dev, "gone")
+  dev.over = dev.gone_code ~= nil
   local w = watched[dev]
   if not w then return end
   w.settling = nil
@@ -146,7 +153,7 @@ function M.look(dev, sign)
     end
     if not dev.gone then return end
   end
-  if not w or sign == false then return end
+  if not w or sign == false or dev.gone_code then return end
   w.sign = true
   if w.settling or w.returning then return end -- they look when they are done
   w.sign, w.returning = nil, true
@@ -162,6 +169,7 @@ end
 function M.wait_return(dev, seconds)
   dev = dev.root or dev
   if dev.closed then error(("wait for %s: the device is closed"):format(dev.address), 2) end
+  if dev.gone_code then return dev:gone_failure "wait" end
   M.watch(dev)
   local w = watched[dev]
   if not dev.gone and not w.returning then return true end
@@ -176,8 +184,9 @@ function M.wait_return(dev, seconds)
     end
   end)
   if code == "ETIMEDOUT" then
-    message = ("%s has not come back within %g s; %s `luio info %s`"):format(dev.address, seconds,
-      dev.info.bus == "mem" and "who has it?" or "is its UIO driver bound?", dev.address)
+    message = ("%s has not come back within %g s"):format(dev.address, seconds)
+    local guess = dev.info.bus == "mem" and "who has it?" or "is its UIO driver bound?"
+    message = w.failure and ("%s: %s"):format(message, w.failure) or ("%s; %s `luio info %s`"):format(message, guess, dev.address)
   end
   return ok, message, code
 end
@@ -203,6 +212,27 @@ function M.check_bus_master(dev)
   return false
 end
 
+-- ---- DMA memory ----------------------------------------------------------------------------------
+
+-- Bus master is off already. Off PCI only the driver can stop its device, so it is asked to while its registers work.
+local function stop_for_good(dev, message)
+  if not dev.stopped then
+    dev.stopped = true -- closing does not stop it again
+    call(dev, "stop")
+  end
+  if not dev.closed then dev:vanish(message, "ESTALE") end
+end
+
+-- Whether the kernel has left the DMA memory of a device at work where it is.
+local function check_memory(dev)
+  local w = watched[dev]
+  if w.moved then return false end
+  if C.luio_dma_check(dev.handle, err) == 0 then return true end
+  w.moved = true
+  task.spawn_in(nil, stop_for_good, dev, text(err.message))
+  return false
+end
+
 -- ---- Watching ------------------------------------------------------------------------------------
 
 local COMES = { add = true, bind = true, change = true }
@@ -212,8 +242,6 @@ local function concerns(dev, address, subsystem, action)
   if dev.info.bus == "mem" then return true end -- any driver may have claimed it, or let it go
   return address == dev.address or address == dev.info.uio or (dev.gone and subsystem == "uio" and action == "add")
 end
-
-local text = require("ffi").string
 
 local function each_watched(fn, ...)
   local list = {} -- of its own: what fn does may change the set
@@ -256,7 +284,7 @@ end
 local function tick()
   each_watched(function(dev)
     M.look(dev, false)
-    if not dev.gone and not dev.closed then
+    if not dev.gone and not dev.closed and check_memory(dev) then
       local on, message = M.check_bus_master(dev)
       if on == nil then dev:warn(message) end
     end

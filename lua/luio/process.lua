@@ -8,8 +8,6 @@ local uv = require "luv"
 local task = require "luio.task"
 local sysfs = require "luio.sysfs"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 -- Programs are to speak English: their messages are read here.

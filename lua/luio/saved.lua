@@ -16,8 +16,6 @@ local uv = require "luv"
 local version = require "luio.version"
 local watcher = require "luio.watcher"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local PATIENCE = 0.25 -- seconds until a reload is tried again that came at a bad time

@@ -17,6 +17,7 @@ local C, err = door.C, door.err
 local M = {}
 
 local READY_NS, STOP_NS = 5e9, 3e9
+local LOOP = 12 -- descriptors: libuv's loop has 5, beside what the model opens while it is loaded
 
 -- Runs on the model's thread, in a fresh Lua state: no upvalues reach it.
 local function thread(sim, path, package_path, package_cpath, library, name)
@@ -87,13 +88,16 @@ function M.open(name, options)
   model, message, code = check(model, path)
   if not model then return nil, message, code end
 
+  -- Its thread's loop aborts without.
+  ok, message, code = door.descriptors("start the model " .. path, LOOP)
+  if not ok then return nil, message, code end
   local out = ffi.new "luio_sim *[1]"
   if C.luio_sim_open(config_of(model), out, err) < 0 then return door.failure() end
   local sim = out[0]
   local running = uv.new_thread(thread, tonumber(ffi.cast("uintptr_t", sim)), path, package.path, package.cpath, door.path, name)
   if not running then
     C.luio_sim_close(sim)
-    return nil, ("model %s: no thread can be started for it"):format(name), "EAGAIN"
+    return nil, ("model %s: no thread can be started for it: too many, or too little memory (ulimit -u, ulimit -v)"):format(name), "EAGAIN"
   end
   -- Ends the model's thread; only one that has said goodbye is waited for without a limit.
   local function stop()

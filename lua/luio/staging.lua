@@ -6,8 +6,6 @@
 
 local region = require "luio.region"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local WHY = "a driver is being loaded, and loading touches no hardware: do it in start"

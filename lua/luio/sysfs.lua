@@ -14,6 +14,7 @@ M.proc = "/proc"
 
 -- No attribute is larger; /proc/self/mountinfo of a host full of containers may be.
 local LIMIT, PIECE = 4 * 1024 * 1024, 4096
+local WORD = 80 -- bytes: longer than what the kernel has to say where a word is expected
 
 --- A file's contents, without the white space at its end.
 ---@param path string
@@ -36,6 +37,29 @@ function M.read(path, limit)
   f:close()
   if not parts[1] and errno then return nil, ("%s: %s"):format(path, message), door.errno_name(errno) end
   return (table.concat(parts):gsub("%s+$", ""))
+end
+
+--- A whole number as the kernel writes them, decimal. tonumber() would take "nan", "inf", "-5" and "0x1p4" as well.
+---@param text string?
+---@return integer?  below 2^53, so that it is exact
+function M.whole(text)
+  local number = text and text:match "^%d+$" and tonumber(text)
+  return number and number < 2 ^ 53 and number or nil
+end
+
+--- A file that holds one number.
+---@param path string
+---@return integer?
+function M.number(path)
+  return M.whole((M.read(path, WORD)))
+end
+
+--- A file that holds a word or two which people are shown: "identity", "D0".
+---@param path string
+---@return string?
+function M.word(path)
+  local text = M.read(path, WORD)
+  return text and M.clean(text)
 end
 
 --- The lines of a file of procfs; none when it can't be read.
@@ -81,11 +105,20 @@ function M.entries(dir)
   return names
 end
 
+--- The same to be shown: fit for a terminal.
+---@param dir string
+---@return string[] names
+function M.names(dir)
+  local names = M.entries(dir)
+  for i, name in ipairs(names) do names[i] = M.clean(name, WORD) end
+  return names
+end
+
 local function numbered(dir, pattern)
   local numbers = {}
   for _, name in ipairs((M.entries(dir))) do
-    local number = name:match(pattern)
-    if number then table.insert(numbers, tonumber(number)) end
+    local number = M.whole(name:match(pattern))
+    if number then table.insert(numbers, number) end
   end
   table.sort(numbers)
   return numbers
@@ -101,7 +134,7 @@ end
 ---@return luio.Hugepages[]
 function M.hugepages()
   local base, node_base, list = "/sys/kernel/mm/hugepages", "/sys/devices/system/node", {}
-  local function number(path) return tonumber((M.read(path))) or 0 end
+  local function number(path) return M.number(path) or 0 end
   for _, kib in ipairs(numbered(base, "^hugepages%-(%d+)kB$")) do
     local dir = ("hugepages-%dkB"):format(kib)
     local entry = { size = kib * 1024, nodes = {} }
@@ -161,6 +194,16 @@ end
 ---@return boolean
 function M.is_below(path, dir)
   return path ~= nil and (path == dir or path:sub(1, #dir + 1) == dir .. "/")
+end
+
+--- What others write (names of processes, of mount points) made fit for a terminal, and no longer than it may be: where it is
+--- a word. What people see is cleaned once more, where it is printed (luio.term).
+---@param text string
+---@param limit? integer  bytes
+---@return string
+function M.clean(text, limit)
+  text = text:gsub("[%c\127]", "?"):gsub("\194[\128-\159]", "?") -- U+0080 to U+009F are control characters, too
+  return limit and #text > limit and text:sub(1, limit - 3) .. "..." or text
 end
 
 return M

@@ -368,7 +368,6 @@ function Group:finish(why)
   self.held = nil -- who goes on all the same is not to sleep for ever
   return stubborn
 end
-jit.off(Group.finish) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 --- Runs the loop until every task has ended, but for detached ones. Given a function, runs it as a task and returns when
 --- that one has ended: with its results, or raising its error.

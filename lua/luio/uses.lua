@@ -7,15 +7,13 @@
 
 local uv = require "luv"
 local sysfs = require "luio.sysfs"
-local term = require "luio.term"
 local look = require "luio.look"
 local holders = require "luio.holders"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
-local MAX_DEPTH = 8 -- of what is built upon a disk or an interface; sysfs has no loops, but we believe little
+local MAX_DEPTH = 8 -- of what is built upon a disk or an interface
+local NAME, MAX_PATH = 100, 4096 -- bytes of a name that are shown; of a path that Linux knows
 
 ---@class luio.Use
 ---@field text string    "its disk sda1 is mounted on /home"
@@ -86,6 +84,10 @@ local function node(name)
   return "/dev/" .. name:gsub("!", "/")
 end
 
+-- Names as they are shown; and in a command that is to be pasted, whatever the name.
+local function shown(name) return sysfs.clean(name, NAME) end
+local function quoted(name) return "'" .. sysfs.clean(name, MAX_PATH):gsub("'", "'\\''") .. "'" end
+
 -- Whether somebody has claimed a disk: what mounts, swaps, joins it to a RAID or a file system of
 -- several disks opens it exclusively, and so the kernel refuses a second one. This sees even what no
 -- list shows. Nothing is read or written.
@@ -105,30 +107,33 @@ end
 
 local function take_apart(name)
   local mapped = sysfs.read(("/sys/class/block/%s/dm/name"):format(name))
-  return mapped and "dmsetup remove " .. term.quoted(mapped) or name:match "^md%d" and "mdadm --stop " .. node(name)
-    or "stop " .. name .. " first"
+  return mapped and "dmsetup remove " .. quoted(mapped) or name:match "^md%d+$" and "mdadm --stop " .. node(name)
+    or ("stop %s first"):format(shown(name))
 end
 
--- What stands on a block device, or on what was built upon it.
-local function stands_on(name, at, swap, chain, uses)
+-- What stands on a block device, or on what was built upon it. `seen`: what was looked at for this disk already. A loop in
+-- sysfs, of which the kernel makes none, would be walked for ever else, and what joins many ways in as many ways.
+local function stands_on(name, at, swap, chain, uses, seen)
+  if seen[name] then return end
+  seen[name] = true
   local path = "/sys/class/block/" .. name
   local number, mapped = sysfs.read(path .. "/dev"), sysfs.read(path .. "/dm/name")
   local own = { unpack(chain) }
-  table.insert(own, mapped and ("%s (%s)"):format(name, mapped) or name)
+  table.insert(own, mapped and ("%s (%s)"):format(shown(name), shown(mapped)) or shown(name))
   local point = number and at[number] or at[node(name)] or mapped and at["/dev/mapper/" .. mapped]
   if point == "/" then
     table.insert(uses, use(own, "holds the root file system", "boot from another disk"))
   elseif point then
-    table.insert(uses, use(own, "is mounted on " .. point, "umount " .. term.quoted(point)))
+    table.insert(uses, use(own, "is mounted on " .. shown(point), "umount " .. quoted(point)))
   elseif swap[name] then
-    table.insert(uses, use(own, "is swap", "swapoff " .. node(name)))
+    table.insert(uses, use(own, "is swap", "swapoff " .. shown(node(name))))
   else
     local uppers = #own < MAX_DEPTH and sysfs.entries(path .. "/holders") or {}
     for _, upper in ipairs(uppers) do
-      local before = #uses
-      stands_on(upper, at, swap, own, uses)
-      if #uses == before then
-        table.insert(uses, use(own, "is part of " .. upper, take_apart(upper)))
+      local before, known = #uses, seen[upper]
+      stands_on(upper, at, swap, own, uses, seen)
+      if #uses == before and not known then
+        table.insert(uses, use(own, "is part of " .. shown(upper), take_apart(upper)))
       end
     end
   end
@@ -138,7 +143,7 @@ local function disks(info, probe)
   local uses, at, swap, names, used = {}, mounts(), swaps(), disks_of(info), {}
   for _, name in ipairs(names) do
     local before = #uses
-    stands_on(name, at, swap, {}, uses)
+    stands_on(name, at, swap, {}, uses, {})
     used[name] = #uses > before
   end
   -- Partitions before their disk, which counts as claimed when one of them is: said once.
@@ -150,7 +155,9 @@ local function disks(info, probe)
     end
     if not said and claimed(name) then
       used[name] = true
-      table.insert(uses, use({ name }, ("is in use (%s can't be opened exclusively: EBUSY)"):format(node(name)), "fuser -v " .. node(name)))
+      local path_shown = shown(node(name))
+      table.insert(uses, use({ shown(name) }, ("is in use (%s can't be opened exclusively: EBUSY)"):format(path_shown),
+        "fuser -v " .. path_shown))
     end
   end
   return uses
@@ -160,16 +167,16 @@ end
 local function shared_folders(info)
   local uses, at = {}, mounts()
   for _, child in ipairs((sysfs.entries(info.sysfs))) do
-    local tag = child:match "^virtio%d+$" and sysfs.read(("%s/%s/mount_tag"):format(info.sysfs, child))
+    local tag = child:match "^virtio%d+$" and sysfs.read(("%s/%s/mount_tag"):format(info.sysfs, child), MAX_PATH)
     tag = tag and tag:gsub("%z", "")
     local point = tag and (at["9p " .. tag] or at["virtiofs " .. tag])
     if point then
       table.insert(uses, {
-        text = ("its shared folder %s is mounted on %s"):format(tag, point), remedy = "umount " .. term.quoted(point),
+        text = ("its shared folder %s is mounted on %s"):format(shown(tag), shown(point)), remedy = "umount " .. quoted(point),
       })
     elseif tag and at.overlay then -- what is below an overlay is no mount that anybody sees
       table.insert(uses, {
-        text = ("its shared folder %s may be below the overlay on %s"):format(tag, at.overlay),
+        text = ("its shared folder %s may be below the overlay on %s"):format(shown(tag), shown(at.overlay)),
         remedy = "grep overlay /proc/self/mountinfo",
       })
     end
@@ -197,8 +204,10 @@ local function default_routes()
   return by_name
 end
 
--- An interface, and those built upon it: bridges, bonds, VLANs.
+-- An interface, and those built upon it: bridges, bonds, VLANs. Each once.
 local function stack(name, list, depth)
+  if list[name] then return list end
+  list[name] = true
   table.insert(list, name)
   for _, entry in ipairs(depth < MAX_DEPTH and sysfs.entries("/sys/class/net/" .. name) or {}) do
     local upper = entry:match "^upper_(.+)$"
@@ -215,14 +224,14 @@ local function network(info)
       for _, one in ipairs(stack(name, {}, 0)) do route = route or routes[one] and one end
       local flags = tonumber(sysfs.read(("/sys/class/net/%s/flags"):format(name)) or "0") or 0
       if route then
-        local via = route ~= name and ", as part of " .. route or ""
+        local via = route ~= name and ", as part of " .. shown(route) or ""
         table.insert(uses, {
-          text = ("its network interface %s has the default route%s"):format(name, via),
+          text = ("its network interface %s has the default route%s"):format(shown(name), via),
           remedy = "work from a console, or give the route to another interface",
         })
       elseif flags % 2 == IFF_UP then
         table.insert(uses, {
-          text = ("its network interface %s is up"):format(name), remedy = ("ip link set %s down"):format(term.quoted(name)),
+          text = ("its network interface %s is up"):format(shown(name)), remedy = ("ip link set %s down"):format(shown(name)),
         })
       end
     end
@@ -239,7 +248,9 @@ local function console(info)
   end
   for name in (sysfs.read "/sys/class/tty/console/active" or ""):gmatch "%S+" do
     if sysfs.is_below(sysfs.real("/sys/class/tty/" .. name), info.sysfs) then
-      table.insert(uses, { text = ("its serial line %s is the kernel's console"):format(name), remedy = "boot with another console=" })
+      table.insert(uses, {
+        text = ("its serial line %s is the kernel's console"):format(shown(name)), remedy = "boot with another console=",
+      })
     end
   end
   return uses

@@ -16,8 +16,6 @@ local task = require "luio.task"
 local trust = require "luio.trust"
 local uv = require "luv"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.Version
@@ -201,7 +199,6 @@ local function hash(text)
   end
   return ("%d-%s-%s"):format(#text, bit.tohex(a), bit.tohex(b))
 end
-jit.on(hash)
 
 --- What files hold, in short: to tell one save from another.
 ---@param files table<string, string|true>  path -> text; true: what it holds now

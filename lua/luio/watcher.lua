@@ -7,8 +7,6 @@
 local task = require "luio.task"
 local uv = require "luv"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local DEBOUNCE = 0.03 -- seconds: a save is several events, and a formatter may save again at once

@@ -146,11 +146,28 @@ describe("luio snapshot and luio diff", function()
   end)
 
   it("say what is wrong with a file", function()
-    for text, expected in pairs { ["{"] = "is no snapshot", ["{}"] = "is no snapshot: `luio snapshot DEVICE` makes one",
-      ['{"luio":"snapshot","version":9,"registers":[]}'] = "version 9", ["[1]"] = "is no snapshot",
-      ['{"luio":"snapshot","version":1,"registers":[{"path":5}]}'] = "entry 1 of registers is malformed",
-      ['{"luio":"snapshot","version":1,"registers":[{"path":"CTRL","value":"5"}]}'] = "entry 1 of registers is malformed",
-      ['{"luio":"snapshot","version":1,"registers":[{"path":"CTRL"}]}'] = "entry 1 of registers is malformed" } do
+    local function registers(text, more) return ('{"luio":"snapshot","version":1%s,"registers":%s}'):format(more or "", text) end
+    local deep = ("["):rep(1e5)
+    for text, expected in pairs { ["{"] = "is no snapshot: line 1, column 2: ", ["{}"] = "is no snapshot: `luio snapshot DEVICE` makes one",
+      ["[1]"] = "`luio snapshot DEVICE` makes one", ["5"] = "`luio snapshot DEVICE` makes one", ["null"] = "`luio snapshot DEVICE` makes one",
+      ['{"luio":"snapshot","registers":[]}'] = "it has no version", ['{"luio":"snapshot","version":9,"registers":[]}'] = "it is of version 9; this luio knows 1",
+      ['{"luio":"snapshot","version":"1","registers":[]}'] = "it has no version", [deep] = "column 65: more than 64 brackets",
+      [registers(deep)] = "more than 64 brackets", [registers "{}"] = "registers is no list", [registers("[]", ',"device":5')] = "device is no text",
+      [registers("[]", ',"map":[]')] = "map is no text", [registers "[5]"] = "entry 1 of registers is no object",
+      [registers "[[]]"] = "entry 1 of registers is no object",
+      [registers '[null,{"path":"CTRL","value":"0x05"}]'] = "entry 1 of registers is no object",
+      [registers '[{"path":5}]'] = "entry 1 of registers has no path",
+      [registers '[{"path":"*","value":"0x05"}]'] = "entry 1 of registers has a path that is no register's",
+      [registers '[{"path":"0x0+0x40000","value":"0x05"}]'] = "has a path that is no register's",
+      [registers '[{"path":"\\u001b[2J","value":"0x05"}]'] = "has a path that is no register's",
+      [registers '[{"path":"CTRL","value":"0x05"},{"path":"CTRL","value":"0x06"}]'] = "entry 2 of registers is CTRL, as entry 1",
+      [registers '[{"path":"CTRL"}]'] = "entry 1 of registers (CTRL) has neither, or both, of value and skipped",
+      [registers '[{"path":"CTRL","value":"0x05","skipped":"x"}]'] = "has neither, or both", [registers '[{"path":"CTRL","skipped":5}]'] = "(CTRL): skipped is no text",
+      [registers '[{"path":"CTRL","value":"5"}]'] = "(CTRL): value is not 0x and the digits of 8, 16, 32 or 64 bits",
+      [registers '[{"path":"CTRL","value":5}]'] = "(CTRL): value is not 0x", [registers '[{"path":"CTRL","value":"0x123"}]'] = "(CTRL): value is not 0x",
+      [registers '[{"path":"CTRL","value":"-0x05"}]'] = "(CTRL): value is not 0x",
+      [registers '[{"path":"CTRL","value":"0x00000000000000001"}]'] = "(CTRL): value is not 0x",
+      [registers '[{"path":"CTRL","value":1e999}]'] = "a number too large", [registers "["] = "line 1, column 45: expected a value" } do
       local path = files.write("bad.json", text)
       local out, status = luio(("diff %s sim:probe"):format(path))
       assert.equal(1, status)

@@ -124,7 +124,8 @@ describe("in a folder that others may write to", function()
   end)
 
   it("and a Lua of another version, which busted may be started by, keeps its own folders", function()
-    local said = files.shell(([[unset LUA_PATH LUA_CPATH; eval "$(%s env)"; eval "$(%s env)"; printf '%%s\n' "$LUA_PATH_5_4" "$LUA_CPATH_5_3"]]):format(program.PATH, program.PATH))
+    local said = files.shell(([[unset LUA_PATH LUA_CPATH
+      eval "$(%s env)"; eval "$(%s env)"; printf '%%s\n' "$LUA_PATH_5_4" "$LUA_CPATH_5_3"]]):format(program.PATH, program.PATH))
     assert.equal(";;\n;;\n", said)
     local out, status = files.shell(("eval \"$(%s env)\"; busted --lua=luajit --version"):format(program.PATH))
     assert.equal(0, status, out)

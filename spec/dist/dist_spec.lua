@@ -62,6 +62,25 @@ for _, arch in ipairs { "amd64", "arm64" } do
       assert.equal(0, p:status(20))
     end)
 
+    on_board("compiles, in the state of a thread, too, and has right what its LuaJIT alone has wrong", function()
+      b:put("/tmp/states.lua", [[
+        local function count()
+          local state, on = { on = true }, 0
+          for _ = 1, 1000 do
+            if state.on then
+              on = on + 1
+              state = { on = false }
+            else
+              state = { on = true }
+            end
+          end
+          print((jit.status()), on)
+        end
+        count()
+        require("luv").new_thread(count):join()]])
+      assert.same({ "true\t500\ntrue\t500\n", 0 }, { b:run "/tmp/states.lua" })
+    end)
+
     on_board("reads registers, imports a map, and shows the demo", function()
       assert.same({ "ID 0x0 = 0x010000ed  MAJOR=1 MINOR=0 MAGIC=0xed\n", 0 }, { b:run "get sim:edu ID" })
       b:put("/tmp/x.svd", [[<device><name>X</name><peripherals><peripheral><name>P</name><baseAddress>0</baseAddress><registers><register>

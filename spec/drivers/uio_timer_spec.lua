@@ -153,6 +153,54 @@ describe("drivers/uio_timer on " .. (address or "the kernel module"), function()
     assert.equal(regs.HEAD:read(), regs.TAIL:read())
   end)
 
+  if not module then -- there the timer stands still, and what is in the maps is ours to write
+    -- HEAD, and the record at TAIL, by somebody else.
+    local HEAD, WRAP = 0x00, 2 ^ 32
+    local function somebody_writes(head, number)
+      dev.regions[1]:write32(HEAD, head % WRAP)
+      dev.regions[2]:write64(dev.state.ring.tail % 1024 * 32, number)
+    end
+
+    it("takes no more than the ring has, wherever HEAD is said to be", function()
+      for _, from in ipairs { 0, 5, 1024, 2 ^ 31 - 1, 2 ^ 31, WRAP - 1 } do
+        for _, ahead in ipairs { 0, 1, 255, 256, 257, 1023, 1024, 1025, 2 ^ 16, 2 ^ 31 - 1, 2 ^ 31, 2 ^ 31 + 1, WRAP - 1 } do
+          dev.state.ring.tail = from
+          somebody_writes(from + ahead, 0ULL)
+          local n, _, code = timer.take(dev, batch)
+          if ahead <= 1024 then
+            assert.same({ math.min(ahead, 256), nil }, { n, code })
+            assert.equal((from + n) % WRAP, dev.state.ring.tail)
+          else
+            assert.same({ 0, "EPROTO", (from + ahead) % WRAP }, { n, code, dev.state.ring.tail })
+          end
+          if ahead > 0 then assert.equal(dev.state.ring.tail, regs.TAIL:read()) end
+        end
+      end
+    end)
+
+    it("counts no losses that the numbers of records can't mean", function()
+      for _, number in ipairs { 10, 11, 13, 5, 6, 2 ^ 52, 0, 1 } do
+        somebody_writes(dev.state.ring.tail + 1, number + 0ULL)
+        assert.equal(1, timer.take(dev, batch))
+        assert.is_true(timer.stats(dev).lost <= 1)
+      end
+      assert.same({ 1, 8 }, { timer.stats(dev).lost, timer.stats(dev).received })
+    end)
+
+    it("ends a wait at its deadline, though interrupts come with nothing behind them", function()
+      local waits = 0
+      local irq = next(dev.views).irqs[0] -- the driver's own
+      function irq.wait()
+        waits = waits + 1
+        return {}
+      end
+      local n, _, code = timer.receive(dev, batch, 0.02)
+      irq.wait = nil
+      assert.same({ nil, "ETIMEDOUT" }, { n, code })
+      assert.is_true(waits > 0)
+    end)
+  end
+
   it("is refused by another module", function()
     local load_again = assert(luio.load "uio_timer")
     local fake = { ID = { read = function() return 1 end, def = { reset = 2 } } }

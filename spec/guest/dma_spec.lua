@@ -25,7 +25,7 @@ describe("DMA memory on real hardware", function()
     assert.equal(memory.physical(buffer:pointer "char *"), buffer.iova)
     assert.equal(memory.physical(buffer:pointer("char *", 5000)), buffer.iova + 5000)
     assert.is_true(buffer:verify())
-    assert.same({ buffers = 1, bytes = 8192, pages = 1, mapped_bytes = 2 * MIB }, dev.dma:stats())
+    assert.same({ buffers = 1, bytes = 8192, pages = 1, mapped_bytes = 2 * MIB, pinned = 1 }, dev.dma:stats())
     assert.same({}, dev.warnings)
   end)
 

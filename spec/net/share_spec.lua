@@ -1,5 +1,6 @@
 --- One port, several processes: by address and by flow, with clients that stall, die, flood and lie.
 
+local frames = require "spec.net.frames"
 local luio = require "luio"
 local memif = require "luio.net.memif"
 local net = require "luio.net"
@@ -207,9 +208,9 @@ describe("luio.net.share", function()
 
     local function spread(clients, n)
       local whose, counts = {}, {}
-      local frames = {}
-      for i = 1, n do frames[i] = udp(i) end
-      far:send(frames)
+      local list = {}
+      for i = 1, n do list[i] = udp(i) end
+      far:send(list)
       local total = 0
       wait.till(10, "all frames came", function()
         for i, client in ipairs(clients) do
@@ -250,6 +251,40 @@ describe("luio.net.share", function()
       nothing(b)
     end)
   end)
+
+  for _, by in ipairs { "mac", "flow" } do
+    it("is not harmed by malformed frames, by " .. by, function()
+      begin { by = by }
+      local a = join(1)
+      local last = frame(by == "flow" and BROADCAST or mac(1), FAR, "the last")
+      send(a, frame(FAR, by == "flow" and "02:00:00:00:00:0a" or mac(1), "known")) -- whose address is whose
+      arrived(1)
+      local odd, same = frames.make(400, 7), 0
+      far:send(odd)
+      far:send { last }
+      local known = {}
+      for _, bytes in ipairs(odd) do known[bytes] = #bytes >= 14 end
+      wait.till(10, "the last one", function()
+        local bytes = receive(a, 1)[1]
+        if bytes and bytes ~= last then
+          assert.is_true(known[bytes]) -- whole, and none without a header
+          same = same + 1
+        end
+        return bytes == last
+      end)
+      assert.is_true(same > 50)
+      -- And from a client: those that are not from its address are dropped.
+      for i = 1, #odd do
+        if #odd[i] >= 14 then send(a, odd[i]) end
+      end
+      send(a, frame(FAR, by == "flow" and "02:00:00:00:00:0a" or mac(1), "still"))
+      wait.till(5, "it is carried", function()
+        for _, bytes in ipairs(far:drain()) do
+          if bytes:find("still", 15, true) then return true end
+        end
+      end)
+    end)
+  end
 
   describe("is not harmed by a client", function()
     local came, floods

@@ -3,6 +3,7 @@
 --- A descriptor, a device mapping or a thread that was not there before the file is an error of
 --- that file. What is closed late on purpose (a joined thread's entry in /proc) gets a second.
 
+require "luio.compiler" -- before any spec; spec/run has it before busted itself
 local busted = require "busted"
 local uv = require "luv"
 require "luio" -- loaded now, so that what it opens for good is there before the first file

@@ -7,6 +7,32 @@ local M = {}
 
 local POOL = "/proc/sys/vm/nr_hugepages"
 
+ffi.cdef "long syscall(long, ...);"
+local MOVE_PAGES, MOVE_ALL = 279, 4 -- x86-64's number; MPOL_MF_MOVE_ALL: shared ones, too
+
+-- move_pages(2) for one page; without a node it only asks.
+local function move_pages(pid, address, node)
+  local at, to, status = ffi.new("uint64_t[1]", address), ffi.new("int[1]", node or 0), ffi.new("int[1]", -1)
+  ffi.C.syscall(MOVE_PAGES, ffi.cast("long", pid), 1ULL, at, node and to or nil, status, ffi.cast("long", MOVE_ALL))
+  return status[0]
+end
+
+--- The NUMA node that a page of a process is on.
+---@param pid integer  0: this one
+---@param address integer
+---@return integer  negative: none
+function M.node(pid, address) return move_pages(pid, address) end
+
+--- Asks the kernel to move a page to another node, as an administrator's tool would.
+---@param pid integer
+---@param address integer
+---@param node integer
+---@return boolean moved
+function M.move(pid, address, node)
+  move_pages(pid, address, node)
+  return move_pages(pid, address) == node
+end
+
 --- The physical address of a byte of this process.
 ---@param pointer ffi.cdata*
 ---@return integer

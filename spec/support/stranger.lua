@@ -37,7 +37,10 @@ M.RING, M.SIZE = 16, 65536 -- descriptors of a ring; bytes of the region
 ---@return Stranger
 function M.new(path, look)
   local self = setmetatable({ look = look, message = protocol.message(0), fds = {} }, Stranger)
-  self.socket = assert(socket.connect(path))
+  self.socket = wait.till(5, "connected", function()
+    local fd, message, code = socket.connect(path)
+    return fd or code ~= "EAGAIN" and error(message) -- EAGAIN: too many are waiting
+  end)
   return self
 end
 

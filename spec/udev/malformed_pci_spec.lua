@@ -150,6 +150,11 @@ describe("a PCI device", function()
     check(second_node, nil, function(info) info.numa_node = 1 end)
   end)
 
+  local zeros = pci { irq = "0011", revision = "010" }
+  it("has no numbers in octal, whatever they begin with", function()
+    check(zeros, nil, function(info) info.irq, info.revision = 11, 10 end)
+  end)
+
   it("is not hidden by a UIO device of its name", function()
     local impostor = udev.device("/devices/virtual/uio/0000:00:04.0", "uio", { name = "widget", event = "0" })
     local found = udev.list(udev.pci(4) .. impostor)

@@ -22,8 +22,6 @@ local term = require "luio.term"
 
 local PATIENCE = 2 -- seconds
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 -- ---- Kinds of values -----------------------------------------------------------------------------
 -- Each adds what begins with the word, given what stands before it.
 

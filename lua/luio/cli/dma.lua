@@ -33,7 +33,6 @@ local function node_of(size, before, after)
     end
   end
 end
-jit.off(node_of) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 -- ---- Filling -------------------------------------------------------------------------------------
 
@@ -180,7 +179,7 @@ end
 local function say_buffer(s)
   local buffer = s.buffer
   term.print(term.bold(("%s of DMA memory for %s"):format(output.size(buffer.size), s.dev.address)))
-  say("IOVA", "0x%x to 0x%x, verified", buffer.iova, buffer.iova + buffer.size - 1)
+  say("IOVA", "0x%x to 0x%x, verified%s", buffer.iova, buffer.iova + buffer.size - 1, s.dev.dma:stats().pinned > 0 and ", pinned" or "")
   if s.bits then say("address", "%d bits%s", s.bits, s.bits_from) end
   say_pages(s)
   if s.bus_master ~= nil then
@@ -248,7 +247,8 @@ local function json(s, args)
   end
   output.json {
     device = s.dev.address, size = buffer.size, iova = ("0x%x"):format(buffer.iova), page_size = buffer.page_size,
-    verified = true, address_bits = s.bits, hugepages = pages, numa_node = s.dev.info.numa_node, page_node = s.node,
+    verified = true, pinned = s.dev.dma:stats().pinned > 0,
+    address_bits = s.bits, hugepages = pages, numa_node = s.dev.info.numa_node, page_node = s.node,
     bus_master = s.bus_master, filled = s.filled, held = s.held, changed_bytes = s.changed_bytes,
     changed = s.changed and runs(s), data = args.hexdump and hex(s.data) or nil, warnings = output.list(s.dev.warnings),
   }

@@ -1,7 +1,18 @@
---- `luio env`: what lets plain luajit and busted find luio, and keeps them from the current folder's modules.
+--- `luio env`: what lets plain luajit and busted find luio, keeps them from the current folder's modules, and keeps LuaJIT's
+--- compiler in check there (luio.compiler).
 
 local term = require "luio.term"
 local uv = require "luv"
+
+-- luajit runs LUA_INIT first; so does any other Lua, which luio.compiler leaves alone. What was set stays: text, or "@" and a file's
+-- name.
+local function init(dir, set)
+  local ours = ("local path = package.path; package.path = %q .. path; pcall(require, 'luio.compiler'); package.path = path"):format(
+    ("%s/?.lua;%s/?/init.lua;"):format(dir, dir))
+  if not set or set == "" or set:find(ours, 1, true) then return set ~= "" and set or ours end
+  local file = set:match "^@(.*)"
+  return ("%s; %s"):format(ours, file and ("dofile(%q)"):format(file) or set)
+end
 
 local function run()
   local dir = debug.getinfo(1, "S").source:match "^@(.*)/luio/cli/[^/]*$"
@@ -29,6 +40,7 @@ local function run()
   end
   export("LUA_PATH", ("%s/?.lua;%s/?/init.lua;"):format(dir, dir), package.path)
   export("LUA_CPATH", "", package.cpath)
+  term.print(("export LUA_INIT=%s"):format(term.quoted(init(dir, os.getenv "LUA_INIT"))))
   return 0
 end
 

@@ -53,7 +53,9 @@ M.hidden = {
 local function print_at_once() io.stdout:setvbuf "line" end
 
 local function fail(message, status)
-  term.tell("luio: " .. tostring(message))
+  message = tostring(message)
+  if message:find("Too many open files", 1, true) then message = message .. ": raise `ulimit -n`" end
+  term.tell("luio: " .. message)
   return status or 1
 end
 

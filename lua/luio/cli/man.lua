@@ -4,8 +4,6 @@
 --- the page and --help can't say different things. The prose around it is below. The text is in man(7)'s
 --- macros, without what only groff or only mandoc knows.
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local DATE = "2026-11-22" -- of the prose; the build's would make each build another
 
 -- ---- roff ----------------------------------------------------------------------------------------

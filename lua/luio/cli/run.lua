@@ -120,7 +120,10 @@ local function serve(dev, ending, follower)
       ending.wake = wake
       return function() ending.wake = nil end
     end)
-    if not dev.closed then
+    if dev.over then -- for good: another worker would find the same
+      guard.policy(0, 0, STOP)
+      ending.status, ending.why = 1, ("%s was stopped: %s"):format(dev.address, dev.gone_why)
+    elseif not dev.closed then
       said = checkpoint(dev, said)
       follower:look()
     end
@@ -156,6 +159,7 @@ local function run(args)
   local dev
   dev, message, code = start(args, driver, ending)
   if not dev and code == "ECANCELED" and ending.status then return ending.status end
+  if not dev and code == "ESTALE" then guard.policy(0, 0, STOP) end -- nor would another worker
   if not dev then return nil, message, code end
   if args.user then
     ok, message, code = guard.drop_privileges(dev, args.user)

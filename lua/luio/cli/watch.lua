@@ -13,8 +13,6 @@ local term = require "luio.term"
 local uv = require "luv"
 local watch = require "luio.explore.watch"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 -- ---- In place ------------------------------------------------------------------------------------
 
 -- A line cut to the width of the terminal. Colour takes no room, so it is counted apart.

@@ -3,8 +3,10 @@
 --- Each check is a function that adds findings. It only looks: it reads files, and asks access(2)
 --- about those it must not open.
 
+local ffi = require "ffi"
 local uv = require "luv"
 local apart = require "luio.apart"
+local door = require "luio.ffi"
 local output = require "luio.output"
 local paths = require "luio.paths"
 local term = require "luio.term"
@@ -12,6 +14,7 @@ local sysfs = require "luio.sysfs"
 local look = require "luio.look"
 local match = require "luio.match"
 local rights = require "luio.doctor.rights"
+local C, err = door.C, door.err
 
 local M = {}
 
@@ -84,7 +87,7 @@ local function limit(name)
   for _, line in ipairs(sysfs.proc_lines "self/limits") do
     if line:sub(1, #name) == name then
       local soft = line:sub(#name + 1):match "^%s+(%S+)"
-      return soft == "unlimited" and math.huge or tonumber(soft)
+      return soft == "unlimited" and math.huge or sysfs.whole(soft)
     end
   end
 end
@@ -122,7 +125,7 @@ function M.nodes(say)
     found = found + 1
     local ok, code = sysfs.access("/dev/" .. name, "rw")
     if not ok then
-      table.insert(denied, ("/dev/%s (%s)"):format(name, code))
+      table.insert(denied, ("/dev/%s (%s)"):format(sysfs.clean(name), code))
       if reason ~= "EACCES" then reason = code end -- which asks for more
     end
   end
@@ -155,6 +158,12 @@ function M.lockdown(say)
   end
 end
 
+--- Whether what the other checks read could be read at all.
+function M.descriptors(say)
+  local ok, message = door.descriptors("doctor", 16)
+  if not ok then say("descriptors", "problem", message .. "; the rest may be wrong", "ulimit -n 1024") end
+end
+
 -- ---- Memory --------------------------------------------------------------------------------------
 
 function M.hugepages(say)
@@ -170,6 +179,15 @@ function M.hugepages(say)
   local text = table.concat(lines, ", ")
   if free_any then return say("hugepages", "ok", text) end
   say("hugepages", "note", text .. ": DMA buffers of at most 4096 bytes", "echo 32 > /proc/sys/vm/nr_hugepages")
+end
+
+function M.pins(say)
+  if C.luio_dma_can_pin(err) == 0 then
+    return say("pins", "ok", "DMA memory can be pinned (io_uring): the kernel does not move it")
+  end
+  local message, remedy = ffi.string(err.message):match "^(.-: .-): (.*)$"
+  say("pins", "note", ("DMA memory can't be pinned (%s): it is checked every second, and the device stopped if it moved"):format(message),
+    remedy)
 end
 
 function M.memlock(say)
@@ -200,18 +218,18 @@ end
 -- ---- IOMMU ---------------------------------------------------------------------------------------
 
 function M.iommu(say)
-  local units = sysfs.entries "/sys/class/iommu"
+  local units = sysfs.names "/sys/class/iommu"
   local groups, identity, example = 0, 0, nil
   for _, group in ipairs((sysfs.entries "/sys/kernel/iommu_groups")) do
     groups = groups + 1
-    local kind = sysfs.read(("/sys/kernel/iommu_groups/%s/type"):format(group))
+    local kind = sysfs.word(("/sys/kernel/iommu_groups/%s/type"):format(group))
     if kind == "identity" then identity = identity + 1 else example = example or kind end
   end
   if not units[1] and groups == 0 then
     return say("iommu", "ok", "no IOMMU is in use: devices see physical addresses")
   end
   local options = {}
-  for word in (sysfs.read(sysfs.proc .. "/cmdline") or ""):gmatch "%S*iommu%S*" do table.insert(options, word) end
+  for word in (sysfs.read(sysfs.proc .. "/cmdline", 4096) or ""):gmatch "%S*iommu%S*" do table.insert(options, sysfs.clean(word)) end
   local booted = options[1] and (" (booted with %s)"):format(table.concat(options, " ")) or ""
   local name = units[1] and ("IOMMU %s"):format(table.concat(units, ", ")) or "an IOMMU"
   if identity == groups then

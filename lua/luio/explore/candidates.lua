@@ -9,8 +9,6 @@
 
 local place = require "luio.explore.place"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 --- Elements of an array that are offered.
@@ -60,7 +58,6 @@ local function children(block, prefix)
   end
   return list
 end
-jit.on(children) -- no pairs() in it, and a flat map may have a hundred thousand
 
 --- Adds the names in a block or map that begin with a prefix, with what they need behind them.
 ---@param block luio.BlockDef|luio.Map

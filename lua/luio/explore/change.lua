@@ -15,8 +15,6 @@ local show = require "luio.registers.show"
 local verbs = require "luio.registers.verbs"
 local mask_of, wide = bits_of.mask, bits_of.wide
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.Change

@@ -19,8 +19,6 @@ local snapshots = require "luio.explore.snapshots"
 local term = require "luio.term"
 local watch = require "luio.explore.watch"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 -- Expected failures are errors here: at a prompt they end the line, and say why.

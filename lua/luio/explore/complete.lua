@@ -14,8 +14,6 @@ local meaning = require "luio.explore.meaning"
 local paths = require "luio.paths"
 local syntax = require "luio.explore.syntax"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local collector, sorted = candidates.collector, candidates.sorted

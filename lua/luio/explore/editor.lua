@@ -14,8 +14,6 @@ local search = require "luio.explore.search"
 local term = require "luio.term"
 local text = require "luio.explore.text"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.Editor

@@ -13,8 +13,6 @@ local near = require "luio.registers.near"
 local show = require "luio.registers.show"
 local term = require "luio.term"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 --- Further names that there is help for, with the text: a prompt adds its commands. What an

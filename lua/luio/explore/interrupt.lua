@@ -14,15 +14,16 @@
 
 local ffi = require "ffi"
 local uv = require "luv"
+local door = require "luio.ffi"
 local task = require "luio.task"
-
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 local M = {}
 
 local COUNT = 10000 -- instructions between two looks
 local PATIENCE = 0.15e9 -- ns after which the loop does not turn
 local LONG = 1e9 -- ns after which luio's own code is interrupted, too
+
+local LOOP = 12 -- descriptors: a loop's, and the pipe
 
 local SIGNALS = { "sigint", "sigterm", "sighup" }
 
@@ -96,11 +97,24 @@ end
 
 --- Begins to listen. One at a time.
 ---@param on fun(signal: "sigint"|"sigterm"|"sighup")  called from the loop
----@return luio.Interrupt
+---@return luio.Interrupt?
+---@return string? message  it takes a thread and its descriptors
+---@return string? code
 function M.start(on)
+  -- The thread's loop aborts without.
+  local room, message, code = door.descriptors("listen for Ctrl-C", LOOP)
+  if not room then return nil, message, code end
   local self = setmetatable({
     counts = ffi.new "volatile int32_t[2]", handled = 0, swallow = 0, signals = {}, jit = jit.status(),
   }, Interrupt)
+  self.pipe = assert(uv.pipe({ nonblock = true }, { nonblock = true }))
+  local address = tonumber(ffi.cast("uintptr_t", self.counts))
+  self.thread, message = uv.new_thread(watch, address, self.pipe.read, package.cpath)
+  if not self.thread then
+    uv.fs_close(self.pipe.write)
+    uv.fs_close(self.pipe.read)
+    return nil, ("listen for Ctrl-C: no thread can be started: %s: raise `ulimit -u`"):format(tostring(message)), "EAGAIN"
+  end
   jit.off()
   jit.flush()
   for _, name in ipairs(SIGNALS) do
@@ -119,9 +133,6 @@ function M.start(on)
     signal:unref()
     table.insert(self.signals, signal)
   end
-  self.pipe = assert(uv.pipe({ nonblock = true }, { nonblock = true }))
-  local address = tonumber(ffi.cast("uintptr_t", self.counts))
-  self.thread = assert(uv.new_thread(watch, address, self.pipe.read, package.cpath))
   debug.sethook(new_hook(self), "", COUNT)
   return self
 end

@@ -10,8 +10,6 @@ local place = require "luio.explore.place"
 local show = require "luio.registers.show"
 local verbs = require "luio.registers.verbs"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local MAX_ENTRIES = 10000 -- a loop at the prompt must not fill the memory: the oldest go first

@@ -16,8 +16,6 @@ local region = require "luio.region"
 local registers = require "luio.registers"
 local syntax = require "luio.explore.syntax"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local MAX_CHAIN = 20 -- of __index tables: one may lead back to itself

@@ -4,8 +4,6 @@ local bits = require "luio.registers.bits"
 local show = require "luio.registers.show"
 local term = require "luio.term"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.RecordField

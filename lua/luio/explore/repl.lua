@@ -23,8 +23,6 @@ local output = require "luio.output"
 local term = require "luio.term"
 local values = require "luio.explore.values"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local MAX_FRAMES = 6
@@ -416,9 +414,12 @@ function M.run(session, options)
     if uv.guess_handle(0) == "tty" then complain "a script is read from the terminal, until Ctrl-D: standard output is none" end
     chunks = { { text = io.read "*a", name = "stdin" } }
   end
-  self.interrupt = interrupts.start(function(name) self:signal(name) end)
+  local message, code
+  self.interrupt, message, code = interrupts.start(function(name) self:signal(name) end)
+  if not self.interrupt then return nil, message, code end
   local forget = watch_tasks()
-  local ok, status, message, code = pcall(chunks and self.batch or self.interactive, self, chunks)
+  local ok, status
+  ok, status, message, code = pcall(chunks and self.batch or self.interactive, self, chunks)
   forget()
   self.interrupt:stop()
   if not ok then return nil, status end

@@ -10,8 +10,6 @@ local bits = require "luio.registers.bits"
 local paths = require "luio.paths"
 local show = require "luio.registers.show"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local function literal(value, width)

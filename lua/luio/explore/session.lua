@@ -18,8 +18,6 @@ local target = require "luio.explore.target"
 local task = require "luio.task"
 local term = require "luio.term"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.Session

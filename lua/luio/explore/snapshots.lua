@@ -5,12 +5,13 @@
 ---
 --- A place without a map has its label for a path ("0x20:u32"). Reading and comparing need no device.
 
+local json = require "luio.json"
 local place = require "luio.explore.place"
 local show = require "luio.registers.show"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
+
+local WIDTHS = { [8] = true, [16] = true, [32] = true, [64] = true }
 
 ---@class luio.SavedSnapshot: luio.Snapshot
 ---@field map string?
@@ -29,32 +30,55 @@ function M.of(target, records)
   return s
 end
 
+-- What is wrong with an entry; nil: nothing.
+local function fault(entry, first)
+  if type(entry) ~= "table" or json.is_array(entry) then return "is no object" end
+  local path, value, skipped = entry.path, entry.value, entry.skipped
+  if type(path) ~= "string" then return "has no path" end
+  local at = place.parse(path)
+  if not at or at.pattern or at.kind == "range" then return "has a path that is no register's" end
+  if first[path] then return ("is %s, as entry %d"):format(path, first[path]) end
+  if (value == nil) == (skipped == nil) then return ("(%s) has neither, or both, of value and skipped"):format(path) end
+  if skipped ~= nil then return type(skipped) ~= "string" and ("(%s): skipped is no text"):format(path) or nil end
+  local digits = type(value) == "string" and value:match "^0x(%x+)$"
+  if not digits or not WIDTHS[#digits * 4] then
+    return ("(%s): value is not 0x and the digits of 8, 16, 32 or 64 bits"):format(path)
+  end
+end
+
+local OPTIONAL = { "device", "map", "time" }
+
+-- What is wrong with a document; nil: nothing.
+local function fault_of_all(s)
+  if type(s) ~= "table" or s.luio ~= "snapshot" then return "`luio snapshot DEVICE` makes one" end
+  if type(s.version) ~= "number" then return "it has no version" end
+  if s.version ~= 1 then return ("it is of version %g; this luio knows 1"):format(s.version) end
+  for _, key in ipairs(OPTIONAL) do
+    if s[key] ~= nil and type(s[key]) ~= "string" then return key .. " is no text" end
+  end
+  if not json.is_array(s.registers) then return "registers is no list" end
+  local first, n = {}, 0
+  for i, entry in ipairs(s.registers) do
+    local what = fault(entry, first)
+    if what then return ("entry %d of registers %s"):format(i, what) end
+    first[entry.path], n = i, i
+  end
+  if next(s.registers, n > 0 and n or nil) then return ("entry %d of registers is no object"):format(n + 1) end -- a null
+end
+
 --- Reads a snapshot from a file. It is not trusted: everything in it is checked.
 ---@param path string  "-": standard input
 ---@return luio.SavedSnapshot?
----@return string? message
+---@return string? message  with the place
 ---@return string? code
 function M.load(path)
-  local f, why = io.stdin, nil
-  if path ~= "-" then f, why = io.open(path) end
-  if not f then return nil, "read snapshot " .. why, "ENOENT" end
-  local text, failure = f:read "*a"
-  if path ~= "-" then f:close() end
-  if not text then return nil, ("read snapshot %s: %s"):format(path, tostring(failure)), "EIO" end
-  local json = require "dkjson"
-  local s, _, message = json.decode(text, 1, nil, nil, nil)
-  if not s then return nil, ("%s is no snapshot: %s"):format(path, tostring(message)), "EINVAL" end
-  if type(s) ~= "table" or s.luio ~= "snapshot" or type(s.registers) ~= "table" then
-    return nil, ("%s is no snapshot: `luio snapshot DEVICE` makes one"):format(path), "EINVAL"
-  elseif s.version ~= 1 then
-    return nil, ("%s is a snapshot of version %s; this luio knows 1"):format(path, tostring(s.version)), "EINVAL"
-  end
-  for i, entry in ipairs(s.registers) do
-    local fine = type(entry) == "table" and type(entry.path) == "string"
-      and (entry.value == nil and type(entry.skipped) == "string"
-        or type(entry.value) == "string" and entry.value:match "^0x%x+$" and #entry.value <= 18)
-    if not fine then return nil, ("%s: entry %d of registers is malformed"):format(path, i), "EINVAL" end
-  end
+  local text, message, code = json.read(path)
+  if not text then return nil, "read snapshot " .. message, code end
+  local s
+  s, message, code = json.decode(text)
+  if message then return nil, ("%s is no snapshot: %s"):format(path, message), code end
+  local what = fault_of_all(s)
+  if what then return nil, ("%s is no snapshot: %s"):format(path, what), "EINVAL" end
   return s
 end
 
@@ -64,10 +88,16 @@ end
 ---@field after string?
 ---@field fields { name: string, before: string, after: string }[]
 
--- The definition at a path; nil for places that the map does not name.
-local function definition(map, path)
+-- What the map has at a path: a register, a block, a field; nil: nothing.
+local function named(map, path)
   local def = map
-  for name in path:gsub("%[%d+%]", ""):gmatch "[^.]+" do def = def and def.child and def.child[name] end
+  for name in path:gsub("%[%d+%]", ""):gmatch "[^.]+" do def = def and (def.child and def.child[name] or def.field and def.field[name]) end
+  return def
+end
+
+-- The register at a path; nil for places that the map does not name.
+local function definition(map, path)
+  local def = named(map, path)
   return def and def.kind == "register" and def or nil
 end
 
@@ -89,8 +119,11 @@ end
 function M.again(before, target, read)
   local list = {}
   for _, entry in ipairs(before.registers) do
-    local at = place.parse(entry.path)
-    for _, found in ipairs(at and target:find(at) or {}) do table.insert(list, found) end
+    local at = assert(place.parse(entry.path))
+    -- To be told what else a name may have meant takes longer than all the rest.
+    local there = at.kind ~= "name" or target.regs and named(target.regs.map, at.path)
+    local found = there and target:find(at) or {}
+    if #found == 1 then table.insert(list, found[1]) end
   end
   return M.of(target, read(target, list))
 end

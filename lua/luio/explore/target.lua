@@ -22,8 +22,6 @@ local registers = require "luio.registers"
 local bind = require("luio.registers.bind").bind
 local show = require "luio.registers.show"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.Target

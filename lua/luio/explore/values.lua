@@ -15,8 +15,6 @@ local ffi = require "ffi"
 local is_keyword = require("luio.explore.syntax").is_keyword
 local term = require "luio.term"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 M.MAX_LINES = 50

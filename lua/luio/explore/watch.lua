@@ -7,8 +7,6 @@ local luio = require "luio"
 local record = require "luio.explore.record"
 local show = require "luio.registers.show"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.Watcher

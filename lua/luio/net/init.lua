@@ -38,6 +38,7 @@ local task = require "luio.task"
 local M = {}
 
 local TICK = 1 -- seconds between looks at counters and the device's health, without interrupts
+local FRUITLESS = 1000 -- interrupts in a row with nothing behind them, of which is told
 
 ---@class luio.net.Link
 ---@field up boolean
@@ -50,13 +51,13 @@ local TICK = 1 -- seconds between looks at counters and the device's health, wit
 ---@field rx_bytes integer     of those, as the device counts: with the CRC (QEMU's 82574L sends without)
 ---@field rx_missed integer    lost because the ring was full
 ---@field rx_errors integer    damaged, too short, too long
----@field rx_dropped integer   received but thrown away by the driver: in pieces, marked as damaged
+---@field rx_dropped integer   received but thrown away by the driver: in pieces, marked as damaged, of a length that no frame has
 ---@field rx_starved integer   bursts that took less than there was because the pool was empty
 ---@field tx_packets integer
 ---@field tx_bytes integer
 ---@field tx_errors integer
 ---@field tx_dropped integer   given to the ring, and taken out again unsent or not known to be sent (a reset)
----@field resets integer       that the driver found out: somebody else reset the device
+---@field resets integer       somebody else reset the device, or it hung, and the driver set it up again
 
 ---@class luio.net.Features
 ---@field tx_checksum boolean   packet.checksum_start and _offset are heeded
@@ -78,7 +79,8 @@ local TICK = 1 -- seconds between looks at counters and the device's health, wit
 ---@field loopback boolean?   what is sent comes back, and nothing else does
 ---@field driver string?      its name; nil: the one that matches
 
---- A receive queue of a driver: functions that are called with `ring`, as Rx:burst and so on say.
+--- A receive queue of a driver: functions that are called with `ring`, as Rx:burst and so on say. A frame that is handed out has
+--- its header, 14 bytes, and fits into its packet, whatever the device says.
 ---@class luio.net.RxOffer
 ---@field ring any
 ---@field burst fun(ring: any, packets: luio.Batch, n: integer): integer
@@ -155,27 +157,29 @@ local function use(port, offer)
   end
 end
 
--- Wakes who has what he waits for; says which of the others wait.
+-- Wakes who has what he waits for; says which of the others wait, and whether somebody was woken.
 local function wake_ready(port)
-  local receive, send = false, false
+  local receive, send, woken = false, false, false
   for one in each_queue(port) do
     local wake = one.waiter
     if wake and one:awaited() then
       one.waiter = nil
       wake(true)
+      woken = true
     elseif wake then
       receive, send = receive or one.receives, send or not one.receives
     end
   end
-  return receive, send
+  return receive, send, woken
 end
 
--- After an interrupt. Who still waits needs one more; and what came before that was on comes without.
+-- After an interrupt. Who still waits needs one more; and what came before that was on comes without. Whether it was for somebody.
 local function look(port)
-  local receive, send = wake_ready(port)
-  if not (receive or send) or not port.offer then return end
+  local receive, send, woken = wake_ready(port)
+  if not (receive or send) or not port.offer then return woken end
   port.offer.arm(receive, send)
-  wake_ready(port)
+  local _, _, more = wake_ready(port)
+  return woken or more
 end
 
 local function wake_all(port, ...)
@@ -186,27 +190,34 @@ local function wake_all(port, ...)
   end
 end
 
--- The link may have changed: tells who listens, if it has.
+-- The link may have changed: tells who listens, if it has. Whether it has.
 local function look_at_link(port)
-  if not port.offer then return end
+  if not port.offer then return false end
   local link = port.offer.link()
-  if link.up == port.last_link then return end
+  if link.up == port.last_link then return false end
   port.last_link = link.up
   for i = #port.link_listeners, 1, -1 do
     local listener = port.link_listeners[i]
     if listener then task.spawn_in(nil, listener, link) end
   end
+  return true
 end
 
 -- A version's own task: takes the device's interrupts.
 local function listen(port, view, offer)
-  local due = now() + TICK
+  local due, fruitless, said = now() + TICK, 0, false
   while true do
     local event, message, code = view.irqs[0]:wait(math.max(0, due - now()))
     if event then
       port.taken = event.time
-      if offer.interrupted(event) then look_at_link(port) end
-      if port.offer == offer then look(port) end
+      local changed = offer.interrupted(event) and look_at_link(port)
+      local woken = port.offer == offer and look(port)
+      fruitless = (changed or woken) and 0 or fruitless + 1
+      if fruitless > FRUITLESS and not said then -- others live, but it keeps a processor busy
+        said = true
+        view:warn(("%s interrupts without a reason that it tells: %d times in a row, and no packet and no link had come or gone; is the "
+          .. "line shared with a device that nobody drives?"):format(view.address, FRUITLESS))
+      end
     elseif code == "ENODEV" or code == "ECANCELED" then -- gone, or closed
       return
     elseif code ~= "ETIMEDOUT" then
@@ -279,7 +290,6 @@ local function check_options(options)
     end
   end
 end
-jit.off(check_options) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 --- Opens a network device and starts its driver.
 ---@param address string

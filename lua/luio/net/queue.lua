@@ -144,15 +144,17 @@ function Rx:receive(seconds)
     if self.take(self.ring, one, 1) == 1 then return one.at[0] end
     deadline = deadline or now() + seconds
     local left = deadline - now()
-    if left > 0 or not self.look(self.ring) then
-      local ok, message, code = wait_for(self, has_packet, math.max(left, 0), "receive")
-      if not ok then return nil, message, code end
-    end
+    local ok, message, code = wait_for(self, has_packet, math.max(left, 0), "receive")
+    if not ok then return nil, message, code end
     if self.take(self.ring, one, 1) == 1 then return one.at[0] end
-    -- There was one, and now there is none: the rest of a damaged frame, dropped; or there is no empty packet.
+    -- There was one, and now there is none: a damaged frame, dropped; or there is no empty packet.
     local from = self.port.pool
     if from:used() == from.count and self.look(self.ring) then
       return nil, ("receive of %s: all %d packets of its pool are in use"):format(self.port.dev.address, from.count), "ENOBUFS"
+    end
+    if left <= 0 then
+      local address = self.port.dev.address
+      return nil, ("receive of %s: what came within %g s was damaged (rx_dropped counts it)"):format(address, seconds), "ETIMEDOUT"
     end
   end
 end

@@ -53,6 +53,7 @@ local STUCK = 10e-3 -- how long a full transmit ring holds clients up
 ---@field path string       of the socket
 ---@field mode integer?     its permissions: tonumber("660", 8); 0600
 ---@field clients integer?  at most so many, 1 to 64; 16
+---@field per_user integer? of these, of one user who is neither root nor who we are; three quarters of them
 ---@field region integer?   the most memory of a client that is mapped, in bytes a region; 256 MiB
 ---@field by "mac"|"flow"?  "mac"
 ---@field members table<integer, { mac: string?, secret: string? }>?  by interface id: who may come; nil: anybody
@@ -441,7 +442,6 @@ local function check(port, options)
   end
   if n > 64 then error("share.start: at most 64 members", 3) end
 end
-jit.off(check) -- pairs() again
 
 -- The addresses that are written down.
 local function keep(kept, members)
@@ -452,7 +452,6 @@ local function keep(kept, members)
     end
   end
 end
-jit.off(keep)
 
 --- Shares a port. By address it is switched to promiscuous, for its clients' addresses are not its own.
 ---@param port luio.net.Port?
@@ -472,7 +471,7 @@ function M.start(port, options)
   if not port then self.pool, self.own_pool = require("luio.net.memory").pool { count = 1024 }, true end
   local message, code
   self.server, message, code = memif_server.listen(options.path, {
-    mode = options.mode, clients = options.clients, region = options.region, name = "luio share",
+    mode = options.mode, clients = options.clients, per_user = options.per_user, region = options.region, name = "luio share",
     most = math.min(self.longest + 4, self.pool.size - self.pool.headroom),
     admit = function(client) return admit(self, client) end,
     joined = function(client) joined(self, client) end,

@@ -28,6 +28,7 @@ local descriptor = require "luio.descriptor"
 local bit = require "bit"
 local ffi = require "ffi"
 local net = require "luio.net"
+local sysfs = require "luio.sysfs"
 local errno_name = require("luio.ffi").errno_name
 
 local band, bor, rshift = bit.band, bit.bor, bit.rshift
@@ -391,13 +392,11 @@ function Tap:carrier(up)
   return true
 end
 
--- tx_dropped of the device, from the process's namespace.
-local function kernel_drops(name)
-  local file = io.open "/proc/net/dev"
-  if not file then return nil end
-  local text = file:read "*a"
-  file:close()
-  for line in text:gmatch "[^\n]+" do
+--- tx_dropped of a network interface, as the kernel of this process's namespace counts it.
+---@param name string
+---@return integer?
+function M.kernel_drops(name)
+  for _, line in ipairs(sysfs.proc_lines "net/dev") do
     local who, rest = line:match "^%s*([^:%s]+):(.*)$"
     if who == name then
       local n = 0
@@ -413,7 +412,7 @@ end
 function Tap:stats()
   local copy = {}
   for i = 1, #COUNTS do copy[COUNTS[i]] = self.counts[COUNTS[i]] end
-  local drops = kernel_drops(self.name)
+  local drops = M.kernel_drops(self.name)
   copy.rx_dropped = drops and drops - (self.drops_before or 0)
   return copy
 end
@@ -475,7 +474,7 @@ function M.open(options)
     self:close()
     return nil, message, code
   end
-  self.drops_before = kernel_drops(self.name)
+  self.drops_before = M.kernel_drops(self.name)
   self.rx, self.tx = { [0] = setmetatable({ tap = self }, Rx) }, { [0] = setmetatable({ tap = self }, Tx) }
   return self
 end

@@ -38,8 +38,6 @@ local near = require "luio.registers.near"
 local overlays = require "luio.registers.overlay"
 local paths = require "luio.paths"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 ---@class luio.FieldDef

@@ -4,8 +4,6 @@
 --- it away. These are guesses: each says what to check in the datasheet, and an overlay is the place
 --- to put the answer.
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 -- A part of a name, between underscores or at a change from letters to digits: RX_FIFO, FIFO0.

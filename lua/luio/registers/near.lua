@@ -1,7 +1,5 @@
 --- "Did you mean": the known name that is nearest to a wrong one.
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 -- Optimal string alignment: insertions, deletions, substitutions, swaps of neighbours.

@@ -19,8 +19,6 @@
 local near = require "luio.registers.near"
 local trust = require "luio.trust"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local positions = { offset = 1, width = 2, access = 3 }

@@ -8,8 +8,6 @@ local bit = require "bit"
 local bits = require "luio.registers.bits"
 local verbs = require "luio.registers.verbs"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 --- Why a register is not looked at; nil: it may be.

@@ -3,8 +3,6 @@
 --- The result is a file for the language server, not for Lua: `luio types drivers/edu > edu.types.lua`,
 --- then `---@type edu.Registers` on a variable, or `---@param dev { regs: edu.Registers }`.
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local quote = require("luio.svd.text").quote
 
 local M = {}

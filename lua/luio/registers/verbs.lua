@@ -183,7 +183,6 @@ local function put_all(reg, ops, values)
   for name, value in pairs(values) do mask, bits = put(reg, ops, mask, bits, name, value, 4) end
   return mask, bits
 end
-jit.off(put_all) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 -- Mask and bits that a wait compares with.
 local function wanted_bits(reg, ops, wanted)
@@ -196,7 +195,6 @@ local function wanted_bits(reg, ops, wanted)
   end
   return mask, bits
 end
-jit.off(wanted_bits)
 
 -- "BUSY is 1, not 0": why a wait has not ended.
 local function differences(reg, ops, wanted, v)
@@ -209,7 +207,6 @@ local function differences(reg, ops, wanted, v)
   table.sort(parts)
   return table.concat(parts, ", ")
 end
-jit.off(differences)
 
 -- What a register object does not have. Lowercase is software's, and may be asked for; a field in the
 -- place of a key is a slip that would be nil, and a write that would go nowhere.

@@ -42,6 +42,7 @@ local service, set_lines, withhold = moving.service, moving.set_lines, moving.wi
 local M = {}
 
 local TICK = 1 -- seconds between looks at the device, without interrupts
+local FRUITLESS, REST = 1000, 0.01 -- interrupts in a row with nothing behind them; seconds between two of those from then on
 local RING = 65536
 
 --- luio.serial.ring's, for drivers.
@@ -115,12 +116,27 @@ local function wake_all(port, ...)
 end
 
 -- A version's own task: takes the device's interrupts. Between an interrupt and `unmask` there are no others, so that
--- what holds the line is dealt with first.
+-- what holds the line is dealt with first. What holds it and is nothing that we know would interrupt for ever: such a line is
+-- heard now and then only.
 local function listen(port, view, offer)
+  local fruitless, before, said = 0, -1, false
+  local function progress() return port.received + port.sent + port.line_changes + offer.counts.breaks end
   while true do
     local event, message, code = view.irqs[0]:wait(TICK)
     if event then
       port.interrupts = port.interrupts + 1
+      local now_at = progress()
+      fruitless = now_at == before and fruitless + 1 or 0
+      before = now_at
+      if fruitless > FRUITLESS then
+        if not said then
+          view:warn(("%s interrupts without a reason that it tells: %d times in a row, and nothing had come, gone or changed. It is "
+            .. "heard %g times a second from now on; is the line shared with a device that nobody drives?"):format(
+            view.address, FRUITLESS, 1 / REST))
+        end
+        said = true
+        task.sleep(REST)
+      end
     elseif code == "ENODEV" or code == "ECANCELED" then -- gone, or closed
       return
     elseif code ~= "ETIMEDOUT" then
@@ -154,9 +170,9 @@ local function new_port(dev)
   local options = ports.options(dev)
   local port = setmetatable({
     dev = dev, rx = rings.new(options.rx or RING), tx = rings.new(options.tx or RING),
-    urgent = rings.new(2), spill = rings.new(moving.SPILL),
+    urgent = rings.new(2), spill = rings.new(moving.PIECE),
     outputs = { dtr = true, rts = true, out2 = true },
-    inputs = 0, changed = 0, breaks = 0, withheld = false, stopped = false,
+    inputs = 0, changed = 0, line_changes = 0, breaks = 0, withheld = false, stopped = false,
     received = 0, dropped = 0, sent = 0, interrupts = 0, times_withheld = 0, line_listeners = {}, break_listeners = {},
     reading = waiter.new(), writing = waiter.new(), draining = waiter.new(),
   }, Port)
@@ -227,7 +243,6 @@ local function check_options(options)
   if fault then error("serial.open: " .. fault, 3) end
   return out
 end
-jit.off(check_options) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 --- Opens a serial device and starts its driver.
 ---@param address string

@@ -72,7 +72,6 @@ function Port:set_lines(lines)
     service(self) -- in a loop they come back at once
   end
 end
-jit.off(Port.set_lines) -- pairs() again
 
 local function listener(list, fn)
   table.insert(list, fn)
@@ -149,6 +148,5 @@ end
 function M.add(class)
   for name, method in pairs(Port) do class[name] = method end
 end
-jit.off(M.add) -- pairs() again
 
 return M

@@ -13,8 +13,9 @@ local M = {}
 local SLICE = 0.002 -- seconds that bytes are moved in one go: others want to live, too
 local XON, XOFF = 0x11, 0x13
 
---- Bytes that are dropped in one go.
-M.SPILL = 256
+--- Bytes that are taken from the device in one go, as many as the deepest FIFO has: a device that always has one more must not
+--- keep us beyond SLICE.
+M.PIECE = 256
 
 -- Bits of what `lines` of an offer returns.
 local CTS = 1
@@ -64,12 +65,12 @@ local function receive(port, offer)
   local room = rx:room()
   if room == 0 and flow ~= "none" then return 0 end
   if room == 0 then
-    local n = offer.receive(port.spill, M.SPILL)
+    local n = offer.receive(port.spill, M.PIECE)
     port.spill:clear()
     port.received, port.dropped = port.received + n, port.dropped + n
     return n
   end
-  local n = offer.receive(rx, room)
+  local n = offer.receive(rx, math.min(room, M.PIECE))
   port.received = port.received + n
   if n > 0 and flow ~= "none" then
     if flow == "xon/xoff" then
@@ -87,6 +88,7 @@ end
 function M.look_at_lines(port, offer)
   local inputs, changed = offer.lines()
   port.inputs, port.changed = inputs, bor(port.changed, changed)
+  if changed ~= 0 then port.line_changes = port.line_changes + 1 end
 end
 
 -- Whether there is something to be sent, and nobody has asked us to stop.

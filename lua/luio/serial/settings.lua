@@ -59,7 +59,6 @@ function M.merge(now, changes)
   if out.stop == 2 and out.bits == 5 then return "with 5 bits there are 1.5 stop bits, not 2", out end
   return nil, out
 end
-jit.off(M.merge) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 --- Seconds that a character takes.
 ---@param s luio.serial.Settings

@@ -12,8 +12,6 @@
 
 local fail = require("luio.svd.fail").fail
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local MAX_NESTED = 60 -- references met while following a reference

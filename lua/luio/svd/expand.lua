@@ -13,8 +13,6 @@ local names = require "luio.svd.names"
 local numbers = require "luio.svd.numbers"
 local fail = require("luio.svd.fail").fail
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 M.MAX_DEFINITIONS = 10 ^ 6 -- after everything is expanded; a register counts 4, a field 2, a value 1

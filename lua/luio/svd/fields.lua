@@ -7,8 +7,6 @@ local access = require "luio.svd.access"
 local names = require "luio.svd.names"
 local numbers = require "luio.svd.numbers"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local MAX_BIT = 65535 -- a register may be long, and is cut into words later

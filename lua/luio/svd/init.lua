@@ -24,8 +24,6 @@ local write = require "luio.svd.write"
 local near = require "luio.registers.near"
 local failing = require "luio.svd.fail"
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local codes = { [2] = "ENOENT", [13] = "EACCES", [20] = "ENOTDIR", [21] = "EISDIR", [40] = "ELOOP" }

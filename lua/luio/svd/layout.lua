@@ -16,8 +16,6 @@ local numbers = require "luio.svd.numbers"
 local places = require "luio.svd.places"
 local fail = require("luio.svd.fail").fail
 
-jit.off(true, true) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
-
 local M = {}
 
 local MAX_ELEMENTS = 2 ^ 20 -- registers, elements of arrays each: a map with more can't be bound

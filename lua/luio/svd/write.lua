@@ -294,7 +294,6 @@ local function join(parts)
   end
   return whole
 end
-require("jit").off(join) -- compiled pairs() can crash in Debian 12's LuaJIT
 ]])
   end
   self:put_shared(out)

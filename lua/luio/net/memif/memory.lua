@@ -12,7 +12,6 @@
 
 local door = require "luio.ffi"
 local ffi = require "ffi"
-local socket = require "luio.net.memif.socket"
 local uv = require "luv"
 
 ffi.cdef [[
@@ -21,6 +20,7 @@ int ftruncate(int, int64_t);
 int fcntl(int, int, ...);
 void *mmap(void *, size_t, int, int, int, int64_t);
 int munmap(void *, size_t);
+int madvise(void *, size_t, int);
 int eventfd(unsigned, int);
 ]]
 local C = ffi.C
@@ -29,7 +29,7 @@ local M = {}
 
 local ADD_SEALS, GET_SEALS, SEAL_SHRINK, SEAL_GROW, SEAL_SEAL = 1033, 1034, 2, 4, 1
 local TMPFS = 0x01021994
-local READ_WRITE, SHARED = 3, 1
+local READ_WRITE, SHARED, DONTFORK = 3, 1, 10
 
 local function int(value) return ffi.new("int", value) end
 
@@ -55,33 +55,32 @@ end
 local function map(fd, size)
   local base = C.mmap(nil, size, READ_WRITE, SHARED, fd, 0)
   if base == ffi.cast("void *", -1) then return failed "mmap" end
+  C.madvise(base, size, DONTFORK) -- a porter is not to keep a client's memory
   return setmetatable({ base = ffi.cast("uint8_t *", base), size = size }, Region)
 end
 
--- What is wrong with a descriptor for a region of that size; and whether it is known to be memory.
+-- What is wrong with a descriptor for a region of that size.
 local function fault_of(fd, size)
   local seals = C.fcntl(fd, GET_SEALS)
-  if seals < 0 then return "it is no memfd", false end
+  if seals < 0 then return "it is no memfd" end
   local stat = uv.fs_statfs("/proc/self/fd/" .. fd)
-  if not stat or stat.type ~= TMPFS then return "it is not of ordinary pages: hugepages can be taken away", true end
+  if not stat or stat.type ~= TMPFS then return "it is not of ordinary pages: hugepages can be taken away" end
   if bit.band(seals, SEAL_SHRINK) == 0 and C.fcntl(fd, ADD_SEALS, int(SEAL_SHRINK)) < 0 then
-    return "its memfd is not sealed against shrinking (F_SEAL_SHRINK)", true
+    return "its memfd is not sealed against shrinking (F_SEAL_SHRINK)"
   end
   local is = uv.fs_fstat(fd)
-  if not is or is.size < size then return ("its memfd has %d bytes, not %d"):format(is and is.size or 0, size), true end
-  return nil, true
+  if not is or is.size < size then return ("its memfd has %d bytes, not %d"):format(is and is.size or 0, size) end
 end
 
 --- Maps what another process offers as a region.
----@param fd integer    any descriptor; closed here, whatever becomes of it
+---@param fd integer    of a porter; closed here, whatever becomes of it
 ---@param size integer  as that process says
 ---@return luio.memif.Region?
 ---@return string? why
 function M.accept(fd, size)
-  local why, memory = fault_of(fd, size)
-  local region
+  local why, region = fault_of(fd, size)
   if not why then region, why = map(fd, size) end
-  if memory then C.close(fd) else socket.close_unseen(fd) end
+  C.close(fd)
   if not region then return nil, why end
   return region
 end

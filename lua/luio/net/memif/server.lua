@@ -7,8 +7,13 @@
 ---
 --- Clients are strangers. Each message is checked for its size, its type at this point of the conversation, its descriptors, and all its
 --- numbers; memory as memif/memory.lua says, rings as memif/ring.lua. Whoever breaks a rule is told so, if he listens, and is
---- disconnected. There are at most so many clients, and a few that are still introducing themselves, for which they have 3 s.
---- Nothing that a client does or leaves undone makes a call here wait.
+--- disconnected. Nothing that a client does or leaves undone makes a call here wait: a process of its own has its socket, and what
+--- it sends that is no memory and no eventfd (runtime/porter.c).
+---
+--- There are at most so many clients, fewer of one user who is neither root nor ours; and a few that are still introducing
+--- themselves, for which they have 3 s. Who comes when there are as many of these as may be takes the place of one: of the user who
+--- has most, of his process that has most, of those that have said least, the oldest. So who holds silent connections open is
+--- the first to lose them.
 
 local door = require "luio.ffi"
 local memory = require "luio.net.memif.memory"
@@ -16,18 +21,21 @@ local protocol = require "luio.net.memif.protocol"
 local ring = require "luio.net.memif.ring"
 local socket = require "luio.net.memif.socket"
 local ffi = require "ffi"
+local uv = require "luv"
 local C = door.C
 
 local M = {}
 
 local PATIENCE = 3 -- seconds for the introduction
 local NEWCOMERS = 8 -- that have yet to finish it
+local HANGING = 8 -- connections of a user that may hang on their end, beside those that he may have
 local MESSAGES = 8 -- of one client, a look
 local DEFAULT_REGION = 256 * 2 ^ 20 -- bytes
 
 ---@class luio.memif.ServerOptions
 ---@field mode integer?     permissions of the socket's file: tonumber("600", 8)
 ---@field clients integer?  at most so many at a time, 1 to 64; 16
+---@field per_user integer? of these, of one user who is neither root nor who we are; three quarters of them
 ---@field region integer?   largest region that a client may have, in bytes; 256 MiB
 ---@field most integer?     longest frame that is taken, in bytes; 1518
 ---@field name string?      what clients are told
@@ -84,7 +92,7 @@ function Client:disconnect(why, told)
   self.last_queue = self.queue
   close_rings(self)
   self.server.poller:remove(self.socket)
-  socket.close_unseen(self.socket)
+  socket.close(self.socket) -- the porter's: nothing can be left in it
   self.server.clients[self.number] = false
   local tell = self.server.options[up and "left" or "refused"]
   if tell then tell(self, why) end
@@ -133,6 +141,8 @@ end
 
 -- ---- The conversation ----------------------------------------------------------------------------
 
+local OTHER = "neither memory nor an eventfd" -- in place of a descriptor that the porter keeps
+
 -- Each returns nil and why when a rule was broken; then the answer, if there is one.
 local answer = {}
 
@@ -163,8 +173,10 @@ function answer.ADD_REGION(self, message, fd)
     why = ("a region of %.0f bytes; at most %.0f"):format(size, self.server.options.region)
   end
   if why then
-    socket.close_unseen(fd)
+    if fd ~= OTHER then socket.close(fd) end
     return nil, why
+  elseif fd == OTHER then
+    return nil, ("region %d: it is no memfd"):format(index)
   end
   local region
   region, why = memory.accept(fd, size)
@@ -190,9 +202,9 @@ function answer.ADD_RING(self, message, fd)
   local add = message.add_ring
   local which = bit.band(add.flags, protocol.S2M) ~= 0 and "from" or "to"
   if not fd then return nil, "a ring without a descriptor" end
-  local why = not memory.is_eventfd(fd) and "its descriptor is no eventfd" or fault_of_ring(self, add, which)
+  local why = (fd == OTHER or not memory.is_eventfd(fd)) and "its descriptor is no eventfd" or fault_of_ring(self, add, which)
   if why then
-    socket.close_unseen(fd)
+    if fd ~= OTHER then socket.close(fd) end
     return nil, ("ring %d %s the server: %s"):format(add.index, which == "from" and "to" or "from", why)
   end
   self[which .. "_fd"] = fd
@@ -224,19 +236,20 @@ local EXPECTED = {
 
 -- Takes one message. Whether there was one, and the client is still there.
 local function converse(self)
-  local message = self.server.message
-  local size, given, code = socket.receive(self.socket, message)
-  if not size then
-    if code == "EAGAIN" or code == "EINTR" then return false end
-    self:disconnect(given, true)
+  local passed, message = self.server.passed, self.server.message
+  local more, fd, code = socket.receive_passed(self.socket, passed)
+  if more == nil and (code == "EAGAIN" or code == "EINTR") then return false end
+  if passed.given == C.LUIO_GIVEN_DEAF then
+    self:disconnect("it does not take what it is told", true)
     return false
-  elseif size == 0 then
-    self:disconnect("it has closed the connection", true)
+  elseif not more then
+    self:disconnect(more == nil and fd or "it has closed the connection", true)
     return false
   end
+  if passed.given == C.LUIO_GIVEN_OTHER then fd = OTHER end
+  ffi.copy(message, passed.message, protocol.MESSAGE)
   local name, why = protocol.name(message.type), nil
-  local fd = given[1]
-  if size ~= protocol.MESSAGE or #given > 1 then
+  if passed.size ~= protocol.MESSAGE or passed.given == C.LUIO_GIVEN_MANY then
     why = ("a message that is not of %d bytes and at most one descriptor"):format(protocol.MESSAGE)
   elseif name == "DISCONNECT" then
     why = "it says: " .. protocol.text(message.disconnect.text)
@@ -246,7 +259,7 @@ local function converse(self)
     why = ("a descriptor with %s"):format(name)
   end
   if why then
-    for _, one in ipairs(given) do socket.close_unseen(one) end
+    if fd and fd ~= OTHER then socket.close(fd) end
     self:disconnect(why, name == "DISCONNECT")
     return false
   end
@@ -278,26 +291,94 @@ local function hello(options)
   return message
 end
 
-local function take_connection(self)
-  local fd = socket.accept(self.listener)
-  if not fd then return false end
-  local client = setmetatable({ server = self, socket = fd, state = "new", regions = {}, deadline = door.now() + PATIENCE }, Client)
-  client.pid, client.uid = socket.peer(fd)
-  local fresh = 0
+-- Those that are still introducing themselves.
+local function newcomers(self)
+  local list = {}
+  for i = 1, self.places do
+    local client = self.clients[i]
+    if client and client.state ~= "up" then table.insert(list, client) end
+  end
+  return list
+end
+
+-- How many of a list are of the user, or of the process, that this one is of.
+local function relatives(list, one, what)
+  local n = 0
+  for _, other in ipairs(list) do
+    if other[what] == one[what] then n = n + 1 end
+  end
+  return n
+end
+
+-- Which of them makes room: comparable numbers, most important first.
+local function burden(list, one)
+  return { relatives(list, one, "uid"), relatives(list, one, "pid"), one.state == "new" and 1 or 0, -one.deadline }
+end
+
+local function heavier(a, b)
+  for i = 1, #a do
+    if a[i] ~= b[i] then return a[i] > b[i] end
+  end
+  return false
+end
+
+-- Makes room for one who has just come, if there are as many newcomers as may be.
+local function shed(list, client)
+  table.insert(list, client)
+  local worst
+  for i, one in ipairs(list) do
+    local its = burden(list, one)
+    if i < #list and (not worst or heavier(its, worst.burden)) then worst = { client = one, burden = its } end
+  end
+  worst.client:disconnect(("%d others are still introducing themselves, and one more came"):format(NEWCOMERS - 1))
+end
+
+local function is_stranger(uid) return uid ~= 0 and uid ~= uv.getuid() end
+
+-- Why somebody can't be taken, if so; else there is a free place.
+local function no_room(self, client)
+  local free, of_user = nil, 0
   for i = self.places, 1, -1 do
     local other = self.clients[i]
-    if not other then client.number = i
-    elseif other.state ~= "up" then fresh = fresh + 1 end
+    if not other then free = i elseif other.uid == client.uid then of_user = of_user + 1 end
   end
-  if not client.number or fresh >= NEWCOMERS then
-    client.number = client.number or self.places + 1
-    client:disconnect(client.number > self.places and ("%d clients are there, no more are taken"):format(self.places)
-      or ("%d others are still introducing themselves"):format(fresh))
+  if is_stranger(client.uid) and of_user >= self.options.per_user then
+    return ("%d clients of user %d are there, no more of these are taken"):format(of_user, client.uid)
+  elseif not free then
+    return ("%d clients are there, no more are taken"):format(self.places)
+  end
+  client.number = free
+end
+
+-- The process that accepts is a new one.
+local function replace_porter(self)
+  self.poller:remove(C.luio_porter_fd(self.porter))
+  if C.luio_porter_restart(self.porter, door.err) == 0 then self.poller:add(C.luio_porter_fd(self.porter), 0) end
+end
+
+local function take_connection(self)
+  local visitor = self.visitor
+  local rc = C.luio_porter_next(self.porter, visitor, door.err)
+  if rc < 0 and select(3, door.failure()) == "ECHILD" then replace_porter(self) end
+  if rc <= 0 then return false end
+  local client = setmetatable({
+    server = self, socket = visitor.fd, pid = visitor.pid, uid = tonumber(visitor.uid), state = "new", regions = {},
+    number = self.places + 1, deadline = door.now() + PATIENCE,
+  }, Client)
+  local list = newcomers(self)
+  local why = no_room(self, client)
+  if #list >= NEWCOMERS or why and #list > 0 then
+    shed(list, client)
+    why = no_room(self, client)
+  end
+  if why then
+    client:disconnect(why)
     return true
   end
   self.clients[client.number] = client
-  local ok, why = self.poller:add(fd, client.number * 2)
-  if ok then ok, why = socket.send(fd, self.hello) end
+  local ok
+  ok, why = self.poller:add(client.socket, client.number * 2)
+  if ok then ok, why = socket.send(client.socket, self.hello) end
   if not ok then client:disconnect(why) end
   return true
 end
@@ -341,15 +422,15 @@ function Server:close()
     if self.clients[i] then self.clients[i]:disconnect "the server ends" end
   end
   self.closed = true
-  socket.close(self.listener)
   self.poller:close()
   os.remove(self.path)
+  C.luio_porter_close(self.porter)
   C.luio_waker_close(self.waker)
 end
 
 local KINDS = {
-  mode = "number", clients = "number", region = "number", most = "number", name = "string", admit = "function", joined = "function",
-  left = "function", refused = "function",
+  mode = "number", clients = "number", per_user = "number", region = "number", most = "number", name = "string", admit = "function",
+  joined = "function", left = "function", refused = "function",
 }
 
 local function check(options)
@@ -360,10 +441,11 @@ local function check(options)
   end
   local clients = options.clients or 16
   if not (clients % 1 == 0 and clients >= 1 and clients <= 64) then error("memif.listen: clients is 1 to 64, not " .. clients, 3) end
+  local per_user = options.per_user or 1
+  if not (per_user % 1 == 0 and per_user >= 1) then error("memif.listen: per_user is 1 or more, not " .. per_user, 3) end
   local region = options.region or DEFAULT_REGION
   if not (region >= 4096 and region < 2 ^ 31) then error("memif.listen: region is 4096 bytes to 2 GiB, not " .. region, 3) end
 end
-jit.off(check) -- compiled pairs() can crash in Debian 12's LuaJIT (ARCHITECTURE.md)
 
 --- Listens.
 ---@param path string  of the socket
@@ -375,34 +457,37 @@ function M.listen(path, options)
   options = options or {}
   check(options)
   local given = options
+  local clients = given.clients or 16
   options = setmetatable({
-    clients = given.clients or 16, region = given.region or DEFAULT_REGION, most = given.most or 1518, name = given.name or "luio",
+    clients = clients, per_user = given.per_user or math.max(1, math.floor(clients * 3 / 4)),
+    region = given.region or DEFAULT_REGION, most = given.most or 1518, name = given.name or "luio",
   }, { __index = given })
-  local waker = ffi.new "luio_waker *[1]"
-  if C.luio_waker_open(waker, door.err) < 0 then return door.failure() end
   local listener, message, code = socket.listen(path, given.mode or 384) -- 0600
-  if not listener then
-    C.luio_waker_close(waker[0])
-    return nil, message, code
+  if not listener then return nil, message, code end
+  local self = setmetatable({
+    path = path, clients = {}, places = clients, options = options, visitor = ffi.new "luio_visitor", passed = ffi.new "luio_passed",
+    message = protocol.message(0), hello = hello(options), due = 0,
+  }, Server)
+  for i = 1, clients do self.clients[i] = false end
+  local porter, waker = ffi.new "luio_porter *[1]", ffi.new "luio_waker *[1]"
+  if C.luio_porter_open(listener, clients + NEWCOMERS + HANGING, porter, door.err) < 0 then
+    socket.close(listener)
+    os.remove(path)
+    return door.failure()
   end
+  self.porter = porter[0]
   local poller
   poller, message, code = socket.poller()
-  if poller then
-    local ok
-    ok, message, code = poller:add(listener, 0)
-    if ok then
-      local self = setmetatable({
-        path = path, fd = poller.fd, poller = poller, listener = listener, clients = {}, places = options.clients, options = options,
-        waker = waker[0], message = protocol.message(0), hello = hello(options), due = 0,
-      }, Server)
-      for i = 1, self.places do self.clients[i] = false end
-      return self
-    end
-    poller:close()
+  local ok = poller
+  if ok then ok, message, code = poller:add(C.luio_porter_fd(self.porter), 0) end
+  if ok and C.luio_waker_open(waker, door.err) < 0 then ok, message, code = door.failure() end
+  if ok then
+    self.poller, self.fd, self.waker = poller, poller.fd, waker[0]
+    return self
   end
-  socket.close(listener)
+  if poller then poller:close() end
   os.remove(path)
-  C.luio_waker_close(waker[0])
+  C.luio_porter_close(self.porter)
   return nil, message, code
 end
 

@@ -2,8 +2,8 @@
 ---
 --- Nothing here waits: sockets are non-blocking. A descriptor from another process may be anything, and much can be
 --- done with it that takes as long as its sender likes: writing, reading, even closing (a file of a FUSE file system, a
---- TCP socket with SO_LINGER). So one that was not looked at yet is closed by a thread of libuv's, and so is a socket in which
---- some may be left.
+--- TCP socket with SO_LINGER). So a server has none of its clients' sockets: porters, processes of their own, pass on what is
+--- harmless (runtime/porter.c). A client believes its server that much.
 
 local door = require "luio.ffi"
 local ffi = require "ffi"
@@ -14,9 +14,7 @@ ffi.cdef [[
 int socket(int, int, int);
 int bind(int, const void *, unsigned);
 int listen(int, int);
-int accept4(int, void *, void *, int);
 int connect(int, const void *, unsigned);
-int getsockopt(int, int, int, void *, unsigned *);
 ssize_t sendmsg(int, const void *, int);
 ssize_t recvmsg(int, void *, int);
 int close(int);
@@ -29,7 +27,7 @@ local C = ffi.C
 
 local M = {}
 
-local AF_UNIX, SOCKET, SOL_SOCKET, SCM_RIGHTS, SO_PEERCRED = 1, 0x80805, 1, 1, 17 -- SOCK_SEQPACKET, NONBLOCK, CLOEXEC
+local AF_UNIX, SOCKET, SOL_SOCKET, SCM_RIGHTS = 1, 0x80805, 1, 1 -- SOCK_SEQPACKET, NONBLOCK, CLOEXEC
 local NOSIGNAL, CTRUNC, TRUNC, CMSG_CLOEXEC = 0x4000, 0x08, 0x20, 0x40000000
 local MOST_DESCRIPTORS = 253 -- SCM_MAX_FD: all that can come, for what has no room is closed by the kernel, here and now
 
@@ -39,7 +37,6 @@ local header_t = ffi.typeof [[struct {
   void *name; unsigned name_length; void *parts; size_t n_parts; void *control; size_t control_length; int flags;
 }]]
 local control_t = ffi.typeof("struct { size_t length; int level, type; int fds[$]; }", MOST_DESCRIPTORS + 1)
-local credentials_t = ffi.typeof "struct { int pid, uid, gid; }"
 -- Packed on x86-64 alone.
 local event_t = ffi.typeof(ffi.arch == "x64" and "struct __attribute__((packed)) { uint32_t events; int32_t tag, high; }"
   or "struct { uint32_t events, gap; int32_t tag, high; }")
@@ -53,7 +50,7 @@ end
 ---@param fd integer
 function M.close(fd) C.close(fd) end
 
---- Closes one that may be anything.
+--- Closes what a server sent, which it should not: it may be anything.
 ---@param fd integer
 function M.close_unseen(fd) uv.fs_close(fd, function() end) end
 
@@ -111,33 +108,12 @@ function M.listen(path, mode)
     end
   end
   C.umask(before)
-  if bound == 0 and C.listen(fd, 16) == 0 then return fd end
+  if bound == 0 and C.listen(fd, 64) == 0 then return fd end
   if bound == 0 then number = ffi.errno() end
   C.close(fd)
   code = door.errno_name(number)
   local hint = code == "EADDRINUSE" and ": another server is there, or a file that is no socket" or ""
   return nil, ("listen at %s: %s%s"):format(path, code, hint), code
-end
-
---- Takes a connection.
----@param fd integer
----@return integer? fd
----@return string? message
----@return string? code  "EAGAIN": nobody waits
-function M.accept(fd)
-  local made = C.accept4(fd, nil, nil, 0x80800)
-  if made < 0 then return failed "accept" end
-  return made
-end
-
---- Who is at the other end.
----@param fd integer
----@return integer pid  0: not known
----@return integer uid
-function M.peer(fd)
-  local who, size = credentials_t(), ffi.new("unsigned[1]", ffi.sizeof(credentials_t))
-  if C.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, who, size) < 0 then return 0, -1 end
-  return who.pid, who.uid
 end
 
 -- One of each is enough: a state has one thread.
@@ -162,14 +138,8 @@ function M.send(fd, message, give)
   return true
 end
 
---- Takes a message.
----@param fd integer
----@param message ffi.cdata*
----@return integer? size  bytes, protocol.MESSAGE if it is whole; 0: the other side has closed
----@return integer[]|string given  descriptors that came along, the caller's now; or what failed
----@return string? code  "EAGAIN": there is none
-function M.receive(fd, message)
-  part.base, part.length = message, protocol.MESSAGE
+local function receive(fd, base, length)
+  part.base, part.length = base, length
   ffi.fill(header, ffi.sizeof(header))
   header.parts, header.n_parts, header.control, header.control_length = part, 1, control, ffi.sizeof(control)
   local size = tonumber(C.recvmsg(fd, header, CMSG_CLOEXEC))
@@ -180,6 +150,26 @@ function M.receive(fd, message)
   end
   if bit.band(header.flags, bit.bor(CTRUNC, TRUNC)) ~= 0 then size = -1 end -- longer, or more came than can be taken
   return size, given
+end
+
+--- Takes a message of a server's.
+---@param fd integer
+---@param message ffi.cdata*
+---@return integer? size  bytes, protocol.MESSAGE if it is whole; 0: the other side has closed
+---@return integer[]|string given  descriptors that came along, the caller's now; or what failed
+---@return string? code  "EAGAIN": there is none
+function M.receive(fd, message) return receive(fd, message, protocol.MESSAGE) end
+
+--- Takes what a porter passes on of a client.
+---@param fd integer
+---@param passed ffi.cdata*  luio_passed
+---@return boolean? more  false: the connection is over
+---@return integer|string|nil fd  a descriptor that came along, the caller's now: memory or an eventfd; or what failed
+---@return string? code  "EAGAIN": there is nothing
+function M.receive_passed(fd, passed)
+  local size, given, code = receive(fd, passed, ffi.sizeof(passed))
+  if not size then return nil, given, code end
+  return size > 0 and passed.size > 0, given[1]
 end
 
 -- ---- Many at once --------------------------------------------------------------------------------

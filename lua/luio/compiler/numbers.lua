@@ -1,0 +1,53 @@
+--- What the bytecode, the intermediate code and their parts are numbered as, by name. LuaJIT installs that as jit/vmdef.lua; a
+--- program that brings LuaJIT along (make dist) finds none on a board, and is linked with Debian 12's.
+
+local M = {}
+
+local function by_name(names) -- six characters each
+  local list = {}
+  for i = 0, #names / 6 - 1 do list[names:sub(6 * i + 1, 6 * i + 6):match "%S*"] = i end
+  return list
+end
+
+local function index(list, name)
+  for i = 0, #list do
+    if list[i] == name then return i end
+  end
+end
+
+---@class luio.CompilerNumbers
+---@field op table<string, integer>  bytecode
+---@field ir table<string, integer>  intermediate code
+---@field nomm integer               FLOAD/FREF of "tab.nomm"
+---@field clear integer              CALLS of lj_tab_clear
+
+---@param vmdef table
+---@return luio.CompilerNumbers
+function M.of(vmdef)
+  return {
+    op = by_name(vmdef.bcnames), ir = by_name(vmdef.irnames), nomm = index(vmdef.irfield, "tab.nomm"),
+    clear = index(vmdef.ircall, "lj_tab_clear"),
+  }
+end
+
+--- Debian 12's: only what luio.compiler.watch asks for.
+---@type luio.CompilerNumbers
+M.march_2022 = {
+  op = { ITERN = 70, VARG = 71 },
+  ir = {
+    LT = 0, GE = 1, LE = 2, GT = 3, ULT = 4, UGE = 5, ULE = 6, UGT = 7, EQ = 8, NE = 9, ABC = 10,
+    BAND = 33, BSHR = 37, BSAR = 38, BROL = 39, BROR = 40, MUL = 43, NEWREF = 59, ALOAD = 66, HLOAD = 67, FLOAD = 69, ASTORE = 74,
+    HSTORE = 75, FSTORE = 77, CNEWI = 84, TNEW = 81, TDUP = 82, ALEN = 73, CALLS = 98, CALLXS = 99, CARG = 100,
+  },
+  nomm = 10, clear = 34,
+}
+
+--- Those of the LuaJIT that runs.
+---@return luio.CompilerNumbers?  nil: unknown
+function M.get()
+  local found, vmdef = pcall(require, "jit.vmdef")
+  if found then return M.of(vmdef) end
+  return jit.version == "LuaJIT 2.1.0-beta3" and M.march_2022 or nil
+end
+
+return M
