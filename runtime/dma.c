@@ -139,6 +139,9 @@ static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_err
   if (rc == -EAGAIN || rc == -EPERM)
     return luio_fail(err, ENOMEM, "%llu bytes of DMA memory for %s: mlock: %s: raise `ulimit -l`",
                      bytes, dma->who, luio_errno_name(-rc));
+  if (rc == -EFBIG)
+    return luio_fail(err, EFBIG, "%llu bytes of DMA memory for %s: memfd: EFBIG: raise `ulimit -f`",
+                     bytes, dma->who);
   return luio_fail(err, -rc,
                    "%llu bytes of DMA memory for %s: memfd of %s pages: %s: does this "
                    "kernel have hugetlbfs?",

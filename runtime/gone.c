@@ -72,8 +72,9 @@ static int ensure_ones(uint64_t span, luio_error *err)
   memset(page, 0xff, sizeof page);
   for (; have < want; have += sizeof page)
     if (pwrite(fd, page, sizeof page, (off_t)have) != (ssize_t)sizeof page)
-      return luio_fail(err, ENOMEM, "prepare a placeholder of %llu KiB: out of memory",
-                       (unsigned long long)want / 1024);
+      return luio_fail(err, errno, "prepare a placeholder of %llu KiB: %s%s",
+                       (unsigned long long)want / 1024, luio_errno_name(errno),
+                       errno == EFBIG ? ": raise `ulimit -f`" : "");
   ones_size = have;
   return 0;
 }

@@ -229,6 +229,13 @@ int luio_guard_ready(luio_error *err)
   return guard.attached ? request(&q, &r, NULL, err) : 0;
 }
 
+int luio_guard_leave(luio_error *err)
+{
+  struct guard_request q = {.kind = GUARD_LEAVE};
+  struct guard_reply r = {.code = 0};
+  return guard.attached ? request(&q, &r, NULL, err) : 0;
+}
+
 /* Before privileges are dropped: from then on this process is not to be believed so much. */
 int luio_guard_seal(luio_error *err)
 {

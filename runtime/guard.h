@@ -25,7 +25,7 @@
 #define GUARD_ENV "LUIO_GUARDIAN" /* numbers of descriptors: "replies,bell,mail" */
 
 enum {
-  GUARD_VERSION = 3,
+  GUARD_VERSION = 4,
   GUARD_DEVICES = 8, /* that one worker has open for driving */
   GUARD_PLACES       /* with the worker's own */
 };
@@ -55,6 +55,7 @@ enum guard_kind {
   GUARD_NO_RESET, /* never write to `reset` */
   GUARD_CLOSED,   /* the device was stopped and closed in order */
   GUARD_READY,    /* the driver has started */
+  GUARD_LEAVE,    /* the worker is about to end in order, with status 0 */
   GUARD_SEAL /* privileges are about to be dropped: no more devices, nothing that shortens its reach */
 };
 

@@ -91,7 +91,7 @@ static struct {
   pid_t pid;
   pid_t teller; /* that still has a line to print; 0: none */
   unsigned untold;
-  bool ready, ever_ready, sealed;
+  bool ready, ever_ready, sealed, leaves;
   uint64_t ready_at;
   uint64_t stop_at; /* 0: nobody asked to stop */
   uint64_t asked_at;
@@ -418,6 +418,7 @@ static int answer(const struct guard_request *q, struct guard_reply *r, int *fds
     g.ready = g.ever_ready = true;
     g.ready_at = now();
     break;
+  case GUARD_LEAVE: g.leaves = true; break;
   case GUARD_SEAL:
     g.sealed = true;
     for (int i = 0; i < g.n_devices; i++)
@@ -547,7 +548,7 @@ static int start_worker(const sigset_t *normal)
     return rc;
   }
   fcntl(g.pidfd, F_SETFD, FD_CLOEXEC);
-  g.ready = g.sealed = false;
+  g.ready = g.sealed = g.leaves = false;
   return 1;
 }
 
@@ -754,6 +755,16 @@ static int conclude(int status)
   return 128 + WTERMSIG(status);
 }
 
+/* Whether a worker left with status 0 though nobody asked, and without a word: a function of the driver's, or of a library that
+ * it uses, called exit. That is a crash, not an end. */
+static bool quits(int status, struct line *l)
+{
+  if (g.stop_at || g.leaves || !WIFEXITED(status) || WEXITSTATUS(status))
+    return false;
+  say(l, ", and nobody asked: it counts as a crash");
+  return true;
+}
+
 /* After a worker's end: stops what it left running. 0: start another after *pause; else it is over
  * with *result. */
 static bool settle(int status, uint64_t *pause, int *result)
@@ -767,7 +778,7 @@ static bool settle(int status, uint64_t *pause, int *result)
         : g.killed ? "did not stop in time:"
                    : "died of",
         sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "RT");
-  bool left = false;
+  bool left = false, quit = quits(status, &l);
   for (int i = 0; i < g.n_devices; i++) {
     if (to_be_stopped(&g.device[i])) {
       left = true;
@@ -775,18 +786,18 @@ static bool settle(int status, uint64_t *pause, int *result)
     }
     g.device[i].open = false;
   }
-  bool well = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  bool well = !quit && WIFEXITED(status) && WEXITSTATUS(status) == 0;
   if (!well || g.sealed)
     kill_leftovers();
   bool never = !g.ever_ready && WIFEXITED(status); /* it has said why it can't start */
-  *result = conclude(status);
+  *result = quit ? 1 : conclude(status);
   if (g.ready && g.died_at - g.ready_at > STABLE)
     g.in_a_row = 0;
   if (g.stop_at || well || never || g.in_a_row >= g.limit) {
     release_all();
     if (!g.stop_at && !well && !never && g.limit)
       say(&l, "; not restarted: %u of %u restarts used", g.in_a_row, g.limit);
-    if (left || (!never && !WIFEXITED(status) && *result))
+    if (quit || left || (!never && !WIFEXITED(status) && *result))
       emit(&l);
     return false;
   }

@@ -581,6 +581,9 @@ LUIO_API int luio_guard_policy(unsigned restarts, uint64_t backoff_ns, uint64_t 
                                luio_error *err);
 /* The driver has started. A worker that ends by itself before the first time is not started again. */
 LUIO_API int luio_guard_ready(luio_error *err);
+/* This process is about to end in order. One that ends with status 0 and has not said so, nor was asked to, has crashed:
+ * something called exit. */
+LUIO_API int luio_guard_leave(luio_error *err);
 
 /* The device has forgotten what earlier workers told it: their unnamed buffers become free memory.
  * Not to be said before it is so: as soon as bus master is on, a transfer that was under way goes on.
@@ -608,6 +611,39 @@ LUIO_API int luio_guard_kept(const void **data, size_t *size, luio_error *err);
  * regions and DMA memory are opened before. The guardian keeps its own.
  *   ENOENT  no such user     EPERM  this process is not root */
 LUIO_API int luio_drop_privileges(const char *user, luio_error *err);
+
+/* ---- The watchdog ----------------------------------------------------------------------------
+ * Notices that a thread does not come back to its loop: one a process, for the thread that sets it. How the time
+ * is counted: runtime/watchdog.c. All but luio_watchdog_expired are the watched thread's to call. */
+
+/* Watches the calling thread from now on, or with other limits, or none. Without a beat for
+ *   limit_ns  (0: none) luio_watchdog_expired tells, and system calls that block return EINTR (SIGURG);
+ *   last_ns   (0: none) a line on standard error says that `what` has not come back, and, if `ends` is not 0
+ *             and a guardian is there, the process ends with status 1.
+ *   EBUSY  another thread is watched     EAGAIN  no thread can be started */
+LUIO_API int luio_watchdog_set(uint64_t limit_ns, uint64_t last_ns, const char *what, int ends,
+                               luio_error *err);
+/* Where the thread is, for that line. */
+LUIO_API void luio_watchdog_place(const char *place);
+/* The loop has turned: the count begins anew. */
+LUIO_API void luio_watchdog_beat(void);
+/* ns since the last beat, when that is over the limit; else 0. */
+LUIO_API uint64_t luio_watchdog_expired(void);
+/* Watches no more. Waits for its thread, which takes no longer than to wake up. */
+LUIO_API void luio_watchdog_stop(void);
+
+/* ---- Files -----------------------------------------------------------------------------------
+ * Loading the library makes the process ignore SIGXFSZ, unless somebody handles it: a write beyond
+ * `ulimit -f` fails with EFBIG. */
+
+/* A whole file, read while nobody has it open for writing: a read lease (fcntl F_SETLEASE) is held
+ * meanwhile, and who opens the file to write waits until it is given back. Up to `size` bytes into
+ * `data`; the file's size, which may be more.
+ *   EAGAIN  somebody has it open for writing     E...  of open, read
+ * Where no lease can be had (another user's file, a file system without) it is read as it is: *leased
+ * is 0 then, else 1. */
+LUIO_API int64_t luio_read_settled(const char *path, void *data, uint64_t size, int *leased,
+                                   luio_error *err);
 
 #include "luio_sim.h" /* simulated devices: what a model calls */
 

@@ -35,7 +35,8 @@ int luio_memfd_map(luio_device *d, int slot, size_t size, const char *what,
   if (fd == -EPIPE || fd == -ETIMEDOUT)
     return fd;
   if (fd < 0)
-    return luio_fail(err, -fd, "%s of %s: memfd: %s", what, d->info.address, luio_errno_name(-fd));
+    return luio_fail(err, -fd, "%s of %s: memfd: %s%s", what, d->info.address, luio_errno_name(-fd),
+                     fd == -EFBIG ? ": raise `ulimit -f`" : "");
   at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (at == MAP_FAILED)
     rc = luio_fail(err, errno, "%s of %s: mmap: %s", what, d->info.address, luio_errno_name(errno));

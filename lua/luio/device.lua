@@ -5,6 +5,7 @@
 --- of the device that Lua still holds is stale, and using it an error.
 
 local ffi = require "ffi"
+local errors = require "luio.errors"
 local door = require "luio.ffi"
 local region = require "luio.region"
 local irq = require "luio.irq"
@@ -12,6 +13,7 @@ local dma = require "luio.dma"
 local config = require "luio.config"
 local presence = require "luio.presence"
 local staging = require "luio.staging"
+local watchdog = require "luio.watchdog"
 local C, err = door.C, door.err
 
 local M = {}
@@ -344,8 +346,8 @@ function Device:close()
   if self.driver and self.driver.stop and not self.stopped and not self.gone then
     local driver = self.driver
     self.stopped = true
-    local ok, message = pcall(driver.stop, self)
-    if not ok then self:warn(("stop of driver %s failed: %s"):format(driver.name, message)) end
+    local ok, message = watchdog.call(watchdog.name(driver, "stop"), nil, driver.stop, self)
+    if not ok then self:warn(("stop of driver %s failed: %s"):format(driver.name, errors.text(message))) end
   end
   if self.live then self.live:finish() end
   M.tell_users(self, nil)
@@ -367,6 +369,7 @@ function Device:close()
   end
   dma.close(self.dma)
   M.open_devices[self] = nil
+  if self.live then watchdog.runs(self, false) end
   if self.after_close then self.after_close() end
   return true
 end

@@ -30,6 +30,7 @@
 ---
 --- Where folders are looked for: luio.paths.
 
+local errors = require "luio.errors"
 local irq = require "luio.irq"
 local near = require "luio.registers.near"
 local paths = require "luio.paths"
@@ -52,7 +53,7 @@ local DMA = { bits = "number" }
 local function check_keys(path, name, t, known)
   for key, value in pairs(t) do
     if not known[key] then
-      return nil, ("%s: %s: unknown key %s%s"):format(path, name, tostring(key), near.hint(tostring(key), known)), "EINVAL"
+      return nil, ("%s: %s: unknown key %s%s"):format(path, name, errors.text(key), near.hint(errors.text(key), known)), "EINVAL"
     elseif type(value) ~= known[key] then
       return nil, ("%s: %s.%s is a %s, not a %s"):format(path, name, key, type(value), known[key]), "EINVAL"
     end

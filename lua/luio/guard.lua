@@ -17,6 +17,7 @@
 --- data is read back (luio.plain), only fields that the driver names are filled; whether their values make sense the driver checks.
 
 local ffi = require "ffi"
+local errors = require "luio.errors"
 local buffer = require "string.buffer"
 local door = require "luio.ffi"
 local plain = require "luio.plain"
@@ -68,6 +69,15 @@ end
 ---@return string? code
 function M.ready()
   if C.luio_guard_ready(err) < 0 then return door.failure() end
+  return true
+end
+
+--- This process ends in order: the guardian does not take it for a crash.
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function M.leave()
+  if C.luio_guard_leave(err) < 0 then return door.failure() end
   return true
 end
 
@@ -151,7 +161,7 @@ function M.save(dev)
   for _, name in ipairs(names) do fields[name] = state[name] end
   local ok, bytes = pcall(buffer.encode, { fields = fields, version = dev.driver.state_version })
   if not ok then
-    return nil, ("durable state of driver %s: %s"):format(dev.driver.name, bytes), "EINVAL"
+    return nil, ("durable state of driver %s: %s"):format(dev.driver.name, errors.text(bytes)), "EINVAL"
   end
   if bytes == dev.saved then return true end
   if C.luio_device_save(dev.handle, bytes, #bytes, err) < 0 then return door.failure() end
@@ -172,7 +182,7 @@ local function restore(driver, dev)
   if driver.migrate and saved.version ~= driver.state_version then
     local ok, result, why = pcall(driver.migrate, fields, saved.version)
     if not ok or result == nil and why ~= nil then
-      return nil, ("migrate of driver %s, for durable state: %s"):format(driver.name, tostring(ok and why or result)), "EINVAL"
+      return nil, ("migrate of driver %s, for durable state: %s"):format(driver.name, errors.text(ok and why or result)), "EINVAL"
     end
     if type(result) == "table" then fields = result end
   end
@@ -185,7 +195,7 @@ local function settle(driver, dev)
   local bytes = ffi.new "uint64_t[1]"
   if driver.quiesce then
     local ok, message, code = driver.quiesce(dev)
-    if not ok then return nil, "quiesce: " .. (message or "it returned nothing"), code end
+    if not ok then return nil, "quiesce: " .. (message == nil and "it returned nothing" or errors.text(message)), code end
     if C.luio_device_settle(dev.handle, err) < 0 then return door.failure() end
     return true
   end

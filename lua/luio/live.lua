@@ -22,17 +22,21 @@
 local bind = require("luio.registers.bind").bind
 local device = require "luio.device"
 local dma = require "luio.dma"
+local errors = require "luio.errors"
 local guard = require "luio.guard"
 local irq = require "luio.irq"
 local luio_driver = require "luio.driver"
 local staging = require "luio.staging"
 local task = require "luio.task"
 local version = require "luio.version"
+local watchdog = require "luio.watchdog"
 local now = require("luio.ffi").now
 
 local M = {}
 
 M.QUIET = 1 -- seconds for tasks to come back from an interrupt
+M.WRITING = 5 -- seconds for who writes into one of its files to close it
+M.MISSING = 0.3 -- seconds for a file that was taken away to be there again
 M.START = 5 -- seconds for `start` of a new version
 M.PROBATION = 1 -- seconds
 
@@ -40,6 +44,8 @@ M.PROBATION = 1 -- seconds
 ---@field dev luio.Device
 ---@field version luio.Version
 ---@field probation { before: luio.Version, timer: luio.Task, report: luio.ReloadReport }?
+---@field never_saved string?      a file that stays open for writing
+---@field coming luio.Version?     that was loaded last
 ---@field on_report fun(report: luio.ReloadReport)?  told of what comes of probation
 ---@field on_accept fun(version: luio.Version)?       told that a version has stood its probation
 ---@field before luio.Version?     what would come back: while another starts, and is on probation
@@ -112,15 +118,14 @@ local function make_view(self, v)
 end
 
 local SOURCE = debug.getinfo(1, "S").source
-local OURS = SOURCE:sub(1, -#"live.lua" - 1)
 
 -- An error that luio raised, with the place in the driver that it came from.
 local function with_place(e)
-  if type(e) ~= "string" then return e end
+  if type(e) ~= "string" then e = errors.text(e) end
   for level = 2, 40 do
     local frame = debug.getinfo(level, "Sl")
     if not frame or frame.source == SOURCE then break end -- we, who called the driver
-    if frame.currentline > 0 and frame.source:sub(1, #OURS) ~= OURS then
+    if frame.currentline > 0 and not errors.is_ours(frame.source) then
       local place = ("%s:%d"):format(frame.short_src, frame.currentline)
       return e:find(place .. ":", 1, true) and e or ("%s (at %s)"):format(e, place)
     end
@@ -153,7 +158,8 @@ end
 
 local function bring_up(self, v, reason)
   local view, driver = v.view, v.driver
-  local ok, result, message, code = pcall(function()
+  v.phase = "start"
+  local ok, result, message, code = watchdog.call(watchdog.name(driver, "start"), v.group, function()
     local done, m, c = true, nil, nil
     if reason == "fresh" or reason == "crash" then done, m, c = guard.prepare(driver, view) end
     if done then done, m, c = luio_driver.prepare(driver, view, reason) end
@@ -161,10 +167,12 @@ local function bring_up(self, v, reason)
     dma.offer(view.dma, reason == "reload" or reason == "returned")
     return own_start(v, reason)
   end)
+  v.phase = nil
   dma.offer(view.dma, false)
-  if not ok then return nil, ("driver %s threw in start: %s"):format(driver.name, tostring(result)), "EFAULT" end
+  if v.exited then ok, result = false, v.exited end
+  if not ok then return nil, ("driver %s threw in start: %s"):format(driver.name, errors.text(result)), "EFAULT" end
   if not result then
-    message = message or "start returned nothing"
+    message = message == nil and "start returned nothing" or errors.text(message)
     return nil, ("driver %s did not start on %s: %s"):format(driver.name, self.dev.address, message), code or "EIO"
   end
   return true
@@ -210,6 +218,7 @@ function M.start(driver, dev, reason)
     dev:close()
     return nil, message, code
   end
+  watchdog.runs(dev, true)
   if dev.info.bus ~= "sim" then dev:watch_presence() end
   return dev
 end
@@ -249,13 +258,19 @@ local function stage(self)
     return nil, ("%s: this is driver %s now, not %s"):format(old.path, v.driver.name, old.driver.name), "EINVAL"
   end
   if v.driver.check then
-    local fine, passed, why = staging.run(old.path, device.open_devices, function()
+    v.phase = "loading"
+    local fine, passed, why = staging.run(watchdog.name(v.driver, "check"), device.open_devices, function()
       local p, w = v.driver.check()
       return { p, w }
     end)
+    v.phase = nil
+    if v.exited then fine, passed = false, v.exited end
     if fine then passed, why = passed[1], passed[2] end
-    if not fine then return nil, ("check of driver %s threw: %s"):format(v.driver.name, tostring(passed)), "EINVAL" end
-    if not passed then return nil, ("check of driver %s: %s"):format(v.driver.name, why or "it returned nothing"), "EINVAL" end
+    if not fine then return nil, ("check of driver %s threw: %s"):format(v.driver.name, errors.text(passed)), "EINVAL" end
+    if not passed then
+      why = why == nil and "it returned nothing" or errors.text(why)
+      return nil, ("check of driver %s: %s"):format(v.driver.name, why), "EINVAL"
+    end
   end
   ok, message, code = make_view(self, v)
   if ok then ok, message, code = luio_driver.check_top_halves(v.driver, v.view) end
@@ -341,13 +356,30 @@ local function copier(old, new)
   return copy
 end
 
+-- In a task, for it may wait: the old version is held meanwhile, so not for long.
+local function call_migrate(old, v, state)
+  local fine, result, why
+  v.phase = "migrate"
+  local worker = task.spawn_in(nil, function()
+    fine, result, why = watchdog.call(watchdog.name(v.driver, "migrate"), nil, v.driver.migrate, state, old.driver.state_version)
+  end)
+  local ended = worker:join(M.START)
+  if not ended then worker:cancel() end
+  v.phase = nil
+  if v.exited then return false, v.exited end
+  if not ended then return false, ("it did not end within %g s"):format(M.START) end
+  return fine, result, why
+end
+
 local function migrate(old, v)
   local ok, state = pcall(copier(old.view, v.view), old.view.state)
-  if not ok then return nil, "the state can't be copied: " .. tostring(state), "EINVAL" end
+  if not ok then return nil, "the state can't be copied: " .. errors.text(state), "EINVAL" end
   if v.driver.migrate then
-    local fine, result, why = pcall(v.driver.migrate, state, old.driver.state_version)
-    if not fine then return nil, ("migrate of driver %s threw: %s"):format(v.driver.name, tostring(result)), "EFAULT" end
-    if result == nil and why ~= nil then return nil, ("migrate of driver %s: %s"):format(v.driver.name, tostring(why)), "EINVAL" end
+    local fine, result, why = call_migrate(old, v, state)
+    if not fine then return nil, ("migrate of driver %s threw: %s"):format(v.driver.name, errors.text(result)), "EFAULT" end
+    if result == nil and why ~= nil then
+      return nil, ("migrate of driver %s: %s"):format(v.driver.name, errors.text(why)), "EINVAL"
+    end
     if type(result) == "table" then state = result end
   end
   v.view.state = state
@@ -435,12 +467,19 @@ end
 
 -- ---- 5. Probation --------------------------------------------------------------------------------
 
+-- A version is no longer on probation.
+local function stand(v)
+  v.phase, v.on_exited = nil, nil
+  watchdog.done(v.watch)
+end
+
 -- Ends it: the new version stays.
 function accept(self)
   local p = self.probation
   if not p then return end
   self.probation = nil
   p.timer:cancel()
+  stand(p.v)
   p.v.group.on_failure = nil
   retire(self, p.before)
   self.before = nil
@@ -453,16 +492,23 @@ end
 
 local function begin_probation(self, old, v, before)
   local p = { before = old, v = v }
-  self.probation = p
-  v.group.on_failure = function(failed, traceback)
-    if self.probation ~= p then return task.on_failure(failed, traceback) end
+  self.probation, v.phase = p, "probation"
+  local function undo(message)
     self.probation = nil
     p.timer:cancel()
+    stand(v)
     local given_back = swap_back(self, old, v, before)
-    report_on(self, {
-      ok = false, step = "probation", version = old.id, waited = given_back,
-      message = ("task %s failed: %s"):format(failed.name, traceback),
-    })
+    report_on(self, { ok = false, step = "probation", version = old.id, waited = given_back, message = message })
+  end
+  v.group.on_failure = function(failed, traceback)
+    if self.probation ~= p then return task.on_failure(failed, traceback) end
+    undo(("task %s failed: %s"):format(failed.name, traceback))
+  end
+  function v.on_exited() -- who called os.exit is still running, and may have caught the error
+    task.spawn_in(nil, function()
+      task.sleep(0)
+      if self.probation == p then undo(v.exited) end
+    end)
   end
   p.timer = task.spawn_in(nil, function()
     task.sleep(M.PROBATION)
@@ -497,9 +543,12 @@ local function exchange(self)
   local ok
   ok, message, code = quiesce(self, old)
   if not ok then return refused(self, "quiesce", message, code) end
+  self.coming = v
+  v.watch = watchdog.begin { what = ("a task of version %d of driver %s"):format(v.id, v.driver.name), group = v.group, compiles = true }
   local held, lost = now(), overflow(self)
   ok, message, code = migrate(old, v)
   if not ok then
+    stand(v)
     go_on(old)
     return refused(self, "migrate", message, code)
   end
@@ -507,7 +556,10 @@ local function exchange(self)
   for _, source in pairs(sources(self)) do waited = waited + source:waiting() end
   local before
   before, message, code = swap(self, old, v)
-  if not before then return refused(self, "swap", message, code) end
+  if not before then
+    stand(v)
+    return refused(self, "swap", message, code)
+  end
   local report = {
     ok = true, step = "swap", version = v.id, waited = waited, lost = overflow(self) - lost, loading = loaded - began, pause = now() - held,
     functions = v:functions(old), registers = v:registers(old),
@@ -515,6 +567,25 @@ local function exchange(self)
   }
   begin_probation(self, old, v, before)
   return report
+end
+
+--- Waits while one of the version's files is being saved. Who does not come to an end with it is not waited for twice: then
+--- the file is loaded as it is.
+function Live:await_save()
+  local began = now()
+  while not self.dev.closing do
+    local path, code = version.unsettled(self.version.files)
+    if path ~= self.never_saved then self.never_saved = nil end
+    if not path or path == self.never_saved then return end
+    if now() - began >= (code == "EAGAIN" and M.WRITING or M.MISSING) then
+      if code == "ENOENT" then return end
+      self.never_saved = path
+      self.dev:warn(("%s has been open for writing for %g s (`fuser -v` says in which process); it is loaded as it is now"):format(
+        path, M.WRITING))
+      return
+    end
+    task.sleep(0.01)
+  end
 end
 
 local LONGEST = 600 -- seconds: what is awaited below has deadlines of its own
@@ -532,8 +603,12 @@ function Live:reload()
   -- A task of no group: one of the driver's would be held with its version.
   local ok, report
   local worker = task.spawn_in(nil, function()
-    ok, report = pcall(exchange, self)
+    ok, report = pcall(function()
+      self:await_save()
+      return exchange(self)
+    end)
     self.reloading = nil
+    if not ok and self.coming then stand(self.coming) end
   end)
   worker:join(LONGEST)
   if not ok then error(report or "the reload was ended", 0) end
@@ -546,6 +621,7 @@ function Live:finish()
     local p = self.probation
     self.probation = nil
     p.timer:cancel()
+    stand(p.v)
     retire(self, p.before)
   end
   self.version.group:finish(("the device of driver %s was closed"):format(self.version.driver.name))

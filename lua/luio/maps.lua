@@ -1,7 +1,9 @@
 --- Register maps as files: finding one by name, loading it.
 
+local errors = require "luio.errors"
 local paths = require "luio.paths"
 local registers = require "luio.registers"
+local watchdog = require "luio.watchdog"
 
 local M = {}
 
@@ -24,8 +26,8 @@ function M.load(name)
   local chunk
   chunk, message = loadfile(path)
   if not chunk then return nil, message, "EINVAL" end
-  local ok, map = pcall(paths.run, path, chunk)
-  if not ok then return nil, tostring(map), "EINVAL" end
+  local ok, map = watchdog.call(path, nil, paths.run, path, chunk)
+  if not ok then return nil, errors.text(map), "EINVAL" end
   if type(map) == "table" and getmetatable(map) ~= registers.Map then map = map.registers end
   if type(map) ~= "table" or getmetatable(map) ~= registers.Map then
     return nil, path .. ": that file returns no register map: return luio.registers { ... }", "EINVAL"

@@ -24,6 +24,7 @@
 --- Compilation is off on this thread, so that a model that never returns can be interrupted.
 
 local ffi = require "ffi"
+local errors = require "luio.errors"
 local door = require "luio.ffi"
 local paths = require "luio.paths" -- models require their registers
 local C = door.C
@@ -115,7 +116,7 @@ function M.serve(address, path, name)
     if C.luio_sim_stopping(sim) ~= 0 then error("stopped in the middle", 0) end
   end, "", HOOK_EVERY)
   local function guard(fn, ...)
-    local ok, result = xpcall(fn, function(e) return ("%s: %s"):format(name, tostring(e)) end, ...)
+    local ok, result = xpcall(fn, function(e) return ("%s: %s"):format(name, errors.text(e)) end, ...)
     if not ok then C.luio_sim_fail(sim, result) end
     return ok, result
   end

@@ -112,11 +112,10 @@ function M.file(path, text)
   if not f then return nil, "write " .. message end
   local ok, failure = f:write(text)
   local closed, late = f:close() -- a disk that is full may say so only now
-  if not ok or not closed then
-    os.remove(path .. ".tmp")
-    return nil, ("write %s: %s"):format(path, failure or late)
-  end
-  return os.rename(path .. ".tmp", path)
+  if ok and closed then ok, failure = os.rename(path .. ".tmp", path) end
+  if ok and closed then return true end
+  os.remove(path .. ".tmp")
+  return nil, ("write %s: %s; nothing was changed"):format(path, failure or late)
 end
 
 --- Prints a value as JSON.

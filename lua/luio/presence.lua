@@ -36,6 +36,8 @@
 --- None of this keeps a program's loop turning; only while a device is being let go or taken again do
 --- tasks of ours run. A driver that luio.start started is watched; others by dev:watch_presence().
 
+local errors = require "luio.errors"
+local watchdog = require "luio.watchdog"
 local uv = require "luv"
 local door = require "luio.ffi"
 local task = require "luio.task"
@@ -109,10 +111,10 @@ local function call(dev, name)
   local driver = dev.driver
   if not (driver and driver[name]) then return end
   local ok, message
-  local t = task.spawn_in(nil, function() ok, message = pcall(driver[name], dev) end)
+  local t = task.spawn_in(nil, function() ok, message = watchdog.call(watchdog.name(driver, name), nil, driver[name], dev) end)
   local ended, why = t:join(M.GONE)
   if not ended then dev:warn(("%s of driver %s: %s"):format(name, driver.name, why))
-  elseif not ok then dev:warn(("%s of driver %s failed: %s"):format(name, driver.name, tostring(message))) end
+  elseif not ok then dev:warn(("%s of driver %s failed: %s"):format(name, driver.name, errors.text(message))) end
 end
 
 local function settle(dev)
@@ -249,7 +251,7 @@ local function each_watched(fn, ...)
   for _, dev in ipairs(list) do
     -- libuv's callbacks must not raise; what goes wrong with one device is told as its warning.
     local ok, message = pcall(fn, dev, ...)
-    if not ok and not dev.closed then pcall(dev.warn, dev, tostring(message)) end
+    if not ok and not dev.closed then pcall(dev.warn, dev, errors.text(message)) end
   end
 end
 

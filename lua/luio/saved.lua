@@ -131,6 +131,7 @@ end
 -- Something was saved. A device that is gone, or a version that is just starting, is no reason to forget it.
 local function saved(self)
   local dev = self.dev
+  dev.live:await_save() -- half of a save is no save
   while not dev.closing and untried(dev.live.version.files, self.tried) do
     local code = self:reload()
     if code ~= "EBUSY" and code ~= "ENODEV" then return end

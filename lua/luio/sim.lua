@@ -6,12 +6,14 @@
 --- the real interrupt thread, DMA memory is the real allocator's. A driver can't tell.
 
 local ffi = require "ffi"
+local errors = require "luio.errors"
 local uv = require "luv"
 local door = require "luio.ffi"
 local device = require "luio.device"
 local paths = require "luio.paths"
 local staging = require "luio.staging"
 local presence = require "luio.presence"
+local watchdog = require "luio.watchdog"
 local C, err = door.C, door.err
 
 local M = {}
@@ -31,7 +33,7 @@ local function thread(sim, path, package_path, package_cpath, library, name)
     pcall(f.cdef, "void luio_sim_fail(void *, const char *); void luio_sim_detach(void *);")
     local lib = f.load(library)
     local at = f.cast("void *", f.cast("uintptr_t", sim))
-    lib.luio_sim_fail(at, tostring(message))
+    lib.luio_sim_fail(at, require("luio.errors").text(message))
     lib.luio_sim_detach(at)
   end
 end
@@ -83,8 +85,8 @@ function M.open(name, options)
   local chunk
   chunk, message = loadfile(path)
   if not chunk then return nil, "model: " .. message, "EINVAL" end
-  local ok, model = pcall(chunk)
-  if not ok then return nil, ("model %s threw when it was loaded: %s"):format(path, tostring(model)), "EINVAL" end
+  local ok, model = watchdog.call(path, nil, chunk)
+  if not ok then return nil, ("model %s threw when it was loaded: %s"):format(path, errors.text(model)), "EINVAL" end
   model, message, code = check(model, path)
   if not model then return nil, message, code end
 

@@ -31,7 +31,7 @@ local function each_region(devices, fn)
 end
 
 --- Runs a function as the loading of a file.
----@param path string
+---@param path string  or what else is run, for messages
 ---@param devices table<luio.Device, true>  those that are open
 ---@param fn fun(...): any
 ---@param ... any
@@ -43,7 +43,8 @@ function M.run(path, devices, fn, ...)
   if not before then each_region(devices, function(r, why)
     if not r.stale then region.suspend(r, why) end
   end) end
-  local ok, result = pcall(fn, ...)
+  local watchdog = require "luio.watchdog" -- which needs tasks, which ask here
+  local ok, result = watchdog.call(path, nil, fn, ...)
   M.active = before
   if not before then each_region(devices, function(r)
     if r.stale == WHY then region.resume(r) end

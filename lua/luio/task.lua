@@ -7,6 +7,7 @@
 --- the same driver function works in both. Every wait has a deadline.
 
 local uv = require "luv"
+local errors = require "luio.errors"
 local staging = require "luio.staging"
 local term = require "luio.term"
 
@@ -70,16 +71,23 @@ local function settle(task, ok, ...)
   end
   local err = ...
   if err == CANCELLED then return finish(task, "cancelled") end
-  task.error = debug.traceback(task.thread, tostring(err))
+  task.error = errors.with_calls(errors.text(err), task.thread, 0)
   finish(task, "failed")
   local report = task.group and task.group.on_failure or M.on_failure
   if task.quiet then return end
   local told, why = pcall(report, task, task.error)
-  if not told then term.tell(("luio: the report of a failed task failed: %s\n%s"):format(tostring(why), task.error)) end
+  if not told then term.tell(("luio: the report of a failed task failed: %s\n%s"):format(errors.text(why), task.error)) end
 end
 
+local running ---@type luio.Task?  that was resumed last and has not given up the processor
+local observer ---@type fun(task: luio.Task)?
+
 local function resume(task, ...)
+  local before = running
+  running = task
+  if observer then observer(task) end
   settle(task, coroutine.resume(task.thread, ...))
+  running = before
 end
 
 local function start(fn, quiet, group, ...)
@@ -130,6 +138,18 @@ end
 function M.current()
   local thread = coroutine.running()
   return thread and tasks[thread]
+end
+
+--- Calls a function whenever a task begins or goes on; nil: no more.
+---@param fn fun(task: luio.Task)?
+function M.observe(fn)
+  observer = fn
+end
+
+--- The task that runs, also from a coroutine of its own; nil outside of one.
+---@return luio.Task?
+function M.running()
+  return running
 end
 
 local function timed_out(seconds)

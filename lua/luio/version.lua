@@ -7,14 +7,24 @@
 --- what it starts is known to be its.
 ---
 --- Staging is loading with every device out of reach (luio.staging).
+---
+--- A file that somebody is saving is no version. Who writes into a file in place has it open for that time, which the
+--- kernel tells (runtime/files.c); so it is read when it is closed, and can't be opened for writing meanwhile. Where
+--- the kernel does not tell (another user's file, some network file systems) a file is left alone while it is empty and until a quarter
+--- of a second after its last change.
 
 local bit = require "bit"
+local ffi = require "ffi"
 local device = require "luio.device"
+local door = require "luio.ffi"
+local errors = require "luio.errors"
+local leaving = require "luio.leaving"
 local paths = require "luio.paths"
 local staging = require "luio.staging"
 local task = require "luio.task"
 local trust = require "luio.trust"
 local uv = require "luv"
+local C, err, now = door.C, door.err, door.now
 
 local M = {}
 
@@ -28,18 +38,63 @@ local M = {}
 ---@field files table<string, string>  path -> text, of every file it loaded
 ---@field group luio.TaskGroup
 ---@field view luio.Device?      once it is started
+---@field phase "loading"|"migrate"|"start"|"probation"|nil  nil: it is at work
+---@field exited string?         it called os.exit meanwhile: who did
+---@field on_exited fun()?       told then
 ---@field package given { files: table<string, string>, names: table<string, string> }  to load in place of what the files hold
 local Version = {}
 Version.__index = Version
 
 local VERSION = {} -- where a driver's table has its version: a table of both would keep each for the other
 
+local FRESH = 0.25 -- seconds after the last change of a file that may be written, where the kernel does not tell
+local PATIENCE = 1 -- seconds that a load, for which all else stands still, waits for files that are being written
+local POLL = 0.01 -- seconds between looks
+
+local buffer, size, leased = nil, 64 * 1024, ffi.new "int[1]"
+
+-- A file's text, and whether it was sure that nobody was writing. "EAGAIN": somebody has it open to write.
+local function read_settled(path)
+  buffer = buffer or ffi.new("char[?]", size)
+  local n = tonumber(C.luio_read_settled(path, buffer, size, leased, err))
+  if n < 0 then return door.failure() end
+  if n < size then return ffi.string(buffer, n), leased[0] == 1 end
+  size, buffer = 2 * math.max(n, size), nil
+  return read_settled(path)
+end
+
 local function read_file(path)
-  local f, message = io.open(path)
+  local text, message, code = read_settled(path)
+  if text or code ~= "EAGAIN" then return text, message end
+  local f
+  f, message = io.open(path) -- as it is now
   if not f then return nil, message end
-  local text = f:read "*a"
+  text = f:read "*a"
   f:close()
   return text
+end
+
+-- Why a file is not to be read now: "EAGAIN" is written, "ENOENT"; nil: it may be.
+local function unsettled(path)
+  local text, known, code = read_settled(path)
+  if not text then return (code == "EAGAIN" or code == "ENOENT") and code or nil end
+  if known then return nil end
+  local stat = uv.fs_stat(path)
+  if not stat or stat.type ~= "file" then return nil end
+  local seconds, us = uv.gettimeofday()
+  local age = seconds + us / 1e6 - stat.mtime.sec - stat.mtime.nsec / 1e9
+  return (age >= 0 and age < FRESH or stat.size == 0) and "EAGAIN" or nil
+end
+
+--- Which of these files is being written in some process, or has been taken away, maybe to put another in its place.
+---@param files table<string, any>  by path
+---@return string? path  nil: none
+---@return "EAGAIN"|"ENOENT"|nil code
+function M.unsettled(files)
+  for path in pairs(files) do
+    local code = unsettled(path)
+    if code then return path, code end
+  end
 end
 
 -- Where a file is: where it was when it was kept, whatever a link leads to now.
@@ -84,6 +139,7 @@ local SYNTAX = { __tostring = function(e) return e.message end }
 local function run_file(self, path, ...)
   local real = real_path(self, path)
   local text, message = self.given.files[real], nil
+  while not text and unsettled(path) == "EAGAIN" and now() < self.patient do uv.sleep(POLL * 1e3) end
   if not text then text, message = read_file(path) end
   if not text then error(message, 0) end
   local shown = paths.shown(path)
@@ -142,6 +198,7 @@ end
 ---@return table<string, string>? files  those that it loaded until then
 function M.stage(path, given)
   local self = setmetatable({ id = 1, path = path, files = {}, names = {}, modules = {} }, Version)
+  self.patient = now() + PATIENCE
   self.given = given or { files = {}, names = {} }
   self.group = task.group("driver " .. path)
   self.real = real_path(self, path)
@@ -149,9 +206,13 @@ function M.stage(path, given)
   self.luio = private_luio(self)
   self.env = setmetatable({ require = new_require(self) }, { __index = _G })
   self.env._G = self.env
+  leaving.know(self.env, self)
+  self.phase = "loading"
   local ok, result = staging.run(path, device.open_devices, run_file, self, path)
+  self.phase = nil
+  if self.exited then ok, result = false, self.exited end
   if not ok then
-    local message = tostring(result)
+    local message = errors.text(result)
     local stated = getmetatable(result) == SYNTAX
     return nil, stated and message or ("%s threw when it was loaded: %s"):format(path, message), "EINVAL", self.files
   end

@@ -1,15 +1,18 @@
 --- Files that are saved: tells when one of a set has another text.
 ---
---- Editors don't write into a file, they put another in its place: so it is folders that are watched, by
---- libuv (inotify), and a change counts when a file's text differs. What comes within a moment is one
---- change; a file that is not there for a moment is none.
+--- Most editors don't write into a file, they put another in its place: so it is folders that are watched, by
+--- libuv (inotify), and a change counts when a file's text differs. What comes within a moment is one change, and a folder
+--- in which something changes all the time is looked at every second. Whether a file was saved to its end is
+--- luio.version's to know.
 
 local task = require "luio.task"
 local uv = require "luv"
+local now = require("luio.ffi").now
 
 local M = {}
 
 local DEBOUNCE = 0.03 -- seconds: a save is several events, and a formatter may save again at once
+local LONGEST = 1 -- seconds of them
 
 ---@class luio.Watcher.Files
 ---@field package folders table<string, userdata>  path -> uv_fs_event_t
@@ -71,10 +74,11 @@ function Watcher:stirred()
     return
   end
   self.waiting = task.spawn(function()
+    local deadline = now() + LONGEST
     repeat
       self.again = nil
       task.sleep(DEBOUNCE)
-    until not self.again
+    until not self.again or now() >= deadline
     self.waiting = nil
     if not self.closed then self.fn() end
   end)

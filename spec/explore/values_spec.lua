@@ -46,7 +46,8 @@ describe("a value", function()
 
   it("uses a text of its own, and survives one that fails", function()
     assert.equal("me", values.text(setmetatable({}, { __tostring = function() return "me" end })))
-    assert.matches("^%(.*no$", (values.text(setmetatable({}, { __tostring = function() error "no" end })):gsub("%)$", "")))
+    assert.matches("^a table whose text can't be had %(__tostring: .*no%)$",
+      values.text(setmetatable({}, { __tostring = function() error "no" end })))
   end)
 end)
 

@@ -121,6 +121,29 @@ describe("luio run", function()
     assert.matches("luio: driver kept did not start on sim:edu: not today\n$", p:text())
   end)
 
+  it("ends with an error when the first version never comes back, or leaves", function()
+    for _, case in ipairs {
+      { "while true do end", "luio: driver kept threw in start: [^\n]*: function start has not come back for", "start" },
+      { "local _ = (('a'):rep(40)):find(('a-'):rep(30) .. 'b')", "luio: start of driver kept %([^\n]*init.lua:%d+%) has not come back for", "start" },
+      { "os.exit(0)", "luio: driver kept threw in start: [^\n]*init.lua:%d+: function start called os.exit%(0%)\n$", "start" },
+      { "require('ffi').cdef 'void exit(int);' require('ffi').C.exit(0)", "left with status 0, and nobody asked: it counts as a crash\n$", "load" },
+    } do
+      local limit = "require('luio.watchdog').LIMIT = 0.2 "
+      local body = DRIVER:gsub("EXTRA", case[3] == "start" and case[1] or ""):gsub("STOP", "")
+      p = program.start { "run", files.driver(limit .. (case[3] == "load" and case[1] .. " " or "") .. body), "sim:edu" }
+      assert.equal(1, p:status(20), case[1])
+      assert.matches(case[2], p:text())
+      p:close()
+    end
+  end)
+
+  it("says who in a driver at work called os.exit, and takes it for a crash whatever the status", function()
+    run "if reason == 'fresh' then luio.spawn(function() luio.sleep(0.05) os.exit(0) end) end"
+    started(2)
+    assert.matches("\nluio: driver kept ends this process: [^\n]*init%.lua:%d+: the function at line %d+ called os%.exit%(0%)\n"
+      .. "luio: worker %d+ left with status 0, and nobody asked: it counts as a crash; restart 1 of 5", p:text())
+  end)
+
   it("keeps trying when a restart fails, and keeps what it has", function()
     run("if state.starts == 2 then return nil, 'not yet', 'EAGAIN' end", "--backoff", "0.01")
     p:kill("sigkill", (started(1)))
@@ -405,6 +428,33 @@ describe("luio run after a crash", function()
     assert.equal(1, count "%[deadly")
     save(text "third")
     assert.equal(pid, starts("third", "reload"))
+  end)
+
+  describe("does so when nothing can interrupt a new version", function()
+    -- Those that a hook reaches are refused in place: watchdog_spec.lua.
+    local LIMIT = "require('luio.watchdog').LIMIT = 0.2 "
+    local EXIT = "pcall(require('ffi').cdef, 'void _exit(int);') require('ffi').C._exit(0) "
+    local CASES = {
+      { "computes in C in start", "local _ = (('a'):rep(40)):find(('a-'):rep(30) .. 'b')",
+        "luio: start of driver named %(.*init%.lua:4%) has not come back for %d+%.%d s, and can't be interrupted\nluio: worker %d+ left with status 1" },
+      { "loops, compiled, in a task", "luio.spawn(function() luio.sleep(0.01) local x = 0 while true do x = x + 1 end end)",
+        "luio: a task of version 2 of driver named has not come back for %d+%.%d s, and can't be interrupted "
+          .. "%(last seen at task .*init%.lua:8%)\nluio: worker %d+ left with status 1" },
+      { "calls C's exit in start", EXIT, "luio: worker %d+ left with status 0, and nobody asked: it counts as a crash; restart 1" },
+      { "calls C's exit in a task", "luio.spawn(function() luio.sleep(0.01) " .. EXIT .. " end)", "left with status 0, and nobody asked: it counts as a crash" },
+    }
+    for _, case in ipairs(CASES) do
+      it("but the end of the process: it " .. case[1], function()
+        local pid = starts("first", "fresh")
+        save(LIMIT .. text("deadly", case[2]))
+        local after = starts("first", "crash")
+        assert.are_not.equal(pid, after)
+        assert.matches(case[3], p:text())
+        p:wait "its files hold a version that did not last"
+        save(text "third")
+        assert.equal(after, starts("third", "reload"))
+      end)
+    end
   end)
 
   it("tries what was saved while there was no worker", function()

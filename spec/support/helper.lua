@@ -18,6 +18,9 @@ uv.new_thread(function() end):join() -- TSan starts a thread of its own with the
 local idle = assert(uv.new_timer()) -- opens the loop's own descriptors now, not in the first spec
 idle:start(1, 0, function() end)
 uv.fs_stat("/", function() end) -- and its threads
+local watched = assert(uv.new_fs_event()) -- and its inotify instance
+watched:start("/", {}, function() end)
+watched:close()
 uv.close(assert(uv.new_pipe())) -- and the one it keeps for want of descriptors
 uv.run()
 

@@ -13,6 +13,7 @@
 --- Only the module of the command that is asked for is loaded: most commands are over in less time
 --- than it takes to read the others.
 
+local errors = require "luio.errors"
 local luio = require "luio"
 local term = require "luio.term"
 local uv = require "luv"
@@ -53,7 +54,7 @@ M.hidden = {
 local function print_at_once() io.stdout:setvbuf "line" end
 
 local function fail(message, status)
-  message = tostring(message)
+  message = errors.text(message)
   if message:find("Too many open files", 1, true) then message = message .. ": raise `ulimit -n`" end
   term.tell("luio: " .. message)
   return status or 1
@@ -76,7 +77,7 @@ local function script(argv)
     failures = failures + 1
     fail(("task %s failed: %s"):format(task.name, traceback))
   end)
-  local ok, result = xpcall(function() return chunk(unpack(args)) end, debug.traceback)
+  local ok, result = xpcall(function() return chunk(unpack(args)) end, errors.traceback)
   luio.close_all()
   if not ok then return fail(result) end
   if type(result) == "number" then return result end
@@ -173,7 +174,7 @@ function M.main(argv)
   local ok, args = M.parser(command):pparse(complete(command, rest))
   if not ok then return misuse(command, args) end
   if name == "run" or name == "explore" then print_at_once() end
-  local fine, status, message, code = xpcall(command.run, debug.traceback, args)
+  local fine, status, message, code = xpcall(command.run, errors.traceback, args)
   luio.close_all()
   uv.run "nowait" -- handles that were closed go
   if not fine then return fail(status) end

@@ -10,6 +10,7 @@
 --- Waits are cut in slices, in which the loop turns: so Ctrl-C is heard, during a storm as well as
 --- when nothing comes.
 
+local errors = require "luio.errors"
 local change = require "luio.explore.change"
 local common = require "luio.cli.common"
 local driver = require "luio.driver"
@@ -348,7 +349,7 @@ function Session:fire()
     local ok, message, code = self:drain(self.triggered == 0 and SETTLE or nil)
     if not ok then return nil, message, code end
     local fine, before = pcall(pull, self.args.trigger)
-    if not fine then return nil, ("--trigger: %s"):format(tostring(before):gsub("^[^%s:]*:%d+: ", "")), "EIO" end
+    if not fine then return nil, ("--trigger: %s"):format(errors.text(before):gsub("^[^%s:]*:%d+: ", "")), "EIO" end
     local deadline = self:wait_deadline()
     local event, now
     repeat

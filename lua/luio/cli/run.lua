@@ -10,7 +10,9 @@
 local arrival = require "luio.arrival"
 local binding = require "luio.binding"
 local common = require "luio.cli.common"
+local errors = require "luio.errors"
 local guard = require "luio.guard"
+local leaving = require "luio.leaving"
 local live = require "luio.live"
 local luio = require "luio"
 local notify = require "luio.notify"
@@ -20,18 +22,29 @@ local task = require "luio.task"
 local term = require "luio.term"
 local saved = require "luio.saved"
 local uv = require "luv"
+local watchdog = require "luio.watchdog"
+
+local lost -- a line could not be printed
+
+-- Prints a line. A full disk is no reason to stop a driver, but is said once, where that may still be heard. Not by print:
+-- the C library forgets a failure that a line's end meets.
+local function say(line)
+  io.stdout:flush()
+  line = term.ready(line, true) .. "\n"
+  local n, message = uv.fs_write(1, line)
+  if n == #line or lost then return end
+  lost = true
+  term.tell(("luio: standard output: %s; the driver goes on, and what is told of it is lost"):format(
+    message or "the file system is full"))
+end
 
 -- What became of a reload, for people or for machines.
 local function tell(args, report)
-  if args.json then
-    term.print(output.line(report))
-  else
-    term.print(live.line(report))
-  end
-  io.flush()
+  say(args.json and output.line(report) or live.line(report))
 end
 
 local STOP = 5 -- seconds for the driver's stop and closing; closing alone may wait 3 for a thread
+local SILENCE = 10 -- seconds of a driver that lets nothing else run, until that is said
 local CHECKPOINT = 0.1 -- seconds between looks at whether durable state has changed
 
 -- Calls wake when the process is to end, with the status and why.
@@ -65,11 +78,10 @@ local function announce(args, dev, guarded)
   notify.send("READY=1", what)
   if args.json then return end
   if died then
-    term.print(("%s, %.0f ms after the worker before it died"):format(what, (luio.now() - died) * 1000))
+    say(("%s, %.0f ms after the worker before it died"):format(what, (luio.now() - died) * 1000))
   else
-    term.print(what .. "; Ctrl-C stops it")
+    say(what .. "; Ctrl-C stops it")
   end
-  io.stdout:flush()
 end
 
 -- ---- Its device ----------------------------------------------------------------------------------
@@ -86,8 +98,7 @@ local function await(args, driver, ending)
     tell = function(text)
       notify.send(args.wait == "" and "READY=1" or nil, text)
       if args.json then return end
-      term.print(text .. "; Ctrl-C ends this")
-      io.stdout:flush()
+      say(text .. "; Ctrl-C ends this")
     end,
   })
 end
@@ -115,7 +126,9 @@ end
 -- Waits until stop is called.
 local function serve(dev, ending, follower)
   local said
+  watchdog.expect(("driver %s, and with it the loop that hears signals and saved files,"):format(dev.driver.name), SILENCE)
   while not ending.status do
+    watchdog.alive()
     task.await(dev.driver.durable and CHECKPOINT or 1, function(wake)
       ending.wake = wake
       return function() ending.wake = nil end
@@ -128,6 +141,7 @@ local function serve(dev, ending, follower)
       follower:look()
     end
   end
+  watchdog.expect(nil)
 end
 
 local function run(args)
@@ -146,6 +160,9 @@ local function run(args)
   ok, message, code = guard.policy(restarts, backoff, STOP)
   if not ok then return nil, message, code end
 
+  function leaving.on_exit(version, what)
+    term.tell(("luio: driver %s ends this process: %s"):format(errors.text(version.driver.name), what))
+  end
   local ending = {}
   listen(guarded, function(status, why)
     ending.status, ending.why = ending.status or status, ending.why or why
@@ -158,7 +175,10 @@ local function run(args)
   if not driver then return nil, message, code end
   local dev
   dev, message, code = start(args, driver, ending)
-  if not dev and code == "ECANCELED" and ending.status then return ending.status end
+  if not dev and code == "ECANCELED" and ending.status then
+    guard.leave()
+    return ending.status
+  end
   if not dev and code == "ESTALE" then guard.policy(0, 0, STOP) end -- nor would another worker
   if not dev then return nil, message, code end
   if args.user then
@@ -177,6 +197,7 @@ local function run(args)
   ok, message, code = dev:close()
   if not ok then return nil, message, code end
   if ending.why then return nil, ending.why end
+  guard.leave() -- without one there is nobody to tell
   return ending.status
 end
 

@@ -73,12 +73,12 @@ local function write_all(path, text)
   if not fd then return nil, message end
   local n
   n, message = uv.fs_write(fd, text)
-  uv.fs_close(fd)
-  if n == #text then
-    local ok
+  local ok, late = uv.fs_close(fd)
+  if n == #text and ok then
     ok, message = uv.fs_rename(temporary, path)
     if ok then return true end
   end
+  message = message or late
   uv.fs_unlink(temporary)
   return nil, message or "the file system is full"
 end
@@ -131,6 +131,8 @@ function History:add(text)
   local n
   if fd then
     n, message = uv.fs_write(fd, line)
+    local stat = n and n < #line and uv.fs_fstat(fd)
+    if stat then uv.fs_ftruncate(fd, stat.size - n) end -- else the next entry would be of this one
     uv.fs_close(fd)
   end
   if n == #line then return entry end

@@ -13,6 +13,7 @@
 --- ends the program then.
 
 local ffi = require "ffi"
+local errors = require "luio.errors"
 local uv = require "luv"
 local door = require "luio.ffi"
 local task = require "luio.task"
@@ -58,14 +59,8 @@ local function watch(address, stop_fd, cpath)
   loop.run()
 end
 
-local here = debug.getinfo(1, "S").source:match "^@(.*/)explore/[^/]*$"
-
---- Whether a function is luio's own, by the source that debug.getinfo names.
----@param source string
----@return boolean
-function M.is_ours(source)
-  return source:sub(2, #here + 1) == here
-end
+--- Whether a function is luio's own.
+M.is_ours = errors.is_ours
 
 local function new_hook(self)
   return function()

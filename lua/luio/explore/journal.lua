@@ -5,6 +5,7 @@
 --- its own, if that disturbs nothing. Loads that only looked (printing, dump, watch) are not in it.
 
 local bit = require "bit"
+local errors = require "luio.errors"
 local bits = require "luio.registers.bits"
 local place = require "luio.explore.place"
 local show = require "luio.registers.show"
@@ -75,7 +76,7 @@ function Journal:before(reg)
   else
     local ok, value = pcall(show.look, reg)
     self.last = nil
-    self.pending = { old = ok and value or nil, why = not ok and tostring(value) or nil }
+    self.pending = { old = ok and value or nil, why = not ok and errors.text(value) or nil }
   end
 end
 

@@ -13,6 +13,7 @@
 --- Without a terminal the same chunks come from `-e` or from standard input: no prompt, results printed
 --- alike, and the first error ends it.
 
+local errors = require "luio.errors"
 local uv = require "luv"
 local luio = require "luio"
 local chunk = require "luio.explore.chunk"
@@ -64,7 +65,7 @@ end
 local function explain(err)
   local list = frames(2)
   local first = list[1]
-  local message = blame(tostring(err), first)
+  local message = blame(errors.text(err), first)
   if err == interrupts.INTERRUPTED or message == "the task was cancelled" then
     return { interrupted = true, text = first and ("interrupted at %s"):format(first.at) or "interrupted" }
   end
@@ -341,7 +342,7 @@ function Repl:interactive()
       if not self.leaving and self:enter(c) then return 0 end
       if self.leaving then return EXIT[self.leaving] end
     end
-  end, debug.traceback)
+  end, errors.traceback)
 
   if self.session.notify then self.session:notify(nil) end
   luio.on_task_failure(on_failure)
@@ -394,7 +395,7 @@ function Repl:batch(chunks)
   local ok, status = pcall(self.chunks, self, chunks)
   if session.notify then session:notify(nil) end
   luio.on_task_failure(on_failure)
-  if not ok then return nil, status end
+  if not ok then return nil, errors.text(status) end
   return status == 0 and failed and 1 or status
 end
 
@@ -422,7 +423,7 @@ function M.run(session, options)
   ok, status, message, code = pcall(chunks and self.batch or self.interactive, self, chunks)
   forget()
   self.interrupt:stop()
-  if not ok then return nil, status end
+  if not ok then return nil, errors.text(status) end
   return status, message, code
 end
 

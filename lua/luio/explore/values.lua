@@ -13,6 +13,7 @@
 local bit = require "bit"
 local ffi = require "ffi"
 local is_keyword = require("luio.explore.syntax").is_keyword
+local errors = require "luio.errors"
 local term = require "luio.term"
 
 local M = {}
@@ -60,8 +61,7 @@ end
 local function own_text(value)
   local mt = debug.getmetatable(value)
   if type(mt) ~= "table" or rawget(mt, "__tostring") == nil then return nil end
-  local ok, text = pcall(tostring, value)
-  return ok and tostring(text):gsub("\n$", "") or ("(%s)"):format(tostring(text))
+  return (errors.tostring(value):gsub("\n$", ""))
 end
 
 local function scalar(value, inside)

@@ -16,6 +16,7 @@
 ---       NEW = { 0x40, 32, "rw" },                                      -- one that is missing
 ---     }
 
+local errors = require "luio.errors"
 local near = require "luio.registers.near"
 local trust = require "luio.trust"
 
@@ -119,7 +120,7 @@ function M.load(source, name)
   local chunk, message = loadfile(path)
   if not chunk then return nil, message end
   local ok, patches = pcall(chunk)
-  if not ok then return nil, ("%s threw: %s"):format(path, tostring(patches)) end
+  if not ok then return nil, ("%s threw: %s"):format(path, errors.text(patches)) end
   if type(patches) ~= "table" then return nil, ("%s returns a %s, not a table"):format(path, type(patches)) end
   return patches
 end

@@ -10,6 +10,7 @@
 
 local carrier = require "luio.carrier"
 local luio = require "luio"
+local errors = require "luio.errors"
 local settings = require "luio.serial.settings"
 
 local M = {}
@@ -67,7 +68,7 @@ local function follow(self)
   if print_of == self.refused then return end -- said once
   local ran, ok, message = pcall(self.port.configure, self.port, changes)
   self.refused = not (ran and ok) and print_of or nil
-  if ran and ok then self.tell(settings.text(self.port.settings)) else self.tell(tostring(ran and message or ok)) end
+  if ran and ok then self.tell(settings.text(self.port.settings)) else self.tell(errors.text(ran and message or ok)) end
 end
 
 local function come(self)

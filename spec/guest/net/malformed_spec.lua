@@ -67,6 +67,17 @@ local function bodies()
   return list
 end
 
+-- Whether a frame that came is one that was sent: padded. `picky`: the sender has set the length in an IPv6 header right.
+local function is_same(came, sent, picky)
+  sent = sent .. ("\0"):rep(60 - #sent)
+  if came == sent or not picky then return came == sent end
+  local others = 0
+  for i = 1, #sent do
+    if came:byte(i) ~= sent:byte(i) then others = others + 1 end
+  end
+  return #came == #sent and others <= 2
+end
+
 describe("a malformed frame", function()
   local ports
 
@@ -103,7 +114,7 @@ describe("a malformed frame", function()
     error "the mark does not come"
   end
 
-  -- `picky`: the sender gives up frames by itself.
+  -- `picky`: the sender gives up frames by itself, and mends some.
   local function all(from, to, picky)
     local list, seen, skipped, rounds = bodies(), 0, 0, 0
     local head = net.mac_bytes(to.mac) .. net.mac_bytes(from.mac)
@@ -126,7 +137,7 @@ describe("a malformed frame", function()
         while at <= last do
           local sent = head .. list[at]
           at = at + 1
-          if text == sent .. ("\0"):rep(60 - #sent) then
+          if is_same(text, sent, picky) then
             seen = seen + 1
             assert(packet.flags <= 2 and packet.length <= packet:room())
             for i = 1, #matches do matches[i](packet:pointer(), packet.length) end
@@ -151,7 +162,8 @@ describe("a malformed frame", function()
     return #list, seen
   end
 
-  -- QEMU's 82574L sends nothing whose IP headers it can't follow (net_tx_pkt_parse in hw/net/net_tx_pkt.c), and counts it nowhere.
+  -- QEMU's 82574L sends nothing whose IP headers it can't follow, counts it nowhere, and writes an IPv6 payload's length anew
+  -- where it is 0 (hw/net/net_tx_pkt.c).
   for _, way in ipairs { { A, B, true }, { B, A, false } } do
     it(("comes from %s to %s as it was sent, or not at all, and hurts nobody"):format(way[1], way[2]), function()
       local n, seen = all(ports[way[1]], ports[way[2]], way[3])

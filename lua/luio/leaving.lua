@@ -1,0 +1,59 @@
+--- os.exit, called by a driver.
+---
+--- A driver does not own the process it runs in. While a version is on its way (it is loaded, started, or on probation)
+--- os.exit ends nothing: it is an error of that version, which is refused for it even if it catches the error, and the
+--- version that worked goes on. A driver at work does end the process, as it always could, and `luio run` says which
+--- function did it; the guardian takes an end that nobody asked for as a crash, whatever the status.
+---
+--- Whose call it is the stack tells: a version's functions have its environment. Scripts, and what they call themselves,
+--- leave as ever. C's own exit (by ffi) can't be asked; the guardian sees it.
+
+local errors = require "luio.errors"
+
+local M = {}
+
+local real = os.exit
+local versions = setmetatable({}, { __mode = "kv" }) ---@type table<table, luio.Version>  by environment
+
+--- Called before a driver at work ends the process.
+---@type fun(version: luio.Version, message: string)?
+M.on_exit = nil
+
+--- Remembers whose functions have this environment.
+---@param env table
+---@param version luio.Version
+function M.know(env, version)
+  versions[env] = version
+end
+
+-- The version whose function is on the stack, and who in it, or in a library that it uses, called.
+local function caller()
+  local first
+  for level = 3, 100 do
+    local frame = debug.getinfo(level, "fSln")
+    if not frame then break end
+    if frame.what ~= "C" and not errors.is_ours(frame.source) then
+      first = first or frame
+      local version = versions[getfenv(frame.func)]
+      if version then return version, first end
+    end
+  end
+end
+
+function os.exit(...) -- luacheck: ignore 122
+  local version, frame = caller()
+  if not version then return real(...) end
+  local name = frame.what == "main" and "the file" or frame.name and "function " .. frame.name
+    or ("the function at line %d"):format(frame.linedefined)
+  local message = ("%s:%d: %s called os.exit(%s)"):format(frame.short_src, frame.currentline, name,
+    select("#", ...) > 0 and errors.text((...)) or "")
+  if version.phase then
+    version.exited = message
+    if version.on_exited then version.on_exited() end
+    error(message, 0)
+  end
+  if M.on_exit then M.on_exit(version, message) end
+  return real(...)
+end
+
+return M

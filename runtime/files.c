@@ -1,0 +1,60 @@
+/* files.c - reading a file that others save, and writing beyond a limit.
+ *
+ * An editor that writes into a file truncates it first. Who reads it then reads nothing, or half of it. The kernel
+ * knows whether a file is open for writing, and tells it by refusing a read lease. With the lease held the file
+ * can't change: who opens it to write waits for us. The kernel tells us that somebody waits by a signal; it is made
+ * SIGURG, which is ignored unless somebody wants it, in place of SIGIO, which ends a process. We give the
+ * lease back a moment later in any case.
+ *
+ * A write beyond RLIMIT_FSIZE (`ulimit -f`) ends a process by SIGXFSZ unless that is ignored: then it fails with EFBIG,
+ * as one on a full disk does with ENOSPC, and is reported. A driver at work must not die of a log that grew. So the library
+ * ignores the signal when it is loaded, if nobody has done anything about it. */
+#include "internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int64_t read_whole(int fd, const char *path, void *data, uint64_t size, luio_error *err)
+{
+  struct stat s;
+  if (fstat(fd, &s) < 0)
+    return luio_fail(err, errno, "read %s: %s", path, luio_errno_name(errno));
+  uint64_t got = 0;
+  while (got < size) {
+    ssize_t n = read(fd, (char *)data + got, size - got);
+    if (n < 0)
+      return luio_fail(err, errno, "read %s: %s", path, luio_errno_name(errno));
+    if (n == 0)
+      return (int64_t)got;
+    got += (uint64_t)n;
+  }
+  return s.st_size > (off_t)got ? s.st_size : (int64_t)got;
+}
+
+__attribute__((constructor)) static void ignore_file_size_signal(void)
+{
+  struct sigaction a;
+  if (sigaction(SIGXFSZ, NULL, &a) == 0 && a.sa_handler == SIG_DFL && !(a.sa_flags & SA_SIGINFO))
+    signal(SIGXFSZ, SIG_IGN);
+}
+
+int64_t luio_read_settled(const char *path, void *data, uint64_t size, int *leased, luio_error *err)
+{
+  *leased = 0;
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return luio_fail(err, errno, "open %s: %s", path, luio_errno_name(errno));
+  int64_t result;
+  fcntl(fd, F_SETSIG, SIGURG);
+  if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
+    *leased = 1;
+  if (!*leased && errno == EAGAIN)
+    result = luio_fail(err, EAGAIN, "read %s: somebody has it open for writing", path);
+  else
+    result = read_whole(fd, path, data, size, err);
+  close(fd); /* gives the lease back */
+  return result;
+}
