@@ -15,8 +15,8 @@ local uv = require "luv"
 
 local address = arg[1] or "sim:edu"
 
-local function step(title) print("\n" .. term.bold(title)) end
-local function show(name, format, ...) print(("  %-14s %s"):format(name, format:format(...))) end
+local function step(title) term.print_all("\n" .. term.bold(title)) end
+local function show(name, format, ...) term.print_all(("  %-14s %s"):format(name, format:format(...))) end
 local function us(seconds) return ("%.0f µs"):format(seconds * 1e6) end
 
 local function read(path)
@@ -44,7 +44,7 @@ local function copy_driver()
 end
 
 local ok, err = pcall(function()
-  print(term.cyan(("luio %s: a Linux device driver in Lua"):format(luio.version)))
+  term.print_all(term.cyan(("luio %s: a Linux device driver in Lua"):format(luio.version)))
 
   step "Find it"
   local file = copy_driver()
@@ -57,7 +57,7 @@ local ok, err = pcall(function()
   show("region 0", "0x%x bytes at 0x%x, %s", region.size, region.addr, region.name)
 
   step "Look at its registers"
-  for line in tostring(dev.regs):gmatch "[^\n]+" do print("  " .. line) end
+  for line in tostring(dev.regs):gmatch "[^\n]+" do term.print_all("  " .. line) end
   show("alive", "%s", edu.alive(dev) and "LIVENESS gives the complement of what it is given" or "no: LIVENESS is wrong")
 
   step "Take its interrupt"
@@ -115,10 +115,10 @@ if root then
 end
 
 if not ok then
-  print(term.red("\nThe demo failed: " .. tostring(err)))
+  term.print_all(term.red("\nThe demo failed: " .. tostring(err)))
   return 1
 end
 
-print(term.green "\nAll as it should be." .. " Next: " .. (address:match "^sim:"
+term.print_all(term.green "\nAll as it should be." .. " Next: " .. (address:match "^sim:"
   and "`make demo-uio`, the same driver on a real /dev/uio0; or change drivers/edu/init.lua and run this again."
   or "read drivers/edu/init.lua, and write your own beside it."))

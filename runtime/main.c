@@ -5,6 +5,10 @@
  * can be moved, and DESTDIR needs no thought. The program of `make dist` has them in itself. All else is
  * lua/luio/cli/, with the compiler kept in check by lua/luio/compiler/.
  *
+ * Modules come from absolute folders only: these, those of LUA_PATH and LUA_CPATH, and LuaJIT's own. LuaJIT's default begins
+ * with the current folder, where root would run the ./luv.lua of whoever it belongs to. A folder in LUA_PATH is a choice of
+ * the user (sudo leaves it out); a relative one is none, for it is another wherever one is.
+ *
  * `luio run` is two processes (guardian.c). They part here, before LuaJIT is started, so that the
  * guardian is small and every worker starts from the same clean state. */
 #include "descriptors.h"
@@ -57,6 +61,28 @@ static void add_paths(lua_State *L, const char *root)
   lua_pop(L, 2);
 }
 #endif
+
+/* Leaves only entries that begin with / in a field of `package`: "path" or "cpath". Each is behind a ';' but the first. */
+static void only_absolute(lua_State *L, const char *field)
+{
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, field);
+  lua_pushliteral(L, "");
+  for (const char *entry = lua_tostring(L, -2); entry && *entry;) {
+    size_t n = strcspn(entry, ";");
+    if (*entry == '/') {
+      if (lua_objlen(L, -1) > 0)
+        lua_pushliteral(L, ";");
+      else
+        lua_pushliteral(L, "");
+      lua_pushlstring(L, entry, n);
+      lua_concat(L, 3);
+    }
+    entry += n + (entry[n] == ';');
+  }
+  lua_setfield(L, -3, field);
+  lua_pop(L, 2);
+}
 
 /* require(name): the module or the error is on the stack. */
 static int load(lua_State *L, const char *name)
@@ -115,6 +141,13 @@ int main(int argc, char **argv)
     fprintf(stderr, "luio: read /proc/self/exe: %s: is /proc mounted?\n", strerror(errno));
     return 1;
   }
+#ifndef LUIO_EMBEDDED
+  if (strpbrk(root, ";?")) {
+    fprintf(stderr, "luio: %s: a folder that Lua modules are in can't have ; or ? in its name\n",
+            root);
+    return 1;
+  }
+#endif
   lua_State *L = luaL_newstate();
   if (!L) {
     fprintf(stderr, "luio: start LuaJIT: out of memory\n");
@@ -122,6 +155,8 @@ int main(int argc, char **argv)
   }
   luaL_openlibs(L);
   add_paths(L, root);
+  only_absolute(L, "path");
+  only_absolute(L, "cpath");
   lua_createtable(L, argc, 1);
   for (int i = 0; i < argc; i++) {
     lua_pushstring(L, argv[i]);

@@ -50,8 +50,7 @@ function M.of(info)
     "class", "revision", "vendor_name", "device_name", "irq", "numa_node", "incoherent", "vectors", "problem",
   } do all[key] = info[key] end
   all.compatible = output.list { unpack(info.compatible) }
-  local _
-  all.luio_driver, _, all.luio_driver_problem = match.driver_of(info)
+  all.luio_driver, all.luio_driver_problem = match.stated(info)
   all.regions = numbered(look.regions(info), function(entry)
     entry.kind = entry.kind or "memory"
     entry.by = look.way(info, entry.index)
@@ -182,7 +181,7 @@ end
 function M.devices()
   local infos, message, code = device.list()
   if not infos then return nil, message, code end
-  for _, info in ipairs(infos) do info.luio_driver = match.driver_of(info) end
+  for _, info in ipairs(infos) do info.luio_driver = (match.stated(info)) end
   return infos
 end
 

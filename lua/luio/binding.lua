@@ -17,6 +17,7 @@
 local uv = require "luv"
 local task = require "luio.task"
 local sysfs = require "luio.sysfs"
+local term = require "luio.term"
 local look = require "luio.look"
 local uses = require "luio.uses"
 local process = require "luio.process"
@@ -205,7 +206,7 @@ local function load_driver(what, info, driver, dry_run, done)
   if not status then return failed(output, code) end
   if status ~= 0 then
     return failed(("modprobe %s gave %d: %s (is it in this kernel? luio doctor)"):format(driver, status,
-      sysfs.clean((output:gsub("%s+$", "")))), "ENOENT")
+      (output:gsub("%s+$", ""):gsub("\n", "; "))), "ENOENT")
   end
   if not sysfs.exists(folder) then return failed("its module was loaded, but is no PCI driver of that name", "ENOENT") end
   return true
@@ -370,7 +371,7 @@ function M.unbind(address, options)
   if not ok then return nil, ("unbind %s: %s; %s"):format(info.address, message, put_back(info, override, code)), code end
   if not result.driver then
     table.insert(result.notes, ("no loaded driver takes it; `modprobe %s` may load one"):format(
-      sysfs.clean(look.attribute(info, "modalias") or "its module")))
+      term.quoted(look.attribute(info, "modalias") or "MODULE")))
   end
   forget(info)
   return result

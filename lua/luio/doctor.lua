@@ -39,7 +39,7 @@ function M.system()
   local findings, say = collector()
   for _, check in ipairs {
     system.descriptors, system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.pins,
-    system.hugepages, system.memlock, system.iommu, system.realtime, system.drivers,
+    system.hugepages, system.memlock, system.iommu, system.realtime, system.folder, system.drivers,
   } do check(say) end
   return findings
 end
@@ -54,7 +54,7 @@ function M.device(address)
   if not info then return nil, message, code end
   local findings, say = collector()
   local at = { info = info, lockdown = look.lockdown() }
-  at.driver_name, at.driver, at.no_driver = match.driver_of(info)
+  at.driver_name, at.driver, at.no_driver = system.try(function() return match.driver_of(info) end)
   if info.bus == "sim" then
     say("model", "ok", ("its model runs: %s"):format(info.address))
     if info.vectors == 0 then say("interrupt", "note", "its model declares no interrupt") end

@@ -12,6 +12,7 @@
 
 local uv = require "luv"
 local sysfs = require "luio.sysfs"
+local term = require "luio.term"
 
 local M = {}
 
@@ -43,8 +44,8 @@ end
 
 local function command_of(dir, pid)
   local text = sysfs.read(dir .. "/cmdline", 512)
-  if text and text ~= "" then return sysfs.clean(text:gsub("%z+$", ""):gsub("%z", " "), 60) end
-  return sysfs.clean(sysfs.read(dir .. "/comm", 64) or ("process " .. pid))
+  if text and text ~= "" then return term.clean(text:gsub("%z+$", ""):gsub("%z", " "), 60) end
+  return term.clean(sysfs.read(dir .. "/comm", 64) or "process " .. pid)
 end
 
 -- "1: FLOCK ADVISORY WRITE 812 00:06:123 0 EOF" -> pid and "major:minor:inode", in any base of its own.

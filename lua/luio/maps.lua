@@ -18,6 +18,7 @@ function M.load(name)
   if not name:match "%.lua$" then
     path, message, code = paths.find(name, "registers")
     if not path then return nil, message, code end
+    path = paths.shown(path)
   end
   local f = io.open(path)
   if not f then return nil, ("there is no register map %q"):format(path), "ENOENT" end

@@ -2,10 +2,15 @@
 ---
 --- A driver says it in `match`: { pci = "1234:11e8" }, { of = "device-tree name" }, { uio = "what its
 --- UIO driver calls it" }, or a list of such.
+---
+--- Commands that only look take it from the driver's text, where it is stated as literals (luio.literal): no driver runs so
+--- that `luio list` can name it (M.stated). A driver whose text does not say it is unknown to them, which they tell. Commands
+--- that need the driver load it (M.driver_of): first those whose text says that they match, then those that do not say.
 
 local door = require "luio.ffi"
-local paths = require "luio.paths"
 local device = require "luio.device"
+local literal = require "luio.literal"
+local paths = require "luio.paths"
 
 local M = {}
 
@@ -57,35 +62,43 @@ local function well_formed(match)
   return true
 end
 
--- What the text of a driver says in `match = { ... }`, wherever that stands, comments included; nil when there is none, or
--- one is no table of literals. So most drivers need not be loaded to know that they do not match; of those that may, what
--- they return decides.
-local function literals(path)
-  local f = io.open(path)
-  local text = f and f:read "*a" or ""
+-- What the text of a driver says that it matches: a list of tables, empty when it says nothing. Nil and why when only running
+-- it tells.
+local function stated(path)
+  local f = path and io.open(path)
+  local text = f and f:read "*a"
   if f then f:close() end
-  local list = {}
-  for at in text:gmatch "%f[%w_]match[\"'%]%s]*=%s*()[^=]" do
-    local chunk = loadstring("return " .. (text:match("^%b{}", at) or "nil"))
-    if not chunk then return nil end
-    local ok, said = pcall(setfenv(chunk, {}))
-    if not ok or type(said) ~= "table" or not well_formed(said) then return nil end
-    table.insert(list, said)
-  end
-  return list[1] and list
+  if not text then return nil, "it can't be read" end
+  local list, why = literal.assigned(text, "match")
+  if not list then return nil, why end
+  if list[2] then return nil, "match is stated more than once" end
+  if list[1] and not well_formed(list[1]) then return nil, "match is not what luio.driver says" end
+  return list
 end
 
-local known -- { name, may: what its text says it matches; loaded; driver, or problem }[]
+---@class luio.KnownDriver
+---@field name string
+---@field match table?     what its text says
+---@field unclear string?  why its text does not say it; nil without match: it says nothing of match at all
+---@field loaded boolean?
+---@field driver table?
+---@field problem string?
+
+local known ---@type luio.KnownDriver[]
 
 local function all()
   if known then return known end
   known = {}
   for _, name in ipairs(paths.names "init") do
-    local path = paths.find(name, "init")
-    table.insert(known, { name = name, may = path and literals(path) })
+    local list, why = stated((paths.find(name, "init")))
+    table.insert(known, { name = name, match = list and list[1], unclear = why })
   end
   return known
 end
+
+--- The drivers in the drivers/ folders. Runs none of them.
+---@return luio.KnownDriver[]
+function M.all() return all() end
 
 local function load(entry)
   if not entry.loaded then
@@ -95,29 +108,66 @@ local function load(entry)
   return entry.driver
 end
 
+-- A folder may have several models: model.lua, model_OTHER.lua.
+local function of_model(address)
+  local model = address:match "^sim:(.+)$"
+  return model and (model:gsub("/?model[%w_]*%.lua$", ""))
+end
+
+local NONE = "no driver in drivers/ matches"
+
+--- The driver for a device, by what the drivers' texts say: the first by name. Runs none.
+---@param info luio.Info
+---@return string? name
+---@return string? message  why there is none
+function M.stated(info)
+  local model = of_model(info.address)
+  if model then
+    local path, message = paths.find(model, "init")
+    return path and model:match "[^/]+$", message
+  end
+  local unclear = {}
+  for _, entry in ipairs(all()) do
+    if entry.match and M.fits(entry.match, info) then return entry.name end
+    if entry.unclear then table.insert(unclear, "drivers/" .. entry.name) end
+  end
+  local room, why = door.descriptors "look for a driver"
+  if not room then
+    known = nil -- what could not be read may be the one
+    return nil, why
+  end
+  if not unclear[1] then return nil, NONE end
+  return nil, ("%s; only running it would tell what %s matches"):format(NONE, table.concat(unclear, ", "))
+end
+
 --- The driver for a device, of those in the drivers/ folders; the first by name when there are
---- several. Loads those that may match, which touches no hardware. One that does not load is passed over, and named when none
---- matches.
+--- several, and before all others those whose text says that they match. Loads those that may match, which touches no
+--- hardware. One that does not load is passed over, and named when none matches.
 ---@param info luio.Info
 ---@return string? name
 ---@return table? driver
 ---@return string? message  why there is none
 function M.driver_of(info)
-  local model = info.address:match "^sim:(.+)$"
+  local model = of_model(info.address)
   if model then
-    -- A folder may have several models: model.lua, model_OTHER.lua.
-    local driver, message = require("luio.driver").load((model:gsub("/?model[%w_]*%.lua$", "")))
+    local driver, message = require("luio.driver").load(model)
     return driver and driver.name, driver, message
   end
   -- One that does not load may be the one.
-  local skipped = { "no driver in drivers/ matches" }
-  for _, entry in ipairs(all()) do
-    if not entry.may or M.fits(entry.may, info) then
-      local driver = load(entry)
-      if not driver then
-        table.insert(skipped, ("drivers/%s does not load: %s"):format(entry.name, entry.problem))
-      elseif M.fits(driver.match or {}, info) then
-        return entry.name, driver
+  local skipped = { NONE }
+  local function try(entry)
+    local driver = load(entry)
+    if not driver then
+      table.insert(skipped, ("drivers/%s does not load: %s"):format(entry.name, entry.problem))
+    elseif M.fits(driver.match or {}, info) then
+      return entry.name, driver
+    end
+  end
+  for _, says in ipairs { true, false } do
+    for _, entry in ipairs(all()) do
+      if says == (entry.match ~= nil) and (not entry.match or M.fits(entry.match, info)) then
+        local name, driver = try(entry)
+        if name then return name, driver end
       end
     end
   end
@@ -127,16 +177,6 @@ function M.driver_of(info)
     return nil, nil, message
   end
   return nil, nil, table.concat(skipped, "; ")
-end
-
---- Drivers in the folders that do not load: name and reason. Loads all.
----@return { name: string, problem: string }[]
-function M.broken()
-  local list = {}
-  for _, entry in ipairs(all()) do
-    if not load(entry) then table.insert(list, entry) end
-  end
-  return list
 end
 
 return M

@@ -26,7 +26,7 @@
 local ffi = require "ffi"
 local errors = require "luio.errors"
 local door = require "luio.ffi"
-require "luio.paths" -- models require their registers
+local paths = require "luio.paths" -- models require their registers
 local C = door.C
 
 local M = {}
@@ -121,6 +121,7 @@ function M.serve(address, path, name)
     return ok, result
   end
   local dev = setmetatable({ sim = sim, timers = {} }, Dev)
+  if name:match "/" then paths.named(path) end -- this state does not know what was named in the other
   local ok, model = guard(function()
     local model = assert(loadfile(path))()
     if model.reset then model.reset(dev) end

@@ -5,6 +5,7 @@
 --- the next one.
 
 local ffi = require "ffi"
+local term = require "luio.term"
 
 ffi.cdef [[
 int socket(int, int, int);
@@ -19,10 +20,12 @@ local AF_UNIX, DGRAM = 1, 0x80802 -- SOCK_DGRAM, NONBLOCK, CLOEXEC
 local NOSIGNAL = 0x4000
 local PATH = 2 -- offset of the path in a sockaddr_un, which has 108 bytes for it
 
---- Sends lines to the service manager.
----@param text string  "READY=1\nSTATUS=driver edu runs"
----@return boolean sent  false: there is nobody, or it could not be told
-function M.send(text)
+--- Tells the service manager how it is.
+---@param change string?  what became of the service: "READY=1"
+---@param status string   for people; a line end in it would begin another statement, MAINPID= for example
+---@return boolean sent   false: there is nobody, or it could not be told
+function M.send(change, status)
+  local text = (change and change .. "\n" or "") .. "STATUS=" .. term.clean(status)
   local name = os.getenv "NOTIFY_SOCKET"
   if not name or #name < 2 or #name > 108 or not name:match "^[/@]" then return false end
   local address = ffi.new "struct { uint16_t family; char path[108]; }"

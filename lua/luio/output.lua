@@ -14,8 +14,8 @@ local function stacked(heading, row, columns)
   for i = 2, #row do
     if row[i] ~= "-" and row[i] ~= "" then table.insert(parts, i < #row and ("%s %s"):format(heading[i]:lower(), row[i]) or row[i]) end
   end
-  print(term.bold(row[1]))
-  for _, line in ipairs(parts[1] and term.wrap(table.concat(parts, ", "), columns, "  ") or {}) do print(line) end
+  term.print(term.bold(row[1]))
+  term.print_all(parts[1] and term.wrap(table.concat(parts, ", "), columns, "  ") or {})
 end
 
 --- Rows of strings, columns as wide as their widest cell; the last goes on below where the terminal ends.
@@ -33,7 +33,7 @@ function M.table(rows)
     else
       local head = ""
       for i = 1, #row - 1 do head = head .. term.pad(row[i], width[i] + 2) end
-      for _, line in ipairs(term.wrap(row[#row], columns, (" "):rep(before), head)) do print(n == 1 and term.bold(line) or line) end
+      for _, line in ipairs(term.wrap(row[#row], columns, (" "):rep(before), head)) do term.print(n == 1 and term.bold(line) or line) end
     end
   end
 end
@@ -92,7 +92,7 @@ function M.encode(value, flat)
   value = plain(value)
   local order = keys(value, {}, {})
   table.sort(order)
-  return json.encode(value, { indent = not flat, keyorder = order })
+  return term.clean_json(json.encode(value, { indent = not flat, keyorder = order }))
 end
 
 --- A value as JSON on one line, for streams of them.
@@ -121,7 +121,7 @@ end
 --- Prints a value as JSON.
 ---@param value any
 function M.json(value)
-  io.write(M.encode(value), "\n")
+  term.write(M.encode(value) .. "\n")
 end
 
 --- Columns and rows of the terminal on standard output; nil when it is none.
@@ -145,10 +145,11 @@ function M.progress(what)
     local now = uv.hrtime()
     if not tty or now - start < 1e9 then return end
     if done == total then
-      io.stderr:write "\r\27[K"
+      io.stderr:write(term.ready(term.sequence "\r" .. term.sequence "K"))
     elseif now - last > 1e8 then
       last = now
-      io.stderr:write(("\r%s: %d%s\27[K"):format(what, done, total and " of " .. total or ""))
+      local text = ("%s: %d%s"):format(what, done, total and " of " .. total or "")
+      io.stderr:write(term.ready(term.sequence "\r" .. text .. term.sequence "K"))
     end
   end
 end

@@ -196,7 +196,8 @@ function M.is_below(path, dir)
   return path ~= nil and (path == dir or path:sub(1, #dir + 1) == dir .. "/")
 end
 
---- What others write (names of processes, of mount points) made fit for a terminal.
+--- What others write (names of processes, of mount points) made fit for a terminal, and no longer than it may be: where it is
+--- a word. What people see is cleaned once more, where it is printed (luio.term).
 ---@param text string
 ---@param limit? integer  bytes
 ---@return string

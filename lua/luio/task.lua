@@ -9,6 +9,7 @@
 local uv = require "luv"
 local errors = require "luio.errors"
 local staging = require "luio.staging"
+local term = require "luio.term"
 
 local M = {}
 
@@ -59,7 +60,7 @@ end
 ---@param task luio.Task
 ---@param traceback string
 function M.on_failure(task, traceback)
-  io.stderr:write(("luio: task %s failed: %s\n"):format(task.name, traceback))
+  term.tell(("luio: task %s failed: %s"):format(task.name, traceback))
 end
 
 local function settle(task, ok, ...)
@@ -75,7 +76,7 @@ local function settle(task, ok, ...)
   local report = task.group and task.group.on_failure or M.on_failure
   if task.quiet then return end
   local told, why = pcall(report, task, task.error)
-  if not told then io.stderr:write(("luio: the report of a failed task failed: %s\n%s\n"):format(errors.text(why), task.error)) end
+  if not told then term.tell(("luio: the report of a failed task failed: %s\n%s"):format(errors.text(why), task.error)) end
 end
 
 local running ---@type luio.Task?  that was resumed last and has not given up the processor

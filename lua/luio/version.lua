@@ -22,6 +22,7 @@ local leaving = require "luio.leaving"
 local paths = require "luio.paths"
 local staging = require "luio.staging"
 local task = require "luio.task"
+local trust = require "luio.trust"
 local uv = require "luv"
 local C, err, now = door.C, door.err, door.now
 
@@ -31,6 +32,7 @@ local M = {}
 ---@field id integer             1, 2, ...: of this driver on this device
 ---@field path string            the driver's file
 ---@field dir string             the folder of its file
+---@field package writers luio.Writers?  who can change its file
 ---@field names table<string, string>  where the files were found -> where they are
 ---@field driver table           what it returned
 ---@field files table<string, string>  path -> text, of every file it loaded
@@ -107,15 +109,23 @@ local function own_folders(real)
   return dir, project
 end
 
--- The file of a module, if it is the driver's: beside its file, or in its project.
+-- The file of a module, if it is the driver's: beside its file, or in its project; and in the same hands as its file
+-- (luio.trust). Else nil, and why one that is there is not taken.
 local function find(self, name)
-  local relative = name:gsub("%.", "/")
+  local relative, refused = name:gsub("%.", "/"), nil
   for _, folder in ipairs { self.dir, self.project } do
     for _, suffix in ipairs { ".lua", "/init.lua" } do
       local path = ("%s/%s%s"):format(folder, relative, suffix)
-      if self.given.names[path] or uv.fs_access(path, "R") then return path end
+      if self.given.names[path] then return path end
+      if uv.fs_access(path, "R") then
+        self.writers = self.writers or trust.writers(self.real)
+        local safe, reason = trust.file(path, self.writers)
+        if safe then return path end
+        refused = refused or ("%s is not taken: %s"):format(path, reason)
+      end
     end
   end
+  return nil, refused
 end
 
 -- luio itself is in the project when that is its source tree; it is never the driver's.
@@ -150,8 +160,12 @@ local function new_require(self)
     local have = self.modules[name]
     if have == LOADING then error(("%s requires itself"):format(name), 2) end
     if have ~= nil then return have end
-    local path = find(self, name)
-    if not path then return require(name) end
+    local path, refused = find(self, name)
+    if not path then
+      local ok, result = pcall(require, name)
+      if not ok then error(refused and ("%s\n%s"):format(refused, tostring(result)) or result, 0) end
+      return result
+    end
     self.modules[name] = LOADING
     local ok, result = pcall(run_file, self, path, name)
     if not ok then
@@ -187,7 +201,8 @@ function M.stage(path, given)
   self.patient = now() + PATIENCE
   self.given = given or { files = {}, names = {} }
   self.group = task.group("driver " .. path)
-  self.dir, self.project = own_folders(real_path(self, path))
+  self.real = real_path(self, path)
+  self.dir, self.project = own_folders(self.real)
   self.luio = private_luio(self)
   self.env = setmetatable({ require = new_require(self) }, { __index = _G })
   self.env._G = self.env

@@ -77,7 +77,11 @@ describe("luio __complete", function()
   end)
 
   it("offers registers of the map that is on the line", function()
-    local map = files.write("map.lua", "return require('luio').registers { OWN = { 0, 32, FIELD = 0 } }")
+    -- Where nobody else may write, whatever the umask was when this was checked out.
+    local dir = assert(uv.fs_mkdtemp "/tmp/luio-completion-XXXXXX")
+    finally(function() os.execute("rm -r " .. dir) end)
+    local map = dir .. "/map.lua"
+    files.save(map, "return require('luio').registers { OWN = { 0, 32, FIELD = 0 } }")
     assert.same({ "OWN", "OWN.FIELD" }, offered("get", "sim:edu", "--map", map, ""))
     assert.same({ "OWN", "OWN.FIELD" }, offered("get", "--map=" .. map, "uio4711", "O"))
     assert.same({ "RDBAL", "RDBAL[0]", "RDBAL[1]" }, { "RDBAL", unpack(offered("get", "-m", "e1000e", "x", "RDBAL")) })
@@ -109,8 +113,8 @@ describe("luio __complete", function()
     files.put(dir .. "/drivers/marked/model.lua", ("io.open(%q, 'w'):write 'started' return {}"):format(ROOT .. "/" .. mark))
     files.put(dir .. "/drivers/marked/init.lua",
       "local luio = require 'luio' return { name = 'marked', registers = luio.registers { A = { 0, 32 } } }")
-    local out = shell(("LUIO_DRIVERS=%s %s __complete -- get sim:mark; LUIO_DRIVERS=%s %s __complete -- get sim:marked ''"):format(
-      dir, LUIO, dir, LUIO))
+    local out = shell(("export LUIO_DRIVERS=$PWD/%s; %s __complete -- get sim:mark; %s __complete -- get sim:marked ''"):format(
+      dir, LUIO, LUIO))
     assert.equal("sim:marked\nA\n", out)
     assert.equal("", files.read(mark))
   end)

@@ -103,8 +103,8 @@ describe("explaining", function()
     term.colour = true
     local text = explained "FIFO"
     term.colour = false
-    assert.matches("^\27%[1mFIFO\27%[0m  0x100", text)
-    assert.equal(explained "FIFO", (text:gsub("\27%[%d+m", "")))
+    assert.matches("^\27%[1mFIFO\27%[0m  0x100", term.ready(text))
+    assert.equal(explained "FIFO", (text:gsub(term.COLOUR, "")))
   end)
 
   it("says what a wrong name may have meant", function()

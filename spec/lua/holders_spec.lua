@@ -174,7 +174,7 @@ describe("holders", function()
       f:write("evil\0\27[2J\127", ("x"):rep(200), "\0")
       f:close()
       local command = holders.of(info)[1].command
-      assert.equal("evil ?[2J?" .. ("x"):rep(47) .. "...", command)
+      assert.equal("evil \\x1b[2J\\x7f" .. ("x"):rep(41) .. "...", command)
     end)
 
     it("that is not there, finds nobody and says that it is partial", function()

@@ -12,7 +12,7 @@ local function driver_of(drivers)
     local path = ("drivers/%s/init.lua"):format(name)
     if folder then files.put(folder .. "/" .. path, text) else folder = select(2, files.write(path, text)) end
   end
-  uv.os_setenv("LUIO_DRIVERS", folder)
+  uv.os_setenv("LUIO_DRIVERS", uv.cwd() .. "/" .. folder)
   package.loaded["luio.match"] = nil
   local name, driver, message = require("luio.match").driver_of(INFO)
   uv.os_unsetenv "LUIO_DRIVERS"

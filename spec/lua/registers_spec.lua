@@ -84,7 +84,7 @@ describe("a register map", function()
     local uv = require "luv"
     local path, dir = files.write("registers.lua", "return require('luio').registers {\n  A = { 0, 33 },\n}")
     assert.equal(0, os.execute(("mkdir -p '%s/drivers/x' && mv '%s' '%s/drivers/x/'"):format(dir, path, dir)))
-    uv.os_setenv("LUIO_DRIVERS", dir)
+    uv.os_setenv("LUIO_DRIVERS", uv.cwd() .. "/" .. dir)
     local ok, message = pcall(require, "drivers.x.registers")
     uv.os_unsetenv "LUIO_DRIVERS"
     assert.is_false(ok)

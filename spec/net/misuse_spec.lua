@@ -87,7 +87,7 @@ describe("a driver that does not load", function()
     files.save(folder .. "/drivers/mynic/model.lua",
       "local function nothing() return 0 end "
       .. "return { pci = { vendor = 0x1af4, device = 0x9999, class = 0, revision = 0 }, regions = {}, read = nothing, write = nothing }")
-    local text, status = files.shell(("LUIO_DRIVERS=%s %s examples/pktgen.lua sim:mynic"):format(folder, program.PATH))
+    local text, status = files.shell(("LUIO_DRIVERS=$PWD/%s %s examples/pktgen.lua sim:mynic"):format(folder, program.PATH))
     assert.equal(1, status)
     assert.matches("drivers/mynic/init.lua: mynic.dmaa: did you mean dma%?", text)
     files.clean()

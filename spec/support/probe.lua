@@ -6,7 +6,7 @@ local M = {}
 
 --- Lets this process and its children find the probe's driver and model.
 function M.setup()
-  uv.os_setenv("LUIO_DRIVERS", "spec/support")
+  uv.os_setenv("LUIO_DRIVERS", uv.cwd() .. "/spec/support")
 end
 
 function M.teardown()

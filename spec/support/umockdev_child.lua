@@ -47,6 +47,8 @@ end
 local env = setmetatable({ luio = luio }, { __index = _G })
 
 function env.attempt(address)
+  collectgarbage() -- what a spec has left open is not to be closed in between
+  collectgarbage()
   local before = descriptors()
   local dev, message, code = luio.open(address)
   if dev then dev:close() end

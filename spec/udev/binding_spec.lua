@@ -256,7 +256,7 @@ describe("binding", function()
       assert.equal("nvme", got[i].driver)
     end
     assert.is_nil(got[4].driver)
-    assert.same({ "no loaded driver takes it; `modprobe pci:v00001234d000011E8sv*` may load one" }, got[4].result.notes)
+    assert.same({ "no loaded driver takes it; `modprobe 'pci:v00001234d000011E8sv*'` may load one" }, got[4].result.notes)
     assert.matches("uio_pci_generic took it again: its new_id names 1234:11e8; `echo 1234 11e8 > .*/uio_pci_generic/remove_id` ends that",
       got[5].message)
   end)

@@ -3,10 +3,10 @@
 local common = require "luio.cli.common"
 local binding = require "luio.binding"
 local output = require "luio.output"
+local term = require "luio.term"
 
 local function notes(result)
-  io.stdout:flush()
-  for _, note in ipairs(result.notes) do io.stderr:write(("luio: %s: %s\n"):format(result.address, note)) end
+  for _, note in ipairs(result.notes) do term.tell(("luio: %s: %s"):format(result.address, note)) end
 end
 
 -- One document, with the notes in it.
@@ -24,9 +24,9 @@ local function bind(args)
   if not result then return nil, message, code end
   if args.json then return json(result) end
   if args.dry_run and not result.unchanged then
-    for _, step in ipairs(result.steps) do print(step) end
+    term.print_all(result.steps)
   else
-    print(("%s: %s%s%s"):format(result.address, result.driver, result.uio and ", as " .. result.uio or "",
+    term.print(("%s: %s%s%s"):format(result.address, result.driver, result.uio and ", as " .. result.uio or "",
       result.unchanged and " (it was so already)" or ""))
   end
   notes(result)
@@ -37,7 +37,7 @@ local function unbind(args)
   local result, message, code = binding.unbind(args.address, { force = args.force })
   if not result then return nil, message, code end
   if args.json then return json(result) end
-  print(("%s: %s"):format(result.address, result.driver or "no driver"))
+  term.print(("%s: %s"):format(result.address, result.driver or "no driver"))
   notes(result)
   return 0
 end

@@ -8,6 +8,7 @@ local record = require "luio.explore.record"
 local sysfs = require "luio.sysfs"
 local target = require "luio.explore.target"
 local task = require "luio.task"
+local term = require "luio.term"
 local uv = require "luv"
 
 local M = {}
@@ -49,8 +50,7 @@ end
 --- A note to the person, beside the output.
 ---@param text string
 function M.note(text)
-  io.stdout:flush()
-  io.stderr:write("note: ", text, "\n")
+  term.tell("note: " .. text)
 end
 
 --- Opens the device that the arguments name.

@@ -8,13 +8,19 @@
 --- Candidates go to standard output, a line each. A line ":files svd xml" asks the shell for files of
 --- these kinds (":files": of any), which it names better than we could. A candidate that ends in one of
 --- . [ = : / goes on: no space is put behind it. Nothing is opened, no model is started, and what goes
---- wrong is not said: an error in the middle of somebody's command line helps nobody.
+--- wrong is not said: an error in the middle of somebody's command line helps nobody. What takes longer than a person waits
+--- for TAB is ended, whatever it is: a map that loops, a FIFO in the place of a file.
 
+local apart = require "luio.apart"
 local complete_place = require("luio.explore.candidates").place
 local maps = require "luio.maps"
 local match = require "luio.match"
 local paths = require "luio.paths"
+local trust = require "luio.trust"
 local device = require "luio.device"
+local term = require "luio.term"
+
+local PATIENCE = 2 -- seconds
 
 -- ---- Kinds of values -----------------------------------------------------------------------------
 -- Each adds what begins with the word, given what stands before it.
@@ -38,14 +44,25 @@ local function info_of(address)
   end
 end
 
--- The map that the command would use: the one that is named, else the driver's that matches.
+-- Whether a name on the line may be loaded. What is not entered yet is no choice, so nobody else may have had a hand in a
+-- file that is named by its path (luio.trust). Bare names are looked for in the user's folders, or luio's own (luio.paths).
+local function safe(name, file)
+  if name:match "%.lua$" then return trust.file(name) end
+  return not name:match "/" or trust.file(("%s/%s.lua"):format(name, file))
+end
+
+-- The map that the command would use: the one that is named, else the driver's that matches. A map is Lua that runs.
 local function map_of(state)
   local named = state.given.map
-  if named then return (maps.load(named)) end
-  local address = state.given.device or state.given.address
-  local info = address and info_of(address)
-  local _, driver = nil, nil
-  if info then _, driver = match.driver_of(info) end
+  if named then return safe(named, "registers") and (maps.load(named)) or nil end
+  local address = state.given.device or state.given.address or ""
+  local model = address:match "^sim:(.*)$"
+  local info = (not model or safe(model, "init")) and info_of(address)
+  local name = info and match.stated(info)
+  if not name then return nil end
+  local map = maps.load(name)
+  if map then return map end
+  local driver = require("luio.driver").load(name) -- which has its map in init.lua
   return driver and driver.registers
 end
 
@@ -256,9 +273,10 @@ local function candidates(words)
 end
 
 local function run_complete(args)
-  local ok, list = pcall(candidates, args.words)
-  if ok then
-    for _, candidate in ipairs(list) do io.write(candidate, "\n") end
+  local list = apart.run(PATIENCE, function() return candidates(args.words) end)
+  for _, candidate in ipairs(list or {}) do
+    -- A name with a line's end in it would be two candidates; one that a terminal would obey is none.
+    if term.clean(candidate) == candidate then term.print(candidate) end
   end
   return 0
 end
@@ -383,7 +401,7 @@ fi
 ]==]
 
 local function run(args)
-  io.write(scripts[args.shell])
+  term.write(scripts[args.shell])
   return 0
 end
 

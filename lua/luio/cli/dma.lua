@@ -155,7 +155,7 @@ end
 -- A name, and what there is to say, on further lines where the terminal is narrow.
 local function say(name, format, ...)
   local lines = term.wrap(format:format(...), output.columns(), (" "):rep(14), term.pad(name, 14))
-  for _, line in ipairs(lines) do print(line) end
+  term.print_all(lines)
 end
 
 local function say_pages(s)
@@ -178,7 +178,7 @@ end
 
 local function say_buffer(s)
   local buffer = s.buffer
-  print(term.bold(("%s of DMA memory for %s"):format(output.size(buffer.size), s.dev.address)))
+  term.print(term.bold(("%s of DMA memory for %s"):format(output.size(buffer.size), s.dev.address)))
   say("IOVA", "0x%x to 0x%x, verified%s", buffer.iova, buffer.iova + buffer.size - 1, s.dev.dma:stats().pinned > 0 and ", pinned" or "")
   if s.bits then say("address", "%d bits%s", s.bits, s.bits_from) end
   say_pages(s)
@@ -192,7 +192,7 @@ end
 -- is the line before, the result the last one.
 local function dump(options, last)
   for line in hexdump.lines(options) do
-    if line ~= "*" or last ~= "*" then print(line) end
+    if line ~= "*" or last ~= "*" then term.print(line) end
     last = line
   end
   return last

@@ -3,6 +3,7 @@
 local common = require "luio.cli.common"
 local doctor = require "luio.doctor"
 local output = require "luio.output"
+local term = require "luio.term"
 
 local function run(args)
   local findings, message, code
@@ -17,9 +18,8 @@ local function run(args)
     output.json(output.list(findings))
     return problems > 0 and 1 or 0
   end
-  for _, line in ipairs(lines) do print(line) end
-  io.stdout:flush()
-  if problems > 0 then io.stderr:write(output.count(problems, "problem"), "\n") end
+  term.print_all(lines)
+  if problems > 0 then term.tell(output.count(problems, "problem")) end
   return problems > 0 and 1 or 0
 end
 

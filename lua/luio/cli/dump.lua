@@ -3,6 +3,7 @@
 local common = require "luio.cli.common"
 local output = require "luio.output"
 local record = require "luio.explore.record"
+local term = require "luio.term"
 
 local function run(args)
   local t, list, ranges = common.look(args, args.place)
@@ -12,7 +13,7 @@ local function run(args)
     common.json(t, records)
     return 0
   end
-  for _, line in ipairs(record.dump(records, ranges, output.columns())) do print(line) end
+  term.print_all(record.dump(records, ranges, output.columns()))
   return 0
 end
 

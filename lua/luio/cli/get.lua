@@ -4,6 +4,7 @@ local common = require "luio.cli.common"
 local output = require "luio.output"
 local record = require "luio.explore.record"
 local show = require "luio.registers.show"
+local term = require "luio.term"
 
 -- The bare value, for scripts: of a field in decimal, of a register in hexadecimal.
 local function bare(r)
@@ -21,10 +22,10 @@ local function run(args)
     common.json(t, records)
   elseif args.value then
     for _, r in ipairs(records) do
-      if not r.skipped then print(bare(r)) end
+      if not r.skipped then term.print(bare(r)) end
     end
   else
-    for _, line in ipairs(record.lines(records, { columns = output.columns() })) do print(line) end
+    term.print_all(record.lines(records, { columns = output.columns() }))
   end
   if not missing then return 0 end
   local hint = missing.reg.def.readable and " (--force-read reads it all the same)" or ""

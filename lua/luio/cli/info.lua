@@ -4,6 +4,7 @@ local about = require "luio.about"
 local common = require "luio.cli.common"
 local look = require "luio.look"
 local output = require "luio.output"
+local term = require "luio.term"
 
 local function run(args)
   local info, message, code = look.find(args.device)
@@ -12,7 +13,7 @@ local function run(args)
   if args.json then
     output.json(all)
   else
-    for _, line in ipairs(about.lines(all, output.columns())) do print(line) end
+    term.print_all(about.lines(all, output.columns()))
   end
   return 0
 end

@@ -40,7 +40,7 @@ M.commands = {
   { "import", "Make a register map from a vendor's description.", "maps" },
   { "lint", "Say what looks wrong in a register map.", "maps" },
   { "types", "Write LuaCATS definitions of a map, for an editor.", "maps" },
-  { "env", "Print LUA_PATH for plain luajit.", "env" },
+  { "env", "Print LUA_PATH and LUA_CPATH for plain luajit.", "env" },
   { "completion", "Print the completion script of a shell.", "completion" },
 }
 
@@ -56,8 +56,7 @@ local function print_at_once() io.stdout:setvbuf "line" end
 local function fail(message, status)
   message = errors.text(message)
   if message:find("Too many open files", 1, true) then message = message .. ": raise `ulimit -n`" end
-  io.stdout:flush()
-  io.stderr:write("luio: ", message, "\n")
+  term.tell("luio: " .. message)
   return status or 1
 end
 
@@ -67,6 +66,9 @@ local function script(argv)
   print_at_once()
   local chunk, message = loadfile(argv[1])
   if not chunk then return fail(message) end
+  -- Whoever runs a script has chosen its author, and so what he has put beside it; not what others have, nor the current
+  -- folder, which is no part of the name that was typed.
+  require("luio.paths").beside(argv[1])
   local args = { [0] = argv[1] }
   for i = 2, #argv do args[i - 1] = argv[i] end
   _G.arg = args
@@ -114,16 +116,17 @@ end
 local function help()
   local columns = require("luio.output").columns()
   local function say(text, indent, first)
-    for _, line in ipairs(term.wrap(text, columns, indent, first)) do print(line) end
+    term.print_all(term.wrap(text, columns, indent, first))
   end
-  print "Linux device drivers as Lua scripts.\n"
+  term.print "Linux device drivers as Lua scripts."
+  term.print ""
   say("luio COMMAND --help has its options and an example", (" "):rep(29), "Usage: luio COMMAND ...      ")
   say("runs a script", (" "):rep(29), "       luio FILE.lua ...     ")
-  print ""
+  term.print ""
   for _, row in ipairs(M.commands) do
     say(row[2], (" "):rep(14), ("  %-11s "):format(row[1]))
   end
-  print ""
+  term.print ""
   say "A DEVICE is uio0, 0000:00:04.0 (PCI), sim:NAME (simulated, by drivers/NAME/model.lua), or mem:0xADDR+0xLEN (by /dev/mem)."
   return 0
 end
@@ -158,7 +161,7 @@ function M.main(argv)
   if not name then return fail("which command? luio --help lists them", 2) end
   if name:match "%.lua$" then return script(argv) end
   if name == "--version" then
-    print("luio " .. luio.version)
+    term.print("luio " .. luio.version)
     return 0
   elseif name == "-h" or name == "--help" or (name == "help" and not argv[2]) then
     return help()

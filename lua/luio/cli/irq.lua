@@ -159,7 +159,7 @@ end
 
 -- Prints a sentence, broken between words on a terminal.
 local function say(text)
-  for _, line in ipairs(term.wrap(text, output.columns())) do print(line) end
+  term.print_all(term.wrap(text, output.columns()))
 end
 
 -- ---- What came -----------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ end
 
 -- The live line is wiped before anything else is printed, and drawn again behind it.
 function Session:wipe()
-  if self.lined then io.write "\r\27[K" end
+  if self.lined then term.write(term.sequence "\r" .. term.sequence "K") end
   self.lined = false
 end
 
@@ -223,7 +223,7 @@ function Session:draw(now)
   local rate = self:rate()
   local text = ("%.1f s  %d%s interrupts%s  Ctrl-C ends"):format(now - self.started, self.interrupts,
     self.args.count and " of " .. self.args.count or "", rate and "  " .. rate_text(rate) or "")
-  io.write("\r", term.dim(text:sub(1, (output.columns() or 80) - 1)), "\27[K")
+  term.write(term.sequence "\r" .. term.dim(text:sub(1, (output.columns() or 80) - 1)) .. term.sequence "K")
   io.flush()
   self.lined = true
 end
@@ -236,10 +236,10 @@ function Session:print_event(event)
   if event.count > 1 then table.insert(parts, 1, ("+%d"):format(event.count)) end
   if event.overflow > 0 then table.insert(parts, term.yellow(("%d lost before it"):format(event.overflow))) end
   self:wipe()
-  if self.shown == 0 then print(term.bold "     TIME   COUNT  CAPTURED") end
-  if self.hidden > 0 then print(term.dim(("      ...          %d not shown"):format(self.hidden))) end
+  if self.shown == 0 then term.print(term.bold "     TIME   COUNT  CAPTURED") end
+  if self.hidden > 0 then term.print(term.dim(("      ...          %d not shown"):format(self.hidden))) end
   self.shown, self.hidden = self.shown + 1, 0
-  print((("%9.4f  %6d  %s"):format(event.time - self.started, self.interrupts, table.concat(parts, "  ")):gsub("%s+$", "")))
+  term.print((("%9.4f  %6d  %s"):format(event.time - self.started, self.interrupts, table.concat(parts, "  ")):gsub("%s+$", "")))
   if not self.live then io.flush() end
 end
 
@@ -383,7 +383,7 @@ end
 
 function Session:summary()
   self:wipe()
-  if self.hidden > 0 and not self.live then print(("      ...          %d not shown"):format(self.hidden)) end
+  if self.hidden > 0 and not self.live then term.print(("      ...          %d not shown"):format(self.hidden)) end
   local columns = output.columns() or 80
   local lost = ("%d lost to a full ring"):format(self.lost)
   local rate = self:rate()
@@ -403,8 +403,8 @@ function Session:summary()
   }
   for _, part in ipairs(parts) do
     if part[2] and part[2].count > 0 then
-      print(part[1])
-      for _, line in ipairs(part[2]:lines(columns)) do print(line) end
+      term.print(part[1])
+      term.print_all(part[2]:lines(columns))
     end
   end
 end

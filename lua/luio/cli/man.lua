@@ -242,7 +242,7 @@ local STATUS_NOTE = [[
 A script's status is the whole number it returns, else 0; it is 1 when the script or one of its tasks fails.]]
 
 local ENVIRONMENT = {
-  { "LUIO_DRIVERS", "Further folders that hold a drivers/ folder, set apart by colons." },
+  { "LUIO_DRIVERS", "Folders that hold a drivers/ folder, set apart by colons. A relative one is used as the current folder is." },
   { "LUIO_LIBRARY", "The runtime to load in the place of libluio.so, such as one with a sanitizer." },
   { "NO_COLOR", "If set and not empty, nothing is coloured." },
   { "CLICOLOR_FORCE", "If set and not 0, output is coloured although it goes to no terminal." },
@@ -250,8 +250,8 @@ local ENVIRONMENT = {
 }
 
 local FILES = {
-  { "drivers/NAME/init.lua", "A driver. Looked for in the current folder, those of LUIO_DRIVERS, and where luio was "
-    .. "installed: PREFIX/share/luio." },
+  { "drivers/NAME/init.lua", "A driver. Looked for in the folders of LUIO_DRIVERS, in luio's source tree or where luio was "
+    .. "installed (PREFIX/share/luio), and last in the current folder, if nobody else may write to it; `luio doctor` tells." },
   { "drivers/NAME/registers.lua", "Its register map." },
   { "drivers/NAME/model.lua", "A model of the device: `sim:NAME`." },
   { "~/.local/state/luio/history", "What was entered at the prompt of `explore`." },
@@ -314,7 +314,7 @@ end
 return {
   __man = {
     run = function()
-      io.write(write())
+      require("luio.term").write(write())
       return 0
     end,
   },

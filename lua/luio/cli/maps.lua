@@ -2,6 +2,7 @@
 
 local maps = require "luio.maps"
 local output = require "luio.output"
+local term = require "luio.term"
 
 --- Suspicions about a map. Status 1 when there are some, so that CI can tell.
 local function lint(args)
@@ -14,10 +15,9 @@ local function lint(args)
     output.json { map = args.map, registers = map.total, findings = list }
     return #findings > 0 and 1 or 0
   end
-  for _, f in ipairs(findings) do print(("%s: %s"):format(f.path, f.text)) end
+  for _, f in ipairs(findings) do term.print(("%s: %s"):format(f.path, f.text)) end
   local n = map.total
-  io.stdout:flush()
-  io.stderr:write(output.count(n, "register"), ", ", output.count(#findings, "finding"), "\n")
+  term.tell(output.count(n, "register") .. ", " .. output.count(#findings, "finding"))
   return #findings > 0 and 1 or 0
 end
 
@@ -26,7 +26,7 @@ local function types(args)
   local map, message = maps.load(args.map)
   if not map then return nil, message end
   local name = args.map:match "([^/]+)/registers%.lua$" or args.map:match "([^/]+)/?$":gsub("%.lua$", "")
-  io.write(require("luio.registers.types").write(map, args.name or map.name ~= "map" and map.name or name))
+  term.write(require("luio.registers.types").write(map, args.name or map.name ~= "map" and map.name or name))
   return 0
 end
 
@@ -38,13 +38,14 @@ local function import(args)
     overlay = args.output and args.output:match "[^/]*$":gsub("%.lua$", "") .. ".overlay.lua" or nil,
   })
   if not text then return nil, notes, code end
+  text = term.ready(text) -- in a file, too: what can't be seen is no part of a map, and means the same in a string as \u{...}
   if args.output then
     local ok, message = output.file(args.output, text)
     if not ok then return nil, message end
   else
-    io.write(text)
+    term.write(text)
   end
-  for _, note in ipairs(notes) do io.stderr:write("note: ", tostring(note), "\n") end
+  for _, note in ipairs(notes) do term.tell("note: " .. tostring(note)) end
   return 0
 end
 

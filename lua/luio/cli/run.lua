@@ -19,6 +19,7 @@ local notify = require "luio.notify"
 local numbers = require "luio.cli.numbers"
 local output = require "luio.output"
 local task = require "luio.task"
+local term = require "luio.term"
 local saved = require "luio.saved"
 local uv = require "luv"
 local watchdog = require "luio.watchdog"
@@ -29,11 +30,11 @@ local lost -- a line could not be printed
 -- the C library forgets a failure that a line's end meets.
 local function say(line)
   io.stdout:flush()
-  line = line .. "\n"
+  line = term.ready(line, true) .. "\n"
   local n, message = uv.fs_write(1, line)
   if n == #line or lost then return end
   lost = true
-  io.stderr:write(("luio: standard output: %s; the driver goes on, and what is told of it is lost\n"):format(
+  term.tell(("luio: standard output: %s; the driver goes on, and what is told of it is lost"):format(
     message or "the file system is full"))
 end
 
@@ -74,7 +75,7 @@ end
 local function announce(args, dev, guarded)
   local died = guarded and guard.status.died
   local what = ("driver %s runs %son %s"):format(dev.driver.name, died and "again " or "", tostring(dev))
-  notify.send("READY=1\nSTATUS=" .. what)
+  notify.send("READY=1", what)
   if args.json then return end
   if died then
     say(("%s, %.0f ms after the worker before it died"):format(what, (luio.now() - died) * 1000))
@@ -95,7 +96,7 @@ local function await(args, driver, ending)
       return function() ending.wake = nil end
     end,
     tell = function(text)
-      notify.send((args.wait == "" and "READY=1\n" or "") .. "STATUS=" .. text)
+      notify.send(args.wait == "" and "READY=1" or nil, text)
       if args.json then return end
       say(text .. "; Ctrl-C ends this")
     end,
@@ -160,8 +161,7 @@ local function run(args)
   if not ok then return nil, message, code end
 
   function leaving.on_exit(version, what)
-    io.stdout:flush()
-    io.stderr:write(("luio: driver %s ends this process: %s\n"):format(errors.text(version.driver.name), what))
+    term.tell(("luio: driver %s ends this process: %s"):format(errors.text(version.driver.name), what))
   end
   local ending = {}
   listen(guarded, function(status, why)

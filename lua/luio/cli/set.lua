@@ -19,9 +19,9 @@ local function line(c, dry_run)
   local words = {}
   for word in text:gmatch "%S+" do table.insert(words, word) end
   if dry_run then table.insert(words, " (dry run: not written)") end
-  for _, one in ipairs(term.wrap(words, output.columns(), "  ", "")) do print(one) end
+  term.print_all(term.wrap(words, output.columns(), "  ", ""))
   for _, f in ipairs(c:fields()) do
-    print(("  %s %s -> %s"):format(f.name, f.before, term.yellow(f.after)))
+    term.print(("  %s %s -> %s"):format(f.name, f.before, term.yellow(f.after)))
   end
 end
 

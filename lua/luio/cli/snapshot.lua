@@ -4,6 +4,7 @@ local common = require "luio.cli.common"
 local maps = require "luio.maps"
 local output = require "luio.output"
 local snapshots = require "luio.explore.snapshots"
+local term = require "luio.term"
 
 local function snapshot(args)
   local t, list, code = common.look(args, args.place)
@@ -19,12 +20,26 @@ local function snapshot(args)
   return 0
 end
 
--- The map that two files are compared by: the one named, else the driver's that the first was taken with.
--- A file that a snapshot names is not loaded: a map is code, and a snapshot comes from anywhere.
+-- The map that two files are compared by: the one named, else the driver's that the first was taken with; then it is said
+-- which. A file that a snapshot names is not loaded: a map is code, and a snapshot comes from anywhere. A driver it may name,
+-- for drivers come from folders of the user's choice (luio.paths).
 local function map_of(args, before)
   if args.map then return maps.load(args.map) end
-  local driver = type(before.map) == "string" and before.map:match "^drivers/([%w_%-]+)$"
-  return driver and maps.load(driver) or nil
+  local named = before.map
+  if type(named) ~= "string" then return nil end
+  local driver = named:match "^drivers/([%w_%-]+)$"
+  if not driver then
+    common.note(("the map that %s names is not loaded, for a snapshot may come from anywhere: --map %s does that"):format(
+      args.before, term.quoted(named)))
+    return nil
+  end
+  local map, message = maps.load(driver)
+  if map then
+    common.note(("fields are told by %s, the map that %s names"):format(map.source or driver, args.before))
+  else
+    common.note(("the map that %s names is not to be had: %s"):format(args.before, message))
+  end
+  return map
 end
 
 -- What is on the other side of a comparison, and the map that tells its fields.
@@ -56,11 +71,8 @@ local function diff(args)
   if args.json then
     output.json { before = before.device, after = after.device, differences = output.list(list) }
   else
-    for _, d in ipairs(list) do
-      for _, line in ipairs(snapshots.lines(d)) do print(line) end
-    end
-    io.stdout:flush()
-    io.stderr:write(("%d of %d differ\n"):format(#list, compared))
+    for _, d in ipairs(list) do term.print_all(snapshots.lines(d)) end
+    term.tell(("%d of %d differ"):format(#list, compared))
   end
   return args.exit_code and list[1] and 1 or 0
 end

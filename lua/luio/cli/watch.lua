@@ -19,13 +19,13 @@ local watch = require "luio.explore.watch"
 local function clip(line, columns)
   local out, width, at = {}, 0, 1
   while at <= #line do
-    local code = line:match("^\27%[[%d;]*m", at)
+    local code = line:match("^" .. term.COLOUR, at)
     if code then
       table.insert(out, code)
       at = at + #code
     else
-      if width == columns - 1 and #line:gsub("\27%[[%d;]*m", "") > columns then
-        table.insert(out, term.colour and "\27[0m>" or ">")
+      if width == columns - 1 and #line:gsub(term.COLOUR, "") > columns then
+        table.insert(out, term.colour and term.sequence "0m" .. ">" or ">")
         break
       end
       table.insert(out, line:sub(at, at))
@@ -73,11 +73,11 @@ function Screen:draw(w)
   local status = ("%s  %.1f s, %d samples; Ctrl-C ends"):format(w.target.dev.address, now - w.started, w.samples)
   table.insert(lines, clip(term.dim(status), columns))
   local out = {}
-  if self.drawn then table.insert(out, ("\27[%dA\r"):format(self.drawn)) end
-  for _, line in ipairs(lines) do table.insert(out, line .. "\27[K\n") end
+  if self.drawn then table.insert(out, term.sequence(self.drawn .. "A") .. term.sequence "\r") end
+  for _, line in ipairs(lines) do table.insert(out, line:gsub("\n", "\\x0a") .. term.sequence "K" .. "\n") end
   -- A table that has become shorter, or a terminal narrower, leaves lines below.
-  table.insert(out, "\27[J")
-  io.write(table.concat(out))
+  table.insert(out, term.sequence "J")
+  term.write(table.concat(out))
   io.flush()
   self.drawn = #lines
 end
@@ -129,8 +129,8 @@ local function loop(w, args, reached, stop)
     if over then return not reached end
     luio.sleep(math.min(args.interval, limit and math.max(limit - now, 0) or args.interval))
     for _, c in ipairs(w:sample()) do
-      if args.json then io.write(output.line(watch.plain(c)), "\n")
-      elseif not tty then print(watch.text(c)) end
+      if args.json then term.print(output.line(watch.plain(c)))
+      elseif not tty then term.print(watch.text(c)) end
     end
     if not tty then io.flush() end
   end

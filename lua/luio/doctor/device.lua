@@ -37,8 +37,8 @@ end
 -- What a driver for it would say in `match`.
 local function match_of(info)
   if info.vendor then return ('{ pci = "%04x:%04x" }'):format(info.vendor, info.device) end
-  if info.compatible[1] then return ('{ of = "%s" }'):format(info.compatible[1]) end
-  return info.uio_name and ('{ uio = "%s" }'):format(info.uio_name)
+  if info.compatible[1] then return ("{ of = %q }"):format(info.compatible[1]) end
+  return info.uio_name and ("{ uio = %q }"):format(info.uio_name)
 end
 
 function M.luio_driver(say, at)

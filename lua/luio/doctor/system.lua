@@ -5,8 +5,11 @@
 
 local ffi = require "ffi"
 local uv = require "luv"
+local apart = require "luio.apart"
 local door = require "luio.ffi"
 local output = require "luio.output"
+local paths = require "luio.paths"
+local term = require "luio.term"
 local sysfs = require "luio.sysfs"
 local look = require "luio.look"
 local match = require "luio.match"
@@ -239,10 +242,47 @@ end
 
 -- ---- Drivers -------------------------------------------------------------------------------------
 
+local LOADING = 5 -- seconds
+
+--- What loading a driver tells: what it wants, or why it does not load. In a process of its own (luio.apart): a driver that
+--- loops must not take doctor with it.
+---@param find fun(): string?, table?, string?  name, driver, message: as match.driver_of
+---@return string? name
+---@return { name: string, irq: boolean?, dma: boolean? }? driver
+---@return string? message
+function M.try(find)
+  local result, message = apart.run(LOADING, function()
+    local name, driver, why = find()
+    return { name = name, message = why, driver = driver and { name = driver.name, irq = driver.irq ~= nil or nil,
+      dma = driver.dma ~= nil or nil } }
+  end)
+  if not result then return nil, nil, message end
+  return result.name, result.driver, result.message
+end
+
 function M.drivers(say)
-  for _, entry in ipairs(match.broken()) do
-    say("driver", "problem", ("driver %s does not load: %s"):format(entry.name, sysfs.clean(((entry.problem or ""):gsub("\n", "; ")))),
-      "luio lint drivers/" .. entry.name)
+  for _, entry in ipairs(match.all()) do
+    local name, _, message = M.try(function()
+      local driver, why = require("luio.driver").load(entry.name)
+      return driver and driver.name, driver, why
+    end)
+    if not name then
+      say("driver", "problem", ("driver %s does not load: %s"):format(entry.name, ((message or ""):gsub("\n", "; "))),
+        "luio lint " .. term.quoted("drivers/" .. entry.name))
+    elseif entry.unclear then
+      say("driver", "note", ("only running driver %s tells what it matches (%s): list, info and completion leave it out"):format(
+        entry.name, entry.unclear), "state match as a table of strings")
+    end
+  end
+end
+
+--- The current folder's drivers/: whether it is used, and if not, why.
+function M.folder(say)
+  local here = paths.by_chance()
+  if here then say("drivers", "ok", ("%s/drivers is used, too: nobody else may write to it"):format(here)) end
+  for _, root in ipairs(paths.refused()) do
+    say("drivers", "note", ("%s/drivers is not used, because %s: whoever can write there would have his Lua run by %s"):format(
+      root.dir, root.reason, whoami()), root.remedy or ("LUIO_DRIVERS=%s luio ..., if that is meant"):format(term.quoted(root.dir)))
   end
 end
 

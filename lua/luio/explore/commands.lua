@@ -56,7 +56,7 @@ local function find_all(self, ...)
 end
 
 local function show(lines)
-  for _, line in ipairs(lines) do print(line) end
+  term.print_all(lines)
 end
 
 local function read_all(self, list)
@@ -129,10 +129,10 @@ local function looking(self)
       local seconds = type(args[n]) == "number" and args[n] or nil
       local list = find_all(self, unpack(args, 1, seconds and n - 1 or n))
       local w = watch.new(self.target, list)
-      for _, row in ipairs(w.rows) do print(record.line(row.record, { columns = output.columns() })) end
+      for _, row in ipairs(w.rows) do term.print_all(record.line(row.record, { columns = output.columns() })) end
       while not seconds or luio.now() - w.started < seconds do
         luio.sleep(0.05)
-        for _, c in ipairs(w:sample()) do print(watch.text(c)) end
+        for _, c in ipairs(w:sample()) do term.print(watch.text(c)) end
       end
     end },
   }
@@ -161,7 +161,7 @@ local function knowing(self)
         size = size, from = from, to = n and math.min(from + n, size), columns = output.columns(), address = not text and what.iova or nil,
         read = function(offset, length) return text and what:sub(offset + 1, offset + length) or what:read(offset, length) end,
       }
-      for line in hexdump.lines(options) do print(line) end
+      for line in hexdump.lines(options) do term.print(line) end
     end },
   }
 end
@@ -184,32 +184,32 @@ local function changing(self)
     { "undo([N])", "takes the last N register writes back, where that can be done", "undo", function(n)
       if n ~= nil and (type(n) ~= "number" or n < 1 or n % 1 ~= 0) then error("undo(N): how many writes, from 1", 0) end
       local result = self.journal:undo(n or 1)
-      for _, line in ipairs(result.done) do print(line) end
-      for _, line in ipairs(result.refused) do print(line) end
-      if not result.done[1] and not result.refused[1] then print "nothing to undo: no register was written" end
+      term.print_all(result.done)
+      term.print_all(result.refused)
+      if not result.done[1] and not result.refused[1] then term.print "nothing to undo: no register was written" end
     end },
     { "session([\"spec\"|\"driver\"])", "what was done, as a script (or a spec, or a driver) to save", "session", function(form)
       if form ~= nil and not script.has(form) then error("session(), session \"spec\" or session \"driver\"", 0) end
-      print(script.write(self.journal, form))
+      term.print_all(script.write(self.journal, form))
     end },
     { "start([DRIVER])", "starts the matching driver: driver.FUNCTION(dev, ...) works then", "start", function(name)
       local d = check(self:start(name))
-      print(("driver %s runs"):format(d.name))
+      term.print(("driver %s runs"):format(d.name))
     end },
     { "reload()", "takes the driver's files as they are now, while it runs; also :reload", "reload", function()
       if not self.dev.live then error("no driver runs: start()", 0) end
-      print(live.line(self.dev.live:reload()))
+      term.print(live.line(self.dev.live:reload()))
     end },
     { "irqs([false])", "shows interrupts as they come, or no more", "irqs", function(on)
       local _, note = check(self:irqs(on ~= false))
-      if note then print(note) end
+      if note then term.print(note) end
     end },
     { "unmask()", "lets the next interrupt through by hand", "unmask", function()
       check(self.dev:unmask())
     end },
     { "reopen()", "closes the device and opens it again", "reopen", function()
       check(self:reopen())
-      print(tostring(self.dev))
+      term.print(tostring(self.dev))
     end },
   }
 end
@@ -233,7 +233,7 @@ function M.new(self)
       local columns = output.columns()
       local function say(call, text)
         if columns and columns < 76 then
-          print("  " .. call)
+          term.print("  " .. call)
           show(term.wrap(text, columns, "      "))
         else
           show(term.wrap(text, columns, (" "):rep(34), term.pad("  " .. call, 34)))

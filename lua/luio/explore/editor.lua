@@ -11,6 +11,7 @@
 local keys = require "luio.explore.keys"
 local libedit = require "luio.explore.libedit"
 local search = require "luio.explore.search"
+local term = require "luio.term"
 local text = require "luio.explore.text"
 
 local M = {}
@@ -163,7 +164,7 @@ function Editor:on_complete()
     return libedit.ERROR
   end
   local columns, rows = self:size()
-  self:above(text.columns(list, columns, math.max(3, math.floor(rows / 2))))
+  self:above(term.ready(text.columns(list, columns, math.max(3, math.floor(rows / 2)))))
   return libedit.NORM
 end
 
@@ -234,7 +235,7 @@ function Editor:settle()
 end
 
 --- Shows a text above the prompt, which stays as it is; without one it is just printed.
----@param shown string
+---@param shown string  ready for a terminal (luio.term)
 function Editor:above(shown)
   if self.editing then self:erase() end
   io.stdout:write(shown, "\n")
@@ -321,7 +322,7 @@ function Editor:read(owner)
     -- It does not ask for one where the terminal is gone (or the user's ~/.editrc has strings bound to keys).
     if self.unasked > MAX_UNASKED then self.keys:tell "hangup" end
     if not self.done then self:settle() end
-    if failure then self:above("luio: line editing: " .. tostring(failure)) end
+    if failure then self:above(term.ready("luio: line editing: " .. tostring(failure))) end
   end
   self:finish()
   local event = self.keys.event

@@ -39,7 +39,7 @@ M.INTERRUPTED = setmetatable({}, { __tostring = function() return "interrupted" 
 -- Runs on the thread, in a fresh Lua state: no upvalues reach it. counts[0]: SIGINTs so far,
 -- counts[1]: the last signal that ends the session.
 local function watch(address, stop_fd, cpath)
-  package.cpath = cpath -- luacheck: ignore 122
+  package.path, package.cpath = "", cpath -- luacheck: ignore 122
   local loop, C = require "luv", require "ffi"
   local counts = C.cast("volatile int32_t *", C.cast("uintptr_t", address))
   local handles = {}

@@ -108,9 +108,9 @@ function M.lines(records, options)
   -- Names that fill a narrow terminal are not padded to the longest.
   if o.columns and o.path_width > o.columns / 2 then o.path_width = 1 end
   local lines = {}
-  for i, r in ipairs(records) do
+  for _, r in ipairs(records) do
     o.changed = options and options.changed and options.changed[r]
-    lines[i] = M.line(r, o)
+    for line in M.line(r, o):gmatch "[^\n]+" do table.insert(lines, line) end
   end
   return lines
 end

@@ -182,16 +182,22 @@ function Repl:divert()
     if part ~= "" then real_write(part) end
     part = ""
   end
-  _G.print = function(...)
-    if not self.editor.editing then
+  local function line(ready)
+    if self.editor.editing then
+      self.editor:above(part .. ready)
+      part = ""
+    else
       flush()
       self.unfinished = nil
-      return real_print(...)
+      real_print(ready)
     end
+  end
+  term.sink = line
+  -- What is asked to be printed at the prompt is mostly what others wrote. Bytes as they are: io.write.
+  _G.print = function(...)
     local texts = {}
     for i = 1, select("#", ...) do texts[i] = tostring((select(i, ...))) end
-    self.editor:above(part .. table.concat(texts, "\t"))
-    part = ""
+    line(term.ready(table.concat(texts, "\t")))
   end
   io.write = function(...) -- luacheck: ignore 122
     if io.output() ~= stdout then return real_write(...) end
@@ -207,20 +213,20 @@ function Repl:divert()
     return stdout
   end
   return function()
-    _G.print, io.write = real_print, real_write -- luacheck: ignore 122
+    _G.print, io.write, term.sink = real_print, real_write, nil -- luacheck: ignore 122
   end
 end
 
 -- ---- The prompt ----------------------------------------------------------------------------------
 
 function Repl:say(text)
-  self.editor:above(text)
+  self.editor:above(term.ready(text))
 end
 
 function Repl:prompts()
   local env = self.session.env
   local name = env.dev and env.dev.address or "luio"
-  local first = name .. "> "
+  local first = term.clean(name) .. "> "
   local more = (" "):rep(math.max(#first - 3, 0)) .. ".. "
   local function bold(text)
     if not term.colour then return text end
@@ -268,7 +274,7 @@ end
 function Repl:remember(text)
   local entry, note = self.history:add(text)
   if entry then self.editor:remember(entry) end
-  if note then io.stdout:write("note: ", note, "\n") end
+  if note then io.stdout:write(term.ready("note: " .. note), "\n") end
 end
 
 -- Reads until there is something to run, over as many lines as it takes. nil: the session ends, by this event.
@@ -287,7 +293,7 @@ function Repl:read_chunk()
       end
       self.pending = ""
       self:remember(text)
-      if c.kind == "error" then io.stdout:write(term.red(c.message), "\n") end
+      if c.kind == "error" then io.stdout:write(term.ready(term.red(c.message)), "\n") end
       if c.kind == "error" or c.kind == "empty" then return first end
       whole = c
     end,
@@ -353,8 +359,7 @@ end
 -- ---- Without a terminal --------------------------------------------------------------------------
 
 local function complain(text)
-  io.stdout:flush()
-  io.stderr:write("luio: ", text, "\n")
+  term.tell("luio: " .. text)
 end
 
 -- One chunk after the other; the first that fails ends it.
@@ -371,7 +376,7 @@ function Repl:chunks(chunks)
         complain(result.text)
         return self.leaving and EXIT[self.leaving] or result.interrupted and EXIT.sigint or 1
       end
-      if result then print(result) end
+      if result then term.print_all(result) end
     end
   end
   return 0
@@ -385,10 +390,7 @@ function Repl:batch(chunks)
     complain(("task %s failed: %s"):format(t.name, traceback))
   end)
   if session.notify then
-    session:notify(function(text)
-      io.stdout:flush()
-      io.stderr:write(text, "\n")
-    end)
+    session:notify(term.tell)
   end
   local ok, status = pcall(self.chunks, self, chunks)
   if session.notify then session:notify(nil) end

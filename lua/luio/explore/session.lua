@@ -16,6 +16,7 @@ local near = require "luio.registers.near"
 local show = require "luio.registers.show"
 local target = require "luio.explore.target"
 local task = require "luio.task"
+local term = require "luio.term"
 
 local M = {}
 
@@ -63,7 +64,7 @@ end
 --- Says something beside what runs.
 ---@param text string
 function Session:say(text)
-  if self.listener then self.listener(text) else print(text) end
+  if self.listener then self.listener(text) else term.print(text) end
 end
 
 -- ---- Opening and losing --------------------------------------------------------------------------

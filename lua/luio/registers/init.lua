@@ -209,7 +209,8 @@ function Check:values(path, values, bits)
     elseif not fits(value, bits) then
       self:fault(path, "value %s = %s does not fit in %d bits", name, tostring(value), bits)
     elseif type(value) == "number" and (not names[value] or name < names[value]) then
-      names[value] = name -- two names for one value: the first in the alphabet is shown
+      -- Two names for one value: the first in the alphabet is shown. What is shown is part of a line.
+      names[value] = (name:gsub("[\r\n]+", " "))
     end
   end
   return values, names

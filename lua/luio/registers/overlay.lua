@@ -18,6 +18,7 @@
 
 local errors = require "luio.errors"
 local near = require "luio.registers.near"
+local trust = require "luio.trust"
 
 local M = {}
 
@@ -113,6 +114,9 @@ function M.load(source, name)
   local f = io.open(path)
   if not f then return nil end
   f:close()
+  -- Nobody named this file: it is to be in the same hands as the map.
+  local safe, reason = trust.file(path, source and trust.writers(source))
+  if not safe then return nil, ("%s is not taken: %s"):format(path, reason) end
   local chunk, message = loadfile(path)
   if not chunk then return nil, message end
   local ok, patches = pcall(chunk)

@@ -16,7 +16,7 @@ local M = {}
 function M.left_out(def)
   if not def.readable then return "write-only" end
   local effect = def.read_effect or def.shared_effect
-  return effect and "not read: " .. effect
+  return effect and "not read: " .. effect:gsub("%s+", " ") -- a reason is part of a line
 end
 
 --- A register's value, all its digits.

@@ -3,11 +3,13 @@
 --- The result is a file for the language server, not for Lua: `luio types drivers/edu > edu.types.lua`,
 --- then `---@type edu.Registers` on a variable, or `---@param dev { regs: edu.Registers }`.
 
+local quote = require("luio.svd.text").quote
+
 local M = {}
 
 local function quoted_list(names)
   table.sort(names)
-  for i, name in ipairs(names) do names[i] = ("%q"):format(name) end
+  for i, name in ipairs(names) do names[i] = quote(name) end
   return table.concat(names, "|")
 end
 

@@ -1,0 +1,193 @@
+--- Reads tables of literals out of Lua text, without running any of it.
+---
+---     literal.assigned(text, "match")     { { pci = "1234:11e8" } }    of `match = { pci = "1234:11e8" }`
+---
+--- What a driver matches is asked of every driver there is, by commands that only look (`luio list`, a shell's completion),
+--- so it is not for the driver's code to answer. Here the text is cut into tokens as Lua cuts it, comments and strings
+--- included; where `NAME = {` or `["NAME"] = {` stands, the table is read if it consists of strings, numbers, booleans,
+--- nil and such tables. Anything else (a call, a name, a sum) is known only to who runs the code.
+---
+--- The time it takes is proportional to the text, nesting has a limit, and what is no Lua gives an error, not a guess.
+
+local M = {}
+
+local MAX_DEPTH = 20
+local MAX_BYTES = 2 ^ 20
+
+-- ---- Tokens --------------------------------------------------------------------------------------
+
+local ESCAPES = { a = "\a", b = "\b", f = "\f", n = "\n", r = "\r", t = "\t", v = "\v", ["\\"] = "\\", ['"'] = '"', ["'"] = "'",
+  ["\n"] = "\n" }
+
+-- The end of a long bracket that opens at `at`, and what is in it; nil: none opens there, or it does not close.
+local function long(text, at)
+  local level = text:match("^%[(=*)%[", at)
+  if not level then return nil end
+  local from = at + #level + 2
+  local first, last = text:find("]" .. level .. "]", from, true)
+  if not first then return nil end
+  return last + 1, (text:sub(from, first - 1):gsub("^\r?\n", ""))
+end
+
+-- A quoted string that opens at `at`: what is behind it, and its value; the value is nil when it has an escape that is not
+-- read here (\u{...}, \z).
+local function quoted(text, at)
+  local quote, parts, plain = text:sub(at, at), {}, true
+  at = at + 1
+  while true do
+    local stop = text:find("[\\\n" .. quote .. "]", at)
+    if not stop then return nil end
+    table.insert(parts, text:sub(at, stop - 1))
+    local c = text:sub(stop, stop)
+    if c == quote then return stop + 1, plain and table.concat(parts) or nil end
+    if c == "\n" then return nil end
+    local hex, decimal = text:match("^x(%x%x)", stop + 1), text:match("^%d%d?%d?", stop + 1)
+    local one = text:sub(stop + 1, stop + 1)
+    if hex then
+      table.insert(parts, string.char(tonumber(hex, 16)))
+      at = stop + 4
+    elseif decimal and tonumber(decimal) < 256 then
+      table.insert(parts, string.char(tonumber(decimal)))
+      at = stop + 1 + #decimal
+    else
+      plain = plain and ESCAPES[one] ~= nil
+      table.insert(parts, ESCAPES[one] or "")
+      at = stop + 2
+    end
+  end
+end
+
+-- Calls take(kind, value) for each token: "name", "string", "number", or "sign" of one character.
+-- Nil and where, when the text can't be cut.
+local function tokens(text, take)
+  local at = text:match "^#[^\n]*()" or 1
+  while true do
+    at = text:match("^%s*()", at)
+    if at > #text then return true end
+    local c = text:sub(at, at)
+    local after, value
+    if text:find("^%-%-", at) then
+      after = long(text, at + 2)
+      if not after and text:find("^%-%-%[=*%[", at) then return nil, at end
+      at = after or text:match("^[^\n]*()", at)
+    elseif c:find "[%a_]" then
+      value, after = text:match("^([%w_]+)()", at)
+      take("name", value)
+      at = after
+    elseif c:find "%d" or text:find("^%.%d", at) then
+      -- As much as a number could have; whether it is one is seen when it is wanted.
+      value, after = text:match("^([%w_.]+)()", at)
+      while value:find "^%d[%d.]*[eE]$" and text:find("^[+-]", after) do
+        local more
+        more, after = text:match("^([+-][%w_.]*)()", after)
+        value = value .. more
+      end
+      take("number", value)
+      at = after
+    elseif c == '"' or c == "'" then
+      after, value = quoted(text, at)
+      if not after then return nil, at end
+      take("string", value)
+      at = after
+    elseif c == "[" and text:find("^%[=*%[", at) then
+      after, value = long(text, at)
+      if not after then return nil, at end
+      take("string", value)
+      at = after
+    else
+      -- "==" is one, that an assignment is told from a comparison.
+      local sign = text:match("^[=~<>]=", at) or c
+      take("sign", sign)
+      at = at + #sign
+    end
+  end
+end
+
+-- ---- Values --------------------------------------------------------------------------------------
+
+local CONSTANT = { ["true"] = true, ["false"] = false }
+
+local read_table
+
+-- The value at token i: the token behind it, and the value. Nil: it is no literal.
+local function read(list, i, depth)
+  local t = list[i]
+  if not t then return nil end
+  if t.kind == "string" and t.value then return i + 1, t.value end
+  if t.kind == "number" then
+    local number = tonumber(t.value)
+    if number then return i + 1, number end
+  elseif t.kind == "name" and CONSTANT[t.value] ~= nil then
+    return i + 1, CONSTANT[t.value]
+  elseif t.kind == "name" and t.value == "nil" then
+    return i + 1, nil
+  elseif t.kind == "sign" and t.value == "-" and list[i + 1] and list[i + 1].kind == "number" then
+    local after, value = read(list, i + 1, depth)
+    if after then return after, -value end
+  elseif t.kind == "sign" and t.value == "{" then
+    return read_table(list, i, depth + 1)
+  end
+  return nil
+end
+
+local function is(t, sign) return t ~= nil and t.kind == "sign" and t.value == sign end
+
+function read_table(list, i, depth)
+  if depth > MAX_DEPTH then return nil end
+  local result, n = {}, 0
+  i = i + 1
+  while not is(list[i], "}") do
+    local key, value, after
+    if list[i] and list[i].kind == "name" and is(list[i + 1], "=") then
+      key, i = list[i].value, i + 2
+    elseif is(list[i], "[") then
+      after, key = read(list, i + 1, depth)
+      if not after or key == nil or not is(list[after], "]") or not is(list[after + 1], "=") then return nil end
+      i = after + 2
+    else
+      n = n + 1
+      key = n
+    end
+    after, value = read(list, i, depth)
+    -- Behind a literal more may come: "a" .. b, 2 ^ x, ("x"):rep().
+    if not after or not (is(list[after], ",") or is(list[after], ";") or is(list[after], "}")) then return nil end
+    result[key] = value
+    i = is(list[after], "}") and after or after + 1
+  end
+  return i + 1, result
+end
+
+--- Every table of literals that a text assigns to a name, in a table or to a variable.
+---@param text string
+---@param name string
+---@return table[]? tables   an empty list: nothing is assigned to it
+---@return string? message   it is given something that is no table of literals, or the text can't be read
+function M.assigned(text, name)
+  if #text > MAX_BYTES then return nil, ("it has more than %d bytes"):format(MAX_BYTES) end
+  local list = {}
+  local ok, where = tokens(text, function(kind, value) list[#list + 1] = { kind = kind, value = value } end)
+  if not ok then
+    local _, lines = text:sub(1, where):gsub("\n", "")
+    return nil, ("line %d is no Lua"):format(lines + 1)
+  end
+  local found, named = {}, false
+  for i, t in ipairs(list) do
+    if (t.kind == "name" or t.kind == "string") and t.value == name then
+      named = named or t.kind == "string" -- rawset(driver, "match", ...); the name alone is string.match, too
+      local eq = is(list[i + 1], "]") and i + 2 or i + 1
+      if is(list[eq], "=") then
+        local after, value = read(list, eq + 1, 0)
+        -- What stands behind a whole expression: the next entry, or statement; not an operator or a call.
+        local next_one = after and list[after]
+        local whole = not next_one or next_one.kind == "name" and next_one.value ~= "or" and next_one.value ~= "and"
+          or is(next_one, ",") or is(next_one, ";") or is(next_one, "}")
+        if type(value) ~= "table" or not whole then return nil, name .. " is not stated as a table of literals" end
+        table.insert(found, value)
+      end
+    end
+  end
+  if named and not found[1] then return nil, name .. " is not stated as a table of literals" end
+  return found
+end
+
+return M
