@@ -19,8 +19,9 @@
 --- were. Its driver's `start(dev, "returned")` is called, after top halves and bus master were set up as
 --- at the first start. The signs come from the kernel (a device added or bound); after one there is
 --- a while to become usable, for udev rules and slow drivers. The kernel binds uio_pci_generic again by
---- itself where driver_override says so, which lasts until the device is removed; after a
---- removal it takes a udev rule, or somebody who binds it. Until then nothing happens, however long.
+--- itself where driver_override says so, which lasts until the device is removed. After a removal luio binds it
+--- where luio had bound it before (luio.binding); else it takes a udev rule, or somebody who does. Until then nothing
+--- happens, however long.
 ---
 --- Bus master: closing any descriptor of /dev/uioX, in any process, clears it with uio_pci_generic, and
 --- DMA ends in silence. A running driver's device is looked at every second (two config reads of 2
@@ -40,6 +41,7 @@ local errors = require "luio.errors"
 local watchdog = require "luio.watchdog"
 local uv = require "luv"
 local door = require "luio.ffi"
+local sysfs = require "luio.sysfs"
 local task = require "luio.task"
 local C, err, now = door.C, door.err, door.now
 local text = require("ffi").string
@@ -68,22 +70,39 @@ local function tell(dev, ...)
   for _, wake in ipairs(waiters) do wake(...) end
 end
 
+-- A device that was pulled out has no UIO driver when it is there again. Whether it was given to that again, or why not.
+local function rebind(dev)
+  if dev.info.bus ~= "pci" or not dev.info.uio then return nil end
+  local bound, message, code = require("luio.binding").again(dev.address, dev.info.driver, dev.life)
+  return bound ~= nil, message, code
+end
+
 local function try(dev)
-  local deadline, pause = now() + M.RETURN, SETTLE
+  local deadline, pause, rebound = now() + M.RETURN, SETTLE, nil
   while true do
     task.sleep(pause)
     if dev.closed then return nil end
     local ok, message, code = dev:retake()
-    if ok then return true end
+    if ok then
+      dev.life = sysfs.life(dev.address)
+      return true
+    end
+    if code == "ENODEV" and not rebound then
+      local why, why_code
+      rebound, why, why_code = rebind(dev)
+      if rebound then deadline, pause = now() + M.RETURN, SETTLE end
+      if why then message, code = ("%s; %s"):format(message, why), why_code end
+    end
     if now() >= deadline then return nil, message, code end
     pause = math.min(2 * pause, SLOWEST)
   end
 end
 
 local function come_back(dev, away)
-  local ok, message = try(dev)
+  local ok, message, code = try(dev)
   if dev.closed then return end
   if watched[dev] then watched[dev].failure = not ok and message or nil end
+  dev.return_code = code
   if not ok then
     dev:warn(("%s did not come back within %g s: %s"):format(dev.address, M.RETURN, message))
   elseif dev.live then
@@ -314,6 +333,7 @@ function M.watch(dev, on)
   if dev.closed then error(("watch %s: the device is closed"):format(dev.address), 2) end
   if watched[dev] then return end
   watched[dev] = { away = now() }
+  dev.life = sysfs.life(dev.address)
   listen(dev)
   timer = timer or assert(uv.new_timer())
   if not timer:is_active() then
