@@ -42,6 +42,7 @@ local M = {}
 ---@field stale string?       of a view: why it must not be used any more
 ---@field package saved string?  durable state as it was saved last
 ---@field package life integer?  of a PCI device, while it is watched (luio.sysfs)
+---@field package sleeps integer?  of the machine, when bus master was looked at last (luio.presence)
 ---@field package handle ffi.cdata*
 local Device = {}
 Device.__index = Device
