@@ -44,6 +44,7 @@ local function settle(dev)
   local ok, message, code = dev.regs.DMA_CMD:wait({ RUN = 0 }, 2)
   if ok then ok, message, code = dev.regs.STATUS:wait({ COMPUTING = 0 }, 2) end
   if not ok then return nil, message, code end
+  dev.regs.IRQ_ACK:write(dev.regs.IRQ_STATUS:read()) -- what comes later has no cause
   while dev.irqs[0]:wait(0.05) do end
   return true
 end
