@@ -7,6 +7,7 @@
 #                   the guest, 100 kills, 1 GiB through the network, 1 MiB through the serial line)
 #   make test-arm64 only those of the arm64 guest: device tree, generic-uio
 #   make fuzz       mutated SVD files into the importer; mutated /sys and /proc into all that reads them
+#   make soak       everything at once in one guest, for an hour (SECONDS=3600): reloads, kills, unplugging, traffic
 #   make bench      figures, each as a ratio to a C twin measured in the same run
 #   make modules    kernel modules of examples/kernel/, for the guest's kernel, in build/modules/
 #   make lint       luacheck, clang-tidy, cppcheck;  make format: clang-format
@@ -141,6 +142,9 @@ fuzz: all $(BUILD)/asan/libluio.so $(BUILD)/fuzz/parsers | deps-run deps-test
 bench: all | deps-run deps-bench deps-guest
 	$(Q)spec/bench/run
 
+soak: all | deps-run deps-test deps-guest
+	$(Q)spec/soak/run $(or $(SECONDS),3600)
+
 lint: $(BUILD)/luio.cdef.inc | deps-lint
 	$(call say,LINT,luacheck)
 	$(Q)luacheck -q .
@@ -220,4 +224,4 @@ $(SYSROOT): | deps-cross-$(cross)
 	  spec/guest/packages $(cross) $$new/root libluajit-5.1-dev libluajit-5.1-2 libudev-dev libudev1 && mv -T $$new/root $@
 endif
 
-.PHONY: tools all support demo demo-uio test test-arm64 cross-arm64 modules fuzz bench lint format man install uninstall clean
+.PHONY: tools all support demo demo-uio test test-arm64 cross-arm64 modules fuzz soak bench lint format man install uninstall clean

@@ -65,6 +65,7 @@
 #define TELLING (500 * MS)    /* how long a line on standard error is waited for */
 #define REAPING SECOND        /* how long the status of a dead worker is */
 #define HANGS SECOND          /* a killed worker that is still there hangs */
+#define PIECE 500ull          /* ms: the longest wait with a deadline; twice as long is a stop */
 #define ONE_CTRL_C (50 * MS)  /* what comes within is the same stroke, delivered twice */
 
 struct device {
@@ -700,13 +701,27 @@ static int bury(void)
   return status;
 }
 
+/* epoll_wait, until something is to be done. While this process is stopped, or the machine, so is the
+ * worker in most cases: a stop is not to use up the worker's time to stop. It shows as a wait that took
+ * longer than it was told to. */
+static int wait_for(struct epoll_event *e, int n)
+{
+  int left = time_left();
+  uint64_t before = now(), told = left < 0 || (uint64_t)left > PIECE ? PIECE : (uint64_t)left;
+  int rc = epoll_wait(g.epoll, e, n, left < 0 ? -1 : (int)told);
+  uint64_t took = now() - before;
+  if (g.stop_at && took > (told + PIECE) * MS)
+    g.stop_at += took - told * MS;
+  return rc;
+}
+
 /* Serves the worker until it is dead; its wait status. */
 static int watch_worker(void)
 {
   bool talks = true, dead = false;
   while (!dead) {
     struct epoll_event e[3];
-    int n = epoll_wait(g.epoll, e, 3, time_left());
+    int n = wait_for(e, 3);
     for (int i = 0; i < n; i++) {
       dead |= e[i].data.fd == g.pidfd;
       if (e[i].data.fd == g.signals)

@@ -12,6 +12,10 @@
 --- that another one in the same slot is not given to the wrong driver. Where there is no file
 --- (somebody else bound it), the kernel chooses.
 ---
+--- A device that is pulled out takes its driver_override along. When it is plugged in again while its driver in Lua
+--- runs, it is given to the same UIO driver again (`again`, by luio.presence), if luio had given it to that. One that was
+--- never away has been unbound by somebody, and that is left alone.
+---
 --- A step that fails is followed by putting back what was there.
 
 local uv = require "luv"
@@ -243,6 +247,7 @@ end
 ---@field driver string?    "uio_pci_generic"
 ---@field force boolean?    although the system uses the device
 ---@field dry_run boolean?  change nothing; say what would be done
+---@field package again boolean?  it had this driver before it was pulled out
 
 --- Gives a PCI device to a UIO driver. Outside of a task it turns the loop while it waits.
 ---@param address string  "0000:00:04.0"
@@ -280,7 +285,7 @@ function M.bind(address, options)
   end
 
   local before = remembered(info)
-  if before and before.bound ~= info.driver then before = nil end
+  if before and before.bound ~= info.driver and not options.again then before = nil end
   -- From one UIO driver to another: what had it before the first is what counts.
   ok, message = remember(info, before and before.driver or info.driver, driver)
   if not ok then table.insert(result.notes, "what had it before is not remembered: " .. message) end
@@ -309,6 +314,28 @@ function M.bind(address, options)
     table.insert(result.notes, missing)
   end
   return result
+end
+
+--- Gives a PCI device that was pulled out and is there again to the UIO driver that luio had given it to. Whoever decided
+--- otherwise meanwhile is respected: by driver_override, by `luio unbind`, or by a driver that is not the one it had before.
+---@param address string
+---@param driver string  the UIO driver it had
+---@param life integer?  in this life
+---@return luio.Binding? binding
+---@return string? message  nil: it was not away, or luio had not given it to that driver
+---@return string? code
+function M.again(address, driver, life)
+  local info, message, code = target("bind", address)
+  if not info then return nil, message, code end
+  local memory = remembered(info)
+  if not memory or memory.bound ~= driver or life == sysfs.life(info.address) then return nil end
+  local override = override_of(info)
+  if override ~= "" and override ~= driver then
+    return nil, ("its driver_override is %s now, which is left so"):format(override), "EBUSY"
+  elseif info.driver and info.driver ~= driver and info.driver ~= memory.driver then
+    return nil, ("the kernel driver %s has it now, and keeps it"):format(info.driver), "EBUSY"
+  end
+  return M.bind(address, { driver = driver, again = true })
 end
 
 --- Gives a PCI device back to the driver that it had before a UIO driver.

@@ -32,6 +32,7 @@ local M = {}
 ---@field gone boolean?    it was removed or unbound, and has not come back yet
 ---@field gone_code string? "ESTALE": it was stopped for good, for its DMA memory has moved (luio.presence)
 ---@field over boolean?    stopped for good, and its driver has been told
+---@field return_code string?  why it could not be taken again, last time: "EACCES"
 ---@field bus_master_lost integer  how often another process switched it off (luio.presence)
 ---@field warnings string[] the last few things that work, but not as they should
 ---@field on_warning fun(message: string)?  called for each
@@ -40,6 +41,8 @@ local M = {}
 ---@field live luio.Live?     the driver that runs
 ---@field stale string?       of a view: why it must not be used any more
 ---@field package saved string?  durable state as it was saved last
+---@field package life integer?  of a PCI device, while it is watched (luio.sysfs)
+---@field package sleeps integer?  of the machine, when bus master was looked at last (luio.presence)
 ---@field package handle ffi.cdata*
 local Device = {}
 Device.__index = Device

@@ -10,6 +10,7 @@
 ---
 --- Of processes of other users only root sees descriptors and mappings. Locks everybody sees.
 
+local guard = require "luio.guard"
 local uv = require "luv"
 local sysfs = require "luio.sysfs"
 local term = require "luio.term"
@@ -118,20 +119,20 @@ local function look_at(dir, files, range)
   return { files = list, lock = lock, drives = drives }, denied
 end
 
---- The processes that have a device, this one left out.
+--- The processes that have a device; this one is left out, and its guardian, which keeps what a worker before us had.
 ---@param info luio.Info
 ---@return luio.Holder[] holders  by process id
 ---@return boolean partial  true: not every process could be looked at (run as root)
 function M.of(info)
   local files = files_of(info)
   if not next(files) then return {}, false end
-  local own, by_pid, partial = uv.os_getpid(), {}, false
+  local own, guardian, by_pid, partial = uv.os_getpid(), guard.status and uv.os_getppid(), {}, false
   local processes = sysfs.entries(sysfs.proc)
   local seen_any = false
   for _, name in ipairs(processes) do
     local pid = sysfs.whole(name)
     if pid then seen_any = true end
-    if pid and pid ~= own then
+    if pid and pid ~= own and pid ~= guardian then
       local dir = ("%s/%d"):format(sysfs.proc, pid)
       local holder, denied = look_at(dir, files, info.bus == "mem" and info.maps[0] or nil)
       partial = partial or denied
@@ -150,7 +151,7 @@ function M.of(info)
   for _, line in ipairs(sysfs.proc_lines "locks") do
     local pid, key = lock_of(line)
     local dir = ("%s/%d"):format(sysfs.proc, pid or 0)
-    if pid and pid > 0 and pid ~= own and keys[key] and not by_pid[pid] and sysfs.exists(dir) then
+    if pid and pid > 0 and pid ~= own and pid ~= guardian and keys[key] and not by_pid[pid] and sysfs.exists(dir) then
       by_pid[pid] = { pid = pid, command = command_of(dir, pid), files = { keys[key] }, lock = true, drives = true }
     end
   end

@@ -19,6 +19,9 @@
 ---
 --- Events wait in the ring while Lua is busy. When it is full, interrupts are counted, not lost
 --- silently: the next event's `overflow`, and `stats().overflow`.
+---
+--- On a line that devices share, uio_pci_generic may tell of more interrupts than a device had: one of another device
+--- that comes before ours is acknowledged counts for both. A driver that captures its cause finds nothing there, and goes on waiting.
 
 local descriptor = require "luio.descriptor"
 local ffi = require "ffi"

@@ -19,13 +19,14 @@
 --- were. Its driver's `start(dev, "returned")` is called, after top halves and bus master were set up as
 --- at the first start. The signs come from the kernel (a device added or bound); after one there is
 --- a while to become usable, for udev rules and slow drivers. The kernel binds uio_pci_generic again by
---- itself where driver_override says so, which lasts until the device is removed; after a
---- removal it takes a udev rule, or somebody who binds it. Until then nothing happens, however long.
+--- itself where driver_override says so, which lasts until the device is removed. After a removal luio binds it
+--- where luio had bound it before (luio.binding); else it takes a udev rule, or somebody who does. Until then nothing
+--- happens, however long.
 ---
 --- Bus master: closing any descriptor of /dev/uioX, in any process, clears it with uio_pci_generic, and
---- DMA ends in silence. A running driver's device is looked at every second (two config reads of 2
---- bytes); if it is off it is switched on again, counted
---- (dev.bus_master_lost) and reported. A driver that must know before it trusts a transfer asks:
+--- DMA ends in silence. So it does when the machine goes to sleep, for the kernel knows nothing of what user space has set. A
+--- running driver's device is looked at every second (two config reads of 2 bytes); if it is off it is switched on
+--- again, counted (dev.bus_master_lost) and reported. A driver that must know before it trusts a transfer asks:
 --- dev:check_bus_master().
 ---
 --- DMA memory: pages that could not be pinned may be moved by the kernel, and the device goes on with the old addresses
@@ -33,13 +34,17 @@
 --- bus master is off before anybody hears of it; then the driver's `stop(dev)` is called, and the device is gone for good:
 --- what is asked of it fails with "ESTALE". It does not come back, because what it was told is somebody else's memory now.
 ---
+--- Errors of the bus, and resets that take a device's configuration: luio.bus_errors.
+---
 --- None of this keeps a program's loop turning; only while a device is being let go or taken again do
 --- tasks of ours run. A driver that luio.start started is watched; others by dev:watch_presence().
 
+local bus_errors = require "luio.bus_errors"
 local errors = require "luio.errors"
 local watchdog = require "luio.watchdog"
 local uv = require "luv"
 local door = require "luio.ffi"
+local sysfs = require "luio.sysfs"
 local task = require "luio.task"
 local C, err, now = door.C, door.err, door.now
 local text = require("ffi").string
@@ -68,22 +73,39 @@ local function tell(dev, ...)
   for _, wake in ipairs(waiters) do wake(...) end
 end
 
+-- A device that was pulled out has no UIO driver when it is there again. Whether it was given to that again, or why not.
+local function rebind(dev)
+  if dev.info.bus ~= "pci" or not dev.info.uio then return nil end
+  local bound, message, code = require("luio.binding").again(dev.address, dev.info.driver, dev.life)
+  return bound ~= nil, message, code
+end
+
 local function try(dev)
-  local deadline, pause = now() + M.RETURN, SETTLE
+  local deadline, pause, rebound = now() + M.RETURN, SETTLE, nil
   while true do
     task.sleep(pause)
     if dev.closed then return nil end
     local ok, message, code = dev:retake()
-    if ok then return true end
+    if ok then
+      dev.life = sysfs.life(dev.address)
+      return true
+    end
+    if code == "ENODEV" and not rebound then
+      local why, why_code
+      rebound, why, why_code = rebind(dev)
+      if rebound then deadline, pause = now() + M.RETURN, SETTLE end
+      if why then message, code = ("%s; %s"):format(message, why), why_code end
+    end
     if now() >= deadline then return nil, message, code end
     pause = math.min(2 * pause, SLOWEST)
   end
 end
 
 local function come_back(dev, away)
-  local ok, message = try(dev)
+  local ok, message, code = try(dev)
   if dev.closed then return end
   if watched[dev] then watched[dev].failure = not ok and message or nil end
+  dev.return_code = code
   if not ok then
     dev:warn(("%s did not come back within %g s: %s"):format(dev.address, M.RETURN, message))
   elseif dev.live then
@@ -101,6 +123,7 @@ local function come_back(dev, away)
   local w = watched[dev]
   if not w then return end
   w.returning = nil
+  if not dev.gone then w.bus = bus_errors.state(dev) end
   if not dev.gone then tell(dev, true) end
   if w.sign then M.look(dev, true) end
 end
@@ -195,6 +218,21 @@ end
 
 -- ---- Bus master ----------------------------------------------------------------------------------
 
+-- How often the machine was asleep, or tried to be; nil where the kernel does not say.
+local function sleeps()
+  local folder = "/sys/power/suspend_stats/"
+  local success, fail = sysfs.read(folder .. "success"), sysfs.read(folder .. "fail")
+  return success and fail and success + fail
+end
+
+-- Who switched it off.
+local function culprit(dev)
+  local before = dev.sleeps
+  dev.sleeps = sleeps()
+  if before and dev.sleeps ~= before then return "the machine was asleep, for which the kernel switches it off" end
+  return ("some process closed /dev/%s, and its UIO driver clears it at every close"):format(dev.info.uio or "uioX")
+end
+
 --- Looks whether the device may still do DMA, after dev:bus_master(true), and sets that right.
 ---@param dev luio.Device
 ---@return boolean? ok     false: it could not, and transfers were lost; now it can again
@@ -208,9 +246,8 @@ function M.check_bus_master(dev)
   if rc < 0 then return door.failure() end
   if rc == 0 then return true end
   dev.bus_master_lost = dev.bus_master_lost + 1
-  dev:warn(("bus master of %s was off: some process closed /dev/%s, and its UIO driver clears it at every close. Switched on "
-    .. "again (%d so far); transfers meanwhile did not reach memory. `luio info` does not open it; what does?"):format(
-    dev.address, dev.info.uio or "uioX", dev.bus_master_lost))
+  dev:warn(("bus master of %s was off: %s. Switched on again (%d so far); transfers meanwhile did not reach memory"):format(
+    dev.address, culprit(dev), dev.bus_master_lost))
   return false
 end
 
@@ -283,9 +320,23 @@ local function on_event()
   end
 end
 
+-- What the bus tells (luio.bus_errors). A device that lost its place was reset: its driver starts again.
+local function look_at_bus(dev)
+  local state = watched[dev] and watched[dev].bus
+  if not state or dev.gone or dev.closed then return end
+  for _, message in ipairs(bus_errors.errors(dev, state)) do dev:warn(message) end
+  if not bus_errors.lost(dev, state) then return end
+  local ok, message = bus_errors.restore(dev, state)
+  local why = "it was reset, and lost its configuration: a fatal error of its link? (dmesg: AER)"
+  if not ok then why = ("%s; that can't be put back: %s"):format(why, message) end
+  dev:vanish(why)
+  if ok then M.look(dev, true) end
+end
+
 local function tick()
   each_watched(function(dev)
     M.look(dev, false)
+    look_at_bus(dev)
     if not dev.gone and not dev.closed and check_memory(dev) then
       local on, message = M.check_bus_master(dev)
       if on == nil then dev:warn(message) end
@@ -314,6 +365,8 @@ function M.watch(dev, on)
   if dev.closed then error(("watch %s: the device is closed"):format(dev.address), 2) end
   if watched[dev] then return end
   watched[dev] = { away = now() }
+  watched[dev].bus = bus_errors.state(dev)
+  dev.life, dev.sleeps = sysfs.life(dev.address), sleeps()
   listen(dev)
   timer = timer or assert(uv.new_timer())
   if not timer:is_active() then

@@ -124,6 +124,14 @@ local function numbered(dir, pattern)
   return numbers
 end
 
+--- Which of its lives a PCI device is in: another number each time that it is plugged in.
+---@param address string
+---@return integer?  nil: there is no such PCI device
+function M.life(address)
+  local stat = uv.fs_stat("/sys/bus/pci/devices/" .. address)
+  return stat and stat.ino
+end
+
 ---@class luio.Hugepages  of one size
 ---@field size integer                  bytes of a page
 ---@field total integer                 pages

@@ -211,6 +211,12 @@ local function next_turn(fn)
   return one
 end
 
+--- For luio.waiter: calls fn once the loop has looked at what is there now. When a deadline has passed the loop may have looked
+--- at nothing since long before: the process was stopped, or busy. libuv calls timers first; what came in time is to count first.
+--- What is returned has `put_away`, which is to be called in any case.
+---@param fn fun()
+M.after_a_look = next_turn
+
 function Next:put_away()
   self.idle:stop()
   self.check:stop()
@@ -261,8 +267,8 @@ function M.await(seconds, arm)
   end
   local disarm = arm(wake)
   local function give_up() wake(timed_out(seconds)) end
-  local timer = not woken and seconds > 0 and timer_after(seconds, give_up)
   local following = not woken and seconds == 0 and next_turn(give_up)
+  local timer = not woken and seconds > 0 and timer_after(seconds, function() following = following or next_turn(give_up) end)
   local cancelled
   if not woken and task then
     task.wake, task.status = wake, "waiting"

@@ -24,6 +24,7 @@ local M = {}
 ---@field package deadline number
 ---@field package armed number?      when the timer is up
 ---@field package timer userdata?
+---@field package following table?  the last look before the deadline counts (task.after_a_look)
 local Waiter = {}
 Waiter.__index = Waiter
 
@@ -44,6 +45,11 @@ local function timed_out(self)
   return nil, ("timed out after %g s"):format(self.seconds), "ETIMEDOUT"
 end
 
+local function no_more_looks(self)
+  if self.following then self.following:put_away() end
+  self.following = nil
+end
+
 --- Makes one.
 ---@return luio.Waiter
 function M.new()
@@ -55,11 +61,15 @@ function M.new()
     self.task, self.a, self.b, self.c = nil, a, b, c
     task.go_on(who)
   end
+  local function give_up()
+    no_more_looks(self)
+    if self.task then self.wake_up(timed_out(self)) end
+  end
   function self.up()
     self.armed = nil
     if not self.task then return end
     local left = self.deadline - now()
-    if left > 0 then arm(self, left) else self.wake_up(timed_out(self)) end
+    if left > 0 then arm(self, left) else self.following = self.following or task.after_a_look(give_up) end
   end
   return self
 end
@@ -85,6 +95,7 @@ function Waiter:wait(seconds)
   local cancelled = task.pause(who, self.wake_up)
   if self.task == who then self.task = nil end
   if self.timer then self.timer:unref() end
+  no_more_looks(self)
   if self.on_leave then self.on_leave() end
   if cancelled then task.raise_cancelled() end
   return self.a, self.b, self.c

@@ -89,7 +89,7 @@ end
 -- Until it is there. Being told to stop meanwhile is no failure.
 local function await(args, driver, ending)
   return arrival.open(driver, args.device, {
-    seconds = args.wait ~= "" and tonumber(args.wait) or nil, bind = args.bind,
+    seconds = tonumber(args.wait or ""), bind = args.bind,
     stopped = function() return ending.status ~= nil end,
     arm = function(wake)
       ending.wake = wake
@@ -103,9 +103,10 @@ local function await(args, driver, ending)
   })
 end
 
--- The device, with the driver started on it.
+-- The device, with the driver started on it. After a crash it is waited for: it may have been pulled out meanwhile, and would
+-- have been waited for had the worker lived.
 local function start(args, driver, ending)
-  if args.wait and arrival.can_wait(args.device) then
+  if (args.wait or guard.reason() == "crash") and arrival.can_wait(args.device) then
     local dev, message, code = await(args, driver, ending)
     if not dev then return nil, message, code end
     return require("luio.driver").start(driver, dev)
@@ -123,12 +124,22 @@ local function checkpoint(dev, said)
   return message
 end
 
+-- A device that went away may be root's when it is back, and this process another user's. A new one, which begins as root, takes it.
+local function needs_root(args, dev)
+  return args.user and dev.gone and (dev.return_code == "EACCES" or dev.return_code == "EPERM")
+end
+
 -- Waits until stop is called.
-local function serve(dev, ending, follower)
+local function serve(args, dev, ending, follower)
   local said
   watchdog.expect(("driver %s, and with it the loop that hears signals and saved files,"):format(dev.driver.name), SILENCE)
   while not ending.status do
     watchdog.alive()
+    if needs_root(args, dev) then
+      ending.status = 1
+      ending.why = ("%s is there again, and %s may not take it: a new worker does, as root"):format(dev.address, args.user)
+      break
+    end
     task.await(dev.driver.durable and CHECKPOINT or 1, function(wake)
       ending.wake = wake
       return function() ending.wake = nil end
@@ -192,7 +203,7 @@ local function run(args)
   if not ok then return nil, message, code end
   announce(args, dev, guarded)
   follower:begin()
-  luio.run(function() serve(dev, ending, follower) end)
+  luio.run(function() serve(args, dev, ending, follower) end)
   follower:close()
   ok, message, code = dev:close()
   if not ok then return nil, message, code end

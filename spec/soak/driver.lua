@@ -1,0 +1,64 @@
+local counts = require "spec.soak.counts"
+local luio = require "luio"
+local edu = assert(luio.load "drivers/edu")
+local VERSION, COUNTS = 1, ""
+
+--- A member of the long run: transfers there and back, and interrupts, as fast as they come. The conductor writes COUNTS and
+--- VERSION, kills the process, saves the file, and pulls the device out.
+local d = {
+  name = "soak", registers = edu.registers, irq = edu.irq, dma = edu.dma, quiesce = edu.quiesce, durable = { "starts" }, VERSION = VERSION,
+}
+
+-- One round: whether all was right; nil, message, code: it was cut off.
+local function round(dev, buffer, text)
+  local ok, message, code
+  buffer:write(0, text)
+  ok, message, code = edu.to_device(dev, buffer, #text)
+  if not ok then return nil, message, code end
+  buffer:fill(0)
+  ok, message, code = edu.from_device(dev, buffer, #text)
+  if not ok then return nil, message, code end
+  ok, message, code = edu.factorial(dev, 5)
+  if not ok then return nil, message, code end
+  return ok == 120 and buffer:read(0, #text) == text
+end
+
+local function work(dev, c)
+  while true do
+    local right, message, code = round(dev, dev.state.buffer, ("%d %014d"):format(VERSION, c.rounds))
+    if right then
+      c.rounds = c.rounds + 1
+    elseif code == "ENODEV" then
+      return -- `start` comes again with the device
+    else
+      c.wrong = c.wrong + 1
+      print("WRONG: " .. tostring(message or "other bytes came back"))
+    end
+    c:save()
+    luio.sleep(0.01)
+  end
+end
+
+-- What the version or the process before had begun comes to its end first, and its interrupts are nobody's.
+local function settle(dev)
+  local ok, message, code = dev.regs.DMA_CMD:wait({ RUN = 0 }, 2)
+  if ok then ok, message, code = dev.regs.STATUS:wait({ COMPUTING = 0 }, 2) end
+  if not ok then return nil, message, code end
+  dev.regs.IRQ_ACK:write(dev.regs.IRQ_STATUS:read()) -- what comes later has no cause
+  while dev.irqs[0]:wait(0.05) do end
+  return true
+end
+
+function d.start(dev)
+  local settled, message, code = settle(dev)
+  if not settled then return nil, message, code end
+  dev.state.starts = (dev.state.starts or 0) + 1
+  local c = counts.new(COUNTS, { "rounds", "wrong", "starts", "version" })
+  c.starts, c.version = c.starts + 1, VERSION
+  c:save()
+  dev.state.buffer = dev.state.buffer or assert(dev.dma:alloc(4096, { name = "data" }))
+  luio.spawn(work, dev, c)
+  return true
+end
+
+return d

@@ -1,0 +1,125 @@
+--- What a long run has done and used: a line a minute, bounds, a table at the end.
+---
+--- Three kinds of figures. What is *done* only grows, and must have grown over the last few looks. What is *wrong* stays 0. What
+--- is *used* may not grow: the least of the last looks is compared with the most of the first ones, so that neither a garbage
+--- collector's ups and downs nor one unlucky moment counts, and a leak does, however slow, once it is above its allowance.
+
+local M = {}
+
+local LOOKS = 3 -- at the beginning and at the end, that are compared
+
+---@class Ledger
+---@field failures string[]
+local Ledger = {}
+Ledger.__index = Ledger
+
+--- Begins one.
+---@return Ledger
+function M.new()
+  return setmetatable({ names = {}, figures = {}, looks = 0, failures = {}, told = {} }, Ledger)
+end
+
+local function fail(self, text)
+  if self.told[text] then return end
+  self.told[text] = true
+  table.insert(self.failures, text)
+end
+
+--- Something went wrong that is no figure.
+---@param text string
+function Ledger:fail(text)
+  fail(self, text)
+end
+
+local function note(self, kind, name, value, more)
+  local figure = self.figures[name]
+  if not figure then
+    figure = { kind = kind, name = name, values = {} }
+    self.figures[name] = figure
+    table.insert(self.names, name)
+  end
+  figure.now, figure.allowance, figure.unit = value, more.allowance, more.unit
+end
+
+--- A counter of work.
+---@param name string
+---@param value integer
+function Ledger:done(name, value) note(self, "done", name, value, {}) end
+
+--- A counter of faults.
+---@param name string
+---@param value integer
+function Ledger:wrong(name, value) note(self, "wrong", name, value, {}) end
+
+--- A resource.
+---@param name string
+---@param value number
+---@param allowance number  by which it may grow
+---@param unit? string
+function Ledger:used(name, value, allowance, unit) note(self, "used", name, value, { allowance = allowance, unit = unit }) end
+
+local function extreme(fn, values, first, last)
+  local best = values[first]
+  for i = first + 1, last do best = fn(best, values[i]) end
+  return best
+end
+
+-- By how much a resource has grown; nil: too few looks to tell.
+local function growth(figure)
+  local values = figure.values
+  local n = #values
+  if n < 2 * LOOKS then return nil end
+  return extreme(math.min, values, n - LOOKS + 1, n) - extreme(math.max, values, 1, LOOKS)
+end
+
+local function check(self, figure)
+  local values, n = figure.values, #figure.values
+  if figure.kind == "wrong" and (values[n] or 0) > 0 then
+    fail(self, figure.name .. " is not 0")
+  elseif figure.kind == "done" and n > LOOKS and values[n] <= values[n - LOOKS] then
+    fail(self, ("%s stood still at %d over %d looks"):format(figure.name, values[n], LOOKS))
+  elseif figure.kind == "used" and (growth(figure) or 0) > figure.allowance then
+    fail(self, ("%s grew by %g%s, which is more than %g: from %g"):format(figure.name, growth(figure), figure.unit or "",
+      figure.allowance, values[1]))
+  end
+end
+
+--- Closes a look: its figures are those since the last one. What is used is for the table; the line has what else is said of it.
+---@param seconds number  since the beginning
+---@param usage string
+---@return string line
+function Ledger:look(seconds, usage)
+  self.looks = self.looks + 1
+  local parts = {}
+  for _, name in ipairs(self.names) do
+    local figure = self.figures[name]
+    if figure.now then
+      table.insert(figure.values, figure.now)
+      if figure.kind == "done" or figure.now > 0 and figure.kind == "wrong" then
+        table.insert(parts, ("%s %d"):format(name, figure.now))
+      end
+      figure.now = nil
+    end
+  end
+  for _, name in ipairs(self.names) do check(self, self.figures[name]) end
+  return ("%5.0f s  %s; %s%s"):format(seconds, table.concat(parts, ", "), usage,
+    #self.failures > 0 and ("  FAILURES %d: %s"):format(#self.failures, self.failures[#self.failures]) or "")
+end
+
+--- The table at the end.
+---@return string
+function Ledger:table()
+  local lines = { ("%-34s %12s %12s %12s  %s"):format("", "first", "most", "last", "") }
+  for _, name in ipairs(self.names) do
+    local figure, values = self.figures[name], self.figures[name].values
+    if values[1] then
+      local grown = figure.kind == "used" and growth(figure)
+      table.insert(lines, ("%-34s %12g %12g %12g  %s"):format(name, values[1], extreme(math.max, values, 1, #values), values[#values],
+        figure.kind == "used" and (grown and ("grown by %g of %g%s"):format(math.max(0, grown), figure.allowance, figure.unit or "")
+          or ("too few looks to tell: %d, not %d"):format(#values, 2 * LOOKS)) or figure.kind))
+    end
+  end
+  return table.concat(lines, "\n")
+end
+
+return M
