@@ -29,7 +29,7 @@ local function share(record)
   end
   jit.off(both)
   attach(record, "record")
-  jit.attach = function(fn, event)
+  jit.attach = function(fn, event) -- luacheck: ignore 122
     if event == "record" and type(fn) == "function" then
       theirs = fn
       attach(both, "record")
@@ -54,7 +54,7 @@ local function begin()
   if not require("luio.compiler.numbers").get() then return end
   local watch = require "luio.compiler.watch"
   share(watch.begin(faults))
-  jit.opt.start = watch.start
+  jit.opt.start = watch.start -- luacheck: ignore 122
   require("luio.compiler.threads").begin()
   if on then jit.on() end
 end
