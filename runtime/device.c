@@ -239,6 +239,7 @@ int luio_device_open(const char *address, unsigned flags, luio_device **out, lui
     luio_device_free(d);
     return rc;
   }
+  luio_config_watch(d);
   *out = d;
   return 0;
 }
@@ -262,21 +263,20 @@ int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_d
   info->class_code = c->class_code;
   info->revision = c->revision;
   info->numa_node = -1;
-  uint64_t addr = 0xfe000000; /* where a PC's firmware puts BARs; nobody decodes it */
   for (int i = 0; i < LUIO_MAX_BARS; i++) {
     info->bars[i].map = -1;
     if (!c->region_size[i])
       continue;
     info->bars[i].kind = LUIO_BAR_MEM;
-    info->bars[i].addr = addr;
+    info->bars[i].addr = luio_sim_address(sim, i);
     info->bars[i].size = c->region_size[i];
-    addr += (c->region_size[i] + 0xfffff) & ~0xfffffull;
   }
   int rc = flags & (LUIO_READ_ONLY | LUIO_SHARED) ? 0 : luio_guard_open(d, err);
   if (rc < 0) {
     luio_device_free(d);
     return rc;
   }
+  luio_config_watch(d);
   *out = d;
   return 0;
 }

@@ -10,6 +10,7 @@ local region = require "luio.region"
 local irq = require "luio.irq"
 local dma = require "luio.dma"
 local config = require "luio.config"
+local config_watch = require "luio.config_watch"
 local presence = require "luio.presence"
 local staging = require "luio.staging"
 local C, err = door.C, door.err
@@ -30,7 +31,7 @@ local M = {}
 ---@field gone boolean?    it was removed or unbound, and has not come back yet
 ---@field gone_code string? "ESTALE": it was stopped for good, for its DMA memory has moved (luio.presence)
 ---@field over boolean?    stopped for good, and its driver has been told
----@field bus_master_lost integer  how often another process switched it off (luio.presence)
+---@field repairs table<string, integer>  how often what of config space was set right (luio.config_watch)
 ---@field warnings string[] the last few things that work, but not as they should
 ---@field on_warning fun(message: string)?  called for each
 ---@field root luio.Device?   of a view: the device that was opened
@@ -38,6 +39,9 @@ local M = {}
 ---@field live luio.Live?     the driver that runs
 ---@field stale string?       of a view: why it must not be used any more
 ---@field package saved string?  durable state as it was saved last
+---@field package forgot boolean?  gone, but only in that it has lost its registers
+---@field package config_right number?  when config space was last seen to be as it should
+---@field package config_fault string?  what of it could not be set right
 ---@field package handle ffi.cdata*
 local Device = {}
 Device.__index = Device
@@ -188,7 +192,7 @@ function M.wrap(handle, options)
   local info = M.info(C.luio_device_info(handle))
   local self = setmetatable({
     address = info.address, info = info, read_only = options.read_only or false, state = {}, warnings = {},
-    bus_master_lost = 0, users = {},
+    repairs = config_watch.counters(), users = {},
   }, Device)
   -- The net under close(): a device that is dropped is still switched off before its memory goes.
   self.handle = ffi.gc(handle, function(h) C.luio_device_close(h, nil) end)
@@ -210,6 +214,7 @@ function M.view(dev)
   local self = setmetatable({
     address = root.address, info = root.info, read_only = root.read_only, state = {}, warnings = root.warnings,
     handle = root.handle, gone = root.gone, gone_why = root.gone_why, gone_code = root.gone_code, root = root, sim = root.sim,
+    repairs = root.repairs,
   }, Device)
   add_parts(self)
   self.dma, self.config = dma.view(root.dma, self), config.new(self)
@@ -387,7 +392,7 @@ end
 
 Device.watch_presence = presence.watch
 Device.wait_return = presence.wait_return
-Device.check_bus_master = presence.check_bus_master
+Device.check_config = config_watch.check
 
 -- The device's own handle and its views.
 local function handles(self)
@@ -414,10 +419,12 @@ end
 --- with "ENODEV", the driver's `gone` is called, from the loop. Whoever learns of it first calls this.
 ---@param why string
 ---@param code string?  "ESTALE": it does not come back, either
-function Device:vanish(why, code)
-  if self.root then return self.root:vanish(why, code) end
+---@param forgot boolean?  the device is there, and ours, but has lost its registers: its files stay open
+function Device:vanish(why, code, forgot)
+  if self.root then return self.root:vanish(why, code, forgot) end
   if self.closed or self.gone then return end
-  C.luio_device_gone(self.handle)
+  self.forgot = forgot
+  if not forgot then C.luio_device_gone(self.handle) end
   for handle in handles(self) do
     handle.gone, handle.gone_why, handle.gone_code = true, why, code
     for _, r in pairs(handle.regions) do region.gone(r, why) end
@@ -440,7 +447,8 @@ function Device:retake()
     local ok, message, code = i:close()
     if not ok then return nil, message, code end
   end
-  if C.luio_device_return(self.handle, err) < 0 then return door.failure() end
+  if not self.forgot and C.luio_device_return(self.handle, err) < 0 then return door.failure() end
+  self.forgot = nil
   local info = M.info(C.luio_device_info(self.handle))
   for handle in handles(self) do
     handle.info, handle.address, handle.gone, handle.gone_why = info, info.address, nil, nil

@@ -1,4 +1,4 @@
---- Presence: devices that go away and come back, and bus master that somebody else switches off.
+--- Presence: devices that go away and come back.
 ---
 --- A device is *gone* when it was removed, or its UIO driver unbound. That is learned from whatever
 --- comes first: its interrupt (the source fails), an access (SIGBUS, runtime/gone.c), a kernel event,
@@ -22,11 +22,7 @@
 --- itself where driver_override says so, which lasts until the device is removed; after a
 --- removal it takes a udev rule, or somebody who binds it. Until then nothing happens, however long.
 ---
---- Bus master: closing any descriptor of /dev/uioX, in any process, clears it with uio_pci_generic, and
---- DMA ends in silence. A running driver's device is looked at every second (two config reads of 2
---- bytes); if it is off it is switched on again, counted
---- (dev.bus_master_lost) and reported. A driver that must know before it trusts a transfer asks:
---- dev:check_bus_master().
+--- At each look config space is looked at, too (luio.config_watch).
 ---
 --- DMA memory: pages that could not be pinned may be moved by the kernel, and the device goes on with the old addresses
 --- (runtime/dma_pin.c). So every second the address of each page is looked up, while bus master is on. If one has changed,
@@ -37,6 +33,7 @@
 --- tasks of ours run. A driver that luio.start started is watched; others by dev:watch_presence().
 
 local uv = require "luv"
+local config_watch = require "luio.config_watch"
 local door = require "luio.ffi"
 local task = require "luio.task"
 local C, err, now = door.C, door.err, door.now
@@ -191,27 +188,6 @@ function M.wait_return(dev, seconds)
   return ok, message, code
 end
 
--- ---- Bus master ----------------------------------------------------------------------------------
-
---- Looks whether the device may still do DMA, after dev:bus_master(true), and sets that right.
----@param dev luio.Device
----@return boolean? ok     false: it could not, and transfers were lost; now it can again
----@return string? message
----@return string? code
-function M.check_bus_master(dev)
-  dev = dev.root or dev
-  if dev.closed then error(("bus master of %s: the device is closed"):format(dev.address), 2) end
-  if dev.gone then return dev:gone_failure "look at bus master" end
-  local rc = C.luio_bus_master_check(dev.handle, err)
-  if rc < 0 then return door.failure() end
-  if rc == 0 then return true end
-  dev.bus_master_lost = dev.bus_master_lost + 1
-  dev:warn(("bus master of %s was off: some process closed /dev/%s, and its UIO driver clears it at every close. Switched on "
-    .. "again (%d so far); transfers meanwhile did not reach memory. `luio info` does not open it; what does?"):format(
-    dev.address, dev.info.uio or "uioX", dev.bus_master_lost))
-  return false
-end
-
 -- ---- DMA memory ----------------------------------------------------------------------------------
 
 -- Bus master is off already. Off PCI only the driver can stop its device, so it is asked to while its registers work.
@@ -284,10 +260,7 @@ end
 local function tick()
   each_watched(function(dev)
     M.look(dev, false)
-    if not dev.gone and not dev.closed and check_memory(dev) then
-      local on, message = M.check_bus_master(dev)
-      if on == nil then dev:warn(message) end
-    end
+    if not dev.gone and not dev.closed and check_memory(dev) then config_watch.tick(dev) end
   end)
 end
 
