@@ -13,8 +13,8 @@
  *                           Specification 3.0, 6.8.3.3)
  *   INTX_DISABLE            is set, and we had let the next interrupt through (irq.c decides that)
  *
- * What this process writes itself, by luio_config_write, is what it wants, so a driver may use MSI or put its
- * device to sleep. Where another UIO driver than uio_pci_generic has the device, MSI and INTX_DISABLE are
+ * What this process changes itself, by luio_config_write, is what it wants, so a driver may use MSI or put its
+ * device to sleep. Bits that it writes as they are, are not: it may have read them a moment ago, from somebody else. Where another UIO driver than uio_pci_generic has the device, MSI and INTX_DISABLE are
  * that driver's, and are left alone.
  *
  * Order of repair: power first, for a device that sleeps keeps nothing that is written; then MSI
@@ -113,17 +113,23 @@ void luio_config_watch(luio_device *d)
   }
 }
 
-void luio_config_wants(luio_device *d, unsigned offset, unsigned width, uint32_t value)
+void luio_config_wants(luio_device *d, unsigned offset, unsigned width, uint32_t value,
+                       uint32_t changed)
 {
-  struct luio_config_wanted *w = &d->wanted;
+  uint8_t *wanted = d->wanted.bytes;
+  uint32_t command = 0; /* what of it was changed */
   pthread_mutex_lock(&d->command_lock);
-  for (unsigned i = 0; i < width / 8; i++)
-    if (offset + i < sizeof w->bytes)
-      w->bytes[offset + i] = (uint8_t)(value >> 8 * i);
-  if (offset <= PCI_COMMAND && offset + width / 8 > PCI_COMMAND)
-    d->bus_master_on = w->bytes[PCI_COMMAND] & PCI_COMMAND_MASTER;
-  if (offset <= PCI_COMMAND + 1 && offset + width / 8 > PCI_COMMAND + 1)
-    d->intx_open = !(at16(w->bytes, PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE);
+  for (unsigned at = offset; at < offset + width / 8 && at < sizeof d->wanted.bytes; at++) {
+    unsigned shift = 8 * (at - offset);
+    uint8_t bits = (uint8_t)(changed >> shift);
+    wanted[at] = (uint8_t)((wanted[at] & ~bits) | (value >> shift & bits));
+    if (at == PCI_COMMAND || at == PCI_COMMAND + 1)
+      command |= (uint32_t)bits << 8 * (at - PCI_COMMAND);
+  }
+  if (command & PCI_COMMAND_MASTER)
+    d->bus_master_on = wanted[PCI_COMMAND] & PCI_COMMAND_MASTER;
+  if (command & PCI_COMMAND_INTX_DISABLE)
+    d->intx_open = !(at16(wanted, PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE);
   pthread_mutex_unlock(&d->command_lock);
 }
 

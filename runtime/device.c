@@ -105,8 +105,10 @@ static int open_uio(luio_device *d, luio_error *err)
     return 0;
   }
   int code = errno;
+  const char *remedy = luio_bars_remedy(d, code);
   return luio_fail(err, code, "open %s: %s: %s", path, luio_errno_name(code),
-                   code == EACCES || code == EPERM
+                   remedy ? remedy
+                   : code == EACCES || code == EPERM
                        ? "run as root, or as one of the group luio, which `make "
                          "install-system` makes (luio doctor says more)"
                    : code == ENOENT ? "no such node: is udev running, is /dev a devtmpfs?"
@@ -428,6 +430,8 @@ int luio_device_close(luio_device *d, luio_error *err)
     luio_error ignored;
     luio_bus_master(d, 0, &ignored);
   }
+  if (d->bars_taken && !d->gone && !d->bus_master_on)
+    guard_bars_give_back(d->info.sysfs); /* without root nothing happens: the guardian does it */
   if (d->sim)
     luio_sim_set_dma(d->sim, NULL);
   luio_device_free(d);

@@ -263,6 +263,9 @@ void luio_device_gone(luio_device *d)
     luio_sim_config_write(d->sim, PCI_COMMAND, 16, command & ~(uint32_t)PCI_COMMAND_MASTER);
   }
   d->bus_master_on = false;
+  if (d->bars_taken)
+    guard_bars_leave(d->info.sysfs);
+  d->bars_taken = false;
   /* Whoever has it next is none of the guardian's business, nor of our lock. */
   if (d->guarded && !d->sim)
     luio_guard_gone(d);

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #define LUIO_PAGE 4096ull
 #define LUIO_NS_PER_S 1000000000ull
@@ -64,6 +65,8 @@ struct luio_device {
   _Atomic bool gone;
   bool config_writable;
   bool bus_master_on;     /* we switched it on, so we switch it off */
+  bool bars_taken;        /* guard_bars.c */
+  uid_t bars_uid;         /* for whom; 0: root, or not said */
   _Atomic bool intx_open; /* we have let the next interrupt through, and took none since */
   struct luio_config_wanted wanted;
   pthread_mutex_t command_lock; /* the command register's writers: unmask, bus master, the watch */
@@ -167,10 +170,15 @@ int luio_config_put(luio_device *d, unsigned offset, unsigned width, uint32_t va
 /* Whether INTX_DISABLE is how its interrupt is masked, and so ours. */
 bool luio_masks_by_command(const luio_device *d);
 
+/* pci.c. Why the files of a device's registers can't be opened, where that is because its driver has them
+ * to itself; NULL: it is not. */
+const char *luio_bars_remedy(luio_device *d, int code);
+
 /* config_watch.c. From here on luio_config_check compares with what config space has now. */
 void luio_config_watch(luio_device *d);
-/* This process has written this, and means it. */
-void luio_config_wants(luio_device *d, unsigned offset, unsigned width, uint32_t value);
+/* This process has written this, and means the bits in `changed`. */
+void luio_config_wants(luio_device *d, unsigned offset, unsigned width, uint32_t value,
+                       uint32_t changed);
 
 /* irq.c. Looks whether somebody else has masked the device's interrupt, and unmasks; adds to *wrong. */
 int luio_irq_check_mask(luio_device *d, unsigned *wrong, luio_error *err);

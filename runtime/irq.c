@@ -224,8 +224,9 @@ static int drain(luio_irq *irq, enum taker taker)
     rc = take(irq, &event.count);
     if (rc > 0) {
       atomic_fetch_add_explicit(&irq->interrupts, event.count, memory_order_relaxed);
-      if (irq->config.device)
-        irq->config.device->intx_open = false;
+      if (irq->config
+              .device) /* relaxed: who looks at it has `taking`, who sets it enters the kernel next */
+        atomic_store_explicit(&irq->config.device->intx_open, false, memory_order_relaxed);
       if (taker == CONSUMER)
         atomic_fetch_add_explicit(&irq->direct, event.count, memory_order_relaxed);
       top_half(irq, &event);

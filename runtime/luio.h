@@ -123,6 +123,7 @@ typedef struct luio_info {
   int numa_node;  /* -1: unknown */
   int incoherent; /* its DMA does not look into the CPU's caches, as a device tree says by not saying
                      dma-coherent: ordinary memory won't do. Never on x86-64 */
+  int shared_bars; /* udev's rules say LUIO_SHARED_BARS=1: luio_device_bars leaves them alone */
   int n_maps, n_ports;
   luio_map maps[LUIO_MAX_MAPS];
   luio_port ports[LUIO_MAX_PORTS];
@@ -376,8 +377,14 @@ LUIO_API int luio_config_check(luio_device *device, unsigned *wrong, luio_error 
 
 /* Bus master (command register bit 2): whether the device may read and write memory. Off is read
  * back, so that earlier writes of the device have arrived when this returns. Devices that are not
- * on PCI have no such switch: ENOTSUP. */
+ * on PCI have no such switch: ENOTSUP. On does luio_device_bars before. */
 LUIO_API int luio_bus_master(luio_device *device, int on, luio_error *err);
+
+/* For root: makes the files that lead to a PCI device's registers (resourceN, /dev/uioX) one user's alone, until
+ * the device is closed: who else could write them would have it write to any memory. user: the name, NULL: who was
+ * named before, or root. Whoever has them open or mapped keeps them; that is for the caller to look at, between this
+ * and bus master. 1: they are; 0: not for this device or this process; -errno. */
+LUIO_API int luio_device_bars(luio_device *device, const char *user, luio_error *err);
 
 /* Lets the next interrupt through, the way this device's UIO driver wants it: uio_pci_generic by a
  * 2-byte config write that clears INTX_DISABLE, others by writing 1 to /dev/uioX (irqcontrol). */

@@ -12,6 +12,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <pwd.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -109,9 +110,12 @@ int luio_config_put(luio_device *d, unsigned offset, unsigned width, uint32_t va
 int luio_config_write(luio_device *d, unsigned offset, unsigned width, uint32_t value,
                       luio_error *err)
 {
+  uint32_t before;
+  if (luio_config_read(d, offset, width, &before, NULL) < 0)
+    before = value;
   int rc = luio_config_put(d, offset, width, value, err);
   if (rc == 0)
-    luio_config_wants(d, offset, width, value);
+    luio_config_wants(d, offset, width, value, value ^ before);
   return rc;
 }
 
@@ -135,11 +139,54 @@ static int update_command(luio_device *d, uint32_t set, uint32_t clear, luio_err
   return rc;
 }
 
+/* ---- Bus master -------------------------------------------------------------------------------- */
+
+int luio_device_bars(luio_device *d, const char *user, luio_error *err)
+{
+  struct passwd entry, *found = NULL;
+  char text[4096];
+  if (strcmp(d->info.bus, "pci") || d->flags & (LUIO_READ_ONLY | LUIO_SHARED) || d->gone ||
+      d->info.shared_bars || geteuid() != 0)
+    return 0;
+  if (user && (getpwnam_r(user, &entry, text, sizeof text, &found) || !found))
+    return luio_fail(err, ENOENT,
+                     "give the registers of %s to their driver's user: there is no user \"%s\"",
+                     d->info.address, user);
+  if (found)
+    d->bars_uid = found->pw_uid;
+  int rc = guard_bars_take(d->info.sysfs, d->bars_uid);
+  if (rc < 0 && !d->bars_taken)
+    guard_bars_give_back(d->info.sysfs);
+  if (rc < 0)
+    return luio_fail(
+        err, -rc,
+        "keep others from the registers of %s, who could have it write to any memory: "
+        "change its resourceN and /dev/%s: %s: it takes CAP_SYS_ADMIN and CAP_CHOWN; or "
+        "let others in by LUIO_SHARED_BARS in udev's rules (60-luio.rules)",
+        d->info.address, d->info.uio, luio_errno_name(-rc));
+  d->bars_taken = true;
+  return 1;
+}
+
+const char *luio_bars_remedy(luio_device *d, int code)
+{
+  uint32_t command;
+  if (code != EACCES || luio_config_read(d, PCI_COMMAND, 16, &command, NULL) < 0 ||
+      !(command & PCI_COMMAND_MASTER))
+    return NULL;
+  return "its bus master is on, and so long its registers are its driver's alone: whoever writes "
+         "them "
+         "could have it write to any memory (luio doctor says more)";
+}
+
 int luio_bus_master(luio_device *d, int on, luio_error *err)
 {
   uint32_t set = on ? PCI_COMMAND_MASTER : 0, command;
+  int rc = on ? luio_device_bars(d, NULL, err) : 0;
+  if (rc < 0)
+    return rc;
   pthread_mutex_lock(&d->command_lock);
-  int rc = change_command(d, set, PCI_COMMAND_MASTER & ~set, &command, err);
+  rc = change_command(d, set, PCI_COMMAND_MASTER & ~set, &command, err);
   /* Read back. Switched off, the read also waits for the device's last memory writes: it may not
    * overtake them (PCI Express Base Specification, 2.4.1). */
   if (rc == 0)
@@ -152,7 +199,11 @@ int luio_bus_master(luio_device *d, int on, luio_error *err)
   if (rc == 0)
     d->bus_master_on = on;
   pthread_mutex_unlock(&d->command_lock);
-  return rc;
+  /* Once more: udev's rules, which give the files to the group, look at bus master after that, too. Of the
+   * two the one that comes second sees the other. */
+  if (rc == 0 && on)
+    rc = luio_device_bars(d, NULL, err);
+  return rc < 0 ? rc : 0;
 }
 
 /* By writing to /dev/uioX, which is the UIO driver's irqcontrol. *known: whether it has one. */
@@ -187,9 +238,14 @@ bool luio_masks_by_command(const luio_device *d)
 int luio_unmask(luio_device *d, luio_error *err)
 {
   bool known;
-  d->intx_open = true; /* before it is so: the interrupt that comes at once says otherwise again */
-  if (luio_masks_by_command(d))
-    return update_command(d, 0, PCI_COMMAND_INTX_DISABLE, err);
+  if (luio_masks_by_command(d)) {
+    /* Before it is so: the taker of the interrupt that comes at once says otherwise again. */
+    d->intx_open = true;
+    int done = update_command(d, 0, PCI_COMMAND_INTX_DISABLE, err);
+    if (done < 0)
+      d->intx_open = false;
+    return done;
+  }
   int rc = irqcontrol(d, 1, "unmask", &known, err);
   return known ? rc : 0; /* no irqcontrol: its handler does not mask */
 }

@@ -13,6 +13,7 @@ local config = require "luio.config"
 local config_watch = require "luio.config_watch"
 local presence = require "luio.presence"
 local staging = require "luio.staging"
+local sysfs = require "luio.sysfs"
 local C, err = door.C, door.err
 
 local M = {}
@@ -39,6 +40,7 @@ local M = {}
 ---@field live luio.Live?     the driver that runs
 ---@field stale string?       of a view: why it must not be used any more
 ---@field package saved string?  durable state as it was saved last
+---@field package alone boolean?   nobody else can write its registers
 ---@field package forgot boolean?  gone, but only in that it has lost its registers
 ---@field package config_right number?  when config space was last seen to be as it should
 ---@field package config_fault string?  what of it could not be set right
@@ -51,6 +53,10 @@ local MAX_WARNINGS = 32
 --- Called for the warnings of devices that have no on_warning of their own; nil: they are kept only.
 ---@type fun(message: string, dev: luio.Device)?
 M.on_warning = nil
+
+--- Whose the registers' files are while bus master is on: of the user that root will be given up for; nil: root.
+---@type string?
+M.driver_user = nil
 
 --- Every open device, so that a program can close what a script left open.
 M.open_devices = {}
@@ -87,6 +93,7 @@ local text = ffi.string
 ---@field device_name string?
 ---@field irq integer?
 ---@field numa_node integer?
+---@field shared_bars boolean? udev's rules say LUIO_SHARED_BARS=1: others may have its registers while bus master is on
 ---@field incoherent boolean?  its DMA does not look into the CPU's caches: ordinary memory won't do
 ---@field maps table<integer, luio.InfoMap>
 ---@field ports table<integer, { name: string, start: integer, size: integer, porttype: string }>
@@ -108,7 +115,7 @@ function M.info(raw)
     driver = some(text(raw.driver)), sysfs = some(text(raw.sysfs)), compatible = {},
     vendor_name = some(text(raw.vendor_name)), device_name = some(text(raw.device_name)),
     irq = raw.irq ~= 0 and raw.irq or nil, numa_node = raw.numa_node >= 0 and raw.numa_node or nil,
-    incoherent = raw.incoherent ~= 0 or nil,
+    incoherent = raw.incoherent ~= 0 or nil, shared_bars = raw.shared_bars ~= 0 or nil,
     maps = {}, ports = {}, bars = {}, problem = some(text(raw.problem)),
   }
   if numbered then
@@ -272,15 +279,41 @@ function Device:region(index)
   return r
 end
 
+-- Whether nobody but root can have the device write to memory that is not its driver's, by registers that he
+-- has open. Once: who has not by then gets none.
+local function ours_alone(self)
+  local root, info = self.root or self, self.info
+  if root.alone then return true end
+  local rc = C.luio_device_bars(self.handle, M.driver_user, err)
+  if rc < 0 then return door.failure() end
+  if rc == 0 and info.bus == "pci" and info.uio and not info.shared_bars and sysfs.shared("/dev/" .. info.uio) then
+    self:warn(("others may open /dev/%s while bus master of %s is on, and so could have it write to any memory: only a driver that "
+      .. "root has started can keep them from it (luio run --user)"):format(info.uio, self.address))
+  end
+  local holder = rc > 0 and require("luio.strangers").of(self.info)
+  if holder then
+    return nil, ("switch bus master of %s on: EBUSY: process %d (%s) of user %d can write its registers, and so could have it "
+      .. "write to any memory: kill %d; or let others do that, by LUIO_SHARED_BARS in udev's rules (60-luio.rules)"):format(
+      self.address, holder.pid, holder.command, holder.uid, holder.pid), "EBUSY"
+  end
+  root.alone = true
+  return true
+end
+
 --- Lets the device read and write memory, or forbids it. Off is read back, so that writes on their
---- way have arrived.
+--- way have arrived. From the first time on the files of a PCI device's registers are the driver's user's alone,
+--- until it is closed, if root switches (runtime/guard_bars.c).
 ---@param on boolean
 ---@return boolean? ok
 ---@return string? message
----@return string? code  "ENOTSUP": not a PCI device
+---@return string? code  "ENOTSUP": not a PCI device; "EBUSY": somebody else could write its registers
 function Device:bus_master(on)
   usable(self, "bus master")
   if self.gone then return self:gone_failure "switch bus master" end
+  if on then
+    local ok, message, code = ours_alone(self)
+    if not ok then return nil, message, code end
+  end
   if C.luio_bus_master(self.handle, on and 1 or 0, err) < 0 then return door.failure() end
   return true
 end
@@ -423,7 +456,7 @@ end
 function Device:vanish(why, code, forgot)
   if self.root then return self.root:vanish(why, code, forgot) end
   if self.closed or self.gone then return end
-  self.forgot = forgot
+  self.forgot, self.alone = forgot, forgot and self.alone
   if not forgot then C.luio_device_gone(self.handle) end
   for handle in handles(self) do
     handle.gone, handle.gone_why, handle.gone_code = true, why, code

@@ -6,6 +6,7 @@ local amount = require "spec.support.amount"
 local files = require "spec.support.files"
 local luio = require "luio"
 local net = require "luio.net"
+local program = require "spec.support.program"
 local sysfs = require "spec.support.sysfs"
 
 local TIMES = amount(3, 100)
@@ -79,6 +80,31 @@ describe("config space of a real device that another process changes", function(
       works()
     end)
     assert.matches("^config space of 0000:00:04.0 was changed by another process: .*masked %(INTX_DISABLE%): one that waited comes now", said[1])
+  end)
+
+  it("has its mask taken back however often another process sets it, and whenever", function()
+    local command = ("while :; do printf '\\006\\004' | dd of=%s bs=2 seek=2 conv=notrunc status=none; done"):format(config_path(EDU))
+    local other = program.start({ "-c", command }, { program = "/bin/sh" })
+    finally(function() other:close() end)
+    luio.run(function()
+      local irq, done = dev.irqs[0], false
+      assert(irq:start())
+      luio.spawn(function()
+        while not done do
+          dev:check_config()
+          luio.sleep(0.01)
+        end
+      end)
+      local i = 0
+      while i < 30 * TIMES or dev.repairs.intx < 3 do
+        i = i + 1
+        local cause = 2 ^ (i % 30)
+        dev.regs.IRQ_RAISE:write(cause)
+        local event, message = irq:wait(30)
+        assert.equal(cause, event and event.IRQ_STATUS, message)
+      end
+      done = true
+    end)
   end)
 
   it("is left alone while interrupts come as fast as they can", function()
@@ -178,6 +204,18 @@ describe("a card that another process puts to sleep", function()
     assert.equal(0, dev.repairs.bus_master)
     assert.matches("^config space of 0000:00:05.0 was changed by another process: .*another power state than D0", said[1])
     assert(port:close())
+  end)
+
+  it("is woken, and driven again, by a worker that has given root up", function()
+    if not sysfs.driver(NIC) then sysfs.bind(NIC) end
+    local p = program.start { "run", "--user", "nobody", "drivers/e1000e", NIC }
+    finally(function() p:close() end)
+    p:wait("driver e1000e runs on", 30)
+    foreign16(NIC, assert(capability(NIC, 0x01)) + 4, 3)
+    p:wait("is there again after [^\n]*; driver e1000e was started again", 30)
+    assert.is_true(sysfs.has(NIC, sysfs.BUS_MASTER))
+    p:kill "sigterm"
+    assert.equal(0, p:status(20))
   end)
 
   it("is not put there by the kernel's own power management while a UIO driver has it", function()
