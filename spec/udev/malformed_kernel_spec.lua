@@ -211,6 +211,7 @@ describe("spec/fuzz/kernel", function()
     ["runtime/main.c"] = "/proc/self/exe: a link to the program itself",
     ["runtime/monitor.c"] = "events: above, and spec/udev/monitor_spec.lua",
     ["runtime/guard.c"] = "names the device's config file to the guardian",
+    ["runtime/guard_bars.c"] = "a node's number, compared with the node's own: spec/guest/bars_spec.lua",
     ["runtime/porter.c"] = "/proc/self/fd of a descriptor that it was given: spec/net/share_spec.lua",
     ["lua/luio/net/pcapng.lua"] = "/proc/self/fd of its own, to open it once more",
     ["lua/luio/net/memif/memory.lua"] = "/proc/self/fd of what a client gave: spec/net/memif_spec.lua",
