@@ -46,7 +46,7 @@ pkg = $(shell $(PKG_CONFIG) $(1) luajit libudev 2>/dev/null)
 
 PROGRAM := runtime/main.c runtime/guardian.c # not in the library
 SOURCES := $(filter-out $(PROGRAM),$(wildcard runtime/*.c))
-PROGRAM += runtime/guard_wire.c runtime/descriptors.c # in both
+PROGRAM += runtime/guard_wire.c runtime/guard_bars.c runtime/descriptors.c # in both
 HEADERS := $(wildcard runtime/*.h)
 
 all: $(BUILD)/libluio.so $(BUILD)/luio support

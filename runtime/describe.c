@@ -407,6 +407,8 @@ void luio_describe_uio(luio_info *info, struct udev_device *dev, struct udev_hwd
   copy(info, info->uio_version, sizeof info->uio_version,
        udev_device_get_sysattr_value(dev, "version"), "version");
   number(info, dev, "event", &info->event);
+  const char *shared = udev_device_get_property_value(dev, "LUIO_SHARED_BARS");
+  info->shared_bars = shared && !strcmp(shared, "1");
   read_maps(info, dev);
   read_ports(info, dev);
   struct udev_device *parent = udev_device_get_parent(dev); /* borrowed from dev */

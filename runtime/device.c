@@ -105,8 +105,10 @@ static int open_uio(luio_device *d, luio_error *err)
     return 0;
   }
   int code = errno;
+  const char *remedy = luio_bars_remedy(d, code);
   return luio_fail(err, code, "open %s: %s: %s", path, luio_errno_name(code),
-                   code == EACCES || code == EPERM
+                   remedy ? remedy
+                   : code == EACCES || code == EPERM
                        ? "run as root, or as one of the group luio, which `make "
                          "install-system` makes (luio doctor says more)"
                    : code == ENOENT ? "no such node: is udev running, is /dev a devtmpfs?"
@@ -239,6 +241,7 @@ int luio_device_open(const char *address, unsigned flags, luio_device **out, lui
     luio_device_free(d);
     return rc;
   }
+  luio_config_watch(d);
   *out = d;
   return 0;
 }
@@ -262,21 +265,20 @@ int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_d
   info->class_code = c->class_code;
   info->revision = c->revision;
   info->numa_node = -1;
-  uint64_t addr = 0xfe000000; /* where a PC's firmware puts BARs; nobody decodes it */
   for (int i = 0; i < LUIO_MAX_BARS; i++) {
     info->bars[i].map = -1;
     if (!c->region_size[i])
       continue;
     info->bars[i].kind = LUIO_BAR_MEM;
-    info->bars[i].addr = addr;
+    info->bars[i].addr = luio_sim_address(sim, i);
     info->bars[i].size = c->region_size[i];
-    addr += (c->region_size[i] + 0xfffff) & ~0xfffffull;
   }
   int rc = flags & (LUIO_READ_ONLY | LUIO_SHARED) ? 0 : luio_guard_open(d, err);
   if (rc < 0) {
     luio_device_free(d);
     return rc;
   }
+  luio_config_watch(d);
   *out = d;
   return 0;
 }
@@ -428,6 +430,8 @@ int luio_device_close(luio_device *d, luio_error *err)
     luio_error ignored;
     luio_bus_master(d, 0, &ignored);
   }
+  if (d->bars_taken && !d->gone && !d->bus_master_on)
+    guard_bars_give_back(d->info.sysfs); /* without root nothing happens: the guardian does it */
   if (d->sim)
     luio_sim_set_dma(d->sim, NULL);
   luio_device_free(d);

@@ -264,6 +264,9 @@ void luio_device_gone(luio_device *d)
     luio_sim_config_write(d->sim, PCI_COMMAND, 16, command & ~(uint32_t)PCI_COMMAND_MASTER);
   }
   d->bus_master_on = false;
+  if (d->bars_taken)
+    guard_bars_leave(d->info.sysfs);
+  d->bars_taken = false;
   /* Whoever has it next is none of the guardian's business, nor of our lock. */
   if (d->guarded && !d->sim)
     luio_guard_gone(d);
@@ -324,6 +327,7 @@ int luio_device_return(luio_device *d, luio_error *err)
       if (d->regions[i])
         d->regions[i]->gone = false;
     d->gone = false;
+    luio_config_watch(d);
     return 0;
   }
   luio_device *now = luio_device_new(d->flags);
@@ -353,6 +357,7 @@ int luio_device_return(luio_device *d, luio_error *err)
     d->always_err = now->always_err;
     d->info = now->info;
     d->gone = false;
+    luio_config_watch(d);
   }
   for (int i = 0; rc == 0 && i < LUIO_MAX_REGIONS; i++)
     if (d->regions[i])
@@ -363,16 +368,4 @@ int luio_device_return(luio_device *d, luio_error *err)
     luio_device_gone(d);
   luio_device_free(now);
   return rc;
-}
-
-int luio_bus_master_check(luio_device *d, luio_error *err)
-{
-  uint32_t command;
-  if (!d->bus_master_on)
-    return 0;
-  int rc = luio_config_read(d, PCI_COMMAND, 16, &command, err);
-  if (rc < 0 || command & PCI_COMMAND_MASTER)
-    return rc;
-  rc = luio_bus_master(d, 1, err);
-  return rc < 0 ? rc : 1;
 }

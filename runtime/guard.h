@@ -97,6 +97,15 @@ bool guard_bus_master(int config_fd);
  * device had sent has arrived. 0, 1: it stays on; -ENODEV: the device is gone; -errno. */
 int guard_bus_master_off(int config_fd);
 
+/* guard_bars.c. For root; `dir` is a PCI device's folder in sysfs. Each returns 0 or -errno.
+ *   take       its BARs and /dev/uioX are this user's alone, what they were is kept. Of the user nobody,
+ *              whom many share, they are root's
+ *   give_back  they are what they were
+ *   leave      they are root's, and nothing is kept: somebody else has the device */
+int guard_bars_take(const char *dir, uid_t uid);
+int guard_bars_give_back(const char *dir);
+int guard_bars_leave(const char *dir);
+
 /* New memory for a slot, sealed: of `size` bytes, or none where it grows. Descriptor or -errno. */
 int guard_memory(unsigned slot, const char *whose, uint64_t size);
 

@@ -16,6 +16,9 @@
  *   4. then the next worker, which gets the descriptors back; or, if there is none, close them,
  *      upon which the kernel has the memory back
  *
+ * Before 4 ends in the latter: the device's BARs, which were its driver's alone, are again whose they
+ * were (guard_bars.c). Between two workers they are not: who opened them then would be in the next one's way.
+ *
  * The pages live in hugetlb memfds. The worker's mappings end with it, the pages don't, for we have
  * the memfd open: so between the worker's death and step 2 nobody else can get them.
  *
@@ -75,6 +78,7 @@ struct device {
   bool open;    /* a worker drives it */
   bool settled; /* was reset after that */
   bool humble;  /* what is kept may have been written without our privileges */
+  bool left;    /* by a worker that died, and none has had it since */
 };
 
 static struct {
@@ -173,7 +177,7 @@ static struct device *find(const char *address, bool add)
       release(d = &g.device[i]);
   if (!d)
     return NULL;
-  d->open = d->settled = d->humble = false;
+  d->open = d->settled = d->humble = d->left = false;
   memcpy(d->address, address, sizeof d->address);
   return d;
 }
@@ -239,15 +243,24 @@ static int take_files(struct device *d)
   return 0;
 }
 
+static void folder(const struct device *d, char *path, size_t size)
+{
+  snprintf(path, size, "/sys/bus/pci/devices/%s", d->address);
+}
+
 /* The worker says that the device is gone: somebody else may drive it then, so we let go. But not if it
  * is there, with the driver that it had. */
 static int let_go(struct device *d)
 {
-  char driver[sizeof d->driver];
+  char driver[sizeof d->driver], path[128];
   if (answers(d)) {
     read_driver(d, driver, sizeof driver);
     if (!strcmp(driver, d->driver))
       return EBUSY;
+  }
+  if (is_pci(d->address)) {
+    folder(d, path, sizeof path);
+    guard_bars_leave(path);
   }
   put(d, GUARD_RESET, -1);
   release_config(d);
@@ -260,6 +273,24 @@ static bool is_anothers(const struct device *d)
   char driver[sizeof d->driver];
   read_driver(d, driver, sizeof driver);
   return driver[0] && strcmp(driver, d->driver) != 0;
+}
+
+/* What was its driver's alone is what it was before, unless the device may still write to memory. */
+static void give_back(const struct device *d)
+{
+  char path[128];
+  folder(d, path, sizeof path);
+  if (is_pci(d->address) && answers(d) && !guard_bus_master(d->fd[GUARD_CONFIG]) && !is_anothers(d))
+    guard_bars_give_back(path);
+}
+
+/* No worker comes after this. */
+static void end_all(void)
+{
+  for (int i = 0; i < g.n_devices; i++)
+    if (g.device[i].left)
+      give_back(&g.device[i]);
+  release_all();
 }
 
 /* ---- Stopping a device ------------------------------------------------------------------------- */
@@ -305,6 +336,7 @@ static bool to_be_stopped(const struct device *d)
 static void stop_device(struct device *d, struct line *l)
 {
   d->settled = false;
+  d->left = true;
   if (d->fd[GUARD_CONFIG] < 0)
     return;
   if (is_anothers(d)) {
@@ -363,6 +395,7 @@ static int open_device(struct device *d, struct guard_reply *r, int *fds)
     r->humble = d->humble;
   }
   d->open = true;
+  d->left = false;
   d->settled = false; /* of this worker's time nothing is known yet */
   for (int slot = 0; slot < slots; slot++)
     if (slot != GUARD_RESET && d->fd[slot] >= 0) {
@@ -412,8 +445,11 @@ static int answer(const struct guard_request *q, struct guard_reply *r, int *fds
       put(d, GUARD_RESET, -1);
     break;
   case GUARD_CLOSED:
-    if (d)
-      d->open = false;
+    if (!d)
+      break;
+    d->open = false;
+    if (g.sealed) /* others have done it themselves */
+      give_back(d);
     break;
   case GUARD_READY:
     g.ready = g.ever_ready = true;
@@ -809,7 +845,7 @@ static bool settle(int status, uint64_t *pause, int *result)
   if (g.ready && g.died_at - g.ready_at > STABLE)
     g.in_a_row = 0;
   if (g.stop_at || well || never || g.in_a_row >= g.limit) {
-    release_all();
+    end_all();
     if (!g.stop_at && !well && !never && g.limit)
       say(&l, "; not restarted: %u of %u restarts used", g.in_a_row, g.limit);
     if (quit || left || (!never && !WIFEXITED(status) && *result))
@@ -870,7 +906,7 @@ int guardian(void)
       break;
     }
   }
-  release_all();
+  end_all();
   if (g.teller && !reap(g.teller, NULL, TELLING))
     kill(g.teller, SIGKILL);
   return result;

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #define LUIO_PAGE 4096ull
 #define LUIO_NS_PER_S 1000000000ull
@@ -20,6 +21,8 @@ enum {
   PCI_VENDOR = 0x00,
   PCI_DEVICE = 0x02,
   PCI_COMMAND = 0x04,
+  PCI_COMMAND_IO = 1 << 0,
+  PCI_COMMAND_MEMORY = 1 << 1,
   PCI_COMMAND_MASTER = 1 << 2,
   PCI_COMMAND_INTX_DISABLE = 1 << 10,
   PCI_STATUS = 0x06,
@@ -44,6 +47,15 @@ struct luio_region {
   struct luio_span *span; /* MEMORY: its entry in the handler's list */
 };
 
+/* Config space as it was found, and as this process has written it since (config_watch.c). Guarded by
+ * command_lock; what comes after `bytes` is set at opening. */
+struct luio_config_wanted {
+  uint8_t bytes[256];
+  bool watched;
+  uint32_t decodes;       /* PCI_COMMAND_IO, PCI_COMMAND_MEMORY: it has such BARs */
+  unsigned pm, msi, msix; /* where the control words of these capabilities are; 0: none */
+};
+
 struct luio_device {
   luio_info info;
   unsigned flags;
@@ -52,8 +64,12 @@ struct luio_device {
   bool always_err;       /* uio_fd polls as an error though the device is there: no interrupt */
   _Atomic bool gone;
   bool config_writable;
-  bool bus_master_on;           /* we switched it on, so we switch it off */
-  pthread_mutex_t command_lock; /* the command register has two writers: unmask and bus master */
+  bool bus_master_on;     /* we switched it on, so we switch it off */
+  bool bars_taken;        /* guard_bars.c */
+  uid_t bars_uid;         /* for whom; 0: root, or not said */
+  _Atomic bool intx_open; /* we have let the next interrupt through, and took none since */
+  struct luio_config_wanted wanted;
+  pthread_mutex_t command_lock; /* the command register's writers: unmask, bus master, the watch */
   pthread_mutex_t irq_lock;     /* the list below */
   luio_irq *irqs;
   luio_region *regions[LUIO_MAX_REGIONS];
@@ -148,6 +164,25 @@ int luio_device_open_files(luio_device *d, const char *address, const luio_devic
                            luio_error *err);
 void luio_device_free(luio_device *device);
 
+/* pci.c. A write that is nobody's wish: what is wanted stays as it is. */
+int luio_config_put(luio_device *d, unsigned offset, unsigned width, uint32_t value,
+                    luio_error *err);
+/* Whether INTX_DISABLE is how its interrupt is masked, and so ours. */
+bool luio_masks_by_command(const luio_device *d);
+
+/* pci.c. Why the files of a device's registers can't be opened, where that is because its driver has them
+ * to itself; NULL: it is not. */
+const char *luio_bars_remedy(luio_device *d, int code);
+
+/* config_watch.c. From here on luio_config_check compares with what config space has now. */
+void luio_config_watch(luio_device *d);
+/* This process has written this, and means the bits in `changed`. */
+void luio_config_wants(luio_device *d, unsigned offset, unsigned width, uint32_t value,
+                       uint32_t changed);
+
+/* irq.c. Looks whether somebody else has masked the device's interrupt, and unmasks; adds to *wrong. */
+int luio_irq_check_mask(luio_device *d, unsigned *wrong, luio_error *err);
+
 /* fork.c. While it is in the list a forked child finds the device gone. */
 void luio_fork_add(luio_device *device);
 void luio_fork_remove(luio_device *device);
@@ -214,9 +249,9 @@ int luio_pagemap_lookup(int fd, const void *addr, uint64_t *physical, luio_error
 /* sim.c */
 int luio_sim_access(luio_sim *sim, int kind, const luio_region *region, uint64_t offset,
                     unsigned width, uint64_t *value, luio_error *err);
-int luio_sim_config_read(luio_sim *sim, unsigned offset, unsigned width, uint32_t *value);
-int luio_sim_config_write(luio_sim *sim, unsigned offset, unsigned width, uint32_t value);
 const luio_sim_config *luio_sim_identity(const luio_sim *sim);
+/* Where a region is on its bus. */
+uint64_t luio_sim_address(const luio_sim *sim, int region);
 int luio_sim_event_fd(const luio_sim *sim);
 void luio_sim_set_dma(luio_sim *sim, luio_dma *dma);
 

@@ -43,7 +43,7 @@ extern "C" {
 /* ---- Version --------------------------------------------------------------------------------- */
 
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
-enum { LUIO_ABI = 8 };
+enum { LUIO_ABI = 9 };
 
 LUIO_API unsigned luio_abi(void);
 LUIO_API const char *luio_version(void);
@@ -123,6 +123,7 @@ typedef struct luio_info {
   int numa_node;  /* -1: unknown */
   int incoherent; /* its DMA does not look into the CPU's caches, as a device tree says by not saying
                      dma-coherent: ordinary memory won't do. Never on x86-64 */
+  int shared_bars; /* udev's rules say LUIO_SHARED_BARS=1: luio_device_bars leaves them alone */
   int n_maps, n_ports;
   luio_map maps[LUIO_MAX_MAPS];
   luio_port ports[LUIO_MAX_PORTS];
@@ -345,11 +346,6 @@ LUIO_API int luio_region_gone(const luio_region *region);
  * the handler that was there before. A thread that accesses regions must not block SIGBUS. */
 LUIO_API uint64_t luio_region_fault(const luio_region *region);
 
-/* Whether bus master is still on, after luio_bus_master(device, 1): closing any descriptor of
- * /dev/uioX, in any process, clears it with uio_pci_generic. One config read of 2 bytes.
- * 0: it is as it should be; 1: it was off, and has been switched on again; -errno. */
-LUIO_API int luio_bus_master_check(luio_device *device, luio_error *err);
-
 /* ---- Config space (PCI) ----------------------------------------------------------------------
  * Little-endian, one access of 8, 16 or 32 bits. ENOTSUP: not a PCI device. Any thread. */
 
@@ -358,10 +354,37 @@ LUIO_API int luio_config_read(luio_device *device, unsigned offset, unsigned wid
 LUIO_API int luio_config_write(luio_device *device, unsigned offset, unsigned width, uint32_t value,
                                luio_error *err);
 
+/* What somebody else can change in config space under a running driver. Wanted is what was found at
+ * opening, and what this process has written since: bus master and the mask by the calls below, all by
+ * luio_config_write. */
+enum {
+  LUIO_WRONG_BUS_MASTER = 1, /* closing any descriptor of /dev/uioX clears it, too */
+  LUIO_WRONG_MEMORY = 2,   /* memory BARs were not decoded: reads gave all ones, writes were lost */
+  LUIO_WRONG_PORTS = 4,    /* the same of I/O BARs */
+  LUIO_WRONG_BARS = 8,     /* BARs were elsewhere: the same */
+  LUIO_WRONG_INTX = 16,    /* interrupts were masked; one that waits comes now */
+  LUIO_WRONG_MSI = 32,     /* MSI or MSI-X was on: interrupts went out as writes to memory */
+  LUIO_WRONG_POWER = 64,   /* it was not in D0 */
+  LUIO_WRONG_KINDS = 7,    /* so many of them, from bit 0 on */
+  LUIO_WRONG_FORGOT = 128, /* with POWER: it is as after a reset. Bus master is off */
+  LUIO_WRONG_AGAIN = 256   /* look again in 20 ms or more: the interrupt is masked, and may be so
+                                because the kernel has not said yet that one came */
+};
+/* Looks, and sets right what is not as wanted: 0: nothing was; 1: it is now, and *wrong says what was
+ * not (AGAIN may be there either way); -EIO: it does not stay right; -errno. A few config reads; 10 ms
+ * after POWER. From the owner's thread. */
+LUIO_API int luio_config_check(luio_device *device, unsigned *wrong, luio_error *err);
+
 /* Bus master (command register bit 2): whether the device may read and write memory. Off is read
  * back, so that earlier writes of the device have arrived when this returns. Devices that are not
- * on PCI have no such switch: ENOTSUP. */
+ * on PCI have no such switch: ENOTSUP. On does luio_device_bars before. */
 LUIO_API int luio_bus_master(luio_device *device, int on, luio_error *err);
+
+/* For root: makes the files that lead to a PCI device's registers (resourceN, /dev/uioX) one user's alone, until
+ * the device is closed: who else could write them would have it write to any memory. user: the name, NULL: who was
+ * named before, or root. Whoever has them open or mapped keeps them; that is for the caller to look at, between this
+ * and bus master. 1: they are; 0: not for this device or this process; -errno. */
+LUIO_API int luio_device_bars(luio_device *device, const char *user, luio_error *err);
 
 /* Lets the next interrupt through, the way this device's UIO driver wants it: uio_pci_generic by a
  * 2-byte config write that clears INTX_DISABLE, others by writing 1 to /dev/uioX (irqcontrol). */

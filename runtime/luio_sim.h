@@ -55,6 +55,9 @@ LUIO_API int luio_sim_dma_write(luio_sim *sim, uint64_t iova, const void *from, 
 LUIO_API int luio_sim_wait_ready(luio_sim *sim, uint64_t timeout_ns, luio_error *err);
 LUIO_API int luio_sim_stop(luio_sim *sim, uint64_t timeout_ns, luio_error *err);
 LUIO_API void luio_sim_get_stats(luio_sim *sim, luio_sim_stats *out);
+/* Config space as another process has it, by the `config` file: nothing that the driver's side knows of. */
+LUIO_API int luio_sim_config_read(luio_sim *sim, unsigned offset, unsigned width, uint32_t *value);
+LUIO_API int luio_sim_config_write(luio_sim *sim, unsigned offset, unsigned width, uint32_t value);
 LUIO_API void luio_sim_close(luio_sim *sim); /* after stop, and after its device is closed */
 
 #endif

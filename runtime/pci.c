@@ -1,16 +1,18 @@
-/* pci.c - configuration space: the bus master switch and the INTx mask.
+/* pci.c - configuration space: the bus master switch and the INTx mask. What others change in it is
+ * config_watch.c's.
  *
  * Both live in the command register, a read-modify-write of 2 bytes. It must be 2: the 4-byte
  * access would write the status half, whose bits are cleared by writing ones, and a 1-byte write
- * of the upper half is not seen as a change of the INTx mask by QEMU 7.2. The register has two
- * writers in this process, the interrupt threads (unmask) and the owner (bus master), hence
- * command_lock. A third is the kernel's own interrupt handler, which sets INTX_DISABLE; should it
+ * of the upper half is not seen as a change of the INTx mask by QEMU 7.2. The register has
+ * writers in this process, the interrupt threads (unmask) and the owner (bus master, the watch), hence
+ * command_lock. Another is the kernel's own interrupt handler, which sets INTX_DISABLE; should it
  * do so inside our read-modify-write, we undo that mask, the level is still asserted, and the
  * handler runs and masks again: one more event, never one less. */
 #include "internal.h"
 
 #include <endian.h>
 #include <errno.h>
+#include <pwd.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -77,8 +79,8 @@ int luio_config_read(luio_device *d, unsigned offset, unsigned width, uint32_t *
   return 0;
 }
 
-int luio_config_write(luio_device *d, unsigned offset, unsigned width, uint32_t value,
-                      luio_error *err)
+int luio_config_put(luio_device *d, unsigned offset, unsigned width, uint32_t value,
+                    luio_error *err)
 {
   int rc = check(d, offset, width, err);
   if (rc < 0)
@@ -105,34 +107,103 @@ int luio_config_write(luio_device *d, unsigned offset, unsigned width, uint32_t 
   return got == (ssize_t)(width / 8) ? 0 : io_failed(d, got, "write", offset, err);
 }
 
-/* Reads the command register into *command, and writes it where bits are not as they shall be. */
-static int update_command(luio_device *d, uint32_t set, uint32_t clear, uint32_t *command,
+int luio_config_write(luio_device *d, unsigned offset, unsigned width, uint32_t value,
+                      luio_error *err)
+{
+  uint32_t before;
+  if (luio_config_read(d, offset, width, &before, NULL) < 0)
+    before = value;
+  int rc = luio_config_put(d, offset, width, value, err);
+  if (rc == 0)
+    luio_config_wants(d, offset, width, value, value ^ before);
+  return rc;
+}
+
+/* Reads the command register into *command, and writes it where bits are not as they shall be. With
+ * command_lock held. */
+static int change_command(luio_device *d, uint32_t set, uint32_t clear, uint32_t *command,
                           luio_error *err)
 {
-  pthread_mutex_lock(&d->command_lock);
   int rc = luio_config_read(d, PCI_COMMAND, 16, command, err);
   if (rc == 0 && (*command & (set | clear)) != set)
-    rc = luio_config_write(d, PCI_COMMAND, 16, (*command & ~clear) | set, err);
+    rc = luio_config_put(d, PCI_COMMAND, 16, (*command & ~clear) | set, err);
+  return rc;
+}
+
+static int update_command(luio_device *d, uint32_t set, uint32_t clear, luio_error *err)
+{
+  uint32_t command;
+  pthread_mutex_lock(&d->command_lock);
+  int rc = change_command(d, set, clear, &command, err);
   pthread_mutex_unlock(&d->command_lock);
   return rc;
+}
+
+/* ---- Bus master -------------------------------------------------------------------------------- */
+
+int luio_device_bars(luio_device *d, const char *user, luio_error *err)
+{
+  struct passwd entry, *found = NULL;
+  char text[4096];
+  if (strcmp(d->info.bus, "pci") || d->flags & (LUIO_READ_ONLY | LUIO_SHARED) || d->gone ||
+      d->info.shared_bars || geteuid() != 0)
+    return 0;
+  if (user && (getpwnam_r(user, &entry, text, sizeof text, &found) || !found))
+    return luio_fail(err, ENOENT,
+                     "give the registers of %s to their driver's user: there is no user \"%s\"",
+                     d->info.address, user);
+  if (found)
+    d->bars_uid = found->pw_uid;
+  int rc = guard_bars_take(d->info.sysfs, d->bars_uid);
+  if (rc < 0 && !d->bars_taken)
+    guard_bars_give_back(d->info.sysfs);
+  if (rc < 0)
+    return luio_fail(
+        err, -rc,
+        "keep others from the registers of %s, who could have it write to any memory: "
+        "change its resourceN and /dev/%s: %s: it takes CAP_SYS_ADMIN and CAP_CHOWN; or "
+        "let others in by LUIO_SHARED_BARS in udev's rules (60-luio.rules)",
+        d->info.address, d->info.uio, luio_errno_name(-rc));
+  d->bars_taken = true;
+  return 1;
+}
+
+const char *luio_bars_remedy(luio_device *d, int code)
+{
+  uint32_t command;
+  if (code != EACCES || luio_config_read(d, PCI_COMMAND, 16, &command, NULL) < 0 ||
+      !(command & PCI_COMMAND_MASTER))
+    return NULL;
+  return "its bus master is on, and so long its registers are its driver's alone: whoever writes "
+         "them "
+         "could have it write to any memory (luio doctor says more)";
 }
 
 int luio_bus_master(luio_device *d, int on, luio_error *err)
 {
   uint32_t set = on ? PCI_COMMAND_MASTER : 0, command;
-  int rc = update_command(d, set, PCI_COMMAND_MASTER & ~set, &command, err);
+  int rc = on ? luio_device_bars(d, NULL, err) : 0;
+  if (rc < 0)
+    return rc;
+  pthread_mutex_lock(&d->command_lock);
+  rc = change_command(d, set, PCI_COMMAND_MASTER & ~set, &command, err);
   /* Read back. Switched off, the read also waits for the device's last memory writes: it may not
    * overtake them (PCI Express Base Specification, 2.4.1). */
   if (rc == 0)
     rc = luio_config_read(d, PCI_COMMAND, 16, &command, err);
   if (rc == 0 && on && !(command & PCI_COMMAND_MASTER))
-    return luio_fail(err, EIO,
-                     "bus master of %s does not stay on (command is 0x%04x): did another "
-                     "process close /dev/%s?",
-                     d->info.address, command, d->info.uio);
+    rc = luio_fail(err, EIO,
+                   "bus master of %s does not stay on (command is 0x%04x): did another "
+                   "process close /dev/%s?",
+                   d->info.address, command, d->info.uio);
   if (rc == 0)
     d->bus_master_on = on;
-  return rc;
+  pthread_mutex_unlock(&d->command_lock);
+  /* Once more: udev's rules, which give the files to the group, look at bus master after that, too. Of the
+   * two the one that comes second sees the other. */
+  if (rc == 0 && on)
+    rc = luio_device_bars(d, NULL, err);
+  return rc < 0 ? rc : 0;
 }
 
 /* By writing to /dev/uioX, which is the UIO driver's irqcontrol. *known: whether it has one. */
@@ -154,7 +225,7 @@ static int irqcontrol(luio_device *d, int32_t on, const char *verb, bool *known,
                                     : "see dmesg");
 }
 
-static bool masks_by_command(const luio_device *d)
+bool luio_masks_by_command(const luio_device *d)
 {
   return d->sim || !strcmp(d->info.uio_name, "uio_pci_generic");
 }
@@ -166,19 +237,24 @@ static bool masks_by_command(const luio_device *d)
  * it holds the line, and is an interrupt as soon as the mask is gone. */
 int luio_unmask(luio_device *d, luio_error *err)
 {
-  uint32_t command;
   bool known;
-  if (masks_by_command(d))
-    return update_command(d, 0, PCI_COMMAND_INTX_DISABLE, &command, err);
+  if (luio_masks_by_command(d)) {
+    /* Before it is so: the taker of the interrupt that comes at once says otherwise again. */
+    d->intx_open = true;
+    int done = update_command(d, 0, PCI_COMMAND_INTX_DISABLE, err);
+    if (done < 0)
+      d->intx_open = false;
+    return done;
+  }
   int rc = irqcontrol(d, 1, "unmask", &known, err);
   return known ? rc : 0; /* no irqcontrol: its handler does not mask */
 }
 
 int luio_mask(luio_device *d, luio_error *err)
 {
-  uint32_t command;
   bool known;
-  if (masks_by_command(d))
-    return update_command(d, PCI_COMMAND_INTX_DISABLE, 0, &command, err);
+  d->intx_open = false;
+  if (luio_masks_by_command(d))
+    return update_command(d, PCI_COMMAND_INTX_DISABLE, 0, err);
   return irqcontrol(d, 0, "mask", &known, err);
 }

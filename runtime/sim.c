@@ -42,7 +42,7 @@ struct luio_sim {
   luio_sim_stats stats;
 
   pthread_mutex_t config_lock;
-  uint8_t config[256];
+  uint8_t config[256], writable[256];
   bool level;
   int event_fd;
   luio_dma *dma;
@@ -68,6 +68,63 @@ static uint32_t get16(const uint8_t *at)
   uint16_t le;
   memcpy(&le, at, sizeof le);
   return le16toh(le);
+}
+
+static void put32(uint8_t *at, uint32_t value)
+{
+  put16(at, value & 0xffff);
+  put16(at + 2, value >> 16);
+}
+
+/* The header and two capabilities: power management without No_Soft_Reset, and MSI, which no model
+ * sends. The BARs are where luio_device_open_sim says they are. */
+enum {
+  BARS = 0x10,
+  PM = 0x40,
+  PM_CONTROL = PM + 4,
+  PM_STATE = 3,
+  MSI = 0x50,
+  MSI_CONTROL = MSI + 2,
+  MSI_ENABLE = 1,
+};
+
+static void fill_config(luio_sim *sim)
+{
+  const luio_sim_config *c = &sim->identity;
+  uint8_t *config = sim->config, *writable = sim->writable;
+  put16(config + PCI_VENDOR, c->vendor);
+  put16(config + PCI_DEVICE, c->device);
+  put16(config + PCI_COMMAND, PCI_COMMAND_MEMORY); /* on, as firmware leaves it */
+  put16(writable + PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
+  put16(config + PCI_STATUS, 1 << 4); /* it has capabilities */
+  config[0x08] = (uint8_t)c->revision;
+  config[0x09] = (uint8_t)c->class_code;
+  put16(config + 0x0a, c->class_code >> 8);
+  for (int i = 0; i < LUIO_MAX_BARS; i++) {
+    uint64_t size = c->region_size[i];
+    if (!size || size > UINT32_MAX)
+      continue;
+    put32(config + BARS + 4 * i, (uint32_t)luio_sim_address(sim, i));
+    put32(writable + BARS + 4 * i, ~0xfu);
+  }
+  put16(config + 0x2c, c->subvendor);
+  put16(config + 0x2e, c->subdevice);
+  config[0x34] = PM;
+  writable[0x3c] = 0xff;
+  config[0x3d] = c->n_vectors ? 1 : 0; /* INTA */
+  put16(config + PM, 0x01 | MSI << 8);
+  put16(config + PM + 2, 3); /* version */
+  put16(writable + PM_CONTROL, PM_STATE);
+  put16(config + MSI, 0x05);
+  put16(writable + MSI_CONTROL, MSI_ENABLE);
+}
+
+uint64_t luio_sim_address(const luio_sim *sim, int region)
+{
+  uint64_t addr = 0xfe000000; /* where a PC's firmware puts BARs; nobody decodes it */
+  for (int i = 0; i < region; i++)
+    addr += (sim->identity.region_size[i] + 0xfffff) & ~0xfffffull;
+  return addr;
 }
 
 int luio_sim_open(const luio_sim_config *c, luio_sim **out, luio_error *err)
@@ -96,15 +153,7 @@ int luio_sim_open(const luio_sim_config *c, luio_sim **out, luio_error *err)
   pthread_cond_init(&sim->to_model, &monotonic);
   pthread_cond_init(&sim->to_driver, &monotonic);
   pthread_condattr_destroy(&monotonic);
-  put16(sim->config + PCI_VENDOR, c->vendor);
-  put16(sim->config + PCI_DEVICE, c->device);
-  put16(sim->config + PCI_COMMAND, 0x0002); /* memory space on, as firmware leaves it */
-  sim->config[0x08] = (uint8_t)c->revision;
-  sim->config[0x09] = (uint8_t)c->class_code;
-  put16(sim->config + 0x0a, c->class_code >> 8);
-  put16(sim->config + 0x2c, c->subvendor);
-  put16(sim->config + 0x2e, c->subdevice);
-  sim->config[0x3d] = c->n_vectors ? 1 : 0; /* INTA */
+  fill_config(sim);
   *out = sim;
   return 0;
 }
@@ -146,11 +195,34 @@ void luio_sim_get_stats(luio_sim *sim, luio_sim_stats *out)
   pthread_mutex_unlock(&sim->config_lock);
 }
 
+/* With config_lock held. */
+static bool awake(const luio_sim *sim)
+{
+  return !(sim->config[PM_CONTROL] & PM_STATE);
+}
+
 /* ---- The driver's side of the bus -------------------------------------------------------------- */
+
+/* Whether the device takes accesses to that region. */
+static bool decodes(luio_sim *sim, unsigned region)
+{
+  pthread_mutex_lock(&sim->config_lock);
+  uint32_t bar = get16(sim->config + BARS + 4 * region) | get16(sim->config + BARS + 4 * region + 2)
+                                                              << 16;
+  bool yes = awake(sim) && get16(sim->config + PCI_COMMAND) & PCI_COMMAND_MEMORY &&
+             (!sim->writable[BARS + 4 * region] || bar == luio_sim_address(sim, (int)region));
+  pthread_mutex_unlock(&sim->config_lock);
+  return yes;
+}
 
 int luio_sim_access(luio_sim *sim, int kind, const luio_region *region, uint64_t offset,
                     unsigned width, uint64_t *value, luio_error *err)
 {
+  if (!decodes(sim, region->index)) { /* as on PCI: all ones, and what is written goes nowhere */
+    if (kind == LUIO_SIM_READ)
+      *value = UINT64_MAX >> (64 - width);
+    return 0;
+  }
   const char *verb = kind == LUIO_SIM_READ ? "read" : "write";
   struct timespec deadline;
   bool answered = false;
@@ -303,11 +375,13 @@ void luio_sim_detach(luio_sim *sim)
 
 /* ---- What the kernel does on hardware ---------------------------------------------------------- */
 
-/* uio_pci_generic's handler: mask, count, wake. With config_lock held. */
+/* uio_pci_generic's handler: mask, count, wake. With config_lock held. A device that sleeps, or was told
+ * to send messages, drives no line. */
 static void deliver(luio_sim *sim)
 {
   uint32_t command = get16(sim->config + PCI_COMMAND);
-  if (!sim->level || command & PCI_COMMAND_INTX_DISABLE)
+  if (!sim->level || command & PCI_COMMAND_INTX_DISABLE || !awake(sim) ||
+      sim->config[MSI_CONTROL] & MSI_ENABLE)
     return;
   put16(sim->config + PCI_COMMAND, command | PCI_COMMAND_INTX_DISABLE);
   sim->stats.interrupts++;
@@ -350,18 +424,22 @@ int luio_sim_config_read(luio_sim *sim, unsigned offset, unsigned width, uint32_
   return 0;
 }
 
-/* The command register takes memory space, bus master and INTX_DISABLE, the interrupt line byte
- * whatever is written; the rest is read-only, as most of a type 0 header is. */
+/* Most of a type 0 header is read-only. Waking up is a soft reset of it, for there is no No_Soft_Reset; what
+ * the model has is its own business. */
 int luio_sim_config_write(luio_sim *sim, unsigned offset, unsigned width, uint32_t value)
 {
-  static const uint8_t writable[256] = {
-      [PCI_COMMAND] = 0x06, [PCI_COMMAND + 1] = 0x04, [0x3c] = 0xff};
   pthread_mutex_lock(&sim->config_lock);
+  bool slept = !awake(sim);
   for (unsigned i = 0; i < width / 8; i++) {
     unsigned at = offset + i;
     if (at < sizeof sim->config)
-      sim->config[at] =
-          (uint8_t)((sim->config[at] & ~writable[at]) | ((value >> (8 * i)) & writable[at]));
+      sim->config[at] = (uint8_t)((sim->config[at] & ~sim->writable[at]) |
+                                  ((value >> (8 * i)) & sim->writable[at]));
+  }
+  if (slept && awake(sim)) {
+    put16(sim->config + PCI_COMMAND, 0);
+    for (unsigned i = 0; i < LUIO_MAX_BARS; i++)
+      put32(sim->config + BARS + 4 * i, 0);
   }
   deliver(sim);
   pthread_mutex_unlock(&sim->config_lock);
@@ -400,7 +478,7 @@ static int dma(luio_sim *sim, uint64_t iova, void *to, const void *from, uint64_
   int rc = 0;
   pthread_mutex_lock(&sim->config_lock);
   void *at = sim->dma ? luio_dma_find(sim->dma, iova, size) : NULL;
-  if (!(get16(sim->config + PCI_COMMAND) & PCI_COMMAND_MASTER)) {
+  if (!awake(sim) || !(get16(sim->config + PCI_COMMAND) & PCI_COMMAND_MASTER)) {
     sim->stats.dma_denied++;
     rc = -EACCES;
   } else if (!at) {

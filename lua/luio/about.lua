@@ -61,7 +61,8 @@ function M.of(info)
   if not config and info.bus == "pci" then all.config_problem = message end
   all.iommu = look.iommu(info)
   if all.iommu then all.iommu.devices = output.list(all.iommu.devices) end
-  all.power_state = look.attribute(info, "power_state")
+  local sleeps = config and config.answers and config.sleeps -- which may be more than the kernel knows
+  all.power_state = sleeps and "D" .. sleeps or look.attribute(info, "power_state")
   local list, partial = holders.of(info)
   all.holders, all.holders_partial = output.list(list), partial
   return all
@@ -98,6 +99,7 @@ local function interrupt(all)
   if config then table.insert(words, config.pin) end
   if all.irq then table.insert(words, "line " .. all.irq) end
   if config then table.insert(words, config.intx_disable and "masked (INTx disable is set)" or "not masked") end
+  if config and config.messages then table.insert(words, config.messages .. " in its place") end
   return words[1] and table.concat(words, ", ") or "none known"
 end
 

@@ -11,8 +11,10 @@ local region = require "luio.region"
 local irq = require "luio.irq"
 local dma = require "luio.dma"
 local config = require "luio.config"
+local config_watch = require "luio.config_watch"
 local presence = require "luio.presence"
 local staging = require "luio.staging"
+local sysfs = require "luio.sysfs"
 local watchdog = require "luio.watchdog"
 local C, err = door.C, door.err
 
@@ -33,7 +35,7 @@ local M = {}
 ---@field gone_code string? "ESTALE": it was stopped for good, for its DMA memory has moved (luio.presence)
 ---@field over boolean?    stopped for good, and its driver has been told
 ---@field return_code string?  why it could not be taken again, last time: "EACCES"
----@field bus_master_lost integer  how often another process switched it off (luio.presence)
+---@field repairs table<string, integer>  how often what of config space was set right (luio.config_watch)
 ---@field warnings string[] the last few things that work, but not as they should
 ---@field on_warning fun(message: string)?  called for each
 ---@field root luio.Device?   of a view: the device that was opened
@@ -42,7 +44,11 @@ local M = {}
 ---@field stale string?       of a view: why it must not be used any more
 ---@field package saved string?  durable state as it was saved last
 ---@field package life integer?  of a PCI device, while it is watched (luio.sysfs)
----@field package sleeps integer?  of the machine, when bus master was looked at last (luio.presence)
+---@field package sleeps integer?  of the machine, when config space was looked at last (luio.config_watch)
+---@field package alone boolean?   nobody else can write its registers
+---@field package forgot boolean?  gone, but only in that it has lost its registers
+---@field package config_right number?  when config space was last seen to be as it should
+---@field package config_fault string?  what of it could not be set right
 ---@field package handle ffi.cdata*
 local Device = {}
 Device.__index = Device
@@ -52,6 +58,10 @@ local MAX_WARNINGS = 32
 --- Called for the warnings of devices that have no on_warning of their own; nil: they are kept only.
 ---@type fun(message: string, dev: luio.Device)?
 M.on_warning = nil
+
+--- Whose the registers' files are while bus master is on: of the user that root will be given up for; nil: root.
+---@type string?
+M.driver_user = nil
 
 --- Every open device, so that a program can close what a script left open.
 M.open_devices = {}
@@ -88,6 +98,7 @@ local text = ffi.string
 ---@field device_name string?
 ---@field irq integer?
 ---@field numa_node integer?
+---@field shared_bars boolean? udev's rules say LUIO_SHARED_BARS=1: others may have its registers while bus master is on
 ---@field incoherent boolean?  its DMA does not look into the CPU's caches: ordinary memory won't do
 ---@field maps table<integer, luio.InfoMap>
 ---@field ports table<integer, { name: string, start: integer, size: integer, porttype: string }>
@@ -109,7 +120,7 @@ function M.info(raw)
     driver = some(text(raw.driver)), sysfs = some(text(raw.sysfs)), compatible = {},
     vendor_name = some(text(raw.vendor_name)), device_name = some(text(raw.device_name)),
     irq = raw.irq ~= 0 and raw.irq or nil, numa_node = raw.numa_node >= 0 and raw.numa_node or nil,
-    incoherent = raw.incoherent ~= 0 or nil,
+    incoherent = raw.incoherent ~= 0 or nil, shared_bars = raw.shared_bars ~= 0 or nil,
     maps = {}, ports = {}, bars = {}, problem = some(text(raw.problem)),
   }
   if numbered then
@@ -193,7 +204,7 @@ function M.wrap(handle, options)
   local info = M.info(C.luio_device_info(handle))
   local self = setmetatable({
     address = info.address, info = info, read_only = options.read_only or false, state = {}, warnings = {},
-    bus_master_lost = 0, users = {},
+    repairs = config_watch.counters(), users = {},
   }, Device)
   -- The net under close(): a device that is dropped is still switched off before its memory goes.
   self.handle = ffi.gc(handle, function(h) C.luio_device_close(h, nil) end)
@@ -215,6 +226,7 @@ function M.view(dev)
   local self = setmetatable({
     address = root.address, info = root.info, read_only = root.read_only, state = {}, warnings = root.warnings,
     handle = root.handle, gone = root.gone, gone_why = root.gone_why, gone_code = root.gone_code, root = root, sim = root.sim,
+    repairs = root.repairs,
   }, Device)
   add_parts(self)
   self.dma, self.config = dma.view(root.dma, self), config.new(self)
@@ -272,15 +284,41 @@ function Device:region(index)
   return r
 end
 
+-- Whether nobody but root can have the device write to memory that is not its driver's, by registers that he
+-- has open. Once: who has not by then gets none.
+local function ours_alone(self)
+  local root, info = self.root or self, self.info
+  if root.alone then return true end
+  local rc = C.luio_device_bars(self.handle, M.driver_user, err)
+  if rc < 0 then return door.failure() end
+  if rc == 0 and info.bus == "pci" and info.uio and not info.shared_bars and sysfs.shared("/dev/" .. info.uio) then
+    self:warn(("others may open /dev/%s while bus master of %s is on, and so could have it write to any memory: only a driver that "
+      .. "root has started can keep them from it (luio run --user)"):format(info.uio, self.address))
+  end
+  local holder = rc > 0 and require("luio.strangers").of(self.info)
+  if holder then
+    return nil, ("switch bus master of %s on: EBUSY: process %d (%s) of user %d can write its registers, and so could have it "
+      .. "write to any memory: kill %d; or let others do that, by LUIO_SHARED_BARS in udev's rules (60-luio.rules)"):format(
+      self.address, holder.pid, holder.command, holder.uid, holder.pid), "EBUSY"
+  end
+  root.alone = true
+  return true
+end
+
 --- Lets the device read and write memory, or forbids it. Off is read back, so that writes on their
---- way have arrived.
+--- way have arrived. From the first time on the files of a PCI device's registers are the driver's user's alone,
+--- until it is closed, if root switches (runtime/guard_bars.c).
 ---@param on boolean
 ---@return boolean? ok
 ---@return string? message
----@return string? code  "ENOTSUP": not a PCI device
+---@return string? code  "ENOTSUP": not a PCI device; "EBUSY": somebody else could write its registers
 function Device:bus_master(on)
   usable(self, "bus master")
   if self.gone then return self:gone_failure "switch bus master" end
+  if on then
+    local ok, message, code = ours_alone(self)
+    if not ok then return nil, message, code end
+  end
   if C.luio_bus_master(self.handle, on and 1 or 0, err) < 0 then return door.failure() end
   return true
 end
@@ -393,7 +431,7 @@ end
 
 Device.watch_presence = presence.watch
 Device.wait_return = presence.wait_return
-Device.check_bus_master = presence.check_bus_master
+Device.check_config = config_watch.check
 
 -- The device's own handle and its views.
 local function handles(self)
@@ -420,10 +458,12 @@ end
 --- with "ENODEV", the driver's `gone` is called, from the loop. Whoever learns of it first calls this.
 ---@param why string
 ---@param code string?  "ESTALE": it does not come back, either
-function Device:vanish(why, code)
-  if self.root then return self.root:vanish(why, code) end
+---@param forgot boolean?  the device is there, and ours, but has lost its registers: its files stay open
+function Device:vanish(why, code, forgot)
+  if self.root then return self.root:vanish(why, code, forgot) end
   if self.closed or self.gone then return end
-  C.luio_device_gone(self.handle)
+  self.forgot, self.alone = forgot, forgot and self.alone
+  if not forgot then C.luio_device_gone(self.handle) end
   for handle in handles(self) do
     handle.gone, handle.gone_why, handle.gone_code = true, why, code
     for _, r in pairs(handle.regions) do region.gone(r, why) end
@@ -446,7 +486,8 @@ function Device:retake()
     local ok, message, code = i:close()
     if not ok then return nil, message, code end
   end
-  if C.luio_device_return(self.handle, err) < 0 then return door.failure() end
+  if not self.forgot and C.luio_device_return(self.handle, err) < 0 then return door.failure() end
+  self.forgot = nil
   local info = M.info(C.luio_device_info(self.handle))
   for handle in handles(self) do
     handle.info, handle.address, handle.gone, handle.gone_why = info, info.address, nil, nil

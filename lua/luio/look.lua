@@ -1,7 +1,7 @@
 --- Looking at one device without touching it: what sysfs says beyond luio.list().
 ---
 --- Neither /dev/uioX nor a BAR is opened. Config space is read, which has no side effects; ordinary
---- users see its first 64 bytes, which is all that is needed here. (PCI Local Bus 3.0, 6.1)
+--- users see its first 64 bytes; what is behind them is left out then. (PCI Local Bus 3.0, 6.1)
 
 local ffi = require "ffi"
 local door = require "luio.ffi"
@@ -13,6 +13,10 @@ local M = {}
 -- PCI Local Bus 3.0, figure 6-1.
 local COMMAND, HEADER_TYPE, INTERRUPT_PIN = 0x04, 0x0e, 0x3d
 -- Its table 6-1: bits of the command register.
+local STATUS, CAPABILITY_LIST = 0x06, 0x34
+local CAPABILITIES = 0x10 -- of the status register: it has a list of them, of at most so many:
+local MOST_CAPABILITIES = 48
+local PM, MSI, MSIX = 0x01, 0x05, 0x11
 local IO_SPACE, MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 0x1, 0x2, 0x4, 0x400
 
 --- Finds a device by address, as luio.open does, but does not open it. A simulated one has to be
@@ -51,6 +55,20 @@ end
 ---@field intx_disable boolean  INTx is masked
 ---@field pin string?           "INTA" to "INTD"; nil: it has no INTx pin
 ---@field bridge boolean
+---@field sleeps integer?       its power state, 1 to 3: of D0 nil, and where that can't be seen
+---@field messages "MSI"|"MSIX"?  it sends these in place of INTx
+
+-- The control words of its capabilities, by id, for `has`: two bytes at an offset from where each begins.
+local function control(bytes, id, offset)
+  local at = bit.band(bytes:byte(STATUS + 1), CAPABILITIES) ~= 0 and bytes:byte(CAPABILITY_LIST + 1) or 0
+  for _ = 1, MOST_CAPABILITIES do
+    at = at - at % 4
+    if at < 64 or at + offset + 2 > #bytes then return 0 end
+    if bytes:byte(at + 1) == id then return bytes:byte(at + offset + 1) + 256 * bytes:byte(at + offset + 2) end
+    at = bytes:byte(at + 2)
+  end
+  return 0
+end
 
 --- The header of a PCI device's config space.
 ---@param info luio.Info
@@ -59,13 +77,16 @@ end
 ---@return string? code  "ENOTSUP": not a PCI device
 function M.config(info)
   if info.bus ~= "pci" or not info.sysfs then return nil, info.address .. " is not a PCI device", "ENOTSUP" end
-  local bytes, message, code = sysfs.bytes(info.sysfs .. "/config", 64)
+  local bytes, message, code = sysfs.bytes(info.sysfs .. "/config", 256)
   if not bytes then return nil, message, code end
   if #bytes < 64 then return nil, ("%s/config has %d bytes, not 64"):format(info.sysfs, #bytes), "EIO" end
   local command = bytes:byte(COMMAND + 1) + 256 * bytes:byte(COMMAND + 2)
   local function has(mask) return bit.band(command, mask) ~= 0 end
   local pin = bytes:byte(INTERRUPT_PIN + 1)
+  local sleeps = control(bytes, PM, 4) % 4
   return {
+    sleeps = sleeps > 0 and sleeps or nil,
+    messages = control(bytes, MSI, 2) % 2 == 1 and "MSI" or control(bytes, MSIX, 2) >= 0x8000 and "MSIX" or nil,
     answers = bytes:sub(1, 4) ~= "\255\255\255\255", command = command, memory = has(MEMORY_SPACE), ports = has(IO_SPACE),
     bus_master = has(BUS_MASTER), intx_disable = has(INTX_DISABLE), bridge = bytes:byte(HEADER_TYPE + 1) % 128 ~= 0,
     pin = pin >= 1 and pin <= 4 and "INT" .. ("ABCD"):sub(pin, pin) or nil,

@@ -1,4 +1,4 @@
---- Presence: devices that go away and come back, and bus master that somebody else switches off.
+--- Presence: devices that go away and come back.
 ---
 --- A device is *gone* when it was removed, or its UIO driver unbound. That is learned from whatever
 --- comes first: its interrupt (the source fails), an access (SIGBUS, runtime/gone.c), a kernel event,
@@ -23,11 +23,7 @@
 --- where luio had bound it before (luio.binding); else it takes a udev rule, or somebody who does. Until then nothing
 --- happens, however long.
 ---
---- Bus master: closing any descriptor of /dev/uioX, in any process, clears it with uio_pci_generic, and
---- DMA ends in silence. So it does when the machine goes to sleep, for the kernel knows nothing of what user space has set. A
---- running driver's device is looked at every second (two config reads of 2 bytes); if it is off it is switched on
---- again, counted (dev.bus_master_lost) and reported. A driver that must know before it trusts a transfer asks:
---- dev:check_bus_master().
+--- At each look config space is looked at (luio.config_watch), and what the bus tells (luio.bus_errors).
 ---
 --- DMA memory: pages that could not be pinned may be moved by the kernel, and the device goes on with the old addresses
 --- (runtime/dma_pin.c). So every second the address of each page is looked up, while bus master is on. If one has changed,
@@ -43,6 +39,7 @@ local bus_errors = require "luio.bus_errors"
 local errors = require "luio.errors"
 local watchdog = require "luio.watchdog"
 local uv = require "luv"
+local config_watch = require "luio.config_watch"
 local door = require "luio.ffi"
 local sysfs = require "luio.sysfs"
 local task = require "luio.task"
@@ -216,41 +213,6 @@ function M.wait_return(dev, seconds)
   return ok, message, code
 end
 
--- ---- Bus master ----------------------------------------------------------------------------------
-
--- How often the machine was asleep, or tried to be; nil where the kernel does not say.
-local function sleeps()
-  local folder = "/sys/power/suspend_stats/"
-  local success, fail = sysfs.read(folder .. "success"), sysfs.read(folder .. "fail")
-  return success and fail and success + fail
-end
-
--- Who switched it off.
-local function culprit(dev)
-  local before = dev.sleeps
-  dev.sleeps = sleeps()
-  if before and dev.sleeps ~= before then return "the machine was asleep, for which the kernel switches it off" end
-  return ("some process closed /dev/%s, and its UIO driver clears it at every close"):format(dev.info.uio or "uioX")
-end
-
---- Looks whether the device may still do DMA, after dev:bus_master(true), and sets that right.
----@param dev luio.Device
----@return boolean? ok     false: it could not, and transfers were lost; now it can again
----@return string? message
----@return string? code
-function M.check_bus_master(dev)
-  dev = dev.root or dev
-  if dev.closed then error(("bus master of %s: the device is closed"):format(dev.address), 2) end
-  if dev.gone then return dev:gone_failure "look at bus master" end
-  local rc = C.luio_bus_master_check(dev.handle, err)
-  if rc < 0 then return door.failure() end
-  if rc == 0 then return true end
-  dev.bus_master_lost = dev.bus_master_lost + 1
-  dev:warn(("bus master of %s was off: %s. Switched on again (%d so far); transfers meanwhile did not reach memory"):format(
-    dev.address, culprit(dev), dev.bus_master_lost))
-  return false
-end
-
 -- ---- DMA memory ----------------------------------------------------------------------------------
 
 -- Bus master is off already. Off PCI only the driver can stop its device, so it is asked to while its registers work.
@@ -320,27 +282,33 @@ local function on_event()
   end
 end
 
--- What the bus tells (luio.bus_errors). A device that lost its place was reset: its driver starts again.
-local function look_at_bus(dev)
+--- Looks whether the device was reset behind our back (luio.bus_errors). One that was gets its configuration back, and counts as gone
+--- and returned: its driver starts again.
+---@param dev luio.Device
+---@return boolean
+function M.look_at_reset(dev)
   local state = watched[dev] and watched[dev].bus
-  if not state or dev.gone or dev.closed then return end
-  for _, message in ipairs(bus_errors.errors(dev, state)) do dev:warn(message) end
-  if not bus_errors.lost(dev, state) then return end
+  if not state or dev.gone or dev.closed or not bus_errors.lost(dev, state) then return false end
   local ok, message = bus_errors.restore(dev, state)
   local why = "it was reset, and lost its configuration: a fatal error of its link? (dmesg: AER)"
   if not ok then why = ("%s; that can't be put back: %s"):format(why, message) end
   dev:vanish(why)
   if ok then M.look(dev, true) end
+  return true
+end
+
+local function look_at_bus(dev)
+  local state = watched[dev] and watched[dev].bus
+  if not state or dev.gone or dev.closed then return end
+  for _, message in ipairs(bus_errors.errors(dev, state)) do dev:warn(message) end
+  M.look_at_reset(dev)
 end
 
 local function tick()
   each_watched(function(dev)
     M.look(dev, false)
     look_at_bus(dev)
-    if not dev.gone and not dev.closed and check_memory(dev) then
-      local on, message = M.check_bus_master(dev)
-      if on == nil then dev:warn(message) end
-    end
+    if not dev.gone and not dev.closed and check_memory(dev) then config_watch.tick(dev) end
   end)
 end
 
@@ -366,7 +334,7 @@ function M.watch(dev, on)
   if watched[dev] then return end
   watched[dev] = { away = now() }
   watched[dev].bus = bus_errors.state(dev)
-  dev.life, dev.sleeps = sysfs.life(dev.address), sleeps()
+  dev.life, dev.sleeps = sysfs.life(dev.address), config_watch.sleeps()
   listen(dev)
   timer = timer or assert(uv.new_timer())
   if not timer:is_active() then

@@ -139,6 +139,18 @@ function M.open(name, options)
       if C.luio_sim_wait_ready(sim, 0, err) < 0 then return "model: " .. ffi.string(err.message) end
     end,
   }
+  --- Config space as another process reads and writes it, who is not the driver. For specs.
+  ---@param offset integer
+  ---@param width integer
+  ---@param value integer?  nil: read
+  ---@return integer? value
+  function dev.sim.config(offset, width, value)
+    if value then return C.luio_sim_config_write(sim, offset, width, value) end
+    local out_value = ffi.new "uint32_t[1]"
+    C.luio_sim_config_read(sim, offset, width, out_value)
+    return out_value[0]
+  end
+
   --- Takes the device away, as an unbind does: it is gone, with all that follows. For specs.
   function dev.sim.unplug() dev:vanish "unplugged" end
 

@@ -214,4 +214,12 @@ function M.clean(text, limit)
   return limit and #text > limit and text:sub(1, limit - 3) .. "..." or text
 end
 
+--- Whether others than its owner may open a file for writing.
+---@param path string
+---@return boolean
+function M.shared(path)
+  local stat = uv.fs_stat(path)
+  return stat ~= nil and bit.band(stat.mode, 18) ~= 0 -- 022
+end
+
 return M

@@ -364,21 +364,21 @@ describe("bus master that another process switches off", function()
       local before, lost
       for _ = 1, 5 do
         buffer:write(0, "not overwritten")
-        before = dev.bus_master_lost
+        before = dev.repairs.bus_master
         assert.equal(0, os.execute("true </dev/" .. dev.info.uio))
         dev.driver.from_device(dev, buffer, 15) -- edu says it is done
-        lost = dev.bus_master_lost == before and buffer:read(0, 15) == "not overwritten"
+        lost = dev.repairs.bus_master == before and buffer:read(0, 15) == "not overwritten"
         if lost then break end
       end
       assert.is_true(lost)
-      wait.till(3, "the look of every second", function() return dev.bus_master_lost == before + 1 end)
+      wait.till(3, "the look of every second", function() return dev.repairs.bus_master == before + 1 end)
       assert.is_true(dev.config:command().bus_master)
-      assert.matches("^bus master of 0000:00:04.0 was off: some process closed /dev/uio%d+", said[1])
+      assert.matches("^config space of 0000:00:04.0 was changed by another process: .*bus master was off: .*/dev/uio%d+", said[1])
       works()
       os.execute("true </dev/" .. dev.info.uio)
-      assert.is_false((dev:check_bus_master())) -- who wants to know sooner asks
-      assert.is_true((dev:check_bus_master()))
-      assert.equal(before + 2, dev.bus_master_lost)
+      assert.is_false((dev:check_config())) -- who wants to know sooner asks
+      assert.is_true((dev:check_config()))
+      assert.equal(before + 2, dev.repairs.bus_master)
       buffer:free()
       works()
     end)

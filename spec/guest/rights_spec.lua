@@ -4,16 +4,12 @@
 
 local files = require "spec.support.files"
 local sysfs = require "spec.support.sysfs"
+local udevd = require "spec.support.udevd"
 local wait = require "spec.support.wait"
 
 local EDU, SERIAL = "0000:00:04.0", "0000:00:06.0"
-local RULES = "/run/udev/rules.d/60-luio.rules"
 
-local function must(command, ...)
-  local out, status = files.shell(command:format(...))
-  assert.equal(0, status, command:format(...) .. "\n" .. out)
-  return out
-end
+local must = udevd.must
 
 -- Every way into a device that rights decide on: "way: what came of it", a line each. Then what commands say: a process
 -- takes a second to start here.
@@ -49,7 +45,7 @@ local WAYS = [[
   end]]
 
 describe("a user who is not root", function()
-  local group, script = {}, nil
+  local group, script
 
   -- What a user of these groups finds, and all that was printed.
   local function ways(groups, ...)
@@ -64,23 +60,17 @@ describe("a user who is not root", function()
     return found, out
   end
 
-  local function mode(path)
-    return must("stat -c '%%G %%a' %s", path):gsub("%s+$", "")
-  end
+  local mode = udevd.mode
 
   setup(function()
-    must("systemd-sysusers $PWD/runtime/system/sysusers.conf")
-    for _, name in ipairs { "luio", "luio-config" } do group[name] = must("getent group %s", name):match ":(%d+):" end
-    must "mount -t tmpfs rules /usr/lib/udev/rules.d" -- those of the system take a while
-    must("mkdir -p /run/udev/rules.d && cp runtime/system/60-luio.rules %s", RULES)
-    must("/lib/systemd/systemd-udevd --daemon")
+    group = udevd.start()
     script = files.write("ways.lua", WAYS)
     if not sysfs.driver(EDU) then sysfs.bind(EDU) end
-    must("udevadm trigger --action=add --subsystem-match=uio && udevadm settle -t 30")
+    udevd.trigger()
   end)
   teardown(function()
     files.clean()
-    must("udevadm control --exit; rm -rf /run/udev; umount /usr/lib/udev/rules.d")
+    udevd.stop()
   end)
 
   it("in no group can list devices, and look at none", function()
@@ -90,6 +80,7 @@ describe("a user who is not root", function()
   end)
 
   it("in luio maps registers, of BARs without a UIO map, too; gets no second interrupt, no bus master and no DMA memory", function()
+    sysfs.change_command(EDU, 0, sysfs.INTX_DISABLE) -- as whoever had it before may have left it
     local found, out = ways({ "luio" }, "get " .. SERIAL .. " IIR --force-read", "doctor " .. EDU)
     assert.same({ "yes", "yes", "yes" }, { found.open, found.map, found.id }, out)
     assert.matches("IIR +0x2 = 0x%x+", out)
@@ -112,6 +103,8 @@ describe("a user who is not root", function()
     finally(function() p:close() end)
     p:wait("driver edu runs on", 30)
     assert.matches("\nUid:\t65534\t65534\t", files.read(("/proc/%d/status"):format(p:children()[1])))
+    p:kill "sigterm" -- killed, it would leave the registers to root
+    assert.equal(0, p:status(20))
   end)
 
   it("loses all of that with the UIO driver, and has it again when udev has seen the next", function()

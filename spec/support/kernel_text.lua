@@ -101,10 +101,15 @@ fed00000-fed003ff : HPET 0
     .. "7f0000020000-7f0000030000 rw-s 20200000 00:06 4                          /dev/mem\n"
     .. "7f0000040000-7f0000050000 r--s 00000000 00:06 9                          /sys" .. CARD .. "/resource0\n",
   ["/proc/812/fdinfo/3"] = "pos:\t0\nflags:\t02100002\nmnt_id:\t23\nlock:\t1: FLOCK  ADVISORY  WRITE 812 00:06:123 0 EOF\n",
+  ["/proc/812/status"] = "Name:\tluio\nUid:\t1000\t1000\t1000\t1000\n",
+  ["/proc/812/task/812/fdinfo/3"] = "pos:\t0\nflags:\t0100002\n",
+  ["/proc/812/task/812/maps"] = "7f0000000000-7f0000001000 r--s 00000000 00:05 12 /dev/uio12\n",
+  ["/proc/812/task/812/smaps"] = "7f0000000000-7f0000001000 r--s 00000000 00:05 12 /dev/uio12\nVmFlags: rd sh mr mw me ms\n",
+  ["/proc/812/map_files/7f0000000000-7f0000001000"] = "",
   ["/proc/812/fdinfo/4"] = "pos:\t0\nflags:\t02\nlock:\t1: OFDLCK ADVISORY  WRITE -1 00:05:4 538968064 538972159\n",
 }
 
-M.FOLDERS = { "/sys/class/block/sda1/holders", "/sys" .. CARD .. "/net/eth9/upper_br0", "/dev", "/proc/812/fd" }
+M.FOLDERS = { "/sys/class/block/sda1/holders", "/sys" .. CARD .. "/net/eth9/upper_br0", "/dev", "/proc/812/fd", "/proc/812/task/812/fd" }
 
 M.LINKS = {
   ["/sys" .. BOARD .. "/of_node"] = "../../../firmware/devicetree/base/soc/dev7",
@@ -112,6 +117,7 @@ M.LINKS = {
   ["/sys/kernel/iommu_groups/3/devices/0000:00:0c.0"] = "../../../../devices/pci0000:00/0000:00:0c.0",
   ["/sys" .. CARD .. "/block/sda/sda1/holders/dm-0"] = "../../../../../../../virtual/block/dm-0",
   ["/proc/812/fd/3"] = "/dev/uio12",
+  ["/proc/812/task/812/fd/3"] = "/dev/uio12",
   ["/proc/812/fd/4"] = "/dev/mem",
   ["/proc/self/pagemap"] = "/dev/urandom", -- any frame, present or not
 }
@@ -295,7 +301,9 @@ M.PARSERS = {
     end,
   },
   {
-    name = "holders", reads = "^/proc/[%dl]", covers = { "lua/luio/holders.lua", "lua/luio/sysfs.lua", "lua/luio/process.lua" },
+    name = "holders", reads = "^/proc/[%dl]", covers = {
+      "lua/luio/holders.lua", "lua/luio/strangers.lua", "lua/luio/sysfs.lua", "lua/luio/process.lua",
+    },
     run = function()
       local holders, look = require "luio.holders", require "luio.look"
       local info = look.find(pick { "uio12", "mem:0x20200000+0x1000" })
@@ -303,6 +311,8 @@ M.PARSERS = {
         clean_all(holder, "a holder", 0)
         M.clean(holders.describe(holder), "a holder")
       end
+      local stranger = info and require("luio.strangers").of(info)
+      if stranger then clean_all(stranger, "a stranger", 0) end
       require("luio.process").modprobe()
     end,
   },

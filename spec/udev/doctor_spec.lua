@@ -251,6 +251,30 @@ describe("luio doctor, of a device,", function()
     }, got)
   end)
 
+  it("sees the power state and the messages that somebody wrote to config space, not only what the kernel knows of", function()
+    local got = run(fine(), [[
+      -- A list of capabilities: power management in D3, MSI on. The second is one that leads back to itself.
+      local function with(list)
+        local bytes = config(0x103)
+        bytes = bytes:sub(1, 6) .. "\16" .. bytes:sub(8, 0x34) .. "\64" .. bytes:sub(0x36)
+        put(DEVICE .. "/config", bytes .. list .. ("\0"):rep(192 - #list))
+        return { device("power")[1], device("interrupt")[1] }
+      end
+      return {
+        with "\1\80\3\0\3\0\0\0\0\0\0\0\0\0\0\0\5\0\1\0", with "\9\64\0\0", with "\1\0\3\0\0\0\0\0", with "\17\0\0\128",
+      }]])
+    assert.same({
+      "problem: it sleeps (D3): registers read as all ones; a driver at work wakes it | setpci -s 0000:00:04.0 CAP_PM+4.w=0:3",
+      "problem: MSI is on, so it drives no line, and uio_pci_generic sees no interrupt; a driver at work sets that right | "
+        .. "setpci -s 0000:00:04.0 CAP_MSI+2.w=0:1",
+    }, got[1])
+    for i = 2, 3 do
+      assert.equal("ok: it is awake (D0)", got[i][1])
+      assert.matches("^ok: INTA", got[i][2])
+    end
+    assert.matches("^problem: MSIX is on, .* | setpci %-s 0000:00:04.0 CAP_MSIX%+2.w=0:8000", got[4][2])
+  end)
+
   it("knows interrupts: no pin, no line, masked; worse when the driver waits for them", function()
     local got = run(fine(), [[
       put(DEVICE .. "/config", config(0x503))

@@ -10,6 +10,7 @@
 local arrival = require "luio.arrival"
 local binding = require "luio.binding"
 local common = require "luio.cli.common"
+local device = require "luio.device"
 local errors = require "luio.errors"
 local guard = require "luio.guard"
 local leaving = require "luio.leaving"
@@ -184,6 +185,7 @@ local function run(args)
   if args.user then driver, message, code = luio.load(args.driver)
   else driver, message, code, kept = saved.load(args.driver) end
   if not driver then return nil, message, code end
+  device.driver_user = args.user
   local dev
   dev, message, code = start(args, driver, ending)
   if not dev and code == "ECANCELED" and ending.status then

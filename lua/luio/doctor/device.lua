@@ -64,11 +64,31 @@ function M.binding(say, at)
   end
 end
 
+-- Whether its driver has its registers to itself (runtime/guard_bars.c).
+local function kept_from(at, code)
+  return code == "EACCES" and at.info.bus == "pci" and at.config ~= nil and at.config.bus_master
+end
+
+local SHARE = "end its driver; or let the group have them all the same: LUIO_SHARED_BARS, see 60-luio.rules"
+
 function M.node(say, at)
   local uio = at.info.uio
   if not uio then return end
-  local ok, code = sysfs.access("/dev/" .. uio, "rw")
-  if ok then return say("node", "ok", ("/dev/%s may be opened"):format(uio)) end
+  local node = "/dev/" .. uio
+  local ok, code = sysfs.access(node, "rw")
+  local group = at.info.bus == "pci" and rights.group "luio" ~= "none"
+  local on = at.config and at.config.bus_master
+  if kept_from(at, code) then
+    return say("node", "problem", ("%s can't be opened: %s: bus master is on, and so long its registers are its driver's alone"):format(
+      node, code), SHARE)
+  elseif ok and group and on and not at.info.shared_bars and sysfs.shared(node) then
+    return say("node", "problem", ("bus master is on, and others may open %s: they could have it write to any memory"):format(node),
+      "run its driver as root: sudo luio run --user NAME ...")
+  elseif ok and group and not on and not sysfs.shared(node) then
+    return say("node", "note", ("%s is not the group's: a driver was killed together with its guardian, or udev has not seen it"):format(
+      node), "udevadm trigger --action=add --subsystem-match=uio")
+  end
+  if ok then return say("node", "ok", ("%s may be opened"):format(node)) end
   say("node", "problem", ("/dev/%s can't be opened: %s"):format(uio, code),
     rights.node(code))
 end
@@ -102,7 +122,8 @@ function M.regions(say, at)
           "switch secure boot off, or boot without lockdown=")
       elseif not ok then
         say("regions", "problem", ("region %d (%s) is reached by %s, which can't be opened: %s"):format(i, what, way, code),
-          code == "ENOENT" and "use another kernel: this one offers no such file" or info.uio and rights.join "luio" or "sudo luio ...")
+          kept_from(at, code) and SHARE or code == "ENOENT" and "use another kernel: this one offers no such file"
+            or info.uio and rights.join "luio" or "sudo luio ...")
       else
         say("regions", "ok", ("region %d (%s) is reached by %s"):format(i, what, way))
       end
@@ -151,6 +172,11 @@ function M.interrupt(say, at)
   if at.lockdown and at.lockdown ~= "none" and info.driver == "uio_pci_generic" then
     return say("interrupt", "problem", "lockdown forbids writing config space, so interrupts can't be unmasked",
       "switch secure boot off, or boot without lockdown=")
+  end
+  if config.messages and info.driver == "uio_pci_generic" then
+    say("interrupt", "problem", ("%s is on, so it drives no line, and uio_pci_generic sees no interrupt; a driver at work sets that right")
+      :format(config.messages), ("setpci -s %s CAP_%s+2.w=0:%s"):format(info.address, config.messages,
+      config.messages == "MSI" and "1" or "8000"))
   end
   say("interrupt", "ok", ("%s, line %d%s"):format(config.pin, info.irq,
     config.intx_disable and "; masked now: luio unmasks at the first wait" or ""))
@@ -231,7 +257,11 @@ function M.power(say, at)
   local info = at.info
   local state = look.attribute(info, "power_state")
   if info.bus ~= "pci" then return end
-  if state and state:match "^D[123]" then
+  local config = at.config
+  if config and config.answers and config.sleeps then -- which may be more than the kernel knows
+    say("power", "problem", ("it sleeps (D%d): registers read as all ones; a driver at work wakes it"):format(config.sleeps),
+      ("setpci -s %s CAP_PM+4.w=0:3"):format(info.address))
+  elseif state and state:match "^D[123]" then
     say("power", "problem", ("it sleeps (%s): registers read as all ones"):format(state), ("echo on > %s/power/control"):format(info.sysfs))
   elseif state == "D0" then
     say("power", "ok", "it is awake (D0)")

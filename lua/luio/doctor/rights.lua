@@ -1,7 +1,8 @@
 --- What an ordinary user may do, and the way to more: a group of `make install-system` (runtime/system/60-luio.rules), or
 --- root that is given up once the driver has started.
 ---
----     luio          /dev/uioX and BARs: map, and wait where the kernel driver unmasks by itself or on a write to /dev/uioX
+---     luio          /dev/uioX and BARs: map, and wait where the kernel driver unmasks by itself or on a write to /dev/uioX;
+---                   of a PCI device only while its bus master is off
 ---     luio-config   config space: unmask with uio_pci_generic, switch bus master
 ---     root          physical addresses, for DMA (CAP_SYS_ADMIN); no group gives them
 

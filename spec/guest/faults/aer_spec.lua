@@ -95,7 +95,7 @@ describe("a device on PCI Express", function()
         assert(dev:bus_master(true))
         sysfs.write(("bus/pci/devices/%s/reset"):format(address), "1")
         assert.is_true(sysfs.has(address, sysfs.BUS_MASTER))
-        assert.is_true((dev:check_bus_master()))
+        assert.is_true((dev:check_config()))
         assert(dev:close())
       end
       local p = program.start { "run", files.driver [[

@@ -21,7 +21,7 @@ work.run(function()
   local buffer = assert(dev.dma:alloc(64))
   for i = 1, TIMES do
     w:works()
-    local before = dev.bus_master_lost
+    local before = dev.repairs.bus_master
     -- It takes 100 ms, so it ends in the sleep or after it: its interrupt comes in any case.
     local transfer = luio.spawn(function() return dev.driver.from_device(dev, buffer, 14) end)
     luio.sleep(i % 4 * 0.03)
@@ -32,7 +32,7 @@ work.run(function()
     local _, ended = assert(transfer:join(20))
     if ended then came = came + 1 end
     w:works()
-    assert(dev.bus_master_lost > before, "bus master was not lost, or that was not noticed")
+    assert(dev.repairs.bus_master > before, "bus master was not lost, or that was not noticed")
   end
   local _, lost = w:counted()
   local text = table.concat(w.said, "\n") .. "\n" .. w.program:text()

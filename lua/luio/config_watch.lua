@@ -1,0 +1,156 @@
+--- Config space that somebody else has changed under a running driver: noticed, set right, counted, told.
+---
+--- What is compared, and how it is set right, is runtime/config_watch.c's. A device whose driver runs is looked
+--- at every second (luio.presence); a driver that must know before it trusts a transfer asks:
+--- dev:check_config(). How often what was set right is in dev.repairs, by kind:
+---
+---     bus_master   was off: DMA did not reach memory
+---     memory       memory BARs were not decoded: reads gave all ones, what was written is lost
+---     ports        the same of I/O BARs
+---     bars         BARs held other addresses: the same
+---     intx         INTX_DISABLE was set: no interrupts; one that waits comes at once now
+---     msi          MSI or MSI-X was on: interrupts went out as writes to memory
+---     power        it was not in D0
+---
+--- For all but the last the device itself is as it was, and its driver goes on. A device that slept without
+--- No_Soft_Reset has forgotten its registers, so it counts as gone and returned: waits end with
+--- "ENODEV", the driver's `gone` is called, then `start(dev, "returned")`. Its files stay open, so that
+--- works for a driver that gave root up, too.
+---
+--- A kind is told the first time, the second, the fourth, the eighth and so on: somebody who does it again and
+--- again shall not fill the log. What the kernel does when the machine goes to sleep is told each time.
+
+local uv = require "luv"
+local sysfs = require "luio.sysfs"
+local door = require "luio.ffi"
+local ffi = require "ffi"
+local C, err, now = door.C, door.err, door.now
+
+local M = {}
+
+--- Seconds until a mask that may be the kernel's is looked at again.
+M.AGAIN = 0.03
+
+local KINDS = {
+  { C.LUIO_WRONG_POWER, "power", "it was put into another power state than D0" },
+  { C.LUIO_WRONG_MSI, "msi", "its interrupts were switched to messages (MSI), which nobody takes" },
+  { C.LUIO_WRONG_BARS, "bars", "its BARs were set to other addresses: what was read meanwhile is wrong, what was written lost" },
+  { C.LUIO_WRONG_MEMORY, "memory", "its memory BARs were switched off: what was read meanwhile is wrong, what was written lost" },
+  { C.LUIO_WRONG_PORTS, "ports", "its I/O ports were switched off: what was read meanwhile is wrong, what was written lost" },
+  { C.LUIO_WRONG_BUS_MASTER, "bus_master", "bus master was off: transfers meanwhile did not reach memory" },
+  { C.LUIO_WRONG_INTX, "intx", "its interrupts were masked (INTX_DISABLE): one that waited comes now" },
+}
+
+--- The counters of a device, by kind.
+---@return table<string, integer>
+function M.counters()
+  local counters = {}
+  for _, kind in ipairs(KINDS) do counters[kind[2]] = 0 end
+  return counters
+end
+
+local function is_power_of_two(n) return bit.band(n, n - 1) == 0 end
+
+-- The seconds for which it may have been so.
+local function since(dev)
+  local seconds = dev.config_right and now() - dev.config_right
+  return seconds and ("for up to %.2g s "):format(seconds) or ""
+end
+
+--- How often the machine was asleep, or tried to be; nil where the kernel does not say.
+---@return integer?
+function M.sleeps()
+  local folder = "/sys/power/suspend_stats/"
+  local success, fail = sysfs.read(folder .. "success"), sysfs.read(folder .. "fail")
+  return success and fail and success + fail
+end
+
+-- Whether the machine was asleep since the last look. The kernel switches bus master off for that, and knows nothing of what
+-- user space has set.
+local function slept(dev)
+  local before = dev.sleeps
+  dev.sleeps = M.sleeps()
+  return before ~= nil and dev.sleeps ~= before
+end
+
+local CLOSES = ". Closing /dev/%s, in any process, clears it; `luio info` does not open it; what does?"
+
+local function tell(dev, wrong)
+  local named = {}
+  local asleep = slept(dev)
+  for _, kind in ipairs(KINDS) do
+    local flag, name, text = kind[1], kind[2], kind[3]
+    if bit.band(wrong, flag) ~= 0 then
+      local n = dev.repairs[name] + 1
+      dev.repairs[name] = n
+      named[#named + 1] = name
+      if asleep or is_power_of_two(n) then
+        if name == "bus_master" and not asleep then text = text .. CLOSES:format(dev.info.uio or "uioX") end
+        dev:warn(("config space of %s was changed %s: %s%s. It is as it was again (%d so far)"):format(dev.address,
+          asleep and "while the machine was asleep" or "by another process", since(dev), text, n))
+      end
+    end
+  end
+  return table.concat(named, ", ")
+end
+
+local suspects = {} ---@type table<luio.Device, true>
+local timer
+
+local function look_again()
+  local list = suspects
+  suspects = {}
+  for dev in pairs(list) do
+    if not dev.closed and not dev.gone then M.tick(dev) end
+  end
+end
+
+local function suspect(dev)
+  suspects[dev] = true
+  timer = timer or assert(uv.new_timer())
+  if timer:is_active() then return end
+  timer:start(M.AGAIN * 1000, 0, look_again)
+  timer:unref()
+end
+
+--- Looks whether config space is as this process wants it, and sets that right. A mask is believed at the
+--- second look only, which follows by itself within 30 ms as the loop turns.
+---@param dev luio.Device
+---@return boolean? ok     false: it was not; now it is
+---@return string? message the kinds: "bus_master, intx"
+---@return string? code    "EIO": it does not stay right
+function M.check(dev)
+  dev = dev.root or dev
+  if dev.closed then error(("config space of %s: the device is closed"):format(dev.address), 2) end
+  if dev.gone then return dev:gone_failure "look at config space" end
+  -- All of it lost is no change, but a reset.
+  if require("luio.presence").look_at_reset(dev) then return dev:gone_failure "look at config space" end
+  local out = ffi.new "unsigned[1]"
+  local rc = C.luio_config_check(dev.handle, out, err)
+  if rc < 0 then return door.failure() end
+  local wrong = tonumber(out[0])
+  local again = bit.band(wrong, C.LUIO_WRONG_AGAIN) ~= 0
+  if again then suspect(dev) end
+  local named = rc > 0 and tell(dev, wrong) or nil
+  if not again then dev.config_right = now() end
+  if not named then return true end
+  if bit.band(wrong, C.LUIO_WRONG_FORGOT) ~= 0 then
+    dev:vanish("it slept (PCI power management), and forgot its registers", nil, true)
+    require("luio.presence").look(dev)
+  end
+  return false, named
+end
+
+--- The look of every second: what can't be set right is told once.
+---@param dev luio.Device
+function M.tick(dev)
+  local ok, message = M.check(dev)
+  if ok ~= nil then
+    dev.config_fault, dev.sleeps = nil, M.sleeps()
+  elseif message ~= dev.config_fault and not dev.gone then
+    dev.config_fault = message
+    dev:warn(message)
+  end
+end
+
+return M

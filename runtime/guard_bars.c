@@ -1,0 +1,148 @@
+/* guard_bars.c - whose the BARs of a PCI device are. Part of the library and of the program.
+ *
+ * Whoever can write a device's registers while its bus master is on can have it write to any memory. So
+ * before a driver switches bus master on, the files that lead to the registers (resourceN and
+ * /dev/uioX, which udev's rules give to the group luio) become its user's alone, until the device is closed or
+ * the driver's processes are dead.
+ *
+ * What a file was before is written on the file itself, as the extended attribute trusted.luio, "uid
+ * gid mode", which only root can read or write. So nothing is lost with the processes, and
+ * nothing is left over when the file goes: an attribute that is there already, on a file that is private, is of a driver
+ * that could not put it back, and stays. A file that has been given to somebody since has a new
+ * state to go back to.
+ *
+ * Descriptors and mappings that others had before can't be taken from them: who has them is looked for
+ * by lua/luio/strangers.lua, after this and before bus master is on. */
+#include "guard.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define ATTRIBUTE "trusted.luio"
+#define PRIVATE 0600
+#define NOBODY 65534 /* whom many share */
+
+/* 1: done; 0: there was nothing to do, or is no such file; -errno. */
+typedef int what(const char *path, uid_t uid);
+
+enum { ASK = 2 }; /* of give_back, in place of 1: nothing was kept of this one */
+
+static bool is_private(const struct stat *st)
+{
+  return (st->st_mode & 07777) == PRIVATE;
+}
+
+static int take(const char *path, uid_t uid)
+{
+  struct stat st;
+  char text[64];
+  if (stat(path, &st) < 0)
+    return errno == ENOENT ? 0 : -errno;
+  bool kept = getxattr(path, ATTRIBUTE, text, sizeof text) > 0;
+  if (is_private(&st) && st.st_uid == uid)
+    return 0;
+  if (!kept || !is_private(&st)) {
+    int n = snprintf(text, sizeof text, "%u %u %o", st.st_uid, st.st_gid, st.st_mode & 07777);
+    if (setxattr(path, ATTRIBUTE, text, (size_t)n, 0) < 0)
+      return -errno;
+  }
+  return chmod(path, PRIVATE) < 0 || chown(path, uid, (gid_t)-1) < 0 ? -errno : 1;
+}
+
+static int give_back(const char *path, uid_t unused)
+{
+  (void)unused;
+  char text[64];
+  unsigned uid, gid, mode;
+  ssize_t n = getxattr(path, ATTRIBUTE, text, sizeof text - 1);
+  if (n <= 0)
+    return access(path, F_OK) < 0 ? 0 : ASK;
+  text[n] = '\0';
+  if (sscanf(text, "%u %u %o", &uid, &gid, &mode) == 3 &&
+      (chown(path, uid, gid) < 0 || chmod(path, mode) < 0))
+    return -errno;
+  return removexattr(path, ATTRIBUTE) < 0 ? -errno : 1;
+}
+
+static int leave_to_root(const char *path, uid_t unused)
+{
+  (void)unused;
+  char text[64];
+  if (getxattr(path, ATTRIBUTE, text, sizeof text) <= 0)
+    return 0;
+  return chown(path, 0, 0) < 0 || removexattr(path, ATTRIBUTE) < 0 ? -errno : 1;
+}
+
+/* /dev/uioX of the device, if it has a UIO driver. */
+static bool node_of(const char *dir, char *path, size_t size)
+{
+  char name[512];
+  struct stat st;
+  unsigned major_nr, minor_nr, number;
+  bool found = false;
+  snprintf(name, sizeof name, "%s/uio", dir);
+  DIR *uio = opendir(name);
+  for (struct dirent *e; uio && !found && (e = readdir(uio));) {
+    if (sscanf(e->d_name, "uio%u", &number) != 1)
+      continue;
+    snprintf(path, size, "/dev/uio%u", number);
+    snprintf(name, sizeof name, "%s/uio/uio%u/dev", dir, number);
+    FILE *f = fopen(name, "re");
+    found = f && fscanf(f, "%u:%u", &major_nr, &minor_nr) == 2 && stat(path, &st) == 0 &&
+            S_ISCHR(st.st_mode) && st.st_rdev == makedev(major_nr, minor_nr);
+    if (f)
+      fclose(f);
+  }
+  if (uio)
+    closedir(uio);
+  return found;
+}
+
+/* Does it to each of the files: all that came of it, or the first -errno. */
+static int each(const char *dir, what *fn, uid_t uid)
+{
+  static const char *const forms[] = {"%s/resource%d", "%s/resource%d_wc"};
+  char path[512];
+  int rc = node_of(dir, path, sizeof path) ? fn(path, uid) : 0, all = rc;
+  for (int i = 0; rc >= 0 && i < 12; i++) {
+    snprintf(path, sizeof path, forms[i / 6], dir, i % 6);
+    rc = fn(path, uid);
+    all |= rc;
+  }
+  return rc < 0 ? rc : all;
+}
+
+int guard_bars_take(const char *dir, uid_t uid)
+{
+  int rc = each(dir, take, uid == NOBODY ? 0 : uid);
+  return rc < 0 ? rc : 0;
+}
+
+/* Where nothing was kept of a file, because it was private when the driver began, udev may have wanted to give it to
+ * the group since, and have been kept from it by bus master (60-luio.rules): it is asked again. */
+int guard_bars_give_back(const char *dir)
+{
+  char path[64], uevent[96];
+  int rc = each(dir, give_back, 0);
+  if (rc > 0 && rc & ASK && node_of(dir, path, sizeof path)) {
+    snprintf(uevent, sizeof uevent, "/sys/class/uio/%s/uevent", path + strlen("/dev/"));
+    FILE *f = fopen(uevent, "we");
+    if (f) {
+      fputs("change", f);
+      fclose(f);
+    }
+  }
+  return rc < 0 ? rc : 0;
+}
+
+int guard_bars_leave(const char *dir)
+{
+  int rc = each(dir, leave_to_root, 0);
+  return rc < 0 ? rc : 0;
+}
