@@ -35,9 +35,8 @@ end
 M.march_2022 = {
   op = { ITERN = 70, VARG = 71 },
   ir = {
-    LT = 0, GE = 1, LE = 2, GT = 3, ULT = 4, UGE = 5, ULE = 6, UGT = 7, EQ = 8, NE = 9, ABC = 10,
-    BAND = 33, BOR = 34, BXOR = 35, BSHR = 37, BSAR = 38, BROL = 39, BROR = 40, ADD = 41, MUL = 43, NEWREF = 59, ALOAD = 66,
-    HLOAD = 67, FLOAD = 69, XLOAD = 70, ALEN = 73, ASTORE = 74, HSTORE = 75, FSTORE = 77, XSTORE = 78, TNEW = 81, TDUP = 82,
+    ABC = 10, BAND = 33, BOR = 34, BXOR = 35, BSHR = 37, BSAR = 38, BROL = 39, BROR = 40, ADD = 41, MUL = 43, NEWREF = 59,
+    ALOAD = 66, HLOAD = 67, FLOAD = 69, XLOAD = 70, ALEN = 73, ASTORE = 74, HSTORE = 75, FSTORE = 77, XSTORE = 78, TNEW = 81, TDUP = 82,
     CNEWI = 84, CONV = 91, CALLS = 98, CALLXS = 99, CARG = 100,
   },
   nomm = 10, clear = 34,

@@ -92,12 +92,13 @@ local numbered     -- from a template with a number among its keys
 local loaded       -- a number was read from a table
 local new_key, stored = {}, {} -- reference of a NEWREF -> serial
 local measured, filled         -- tables of which the length was taken, that were stored to: a reference, or -1: several
-local masked, shifted          -- 64-bit values
+local masked, shifted, product -- 64-bit values
 
 local function begin(tr)
   put_back()
   trace, seen, serial = tr, 0, serial + 1
-  made, hoisted, numbered, loaded, masked, shifted, measured, filled = false, false, false, false, false, false, nil, nil
+  made, hoisted, numbered, loaded, masked, shifted, product = false, false, false, false, false, false, false
+  measured, filled = nil, nil
 end
 
 local function opcode(ref)
@@ -264,13 +265,17 @@ function rules.bounds()
 end
 
 function rules.product()
-  local function compare(_, _, op1, op2)
-    if op1 >= 0 and op2 < 0 and opcode(op1) == IR.MUL then
-      local _, ot = traceir(trace, op1)
-      if irtype(ot) ~= NUM then refuse() end
-    end
+  local function multiplied(_, ot)
+    if is64(ot) then product = true end
   end
-  for _, name in next, { "LT", "GE", "LE", "GT", "ULT", "UGE", "ULE", "UGT", "EQ", "NE" } do add(name, compare) end
+  add("MUL", multiplied)
+  -- The comparison itself is recorded late, perhaps when nobody looks any more. Behind a product comes the box that it is kept in,
+  -- except in the loop's second copy: only there is the flag used.
+  local function compared()
+    if product then off "loop" end
+  end
+  local meta = debug.getmetatable(require("ffi").new "int64_t")
+  for _, name in next, { "__eq", "__lt", "__le" } do of[meta[name]] = compared end
 end
 
 function rules.sign()

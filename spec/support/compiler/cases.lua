@@ -112,6 +112,12 @@ return {
     for _ = 1, 4000 do
       if 0ULL ~= b * a then wrong = wrong + 1 end
       b = b + 1ULL
+    end
+    local ffi = require "ffi"
+    local bytes, five = ffi.new "uint8_t[4]", 5ULL
+    for i = 1, 400 do -- compared at the very end of the loop
+      bytes[i % 4] = 11
+      if five * ffi.cast("uint64_t", bytes[1]) == 0 then wrong = wrong + 1 end
     end]] },
   { fault = "sign", arch = "x64", what = "a uint32_t above 0x7fffffff as an int64_t", code = [[
     local ffi = require "ffi"
