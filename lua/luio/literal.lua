@@ -57,22 +57,55 @@ local function quoted(text, at)
   end
 end
 
--- Calls take(kind, value) for each token: "name", "string", "number", or "sign" of one character.
--- Nil and where, when the text can't be cut.
-local function tokens(text, take)
+-- What is behind a comment that begins at `at`; nil: it does not end.
+local function behind_comment(text, at)
+  return long(text, at + 2) or not text:find("^%-%-%[=*%[", at) and text:match("^[^\n]*()", at) or nil
+end
+
+-- Calls found(kind, at) for each place in a text where `name` stands as a name or as a string, outside comments. All else is
+-- passed over without being cut into tokens, which would take ten times as long. Nil and where, when a string or a comment does
+-- not end.
+local function places(text, name, found)
   local at = text:match "^#[^\n]*()" or 1
+  local next_name = text:find(name, at, true)
   while true do
+    local stop, c = text:match("()([\"'%-%[])", at)
+    while next_name and next_name < (stop or #text + 1) do
+      local inside = text:find("^[%w_]", next_name + #name) or next_name > 1 and text:find("^[%w_]", next_name - 1)
+      if not inside then found("name", next_name) end
+      next_name = text:find(name, next_name + #name, true)
+    end
+    if not stop then return true end
+    local after, value
+    if c == "-" then
+      after = text:byte(stop + 1) == 45 and behind_comment(text, stop) or text:byte(stop + 1) ~= 45 and stop + 1
+    elseif c == "[" then
+      if text:find("^%[=*%[", stop) then after, value = long(text, stop) else after = stop + 1 end
+    else
+      after, value = quoted(text, stop)
+    end
+    if not after then return nil, stop end
+    if value == name then found("string", stop) end
+    at = after
+    if next_name and next_name < at then next_name = text:find(name, at, true) end
+  end
+end
+
+-- Calls take(kind, value) for each token from `at` on: "name", "string", "number", or "sign" of one character; until that returns
+-- true, the text ends, or it can't be cut.
+local function tokens(text, at, take)
+  local enough
+  while not enough do
     at = text:match("^%s*()", at)
-    if at > #text then return true end
+    if at > #text then return end
     local c = text:sub(at, at)
     local after, value
     if text:find("^%-%-", at) then
-      after = long(text, at + 2)
-      if not after and text:find("^%-%-%[=*%[", at) then return nil, at end
-      at = after or text:match("^[^\n]*()", at)
+      at = behind_comment(text, at)
+      if not at then return end
     elseif c:find "[%a_]" then
       value, after = text:match("^([%w_]+)()", at)
-      take("name", value)
+      enough = take("name", value)
       at = after
     elseif c:find "%d" or text:find("^%.%d", at) then
       -- As much as a number could have; whether it is one is seen when it is wanted.
@@ -82,22 +115,22 @@ local function tokens(text, take)
         more, after = text:match("^([+-][%w_.]*)()", after)
         value = value .. more
       end
-      take("number", value)
+      enough = take("number", value)
       at = after
     elseif c == '"' or c == "'" then
       after, value = quoted(text, at)
-      if not after then return nil, at end
-      take("string", value)
+      if not after then return end
+      enough = take("string", value)
       at = after
     elseif c == "[" and text:find("^%[=*%[", at) then
       after, value = long(text, at)
-      if not after then return nil, at end
-      take("string", value)
+      if not after then return end
+      enough = take("string", value)
       at = after
     else
       -- "==" is one, that an assignment is told from a comparison.
       local sign = text:match("^[=~<>]=", at) or c
-      take("sign", sign)
+      enough = take("sign", sign)
       at = at + #sign
     end
   end
@@ -157,6 +190,25 @@ function read_table(list, i, depth)
   return i + 1, result
 end
 
+-- The tokens from a name on, up to the one behind the table that is assigned to it; the place of "=", nil if nothing is
+-- assigned; and how many brackets are open at the end.
+local function read_ahead(text, at)
+  local list, eq, depth = {}, nil, 0
+  tokens(text, at, function(kind, value)
+    list[#list + 1] = { kind = kind, value = value }
+    local n, t = #list, list[#list]
+    if not eq then
+      if n > 1 and is(t, "=") then eq = n
+      elseif n > 2 or n == 2 and not is(t, "]") then return true end
+      return false
+    end
+    if n > eq + 1 and depth == 0 then return true end -- the one behind
+    if is(t, "{") then depth = depth + 1 elseif is(t, "}") then depth = depth - 1 end
+    return n == eq + 1 and depth == 0 -- no table
+  end)
+  return list, eq, depth
+end
+
 --- Every table of literals that a text assigns to a name, in a table or to a variable.
 ---@param text string
 ---@param name string
@@ -164,28 +216,24 @@ end
 ---@return string? message   it is given something that is no table of literals, or the text can't be read
 function M.assigned(text, name)
   if #text > MAX_BYTES then return nil, ("it has more than %d bytes"):format(MAX_BYTES) end
-  local list = {}
-  local ok, where = tokens(text, function(kind, value) list[#list + 1] = { kind = kind, value = value } end)
+  local found, named, unknown = {}, false, false
+  local ok, where = places(text, name, function(kind, at)
+    named = named or kind == "string" -- rawset(driver, "match", ...); the name alone is string.match, too
+    local list, eq, depth = read_ahead(text, at)
+    if not eq then return end
+    local after, value = read(list, eq + 1, 0)
+    -- What stands behind a whole expression: the next entry, or statement; not an operator or a call.
+    local next_one = after and list[after]
+    local whole = depth == 0 and (not next_one or next_one.kind == "name" and next_one.value ~= "or" and next_one.value ~= "and"
+      or is(next_one, ",") or is(next_one, ";") or is(next_one, "}"))
+    if type(value) ~= "table" or not whole then unknown = true end
+    table.insert(found, value)
+  end)
   if not ok then
     local _, lines = text:sub(1, where):gsub("\n", "")
     return nil, ("line %d is no Lua"):format(lines + 1)
   end
-  local found, named = {}, false
-  for i, t in ipairs(list) do
-    if (t.kind == "name" or t.kind == "string") and t.value == name then
-      named = named or t.kind == "string" -- rawset(driver, "match", ...); the name alone is string.match, too
-      local eq = is(list[i + 1], "]") and i + 2 or i + 1
-      if is(list[eq], "=") then
-        local after, value = read(list, eq + 1, 0)
-        -- What stands behind a whole expression: the next entry, or statement; not an operator or a call.
-        local next_one = after and list[after]
-        local whole = not next_one or next_one.kind == "name" and next_one.value ~= "or" and next_one.value ~= "and"
-          or is(next_one, ",") or is(next_one, ";") or is(next_one, "}")
-        if type(value) ~= "table" or not whole then return nil, name .. " is not stated as a table of literals" end
-        table.insert(found, value)
-      end
-    end
-  end
+  if unknown then return nil, name .. " is not stated as a table of literals" end
   if named and not found[1] then return nil, name .. " is not stated as a table of literals" end
   return found
 end
