@@ -20,6 +20,8 @@ local function round(dev, buffer, text)
   if not ok then return nil, message, code end
   ok, message, code = edu.factorial(dev, 5)
   if not ok then return nil, message, code end
+  -- The device is on its way out: QEMU reads 0 where nothing is, and hardware all ones, which luio knows.
+  if ok == 0 then return nil, "nothing answers", "ENODEV" end
   local back = buffer:read(0, #text)
   return ok == 120 and back == text, ("5! is %d, %q came back for %q"):format(ok, back, text)
 end
