@@ -90,7 +90,12 @@ local function transfer(dev, src, dst, count, direction)
   regs.DMA_DST:write(dst)
   regs.DMA_COUNT:write(count)
   regs.DMA_CMD:write { RUN = 1, DIRECTION = direction, RAISE_IRQ = 1 }
-  return wait_for(dev, "DMA")
+  local event, message, code = wait_for(dev, "DMA")
+  if not event then return nil, message, code end
+  local idle
+  idle, message, code = regs.DMA_CMD:wait({ RUN = 0 }, DEADLINE) -- as above
+  if not idle then return nil, message, code end
+  return event
 end
 
 local function check(offset, count)

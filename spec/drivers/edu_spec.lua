@@ -91,6 +91,17 @@ describe("drivers/edu on " .. address, function()
     assert.has_error(function() edu.to_device(dev, a, 100, 4000) end)
   end)
 
+  it("takes no older interrupt for the end of a transfer", function()
+    local buffer = assert(dev.dma:alloc(64))
+    buffer:write(0, ("x"):rep(64))
+    dev.regs.IRQ_RAISE:write(0x100) -- as if a transfer had ended that nobody waited for
+    assert(edu.to_device(dev, buffer, 64))
+    buffer:fill(0x2e)
+    dev.regs.IRQ_RAISE:write(0x100)
+    assert(edu.from_device(dev, buffer, 64))
+    assert.equal(("x"):rep(64), buffer:read(0, 64))
+  end)
+
   it("transfers nothing without bus master, though the device says it is done", function()
     local buffer = assert(dev.dma:alloc(64))
     buffer:write(0, ("x"):rep(64))
