@@ -95,8 +95,7 @@ describe("examples/share.lua", function()
     serve("--mode", "666", "--clients", "4", "--per-user", "2")
     local theirs = {}
     for i = 1, 3 do
-      theirs[i] = program.start({ "--reuid=65534", "--clear-groups", "build/luio", "spec/support/memif_client.lua", path, tostring(i),
-        ("02:00:00:00:01:%02x"):format(i), "echo" }, { program = "/usr/bin/setpriv" })
+      theirs[i] = program.start { "spec/support/memif_client.lua", path, tostring(i), ("02:00:00:00:01:%02x"):format(i), "echo", "65534" }
       table.insert(open, theirs[i])
       if i < 3 then theirs[i]:wait "joined" end
     end

@@ -1,4 +1,5 @@
---- A memif client in a process of its own: build/luio spec/support/memif_client.lua SOCKET ID MAC WHAT
+--- A memif client in a process of its own: build/luio spec/support/memif_client.lua SOCKET ID MAC WHAT [UID]. With a UID it becomes
+--- that user when luio is loaded, whom the checkout need not let in.
 ---
 ---     flood   sends frames to 02:00:00:00:00:0b as fast as it can, until it is killed
 ---     stall   joins, and does nothing any more
@@ -7,8 +8,10 @@
 local luio = require "luio"
 local memif = require "luio.net.memif"
 local net = require "luio.net"
+require "luio.net.memory" -- loaded by connect else
 
 local path, id, mac, what = arg[1], tonumber(arg[2]), arg[3], arg[4]
+if arg[5] then require("luv").setuid(tonumber(arg[5])) end
 local port = assert(memif.connect(path, { id = id, mac = mac, seconds = 10 }))
 print "joined"
 io.flush()

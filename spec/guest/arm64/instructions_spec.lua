@@ -16,8 +16,8 @@ local function instructions()
       current = {}
       all[name] = current
     elseif current then
-      local text = line:match "^%s+%x+:%s+(.-)%s*$"
-      if text == "ret" then current = nil else table.insert(current, (text:gsub("%s+", " "))) end
+      local text = line:match "^%s+%x+:%s+(.-)%s*$" -- none: "..." stands for zeros between functions
+      if text == "ret" then current = nil elseif text then table.insert(current, (text:gsub("%s+", " "))) end
     end
   end
   return all
