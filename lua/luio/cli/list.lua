@@ -1,7 +1,6 @@
 --- `luio list`: every UIO device, and every PCI device that could become one. Opens nothing.
 
 local about = require "luio.about"
-local common = require "luio.cli.common"
 local match = require "luio.match"
 local output = require "luio.output"
 
@@ -10,6 +9,7 @@ local function run(args)
   if not infos then return nil, message, code end
   for _, entry in ipairs(match.all()) do
     if entry.unclear then
+      local common = require "luio.cli.common" -- it loads what only commands on registers need
       common.note(("only running drivers/%s would tell what it matches (%s): it is left out here"):format(entry.name, entry.unclear))
     end
   end
