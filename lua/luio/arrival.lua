@@ -23,6 +23,7 @@ local FIRST, SLOWEST = 0.02, 0.25 -- seconds before it is tried again
 ---@class luio.ArrivalOptions
 ---@field seconds number?        the deadline; nil: until `stopped` says so
 ---@field bind boolean?          a PCI device that no UIO driver has is given to uio_pci_generic (luio.binding)
+---@field bare boolean?          a device that no driver has is opened, too, unless luio had given it to a UIO driver
 ---@field stopped fun(): boolean whether to give up
 ---@field arm fun(wake: fun()): fun()  has wake called when `stopped` changes; returns what ends that
 ---@field tell fun(text: string) is told what is waited for, once and whenever it becomes something else
@@ -58,7 +59,8 @@ local function try(driver, address, options)
     info, message, code = find(driver, address)
     if not info then return nil, message, code, false end
   end
-  if not info.uio then
+  local bare = options.bare and not info.uio and not info.driver and not require("luio.binding").remembers(info)
+  if not info.uio and not bare then
     message = info.driver and ("the kernel driver %s has it"):format(info.driver) or "no UIO driver has it"
     return nil, ("%s: `luio bind %s`"):format(message, info.address), "ENODEV", false
   end

@@ -88,6 +88,11 @@ end
 -- ---- Steps ---------------------------------------------------------------------------------------
 
 -- One file to write: what `luio bind --dry-run` shows is what is done.
+--- Whether luio has given a device to a UIO driver, and not back.
+---@param info luio.Info
+---@return boolean
+function M.remembers(info) return remembered(info) ~= nil end
+
 local function step(path, value)
   return { path = path, value = value, shown = value == "" and "echo > " .. path or ("echo %s > %s"):format(value, path) }
 end

@@ -12,6 +12,7 @@
 ---
 --- What a disturbance is followed by is waited for, by a deadline that only something that hangs misses: this machine may be slow.
 
+package.path = package.path .. ";./?.lua" -- started from the checkout
 local counts = require "spec.soak.counts"
 local files = require "spec.support.files"
 local live = require "luio.live"

@@ -1,3 +1,4 @@
+package.path = package.path .. ";./?.lua" -- started from the checkout
 local counts = require "spec.soak.counts"
 local luio = require "luio"
 local edu = assert(luio.load "drivers/edu")

@@ -2,6 +2,7 @@
 ---
 ---     luio spec/soak/serial.lua ONE TWO COUNTS      COUNTS: the file to write counters to
 
+package.path = package.path .. ";./?.lua" -- started from the checkout
 local counts = require "spec.soak.counts"
 local luio = require "luio"
 local serial = require "luio.serial"

@@ -2,6 +2,7 @@
 ---
 ---     luio spec/soak/traffic.lua CARD TO COUNTS     TO: the client's address
 
+package.path = package.path .. ";./?.lua" -- started from the checkout
 local counts = require "spec.soak.counts"
 local luio = require "luio"
 local net = require "luio.net"

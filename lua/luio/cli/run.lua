@@ -90,7 +90,7 @@ end
 -- Until it is there. Being told to stop meanwhile is no failure.
 local function await(args, driver, ending)
   return arrival.open(driver, args.device, {
-    seconds = tonumber(args.wait or ""), bind = args.bind,
+    seconds = tonumber(args.wait or ""), bind = args.bind, bare = not args.wait, -- the one before had it without a UIO driver
     stopped = function() return ending.status ~= nil end,
     arm = function(wake)
       ending.wake = wake
@@ -104,8 +104,8 @@ local function await(args, driver, ending)
   })
 end
 
--- The device, with the driver started on it. After a crash it is waited for: it may have been pulled out meanwhile, and would
--- have been waited for had the worker lived.
+-- The device, with the driver started on it. After a crash it is waited for: it may have been pulled out meanwhile. Had the worker
+-- lived, it would have waited.
 local function start(args, driver, ending)
   if (args.wait or guard.reason() == "crash") and arrival.can_wait(args.device) then
     local dev, message, code = await(args, driver, ending)

@@ -1,5 +1,6 @@
 --- In the guest: puts it to sleep, so many times, in the middle of a transfer. The host wakes it.
 
+package.path = package.path .. ";./?.lua" -- started from the checkout
 local files = require "spec.support.files"
 local luio = require "luio"
 local sysfs = require "spec.support.sysfs"

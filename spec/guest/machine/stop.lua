@@ -1,5 +1,6 @@
 --- In the guest: works all the time, and says how far it is, while the host stops the machine and lets it go on.
 
+package.path = package.path .. ";./?.lua" -- started from the checkout
 local luio = require "luio"
 local work = require "spec.guest.machine.work"
 

@@ -110,6 +110,7 @@ describe("DMA memory on a machine with two NUMA nodes", function()
     local dev = assert(luio.open(EDU))
     local buffer = assert(dev.dma:alloc(4096))
     local hammer = files.write("hammer.lua", [[
+      package.path = package.path .. ";./?.lua"
       local memory = require "spec.support.memory"
       local pid, address, node = tonumber(arg[1]), tonumber(arg[2]), tonumber(arg[3])
       print "at it"
