@@ -57,20 +57,31 @@ local function since(dev)
   return seconds and ("for up to %.2g s "):format(seconds) or ""
 end
 
---- How often the machine was asleep, or tried to be; nil where the kernel does not say.
----@return integer?
+--- When the machine was asleep, by two signs. The kernel counts sleeps, also those that it gave up half-way, but only after processes go
+--- on again, who may look before. The time that a sleep took it adds earlier: uptime goes on in a sleep, the monotonic clock does not.
+---@class luio.Sleeps
+---@field count integer?  nil: the kernel does not say
+---@field least number    seconds of sleep since boot, and what the two clocks are apart; at least so many
+---@field most number     and at most
+
+--- How often and how long the machine was asleep until now.
+---@return luio.Sleeps
 function M.sleeps()
   local folder = "/sys/power/suspend_stats/"
-  local success, fail = sysfs.read(folder .. "success"), sysfs.read(folder .. "fail")
-  return success and fail and success + fail
+  local success, fail = tonumber(sysfs.read(folder .. "success")), tonumber(sysfs.read(folder .. "fail"))
+  local before = now()
+  local uptime = tonumber((sysfs.read(sysfs.proc .. "/uptime") or ""):match "^[%d.]+") or before
+  return { count = success and fail and success + fail, least = uptime - now(), most = uptime - before }
 end
+
+local RESOLUTION = 0.02 -- seconds: uptime has hundredths
 
 -- Whether the machine was asleep since the last look. The kernel switches bus master off for that, and knows nothing of what
 -- user space has set.
 local function slept(dev)
-  local before = dev.sleeps
-  dev.sleeps = M.sleeps()
-  return before ~= nil and dev.sleeps ~= before
+  local before, after = dev.sleeps, M.sleeps()
+  dev.sleeps = after
+  return before ~= nil and (before.count ~= after.count or after.least > before.most + RESOLUTION)
 end
 
 local CLOSES = ". Closing /dev/%s, in any process, clears it; `luio info` does not open it; what does?"

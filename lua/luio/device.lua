@@ -44,7 +44,7 @@ local M = {}
 ---@field stale string?       of a view: why it must not be used any more
 ---@field package saved string?  durable state as it was saved last
 ---@field package life integer?  of a PCI device, while it is watched (luio.sysfs)
----@field package sleeps integer?  of the machine, when config space was looked at last (luio.config_watch)
+---@field package sleeps luio.Sleeps?  of the machine, when config space was looked at last (luio.config_watch)
 ---@field package alone boolean?   nobody else can write its registers
 ---@field package forgot boolean?  gone, but only in that it has lost its registers
 ---@field package config_right number?  when config space was last seen to be as it should

@@ -42,7 +42,7 @@ describe("a machine", function()
     m:wait "%[done%]"
     assert.equal(SLEEPS, tonumber(losses)) -- the kernel switches it off: there was something to be repaired
     assert.equal(SLEEPS, tonumber(ended))
-    assert.is_true(tonumber(asleep) >= 3 * SLEEPS) -- each device, with the true reason
+    assert.is_true(tonumber(asleep) >= 3 * SLEEPS, m.program:text()) -- each device, with the true reason
     assert.equal(0, tonumber(closed))
   end)
 
