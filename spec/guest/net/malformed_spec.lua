@@ -67,6 +67,8 @@ local function bodies()
   return list
 end
 
+local function hex(text) return (text:sub(1, 80):gsub(".", function(c) return ("%02x"):format(c:byte()) end)) end
+
 -- Whether a frame that came is one that was sent: padded. `picky`: the sender has set the length in an IPv6 header right.
 local function is_same(came, sent, picky)
   sent = sent .. ("\0"):rep(60 - #sent)
@@ -148,7 +150,9 @@ describe("a malformed frame", function()
             return
           end
           skipped = skipped + 1
-          if #sent + 4 <= LONGEST and #sent >= 60 and not picky then error(("frame %d, seed %d, has not come: %q"):format(at - 1, SEED, sent:sub(1, 80))) end
+          if #sent + 4 <= LONGEST and #sent >= 60 and not picky then 
+            error(("frame %d, seed %d, has not come: %s; but %s"):format(at - 1, SEED, hex(sent), hex(text)))
+          end
         end
         error(("what came was not sent so, seed %d: %q"):format(SEED, text:sub(1, 80)))
       end)
