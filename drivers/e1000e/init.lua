@@ -167,7 +167,9 @@ local function bring_up(regs, port, rx, tx)
   if not ok then return nil, message, code end
   port.mac, message, code = own_address(regs, port.card)
   if not port.mac then return nil, message, code end
-  regs.CTRL:update { SLU = 1, ASDE = 0, ILOS = 0, FRCSPD = 0, FRCDPLX = 0 } -- 4.6.7: the PHY finds speed and duplex
+  -- 4.6.7: the PHY finds speed and duplex. What a reset sets to 0 as well, and QEMU's does not: no tag is taken out of a frame,
+  -- and no PAUSE frame sent or heeded.
+  regs.CTRL:update { SLU = 1, ASDE = 0, ILOS = 0, FRCSPD = 0, FRCDPLX = 0, VME = 0, RFCE = 0, TFCE = 0 }
   ok, message, code = phy_loopback(regs, port.loopback and port.card ~= "82574L")
   if not ok then return nil, message, code end
   plain(regs, port.card)

@@ -68,7 +68,7 @@ end
 ---@return luio.Sleeps
 function M.sleeps()
   local folder = "/sys/power/suspend_stats/"
-  local success, fail = tonumber(sysfs.read(folder .. "success")), tonumber(sysfs.read(folder .. "fail"))
+  local success, fail = tonumber((sysfs.read(folder .. "success"))), tonumber((sysfs.read(folder .. "fail")))
   local before = now()
   local uptime = tonumber((sysfs.read(sysfs.proc .. "/uptime") or ""):match "^[%d.]+") or before
   return { count = success and fail and success + fail, least = uptime - now(), most = uptime - before }
