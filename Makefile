@@ -44,7 +44,7 @@ endif
 # Empty until the packages are there; every build rule comes after `tools`.
 pkg = $(shell $(PKG_CONFIG) $(1) luajit libudev 2>/dev/null)
 
-PROGRAM := runtime/main.c runtime/guardian.c # not in the library
+PROGRAM := runtime/main.c $(wildcard runtime/guardian*.c) # not in the library
 SOURCES := $(filter-out $(PROGRAM),$(wildcard runtime/*.c))
 PROGRAM += runtime/guard_wire.c runtime/guard_bars.c runtime/descriptors.c # in both
 HEADERS := $(wildcard runtime/*.h)
@@ -83,7 +83,7 @@ $(BUILD)/luio-reckless: extra := -DGUARDIAN_LEAVES_BUS_MASTER_ON
 # luio-asan and luio-tsan load the library of their flavour: for the stages of those names.
 $(BUILD)/luio-asan: extra := $(asan)
 $(BUILD)/luio-tsan: extra := $(tsan)
-$(BUILD)/luio $(BUILD)/luio-reckless $(BUILD)/luio-asan $(BUILD)/luio-tsan: $(PROGRAM) runtime/guard.h runtime/descriptors.h | tools
+$(BUILD)/luio $(BUILD)/luio-reckless $(BUILD)/luio-asan $(BUILD)/luio-tsan: $(PROGRAM) runtime/guard.h runtime/guardian.h runtime/descriptors.h | tools
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(extra) $(WARNINGS) -D_GNU_SOURCE $(call pkg,--cflags) $(LDFLAGS) -o $@ \

@@ -7,9 +7,9 @@
 ---
 --- `make demo` and `make demo-uio` run it. What it drives is drivers/edu.
 
-local live = require "luio.live"
 local luio = require "luio"
 local paths = require "luio.paths"
+local reload_report = require "luio.reload_report"
 local term = require "luio.term"
 local uv = require "luv"
 
@@ -91,7 +91,7 @@ local ok, err = pcall(function()
   local good = read(file)
   write(file, good:gsub("return edu%s*$", "function edu.twice(dev, n) return 2 * (edu.factorial(dev, n)) end\n\nreturn edu\n"))
   local report = assert(dev:reload())
-  show("saved", "%s", live.line(report))
+  show("saved", "%s", reload_report.line(report))
   show("new", "twice 5! is %d", edu.twice(dev, 5))
   write(file, (good:gsub("return edu%s*$", "return = edu\n")))
   local refused, why = dev:reload()

@@ -1,4 +1,4 @@
-/* guard.h - what the worker (guard.c, in the library) and the guardian (guardian.c, in the program)
+/* guard.h - what the worker (guard.c, in the library) and the guardian (guardian.h, in the program)
  * say to each other. One request at a time, each answered.
  *
  * A worker may be hostile: it is a driver that gave root up (--user), and the guardian is still root.

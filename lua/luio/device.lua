@@ -13,6 +13,7 @@ local dma = require "luio.dma"
 local config = require "luio.config"
 local config_watch = require "luio.config_watch"
 local presence = require "luio.presence"
+local reload_report = require "luio.reload_report"
 local staging = require "luio.staging"
 local sysfs = require "luio.sysfs"
 local watchdog = require "luio.watchdog"
@@ -423,7 +424,7 @@ function Device:reload()
   local live = (self.root or self).live
   if not live then error(("reload %s: no driver runs on it"):format(self.address), 2) end
   local report = live:reload()
-  if not report.ok then return nil, require("luio.live").line(report), report.code end
+  if not report.ok then return nil, reload_report.line(report), report.code end
   return report
 end
 

@@ -12,20 +12,24 @@
 ---                new version with "reload"
 ---   5. probation for a while the old version is kept as it was held
 ---
---- Whatever fails in 1 to 5, the old version goes on where it was held, with its own state, which nobody
---- has touched. An interrupt that the new version had in hand when it failed is given back. What is only
---- held can go on; what was ended can't be brought back: hence tasks are ended after probation, not before.
+--- Whatever fails in 1 to 5, the old version goes on where it was held, with its own state, which the new one
+--- had only a copy of. An interrupt that the new version had in hand when it failed is given back. A task that
+--- is held can go on, one that was ended can't: hence the old version's tasks are ended after probation, not before.
 ---
---- The device's own handle, which scripts and the prompt hold, is never useless: it has the driver of the
---- day as `dev.driver`, whose functions are called with the view of the day.
+--- Scripts and the prompt hold the device's own handle, which stays good. Its `dev.driver` (luio.facade) leads to the version
+--- at work.
+---
+--- The steps are here, but for 3, which is luio.migration. What is said of a reload is luio.reload_report.
 
 local bind = require("luio.registers.bind").bind
 local device = require "luio.device"
 local dma = require "luio.dma"
 local errors = require "luio.errors"
+local facade = require "luio.facade"
 local guard = require "luio.guard"
 local irq = require "luio.irq"
 local luio_driver = require "luio.driver"
+local migration = require "luio.migration"
 local staging = require "luio.staging"
 local task = require "luio.task"
 local version = require "luio.version"
@@ -35,7 +39,7 @@ local now = require("luio.ffi").now
 local M = {}
 
 M.QUIET = 1 -- seconds for tasks to come back from an interrupt
-M.WRITING = 5 -- seconds for who writes into one of its files to close it
+M.WRITING = 5 -- seconds for a process that writes into one of its files to close it
 M.MISSING = 0.3 -- seconds for a file that was taken away to be there again
 M.START = 5 -- seconds for `start` of a new version
 M.PROBATION = 1 -- seconds
@@ -44,63 +48,16 @@ M.PROBATION = 1 -- seconds
 ---@field dev luio.Device
 ---@field version luio.Version
 ---@field probation { before: luio.Version, timer: luio.Task, report: luio.ReloadReport }?
----@field never_saved string?      a file that stays open for writing
----@field coming luio.Version?     that was loaded last
----@field on_report fun(report: luio.ReloadReport)?  told of what comes of probation
----@field on_accept fun(version: luio.Version)?       told that a version has stood its probation
----@field before luio.Version?     what would come back: while another starts, and is on probation
----@field on_staged fun(files: table<string, string>)?  told what was loaded, path -> text, also of what is refused then
+---@field never_saved string?      a file that stayed open for writing: it is waited for no more
+---@field coming luio.Version?     the version that was loaded last
+---@field on_report fun(report: luio.ReloadReport)?  called when a version fails on probation
+---@field on_accept fun(version: luio.Version)?       called when a version has stood its probation
+---@field before luio.Version?     the version that comes back if the new one fails: while that starts, and on probation
+---@field on_staged fun(files: table<string, string>)?  called with what was loaded, path -> text, also when it is refused
 local Live = {}
 Live.__index = Live
 
----@class luio.ReloadReport
----@field ok boolean
----@field step "stage"|"quiesce"|"migrate"|"swap"|"probation"  the last one
----@field version integer         that is at work now
----@field message string?         what went wrong
----@field functions { added: string[], changed: string[], removed: string[] }?
----@field registers { added: string[], changed: string[], removed: string[] }?  of the map's first level
----@field kept { state: integer, buffers: integer, interrupts: integer }?
----@field loading number?         seconds: the old version at work, but Lua busy
----@field pause number?           seconds without a driver
----@field waited integer?         events that waited for the new version
----@field lost integer?           events lost to a full ring meanwhile
-
--- ---- The driver of the day -----------------------------------------------------------------------
-
--- What dev.driver is: the driver's table, its functions called with the view in place of the device.
-local function facade(self)
-  return setmetatable({}, {
-    __index = function(t, key)
-      local value = self.version.driver[key]
-      if type(value) ~= "function" then return value end
-      local function call(first, ...)
-        local fn = self.version.driver[key]
-        if type(fn) ~= "function" then error(("driver %s has no function %s any more"):format(self.version.driver.name, key), 2) end
-        if first == self.dev then first = self.version.view end
-        return fn(first, ...)
-      end
-      rawset(t, key, call)
-      return call
-    end,
-    __newindex = function(_, key) error(("dev.driver.%s: a driver is changed in its file"):format(tostring(key)), 2) end,
-    __tostring = function() return "driver " .. self.version.driver.name end,
-  })
-end
-
-local accept
-
--- The functions of the day under their names, for pairs() and completion; none that is no more.
-local function name_functions(self)
-  local named = self.dev.driver
-  if not named then return end
-  for key in pairs(named) do
-    if type(self.version.driver[key]) ~= "function" then rawset(named, key, nil) end
-  end
-  for key, value in pairs(self.version.driver) do
-    if type(value) == "function" then local _ = named[key] end
-  end
-end
+local accept -- probation, below
 
 -- ---- Bringing a version up -----------------------------------------------------------------------
 
@@ -119,12 +76,12 @@ end
 
 local SOURCE = debug.getinfo(1, "S").source
 
--- An error that luio raised, with the place in the driver that it came from.
+-- Adds to an error that luio raised the place in the driver that it came from.
 local function with_place(e)
   if type(e) ~= "string" then e = errors.text(e) end
   for level = 2, 40 do
     local frame = debug.getinfo(level, "Sl")
-    if not frame or frame.source == SOURCE then break end -- we, who called the driver
+    if not frame or frame.source == SOURCE then break end -- own_start, which called the driver
     if frame.currentline > 0 and not errors.is_ours(frame.source) then
       local place = ("%s:%d"):format(frame.short_src, frame.currentline)
       return e:find(place .. ":", 1, true) and e or ("%s (at %s)"):format(e, place)
@@ -133,8 +90,8 @@ local function with_place(e)
   return e
 end
 
--- A driver's own start. On a device that is there already it is a task of its version: so that what it
--- takes of the interrupts is known to be in its hands, and so that it can be ended.
+-- Runs a driver's `start`. On a device that is open already it runs as a task of its version: so the interrupts
+-- that it takes count as in its hands, and it can be ended.
 local function own_start(v, reason)
   local driver, view = v.driver, v.view
   if not driver.start then return true end
@@ -148,7 +105,7 @@ local function own_start(v, reason)
     return results[1], results[2], results[3]
   end
   local starter = task.spawn_in(v.group, start)
-  starter.refused = true -- until it is seen to have done it: what it took is given back
+  starter.refused = true -- until `start` has succeeded: the interrupts that it took are given back
   local ended, message = starter:join(M.START)
   if not ended and results == nil then return nil, message:gsub("^timed out after", "it did not end within"), "ETIMEDOUT" end
   if not ok then error(results, 0) end
@@ -181,7 +138,7 @@ end
 -- Makes a version the one that scripts and the prompt meet.
 local function install(self, v)
   self.version = v
-  name_functions(self)
+  facade.name_functions(self)
   self.dev.state, self.dev.dma.mask = v.view.state, v.view.dma.mask
   local map = v.driver.registers
   if map and (not self.dev.regs or self.dev.regs.map ~= map) then
@@ -208,8 +165,8 @@ function M.start(driver, dev, reason)
     v.id = 1
     if dev.state and next(dev.state) then v.view.state = dev.state end
     install(self, v)
-    dev.live, dev.driver = self, facade(self)
-    name_functions(self)
+    dev.live, dev.driver = self, facade.new(self)
+    facade.name_functions(self)
     ok, message, code = bring_up(self, v, reason or guard.reason())
     install(self, v) -- start may have made a state of its own
   end
@@ -223,7 +180,7 @@ function M.start(driver, dev, reason)
   return dev
 end
 
---- Starts the driver once more: its device came back. What its tasks did before is over.
+--- Starts the driver once more, because its device came back. The tasks that it had before are ended.
 ---@param reason "returned"
 ---@return boolean? ok  the device stays open when it fails
 ---@return string? message
@@ -286,7 +243,7 @@ local function sources(self)
   return list
 end
 
--- Who is not to be held now: a task with an interrupt in hand, or a call from outside that waits for one.
+-- Why the version can't be held now: a task has an interrupt in hand, or a call from outside waits for one.
 local function busy(self, v)
   for _, source in pairs(sources(self)) do
     for who in pairs(source.holders) do
@@ -311,7 +268,7 @@ local function quiesce(self, v)
     reason = busy(self, v)
   end
   v.group:hold()
-  -- Others may wait in their places; who waited is woken when the group goes on.
+  -- The new version may wait at the same sources. The old one's waiters are woken if it goes on.
   v.displaced = {}
   for _, source in pairs(sources(self)) do
     if source.waiter and source.waiter.irq.device == v.view then table.insert(v.displaced, source:displace()) end
@@ -319,7 +276,7 @@ local function quiesce(self, v)
   return true
 end
 
--- The held version goes on as if nothing had been.
+-- Lets the held version go on as if nothing had happened.
 local function go_on(v)
   device.set_stale(v.view, nil)
   for _, waiter in ipairs(v.displaced or {}) do
@@ -329,66 +286,9 @@ local function go_on(v)
   v.group:let_go()
 end
 
--- ---- 3. Migrate ----------------------------------------------------------------------------------
-
--- A deep copy of what is data. Handles of the old view become the new one's; other objects are shared.
-local function copier(old, new)
-  local known = {}
-  local function copy(value)
-    if type(value) ~= "table" then return value end
-    if known[value] then return known[value] end
-    if value == old then return new end
-    if rawget(value, "root") == old.regs and old.regs and rawget(value, "path") then
-      return new.regs and new.regs:find(value.path) or value
-    end
-    for index, region in pairs(old.regions) do
-      if region == value then return new.regions[index] end
-    end
-    for vector, one in pairs(old.irqs) do
-      if one == value then return new.irqs[vector] end
-    end
-    if getmetatable(value) then return dma.adopt(new.dma, value) or value end
-    local made = {}
-    known[value] = made
-    for key, inner in pairs(value) do made[copy(key)] = copy(inner) end
-    return made
-  end
-  return copy
-end
-
--- In a task, for it may wait: the old version is held meanwhile, so not for long.
-local function call_migrate(old, v, state)
-  local fine, result, why
-  v.phase = "migrate"
-  local worker = task.spawn_in(nil, function()
-    fine, result, why = watchdog.call(watchdog.name(v.driver, "migrate"), nil, v.driver.migrate, state, old.driver.state_version)
-  end)
-  local ended = worker:join(M.START)
-  if not ended then worker:cancel() end
-  v.phase = nil
-  if v.exited then return false, v.exited end
-  if not ended then return false, ("it did not end within %g s"):format(M.START) end
-  return fine, result, why
-end
-
-local function migrate(old, v)
-  local ok, state = pcall(copier(old.view, v.view), old.view.state)
-  if not ok then return nil, "the state can't be copied: " .. errors.text(state), "EINVAL" end
-  if v.driver.migrate then
-    local fine, result, why = call_migrate(old, v, state)
-    if not fine then return nil, ("migrate of driver %s threw: %s"):format(v.driver.name, errors.text(result)), "EFAULT" end
-    if result == nil and why ~= nil then
-      return nil, ("migrate of driver %s: %s"):format(v.driver.name, errors.text(why)), "EINVAL"
-    end
-    if type(result) == "table" then state = result end
-  end
-  v.view.state = state
-  return true
-end
-
 -- ---- 4. Swap, and back ---------------------------------------------------------------------------
 
--- How the interrupts of a device are taken: false for a thread that does not run.
+-- How the interrupts of a device are set up, by vector; false: its thread does not run.
 local function taken_by(self)
   local list = {}
   for vector, one in pairs(self.dev.irqs) do list[vector] = one:started() and one.source.setup or false end
@@ -405,7 +305,7 @@ local function stale_words(v)
   return ("it belongs to version %d of driver %s, which was replaced"):format(v.id, v.driver.name)
 end
 
--- Puts the old version back in place of one that failed: how many interrupts that one had in hand.
+-- Puts the old version back in place of one that failed. Returns how many interrupts that one had in hand.
 local function swap_back(self, old, v, before)
   local given_back = 0
   v.group.on_failure = function() end
@@ -467,13 +367,13 @@ end
 
 -- ---- 5. Probation --------------------------------------------------------------------------------
 
--- A version is no longer on probation.
+-- Ends what was set up to watch a new version.
 local function stand(v)
   v.phase, v.on_exited = nil, nil
   watchdog.done(v.watch)
 end
 
--- Ends it: the new version stays.
+-- Ends the probation, if there is one: the new version stays.
 function accept(self)
   local p = self.probation
   if not p then return end
@@ -504,7 +404,7 @@ local function begin_probation(self, old, v, before)
     if self.probation ~= p then return task.on_failure(failed, traceback) end
     undo(("task %s failed: %s"):format(failed.name, traceback))
   end
-  function v.on_exited() -- who called os.exit is still running, and may have caught the error
+  function v.on_exited() -- the function that called os.exit still runs, and may have caught the error
     task.spawn_in(nil, function()
       task.sleep(0)
       if self.probation == p then undo(v.exited) end
@@ -536,7 +436,7 @@ local function exchange(self)
   local began = now()
   local v, message, code = stage(self)
   if not v then return refused(self, "stage", message, code) end
-  accept(self) -- of the one before: what is kept is one version
+  accept(self) -- the version before: only one is kept
   local old = self.version
   v.id = old.id + 1
   local loaded = now()
@@ -546,7 +446,7 @@ local function exchange(self)
   self.coming = v
   v.watch = watchdog.begin { what = ("a task of version %d of driver %s"):format(v.id, v.driver.name), group = v.group, compiles = true }
   local held, lost = now(), overflow(self)
-  ok, message, code = migrate(old, v)
+  ok, message, code = migration.run(old, v, M.START)
   if not ok then
     stand(v)
     go_on(old)
@@ -569,8 +469,8 @@ local function exchange(self)
   return report
 end
 
---- Waits while one of the version's files is being saved. Who does not come to an end with it is not waited for twice: then
---- the file is loaded as it is.
+--- Waits while one of the version's files is being saved. A file that stays open for writing is loaded as it is, and not waited
+--- for again.
 function Live:await_save()
   local began = now()
   while not self.dev.closing do
@@ -588,7 +488,7 @@ function Live:await_save()
   end
 end
 
-local LONGEST = 600 -- seconds: what is awaited below has deadlines of its own
+local LONGEST = 600 -- seconds; never reached, for every step of a reload has a deadline of its own
 
 --- Exchanges the driver's code for what its files hold now. A task of the driver may ask for it: it ends
 --- with its version, or goes on with the answer when the new one is refused.
@@ -625,38 +525,6 @@ function Live:finish()
     retire(self, p.before)
   end
   self.version.group:finish(("the device of driver %s was closed"):format(self.version.driver.name))
-end
-
--- ---- As a line -----------------------------------------------------------------------------------
-
-local function listed(sign, names)
-  local list = {}
-  for i, name in ipairs(names) do list[i] = sign .. name end
-  return list
-end
-
---- A report as one line.
----@param report luio.ReloadReport
----@return string
-function M.line(report)
-  if not report.ok then
-    local what = report.step == "probation" and "undone" or "refused"
-    return ("reload %s in %s, version %d goes on: %s"):format(what, report.step, report.version, report.message)
-  end
-  local parts = {}
-  for _, differ in ipairs { report.functions, report.registers } do
-    for _, list in ipairs { listed("", differ.changed), listed("+", differ.added), listed("-", differ.removed) } do
-      for _, name in ipairs(list) do table.insert(parts, name) end
-    end
-  end
-  local kept = {}
-  for _, what in ipairs { { "state", "value of state", "values of state" }, { "buffers", "buffer", "buffers" } } do
-    local n = report.kept[what[1]]
-    if n > 0 then table.insert(kept, ("%d %s"):format(n, n == 1 and what[2] or what[3])) end
-  end
-  return ("version %d: %s; kept %s; %.3f ms without a driver (loading %.3f ms); events waited %d, lost %d"):format(
-    report.version, parts[1] and table.concat(parts, " ") or "nothing changed",
-    kept[1] and table.concat(kept, ", ") or "the device", report.pause * 1e3, report.loading * 1e3, report.waited, report.lost)
 end
 
 return M

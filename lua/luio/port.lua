@@ -7,6 +7,7 @@
 local driver = require "luio.driver"
 local match = require "luio.match"
 local near = require "luio.registers.near"
+local reload_report = require "luio.reload_report"
 local task = require "luio.task"
 
 local M = {}
@@ -146,7 +147,7 @@ function M.follow(port, tell)
   port.follower = require("luio.saved").follow(port.dev, {
     watch = true,
     tell = function(report)
-      if port.told_of_reloads then port.told_of_reloads(require("luio.live").line(report), report) end
+      if port.told_of_reloads then port.told_of_reloads(reload_report.line(report), report) end
     end,
   })
 end

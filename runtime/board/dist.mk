@@ -31,7 +31,7 @@ $(dist_work)/modules.S: runtime/board/embed $(modules) | $(dist_parts)
 	$(Q)runtime/board/embed $(modules) $(patsubst %,$(dist_parts)/usr/share/lua/5.1/%.lua,argparse dkjson) > $@.tmp && mv $@.tmp $@
 
 # RPATH, not RUNPATH: it counts for what is loaded later, too, by whichever library.
-$(dist_work)/luio: $(PROGRAM) runtime/guard.h runtime/board/embedded.c runtime/board/embedded.h $(dist_work)/modules.S
+$(dist_work)/luio: $(PROGRAM) runtime/guard.h runtime/guardian.h runtime/board/embedded.c runtime/board/embedded.h $(dist_work)/modules.S
 	$(call say,LD,$@)
 	$(Q)parts=$(dist_parts)/usr; lib=$$parts/lib/$(dist_triplet); \
 	  $(CC) -std=gnu11 $(CFLAGS) $(WARNINGS) -D_GNU_SOURCE -DLUIO_EMBEDDED -Iruntime -I$$parts/include/luajit-2.1 $(LDFLAGS) -o $@ \

@@ -4,6 +4,7 @@ local files = require "spec.support.files"
 local live = require "luio.live"
 local luio = require "luio"
 local probe = require "spec.support.probe"
+local reload_report = require "luio.reload_report"
 local wait = require "spec.support.wait"
 
 local dev, path, dir
@@ -87,7 +88,7 @@ describe("a reload", function()
     raise(3)
     seen_all()
     assert.matches("^version 2: answer %+more; kept 2 values of state; %d+%.%d+ ms without a driver %(loading %d+%.%d+ ms%); events waited 0, lost 0$",
-      live.line(report))
+      reload_report.line(report))
   end)
 
   it_runs("delivers what came during the swap once, to the new version", function()
@@ -141,7 +142,7 @@ describe("a reload", function()
     assert.same({ 0x10000ed, 0x10000ed, 0x10000ed }, { dev.driver.sign(dev), dev.regs.SIGN:read(), mine:read() })
     assert.same({ "SIGN" }, report.registers.added)
     assert.same({ "IRQ_ACK", "IRQ_STATUS" }, report.registers.changed)
-    assert.matches("^version 2: %+sign IRQ_ACK IRQ_STATUS %+SIGN %-DMA_CMD", live.line(report))
+    assert.matches("^version 2: %+sign IRQ_ACK IRQ_STATUS %+SIGN %-DMA_CMD", reload_report.line(report))
   end)
 
   it_runs("exchanges the top half, with captures of other names", function()
@@ -306,7 +307,7 @@ describe("a new version that fails", function()
     raised = 3
     wait.till(2, "undone", function() return told end)
     assert.same({ "probation", false, 1, 1 }, { told.step, told.ok, told.version, told.waited })
-    assert.matches("^reload undone in probation, version 1 goes on: task .* failed: .*can not", live.line(told))
+    assert.matches("^reload undone in probation, version 1 goes on: task .* failed: .*can not", reload_report.line(told))
     assert.same({ 1, "fresh" }, { dev.driver.answer(), dev.state.reason })
     wait.till(2, "handled after all", function() return #dev.state.seen == 3 end)
     raise(2)

@@ -256,7 +256,7 @@ M.PARSERS = {
   {
     name = "open", reads = "^/sys/devices/p.*/", covers = {
       "runtime/device.c", "runtime/pci.c", "runtime/region.c", "runtime/port.c", "runtime/gone.c", "runtime/dma.c", "runtime/pagemap.c",
-      "runtime/guardian.c", "lua/luio/config.lua",
+      "runtime/guardian_devices.c", "lua/luio/config.lua",
     },
     run = function()
       local luio = require "luio"

@@ -14,11 +14,11 @@ local device = require "luio.device"
 local errors = require "luio.errors"
 local guard = require "luio.guard"
 local leaving = require "luio.leaving"
-local live = require "luio.live"
 local luio = require "luio"
 local notify = require "luio.notify"
 local numbers = require "luio.cli.numbers"
 local output = require "luio.output"
+local reload_report = require "luio.reload_report"
 local task = require "luio.task"
 local term = require "luio.term"
 local saved = require "luio.saved"
@@ -41,7 +41,7 @@ end
 
 -- What became of a reload, for people or for machines.
 local function tell(args, report)
-  say(args.json and output.line(report) or live.line(report))
+  say(args.json and output.line(report) or reload_report.line(report))
 end
 
 local STOP = 5 -- seconds for the driver's stop and closing; closing alone may wait 3 for a thread

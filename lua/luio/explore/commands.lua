@@ -9,10 +9,10 @@ local doctor = require "luio.doctor"
 local hexdump = require "luio.hexdump"
 local look = require "luio.look"
 local output = require "luio.output"
-local live = require "luio.live"
 local luio = require "luio"
 local place = require "luio.explore.place"
 local record = require "luio.explore.record"
+local reload_report = require "luio.reload_report"
 local script = require "luio.explore.script"
 local hex = require("luio.registers.show").hex
 local snapshots = require "luio.explore.snapshots"
@@ -198,7 +198,7 @@ local function changing(self)
     end },
     { "reload()", "takes the driver's files as they are now, while it runs; also :reload", "reload", function()
       if not self.dev.live then error("no driver runs: start()", 0) end
-      term.print(live.line(self.dev.live:reload()))
+      term.print(reload_report.line(self.dev.live:reload()))
     end },
     { "irqs([false])", "shows interrupts as they come, or no more", "irqs", function(on)
       local _, note = check(self:irqs(on ~= false))
