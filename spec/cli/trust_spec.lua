@@ -44,7 +44,7 @@ local REGISTERS = "return require('luio').registers { TRAP = { 0, 32 } }"
 
 -- Every name that luio, or a module it uses, may ask for.
 local function set_traps(dir)
-  for _, name in ipairs { "luv", "argparse", "dkjson", "bit", "ffi", "lxp", "lpeg", "jit/opt", "luio", "luio/cli", "luio/init" } do
+  for _, name in ipairs { "luv", "argparse", "dkjson", "bit", "ffi", "lxp", "lpeg", "jit", "jit/opt", "jit/vmdef", "jit/util", "luio", "luio/cli", "luio/init" } do
     files.put(("%s/%s.lua"):format(dir, name), trap(dir, name))
   end
   for _, name in ipairs { "luv.so", "lxp.so", "libluio.so", "libluio.so.0" } do files.put(dir .. "/" .. name, "no library") end
