@@ -41,13 +41,40 @@ __attribute__((constructor)) static void ignore_file_size_signal(void)
     signal(SIGXFSZ, SIG_IGN);
 }
 
+/* Opening anything but a file may wait (a FIFO) or do something (a device). So it is found without being opened, looked
+ * at, and then it is that which is opened, whatever has its name by now. Descriptor or -errno. */
+static int open_file(const char *path)
+{
+  struct stat s;
+  char self[64];
+  int at = open(path, O_PATH | O_CLOEXEC);
+  if (at < 0)
+    return -errno;
+  luio_format(self, sizeof self, "/proc/self/fd/%d", at);
+  int fd = fstat(at, &s) < 0     ? -errno
+           : S_ISDIR(s.st_mode)  ? -EISDIR
+           : !S_ISREG(s.st_mode) ? -ENODEV
+                                 : open(self, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd == -1)
+    fd = -errno;
+  close(at);
+  return fd;
+}
+
 int64_t luio_read_settled(const char *path, void *data, uint64_t size, int *leased, luio_error *err)
 {
-  *leased = 0;
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
-    return luio_fail(err, errno, "open %s: %s", path, luio_errno_name(errno));
   int64_t result;
+  int fd = open_file(path);
+  if (fd == -ENODEV)
+    return luio_fail(err, ENODEV, "open %s: it is no file", path);
+  if (fd < 0)
+    return luio_fail(err, -fd, "open %s: %s", path, luio_errno_name(-fd));
+  if (!leased) {
+    result = read_whole(fd, path, data, size, err);
+    close(fd);
+    return result;
+  }
+  *leased = 0;
   fcntl(fd, F_SETSIG, SIGURG);
   if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
     *leased = 1;

@@ -662,9 +662,10 @@ LUIO_API void luio_watchdog_stop(void);
 /* A whole file, read while nobody has it open for writing: a read lease (fcntl F_SETLEASE) is held
  * meanwhile, and who opens the file to write waits until it is given back. Up to `size` bytes into
  * `data`; the file's size, which may be more.
- *   EAGAIN  somebody has it open for writing     E...  of open, read
+ *   EAGAIN  somebody has it open for writing     ENODEV  it is no file, and was not opened
+ *   E...    of open, read
  * Where no lease can be had (another user's file, a file system without) it is read as it is: *leased
- * is 0 then, else 1. */
+ * is 0 then, else 1. With `leased` NULL it is read as it is, whoever writes. */
 LUIO_API int64_t luio_read_settled(const char *path, void *data, uint64_t size, int *leased,
                                    luio_error *err);
 

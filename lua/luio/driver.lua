@@ -33,9 +33,11 @@
 local errors = require "luio.errors"
 local irq = require "luio.irq"
 local near = require "luio.registers.near"
+local device = require "luio.device"
 local paths = require "luio.paths"
 local match = require "luio.match"
 local registers = require "luio.registers"
+local staging = require "luio.staging"
 local version = require "luio.version"
 
 local M = {}
@@ -110,10 +112,18 @@ local function check_parts(driver, path)
   return driver
 end
 
-local function check(driver, path)
-  if type(driver) ~= "table" then
-    return nil, ("%s: a driver file returns a table, this one a %s"):format(path, type(driver)), "EINVAL"
-  end
+-- Whether every field of a table can be had without running anything, also those that it has from others (`__index`).
+local function is_plain(t)
+  local seen = {}
+  repeat
+    seen[t] = true
+    local meta = debug.getmetatable(t)
+    t = meta and rawget(meta, "__index")
+  until type(t) ~= "table" or seen[t]
+  return t == nil
+end
+
+local function check_table(driver, path)
   if type(driver.name) ~= "string" then return nil, path .. ": the driver has no name", "EINVAL" end
   for key, kind in pairs(KNOWN) do
     if driver[key] ~= nil and type(driver[key]) ~= kind then
@@ -124,6 +134,24 @@ local function check(driver, path)
     return nil, ("%s: %s.registers is no register map: make one with luio.registers { ... }"):format(path, driver.name), "EINVAL"
   end
   return check_parts(driver, path)
+end
+
+-- Looks at what a driver states. Its tables may have metatables, and so functions that run when they are looked at.
+local function look_at(path, fn, ...)
+  local ok, results = staging.run(path, device.open_devices, function(...) return { fn(...) } end, ...)
+  if not ok then return nil, ("%s: the driver's table: %s"):format(path, errors.text(results)), "EINVAL" end
+  return results[1], results[2], results[3]
+end
+
+local function check(driver, path)
+  if type(driver) ~= "table" then
+    return nil, ("%s: a driver file returns a table, this one a %s"):format(path, type(driver)), "EINVAL"
+  end
+  -- luio looks at it at all times, outside of the watchdog.
+  if not is_plain(driver) then
+    return nil, ("%s: the driver's table has an __index that is no table: its fields are to be there, not to be made"):format(path), "EINVAL"
+  end
+  return look_at(path, check_table, driver, path)
 end
 
 --- Loads a driver without touching hardware.
@@ -227,15 +255,18 @@ end
 --- Whether the top halves that a driver states name what its map has. Touches no register.
 ---@param driver table
 ---@param view luio.Device
+---@param path string  for messages
 ---@return boolean? ok
 ---@return string? message
 ---@return string? code
-function M.check_top_halves(driver, view)
-  for vector in pairs(top_halves(driver)) do
-    local setup, message, code = M.top_half(driver, view, vector)
-    if not setup then return nil, message, code end
-  end
-  return true
+function M.check_top_halves(driver, view, path)
+  return look_at(path, function()
+    for vector in pairs(top_halves(driver)) do
+      local setup, message, code = M.top_half(driver, view, vector)
+      if not setup then return nil, message, code end
+    end
+    return true
+  end)
 end
 
 --- Everything that a version needs of its device before its own start: the map, the top halves, DMA. On a

@@ -130,6 +130,10 @@ local function bring_up(self, v, reason)
   if not ok then return nil, ("driver %s threw in start: %s"):format(driver.name, errors.text(result)), "EFAULT" end
   if not result then
     message = message == nil and "start returned nothing" or errors.text(message)
+  elseif type(view.state) ~= "table" then
+    result, message, code = nil, ("dev.state is a %s after it; it is to be a table"):format(type(view.state)), "EINVAL"
+  end
+  if not result then
     return nil, ("driver %s did not start on %s: %s"):format(driver.name, self.dev.address, message), code or "EIO"
   end
   return true
@@ -230,7 +234,7 @@ local function stage(self)
     end
   end
   ok, message, code = make_view(self, v)
-  if ok then ok, message, code = luio_driver.check_top_halves(v.driver, v.view) end
+  if ok then ok, message, code = luio_driver.check_top_halves(v.driver, v.view, old.path) end
   if not ok then return nil, message, code end
   return v
 end

@@ -102,19 +102,31 @@ function M.line(value)
   return M.encode(value, true)
 end
 
+local EEXIST = 17
+
+-- A new file: what somebody has put in its place (a link, a FIFO) is neither followed nor waited for.
+local function new_file(path)
+  for n = 0, 9 do
+    local name = ("%s.%d%s.tmp"):format(path, uv.os_getpid(), n > 0 and "-" .. n or "")
+    local f, message, number = io.open(name, "wx")
+    if f then return f, name end
+    if number ~= EEXIST or n == 9 then return nil, message end
+  end
+end
+
 --- Writes a file whole or not at all.
 ---@param path string
 ---@param text string
 ---@return boolean? ok
 ---@return string? message
 function M.file(path, text)
-  local f, message = io.open(path .. ".tmp", "w")
-  if not f then return nil, "write " .. message end
+  local f, name = new_file(path)
+  if not f then return nil, "write " .. name end
   local ok, failure = f:write(text)
   local closed, late = f:close() -- a disk that is full may say so only now
-  if ok and closed then ok, failure = os.rename(path .. ".tmp", path) end
+  if ok and closed then ok, failure = os.rename(name, path) end
   if ok and closed then return true end
-  os.remove(path .. ".tmp")
+  os.remove(name)
   return nil, ("write %s: %s; nothing was changed"):format(path, failure or late)
 end
 

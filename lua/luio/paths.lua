@@ -172,6 +172,11 @@ function M.find(name, file)
     what, name, table.concat(tried, ", ")), "ENOENT"
 end
 
+-- What ends in .lua would be taken for a path, by M.find. What means something to a shell would be put into its line, by TAB.
+local function is_name(name)
+  return name:match "^[%w_\128-\255][%w_.\128-\255-]*$" and not name:match "%.lua$"
+end
+
 --- The names of all drivers that have `file` in their folder, in the order of the alphabet.
 ---@param file string  "init", "model" or "registers"
 ---@return string[]
@@ -180,8 +185,7 @@ function M.names(file)
   for _, root in ipairs(candidates()) do
     local scan = not root.reason and uv.fs_scandir(root.dir .. "/drivers") or nil
     for name in function() return scan and uv.fs_scandir_next(scan) end do
-      -- What ends in .lua would be taken for a path, by M.find.
-      if not known[name] and not name:match "%.lua$" and file_in(root, ("%s/%s.lua"):format(name, file)) then
+      if not known[name] and is_name(name) and file_in(root, ("%s/%s.lua"):format(name, file)) then
         known[name] = true
         table.insert(names, name)
       end

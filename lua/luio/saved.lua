@@ -12,6 +12,7 @@
 local driver = require "luio.driver"
 local guard = require "luio.guard"
 local task = require "luio.task"
+local trust = require "luio.trust"
 local uv = require "luv"
 local version = require "luio.version"
 local watcher = require "luio.watcher"
@@ -85,13 +86,16 @@ local function keep(self)
 end
 
 -- Of what runs and of what was last tried: a mend may be in either. And what lies beside the driver's file, for a version
--- that ended the process when it was loaded had no time to say what it required.
+-- that ended the process when it was loaded had no time to say what it required. Not what somebody else has put there: no
+-- version would take it, and it is not to be read all the time.
 local function files_of(self)
   local all, dir = {}, self.good.dir
+  local writers = trust.writers(self.good.real)
   local scan = uv.fs_scandir(dir)
   local name = scan and uv.fs_scandir_next(scan)
   while name do
-    if name:match "%.lua$" then all[("%s/%s"):format(dir, name)] = true end
+    local path = ("%s/%s"):format(dir, name)
+    if name:match "%.lua$" and trust.file(path, writers) then all[path] = true end
     name = uv.fs_scandir_next(scan)
   end
   for path in pairs(self.tried and self.tried.files or {}) do all[path] = true end

@@ -30,6 +30,21 @@ local function each_region(devices, fn)
   end
 end
 
+-- Calls a function in a coroutine of its own. A yield in it would else be the caller's: the loop went on, with every device
+-- out of reach for good.
+local function unyielding(fn, ...)
+  local thread = coroutine.create(fn)
+  local function leave(ok, ...)
+    if coroutine.status(thread) == "suspended" then
+      local frame = debug.getinfo(thread, 1, "Sl") or { short_src = "?", currentline = 0 }
+      error(("%s:%d: coroutine.yield: there is nobody to go on with it"):format(frame.short_src, frame.currentline), 0)
+    end
+    if not ok then error((...), 0) end
+    return ...
+  end
+  return leave(coroutine.resume(thread, ...))
+end
+
 --- Runs a function as the loading of a file.
 ---@param path string  or what else is run, for messages
 ---@param devices table<luio.Device, true>  those that are open
@@ -44,7 +59,7 @@ function M.run(path, devices, fn, ...)
     if not r.stale then region.suspend(r, why) end
   end) end
   local watchdog = require "luio.watchdog" -- which needs tasks, which ask here
-  local ok, result = watchdog.call(path, nil, fn, ...)
+  local ok, result = watchdog.call(path, nil, unyielding, fn, ...)
   M.active = before
   if not before then each_region(devices, function(r)
     if r.stale == WHY then region.resume(r) end

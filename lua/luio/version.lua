@@ -32,6 +32,7 @@ local M = {}
 ---@field id integer             1, 2, ...: of this driver on this device
 ---@field path string            the driver's file
 ---@field dir string             the folder of its file
+---@field real string            its file, without links
 ---@field package writers luio.Writers?  who can change its file
 ---@field names table<string, string>  where the files were found -> where they are
 ---@field driver table           what it returned
@@ -49,29 +50,26 @@ local VERSION = {} -- where a driver's table has its version: a table of both wo
 
 local FRESH = 0.25 -- seconds after the last change of a file that may be written, where the kernel does not tell
 local PATIENCE = 1 -- seconds that a load, for which all else stands still, waits for files that are being written
+local LARGEST = 2 ^ 24 -- bytes of a file
 local POLL = 0.01 -- seconds between looks
 
 local buffer, size, leased = nil, 64 * 1024, ffi.new "int[1]"
 
--- A file's text, and whether it was sure that nobody was writing. "EAGAIN": somebody has it open to write.
-local function read_settled(path)
+-- A file's text, and whether it was sure that nobody was writing. "EAGAIN": somebody has it open to write; `as_it_is`: never mind.
+local function read_settled(path, as_it_is)
   buffer = buffer or ffi.new("char[?]", size)
-  local n = tonumber(C.luio_read_settled(path, buffer, size, leased, err))
+  local n = tonumber(C.luio_read_settled(path, buffer, size, not as_it_is and leased or nil, err))
   if n < 0 then return door.failure() end
   if n < size then return ffi.string(buffer, n), leased[0] == 1 end
+  if n > LARGEST then return nil, ("read %s: it has %.0f bytes, more than a driver's file may have"):format(path, n), "EFBIG" end
   size, buffer = 2 * math.max(n, size), nil
-  return read_settled(path)
+  return read_settled(path, as_it_is)
 end
 
 local function read_file(path)
   local text, message, code = read_settled(path)
   if text or code ~= "EAGAIN" then return text, message end
-  local f
-  f, message = io.open(path) -- as it is now
-  if not f then return nil, message end
-  text = f:read "*a"
-  f:close()
-  return text
+  return read_settled(path, true)
 end
 
 -- Why a file is not to be read now: "EAGAIN" is written, "ENOENT"; nil: it may be.

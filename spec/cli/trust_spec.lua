@@ -44,7 +44,7 @@ local REGISTERS = "return require('luio').registers { TRAP = { 0, 32 } }"
 
 -- Every name that luio, or a module it uses, may ask for.
 local function set_traps(dir)
-  for _, name in ipairs { "luv", "argparse", "dkjson", "bit", "ffi", "lxp", "lpeg", "jit/opt", "luio", "luio/cli", "luio/init" } do
+  for _, name in ipairs { "luv", "argparse", "dkjson", "bit", "ffi", "lxp", "lpeg", "jit", "jit/opt", "jit/vmdef", "jit/util", "luio", "luio/cli", "luio/init" } do
     files.put(("%s/%s.lua"):format(dir, name), trap(dir, name))
   end
   for _, name in ipairs { "luv.so", "lxp.so", "libluio.so", "libluio.so.0" } do files.put(dir .. "/" .. name, "no library") end
@@ -173,6 +173,22 @@ describe("in a folder that others may write to", function()
         assert.equal("", marks(shared), args .. "\n" .. out)
         assert.is_truthy(out:find("is user " .. NOBODY .. "'s", 1, true), args .. "\n" .. out)
       end
+      -- A FIFO would keep whoever opens it.
+      assert(os.execute(("cd '%s' && rm map.overlay.lua && mkfifo map.overlay.lua && chown %d map.overlay.lua"):format(shared, NOBODY)) == 0)
+      local out, status = luio(shared, "lint ./map.lua")
+      assert.equal(1, status)
+      assert.is_truthy(out:find("is user " .. NOBODY .. "'s", 1, true), out)
+    end)
+
+    it("what a third party has put where a file is written is not followed", function()
+      local shared = folder()
+      assert(os.execute(("chown %d '%s'"):format(NOBODY, shared)) == 0)
+      local target = folder() .. "/target"
+      files.save(target, "root's")
+      assert(os.execute(("ln -s '%s' '%s/x.json.tmp' && ln -s '%s' '%s/x.json'"):format(target, shared, target, shared)) == 0)
+      assert.equal(0, select(2, luio(shared, "snapshot sim:edu -o x.json")))
+      assert.equal("root's", files.read(target))
+      assert.matches("LIVENESS", files.read(shared .. "/x.json"))
     end)
   end
 end)

@@ -59,6 +59,23 @@ describe("the history", function()
     assert.equal("600", mode(path))
   end)
 
+  it("is not kept in what is no file, nor by root where somebody else could put a link", function()
+    local target, path = dir .. "/target", dir .. "/others/history"
+    files.save(target, "a\n")
+    assert(os.execute(("mkdir '%s/others' && mkfifo '%s'"):format(dir, path)) == 0)
+    assert.matches("is no file$", history.open(path).note)
+    if uv.getuid() ~= 0 then return end
+    local reason = ("^the history is not kept: %s/others is user 65534's$"):format((uv.fs_realpath(dir):gsub("%p", "%%%0")))
+    assert(os.execute(("cd '%s/others' && rm history && ln -s ../target history && chown 65534 ."):format(dir)) == 0)
+    for _, name in ipairs { path, dir .. "/others/new/luio/history" } do
+      local h = history.open(name)
+      assert.matches(reason, h.note)
+      h:add "b"
+    end
+    assert.equal("a\n", files.read(target))
+    assert.is_nil(uv.fs_stat(dir .. "/others/new"))
+  end)
+
   it("says once that it can't be kept, and goes on", function()
     local h = history.open(dir .. "/x/history") -- x is a file
     assert.matches("^the history is not kept: .*Not a directory", h.note)

@@ -147,6 +147,33 @@ describe("a save", function()
     assert.equal(2, dev.driver.answer())
   end)
 
+  it_runs("by what is no file, or endless, is refused without being opened for long, and the next one loaded", function()
+    follow()
+    for i, put in ipairs { "mkfifo", "mkdir", "ln -s /dev/zero", "truncate -s 100G" } do
+      os.remove(path)
+      assert(os.execute(("%s '%s'"):format(put, path)) == 0)
+      wait.till(10, put, function() return reports[2 * i - 1] end)
+      assert.is_false(reports[2 * i - 1].ok)
+      assert.matches("it is no file$", reports[1].message)
+      assert.equal(2 * i - 1, dev.driver.answer())
+      assert(os.execute(("rm -r '%s'"):format(path)) == 0)
+      files.save(path, text(2 * i + 1))
+      reloaded(2 * i)
+      assert.equal(2 * i + 1, dev.driver.answer())
+    end
+  end)
+
+  if uv.getuid() == 0 then
+    it_runs("does not look into what somebody else has put beside it", function()
+      follow()
+      -- Read, the second would take all memory.
+      assert(os.execute(("cd '%s' && mkfifo a.lua && truncate -s 100G b.lua && chown 65534 a.lua b.lua && chmod 1777 ."):format(folder)) == 0)
+      files.save(path, text(2))
+      reloaded(1)
+      for name in pairs(follower.tried.files) do assert.is_nil(name:match "/[ab]%.lua$") end
+    end)
+  end
+
   it_runs("is heard in a folder where something is written all the time", function()
     follow()
     local log = assert(io.open(folder .. "/log", "w"))

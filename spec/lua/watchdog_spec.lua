@@ -9,7 +9,7 @@ local watchdog = require "luio.watchdog"
 
 local dev, path
 
--- A driver of edu. Its parts stand on lines of their own: 1 head, 4 check, 6 migrate, 8 start, 10 a task of its.
+-- A driver of edu. Its parts stand on lines of their own: 1 head, 4 check, 6 migrate, 8 start, 10 a task of its, 14 tail.
 local function text(parts)
   return ([[
 %s
@@ -25,8 +25,8 @@ end function d.start(dev)
   end)
   return true
 end
-return d
-]]):format(parts.head or "", parts.answer or 1, parts.check or "", parts.migrate or "", parts.start or "", parts.task or "")
+%s return d
+]]):format(parts.head or "", parts.answer or 1, parts.check or "", parts.migrate or "", parts.start or "", parts.task or "", parts.tail or "")
 end
 
 local function start(parts)
@@ -111,6 +111,39 @@ describe("a new version that does not come back", function()
     local report = reload { migrate = "while true do require 'luio'.sleep(0.01) end" }
     assert.same({ "migrate", "migrate of driver edu threw: it did not end within 0.1 s" }, { report.step, report.message })
     assert.equal(1, dev.driver.answer())
+  end)
+end)
+
+describe("a new version", function()
+  -- What is wrong with it, and what is said of it.
+  local REFUSED = {
+    ["that yields when it is loaded"] = { { head = "coroutine.yield()" }, "init%.lua:1: coroutine%.yield: there is nobody" },
+    ["that yields in check"] = { { check = "coroutine.yield()" }, "init%.lua:4: coroutine%.yield: there is nobody" },
+    ["whose table makes its fields"] = { { tail = "setmetatable(d, { __index = function() while true do end end })" }, "an __index that is no table" },
+    ["whose match loops"] = { { tail = "d.match = setmetatable({}, { __index = function() while true do end end })" },
+      "init%.lua:14: function __index has not come back" },
+    ["whose top half loops"] = { { tail = "d.irq = setmetatable({}, { __index = function() while true do end end })" },
+      "init%.lua:14: function __index has not come back" },
+    ["whose top half yields"] = { { tail = "d.irq = setmetatable({}, { __index = coroutine.yield })" }, "coroutine%.yield: there is nobody" },
+    ["that leaves no state"] = { { start = "dev.state = nil" }, "dev%.state is a nil after it" },
+  }
+  for name, case in pairs(REFUSED) do
+    it_runs(name .. " is refused, and the one before goes on", function()
+      assert(start())
+      case[1].answer = 2
+      local report = reload(case[1])
+      assert.is_false(report.ok)
+      assert.matches(case[2], report.message)
+      require("luio").sleep(0.01)
+      assert.same({ 1, 1 }, { dev.driver.answer(), dev.state.n })
+      assert(reload({ answer = 3 }).ok)
+    end)
+  end
+
+  it_runs("may have its fields from another table", function()
+    assert(start())
+    assert(reload({ tail = "d = setmetatable({}, { __index = d })", answer = 2 }).ok)
+    assert.equal(2, dev.driver.answer())
   end)
 end)
 

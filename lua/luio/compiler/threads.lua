@@ -1,4 +1,5 @@
---- Threads that luv starts have Lua states of their own, which compile as well: each begins with luio.compiler.
+--- Threads that luv starts have Lua states of their own, which compile as well: each begins with luio.compiler. Their modules
+--- are searched where this state's are: LuaJIT's default, which a new state has, begins with the current folder.
 
 local M = {}
 
@@ -8,17 +9,16 @@ local found_by = dir and ("%s/?.lua;%s/?/init.lua;"):format(dir, dir) or ""
 
 -- What a thread begins with, before the bytecode that luv would have given it.
 local ENTRY = [[
-local path = package.path
-package.path = %q .. path
+package.path, package.cpath = %q, %q
 require "luio.compiler"
-package.path = path
+package.path = %q
 return loadstring(%q, "=thread")(...)
 ]]
 
 local function wrap(entry)
   local code = type(entry) == "function" and string.dump(entry) or entry
   if type(code) ~= "string" or not loadstring(code) then return entry end -- luv says what is wrong with it
-  return loadstring(ENTRY:format(found_by, code), "=thread") -- a function: not each luv keeps a string while it needs it
+  return loadstring(ENTRY:format(found_by .. package.path, package.cpath, package.path, code), "=thread") -- a function: not each luv keeps a string while it needs it
 end
 
 local function patch(uv)

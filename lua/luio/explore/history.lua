@@ -3,8 +3,10 @@
 --- A text file, an entry a line. An entry of several lines has a tab before each but its first, and
 --- no entry begins with one. Sessions that run at the same time each append what is entered in them,
 --- one write per entry, so nobody's lines are lost. A file that has grown beyond its bound is cut
---- when it is next opened. It is the user's alone (0600, its folder 0700).
+--- when it is next opened. It is the user's alone (0600, its folder 0700). Root keeps none where somebody
+--- else could put a link (HOME is another's after `su`).
 
+local trust = require "luio.trust"
 local uv = require "luv"
 
 local M = {}
@@ -83,6 +85,19 @@ local function write_all(path, text)
   return nil, message or "the file system is full"
 end
 
+-- Why that file is not to be opened.
+local function fault_of(path)
+  local dir, stat = path, uv.fs_stat(path)
+  if stat and stat.type ~= "file" then return path .. " is no file" end -- opening a FIFO would wait for its other end
+  if uv.getuid() ~= 0 then return nil end
+  repeat dir = dir:match "^(.+)/[^/]*$" or "/" until uv.fs_lstat(dir)
+  local here = uv.fs_stat(dir)
+  if not here or here.type ~= "directory" then return nil end -- make_folders says so
+  local real, reason = trust.folder(dir)
+  if real and uv.fs_lstat(path) then real, reason = trust.file(path) end
+  return not real and reason or nil
+end
+
 --- Opens the history. Where it can't be kept, `note` says why, and entries live as long as the session.
 ---@param path? string  of the file; nil: the user's own
 ---@return luio.History
@@ -95,6 +110,8 @@ function M.open(path)
     return self
   end
   if not path then return give_up "there is no HOME" end
+  local fault = fault_of(path)
+  if fault then return give_up(fault) end
   local ok, message = make_folders(path:match "^(.*)/[^/]*$")
   if not ok then return give_up(message) end
   local text

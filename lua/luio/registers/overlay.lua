@@ -19,6 +19,7 @@
 local errors = require "luio.errors"
 local near = require "luio.registers.near"
 local trust = require "luio.trust"
+local uv = require "luv"
 
 local M = {}
 
@@ -111,9 +112,7 @@ end
 ---@return string? message what is wrong with it
 function M.load(source, name)
   local path = (source and source:match "^(.*/)[^/]*$" or "") .. name
-  local f = io.open(path)
-  if not f then return nil end
-  f:close()
+  if not uv.fs_lstat(path) then return nil end -- not opened: opening a FIFO would wait for its other end
   -- Nobody named this file: it is to be in the same hands as the map.
   local safe, reason = trust.file(path, source and trust.writers(source))
   if not safe then return nil, ("%s is not taken: %s"):format(path, reason) end
