@@ -25,6 +25,8 @@ static int64_t read_whole(int fd, const char *path, void *data, uint64_t size, l
   uint64_t got = 0;
   while (got < size) {
     ssize_t n = read(fd, (char *)data + got, size - got);
+    if (n < 0 && errno == EINTR) /* a file system over a network, and our SIGURG */
+      continue;
     if (n < 0)
       return luio_fail(err, errno, "read %s: %s", path, luio_errno_name(errno));
     if (n == 0)
@@ -44,7 +46,8 @@ __attribute__((constructor)) static void ignore_file_size_signal(void)
 int64_t luio_read_settled(const char *path, void *data, uint64_t size, int *leased, luio_error *err)
 {
   *leased = 0;
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  /* Not waiting: a FIFO would wait for a writer, a file with a lease of somebody else's for that. */
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0)
     return luio_fail(err, errno, "open %s: %s", path, luio_errno_name(errno));
   int64_t result;

@@ -227,7 +227,7 @@ end
 -- Whether the kernel has left the DMA memory of a device at work where it is.
 local function check_memory(dev)
   local w = watched[dev]
-  if w.moved then return false end
+  if not w or w.moved then return false end
   if C.luio_dma_check(dev.handle, err) == 0 then return true end
   w.moved = true
   task.spawn_in(nil, stop_for_good, dev, text(err.message))
