@@ -52,7 +52,7 @@ describe("stopped processes:", function()
   after_each(function()
     if p then p:close() end
     p = nil
-    wait.till(5, "all hugepages are back", function() return memory.free_pages() == before end)
+    memory.wait_free(before)
   end)
   teardown(files.clean)
 
@@ -179,7 +179,7 @@ describe("a driver that forks", function()
   before_each(function() before = memory.free_pages() end)
   after_each(function()
     if p then p:close() end
-    assert.equal(before, memory.free_pages())
+    memory.wait_free(before)
   end)
   teardown(files.clean)
 
