@@ -110,11 +110,11 @@ static int each(const char *dir, what *fn, uid_t uid)
   static const char *const forms[] = {"%s/resource%d", "%s/resource%d_wc"};
   char path[512];
   int all = 0, failed = 0;
-  for (int i = -1; i < 12; i++) {
-    if (i < 0 ? !node_of(dir, path, sizeof path) : 0)
-      continue;
-    if (i >= 0)
+  for (int i = 0; i <= 12; i++) {
+    if (i < 12)
       snprintf(path, sizeof path, forms[i / 6], dir, i % 6);
+    else if (!node_of(dir, path, sizeof path))
+      break;
     int rc = fn(path, uid);
     if (rc >= 0)
       all |= rc;

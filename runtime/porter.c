@@ -206,8 +206,8 @@ static unsigned of_user(const struct porters *all, uid_t uid)
 static bool admit(int listener, int control, int signals, unsigned per_user, struct porters *all)
 {
   int stranger = accept4(listener, NULL, NULL, SOCK_CLOEXEC), pair[2];
-  if (stranger < 0) {
-    nanosleep(&nap, NULL); /* for lack of files or memory the connection stays where it is, and is seen again at once */
+  if (stranger < 0) { /* for lack of files or memory; it waits on, and is seen again at once */
+    nanosleep(&nap, NULL);
     return true;
   }
   struct ucred who = {.pid = 0, .uid = (uid_t)-1};
