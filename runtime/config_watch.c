@@ -13,9 +13,10 @@
  *                           Specification 3.0, 6.8.3.3)
  *   INTX_DISABLE            is set, and we had let the next interrupt through (irq.c decides that)
  *
- * What this process changes itself, by luio_config_write, is what it wants, so a driver may use MSI or put its
- * device to sleep. Bits that it writes as they are, are not: it may have read them a moment ago, from somebody else. Where another UIO driver than uio_pci_generic has the device, MSI and INTX_DISABLE are
- * that driver's, and are left alone.
+ * What this process changes itself, by luio_config_write, is what it wants: so a driver may use MSI, or put its
+ * device to sleep. A bit that such a write leaves as it was is no wish: the driver wrote back what it had read, and
+ * somebody else may have set that. Where another UIO driver than uio_pci_generic has the device, MSI and
+ * INTX_DISABLE are that driver's, and are left alone.
  *
  * Order of repair: power first, for a device that sleeps keeps nothing that is written; then MSI
  * off; BARs, with decoding off; the command register; INTX_DISABLE last, because then an
@@ -253,5 +254,8 @@ int luio_config_check(luio_device *d, unsigned *wrong, luio_error *err)
     rc = luio_bus_master(d, 0, err);
   else if (rc == 0 && luio_masks_by_command(d))
     rc = luio_irq_check_mask(d, wrong, err);
+  /* While it was off udev's rules may have given the registers' files to the group (60-luio.rules). */
+  if (rc == 0 && *wrong & LUIO_WRONG_BUS_MASTER && d->bars_taken)
+    rc = luio_device_bars(d, NULL, err);
   return rc < 0 ? rc : (*wrong & ~(unsigned)LUIO_WRONG_AGAIN) != 0;
 }

@@ -543,6 +543,7 @@ void luio_dma_forked(luio_dma *dma)
   luio_lead_nowhere(dma->park[0]);
   luio_lead_nowhere(dma->park[1]);
   luio_lead_nowhere(dma->pagemap_fd);
+  luio_lead_nowhere(dma->ring_fd); /* or the pages would stay pinned as long as the child lives */
   for (live *l = dma->buffers; l; l = l->next)
     l->record = NULL;
   for (page *p = dma->pages; p; p = p->next)

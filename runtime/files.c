@@ -25,6 +25,8 @@ static int64_t read_whole(int fd, const char *path, void *data, uint64_t size, l
   uint64_t got = 0;
   while (got < size) {
     ssize_t n = read(fd, (char *)data + got, size - got);
+    if (n < 0 && errno == EINTR) /* a file system over a network, and our SIGURG */
+      continue;
     if (n < 0)
       return luio_fail(err, errno, "read %s: %s", path, luio_errno_name(errno));
     if (n == 0)
@@ -64,6 +66,8 @@ static int open_file(const char *path)
 int64_t luio_read_settled(const char *path, void *data, uint64_t size, int *leased, luio_error *err)
 {
   int64_t result;
+  if (leased)
+    *leased = 0;
   int fd = open_file(path);
   if (fd == -ENODEV)
     return luio_fail(err, ENODEV, "open %s: it is no file", path);
@@ -74,7 +78,6 @@ int64_t luio_read_settled(const char *path, void *data, uint64_t size, int *leas
     close(fd);
     return result;
   }
-  *leased = 0;
   fcntl(fd, F_SETSIG, SIGURG);
   if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
     *leased = 1;

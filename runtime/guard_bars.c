@@ -104,18 +104,24 @@ static bool node_of(const char *dir, char *path, size_t size)
   return found;
 }
 
-/* Does it to each of the files: all that came of it, or the first -errno. */
+/* Does it to each of the files, also behind one where it fails: all that came of it, or the first -errno. */
 static int each(const char *dir, what *fn, uid_t uid)
 {
   static const char *const forms[] = {"%s/resource%d", "%s/resource%d_wc"};
   char path[512];
-  int rc = node_of(dir, path, sizeof path) ? fn(path, uid) : 0, all = rc;
-  for (int i = 0; rc >= 0 && i < 12; i++) {
-    snprintf(path, sizeof path, forms[i / 6], dir, i % 6);
-    rc = fn(path, uid);
-    all |= rc;
+  int all = 0, failed = 0;
+  for (int i = 0; i <= 12; i++) {
+    if (i < 12)
+      snprintf(path, sizeof path, forms[i / 6], dir, i % 6);
+    else if (!node_of(dir, path, sizeof path))
+      break;
+    int rc = fn(path, uid);
+    if (rc >= 0)
+      all |= rc;
+    else if (!failed)
+      failed = rc;
   }
-  return rc < 0 ? rc : all;
+  return failed ? failed : all;
 }
 
 int guard_bars_take(const char *dir, uid_t uid)

@@ -244,7 +244,8 @@ LUIO_API int luio_porter_open(int listener, unsigned per_user, luio_porter **out
 LUIO_API int luio_porter_fd(const luio_porter *porter); /* readable: next has something */
 /* The next connection: 1, 0 when there is none. ECHILD: the process that accepts has died; restart. */
 LUIO_API int luio_porter_next(luio_porter *porter, luio_visitor *visitor, luio_error *err);
-LUIO_API int luio_porter_restart(luio_porter *porter, luio_error *err); /* fd is another then */
+/* fd is another then; -1 after an error, upon which it can be tried again. */
+LUIO_API int luio_porter_restart(luio_porter *porter, luio_error *err);
 LUIO_API void luio_porter_close(luio_porter *porter);                   /* at most a second */
 
 /* ---- Regions ---------------------------------------------------------------------------------

@@ -206,8 +206,10 @@ static unsigned of_user(const struct porters *all, uid_t uid)
 static bool admit(int listener, int control, int signals, unsigned per_user, struct porters *all)
 {
   int stranger = accept4(listener, NULL, NULL, SOCK_CLOEXEC), pair[2];
-  if (stranger < 0)
+  if (stranger < 0) { /* for lack of files or memory; it waits on, and is seen again at once */
+    nanosleep(&nap, NULL);
     return true;
+  }
   struct ucred who = {.pid = 0, .uid = (uid_t)-1};
   socklen_t size = sizeof who;
   getsockopt(stranger, SOL_SOCKET, SO_PEERCRED, &who, &size);
@@ -281,19 +283,23 @@ static void keep_only(int listener, int control)
       close(fd);
 }
 
+/* Makes a head porter. Without one (an error) `head` is 0 and `control` -1. */
 static int start(luio_porter *p, luio_error *err)
 {
   int pair[2];
+  p->head = 0;
+  p->control = -1;
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
     return luio_fail(err, errno, "take connections: socketpair: %s", luio_errno_name(errno));
-  p->head = fork();
-  if (p->head == 0) {
+  pid_t head = fork();
+  if (head == 0) {
     keep_only(p->listener, pair[1]);
     be_head(3, 4, p->per_user);
   }
   int code = errno;
   close(pair[1]);
-  if (p->head > 0) {
+  if (head > 0) {
+    p->head = head;
     p->control = pair[0];
     return 0;
   }
@@ -304,6 +310,8 @@ static int start(luio_porter *p, luio_error *err)
 /* It has nothing that can hang, and is gone in no time. */
 static void end(luio_porter *p)
 {
+  if (p->head <= 0) /* a restart that failed */
+    return;
   close(p->control);
   kill(p->head, SIGKILL);
   for (int i = 0; i < 1000 && waitpid(p->head, NULL, WNOHANG) == 0; i++)

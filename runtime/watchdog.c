@@ -49,12 +49,15 @@ static struct {
   uint64_t clock_ns;                /* time on the clock since then, in ticks */
   uint64_t tick;                    /* that our thread sleeps */
   char what[200], place[200];
-  /* Written by the watched thread only, read by ours: they count, and order nothing. Relaxed. */
+  /* Written by the watched thread only, read by ours: it counts, and orders nothing. Relaxed. */
   _Atomic uint64_t beats;
-  _Atomic uint64_t expired_ns; /* ours; 0: not over the limit */
+  /* Ours: after how many beats the thread was found to be over the limit, UINT64_MAX: it was not; and for how long it had been
+   * away. A beat while we look makes it void: then it is of another count. The time is stored before the count, by
+   * release, and read after it, by acquire. */
+  _Atomic uint64_t expired_at, expired_ns;
   struct sigaction before;
   bool handles; /* SIGURG */
-} w = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} w = {.lock = PTHREAD_MUTEX_INITIALIZER, .expired_at = UINT64_MAX};
 
 static void interrupt_only(int signal)
 {
@@ -100,7 +103,7 @@ static void begin_anew(void)
   w.clock_ns = 0;
   w.since = luio_now();
   w.said = false;
-  atomic_store_explicit(&w.expired_ns, 0, memory_order_relaxed);
+  atomic_store_explicit(&w.expired_at, UINT64_MAX, memory_order_relaxed);
 }
 
 /* With the lock held. The one place beside guard.c where the library prints and ends a process: nothing else runs. */
@@ -142,6 +145,7 @@ static void look(uint64_t ns)
   uint64_t spent = time_spent();
   if (w.limit_ns && spent >= w.limit_ns) {
     atomic_store_explicit(&w.expired_ns, spent, memory_order_relaxed);
+    atomic_store_explicit(&w.expired_at, w.seen, memory_order_release);
     pthread_kill(w.watched, SIGURG);
   }
   if (w.last_ns && spent >= w.last_ns && !w.said)
@@ -238,12 +242,15 @@ void luio_watchdog_place(const char *place)
 
 void luio_watchdog_beat(void)
 {
-  atomic_fetch_add_explicit(&w.beats, 1, memory_order_relaxed);
-  atomic_store_explicit(&w.expired_ns, 0, memory_order_relaxed);
+  uint64_t beats = atomic_load_explicit(&w.beats, memory_order_relaxed);
+  atomic_store_explicit(&w.beats, beats + 1, memory_order_relaxed);
 }
 
 uint64_t luio_watchdog_expired(void)
 {
+  if (atomic_load_explicit(&w.expired_at, memory_order_acquire) !=
+      atomic_load_explicit(&w.beats, memory_order_relaxed))
+    return 0;
   return atomic_load_explicit(&w.expired_ns, memory_order_relaxed);
 }
 
@@ -267,5 +274,5 @@ void luio_watchdog_stop(void)
   if (w.handles && sigaction(SIGURG, NULL, &now) == 0 && now.sa_handler == interrupt_only)
     sigaction(SIGURG, &w.before, NULL);
   w.handles = false;
-  atomic_store_explicit(&w.expired_ns, 0, memory_order_relaxed);
+  atomic_store_explicit(&w.expired_at, UINT64_MAX, memory_order_relaxed);
 }

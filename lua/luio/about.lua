@@ -2,7 +2,6 @@
 --- show. From sysfs, config space and /proc; opens neither /dev/uioX nor a region, and changes nothing.
 
 local device = require "luio.device"
-local holders = require "luio.holders"
 local look = require "luio.look"
 local match = require "luio.match"
 local output = require "luio.output"
@@ -63,7 +62,7 @@ function M.of(info)
   if all.iommu then all.iommu.devices = output.list(all.iommu.devices) end
   local sleeps = config and config.answers and config.sleeps -- which may be more than the kernel knows
   all.power_state = sleeps and "D" .. sleeps or look.attribute(info, "power_state")
-  local list, partial = holders.of(info)
+  local list, partial = require("luio.holders").of(info)
   all.holders, all.holders_partial = output.list(list), partial
   return all
 end
@@ -165,7 +164,7 @@ function M.lines(all, columns)
   if all.bus == "pci" then say("IOMMU", iommu(all.iommu)) end
   if all.numa_node then say("NUMA node", tostring(all.numa_node)) end
   if all.power_state and all.power_state ~= "unknown" then say("power", all.power_state) end
-  for _, holder in ipairs(all.holders) do say("held by", holders.describe(holder)) end
+  for _, holder in ipairs(all.holders) do say("held by", require("luio.holders").describe(holder)) end
   if not all.holders[1] and all.bus ~= "sim" then
     say("held by", all.holders_partial and "nobody that this user can see (root sees all)" or "nobody")
   end

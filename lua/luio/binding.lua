@@ -85,14 +85,14 @@ local function remembered(info)
   return { driver = driver, bound = bound }
 end
 
--- ---- Steps ---------------------------------------------------------------------------------------
-
--- One file to write: what `luio bind --dry-run` shows is what is done.
 --- Whether luio has given a device to a UIO driver, and not back.
 ---@param info luio.Info
 ---@return boolean
 function M.remembers(info) return remembered(info) ~= nil end
 
+-- ---- Steps ---------------------------------------------------------------------------------------
+
+-- One file to write: what `luio bind --dry-run` shows is what is done.
 local function step(path, value)
   return { path = path, value = value, shown = value == "" and "echo > " .. path or ("echo %s > %s"):format(value, path) }
 end

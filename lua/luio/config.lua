@@ -6,6 +6,10 @@ local C, err = door.C, door.err
 
 local M = {}
 
+local COMMAND = 4 -- PCI Local Bus Specification 3.0, 6.2.2
+
+local function has_bus_master(command) return math.floor((tonumber(command) or 0) / 0x4) % 2 == 1 end
+
 ---@class luio.Config
 ---@field package device luio.Device
 local Config = {}
@@ -37,10 +41,16 @@ end
 ---@param value integer
 ---@return boolean? ok
 ---@return string? message
----@return string? code
+---@return string? code  "EBUSY": it would switch bus master on, and somebody else could write the device's registers
 function Config:write(offset, width, value)
   local handle = live(self)
   if self.device.gone then return self.device:gone_failure "access config space" end
+  -- Bus master has conditions, by whatever it is switched on: nobody else may have the registers then.
+  local now = offset == COMMAND and has_bus_master(value) and self:command()
+  if now and not now.bus_master then
+    local ok, message, code = self.device:bus_master(true)
+    if not ok then return nil, message, code end
+  end
   if C.luio_config_write(handle, offset, width, value, err) < 0 then return door.failure() end
   return true
 end
@@ -59,7 +69,7 @@ function Config:command()
   local command, message, code = self:read(4, 16)
   if not command then return nil, message, code end
   return {
-    bus_master = math.floor(command / 0x4) % 2 == 1,
+    bus_master = has_bus_master(command),
     intx_disable = math.floor(command / 0x400) % 2 == 1,
   }
 end

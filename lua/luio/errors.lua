@@ -33,6 +33,15 @@ function M.running(level)
   return frame
 end
 
+--- How a function is called in messages.
+---@param frame table  of debug.getinfo: what, name, linedefined
+---@return string  "function start", "the file"
+function M.name(frame)
+  if frame.what == "main" then return "the file" end
+  local name = frame.name
+  return name and name ~= "" and "function " .. name or ("the function at line %d"):format(frame.linedefined)
+end
+
 -- Runs an object's own function, for so many instructions. Compiled code sees no hook, so nothing is compiled meanwhile.
 local function in_steps(fn, value)
   local compiles = jit.status()

@@ -43,7 +43,11 @@ local function files_of(info)
   return files
 end
 
-local function command_of(dir, pid)
+--- What a process was started as, fit to be shown.
+---@param dir string   its folder in /proc
+---@param pid integer
+---@return string
+function M.command(dir, pid)
   local text = sysfs.read(dir .. "/cmdline", 512)
   if text and text ~= "" then return term.clean(text:gsub("%z+$", ""):gsub("%z", " "), 60) end
   return term.clean(sysfs.read(dir .. "/comm", 64) or "process " .. pid)
@@ -137,7 +141,7 @@ function M.of(info)
       local holder, denied = look_at(dir, files, info.bus == "mem" and info.maps[0] or nil)
       partial = partial or denied
       if holder then
-        holder.pid, holder.command = pid, command_of(dir, pid)
+        holder.pid, holder.command = pid, M.command(dir, pid)
         by_pid[pid] = holder
       end
     end
@@ -152,7 +156,7 @@ function M.of(info)
     local pid, key = lock_of(line)
     local dir = ("%s/%d"):format(sysfs.proc, pid or 0)
     if pid and pid > 0 and pid ~= own and pid ~= guardian and keys[key] and not by_pid[pid] and sysfs.exists(dir) then
-      by_pid[pid] = { pid = pid, command = command_of(dir, pid), files = { keys[key] }, lock = true, drives = true }
+      by_pid[pid] = { pid = pid, command = M.command(dir, pid), files = { keys[key] }, lock = true, drives = true }
     end
   end
   local holders = {}

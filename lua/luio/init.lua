@@ -12,9 +12,8 @@ require "luio.compiler" -- first: plain luajit may not have it yet
 local door = require "luio.ffi"
 local task = require "luio.task"
 local device = require "luio.device"
-local driver = require "luio.driver"
-local registers = require "luio.registers"
 local staging = require "luio.staging"
+require "luio.paths" -- `require "drivers.edu.registers"` finds drivers
 local ffi = require "ffi"
 local C = door.C
 
@@ -57,14 +56,23 @@ end
 
 -- ---- Drivers -------------------------------------------------------------------------------------
 
-luio.load = driver.load
+-- luio.driver and luio.registers are loaded when they are needed: a command such as `luio list` has no use for them.
+
+--- Loads a driver without touching hardware.
+---@param name string  "edu", "drivers/edu", "path/to/driver.lua"
+---@return table? driver
+---@return string? message  a syntax error, what it threw, or what its table lacks; with file and line
+---@return string? code
+function luio.load(name)
+  return require("luio.driver").load(name)
+end
 
 --- States a register map: luio.registers (lua/luio/registers/init.lua) has the format. Checked here;
 --- every fault is in one message. Touches no hardware.
 ---@param map table
 ---@return luio.Map
 function luio.registers(map)
-  local made = registers.new(map) -- no tail call: the level of its errors is ours
+  local made = require("luio.registers").new(map) -- no tail call: the level of its errors is ours
   return made
 end
 
@@ -77,7 +85,7 @@ end
 function luio.start(name, address)
   staging.refuse("start driver " .. tostring(name), 2)
   local d, message, code = name, nil, nil
-  if type(name) ~= "table" then d, message, code = driver.load(name) end
+  if type(name) ~= "table" then d, message, code = luio.load(name) end
   if not d then return nil, message, code end
   if not address then
     local found
@@ -93,7 +101,7 @@ function luio.start(name, address)
   local dev
   dev, message, code = luio.open(address)
   if not dev then return nil, message, code end
-  return driver.start(d, dev)
+  return require("luio.driver").start(d, dev)
 end
 
 --- Binds a register map to a device. A driver's own map is bound when it starts: dev.regs.

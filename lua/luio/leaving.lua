@@ -43,9 +43,7 @@ end
 function os.exit(...) -- luacheck: ignore 122
   local version, frame = caller()
   if not version then return real(...) end
-  local name = frame.what == "main" and "the file" or frame.name and "function " .. frame.name
-    or ("the function at line %d"):format(frame.linedefined)
-  local message = ("%s:%d: %s called os.exit(%s)"):format(frame.short_src, frame.currentline, name,
+  local message = ("%s:%d: %s called os.exit(%s)"):format(frame.short_src, frame.currentline, errors.name(frame),
     select("#", ...) > 0 and errors.text((...)) or "")
   if version.phase then
     version.exited = message

@@ -23,14 +23,12 @@
 --- where luio had bound it before (luio.binding); else it takes a udev rule, or somebody who does. Until then nothing
 --- happens, however long.
 ---
---- At each look config space is looked at (luio.config_watch), and what the bus tells (luio.bus_errors).
+--- Each look also asks what the bus tells (luio.bus_errors), and whether somebody has changed config space (luio.config_watch).
 ---
 --- DMA memory: pages that could not be pinned may be moved by the kernel, and the device goes on with the old addresses
 --- (runtime/dma_pin.c). So every second the address of each page is looked up, while bus master is on. If one has changed,
 --- bus master is off before anybody hears of it; then the driver's `stop(dev)` is called, and the device is gone for good:
 --- what is asked of it fails with "ESTALE". It does not come back, because what it was told is somebody else's memory now.
----
---- Errors of the bus, and resets that take a device's configuration: luio.bus_errors.
 ---
 --- None of this keeps a program's loop turning; only while a device is being let go or taken again do
 --- tasks of ours run. A driver that luio.start started is watched; others by dev:watch_presence().
@@ -227,7 +225,7 @@ end
 -- Whether the kernel has left the DMA memory of a device at work where it is.
 local function check_memory(dev)
   local w = watched[dev]
-  if w.moved then return false end
+  if not w or w.moved then return false end
   if C.luio_dma_check(dev.handle, err) == 0 then return true end
   w.moved = true
   task.spawn_in(nil, stop_for_good, dev, text(err.message))
@@ -297,17 +295,17 @@ function M.look_at_reset(dev)
   return true
 end
 
-local function look_at_bus(dev)
+local function tell_bus_errors(dev)
   local state = watched[dev] and watched[dev].bus
   if not state or dev.gone or dev.closed then return end
   for _, message in ipairs(bus_errors.errors(dev, state)) do dev:warn(message) end
-  M.look_at_reset(dev)
 end
 
 local function tick()
   each_watched(function(dev)
     M.look(dev, false)
-    look_at_bus(dev)
+    tell_bus_errors(dev)
+    -- Which looks for a reset, too.
     if not dev.gone and not dev.closed and check_memory(dev) then config_watch.tick(dev) end
   end)
 end

@@ -7,6 +7,7 @@
 --- process, and processes of which /proc shows nothing (another PID namespace above ours).
 
 local uv = require "luv"
+local holders = require "luio.holders"
 local sysfs = require "luio.sysfs"
 
 local M = {}
@@ -100,8 +101,7 @@ function M.of(info)
     local process = ("%s/%s"):format(sysfs.proc, name)
     local uid = pid and pid ~= own and tonumber((sysfs.read(process .. "/status") or ""):match "\nUid:%s*%d+%s+(%d+)")
     if uid and uid ~= 0 and uid ~= owner and has(process, tests) then
-      return { pid = pid, uid = uid, command = sysfs.clean((sysfs.read(process .. "/cmdline", 512) or ""):gsub("%z+$", "")
-        :gsub("%z", " "), 60) }
+      return { pid = pid, uid = uid, command = holders.command(process, pid) }
     end
   end
 end

@@ -6,6 +6,7 @@
 
 local uv = require "luv"
 local door = require "luio.ffi"
+local term = require "luio.term"
 
 local M = {}
 
@@ -59,7 +60,7 @@ end
 ---@return string?
 function M.word(path)
   local text = M.read(path, WORD)
-  return text and M.clean(text)
+  return text and term.clean(text)
 end
 
 --- The lines of a file of procfs; none when it can't be read.
@@ -110,7 +111,7 @@ end
 ---@return string[] names
 function M.names(dir)
   local names = M.entries(dir)
-  for i, name in ipairs(names) do names[i] = M.clean(name, WORD) end
+  for i, name in ipairs(names) do names[i] = term.clean(name, WORD) end
   return names
 end
 
@@ -202,16 +203,6 @@ end
 ---@return boolean
 function M.is_below(path, dir)
   return path ~= nil and (path == dir or path:sub(1, #dir + 1) == dir .. "/")
-end
-
---- What others write (names of processes, of mount points) made fit for a terminal, and no longer than it may be: where it is
---- a word. What people see is cleaned once more, where it is printed (luio.term).
----@param text string
----@param limit? integer  bytes
----@return string
-function M.clean(text, limit)
-  text = text:gsub("[%c\127]", "?"):gsub("\194[\128-\159]", "?") -- U+0080 to U+009F are control characters, too
-  return limit and #text > limit and text:sub(1, limit - 3) .. "..." or text
 end
 
 --- Whether others than its owner may open a file for writing.

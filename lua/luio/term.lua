@@ -180,12 +180,18 @@ function M.write(text)
   io.write(M.ready(text))
 end
 
---- Writes a message to standard error, behind what was printed. Its further lines are indented, so that none of them can
---- pass for a message of its own.
+--- A message as it is sent to a terminal. Its further lines are indented, so that none of them can pass for a message of its own.
+---@param text string
+---@return string
+function M.message(text)
+  return (M.ready(text):gsub("%s+$", ""):gsub("\n(%S)", "\n  %1"))
+end
+
+--- Writes a message to standard error, behind what was printed.
 ---@param text string
 function M.tell(text)
   io.stdout:flush()
-  io.stderr:write((M.ready(text):gsub("%s+$", ""):gsub("\n(%S)", "\n  %1")), "\n")
+  io.stderr:write(M.message(text), "\n")
 end
 
 -- ---- Columns -------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ local uv = require "luv"
 local sysfs = require "luio.sysfs"
 local look = require "luio.look"
 local holders = require "luio.holders"
+local term = require "luio.term"
 
 local M = {}
 
@@ -85,8 +86,8 @@ local function node(name)
 end
 
 -- Names as they are shown; and in a command that is to be pasted, whatever the name.
-local function shown(name) return sysfs.clean(name, NAME) end
-local function quoted(name) return "'" .. sysfs.clean(name, MAX_PATH):gsub("'", "'\\''") .. "'" end
+local function shown(name) return term.clean(name, NAME) end
+local function quoted(name) return term.quoted(term.clean(name, MAX_PATH)) end
 
 -- Whether somebody has claimed a disk: what mounts, swaps, joins it to a RAID or a file system of
 -- several disks opens it exclusively, and so the kernel refuses a second one. This sees even what no

@@ -54,12 +54,6 @@ local function meant()
   end
 end
 
-local function name_of(frame)
-  if frame.what == "main" then return "the file" end
-  local name = frame.name
-  return name and name ~= "" and "function " .. name or ("the function at line %d"):format(frame.linedefined)
-end
-
 local looks = 0
 local hook
 
@@ -79,7 +73,7 @@ local function look()
   local frame = errors.running(3)
   if not frame or errors.is_ours(frame.source) then return end
   watch.failure = watch.failure or ("%s:%d: %s has not come back for %.1f s"):format(
-    frame.short_src, frame.currentline, name_of(frame), tonumber(ns) / 1e9)
+    frame.short_src, frame.currentline, errors.name(frame), tonumber(ns) / 1e9)
   error(watch.failure, 0)
 end
 

@@ -97,6 +97,37 @@ describe("a device's registers", function()
     given_back()
   end)
 
+  it("are its driver's alone, too, when that switches bus master on by config space", function()
+    local p = run(files.driver [[
+      return { name = "direct", start = function(dev)
+        assert(dev.config:write16(4, dev.config:read16(4) + 4))
+        return true
+      end }
+    ]], EDU)
+    p:wait("driver direct runs on", 30)
+    assert.is_true(sysfs.has(EDU, sysfs.BUS_MASTER))
+    assert.is_false(may_open())
+    p:kill "sigterm"
+    assert.equal(0, p:status(20))
+    given_back()
+  end)
+
+  it("are its driver's alone again when somebody had switched bus master off, and udev had given them to the group", function()
+    local p = drive()
+    local worker = p:children()[1]
+    uv.kill(worker, "sigstop")
+    sysfs.change_command(EDU, sysfs.BUS_MASTER, 0)
+    udevd.trigger()
+    assert.is_true(may_open())
+    uv.kill(worker, "sigcont")
+    p:wait("bus master was off: transfers meanwhile did not reach memory", 20)
+    assert.is_true(sysfs.has(EDU, sysfs.BUS_MASTER))
+    assert.is_false(may_open())
+    p:kill "sigterm"
+    assert.equal(0, p:status(20))
+    given_back()
+  end)
+
   it("stay its driver's while that is started again, and are given back when it is not", function()
     local p = drive("--restart", tostring(TIMES))
     for i = 1, TIMES do

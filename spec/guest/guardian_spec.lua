@@ -108,7 +108,7 @@ describe("the guardian", function()
   after_each(function()
     if p then p:close() end
     p = nil
-    assert.equal(before, memory.free_pages())
+    memory.wait_free(before)
   end)
   teardown(files.clean)
 
@@ -168,6 +168,7 @@ describe("the guardian", function()
     local start = uv.hrtime()
     p:kill("sigkill", pid)
     assert.equal(137, p:status())
+    memory.wait_free(before)
     local pages, had = take(), false
     for _, page in ipairs(pages) do had = had or page.physical == target end
     assert.is_true(had)
@@ -224,7 +225,7 @@ describe("the guardian", function()
       uv.kill(second, "sigkill")
       p:status()
       program.gone(pid)
-      wait.poll(5, function() return memory.free_pages() == before end)
+      memory.wait_free(before)
       local order = {}
       for what in files.read(trace .. "trace"):gmatch "luio_(%a+):" do order[#order + 1] = what end
       orders[i] = table.concat(order, " ")

@@ -52,7 +52,7 @@ describe("stopped processes:", function()
   after_each(function()
     if p then p:close() end
     p = nil
-    wait.till(5, "all hugepages are back", function() return memory.free_pages() == before end)
+    memory.wait_free(before)
   end)
   teardown(files.clean)
 
@@ -179,7 +179,7 @@ describe("a driver that forks", function()
   before_each(function() before = memory.free_pages() end)
   after_each(function()
     if p then p:close() end
-    assert.equal(before, memory.free_pages())
+    memory.wait_free(before)
   end)
   teardown(files.clean)
 
@@ -194,7 +194,8 @@ describe("a driver that forks", function()
         local said = {}
         for fd = 3, 255 do
           local to = uv.fs_readlink("/proc/self/fd/" .. fd) or ""
-          if to:find "/dev/uio" or to:find "/config" or to:find "memfd:luio%-[^g]" or to:find "pagemap" then said[#said + 1] = to end
+          if to:find "/dev/uio" or to:find "/config" or to:find "memfd:luio%-[^g]" or to:find "pagemap"
+            or to:find "io_uring" then said[#said + 1] = to end
         end
         for line in io.lines "/proc/self/maps" do
           if line:find "memfd:luio%-[^g]" or line:find "resource" or line:find "/dev/uio" then said[#said + 1] = line end

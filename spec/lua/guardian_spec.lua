@@ -419,6 +419,12 @@ describe("luio run after a crash", function()
     assert.equal(1, count "its files hold")
   end)
 
+  it("tells of a task that failed on probation with the calls that led there, a line each", function()
+    starts("first", "fresh")
+    save(text("hasty", "luio.spawn(function() luio.sleep(0.05) error 'too soon' end)"))
+    p:wait "reload undone in probation, version 1 goes on: task .-: too soon\n  stack traceback:\n\t.-init%.lua:8: in function"
+  end)
+
   it("goes back to the version before when one on probation takes the process with it", function()
     starts("first", "fresh")
     save(text("deadly", "luio.spawn(function() luio.sleep(0.05) require('ffi').cast('int *', 8)[0] = 1 end)"))

@@ -538,6 +538,21 @@ describe("luio.net.memif", function()
     end)
   end)
 
+  it("accepts again after the process that accepts has died when no other could be made", function()
+    serve()
+    local head = io.open(("/proc/self/task/%d/children"):format(uv.os_getpid())):read "*n"
+    local held = {}
+    uv.kill(head, "sigkill")
+    repeat held[#held + 1] = ffi.C.dup(0) until held[#held] < 0
+    local ok, why = pcall(wait.till, 5, "its end was noticed", function() return uv.kill(head, 0) ~= 0 end)
+    for _, fd in ipairs(held) do ffi.C.close(fd) end
+    assert(ok, why)
+    wait.till(5, "somebody joined", function()
+      local port = memif.connect(path, { id = 1 })
+      return port and table.insert(guests, port) == nil
+    end)
+  end)
+
   it("stands random conversations", function()
     math.randomseed(20)
     serve { clients = 4 }

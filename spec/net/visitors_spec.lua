@@ -1,6 +1,7 @@
 --- Clients of `share` that send what blocks whoever closes it, that hold connections open, that are too many: others come in all
 --- the same, and the server ends when it is told to.
 
+local files = require "spec.support.files"
 local memif = require "luio.net.memif"
 local program = require "spec.support.program"
 local socket = require "luio.net.memif.socket"
@@ -66,6 +67,7 @@ describe("examples/share.lua", function()
   it("ends when it is told to, with messages that it did not come to take", function()
     serve()
     p:kill "sigstop"
+    wait.till(5, "it is stopped", function() return files.read(("/proc/%d/stat"):format(p.pid)):match "%) T" end)
     give(1, 3, "INIT")
     joins(1)
     ends()

@@ -2,6 +2,7 @@
 
 local ffi = require "ffi"
 local files = require "spec.support.files"
+local wait = require "spec.support.wait"
 
 local M = {}
 
@@ -50,6 +51,17 @@ end
 ---@return integer
 function M.free_pages()
   return tonumber(files.read("/proc/meminfo"):match "HugePages_Free:%s+(%d+)")
+end
+
+--- Waits until so many hugepages are free. What a killed process had pinned (runtime/dma_pin.c) the kernel lets go of a moment
+--- after the process is gone. The loop stands still meanwhile.
+---@param n integer
+function M.wait_free(n)
+  local left
+  if not wait.still(5, function()
+    left = M.free_pages()
+    return left == n
+  end) then error(("%d hugepages are free, not %d, after 5 s"):format(left, n), 2) end
 end
 
 --- Runs a function while there are no hugepages; what it returned.

@@ -318,7 +318,7 @@ describe("binding a device that the system uses", function()
     assert.equal("its disk sda1 is mounted on /mnt/my disk (umount '/mnt/my disk')",
       refused(disk, [=[['self/mountinfo'] = [[30 22 8:1 / /mnt/my\040disk rw,noatime shared:1 - ext4 /dev/root rw]]]=]))
     -- btrfs has numbers of its own.
-    assert.equal("its disk sda2 is mounted on /home (umount '/home')",
+    assert.equal("its disk sda2 is mounted on /home (umount /home)",
       refused(disk, [=[['self/mountinfo'] = [[30 22 0:44 /@home /home rw - btrfs /dev/sda2 rw,subvol=/@home]]]=]))
   end)
 
@@ -336,7 +336,7 @@ describe("binding a device that the system uses", function()
       put(root .. "/sys/devices/virtual/block/dm-0/holders/dm-1/x", "")
       put(root .. "/sys]] .. SDA .. [[/sda1/holders/dm-0/x", "")
       put(root .. "/sys]] .. SDA .. [[/sda2/holders/md0/x", "")]]
-    assert.equal("its disk sda1 is part of dm-0 (crypt), part of dm-1 (vg-home), which is mounted on /home (umount '/home'); "
+    assert.equal("its disk sda1 is part of dm-0 (crypt), part of dm-1 (vg-home), which is mounted on /home (umount /home); "
       .. "its disk sda2 is part of md0 (mdadm --stop /dev/md0)",
       refused(stacked, [=[['self/mountinfo'] = "30 22 254:1 / /home rw - ext4 /dev/mapper/vg-home rw\n"]=], links))
   end)

@@ -31,7 +31,7 @@ local lost -- a line could not be printed
 -- the C library forgets a failure that a line's end meets.
 local function say(line)
   io.stdout:flush()
-  line = term.ready(line, true) .. "\n"
+  line = term.message(line) .. "\n" -- it may have a traceback in it
   local n, message = uv.fs_write(1, line)
   if n == #line or lost then return end
   lost = true

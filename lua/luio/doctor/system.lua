@@ -125,7 +125,7 @@ function M.nodes(say)
     found = found + 1
     local ok, code = sysfs.access("/dev/" .. name, "rw")
     if not ok then
-      table.insert(denied, ("/dev/%s (%s)"):format(sysfs.clean(name), code))
+      table.insert(denied, ("/dev/%s (%s)"):format(term.clean(name), code))
       if reason ~= "EACCES" then reason = code end -- which asks for more
     end
   end
@@ -229,7 +229,7 @@ function M.iommu(say)
     return say("iommu", "ok", "no IOMMU is in use: devices see physical addresses")
   end
   local options = {}
-  for word in (sysfs.read(sysfs.proc .. "/cmdline", 4096) or ""):gmatch "%S*iommu%S*" do table.insert(options, sysfs.clean(word)) end
+  for word in (sysfs.read(sysfs.proc .. "/cmdline", 4096) or ""):gmatch "%S*iommu%S*" do table.insert(options, term.clean(word)) end
   local booted = options[1] and (" (booted with %s)"):format(table.concat(options, " ")) or ""
   local name = units[1] and ("IOMMU %s"):format(table.concat(units, ", ")) or "an IOMMU"
   if identity == groups then

@@ -150,7 +150,7 @@ describe("a malformed frame", function()
             return
           end
           skipped = skipped + 1
-          if #sent + 4 <= LONGEST and #sent >= 60 and not picky then 
+          if #sent + 4 <= LONGEST and #sent >= 60 and not picky then
             error(("frame %d, seed %d, has not come: %s; but %s"):format(at - 1, SEED, hex(sent), hex(text)))
           end
         end

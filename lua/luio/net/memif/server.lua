@@ -62,6 +62,7 @@ Client.__index = Client
 ---@field fd integer  readable while `look` has something to do: for descriptor.watch
 ---@field clients table<integer, luio.memif.Client|false>  by place, of any state
 ---@field places integer
+---@field package deaf boolean?  no process accepts
 local Server = {}
 Server.__index = Server
 
@@ -350,10 +351,10 @@ local function no_room(self, client)
   client.number = free
 end
 
--- The process that accepts is a new one.
+-- The process that accepts is a new one. If none can be made, for lack of descriptors or processes, it is tried again soon.
 local function replace_porter(self)
-  self.poller:remove(C.luio_porter_fd(self.porter))
-  if C.luio_porter_restart(self.porter, door.err) == 0 then self.poller:add(C.luio_porter_fd(self.porter), 0) end
+  if not self.deaf then self.poller:remove(C.luio_porter_fd(self.porter)) end
+  self.deaf = C.luio_porter_restart(self.porter, door.err) < 0 or not self.poller:add(C.luio_porter_fd(self.porter), 0)
 end
 
 local function take_connection(self)
@@ -405,6 +406,7 @@ function Server:look()
   local t = door.now()
   if t >= self.due then
     self.due = t + 0.1
+    if self.deaf then replace_porter(self) end
     for i = 1, self.places do
       local client = self.clients[i]
       if client and client.state ~= "up" and t >= client.deadline then
