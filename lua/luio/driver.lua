@@ -149,7 +149,8 @@ local function check(driver, path)
   end
   -- luio looks at it at all times, outside of the watchdog.
   if not is_plain(driver) then
-    return nil, ("%s: the driver's table has an __index that is no table: its fields are to be there, not to be made"):format(path), "EINVAL"
+    local message = "%s: the driver's table has an __index that is no table: its fields are to be there, not to be made"
+    return nil, message:format(path), "EINVAL"
   end
   return look_at(path, check_table, driver, path)
 end

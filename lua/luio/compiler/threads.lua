@@ -18,7 +18,8 @@ return loadstring(%q, "=thread")(...)
 local function wrap(entry)
   local code = type(entry) == "function" and string.dump(entry) or entry
   if type(code) ~= "string" or not loadstring(code) then return entry end -- luv says what is wrong with it
-  return loadstring(ENTRY:format(found_by .. package.path, package.cpath, package.path, code), "=thread") -- a function: not each luv keeps a string while it needs it
+  -- A function, for not each luv keeps a string while it needs it.
+  return loadstring(ENTRY:format(found_by .. package.path, package.cpath, package.path, code), "=thread")
 end
 
 local function patch(uv)
