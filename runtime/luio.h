@@ -246,7 +246,7 @@ LUIO_API int luio_porter_fd(const luio_porter *porter); /* readable: next has so
 LUIO_API int luio_porter_next(luio_porter *porter, luio_visitor *visitor, luio_error *err);
 /* fd is another then; -1 after an error, upon which it can be tried again. */
 LUIO_API int luio_porter_restart(luio_porter *porter, luio_error *err);
-LUIO_API void luio_porter_close(luio_porter *porter);                   /* at most a second */
+LUIO_API void luio_porter_close(luio_porter *porter); /* at most a second */
 
 /* ---- Regions ---------------------------------------------------------------------------------
  * One type for every kind of device memory. Numbered as the hardware does: on PCI region N is
