@@ -35,7 +35,7 @@ end
 -- A copy of drivers/edu that may be changed.
 local root
 local function copy_driver()
-  local from = assert(paths.find("drivers/edu", "init")):match "^(.*)/"
+  local from = assert(paths.find("edu", "init")):match "^(.*)/"
   root = assert(uv.fs_mkdtemp((os.getenv "TMPDIR" or "/tmp") .. "/luio-demo-XXXXXX"))
   local to = root .. "/drivers/edu"
   assert(uv.fs_mkdir(root .. "/drivers", 493) and uv.fs_mkdir(to, 493)) -- 0755

@@ -158,7 +158,10 @@ function M.save(dev)
   if before and before.driver.state_version ~= dev.driver.state_version then return true end
   local fields = {}
   local state = dev.live and dev.live.version.view.state or dev.state -- a driver may have put another in its place
-  for _, name in ipairs(names) do fields[name] = state[name] end
+  if type(state) ~= "table" then
+    return nil, ("durable state of driver %s: dev.state is a %s, not a table"):format(dev.driver.name, type(state)), "EINVAL"
+  end
+  for _, name in ipairs(names) do fields[name] = rawget(state, name) end -- nothing of the driver's runs here, where nobody watches it
   local ok, bytes = pcall(buffer.encode, { fields = fields, version = dev.driver.state_version })
   if not ok then
     return nil, ("durable state of driver %s: %s"):format(dev.driver.name, errors.text(bytes)), "EINVAL"

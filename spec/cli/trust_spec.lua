@@ -112,6 +112,12 @@ describe("in a folder that others may write to", function()
     end
   end)
 
+  it("neither does the demonstration, which takes a driver of luio's", function()
+    local out, status = luio(dir, ROOT .. "/examples/demo.lua")
+    assert.equal("", marks(dir), out)
+    assert.equal(0, status, out)
+  end)
+
   it("neither does plain luajit with what luio env prints, whatever was set before", function()
     for _, before in ipairs { "unset LUA_PATH LUA_CPATH", "export LUA_PATH=';;' LUA_CPATH=';;'", "export LUA_PATH='./?.lua;;'" } do
       local out, status = in_folder(dir, ([[%s; eval "$(%s env)"

@@ -140,6 +140,15 @@ describe("a new version", function()
     end)
   end
 
+  it_runs("has no say in when its state has been saved", function()
+    assert(start { tail = "d.durable = { 'n', 'x' } function d.put(view, state) view.state = state end" })
+    dev.driver.put(dev, setmetatable({ n = 1 }, { __index = function() while true do end end }))
+    assert(dev:checkpoint())
+    dev.driver.put(dev, "none")
+    local ok, message, code = dev:checkpoint()
+    assert.same({ nil, "durable state of driver edu: dev.state is a string, not a table", "EINVAL" }, { ok, message, code })
+  end)
+
   it_runs("may have its fields from another table", function()
     assert(start())
     assert(reload({ tail = "d = setmetatable({}, { __index = d })", answer = 2 }).ok)

@@ -190,7 +190,7 @@ describe("luio doctor, of the machine,", function()
       uv.os_setenv("LUIO_DRIVERS", root)
       return system "driver"]])
     assert.equal(1, #got)
-    assert.matches("^problem: driver broken does not load: .*broken.math: did you mean match%? | luio lint drivers/broken$", got[1])
+    assert.matches("^problem: driver broken does not load: .*broken.math: did you mean match%? | luio lint broken$", got[1])
   end)
 end)
 

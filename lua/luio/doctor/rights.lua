@@ -69,7 +69,7 @@ end
 ---@param address string?
 ---@return string
 function M.as_root(driver, address)
-  return ("sudo luio run --user %s %s %s"):format(M.user(), driver and "drivers/" .. driver or "DRIVER", address or "DEVICE")
+  return ("sudo luio run --user %s %s %s"):format(M.user(), driver or "DRIVER", address or "DEVICE")
 end
 
 return M
