@@ -91,7 +91,7 @@ describe("drivers/edu on " .. address, function()
     assert.has_error(function() edu.to_device(dev, a, 100, 4000) end)
   end)
 
-  it("takes no older interrupt for the end of a transfer", function()
+  it("takes no older interrupt for the end of a transfer by DMA", function()
     local buffer = assert(dev.dma:alloc(64))
     buffer:write(0, ("x"):rep(64))
     dev.regs.IRQ_RAISE:write(0x100) -- as if a transfer had ended that nobody waited for
