@@ -14,7 +14,7 @@ local dir
 
 -- A command below which $DISK is a full disk, with a file `kept` in it from before.
 local function on_disk(command, read_only)
-  local mount = ("mount -t tmpfs -o size=64k none '%s' && cd '%s' && echo before > kept && "):format(dir, dir)
+  local mount = ("mount -t tmpfs -o size=64k,mode=755 none '%s' && cd '%s' && echo before > kept && "):format(dir, dir)
     .. (read_only and "mount -o remount,ro none . && " or "{ dd if=/dev/zero of=fill bs=1k 2>/dev/null; true; } && ")
   return ([[unshare -m%s sh -c "%s%s"]]):format(uv.getuid() ~= 0 and " -r" or "", mount, command:gsub('[$"\\`]', "\\%0"))
 end
