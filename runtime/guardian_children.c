@@ -103,8 +103,10 @@ void guardian_reap_orphans(pid_t worker)
 {
   siginfo_t one = {.si_pid = 0};
   while (waitid(P_ALL, 0, &one, WEXITED | WNOHANG | WNOWAIT) == 0 && one.si_pid &&
-         one.si_pid != worker && one.si_pid != teller) {
+         one.si_pid != worker) {
     waitpid(one.si_pid, NULL, WNOHANG);
+    if (one.si_pid == teller) /* it ended late */
+      teller = 0;
     one.si_pid = 0;
   }
 }
