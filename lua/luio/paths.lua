@@ -195,13 +195,21 @@ function M.names(file)
   return names
 end
 
-local loading = {}
+-- What is being run, innermost last, by coroutine: one that is given up in the middle leaves nothing to the others.
+local running = setmetatable({}, { __mode = "k" })
+
+local function loading()
+  local thread = coroutine.running() or running
+  running[thread] = running[thread] or {}
+  return running[thread]
+end
 
 --- The file that is being run by M.run, innermost first: what `return luio.registers { ... }` can't
 --- tell from the stack, because a tail call leaves no trace there.
 ---@return string?
 function M.current()
-  return loading[#loading]
+  local list = loading()
+  return list[#list]
 end
 
 --- Runs a chunk that was loaded from a file. Raises what it raises.
@@ -210,9 +218,10 @@ end
 ---@param ... any  its arguments
 ---@return any  its first result
 function M.run(path, chunk, ...)
-  table.insert(loading, path)
+  local list = loading()
+  table.insert(list, path)
   local ok, result = pcall(chunk, ...)
-  table.remove(loading)
+  table.remove(list)
   if not ok then error(result, 0) end
   return result
 end

@@ -21,6 +21,13 @@ local MAP = [[{ overlay = "map.overlay.lua",
 describe("an overlay", function()
   teardown(files.clean)
 
+  it("is found beside its map also after a file was given up while it was loaded", function()
+    local paths = require "luio.paths"
+    coroutine.wrap(function() paths.run("elsewhere/map.lua", coroutine.yield) end)()
+    local map = assert(with_overlay(MAP, "return { RBR = { read_effect = 'pops' } }"))
+    assert.equal("pops", map.RBR.read_effect)
+  end)
+
   it("adds, changes, renames and removes, and leaves the rest", function()
     local map = assert(with_overlay(MAP, [[return {
       RBR = { read_effect = "pops the FIFO" },
