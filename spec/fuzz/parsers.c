@@ -390,6 +390,14 @@ const char *fuzz_name(struct udev_device *dev, const char *what)
   return name && one_in(60) ? words[random_below(sizeof words / sizeof *words)] : name;
 }
 
+/* udev's rules give properties, whatever text they like. */
+const char *fuzz_property(struct udev_device *dev, const char *name)
+{
+  (void)dev;
+  (void)name;
+  return one_in(2) ? words[random_below(sizeof words / sizeof *words)] : NULL;
+}
+
 struct udev_device *fuzz_parent(struct udev_device *dev)
 {
   return one_in(50) ? NULL : dev->parent;

@@ -20,6 +20,7 @@ int fuzz_access(const char *path, int mode);
 ssize_t fuzz_readlink(const char *path, char *to, size_t size);
 char *fuzz_realpath(const char *path, char *to);
 const char *fuzz_sysattr(struct udev_device *dev, const char *attr);
+const char *fuzz_property(struct udev_device *dev, const char *name);
 const char *fuzz_syspath(struct udev_device *dev);
 const char *fuzz_name(struct udev_device *dev, const char *what);
 struct udev_device *fuzz_parent(struct udev_device *dev);
@@ -37,6 +38,7 @@ struct udev_device *fuzz_parent(struct udev_device *dev);
 #define readlink(path, to, size) fuzz_readlink(path, to, size)
 #define realpath(path, to) fuzz_realpath(path, to)
 #define udev_device_get_sysattr_value(dev, attr) fuzz_sysattr(dev, attr)
+#define udev_device_get_property_value(dev, name) fuzz_property(dev, name)
 #define udev_device_get_syspath(dev) fuzz_syspath(dev)
 #define udev_device_get_sysname(dev) fuzz_name(dev, "sysname")
 #define udev_device_get_subsystem(dev) fuzz_name(dev, "subsystem")
