@@ -84,7 +84,7 @@ local function slept(dev)
   return before ~= nil and (before.count ~= after.count or after.least > before.most + RESOLUTION)
 end
 
-local CLOSES = ". Closing /dev/%s, in any process, clears it; `luio info` does not open it; what does?"
+local CLOSES = ". Closing /dev/%s, in any process, clears it, and a sleep of the machine; `luio info` does not open it; what does?"
 
 local function tell(dev, wrong)
   local named = {}
