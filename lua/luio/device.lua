@@ -7,6 +7,7 @@
 local ffi = require "ffi"
 local errors = require "luio.errors"
 local door = require "luio.ffi"
+local bits = require "luio.registers.bits"
 local region = require "luio.region"
 local irq = require "luio.irq"
 local dma = require "luio.dma"
@@ -73,7 +74,7 @@ local text = ffi.string
 
 ---@class luio.InfoMap
 ---@field name string
----@field addr integer     bus address, as the kernel gives it
+---@field addr integer|ffi.cdata*  bus address, as the kernel gives it; a uint64_t from 2^53 on
 ---@field size integer     bytes, rounded up to pages
 ---@field offset integer   where in its first page it begins
 ---@field length integer?  how many bytes there are from there on, where that is not `size`
@@ -133,7 +134,7 @@ function M.info(raw)
     local m, p = raw.maps[i], raw.ports[i]
     if m.present ~= 0 then
       info.maps[i] = {
-        name = text(m.name), addr = tonumber(m.addr), size = tonumber(m.size), offset = tonumber(m.offset),
+        name = text(m.name), addr = bits.number(m.addr), size = tonumber(m.size), offset = tonumber(m.offset),
         length = m.length ~= m.size and tonumber(m.length) or nil, at_open = m.at_open ~= 0 or nil,
       }
     end
@@ -145,7 +146,7 @@ function M.info(raw)
     local b = raw.bars[i]
     if b.kind ~= C.LUIO_BAR_NONE then
       info.bars[i] = {
-        kind = b.kind == C.LUIO_BAR_IO and "port" or "memory", addr = tonumber(b.addr), size = tonumber(b.size),
+        kind = b.kind == C.LUIO_BAR_IO and "port" or "memory", addr = bits.number(b.addr), size = tonumber(b.size),
         prefetchable = b.prefetchable ~= 0, is64 = b.is64 ~= 0, map = b.map >= 0 and b.map or nil,
       }
     end

@@ -1,5 +1,7 @@
 --- How commands print: tables, JSON, progress, and how wide the terminal is.
 
+local bit = require "bit"
+local ffi = require "ffi"
 local task = require "luio.task"
 local term = require "luio.term"
 local uv = require "luv"
@@ -56,10 +58,17 @@ function M.count(n, word)
   return ("%d %s%s"):format(n, word, n == 1 and "" or "s")
 end
 
--- Plain data for JSON: 64-bit integers and other cdata as hexadecimal text, since JSON's numbers are
--- doubles; tables with index 0 as objects.
+-- dkjson writes 14 digits of a number: these stand as they are.
+local digits = { __tojson = function(number) return ("%d"):format(number.value) end }
+
+-- Plain data for JSON, whose numbers are doubles for most who read it: integers up to 2^53 in full, larger ones and other
+-- cdata as hexadecimal text; tables with index 0 as objects.
 local function plain(value)
   if type(value) == "cdata" then return "0x" .. bit.tohex(value) end
+  if type(value) == "number" and value % 1 == 0 and math.abs(value) >= 1e14 then
+    if math.abs(value) <= 2 ^ 53 then return setmetatable({ value = value }, digits) end
+    return value > 0 and value < 2 ^ 64 and "0x" .. bit.tohex(ffi.cast("uint64_t", value)) or value
+  end
   if type(value) ~= "table" then return value end
   local copy, is_list = {}, value[1] ~= nil and value[0] == nil
   for key, v in pairs(value) do copy[is_list and key or tostring(key)] = plain(v) end

@@ -15,6 +15,7 @@
 
 local ffi = require "ffi"
 local bit = require "bit"
+local bits = require "luio.registers.bits"
 local door = require "luio.ffi"
 local C, err = door.C, door.err
 local tobit = bit.tobit
@@ -24,7 +25,7 @@ local M = {}
 ---@class luio.Region
 ---@field index integer  as the hardware numbers it: BAR, or UIO map
 ---@field size integer   bytes
----@field addr integer   bus address, or first port
+---@field addr integer|ffi.cdata*  bus address (a uint64_t from 2^53 on), or first port
 ---@field name string    how it is reached, e.g. "BAR0 by uio0 map0"
 ---@field kind "memory"|"port"|"sim"
 ---@field writable boolean
@@ -262,7 +263,7 @@ local kinds = { [0] = "memory", "port", "sim" }
 local function describe(region)
   local handle = region.handle
   region.size = tonumber(C.luio_region_size(handle))
-  region.addr = tonumber(C.luio_region_addr(handle))
+  region.addr = bits.number(C.luio_region_addr(handle))
   region.name = ffi.string(C.luio_region_name(handle))
   if region.kind == "memory" then region.base = ffi.cast(bytes_at, C.luio_region_base(handle)) end
 end

@@ -36,6 +36,37 @@ describe("derivedFrom", function()
     assert.same({}, notes)
   end)
 
+  it("of a field that is moved keeps the width, of one that is widened the place", function()
+    local map, notes = s.registers(x.register("A", 0, [[<fields><field><name>X</name><lsb>4</lsb><msb>7</msb></field>
+      <field><name>R</name><bitRange>[14:12]</bitRange></field>
+      <field derivedFrom="X"><name>Y</name><bitOffset>8</bitOffset></field>
+      <field derivedFrom="R"><name>Z</name><lsb>16</lsb></field>
+      <field derivedFrom="Z"><name>V</name><lsb>20</lsb></field></fields>]])
+      .. x.register("B", 4, [[<fields><field derivedFrom="A.X"><name>W</name><bitWidth>2</bitWidth></field>
+      <field derivedFrom="A.R"><name>M</name><msb>15</msb></field></fields>]]))
+    local a, b = map.A.field, map.B.field
+    assert.same({ 11, 8, 18, 16, 22, 20 }, { a.Y.high, a.Y.low, a.Z.high, a.Z.low, a.V.high, a.V.low })
+    assert.same({ 5, 4, 15, 12 }, { b.W.high, b.W.low, b.M.high, b.M.low })
+    assert.same({}, notes)
+  end)
+
+  it("of an array that is as long as it says itself keeps the distance", function()
+    local map, notes = s.registers(
+      x.register("CTL[%s]", 0x100, x.dim(4, "0x10")) .. x.register("AUX[%s]", 0x200, "<dim>2</dim>", "CTL[%s]")
+        .. x.register("BY%s", 0x300, "<dim>3</dim><dimIndex>A,B,C</dimIndex>", "CTL[%s]")
+        .. x.register("ROW_%s", 0x400, x.dim(2, 8, "X,Y")) .. x.register("SAME_%s", 0x500, "<dim>0x2</dim>", "ROW_%s")
+        .. x.register("LONG_%s", 0x600, "<dim>3</dim>", "ROW_%s")
+        .. "<cluster><dim>4</dim><dimIncrement>0x20</dimIncrement><name>K[%s]</name><addressOffset>0x800</addressOffset>"
+        .. x.register("R", 4) .. "</cluster>"
+        .. '<cluster derivedFrom="K[%s]"><dim>2</dim><name>L[%s]</name><addressOffset>0xa00</addressOffset></cluster>')
+    assert.same({ 2, 0x10 }, { map.AUX.count, map.AUX.stride })
+    assert.same({ 0x300, 0x310, 0x320 }, { map.BYA.offset, map.BYB.offset, map.BYC.offset })
+    assert.same({ 0x500, 0x508 }, { map.SAME_X.offset, map.SAME_Y.offset })
+    assert.same({ 3, 8 }, { map.LONG.count, map.LONG.stride })
+    assert.same({ 2, 0x20 }, { map.child.L.count, map.child.L.stride })
+    assert.same({}, notes)
+  end)
+
   it("points forwards, through several, and past stray spaces", function()
     local map = s.registers(x.register("C", 8, "", " B ") .. x.register("B", 4, "", "A") .. x.fields("A", 0, { "X 3:0" }))
     assert.is_table(map.C.field.X)

@@ -7,7 +7,7 @@
 local cli = require "luio.cli"
 local term = require "luio.term"
 local udev = require "spec.support.umockdev"
-local json = require "dkjson"
+local files = require "spec.support.files"
 
 -- ESC and C1 sequences, a bell, a bidirectional override, a byte that is no UTF-8, and a line of its own.
 local LINE = "EVIL\27[31m\27]0;title\7\194\155\226\128\174\243\160\129\129\255"
@@ -52,7 +52,7 @@ local PRELUDE = ([[
   -- Drivers: one that matches, one that does not load, one whose folder's name is hostile; a model beside the first.
   put("/drivers/evil/init.lua", ("local M = { name = 'evil', match = { pci = '1234:11e8' } } "
     .. "function M.start(dev) dev:warn(%%q) return nil, %%q, 'EIO' end return M"):format(HOSTILE, HOSTILE))
-  put("/drivers/evil/model.lua", "return { regions = { [0] = { size = 4096 } }, read = function() return 0 end, write = function() end }")
+  put("/drivers/evil/model.lua", "local n = 0 return { regions = { [0] = { size = 4096 } }, read = function() n = n + 1 return n end, write = function() end }")
   put("/drivers/broken/init.lua", ("error(%%q, 0)"):format(HOSTILE))
   put("/drivers/" .. HOSTILE .. "/init.lua", "return { name = 'x', match = { pci = ('x'):rep(3) } }")
   put("/drivers/" .. HOSTILE .. "/model.lua", "return {}")
@@ -85,7 +85,7 @@ local function tree()
     .. pci:gsub("E: SUBSYSTEM=pci\n", "%0L: driver=../../../bus/pci/drivers/EVIL\27[31m\n") .. udev.pci(5, { config = udev.config(0x103) })
 end
 
--- What each command is called with; `quiet`: nothing from elsewhere is in what it prints.
+-- What each command is called with; `quiet`: nothing from elsewhere is in what it prints; `json`: which spec has its documents.
 local CASES = {
   list = { [[luio "list"]], [[luio("list", "--json")]] },
   info = { [[luio("info", "uio0")]], [[luio("info", "0000:00:04.0")]], [[luio("info", "0000:00:04.0", "--json")]],
@@ -106,22 +106,38 @@ local CASES = {
         return root .. "/" .. name
       end
       return { luio("diff", save("a" .. HOSTILE, "0x1"), save("b", "0x2")), luio("diff", root .. "/b", root .. "/b", "--map", MAP),
-        luio("diff", root .. "/a" .. HOSTILE, root .. "/b", "--json"), luio("diff", HOSTILE, "b") }
+        luio("diff", HOSTILE, "b") }
+    end)()]], [[(function()
+      local json = require "dkjson"
+      local function save(name, value, skipped)
+        put("/" .. name, json.encode { luio = "snapshot", version = 1, device = HOSTILE, map = MAP, registers = {
+          { path = "A", region = 0, offset = 4, width = 32, value = value }, { path = "B", region = 0, offset = 8, width = 32, skipped = skipped },
+          { path = "E", region = 0, offset = 32, width = 32, value = value } } })
+        return root .. "/" .. name
+      end
+      local a, b = save("a", "0x00000001", HOSTILE), save("b", "0x00000080", LINE)
+      return { luio("diff", a, b), luio("diff", a, b, "--map", MAP), luio("diff", a, b, "--json") }
     end)()]] },
   watch = { [[luio("watch", "sim:edu", "A", "B", "--map", MAP, "--for", "0.01", "--interval", "0.005", "--force-read")]],
+    [[luio("watch", "sim:evil", "A", "--map", MAP, "--for", "0.01", "--interval", "0.005", "--json")]],
     [[luio("watch", "sim:edu", "B", "--map", MAP)]] },
   explore = { [[luio("explore", "sim:edu", "--map", MAP, "-e", "?A", "-e", "dump()", "-e", "regs", "-e", "?E.F", "-e", "A")]],
     [[luio("explore", "sim:edu", "-e", "nothing", "--map", HOSTILE)]],
     [[luio("explore", "sim:edu", "-e", "list()", "-e", "info '0000:00:04.0'")]],
     [[luio("explore", "sim:edu", "-e", ("error(%q, 0)"):format(HOSTILE))]] },
-  run = { [[luio("run", "evil", "sim:evil", "--no-guardian")]], [[luio("run", "broken", "sim:evil", "--no-guardian")]],
+  run = { json = "spec/cli/json_spec.lua", [[luio("run", "evil", "sim:evil", "--no-guardian")]], [[luio("run", "broken", "sim:evil", "--no-guardian")]],
     [[luio("run", HOSTILE, "--no-guardian")]] },
   irq = { [[luio("irq", "sim:edu", "--map", MAP, "--capture", "G", "--ack", "D=G", "--trigger", "C=0x10", "--count", "1")]],
+    [[luio("irq", "sim:edu", "--map", MAP, "--capture", "G", "--for", "0.01", "--json")]],
     [[luio("irq", "sim:edu", "--map", MAP, "--capture", HOSTILE, "--for", "0.01")]] },
-  dma = { [[luio("dma", "sim:edu", "--file", root .. "/nowhere/" .. HOSTILE)]], [[luio("dma", "sim:edu", "--fill", HOSTILE)]] },
+  dma = { [[luio("dma", "sim:edu", "--json")]], [[luio("dma", "sim:edu", "--file", root .. "/nowhere/" .. HOSTILE)]], [[luio("dma", "sim:edu", "--fill", HOSTILE)]] },
   bind = { [[luio("bind", "0000:00:04.0", "--dry-run")]], [[luio("bind", "0000:00:04.0", "--driver", HOSTILE)]],
     [[luio("bind", "0000:00:04.0", "--dry-run", "--json")]] },
-  unbind = { [[luio("unbind", "0000:00:04.0")]], [[luio("unbind", HOSTILE)]] },
+  unbind = { [[luio("unbind", "0000:00:04.0")]], [[(function()
+      put("/sys/devices/pci0000:00/0000:00:05.0/driver_override", "")
+      put("/run/luio/bind/0000:00:05.0", "driver \nbound uio_pci_generic\nid 1234:11e8\n")
+      return luio("unbind", "0000:00:05.0", "--json")
+    end)()]], [[luio("unbind", HOSTILE)]] },
   doctor = { [[luio "doctor"]], [[luio("doctor", "0000:00:04.0")]], [[luio("doctor", "uio0")]],
     [[luio("doctor", "0000:00:04.0", "--json")]] },
   import = { [[(function()
@@ -163,29 +179,47 @@ local function check(command, text, out)
   assert.is_nil(rest:find "[%z\1-\8\11-\31\127]", shown)
   assert.equal(rest, (term.ready(rest)), shown) -- nothing else that is not to be sent
   assert.is_nil(("\n" .. rest):find("\nluio: all is well", 1, true), shown)
-  if out:match "^[{%[]" then
-    local document, _, why = json.decode(out)
-    assert.is_truthy(document, why)
-  end
+  if not out:match "^[{%[]" then return false end
+  local said, status = files.shell(("jq empty '%s'"):format(files.write("out.json", out)))
+  assert.equal(0, status, shown .. "\n" .. said)
+  return true
+end
+
+-- Whether a command can answer in JSON: asked of its options.
+local function has_json(row)
+  local flag = false
+  local parser = setmetatable({}, { __call = function(self) return self end, __index = function(self)
+    return function(_, name)
+      flag = flag or name == "--json"
+      return self
+    end
+  end })
+  local command = require("luio.cli." .. row[3])[row[1]]
+  if command.options then command.options(parser) end
+  return flag
 end
 
 describe("text from elsewhere", function()
   local all = {}
   for _, rows in ipairs { cli.commands, cli.hidden } do
-    for _, row in ipairs(rows) do table.insert(all, row[1]) end
+    for _, row in ipairs(rows) do table.insert(all, row) end
   end
 
-  for _, command in ipairs(all) do
-    it(("comes out of luio %s as text"):format(command), function()
+  teardown(files.clean)
+
+  for _, row in ipairs(all) do
+    local command = row[1]
+    it(("comes out of luio %s as text, and as JSON that jq reads"):format(command), function()
       local cases = assert(CASES[command], "no case for luio " .. command)
-      local seen = false
+      local seen, document = false, false
       for _, code in ipairs(cases) do
         each(udev.run(tree(), PRELUDE .. "return " .. code), function(text, out)
-          check(command, text, out)
+          document = check(command, text, out) or document
           seen = seen or text:find("EVIL", 1, true) ~= nil
         end)
       end
       assert.equal(not cases.quiet, seen) -- it did come that far
+      if has_json(row) and not cases.json then assert.is_true(document, "no case with --json gave a document") end
     end)
   end
 

@@ -8,7 +8,7 @@
 --- little room for descriptions (a terminal of 40 columns) they stand below their field.
 
 local bit = require "bit"
-local ffi = require "ffi"
+local bits = require "luio.registers.bits"
 local near = require "luio.registers.near"
 local show = require "luio.registers.show"
 local term = require "luio.term"
@@ -54,23 +54,6 @@ end
 
 -- ---- Values --------------------------------------------------------------------------------------
 
-local function wide(value)
-  return type(value) == "number" and ffi.cast("uint64_t", value) or value
-end
-
-local function narrow(value)
-  return value < 2ULL ^ 53 and tonumber(value) or value
-end
-
-local function field_mask(f)
-  local mask = f.bits < 64 and bit.lshift(1ULL, f.bits) - 1ULL or bit.bnot(0ULL)
-  return bit.lshift(mask, f.low)
-end
-
-local function take(value, f)
-  return narrow(bit.rshift(bit.band(wide(value), field_mask(f)), f.low))
-end
-
 local function value_text(f, value)
   return type(value) == "number" and f.names and f.names[value] or show.value(value)
 end
@@ -78,16 +61,16 @@ end
 -- What a field holds after a reset; nil: the map does not say.
 local function field_reset(def, f)
   if f.reset ~= nil then return f.reset end
-  return def.reset ~= nil and take(def.reset, f) or nil
+  return def.reset ~= nil and bits.take(def.reset, f.high, f.low) or nil
 end
 
 -- "0x010000ed  MAGIC=0xed MAJOR=1", or the fields that have one of their own.
 local function reset_text(def)
-  local value, parts = def.reset ~= nil and wide(def.reset) or nil, {}
+  local value, parts = def.reset ~= nil and bits.wide(def.reset) or nil, {}
   for _, f in ipairs(def.fields) do
     local x = field_reset(def, f)
     if x and f.reset ~= nil and value then
-      value = bit.bor(bit.band(value, bit.bnot(field_mask(f))), bit.lshift(wide(x), f.low))
+      value = bit.bor(bit.band(value, bit.bnot(bits.mask(f.high, f.low))), bit.lshift(bits.wide(x), f.low))
     end
     -- Zeros without a name say nothing beside the whole value.
     if x and (value == nil or x ~= 0 or f.names and f.names[0]) then parts[#parts + 1] = f.name .. "=" .. value_text(f, x) end
@@ -99,7 +82,7 @@ end
 local function values_text(f)
   local list = {}
   for name, value in pairs(f.values) do list[#list + 1] = { name, value } end
-  table.sort(list, function(a, b) return wide(a[2]) < wide(b[2]) or wide(a[2]) == wide(b[2]) and a[1] < b[1] end)
+  table.sort(list, function(a, b) return bits.wide(a[2]) < bits.wide(b[2]) or bits.wide(a[2]) == bits.wide(b[2]) and a[1] < b[1] end)
   for i, row in ipairs(list) do list[i] = show.value(row[2]) .. "=" .. row[1] end
   return table.concat(list, ", ")
 end
@@ -264,8 +247,8 @@ end
 
 local function explain_field(lines, at, map, width)
   local def, f = at.def, at.field
-  local bits = ("bit%s %s of %s (%s)"):format(f.bits > 1 and "s" or "", bits_text(f), at.path, where(at, map))
-  heading(lines, at.path .. "." .. f.name, bits .. ", " .. access_text(f.access), width)
+  local place = ("bit%s %s of %s (%s)"):format(f.bits > 1 and "s" or "", bits_text(f), at.path, where(at, map))
+  heading(lines, at.path .. "." .. f.name, place .. ", " .. access_text(f.access), width)
   if f.description then wrap(lines, sentence(f.description), width, "  ") end
   if f.read_effect then effects(lines, f, width) else effects(lines, def, width) end
   local reset = field_reset(def, f)

@@ -13,6 +13,8 @@
 ---
 --- Here they are only parsed; luio.explore.target finds what they mean on a device.
 
+local bits = require "luio.registers.bits"
+
 local M = {}
 
 ---@class luio.Place
@@ -44,7 +46,7 @@ function M.number(text)
     if value > (0xffffffffffffffffULL - digit) / base then return nil end
     value = value * base + digit
   end
-  return value < 2ULL ^ 53 and tonumber(value) or value
+  return bits.number(value)
 end
 
 local function offset_of(text)

@@ -7,6 +7,14 @@ local ffi = require "ffi"
 local M = {}
 
 local u64 = ffi.typeof "uint64_t"
+local EXACT = 2ULL ^ 53
+
+--- 64 bits as a Lua number where that is exact, else as they are.
+---@param value ffi.cdata*  uint64_t
+---@return integer|ffi.cdata*  a number below 2^53
+function M.number(value)
+  return value < EXACT and tonumber(value) or value
+end
 
 --- A value as 64 bits. A number may be negative, as bit operations give it.
 ---@param value integer|ffi.cdata*
@@ -31,8 +39,7 @@ end
 ---@param low integer
 ---@return integer|ffi.cdata*  a number below 2^53
 function M.take(value, high, low)
-  local v = bit.rshift(bit.band(M.wide(value), M.mask(high, low)), low)
-  return v < 2ULL ^ 53 and tonumber(v) or v
+  return M.number(bit.rshift(bit.band(M.wide(value), M.mask(high, low)), low))
 end
 
 return M

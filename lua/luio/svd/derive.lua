@@ -6,10 +6,13 @@
 --- device. Chains are followed in a loop and not by recursion: a file may chain thousands.
 ---
 --- What is taken: everything but names and what says where else the base is to be found (alternate...).
---- dim is taken only by a name with a "%s", which means nothing without. Of what inherits (size,
---- access, reset values, protection) also what the base's own surroundings give it and the new
---- place's do not.
+--- dim is taken only by a name with a "%s", which means nothing without; who states a dim of his own
+--- keeps the base's distance, and its indices where there are as many. Who moves a field keeps its
+--- width. Of what inherits (size, access, reset values, protection) also what the base's own
+--- surroundings give it and the new place's do not.
 
+local numbers = require "luio.svd.numbers"
+local range = require "luio.svd.range"
 local fail = require("luio.svd.fail").fail
 
 local M = {}
@@ -212,15 +215,29 @@ function Resolver:surroundings(merged, base)
   end
 end
 
+-- A field that says where it begins and not where it ends is as wide as its base; one that says only how wide it is or where
+-- it ends begins where its base does.
+local function rest_of_range(merged, own, base)
+  local high, low = range.of(base)
+  if own.bitRange or not low then return end
+  if not (own.lsb or own.bitOffset) then merged.bitOffset = tostring(low) end
+  if not (own.msb or own.bitWidth) then merged.bitWidth = tostring(high - low + 1) end
+end
+
+local function takes_dim(key, own, base)
+  if not own.dim then return own.name ~= nil and own.name:find("%s", 1, true) ~= nil end
+  return key == "dimIncrement" or key == "dimIndex" and base.dim ~= nil and numbers.parse(own.dim) == numbers.parse(base.dim)
+end
+
 function Resolver:merge(own, origin, base)
   local merged = { tag = own.tag, line = own.line, parent = own.parent, name = own.name, base = base, origin = own }
   local ranged = own.lsb or own.msb or own.bitOffset or own.bitWidth or own.bitRange
-  local repeats = own.name and own.name:find("%s", 1, true) and not own.dim
   for key, value in pairs(base) do
-    if not own_only[key] and key ~= "origin" and not (ranged and range_keys[key]) and (repeats or not dims[key]) then
+    if not own_only[key] and key ~= "origin" and not (ranged and range_keys[key]) and (not dims[key] or takes_dim(key, own, base)) then
       merged[key] = value
     end
   end
+  if ranged then rest_of_range(merged, own, base) end
   for key, value in pairs(own) do
     if key ~= "kids" and key ~= "from" then merged[key] = value end
   end

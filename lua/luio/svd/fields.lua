@@ -1,15 +1,13 @@
 --- Fields of a register: where their bits are, what their values are called.
 ---
---- The bits come in three spellings (lsb and msb; bitOffset and bitWidth; bitRange) and repeat with
---- dim. Names for values keep their spelling, since a map takes any string for them.
+--- The bits (range.lua) repeat with dim. Names for values keep their spelling, since a map takes any string for them.
 
 local access = require "luio.svd.access"
 local names = require "luio.svd.names"
 local numbers = require "luio.svd.numbers"
+local range = require "luio.svd.range"
 
 local M = {}
-
-local MAX_BIT = 65535 -- a register may be long, and is cut into words later
 
 ---@class luio.SvdField
 ---@field name string
@@ -28,35 +26,6 @@ local MAX_BIT = 65535 -- a register may be long, and is cut into words later
 ---@field name string
 ---@field value integer|ffi.cdata*
 ---@field text string?
-
--- ---- Bits ----------------------------------------------------------------------------------------
-
-local function bits(node, notes, path)
-  local high, low
-  local n = function(key) return numbers.count(node[key], MAX_BIT) end
-  if node.bitRange then
-    high, low = node.bitRange:match "^%[?%s*(%d+)%s*:%s*(%d+)%s*%]?$"
-    high, low = numbers.count(high, MAX_BIT), numbers.count(low, MAX_BIT)
-  end
-  local other_low = n "lsb" or n "bitOffset"
-  local other_high = n "msb"
-  if other_low and not other_high then
-    local width = n "bitWidth"
-    if not width and not high then notes:add("missing", path, "a field without a width: taken as one bit") end
-    other_high = width ~= 0 and other_low + (width or 1) - 1 or nil
-  end
-  if not (high and low) then
-    high, low = other_high, other_low
-  elseif other_high and other_low and (other_high ~= high or other_low ~= low) then
-    notes:add("contradiction", path, "two bit ranges: bitRange counts")
-  end
-  if not (high and low) or high > MAX_BIT then return nil end
-  if high < low then
-    notes:add("contradiction", path, "bits %d:%d: taken as %d:%d", high, low, low, high)
-    high, low = low, high
-  end
-  return high, low
-end
 
 -- ---- Values --------------------------------------------------------------------------------------
 
@@ -126,7 +95,7 @@ end
 -- ---- Fields --------------------------------------------------------------------------------------
 
 local function one(self, node, register, path)
-  local high, low = bits(node, self.notes, path)
+  local high, low = range.of(node, function(kind, ...) self.notes:add(kind, path, ...) end)
   if not high then
     self.notes:add("missing", path, "a field without bits is left out")
     return nil
@@ -205,7 +174,7 @@ function M.of(self, register, path)
         field.elements[i] = names.of_element(field.name, field.indices[i])
       end
       local last = field.high + (dim.count - 1) * field.stride
-      if last > MAX_BIT then
+      if last > range.MAX_BIT then
         self.notes:add("contradiction", at, "a row of fields that ends at bit %d is left out", last)
       elseif dim.count > 64 or dim.count == 0 or dim.list or field.stride < width or field.stride > 64
         or last >= register.size or register.singles then

@@ -10,16 +10,10 @@ local bit = require "bit"
 local M = {}
 
 local u64 = ffi.typeof "uint64_t"
-local EXACT = 2ULL ^ 53
 local ALL = 0xffffffffffffffffULL
 local scale = { k = 10, m = 20, g = 30, t = 40 }
 
---- A Lua number where that is exact, else the uint64_t.
----@param value ffi.cdata*
----@return integer|ffi.cdata*
-function M.plain(value)
-  return value < EXACT and tonumber(value) or value
-end
+M.plain = require("luio.registers.bits").number
 
 ---@param value integer|ffi.cdata*
 ---@return ffi.cdata*
