@@ -28,6 +28,11 @@
 ---
 --- and whatever functions its users call, with the device first.
 ---
+--- A number is a double, exact up to 2^53; a register of 64 bits gives a uint64_t from there on, and arithmetic with one makes
+--- a uint64_t of everything. A *negative* number becomes 2^63 there on amd64 (LuaJIT of Debian 12; right on arm64), and what
+--- bit.bnot gives of a number is negative: `bit.band(base, bit.bnot(0xfULL))` clears four bits, with 0xf it clears all.
+--- `luio lint` finds what can be seen of that.
+---
 --- Where folders are looked for: luio.paths.
 
 local errors = require "luio.errors"

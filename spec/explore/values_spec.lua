@@ -1,5 +1,6 @@
 --- How values look at the prompt.
 
+local term = require "luio.term"
 local values = require "luio.explore.values"
 
 local function lines(text)
@@ -22,6 +23,19 @@ describe("a value", function()
     local text = values.text(("é"):rep(3000))
     assert.matches('^"[\195\169]+" %.%.%. %d+ bytes more$', text)
     assert.is_true(#text < 2100)
+  end)
+
+  it("shows bytes so that they can be typed again", function()
+    math.randomseed(1)
+    for _ = 1, 2000 do
+      local bytes = {}
+      for i = 1, math.random(12) do bytes[i] = string.char(math.random(3) == 1 and 48 + math.random(9) or math.random(0, 255)) end
+      local text = table.concat(bytes)
+      local shown = term.clean(values.text(text))
+      assert.is_nil(shown:find "[%z\1-\31\127]")
+      assert.equal(text, loadstring("return " .. shown)())
+      assert.equal(text, next(loadstring("return " .. term.clean(values.text { [text .. "!"] = 1 }))()):sub(1, -2))
+    end
   end)
 
   it("shows a table in one line where it fits, else an entry a line", function()

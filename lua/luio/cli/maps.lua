@@ -2,13 +2,18 @@
 
 local maps = require "luio.maps"
 local output = require "luio.output"
+local paths = require "luio.paths"
 local term = require "luio.term"
 
---- Suspicions about a map. Status 1 when there are some, so that CI can tell.
+--- Suspicions about a map, and the Lua of a driver. Status 1 when there are some, so that CI can tell.
 local function lint(args)
   local map, message = maps.load(args.map)
   if not map then return nil, message end
   local findings = require("luio.registers.lint").check(map)
+  local folder = not args.map:match "%.lua$" and (paths.find(args.map, "registers") or ""):match "^(.*)/"
+  for _, f in ipairs(folder and require("luio.lint_code").folder(folder, map) or {}) do
+    table.insert(findings, { path = ("%s:%d"):format(paths.shown(f.path), f.line), text = f.text })
+  end
   if args.json then
     local list = output.list {}
     for i, f in ipairs(findings) do list[i] = { path = f.path, text = f.text } end

@@ -24,7 +24,7 @@ local MAX_TEXT, MAX_INSIDE = 2000, 60 -- bytes of a string, alone and in a table
 local MAX_KEYS = 500 -- that are put in order
 local MAX_DEPTH = 4
 
-local NAMED = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ['"'] = '\\"', ["\\"] = "\\\\", ["\27"] = "\\27" }
+local NAMED = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ['"'] = '\\"', ["\\"] = "\\\\" }
 
 -- The first bytes of a text, not cut within a character.
 local function head(text, bytes)
@@ -36,7 +36,10 @@ end
 
 local function quoted(text, max)
   local shown, left = head(text, max)
-  shown = shown:gsub('[%c"\\]', function(c) return NAMED[c] or ("\\%d"):format(c:byte()) end)
+  -- Three digits where a digit follows: it would be one of the number's. What is no UTF-8 or not to be seen is luio.term's.
+  shown = shown:gsub('([%c"\\])(%d?)', function(c, digit)
+    return (NAMED[c] or (digit == "" and "\\%d" or "\\%03d"):format(c:byte())) .. digit
+  end)
   return ('"%s"%s'):format(shown, left > 0 and (" ... %d bytes more"):format(left) or "")
 end
 
