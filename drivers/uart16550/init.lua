@@ -39,12 +39,13 @@ local PARITY = {
 
 -- Sends a character in the loop and waits until it is through; the LSR bits seen meanwhile.
 local function loop_character(regs, value)
-  local seen, deadline = 0, luio.now() + 0.05
+  local seen, deadline = 0, luio.now() + 0.5
   regs.THR:write(value)
   repeat
+    local over = luio.now() > deadline -- before the last look: another process may have had the processor since
     seen = bor(seen, regs.LSR:read())
     if band(seen, TEMT) ~= 0 then return seen end
-  until luio.now() > deadline
+  until over
   return nil, "the transmitter does not empty in loopback", "EIO"
 end
 

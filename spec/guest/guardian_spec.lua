@@ -407,9 +407,7 @@ describe("the guardian", function()
     local pid = p:children()[1]
     assert.is_true(master(BARE))
     uv.sleep(200)
-    p:kill "sigint"
-    uv.sleep(100)
-    p:kill "sigint"
+    p:ctrl_c_twice()
     p:wait(("luio: worker %d was killed, and hangs in the kernel %%(/proc/%d/stack%%); %s: bus master off"):format(pid, pid,
       (BARE:gsub("%p", "%%%0"))))
     assert.is_true(program.alive(pid))

@@ -116,10 +116,8 @@ describe("stopped processes:", function()
     it(("%s, the worker stopped, a second Ctrl-C"):format(address), function()
       local pid = run(address)
       stop(pid)
-      p:kill "sigint"
-      uv.sleep(100) -- what comes within 50 ms is one stroke
-      p:kill "sigint"
-      assert.equal(130, p:status(3))
+      p:ctrl_c_twice()
+      assert.equal(130, p:status())
       assert.is_true(program.gone(pid))
       assert.is_false(master(address))
     end)

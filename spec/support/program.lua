@@ -132,6 +132,19 @@ function Program:kill(signal, pid)
   assert(uv.kill(pid or self.pid, signal))
 end
 
+--- Ctrl-C twice, as two strokes: what comes within 50 ms of when the guardian saw the first counts as that one, and while that
+--- waits to be seen a second is lost.
+function Program:ctrl_c_twice()
+  self:kill "sigint"
+  local seen = wait.poll(10, function()
+    local pending = files.read(("/proc/%d/status"):format(self.pid)):match "ShdPnd:%s*%x*(%x)\n"
+    return tonumber(pending, 16) % 4 < 2 -- SIGINT is 2
+  end)
+  assert.is_truthy(seen, "the guardian has not seen SIGINT")
+  uv.sleep(100)
+  self:kill "sigint"
+end
+
 --- Whether a process is there and no zombie.
 ---@param pid integer
 ---@return boolean

@@ -111,6 +111,7 @@ describe("examples/tap.lua on a wire", function()
     wire.far("ip link set %s mtu 9000", wire.FAR)
     finally(function() wire.far("ip link set %s mtu 1500", wire.FAR) end)
     start("--mtu", "9000")
+    wire.must("ping -q -c 3 -w 20 -s 8972 -M do %s", wire.THERE) -- ARP, the compiler, a queue that is not there at once
     local out = wire.must("ping -q -c 20 -i 0.01 -W 5 -s 8972 -M do %s", wire.THERE)
     assert.matches(" 20 received, 0%% packet loss", out)
     out = wire.far("ping -q -c 20 -i 0.01 -W 5 -s 8972 -M do %s", wire.HERE)
@@ -172,6 +173,7 @@ describe("examples/tap.lua on a wire", function()
       -- "carrier" says so at once; the kernel gives the device its queue back a moment later, with its state (linkwatch), and
       -- drops what is sent in between.
       wait.till(10, "its state", function() return wire.must("ip -o link show dev %s", wire.TAP):match "state UP" end)
+      wire.must("ping -q -c 1 -w 20 %s", wire.THERE)
       assert.matches(" 5 received", wire.must("ping -q -c 5 -i 0.1 -W 5 %s", wire.THERE))
     end
     local _, text = stop()
