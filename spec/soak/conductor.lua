@@ -35,7 +35,7 @@ local CARD, OTHER_CARD, ONE, TWO = "0000:00:05.0", "0000:00:09.0", "0000:00:0a.0
 local MAC = "02:00:00:00:00:0%d" -- of client N
 
 local log = ledger.new()
-local tally = { saves = 0, refused = 0, kills = 0, plugs = 0, clients = 0 }
+local tally = { saves = 0, refused = 0, kills = 0, plugs = 0, clients = 0, late = 0 }
 local began = luio.now()
 local over = false
 local hugepages = usage.machine().hugepages -- free at first
@@ -129,8 +129,11 @@ local KINDS = { "echo", "flood", "stall" }
 local function client(n)
   local p = start("client" .. n, { "spec/support/memif_client.lua", socket, tostring(n), MAC:format(n), KINDS[n] })
   expect(KINDS[n] .. " has joined", function() return p:text():find "joined" or p.exit end)
-  if p.exit then log:fail(("client %s ended: %s"):format(KINDS[n], p:text())) end
+  -- On a machine that is busy otherwise a client may take longer than the server's patience: it is told so, and counted.
+  local late = p.exit and p:text():find("it was not done with its introduction", 1, true)
+  if p.exit and not late then log:fail(("client %s ended: %s"):format(KINDS[n], p:text())) end
   tally.clients = tally.clients + 1
+  tally.late = tally.late + (late and 1 or 0)
   local stay = luio.now() + 2 + math.random() * 8
   wait.poll(60, function() return over or luio.now() > stay end)
   p:close()
@@ -256,5 +259,6 @@ qmp.close()
 files.clean()
 print(("\n%s\n"):format(log:table()))
 for _, text in ipairs(log.failures) do print("FAILED: " .. text) end
+if tally.late > 0 then print(("%d clients came too late to be let in"):format(tally.late)) end
 print(("soak: %.0f s, %s"):format(luio.now() - began, #log.failures == 0 and "nothing failed, nothing grew" or #log.failures .. " failures"))
 os.exit(#log.failures == 0 and 0 or 1, true)
