@@ -69,7 +69,7 @@ local CALLS = {
   run = { "run evil", "run edu uio4711 --wait=0.01", "run evil sim:edu --no-guardian" },
   irq = { "irq sim:edu --for 0.01" }, dma = { "dma sim:edu" }, bind = { "bind 0000:ff:1f.7 --dry-run" }, unbind = { "unbind 0000:ff:1f.7" },
   doctor = { "doctor", "doctor sim:edu" }, import = { "import svd chip.svd" }, lint = { "lint edu", "lint evil" },
-  types = { "types edu", "types evil" }, env = { "env" }, completion = { "completion bash" },
+  new = { "new trap 1234:11e8", "new trap 1234:11e8 --svd chip.svd" }, types = { "types edu", "types evil" }, env = { "env" }, completion = { "completion bash" },
   __complete = { "__complete -- ''", "__complete -- get ''", "__complete -- get sim:edu ''", "__complete -- get sim:evil ''",
     "__complete -- get sim:edu -m drivers/evil T", "__complete -- get sim:edu -m ./drivers/evil/registers.lua T",
     "__complete -- get sim:drivers/evil T", "__complete -- run ''" },

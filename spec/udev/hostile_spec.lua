@@ -146,6 +146,7 @@ local CASES = {
         .. "<addressOffset>0</addressOffset></register></registers></peripheral>" .. require("spec.svd.fixtures").TAIL)
       return { luio("import", "svd", root .. "/chip.svd"), luio("import", "svd", root .. "/" .. HOSTILE) }
     end)()]] },
+  new = { [[luio("new", "evil", LINE)]], [[luio("new", HOSTILE, "1234:11e8")]], [[luio("new", "evil", "arm,x", "--svd", root .. "/" .. HOSTILE)]] },
   lint = { [[luio("lint", MAP)]], [[luio("lint", MAP, "--json")]], [[luio("lint", root .. "/maps/broken.lua")]], [[luio("lint", HOSTILE)]] },
   types = { [[luio("types", MAP)]], [[luio("types", HOSTILE)]] },
   env = { [[(function()

@@ -37,6 +37,7 @@ M.commands = {
   { "bind", "Give a PCI device to a UIO driver.", "bind" },
   { "unbind", "Give it back to the driver it had.", "bind" },
   { "doctor", "What would stop a driver from working, and the remedy.", "doctor" },
+  { "new", "Begin a driver: a folder that runs on its model and passes its first spec.", "new" },
   { "import", "Make a register map from a vendor's description.", "maps" },
   { "lint", "Say what looks wrong in a register map.", "maps" },
   { "types", "Write LuaCATS definitions of a map, for an editor.", "maps" },
