@@ -204,21 +204,25 @@ describe("luio diff", function()
 end)
 
 describe("luio watch", function()
-  it("prints one line for each change in a pipe, and ends after a time", function()
+  local FIRST = "CTRL 0x0 = 0x00000010  BUSY=0 LEVEL=1 MODE=SLOW ENABLE=0\n"
+
+  it("prints what there is and one line for each change in a pipe, and ends after a time", function()
     local out, status = luio "watch sim:probe TICK CTRL --interval 0.05 --for 0.4"
     assert.equal(0, status)
     local list = lines(out)
-    assert.is_true(#list >= 2)
+    assert.is_true(#list >= 4)
+    assert.matches("^TICK 0x%x+ = 0x%x+$", table.remove(list, 1))
+    assert.equal("CTRL  0x0 = " .. FIRST:match "= (.*)\n", table.remove(list, 1))
     for _, line in ipairs(list) do assert.matches("^%d+%.%d%d%d TICK 0x%x+ %-> 0x%x+$", line) end
   end)
 
   it("ends when something is so; with 1 when it has not come true", function()
-    assert.same({ "", 0 }, { luio "watch sim:probe CTRL --until CTRL.MODE=SLOW" })
+    assert.same({ FIRST, 0 }, { luio "watch sim:probe CTRL --until CTRL.MODE=SLOW" })
     local out, status = luio "watch sim:probe TICK --until TICK=5 -i 0.002 --for 5"
     assert.equal(0, status)
     assert.matches("TICK 0x00000004 %-> 0x00000005\n$", out)
     out, status = luio "watch sim:probe CTRL --until CTRL.MODE=FAST --for 0.1"
-    assert.same({ "luio: CTRL.MODE=FAST was not so within 0.1 s\n", 1 }, { out, status })
+    assert.same({ FIRST .. "luio: CTRL.MODE=FAST was not so within 0.1 s\n", 1 }, { out, status })
     out, status = luio "watch sim:probe CTRL --until CAUSE=1"
     assert.equal(1, status)
     assert.matches("^luio: %-%-until CAUSE: not read", out)
@@ -226,13 +230,13 @@ describe("luio watch", function()
 
   it("does not pass for done when it was only ended", function()
     local out, status = files.shell("LUIO_DRIVERS=$PWD/spec/support timeout --preserve-status -s INT 0.5 build/luio watch sim:probe CTRL --until CTRL.MODE=FAST")
-    assert.same({ "luio: CTRL.MODE=FAST was not so when it was ended\n", 1 }, { out, status })
+    assert.same({ FIRST .. "luio: CTRL.MODE=FAST was not so when it was ended\n", 1 }, { out, status })
   end)
 
   it("reads what is disturbed only when it is told to, and says so", function()
     local out, status = luio "watch sim:probe FIFO --for 0.2 --force-read"
     assert.equal(0, status)
-    assert.equal("note: FIFO was read: pops the FIFO, and again at each sample\n", out)
+    assert.matches("^note: FIFO was read: pops the FIFO, and again at each sample\nFIFO 0x%x+ = 0x%x+\n$", out)
   end)
 
   it("gives a stream of JSON, and ends in peace on Ctrl-C", function()

@@ -1,5 +1,5 @@
 --- `luio watch`: registers live. On a terminal a table that is redrawn in place, what changed in the
---- last sample highlighted, with counts and rates; in a pipe one line for each change.
+--- last sample highlighted, with counts and rates; in a pipe the first sample, then one line for each change.
 
 local bits = require "luio.registers.bits"
 local change = require "luio.explore.change"
@@ -116,6 +116,12 @@ local function loop(w, args, reached, stop)
   local screen = setmetatable({}, Screen)
   local limit = args.time and w.started + args.time
   local drawn = 0
+  if not tty and not args.json then
+    local records = {}
+    for i, row in ipairs(w.rows) do records[i] = row.record end
+    term.print_all(record.lines(records))
+    io.flush()
+  end
   while true do
     local done = reached and reached(w)
     local now = luio.now()
