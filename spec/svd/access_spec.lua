@@ -103,6 +103,8 @@ describe("readAction", function()
     local a, notes = of "<!-- <readAction>clear</readAction> -->"
     assert.is_nil(a.read_effect)
     assert.is_table(s.note(notes, "a comment speaks of readAction"))
+    notes = select(2, s.import("<!-- a template: <readAction>clear</readAction> -->" .. x.peripheral(x.register("A", 0), "P")))
+    assert.same({}, notes)
   end)
 end)
 

@@ -36,8 +36,9 @@ end
 
 --- Imports the registers of one peripheral as a map of its own; fails when that fails.
 ---@param registers string
-function M.registers(registers)
-  local map, notes, text = M.import(fixtures.peripheral(registers), { peripherals = { "P" } })
+---@param descriptions? "data"|"comments"
+function M.registers(registers, descriptions)
+  local map, notes, text = M.import(fixtures.peripheral(registers), { peripherals = { "P" }, descriptions = descriptions })
   assert(map, notes)
   return map, notes, text
 end

@@ -3,20 +3,25 @@
 local s = require "spec.svd.support"
 local x = require "spec.svd.fixtures"
 
-local function text_of(registers) return (select(3, s.registers(registers))) end
+local function text_of(registers, descriptions) return (select(3, s.registers(registers, descriptions))) end
 
 describe("the text", function()
   it("has its columns aligned, in the file's order", function()
-    local text = text_of(x.register("B_LONG_NAME", "0x104", "<description>second</description><size>8</size>")
-      .. x.register("A", 0, "<description>first</description><access>read-only</access>"))
+    local xml = x.register("B_LONG_NAME", "0x104", "<description>second</description><size>8</size>")
+      .. x.register("A", 0, "<description>first</description><access>read-only</access>")
+    assert.matches([[
+  B_LONG_NAME = { 0x104,  8, "rw", reset = 0x10, description = "second" },
+  A           = { 0x000, 32, "ro", reset = 0x00000010, description = "first" },
+]], text_of(xml), 1, true)
     assert.matches([[
   B_LONG_NAME = { 0x104,  8, "rw", reset = 0x10 }, -- second
   A           = { 0x000, 32, "ro", reset = 0x00000010 }, -- first
-]], text, 1, true)
+]], text_of(xml, "comments"), 1, true)
   end)
 
   it("has fields below their register, or beside it when all is short", function()
-    local text = text_of(x.fields("A", 0, { "X 3:0", { "LONGER 31:31", "<description>the last</description>" } }) .. x.fields("B", 4, { "X 1:0", "Y 2:2" }))
+    local text = text_of(x.fields("A", 0, { "X 3:0", { "LONGER 31:31", "<description>the last</description>" } }) .. x.fields("B", 4, { "X 1:0", "Y 2:2" }),
+      "comments")
     assert.matches([[
   A = { 0x00, 32, "rw", reset = 0x00000010,
     X      = { 3, 0 },
@@ -26,11 +31,29 @@ describe("the text", function()
 ]], text, 1, true)
   end)
 
-  it("has descriptions in one line, wrapped above it when they are long, never cut", function()
+  it("has descriptions that are not to be cut below their row when they are long", function()
+    local words = {}
+    for i = 1, 100 do words[i] = 'say "' .. i .. '"' end
+    local long = table.concat(words, " ")
+    local said = "<description>" .. long .. "</description>"
+    local values = "<enumeratedValues><enumeratedValue><name>X</name><value>1</value></enumeratedValue></enumeratedValues>"
+    local word = ("x"):rep(300)
+    local map, _, text = s.registers(x.fields("A", 0, { { "F 3:0", said }, { "G 7:4", said .. values }, { "H 8:8", "<description>H</description>" } }, said)
+      .. "<cluster><name>K</name><addressOffset>0x40</addressOffset>" .. said .. x.register("B", 0, "<description>" .. word .. " " .. word .. "</description>")
+      .. "</cluster>")
+    assert.same({ long, long, long }, { map.A.description, map.A.field.F.description, map.A.field.G.description })
+    assert.same({ long, word .. " " .. word }, { map.child.K.description, map.child.K.child.B.description })
+    assert.same({ X = 1 }, map.A.field.G.values)
+    assert.is_nil(map.A.field.H.description) -- it says no more than the name
+    for line in text:gmatch "[^\n]+" do assert.is_true(#line <= 120 or line:find(word, 1, true) ~= nil, line) end
+  end)
+
+  it("has comments in one line, wrapped above it when they are long, never cut", function()
     local words = {}
     for i = 1, 100 do words[i] = "word" .. i end
     local long = table.concat(words, "\n   ")
-    local text = text_of(x.register("A", 0, "<description>" .. long .. "</description>") .. x.register("B", 4, "<description>two\r\n  lines</description>"))
+    local text = text_of(x.register("A", 0, "<description>" .. long .. "</description>") .. x.register("B", 4, "<description>two\r\n  lines</description>"),
+      "comments")
     for i = 1, 100 do assert.matches("word" .. i .. "%f[%D]", text) end
     for line in text:gmatch "[^\n]+" do assert.is_true(#line <= 120) end
     assert.matches("}, %-%- two lines\n", text)
@@ -44,12 +67,6 @@ describe("the text", function()
       .. "<description>\n os.exit(1)</description></enumeratedValue></enumeratedValues></field></fields>"))
     assert.same({ ['"] = 1, os.exit(1), ["'] = 1 }, map.A.field.F.values)
     assert.matches("%-%- os.exit", text)
-  end)
-
-  it("has descriptions as data when they are wanted so", function()
-    local map, _, text = s.import(x.peripheral(x.register("A", 0, '<description>the\n "first"</description>'), "P"), { descriptions = "data" })
-    assert.equal('the "first"', map.P.child.A.description)
-    assert.not_matches("%-%- the", text)
   end)
 
   it("of peripherals that are copies is there once", function()

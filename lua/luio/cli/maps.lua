@@ -39,6 +39,7 @@ end
 local function import(args)
   local text, notes, code = require("luio.svd").import(args.file, {
     peripherals = #args.peripheral > 0 and args.peripheral or nil,
+    descriptions = args.comments and "comments" or "data",
     -- Corrections stand beside the map, and outlive the next import.
     overlay = args.output and args.output:match "[^/]*$":gsub("%.lua$", "") .. ".overlay.lua" or nil,
   })
@@ -61,6 +62,7 @@ return {
       p:argument("file", "A CMSIS-SVD file.")
       p:option("-p --peripheral", "Only this peripheral; may be repeated."):count("*")
       p:option("-o --output", "Write to this file; FILE.overlay.lua beside it corrects the map.")
+      p:flag("--comments", "Descriptions as comments, which only who reads the file sees: a shorter map.")
       p:epilog "Example: luio import svd chip.svd --peripheral UART0 -o uart.lua"
     end,
     run = import,

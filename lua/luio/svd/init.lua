@@ -126,7 +126,7 @@ local function import(read, source, options, notes)
   end)
   if met then check_wanted(met, device) end
   blocks = layout.place(work, blocks)
-  local head = { comments = paragraphs(device, source), as_data = options.descriptions == "data" }
+  local head = { comments = paragraphs(device, source), as_data = options.descriptions ~= "comments" }
   local name = options.name or device.name or "device"
   local one = met and #options.peripherals == 1 and #blocks == 1 and blocks[1]
   if one then
@@ -147,7 +147,7 @@ end
 ---@field peripherals? string[]   only these; a single one becomes a map of its own registers, from offset 0
 ---@field name? string            of the map; else the peripheral's or the device's
 ---@field overlay? string        name of the file with corrections, beside the map
----@field descriptions? "comments"|"data"  where they go: comments (default), or `description = "..."`
+---@field descriptions? "data"|"comments"  where they go: `description = "..."` (default), which prompt and editor show, or comments
 
 --- Imports an SVD file.
 ---@param file string|(fun(): string?)|file*  its path, a function that returns it piece by piece, or an open file

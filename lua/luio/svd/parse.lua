@@ -186,8 +186,11 @@ function Reader:text(text)
   end
 end
 
--- Side effects are what a map is most lacking, and some vendors have them in comments only.
+-- Side effects are what a map is most lacking, and some vendors have them in comments only: within a register or field. What
+-- stands around those is a template of the format.
 function Reader:comment(text)
+  local within = self.stack[self.depth]
+  if type(within) ~= "table" or not (within.tag == "register" or within.tag == "field") then return end
   for _, word in ipairs { "readAction", "modifiedWriteValues" } do
     if text:find(word, 1, true) then
       self.notes:add("access", "line " .. self:line(), "a comment speaks of %s here: not applied, see for yourself", word)

@@ -60,6 +60,26 @@ function M.wrap(text, columns, lines)
   return lines
 end
 
+--- A string literal of at most so many columns a line, broken at spaces. "\z" skips the end of a line and what indents the next.
+---@param head string  before its quote, in the first line
+---@param text string
+---@param columns integer
+---@return string[] lines
+function M.long(head, text, columns)
+  local lines, from, before = {}, 1, head .. '"'
+  text = M.quote(text):sub(2, -2) -- no escape has a space in it
+  repeat
+    local room, last = columns - #before - 3, #text
+    if last - from + 1 > room then
+      local space = text:sub(from, from + room - 1):match "^.*() "
+      last = space and from + space - 1 or text:find(" ", from, true) or #text
+    end
+    lines[#lines + 1] = before .. text:sub(from, last) .. (last < #text and "\\z" or '"')
+    from, before = last + 1, "  "
+  until from > #text
+  return lines
+end
+
 --- Length of the longest text(item).
 ---@param items table[]
 ---@param text fun(item: table): string

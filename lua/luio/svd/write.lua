@@ -1,7 +1,9 @@
 --- Writes the blocks of a map as Lua that reads like the datasheet's table.
 ---
 --- Columns are aligned within a block: name, offset, width, access, reset. What SVD describes is a
---- comment: behind the line where it fits, wrapped above it where it does not; nothing is shortened.
+--- `description`, at the end of the row where it fits, on lines of its own where it does not, so that the
+--- prompt and the editor can show it; or, where that is wanted, a comment. Remarks are comments: behind
+--- the line, or wrapped above it. Nothing is shortened.
 --- Blocks with the same registers (copies of a peripheral, elements of a list) are written once, as a
 --- local. LuaJIT takes 65,536 constants in one function, so a very large table is joined from parts.
 
@@ -27,11 +29,30 @@ function Writer:count(lines)
   if self.bytes > M.MAX_BYTES then fail("E2BIG", nil, "the map has more than %d MiB", M.MAX_BYTES / 2 ^ 20) end
 end
 
+-- What is said of an item; nil: nothing but its name.
+local function description(item)
+  local text = item.text and flat(item.text) or ""
+  return text ~= "" and text:lower() ~= (item.stated or item.name):lower() and text or nil
+end
+
+-- A first line that its description makes too long: that stands below it then.
+function Writer:unfold(lines, item)
+  local text = self.as_data and description(item)
+  local said = text and "description = " .. quote(text)
+  local from = said and #lines[1] > COLUMNS - 8 and lines[1]:find(said, 1, true)
+  if not from then return lines end
+  local behind = lines[1]:sub(from + #said)
+  local unfolded = { (lines[1]:sub(1, from - 1):gsub(" $", "")) }
+  for i, line in ipairs(texts.long("description = ", text, COLUMNS - 12)) do unfolded[i + 1] = "  " .. line end
+  unfolded[#unfolded] = unfolded[#unfolded] .. behind
+  for i = 2, #lines do table.insert(unfolded, lines[i]) end
+  return unfolded
+end
+
 -- Puts what is said of an item behind its first line, or above it.
 function Writer:describe(lines, item)
-  local parts = {}
-  local text = item.text and flat(item.text) or ""
-  if text ~= "" and not self.as_data and text:lower() ~= (item.stated or item.name):lower() then parts[1] = text end
+  lines = self:unfold(lines, item)
+  local parts = { not self.as_data and description(item) or nil }
   for _, remark in ipairs(item.remarks or {}) do
     table.insert(parts, "[" .. flat(remark) .. "]")
   end
@@ -98,7 +119,7 @@ function Writer:add_options(parts, item)
   if item.alias then table.insert(parts, "alias = " .. quote(item.alias)) end
   if item.halves then table.insert(parts, "halves = " .. quote(item.halves)) end
   if item.read_effect then table.insert(parts, "read_effect = " .. quote(item.read_effect)) end
-  if self.as_data and item.text then table.insert(parts, "description = " .. quote(flat(item.text))) end
+  if self.as_data and description(item) then table.insert(parts, "description = " .. quote(description(item))) end
 end
 
 function Writer:field(field, register, width)
@@ -126,7 +147,7 @@ function Writer:fields(register)
   local sets, weight = { upper = {}, lower = {} }, 0
   for _, field in ipairs(register.fields) do
     table.insert(field.name:match "^%l" and sets.lower or sets.upper, field)
-    weight = weight + 4
+    weight = weight + 5
   end
   local lines = {}
   for _, set in ipairs { "upper", "lower" } do
@@ -166,7 +187,7 @@ function Writer:register(item, columns)
       table.insert(lines, "},")
     end
   end
-  return { lines = self:describe(lines, item), weight = weight + 8, name = item.name }
+  return { lines = self:describe(lines, item), weight = weight + 9, name = item.name }
 end
 
 -- The table with a block's registers; the name of the local where several blocks have it.
@@ -240,7 +261,7 @@ end
 ---@class luio.SvdMapHead
 ---@field comments string[]          paragraphs at the top
 ---@field options string[]           lines of the map's own options
----@field as_data boolean?           descriptions as data, not as comments
+---@field as_data boolean            descriptions as data, not as comments
 
 --- The text of a map.
 ---@param blocks table[]  what is at its top
