@@ -250,7 +250,7 @@ describe("the script of a session", function()
     run "CTRL:write { MODE = 'FAST', ENABLE = 1 }"
     run "for i = 1, 5 do CTRL:get 'BUSY' end"
     run "WIDE:write(0x1122334455667788ULL)"
-    run "local r = reg '0x1f0:u16' r:read() r:write(7)"
+    run "set('0x1f0:u16=7', 'read')"
     run "undo()"
     run "dump()"
   end
