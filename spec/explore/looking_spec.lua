@@ -5,6 +5,7 @@ local luio = require "luio"
 local amount = require "spec.support.amount"
 local change = require "luio.explore.change"
 local complete = require "luio.explore.complete"
+local effects = require "luio.registers.effects"
 local explain = require "luio.explore.explain"
 local files = require "spec.support.files"
 local place = require "luio.explore.place"
@@ -13,15 +14,14 @@ local random_map = require "spec.support.random_map"
 local record = require "luio.explore.record"
 local sessions = require "luio.explore.session"
 local snapshots = require "luio.explore.snapshots"
-local svd = require "luio.svd"
 local svd_support = require "spec.svd.support"
 local target = require "luio.explore.target"
 local ticklish = require "spec.support.ticklish"
 local uv = require "luv"
 local watch = require "luio.explore.watch"
 
-local MAPS = amount(30, 1500)
-local CHIPS = amount(10, 400)
+local MAPS = amount(8, 1000)
+local CHIPS = amount(4, 400)
 
 -- ---- All ways to look ----------------------------------------------------------------------------
 
@@ -167,6 +167,55 @@ describe("what one name of a byte disturbs", function()
     assert.equal(0x10, other.FIFO.offset)
   end)
 
+  it("no region reads that is a window to the same addresses", function()
+    local regions = {
+      [0] = { kind = "memory", size = 0x100, addr = 0xfe000000 }, { kind = "memory", size = 0x20, addr = 0xfe000010 },
+      { kind = "memory", size = 0x100, addr = 0xfe001000 }, { kind = "port", size = 0x100, addr = 0xfe000000 },
+    }
+    local double = { address = "double", region = function(_, i) return regions[i] end }
+    assert(luio.bind(luio.registers { FIFO = { 0x14, 32, read_effect = "pops" } }, double))
+    local known = effects.of(double)
+    assert.equal("as FIFO, reading pops", known:why("read", 1, 4, 4))
+    assert.equal("FIFO is there, too: reading pops", known:why("read", 1, 7, 1))
+    assert.same({}, { known:why("read", 1, 0, 4), known:why("read", 2, 0x14, 4), known:why("read", 3, 0x14, 4) })
+  end)
+
+  it("undo does not read either, when a map came to say so after the write", function()
+    local s = assert(sessions.open { device = ticklish.address(), map = files.write("map.lua",
+      "return require('luio').registers { A = { 0x10, 32, LOW = { 7, 0 }, HIGH = { 31, 16 } }, B = { 0x20, 32 } }") })
+    s.regs.A:write(5)
+    s.regs.B:write(6)
+    assert(luio.bind(luio.registers { FIFO = { 0x11, 8, read_effect = "pops" }, OTHER = { 0x23, 8, "rc" } }, s.dev))
+    local bus = ticklish.watch(s.dev)
+    bus:mark { [0] = {} }
+    local result = s.journal:undo(2)
+    -- Of B all bits are written back, of A those of its fields: for the others it would have to be read.
+    assert.same({ "B (not read: OTHER is there, too: reading clears it) := 0x00000000" }, result.done)
+    assert.same({ "A := 0x00000005 can't be undone: not read: FIFO is there, too: reading pops" }, result.refused)
+    assert.equal(0, bus:reads())
+    assert(s:close())
+  end)
+
+  it("follows the driver's map when that is corrected while it runs", function()
+    local text = [[
+      local registers = require("luio").registers
+      return { name = "tock", registers = registers { FIFO = { 0, 32%s } } }]]
+    local path, dir = files.write("drivers/tock/init.lua", text:format ", read_effect = 'pops'")
+    files.put(dir .. "/drivers/tock/model.lua", files.read((ticklish.address():gsub("^sim:", ""))))
+    uv.os_setenv("LUIO_DRIVERS", uv.cwd() .. "/" .. dir)
+    local s = assert(sessions.open { device = "sim:tock" })
+    local mine = assert(luio.bind(luio.registers { A = { 0, 8 } }, s.dev))
+    luio.run(function()
+      assert(s:start())
+      assert.matches("not read: FIFO is there, too", tostring(mine.A))
+      files.save(path, text:format "")
+      assert.is_true(s.dev.live:reload().ok)
+      assert.equal("A 0x0 = 0x00", tostring(mine.A))
+    end)
+    assert(s:close())
+    uv.os_unsetenv "LUIO_DRIVERS"
+  end)
+
   it("is restored from no snapshot that has a value of it", function()
     local regs = bind { A = { 0x10, 32 }, FIFO = { 0x10, 32, "ro", alias = "A", read_effect = "pops" } }
     local plan = regs:restore { device = "x", registers = { { path = "A", value = "0x00000001" } } }
@@ -263,5 +312,16 @@ describe("of maps made at random", function()
       files.clean()
     end
     assert.is_true(disturbed > 10) -- what was marked is what a forced read disturbs
+  end)
+
+  it("nor of vendors' descriptions: parts of registers, clusters, peripherals at one address", function()
+    local disturbed = 0
+    for seed = 1, CHIPS do
+      local random, bytes = random_map.random(seed), marked()
+      local _, _, text = svd_support.import(random_map.svd(random, bytes))
+      disturbed = disturbed + nothing_is_disturbed("seed " .. seed, files.write("map.lua", text), nil, bytes)
+      files.clean()
+    end
+    assert.is_true(disturbed > 10)
   end)
 end)

@@ -129,6 +129,70 @@ function M.text(t)
   return "{ " .. table.concat(parts, ", ") .. " }"
 end
 
+-- ---- As vendors describe chips --------------------------------------------------------------------
+
+local READ_ACTIONS = { "clear", "set", "modify", "modifyExternal" }
+
+local function svd_dim(random, name, bytes, room)
+  if random(3) > 0 then return name, "", { 0 } end
+  local count, increment = 1 + random(3), bytes * (1 + random(2))
+  if (count - 1) * increment + bytes > room then return name, "", { 0 } end
+  local places = {}
+  for i = 1, count do places[i] = (i - 1) * increment end
+  return name .. (random(2) == 0 and "%s" or "[%s]"), ("<dim>%d</dim><dimIncrement>%d</dimIncrement>"):format(count, increment), places
+end
+
+-- Registers of a peripheral or a cluster, in bytes at `bases`; `mark(offset)` is told what reading disturbs.
+local function svd_registers(random, size, bases, depth, mark)
+  local xml = {}
+  for i = 1, 2 + random(5) do
+    if depth < 3 and random(4) == 0 then
+      local inner = math.min(8 * (1 + random(3)), size)
+      local offset = random((size - inner) / 8 + 1) * 8
+      local name, dim, places = svd_dim(random, "C" .. i, inner, size - offset)
+      local at = {}
+      for _, base in ipairs(bases) do
+        for _, more in ipairs(places) do table.insert(at, base + offset + more) end
+      end
+      table.insert(xml, ("<cluster><name>%s</name>%s<addressOffset>%d</addressOffset>%s</cluster>"):format(name, dim, offset,
+        svd_registers(random, inner, at, depth + 1, mark)))
+    else
+      local width = WIDTHS[random(5) + 1] -- up to 32
+      local bytes = width / 8
+      local offset = random(size / bytes) * bytes
+      local name, dim, places = svd_dim(random, "R" .. i, bytes, size - offset)
+      local effect, field = random(3) == 0 and ("<readAction>%s</readAction>"):format(READ_ACTIONS[random(4) + 1]), ""
+      if effect and random(2) == 0 then
+        field, effect = ("<fields><field><name>F</name><bitRange>[1:0]</bitRange>%s</field></fields>"):format(effect), ""
+      elseif not effect then
+        effect = nil
+      end
+      for _, base in ipairs(effect and bases or {}) do
+        for _, more in ipairs(places) do
+          for byte = 0, bytes - 1 do mark(base + offset + more + byte) end
+        end
+      end
+      table.insert(xml, ("<register><name>%s</name>%s<addressOffset>%d</addressOffset><size>%d</size>%s%s</register>"):format(name, dim,
+        offset, width, effect or "", field))
+    end
+  end
+  return table.concat(xml)
+end
+
+--- Peripherals of a chip as CMSIS-SVD, some at one address.
+---@param random fun(n: integer): integer
+---@param bytes table<integer, table<integer, boolean>>  region -> offset: those that reading disturbs are added
+---@return string xml
+function M.svd(random, bytes)
+  local xml = {}
+  for i, base in ipairs { 0, 0, 0x40, 0x40 } do
+    table.insert(xml, ("<peripheral><name>P%d</name><baseAddress>%d</baseAddress>%s<registers>%s</registers></peripheral>"):format(i, base,
+      i == 2 and "<alternatePeripheral>P1</alternatePeripheral>" or "",
+      svd_registers(random, 0x40 * (1 + random(2)), { base }, 1, function(at) bytes[0][at] = true end)))
+  end
+  return table.concat(xml)
+end
+
 --- Takes the statement of one register's side effect out of a map; as an overlay that puts it back, where one was found.
 ---@param specs table
 ---@return table? patches
