@@ -152,9 +152,9 @@ describe("a change", function()
   end)
 
   it("of an offset in no map is written and not read, unless that is asked for, or bits of it are to be kept", function()
-    local function reads(text, read)
+    local function reads(text, around)
       local before = t.dev.sim.stats().reads
-      local c = assert(set(text, false, read))
+      local c = assert(set(text, false, around))
       return t.dev.sim.stats().reads - before, c.why_unread
     end
     assert.same({ 0, "not read: no map describes it" }, { reads "0x1f0:u8=0xab" })

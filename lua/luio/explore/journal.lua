@@ -2,7 +2,8 @@
 ---
 --- The journal listens to the accesses that go through a target's maps. Of a write it wants to know what
 --- was there before: from the load just before it, where there is one (an update's), else by a load of
---- its own, if that disturbs nothing (at an offset that no map describes it may). Loads that only looked (printing, dump, watch) are not in it.
+--- its own, if that disturbs nothing (at an offset that no map describes it may). Loads that only looked
+--- (printing, dump, watch) are not in it.
 
 local bit = require "bit"
 local errors = require "luio.errors"

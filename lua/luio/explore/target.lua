@@ -87,11 +87,40 @@ local function info_of(address)
   return nil, ("there is no device %s (luio list)"):format(address), "ENODEV"
 end
 
+-- Where a device's regions are, those of memory: by their numbers, as luio has them.
+local function windows_of(info)
+  local list = {}
+  for i, bar in pairs(info.bars) do list[i] = bar.kind == "memory" and { addr = bar.addr, size = bar.size } or nil end
+  if info.bus == "pci" then return list end
+  for i, map in pairs(info.maps) do
+    -- Some UIO drivers give the page and the offset in it, others both in one.
+    list[i] = { addr = map.addr + (map.addr % 4096 == 0 and map.offset or 0), size = map.size }
+  end
+  return list
+end
+
+-- A range of physical addresses is another name for the registers of the device that is there: what the map of that
+-- one's driver says counts.
+local function state_neighbours(dev)
+  local range = dev.info.maps[0]
+  for _, info in ipairs(range and luio.list() or {}) do
+    local windows, meets = {}, false
+    for i, w in pairs(windows_of(info)) do
+      windows[i] = w.addr
+      meets = meets or w.addr < range.addr + range.size and range.addr < w.addr + w.size
+    end
+    local _, driver = nil, nil
+    if meets then _, driver = match.driver_of(info) end
+    if driver then effects.state(dev, info.address, driver.registers, windows) end
+  end
+end
+
 -- The map that is to be used: the one named, else the matching driver's.
 local function map_of(self, named)
   local name, driver = match.driver_of(self.dev.info)
   self.driver = driver
   effects.state(self.dev, "driver", driver and driver.registers)
+  if self.dev.info.bus == "mem" then state_neighbours(self.dev) end
   if named then
     local map, message, code = maps.load(named)
     if not map then return nil, message, code end

@@ -11,7 +11,8 @@
 --- Whose statements count: every map that is bound to the device (luio.bind; of a driver's versions the one at work),
 --- and those that somebody stated without binding them (`state`): the matching driver's, where the user named another
 --- map, and also when it does not fit, for what it says of the bytes that are there is all that is known of them. Where
---- two regions are windows to the same addresses, what is said of one holds for the other.
+--- two regions are windows to the same addresses, what is said of one holds for the other; and of a range of physical
+--- addresses what is said of the device that has its registers there.
 ---
 --- The ranges are worked out when somebody asks, and again when a map came or went: a driver that only works
 --- never pays for it, and registers keep the class that was made for them. An array without gaps is one range. For
@@ -123,10 +124,14 @@ local WANTED = {
 
 -- ---- The table of a device -----------------------------------------------------------------------
 
+---@class luio.StatedMap
+---@field map luio.Map
+---@field windows table<integer, integer>?  region -> its physical address; nil: the device's own regions
+
 ---@class luio.Effects
 ---@field package device luio.Device?
 ---@field package roots table<luio.Registers, true>  maps that are bound
----@field package named table<any, luio.Map>         maps that are stated
+---@field package named table<any, luio.StatedMap>   maps that are stated
 ---@field package bases table<integer, { space: any, base: integer }>
 ---@field package lists table<string, table<any, table[]>>?  name of a list -> space -> ranges
 local Effects = {}
@@ -159,16 +164,14 @@ end
 -- Every map that counts, once.
 local function maps(self)
   local list, seen = {}, {}
-  local function add(map)
-    if not seen[map] then
-      seen[map] = true
-      table.insert(list, map)
-    end
+  local function add(stated)
+    if stated.windows or not seen[stated.map] then table.insert(list, stated) end
+    seen[stated.map] = seen[stated.map] or not stated.windows
   end
   for root in pairs(self.roots) do
-    if not root.device.stale then add(root.map) end
+    if not root.device.stale then add { map = root.map } end
   end
-  for _, map in pairs(self.named) do add(map) end
+  for _, stated in pairs(self.named) do add(stated) end
   return list
 end
 
@@ -183,10 +186,11 @@ local function list_of(self, name, space)
   local spaces = self.lists[name]
   if not spaces then
     spaces = {}
-    for _, map in ipairs(maps(self)) do
-      for _, span in ipairs(spans(map)) do
-        local at, base = place(self, span.region)
-        if at ~= nil and WANTED[name](span.def) then
+    for _, stated in ipairs(maps(self)) do
+      for _, span in ipairs(spans(stated.map)) do
+        local at, base = "memory", stated.windows and stated.windows[span.region]
+        if not stated.windows then at, base = place(self, span.region) end
+        if base and WANTED[name](span.def) then
           spaces[at] = spaces[at] or {}
           table.insert(spaces[at], { first = base + span.first, last = base + span.last, span = span })
         end
@@ -287,7 +291,7 @@ end
 ---@return luio.Effects
 function M.of_map(map)
   local self = new()
-  self.named[1] = map
+  self.named[1] = { map = map }
   return self
 end
 
@@ -316,9 +320,10 @@ end
 ---@param device luio.Device
 ---@param name any
 ---@param map luio.Map?
-function M.state(device, name, map)
+---@param windows? table<integer, integer>  region -> physical address: it is another device's map, whose regions are there
+function M.state(device, name, map, windows)
   local self = M.of(device)
-  self.named[name] = map
+  self.named[name] = map and { map = map, windows = windows }
   self:changed()
 end
 
