@@ -180,6 +180,16 @@ describe("what one name of a byte disturbs", function()
     assert.same({}, { known:why("read", 1, 0, 4), known:why("read", 2, 0x14, 4), known:why("read", 3, 0x14, 4) })
   end)
 
+  it("no region reads that could not be had before", function()
+    local there = false
+    local late = { address = "late", region = function() return there and { kind = "memory", size = 0x100, addr = 0xfe000000 } or nil end }
+    effects.state(late, "driver", luio.registers { FIFO = { 0x10, 32, "rc" } })
+    local known = effects.of(late)
+    assert.is_nil(known:why("read", 0, 0x10, 4))
+    there = true
+    assert.equal("as FIFO, reading clears it", known:why("read", 0, 0x10, 4))
+  end)
+
   it("undo does not read either, when a map came to say so after the write", function()
     local s = assert(sessions.open { device = ticklish.address(), map = files.write("map.lua",
       "return require('luio').registers { A = { 0x10, 32, LOW = { 7, 0 }, HIGH = { 31, 16 } }, B = { 0x20, 32 } }") })

@@ -133,12 +133,13 @@ local WANTED = {
 ---@field package roots table<luio.Registers, true>  maps that are bound
 ---@field package named table<any, luio.StatedMap>   maps that are stated
 ---@field package bases table<integer, { space: any, base: integer }>
+---@field package missing table<integer, true>  regions that could not be had when a list was made
 ---@field package lists table<string, table<any, table[]>>?  name of a list -> space -> ranges
 local Effects = {}
 Effects.__index = Effects
 
 local function new(device)
-  return setmetatable({ device = device, roots = setmetatable({}, { __mode = "k" }), named = {}, bases = {} }, Effects)
+  return setmetatable({ device = device, roots = setmetatable({}, { __mode = "k" }), named = {}, bases = {}, missing = {} }, Effects)
 end
 
 -- Where a region is: what it is a window to, and its first byte there. It stays what it was first, also when the
@@ -151,7 +152,13 @@ local function place(self, index)
     local ok
     region = rawget(device, "regions") and rawget(device.regions, index)
     if not region then ok, region = pcall(device.region, device, index) end
-    if not region or ok == false then return nil end
+    if not region or ok == false then
+      self.missing[index] = true
+      return nil
+    end
+  end
+  if self.missing[index] then -- a device that is there again: what is said of this region counts now
+    self.missing[index], self.lists = nil, nil
   end
   known = { space = index, base = 0 }
   if region and region.addr and region.addr > 0 and region.addr + region.size < EXACT then
