@@ -87,30 +87,37 @@ local function info_of(address)
   return nil, ("there is no device %s (luio list)"):format(address), "ENODEV"
 end
 
--- Where a device's regions are, those of memory: by their numbers, as luio has them.
-local function windows_of(info)
-  local list = {}
-  for i, bar in pairs(info.bars) do list[i] = bar.kind == "memory" and { addr = bar.addr, size = bar.size } or nil end
-  if info.bus == "pci" then return list end
-  for i, map in pairs(info.maps) do
-    -- Some UIO drivers give the page and the offset in it, others both in one.
-    list[i] = { addr = map.addr + (map.addr % 4096 == 0 and map.offset or 0), size = map.size }
+local PAGE = 4096
+
+-- Where the memory of a device's regions begins, by their numbers, if one of them meets a range.
+local function windows_of(info, range)
+  local windows, meets = {}, false
+  local function add(i, addr, size)
+    if type(addr) ~= "number" then return end -- from 2^53 on
+    windows[i] = addr
+    meets = meets or addr < range.addr + range.size and range.addr < addr + size
   end
-  return list
+  if info.bus == "pci" then
+    for i, bar in pairs(info.bars) do
+      if bar.kind == "memory" then add(i, bar.addr, bar.size) end
+    end
+  else
+    for i, map in pairs(info.maps) do
+      -- Some UIO drivers give the page and the offset in it, others both in one.
+      add(i, type(map.addr) == "number" and map.addr % PAGE == 0 and map.addr + map.offset or map.addr, map.size)
+    end
+  end
+  return meets and windows or nil
 end
 
 -- A range of physical addresses is another name for the registers of the device that is there: what the map of that
 -- one's driver says counts.
 local function state_neighbours(dev)
   local range = dev.info.maps[0]
-  for _, info in ipairs(range and luio.list() or {}) do
-    local windows, meets = {}, false
-    for i, w in pairs(windows_of(info)) do
-      windows[i] = w.addr
-      meets = meets or w.addr < range.addr + range.size and range.addr < w.addr + w.size
-    end
-    local _, driver = nil, nil
-    if meets then _, driver = match.driver_of(info) end
+  if not range or type(range.addr) ~= "number" then return end
+  for _, info in ipairs(luio.list() or {}) do
+    local windows, _, driver = windows_of(info, range), nil, nil
+    if windows then _, driver = match.driver_of(info) end
     if driver then effects.state(dev, info.address, driver.registers, windows) end
   end
 end

@@ -1,7 +1,8 @@
 --- Watching registers: reading them again and again, and telling what changed.
 ---
 --- Each sample is one load of each register that may be read. What was left out once is left out for
---- good, also when only a map that came meanwhile says so. What happens between two samples is not seen: this is looking, not tracing.
+--- good, also when only a map that came meanwhile says so. What happens between two samples is not seen:
+--- this is looking, not tracing.
 
 local luio = require "luio"
 local record = require "luio.explore.record"

@@ -26,7 +26,6 @@ local M = {}
 ---@field path string    the register of which it is stated
 ---@field effect string  "pops the FIFO"
 ---@field def luio.RegisterDef
----@field region integer?  nil: not of the region that was asked for, but at the same addresses
 ---@field offset integer  of that register, in the region that was asked for
 
 -- A register, or an array of them without gaps.
@@ -37,8 +36,6 @@ local M = {}
 ---@field path string
 ---@field def luio.RegisterDef
 ---@field stride integer?
-
-local EXACT = 2 ^ 53 -- addresses from here on are no exact numbers
 
 -- ---- The bytes of a map --------------------------------------------------------------------------
 
@@ -161,7 +158,8 @@ local function place(self, index)
     self.missing[index], self.lists = nil, nil
   end
   known = { space = index, base = 0 }
-  if region and region.addr and region.addr > 0 and region.addr + region.size < EXACT then
+  -- From 2^53 on an address is no number, and such regions are compared with no other.
+  if region and type(region.addr) == "number" and region.addr > 0 then
     known.space, known.base = region.kind, region.addr
   end
   self.bases[index] = known

@@ -2,10 +2,11 @@
 ---
 --- `--peripheral SPI1` of a chip that has I2S1 in the same place makes a map of SPI1. But a read of its DATA is a read of I2S1's,
 --- which may pop a FIFO: a side effect belongs to the bytes (luio.registers.effects). So the registers of others at that
---- address come along where access has a side effect, and only those, in a block of the other's name.
+--- address come along where reading has a side effect, and only those, in a block of the other's name.
 
 local expand = require "luio.svd.expand"
 local failing = require "luio.svd.fail"
+local layout = require "luio.svd.layout"
 local names = require "luio.svd.names"
 local notes_of = require "luio.svd.notes"
 local numbers = require "luio.svd.numbers"
@@ -13,20 +14,13 @@ local places = require "luio.svd.places"
 
 local M = {}
 
-local function copy(item, changes)
-  local c = {}
-  for key, value in pairs(item) do c[key] = value end
-  for key, value in pairs(changes) do c[key] = value end
-  return c
-end
-
 -- Of the definitions of a block those with a side effect, and blocks that have such; nil: none.
 local function with_effect(children)
   local kept, names_kept = { size = children.size, elements = 0 }, {}
   for _, item in ipairs(children) do
     if item.children then
       local inner = with_effect(item.children)
-      if inner then table.insert(kept, copy(item, { children = inner, remarks = {} })) end
+      if inner then table.insert(kept, layout.copy(item, { children = inner, remarks = {} })) end
     elseif places.effect_of(item) then
       table.insert(kept, item)
       names_kept[item.name] = true
@@ -35,7 +29,7 @@ local function with_effect(children)
   for i, item in ipairs(kept) do
     -- What it is an alias of is left out: an array may overlap others without being one.
     if item.alias and not names_kept[item.alias] then
-      item = copy(item, { count = 1, stride = item.width / 8 })
+      item = layout.copy(item, { count = 1, stride = item.width / 8 })
       item.alias = nil
       kept[i] = item
     end
@@ -70,9 +64,10 @@ function M.find(device, import, blocks)
   for _, block in ipairs(found) do
     local kept, place = with_effect(block.children), others[block.name] or imported[block.offset]
     if kept and place then
-      import.notes:add("overlap", place.path, "%s has the same address: its registers whose access has a side effect come along", block.name)
+      import.notes:add("overlap", place.path, "%s has the same address: its registers whose reading has a side effect come along",
+        block.name)
       import.widest = math.max(import.widest, work.widest)
-      table.insert(list, copy(block, {
+      table.insert(list, layout.copy(block, {
         children = kept, stated = block.name, remarks = { ("in the place of %s; only what has side effects"):format(place.name) },
       }))
     end
@@ -88,7 +83,7 @@ function M.add(children, blocks, base)
   local used = {}
   for _, item in ipairs(children) do used[item.name] = true end
   for _, block in ipairs(blocks) do
-    table.insert(children, copy(block, { offset = block.offset - base, name = names.unique(used, names.clean(block.name)) }))
+    table.insert(children, layout.copy(block, { offset = block.offset - base, name = names.unique(used, names.clean(block.name)) }))
   end
 end
 
