@@ -44,6 +44,7 @@ local M = {}
 ---@field views table<luio.Device, true>  weak
 ---@field live luio.Live?     the driver that runs
 ---@field stale string?       of a view: why it must not be used any more
+---@field package effects luio.Effects?  what its register maps say of side effects (luio.registers.effects)
 ---@field package saved string?  durable state as it was saved last
 ---@field package life integer?  of a PCI device, while it is watched (luio.sysfs)
 ---@field package sleeps luio.Sleeps?  of the machine, when config space was looked at last (luio.config_watch)

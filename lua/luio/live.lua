@@ -24,6 +24,7 @@
 local bind = require("luio.registers.bind").bind
 local device = require "luio.device"
 local dma = require "luio.dma"
+local effects = require "luio.registers.effects"
 local errors = require "luio.errors"
 local facade = require "luio.facade"
 local guard = require "luio.guard"
@@ -147,9 +148,11 @@ local function install(self, v)
   local map = v.driver.registers
   if map and (not self.dev.regs or self.dev.regs.map ~= map) then
     local hook, before = self.dev.regs and self.dev.regs.hook, self.dev.regs and self.dev.regs.before_write
+    if self.dev.regs then effects.replaced(self.dev.regs) end
     self.dev.regs = bind(map, self.dev) -- it fitted the view
     if hook then self.dev.regs:on_access(hook, before or nil) end
   end
+  effects.state(self.dev, "driver", map)
   device.tell_users(self.dev, v.view)
 end
 

@@ -65,6 +65,15 @@ describe("luio set", function()
       .. "KICK 0xfe000010 (+0x10) (write-only) := 0x00000001\n", 0 }, { luio "set sim:probe CTRL.MODE=FAST KICK.GO=1" })
   end)
 
+  it("reads an offset that no map describes only when it is told to, or to keep bits of it", function()
+    assert.same({ "0x1f0:u16 0xfe0001f0 (+0x1f0) (not read: no map describes it) := 0x0005\n"
+      .. "0x1f0:u16 0xfe0001f0 (+0x1f0) 0x0005 := 0x0025\n", 0 }, { luio "set sim:probe 0x1f0:u16=5 0x1f0:u16[7:4]=2" })
+    assert.equal("0x1f0:u16 0xfe0001f0 (+0x1f0) 0x0000 := 0x0005 -> 0x0005\n", (luio "set --read sim:probe 0x1f0:u16=5"))
+    local w = assert(json.decode((luio "set -n --json sim:probe 0x1f0:u16=5"))).writes[1]
+    assert.same({ "not read: no map describes it", "0x0005" }, { w.not_read, w.written })
+    assert.is_nil(w.old)
+  end)
+
   it("checks all before it writes anything", function()
     local out, status = luio "set sim:probe CTRL=5 CTRL.MODE=SLOWW"
     assert.equal(1, status)

@@ -138,7 +138,8 @@ describe("a session", function()
     open()
     assert.equal("CTRL 0x00000010 := 0x00000018 -> 0x00000018\n  MODE SLOW -> TURBO", tostring(run "set 'CTRL.MODE=TURBO'"))
     assert.equal("KICK (write-only) := 0x00000001", tostring(run "set 'KICK=1'"))
-    assert.equal("0x1f0:u16 0x0000 := 0x0005 -> 0x0005", tostring(run "set '0x1f0:u16=5'"))
+    assert.equal("0x1f0:u16 (not read: no map describes it) := 0x0005", tostring(run "set '0x1f0:u16=5'"))
+    assert.equal("0x1f0:u16 0x0005 := 0x0006 -> 0x0006", tostring(run "set('0x1f0:u16=6', 'read')"))
     local ok, message = pcall(run, "set 'CTRL.MODE=SLOWER'")
     assert.is_false(ok)
     assert.matches("there is FAST, SLOW, TURBO", message)
@@ -214,11 +215,11 @@ describe("undo", function()
 
   it("goes on after the device was opened again, on the one that is open", function()
     run "CTRL:write(0x21)"
-    run "set '0x1f0:u16=5'"
+    run "set('0x1f0:u16=5', 'read')"
     run "reopen()"
     run "CTRL:write(0x31)"
     run "undo(3)"
-    assert.same({ "CTRL 0x00000031 := 0x00000010", "0x1f0:u16 0x0000 := 0x0000", "CTRL 0x00000010 := 0x00000010" }, printed)
+    assert.same({ "CTRL 0x00000031 := 0x00000010", "0x1f0:u16 (not read: no map describes it) := 0x0000", "CTRL 0x00000010 := 0x00000010" }, printed)
   end)
 
   it("costs one read of its own for a write, none for an update or where reading disturbs", function()
@@ -249,7 +250,7 @@ describe("the script of a session", function()
     run "CTRL:write { MODE = 'FAST', ENABLE = 1 }"
     run "for i = 1, 5 do CTRL:get 'BUSY' end"
     run "WIDE:write(0x1122334455667788ULL)"
-    run "reg('0x1f0:u16'):write(7)"
+    run "set('0x1f0:u16=7', 'read')"
     run "undo()"
     run "dump()"
   end

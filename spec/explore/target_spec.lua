@@ -27,8 +27,8 @@ local function read(text)
   return record.read(t, assert(find(text))[1])
 end
 
-local function set(text, dry)
-  local c, message, code = change.plan(t, assert(place.assignment(text)))
+local function set(text, dry, read_around)
+  local c, message, code = change.plan(t, assert(place.assignment(text)), read_around)
   if not c then return nil, message, code end
   return c:apply(dry)
 end
@@ -145,10 +145,25 @@ describe("a change", function()
   end)
 
   it("of an offset in no map works, with bits and of any width", function()
-    assert.equal(0xab, assert(set "0x1f0:u8=0xab").readback)
-    assert.equal(0x2b, assert(set "0x1f0:u8[7:4]=2").readback)
-    assert.equal(0xffffffffffffffffULL, assert(set "0x1f8:u64=0xffffffffffffffff").readback)
-    assert.equal(7, assert(set "2:0x8:u16=7").readback)
+    assert.equal(0xab, assert(set("0x1f0:u8=0xab", false, true)).readback)
+    assert.equal(0x2b, assert(set("0x1f0:u8[7:4]=2", false, true)).readback)
+    assert.equal(0xffffffffffffffffULL, assert(set("0x1f8:u64=0xffffffffffffffff", false, true)).readback)
+    assert.equal(7, assert(set("2:0x8:u16=7", false, true)).readback)
+  end)
+
+  it("of an offset in no map is written and not read, unless that is asked for, or bits of it are to be kept", function()
+    local function reads(text, around)
+      local before = t.dev.sim.stats().reads
+      local c = assert(set(text, false, around))
+      return t.dev.sim.stats().reads - before, c.why_unread
+    end
+    assert.same({ 0, "not read: no map describes it" }, { reads "0x1f0:u8=0xab" })
+    assert.same({ 2 }, { reads("0x1f0:u8=0xab", true) })
+    assert.same({ 1 }, { reads "0x1f0:u8[7:4]=2" })
+    assert.same({ 2 }, { reads "0x2:u16=1" }) -- within CTRL
+    assert.same({ 0, "not read: no map describes it" }, { reads "0x18:u64=0" }) -- FUSE, and four bytes of nobody
+    assert.same({ 0, "not read: FIFO: pops the FIFO" }, { reads("0xe:u8=1", true) })
+    assert.equal(0, probe.lost(t.dev))
   end)
 
   it("that is only tried writes nothing", function()

@@ -5,9 +5,12 @@ local bit = require "bit"
 local conformance = require "spec.backend.conformance"
 local files = require "spec.support.files"
 local luio = require "luio"
+local place = require "luio.explore.place"
 local program = require "spec.support.program"
+local record = require "luio.explore.record"
 local sysfs = require "spec.support.sysfs"
 local system = require "spec.support.system"
+local target = require "luio.explore.target"
 local uv = require "luv"
 
 local EDU, NIC, NODE = "0000:00:04.0", "0000:00:05.0", "/dev/mem"
@@ -113,6 +116,22 @@ describe("a range of physical addresses", function()
     assert.has_error(function() r:read32(0x14) end)
     assert(whole:close())
     assert(dev:close())
+  end)
+
+  it("is another name for the registers of the device there: what its driver's map says of reading them counts", function()
+    local function read(range, text)
+      local t = assert(target.open(range, { how = "look" }))
+      local r = record.read(t, t:find(place.parse(text))[1])
+      t:close()
+      return r.skipped or r.value
+    end
+    assert.matches("^not read: ICR: acknowledges", read(NIC_BAR, "0xc0:u32"))
+    assert.matches("^not read: ICR: acknowledges", read(mem(nic + 0xc0, 0x10), "0x2:u8"))
+    assert.equal(0x8100, read(NIC_BAR, "0x38:u32")) -- VET
+    local mine = files.write("map.lua", "return require('luio').registers { ANY = { 0, 32, count = 4 } }")
+    local t = assert(target.open(mem(nic + 0xc0, 0x10), { how = "look", map = mine }))
+    assert.matches("^not read: as ICR, reading acknowledges", record.read(t, t:find(place.parse "ANY[0]")[1]).skipped)
+    t:close()
   end)
 
   it("is one address, however it is written", function()

@@ -146,12 +146,6 @@ describe("a register map", function()
     assert.equal("RBR", map.THR.alias)
   end)
 
-  it("knows that reading one name does what reading the other does", function()
-    local map = luio.registers { RBR = { 0, 8, "ro", read_effect = "pops the FIFO" }, DLL = { 0, 8, alias = "RBR" } }
-    assert.equal("as RBR, reading pops the FIFO", map.DLL.shared_effect)
-    assert.is_nil(map.RBR.shared_effect)
-  end)
-
   it("does not take a reserved field for something to read", function()
     local map = luio.registers { FCR = { 2, 8, "wo", EN = 0, RESERVED = { 5, 4, access = "zero" } } }
     assert.is_false(map.FCR.readable)

@@ -144,6 +144,41 @@ describe("an array that another is in the place of", function()
   end)
 end)
 
+describe("a peripheral at the address of one that was not asked for", function()
+  local function chip(other)
+    return x.peripheral(x.register("DATA", 0) .. x.register("CTRL", 4), "SPI") .. x.peripheral(other, "I2S")
+      .. x.peripheral(x.register("FAR", 0, "<readAction>clear</readAction>"), "ELSEWHERE"):gsub("0x1000", "0x2000")
+  end
+
+  it("comes with that one's registers that have side effects, in a block of its name", function()
+    local other = x.register("FIFO", 0, "<readAction>modify</readAction>") .. x.register("PLAIN", 4)
+      .. x.register("CTL", 8, "<size>8</size>") .. x.register("LATCH", 8, "<size>8</size><alternateRegister>CTL</alternateRegister><readAction>set</readAction>")
+      .. "<cluster><name>CH[%s]</name>" .. x.dim(2, 8) .. "<addressOffset>0x10</addressOffset>" .. x.register("A", 0)
+      .. x.fields("B", 4, { { "ERR 0:0", "<readAction>clear</readAction>" } }) .. "</cluster>"
+    local map, notes = s.import(chip(other), { peripherals = { "SPI" } })
+    assert.same({ { "DATA", 0 }, { "I2S", 0 }, { "CTRL", 4 } }, s.places(map))
+    assert.same({ { "FIFO", 0 }, { "LATCH", 8 }, { "CH", 0x10 } }, s.places(map.I2S))
+    assert.same({ { "B", 4 } }, s.places(map.I2S.child.CH))
+    assert.same({ "SPI" }, s.note(notes, "I2S has the same address: its registers whose reading has a side effect come along").where)
+    map = s.import(chip(other), { peripherals = { "SPI", "ELSEWHERE" } })
+    assert.same({ { "I2S", 0x1000 }, { "SPI", 0x1000 }, { "ELSEWHERE", 0x2000 } }, s.places(map))
+  end)
+
+  it("comes alone where that one has none, or can't be told", function()
+    local map = s.import(chip(x.register("PLAIN", 0)), { peripherals = { "SPI" } })
+    assert.same({ { "DATA", 0 }, { "CTRL", 4 } }, s.places(map))
+    local notes
+    map, notes = s.import(chip('<register derivedFrom="NOBODY"><name>A</name><addressOffset>0</addressOffset></register>'), { peripherals = { "SPI" } })
+    assert.same({ { "DATA", 0 }, { "CTRL", 4 } }, s.places(map))
+    assert.is_table(notes)
+  end)
+
+  it("is as wide a bus's as the registers that come along", function()
+    local map = s.import(chip(x.register("WIDE", 0, "<size>64</size><readAction>clear</readAction>")), { peripherals = { "SPI" } })
+    assert.equal(64, map.I2S.child.WIDE.width)
+  end)
+end)
+
 describe("what is missing", function()
   it("leaves a register without an offset out, names one without a name", function()
     local map, notes = s.registers("<register><name>A</name></register><register><addressOffset>0x14</addressOffset></register>"

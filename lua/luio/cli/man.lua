@@ -226,10 +226,11 @@ A place is one word: a shell that takes [ ] and * for patterns of file names wan
 
 local LOOKING = [[
 `list`, `info`, `get`, `dump`, `snapshot`, `diff`, `watch` and `doctor` never write to a device, and never read a register
-whose read has a side effect by its map, or whose address shares one: such a register is shown as left out, with the reason.
-`--force-read` reads it all the same and says what it disturbed. A PCI device that another process drives is opened through
-its BARs, beside that process, which notices nothing; other devices are left to that process. Where a map does not state a
-side effect luio can't know of it: `luio lint` names suspects.]]
+whose read has a side effect by its map, or that has a byte of one, by whatever name, map or offset: it is shown as left out,
+with the reason. `--force-read` reads it all the same and says what it disturbed. `set` reads before and after a write only
+where that disturbs nothing; at an offset that no map describes it does so only with `--read`, or to keep bits that are not
+named. A PCI device that another process drives is opened through its BARs, beside that process, which notices nothing; other
+devices are left to that process. Where a map does not state a side effect luio can't know of it: `luio lint` names suspects.]]
 
 local STATUS = {
   { "0", "It is done." },

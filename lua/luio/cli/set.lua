@@ -36,10 +36,10 @@ local function plain(c)
 end
 
 -- Every assignment is checked before the first is carried out.
-local function plans(t, assignments)
+local function plans(t, assignments, read)
   local list = {}
   for i, a in ipairs(assignments) do
-    local c, message, code = change.plan(t, a)
+    local c, message, code = change.plan(t, a, read)
     if not c then return nil, message, code end
     list[i] = c
   end
@@ -56,7 +56,7 @@ local function run(args)
   local t, message, code = common.open(args, args.dry_run and "look" or "write")
   if not t then return nil, message, code end
   local list
-  list, message, code = plans(t, assignments)
+  list, message, code = plans(t, assignments, args.read)
   if not list then return nil, message, code end
   local writes = output.list {}
   local would_be = {} -- by a dry run of an assignment before
@@ -76,6 +76,7 @@ return {
       common.device(p)
       p:argument("assignment", "STATUS=0x80, STATUS.RAISE_IRQ=1, CTRL.MODE=FAST,ENABLE=1, 0x20:u32[7:7]=1; in this order."):args "+"
       p:flag("-n --dry-run", "Say what would be written; write nothing.")
+      p:flag("-r --read", "Read before and after also where no map describes the place: an offset may be a FIFO.")
       p:flag("-w --write", "Yes, write: wanted for mem:0xADDR+0xLEN.")
       p:flag("--force", "Write although another process drives the device.")
       p:flag("--json", "As JSON.")

@@ -5,7 +5,8 @@
 --- write-1-to-clear fields, as in Register:update); where the register can't be read, or reading it does
 --- something, there is no such change: writing the whole register is the way.
 ---
---- The value before and the one after are read only where that disturbs nothing.
+--- The value before and the one after are read only where that disturbs nothing, and at an offset that no map
+--- describes only when that is asked for: it may be a FIFO. Of bits there the value before is read, for the others.
 
 local bit = require "bit"
 local bits_of = require "luio.registers.bits"
@@ -23,7 +24,8 @@ local M = {}
 ---@field whole boolean        a store of the whole register, not of parts
 ---@field mask ffi.cdata*      bits that are written on purpose
 ---@field bits ffi.cdata*
----@field why_unread string?   why the register is not read around the write
+---@field why_unread string?   why the register is not read before the write
+---@field why_not_back string? why it is not read after it
 ---@field old integer|ffi.cdata*|nil
 ---@field written integer|ffi.cdata*|nil
 ---@field readback integer|ffi.cdata*|nil
@@ -68,10 +70,11 @@ end
 --- Plans a change, checking everything that can be checked without touching the device.
 ---@param target luio.Target
 ---@param assignment luio.Assignment
+---@param read boolean?  read around the write also where no map describes the place
 ---@return luio.Change?
 ---@return string? message
 ---@return string? code
-function M.plan(target, assignment)
+function M.plan(target, assignment, read)
   local list, message, code = target:find(assignment.place)
   if not list then return nil, message, code end
   if list[2] then return nil, ("%s names several registers: one is written at a time"):format(assignment.place.text), "USAGE" end
@@ -81,6 +84,8 @@ function M.plan(target, assignment)
   local change = setmetatable({
     found = found, reg = reg, whole = not found.high, mask = 0ULL, bits = 0ULL, why_unread = target:left_out(reg),
   }, M)
+  change.why_not_back = read and change.why_unread or not read and target:unasked(reg) or nil
+  if change.whole then change.why_unread = change.why_not_back end
   local ok
   if found.field then
     ok, message, code = add_field(change, found.field, assignment.value)
@@ -126,7 +131,7 @@ function M.apply(self, dry_run, known)
   self.written = self.whole and narrow(self.bits, reg.def.width) or verbs.merged(reg, self.old, self.mask, self.bits)
   if dry_run then return self end
   reg:write(self.written)
-  if not self.why_unread then self.readback = show.look(reg) end
+  if not self.why_not_back then self.readback = show.look(reg) end
   return self
 end
 

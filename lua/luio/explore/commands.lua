@@ -170,9 +170,11 @@ end
 
 local function changing(self)
   return {
-    { "set(\"PLACE=VALUE\")", "writes, and shows what was there and what came back", "set", function(text)
-      if type(text) ~= "string" then error("set(\"STATUS.RAISE_IRQ=1\"), or STATUS:write(...), STATUS:update {...}", 0) end
-      local c = check(change.plan(self.target, check(place.assignment(text)))):apply()
+    { "set(\"PLACE=VALUE\" [, \"read\"])", "writes, and shows what was there and what came back", "set", function(text, how)
+      if type(text) ~= "string" or how ~= nil and how ~= "read" then
+        error("set(\"STATUS.RAISE_IRQ=1\"), or STATUS:write(...), STATUS:update {...}; set(\"0x4:u32=5\", \"read\") reads around it", 0)
+      end
+      local c = check(change.plan(self.target, check(place.assignment(text)), how == "read")):apply()
       return printable(c, function()
         local width = c.reg.def.width
         local lines = { ("%s %s := %s%s"):format(c.reg.path, c.old and hex(c.old, width) or ("(%s)"):format(c.why_unread),

@@ -9,6 +9,7 @@
 
 local bit = require "bit"
 local bits = require "luio.registers.bits"
+local effects = require "luio.registers.effects"
 local near = require "luio.registers.near"
 local show = require "luio.registers.show"
 local term = require "luio.term"
@@ -99,6 +100,7 @@ end
 ---@field field luio.FieldDef?
 ---@field offset integer    of the first element, where no index was given
 ---@field element boolean   an index was given
+---@field reading string?   what reading it does
 ---@field strides string[]  what was left open: "+ 0x20 * i"
 
 -- What a path means. An index may be left out: then it is the array that is explained.
@@ -143,6 +145,17 @@ local function map_of(env)
   return env.regs and env.regs.map
 end
 
+-- What reading does: by the definition, or by what else is at its bytes. Of an array one element tells.
+local function effect_of(at, env)
+  local def = at.def
+  if def.read_effect then return def.read_effect end
+  local known = env.regs.device and effects.of(env.regs.device) or effects.of_map(env.regs.map)
+  for i = 0, not at.element and def.count and def.count - 1 or 0 do
+    local why = known:why("read", def.region, at.offset + i * (def.stride or 0), def.width / 8)
+    if why then return why end
+  end
+end
+
 -- ---- The parts of an explanation -----------------------------------------------------------------
 
 local function offset_text(at)
@@ -165,8 +178,7 @@ local function heading(lines, name, text, width)
   lines[from + 1] = term.bold(name) .. lines[from + 1]:sub(#name + 1)
 end
 
-local function effects(lines, def, width)
-  local effect = def.read_effect or def.shared_effect
+local function reading(lines, effect, width)
   if effect then
     local from = #lines
     entry(lines, "reading", effect:gsub("^reading ", "") .. "; left out when registers are only looked at", width)
@@ -234,7 +246,7 @@ local function explain_register(lines, at, map, width)
     access_text(def.access))
   heading(lines, at.path, what, width)
   if def.description then wrap(lines, sentence(def.description), width, "  ") end
-  effects(lines, def, width)
+  reading(lines, at.reading, width)
   local reset = reset_text(def)
   if reset then entry(lines, "reset", reset, width) end
   if def.endian ~= "little" then entry(lines, "bytes", "big-endian", width) end
@@ -250,7 +262,7 @@ local function explain_field(lines, at, map, width)
   local place = ("bit%s %s of %s (%s)"):format(f.bits > 1 and "s" or "", bits_text(f), at.path, where(at, map))
   heading(lines, at.path .. "." .. f.name, place .. ", " .. access_text(f.access), width)
   if f.description then wrap(lines, sentence(f.description), width, "  ") end
-  if f.read_effect then effects(lines, f, width) else effects(lines, def, width) end
+  reading(lines, f.read_effect or at.reading, width)
   local reset = field_reset(def, f)
   if reset ~= nil then entry(lines, "reset", value_text(f, reset), width) end
   if f.values then entry(lines, "values", values_text(f), width) end
@@ -336,6 +348,7 @@ function M.name(env, name, options)
   if at then
     local lines = {}
     local explain = at.field and explain_field or at.def.kind == "block" and explain_block or explain_register
+    at.reading = at.def.kind == "register" and effect_of(at, env) or nil
     explain(lines, at, map, width)
     return table.concat(lines, "\n")
   end

@@ -2,7 +2,8 @@
 ---
 --- The journal listens to the accesses that go through a target's maps. Of a write it wants to know what
 --- was there before: from the load just before it, where there is one (an update's), else by a load of
---- its own, if that disturbs nothing. Loads that only looked (printing, dump, watch) are not in it.
+--- its own, if that disturbs nothing (at an offset that no map describes it may). Loads that only looked
+--- (printing, dump, watch) are not in it.
 
 local bit = require "bit"
 local errors = require "luio.errors"
@@ -68,11 +69,11 @@ end
 function Journal:before(reg)
   local known = self.last
   self.last = nil
-  local why = self.target:left_out(reg)
-  if why then
-    self.pending = { why = why }
-  elseif known and known.reg == reg then
+  local why, unasked = self.target:left_out(reg), self.target:unasked(reg)
+  if not why and known and known.reg == reg then
     self.pending = { old = known.value }
+  elseif unasked then
+    self.pending = { why = unasked }
   else
     local ok, value = pcall(show.look, reg)
     self.last = nil
@@ -121,11 +122,15 @@ local function undo_one(self, entry)
   if bit.band(changed, mask) == 0ULL and changed ~= 0ULL then
     return refuse "what was written does something, or does not stay"
   end
-  local now = show.look(reg)
-  local value = verbs.merged(reg, now, mask, bit.band(bits.wide(entry.old, width), mask))
+  local unread = self.target:unasked(reg)
+  local whole = bit.bnot(mask) == 0ULL
+  if unread and not whole then return refuse(unread) end
+  local now = not unread and show.look(reg) or nil
+  local value = whole and entry.old or verbs.merged(reg, now, mask, bit.band(bits.wide(entry.old, width), mask))
   reg:write(value)
   local rest = bit.band(changed, bit.bnot(mask)) ~= 0ULL and "; its other bits do something when written, and stay" or ""
-  return ("%s %s := %s%s"):format(entry.path, show.hex(now, width), show.hex(value, width), rest)
+  local was = now and show.hex(now, width) or ("(%s)"):format(unread)
+  return ("%s %s := %s%s"):format(entry.path, was, show.hex(value, width), rest)
 end
 
 -- A write and its undoing, which was noted last, are both forgotten if nothing was done between them; else

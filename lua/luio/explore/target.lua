@@ -11,10 +11,11 @@
 ---
 --- The map is the one that is named, else that of the driver in drivers/ whose `match` fits, else there
 --- is none. Places without a map, 0x20:u32, become registers of a map made for them, so that all that is
---- done to registers works on them; but what the map knows of that address counts: a side effect of
---- reading belongs to the address, not to the name.
+--- done to registers works on them; but what maps know of these bytes counts (luio.registers.effects), the
+--- driver's, too, where another is named or it does not fit.
 
 local luio = require "luio"
+local effects = require "luio.registers.effects"
 local maps = require "luio.maps"
 local match = require "luio.match"
 local near = require "luio.registers.near"
@@ -32,6 +33,8 @@ local M = {}
 ---@field driver table?        the driver that matches
 ---@field notes string[]       what the user should know of how it was opened
 ---@field hook fun(access: luio.Access)?
+---@field package addresses table<string, { path: string, def: luio.RegisterDef }[]>?  "region:offset" -> what begins there
+---@field package addresses_of luio.Registers?  of which map that is
 local Target = {}
 Target.__index = Target
 
@@ -84,10 +87,47 @@ local function info_of(address)
   return nil, ("there is no device %s (luio list)"):format(address), "ENODEV"
 end
 
+local PAGE = 4096
+
+-- Where the memory of a device's regions begins, by their numbers, if one of them meets a range.
+local function windows_of(info, range)
+  local windows, meets = {}, false
+  local function add(i, addr, size)
+    if type(addr) ~= "number" then return end -- from 2^53 on
+    windows[i] = addr
+    meets = meets or addr < range.addr + range.size and range.addr < addr + size
+  end
+  if info.bus == "pci" then
+    for i, bar in pairs(info.bars) do
+      if bar.kind == "memory" then add(i, bar.addr, bar.size) end
+    end
+  else
+    for i, map in pairs(info.maps) do
+      -- Some UIO drivers give the page and the offset in it, others both in one.
+      add(i, type(map.addr) == "number" and map.addr % PAGE == 0 and map.addr + map.offset or map.addr, map.size)
+    end
+  end
+  return meets and windows or nil
+end
+
+-- A range of physical addresses is another name for the registers of the device that is there: what the map of that
+-- one's driver says counts.
+local function state_neighbours(dev)
+  local range = dev.info.maps[0]
+  if not range or type(range.addr) ~= "number" then return end
+  for _, info in ipairs(luio.list() or {}) do
+    local windows, _, driver = windows_of(info, range), nil, nil
+    if windows then _, driver = match.driver_of(info) end
+    if driver then effects.state(dev, info.address, driver.registers, windows) end
+  end
+end
+
 -- The map that is to be used: the one named, else the matching driver's.
 local function map_of(self, named)
   local name, driver = match.driver_of(self.dev.info)
   self.driver = driver
+  effects.state(self.dev, "driver", driver and driver.registers)
+  if self.dev.info.bus == "mem" then state_neighbours(self.dev) end
   if named then
     local map, message, code = maps.load(named)
     if not map then return nil, message, code end
@@ -174,70 +214,37 @@ function Target:owns(reg)
   return reg.root.device == self.dev
 end
 
--- Registers of the map, by region and offset.
-local function by_address(self)
-  if not self.addresses then
-    self.addresses = {}
-    if self.regs then
-      self.regs.map:each(function(path, def, offset)
-        table.insert(self.addresses, { path = path, def = def, offset = offset, last = offset + def.width / 8 - 1 })
-      end)
-      table.sort(self.addresses, function(a, b)
-        if a.def.region ~= b.def.region then return a.def.region < b.def.region end
-        if a.offset ~= b.offset then return a.offset < b.offset end
-        return a.path < b.path
-      end)
-    end
+-- The map's registers that begin at an offset, in no order.
+local function beginning_at(self, region, offset)
+  if self.addresses_of ~= self.regs then -- a driver has started: its map counts
+    self.addresses, self.addresses_of = {}, self.regs
+    self.regs.map:each(function(path, def, at)
+      local key = def.region .. ":" .. at
+      self.addresses[key] = self.addresses[key] or {}
+      table.insert(self.addresses[key], { path = path, def = def })
+    end)
   end
-  return self.addresses
+  return self.addresses and self.addresses[region .. ":" .. offset] or {}
 end
 
-local WIDEST = 8 -- bytes of a register
-
--- Those of them that have one of these bytes: found by halving, for ranges ask word by word.
-local function overlapping(self, region, offset, bytes)
-  local all, low = by_address(self), 1
-  local high = #all + 1
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    local entry = all[middle]
-    if entry.def.region < region or entry.def.region == region and entry.offset <= offset - WIDEST then low = middle + 1
-    else high = middle end
-  end
-  return function()
-    local entry = all[low]
-    while entry and entry.def.region == region and entry.offset < offset + bytes do
-      low = low + 1
-      if entry.last >= offset then return entry end
-      entry = all[low]
-    end
-  end
-end
-
---- Why these bytes are not read, by what the map knows of them: what that would disturb, or that they are
---- for writing only; nil: nothing known.
+--- What reading these bytes would disturb, as far as the maps know.
 ---@param region integer
 ---@param offset integer
 ---@param bytes integer
----@return string?
+---@return luio.Effect?
 function Target:disturbs(region, offset, bytes)
-  local unreadable, readable
-  for entry in overlapping(self, region, offset, bytes) do
-    local effect = entry.def.read_effect or entry.def.shared_effect
-    if effect then return ("%s: %s"):format(entry.path, effect) end
-    if entry.def.readable then readable = true else unreadable = unreadable or entry.path end
-  end
-  -- Where two share an address, the one that can be read answers.
-  return not readable and unreadable and unreadable .. ": write-only" or nil
+  return effects.of(self.dev):find("read", region, offset, bytes)
 end
 
 -- The map's register at exactly that address, of that width unless none was said.
 local function mapped(self, place)
-  for entry in overlapping(self, place.region, place.offset, 1) do
-    if entry.offset == place.offset and not entry.def.alias and (place.width == nil or place.width == entry.def.width) then
-      return assert(self.regs:find(entry.path))
+  local first
+  for _, entry in ipairs(beginning_at(self, place.region, place.offset)) do
+    if not entry.def.alias and (place.width == nil or place.width == entry.def.width) and (not first or entry.path < first) then
+      first = entry.path
     end
   end
+  return first and assert(self.regs:find(first))
 end
 
 local function label_of(region, offset, width)
@@ -257,7 +264,7 @@ local function raw(self, place, width, count)
   root, message, code = bind(registers.new({
     region = place.region,
     RAW = { place.offset, width, "rw", count = count, halves = width == 64 and "low" or nil },
-  }, "raw"), self.dev)
+  }, "raw"), self.dev, true)
   if not root then return nil, message, code end
   root:on_access(self.hook, self.before_write)
   table.insert(self.raw_roots, root)
@@ -266,9 +273,6 @@ local function raw(self, place, width, count)
     local reg = root.RAW[i]
     local offset = place.offset + i * bytes
     reg.path, reg.raw = label_of(place.region, offset, width), true
-    local effect = self:disturbs(place.region, offset, bytes)
-    -- A definition of its own, so that what reads it knows of the side effect.
-    if effect then reg.def = setmetatable({ read_effect = effect }, { __index = reg.def }) end
     list[i + 1] = reg
   end
   return list
@@ -381,9 +385,21 @@ end
 ---@return string? reason
 ---@return string? disturbed
 function Target:left_out(reg, force) -- luacheck: ignore 212
-  local reason = show.left_out(reg.def)
+  local reason = show.left_out(reg)
   if reason and force and reg.def.readable then
-    return nil, ("%s was read: %s"):format(reg.path, reg.def.read_effect or reg.def.shared_effect)
+    return nil, ("%s was read: %s"):format(reg.path, (reason:gsub("^not read: ", "")))
+  end
+  return reason
+end
+
+--- Why a register is not read beside a write, which nobody asked for; nil: it may be. An offset may be anything,
+--- unless a map says of all its bytes that they can be read.
+---@param reg luio.Register
+---@return string? reason
+function Target:unasked(reg)
+  local reason = self:left_out(reg)
+  if not reason and reg.raw and not effects.of(self.dev):described(reg.def.region, reg.offset, reg.def.width / 8) then
+    return "not read: no map describes it"
   end
   return reason
 end

@@ -1,7 +1,8 @@
 --- Watching registers: reading them again and again, and telling what changed.
 ---
---- Each sample is one load of each register that may be read. What was left out at the first sample is
---- left out for good. What happens between two samples is not seen: this is looking, not tracing.
+--- Each sample is one load of each register that may be read. What was left out once is left out for
+--- good, also when only a map that came meanwhile says so. What happens between two samples is not seen:
+--- this is looking, not tracing.
 
 local luio = require "luio"
 local record = require "luio.explore.record"
@@ -60,7 +61,7 @@ function Watcher:sample()
     if not row.record.skipped then
       local before, after = row.record, record.read(self.target, row.found, self.force)
       row.record = after
-      if differ(before, after) then
+      if not after.skipped and differ(before, after) then
         row.changes, row.at, row.changed[""] = row.changes + 1, luio.now(), true
         local fields = after.part and {} or show.changes(after.reg.def, before.value, after.value)
         for _, f in ipairs(fields) do row.changed[f.name] = true end

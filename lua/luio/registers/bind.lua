@@ -10,6 +10,7 @@
 --- its region, and that the region takes its width. Registers are made when they are first named and
 --- kept, so that naming one again is a table lookup.
 
+local effects = require "luio.registers.effects"
 local near = require "luio.registers.near"
 local verbs = require "luio.registers.verbs"
 local show = require "luio.registers.show"
@@ -185,10 +186,11 @@ local SHOWN = 20
 --- Binds a map to a device.
 ---@param map luio.Map
 ---@param device luio.Device
+---@param says_nothing? boolean  the map was made for offsets: nothing in it is known of the device
 ---@return luio.Registers?
 ---@return string? message  every fault: registers outside their region, widths it can't do
 ---@return string? code     "EINVAL"
-function M.bind(map, device)
+function M.bind(map, device, says_nothing)
   local too_large = map:too_large()
   if too_large then return nil, too_large, "EINVAL" end
   local faults, regions = check(map, device)
@@ -200,6 +202,7 @@ function M.bind(map, device)
   end
   local root = { map = map, device = device, regions = regions, made = {}, metatables = {},
     hook = false, before_write = false, looking = false }
+  if not says_nothing then effects.bound(root) end
   return setmetatable(root, {
     __index = function(self, name)
       if Root[name] then return Root[name] end

@@ -73,7 +73,6 @@ local M = {}
 ---@field endian "little"|"big"
 ---@field halves "low"|"high"|nil
 ---@field alias string?
----@field shared_effect string?  what reading an alias of it does: the bus knows only the address
 ---@field description string?
 ---@field section string?
 
@@ -420,7 +419,6 @@ function Check:overlaps(prefix, block)
   end
 end
 
--- The bus knows addresses, not names: what reading one name does, reading the other does, too.
 function Check:aliased(prefix, block, def)
   local other = block.child[def.alias]
   if not other or other.kind ~= "register" then
@@ -428,12 +426,6 @@ function Check:aliased(prefix, block, def)
   end
   if other.offset ~= def.offset or other.region ~= def.region then
     return self:fault(prefix .. def.name, "is an alias of %s, which is at 0x%x", def.alias, other.offset)
-  end
-  local effect_of = other.read_effect and other or def.read_effect and def
-  for _, same in ipairs { other, def } do
-    if effect_of and not same.read_effect then
-      same.shared_effect = ("as %s, reading %s"):format(effect_of.name, effect_of.read_effect:gsub("^reading ", ""))
-    end
   end
 end
 

@@ -1,21 +1,35 @@
 --- Looking at registers without disturbing them: printing, snapshots, comparing, restoring.
 ---
---- Each register is read once. One whose read has a side effect (a FIFO that pops, bits that clear)
---- is never read here, and one that can't be read is not tried; what was left out is said, with the
---- reason.
+--- Each register is read once. One whose read has a side effect (a FIFO that pops, bits that clear), by its own
+--- definition or by what any map says of its bytes (luio.registers.effects), is never read here, and one that
+--- can't be read is not tried; what was left out is said, with the reason.
 
 local bit = require "bit"
 local bits = require "luio.registers.bits"
+local effects = require "luio.registers.effects"
 local verbs = require "luio.registers.verbs"
 
 local M = {}
 
+-- What reading an offset would do that no map has a register for: the map that was made for it says nothing.
+local function raw_effect(reg, known, bytes)
+  local found = known:find("read", reg.def.region, reg.offset, bytes)
+  if found then return ("%s: %s"):format(found.path, found.effect) end
+  local path = known:write_only(reg.def.region, reg.offset, bytes)
+  return path and path .. ": write-only"
+end
+
 --- Why a register is not looked at; nil: it may be.
----@param def luio.RegisterDef
+---@param reg luio.Register
 ---@return string?
-function M.left_out(def)
+function M.left_out(reg)
+  local def = reg.def
   if not def.readable then return "write-only" end
-  local effect = def.read_effect or def.shared_effect
+  local effect, bytes = def.read_effect, def.width / 8
+  if not effect then
+    local known = effects.of(reg.root.device)
+    if reg.raw then effect = raw_effect(reg, known, bytes) else effect = known:why("read", def.region, reg.offset, bytes) end
+  end
   return effect and "not read: " .. effect:gsub("%s+", " ") -- a reason is part of a line
 end
 
@@ -61,7 +75,7 @@ end
 
 -- One register as a line; read once, if it may be. The widths line up several.
 local function line(reg, path_width, offset_width)
-  local reason = left_out(reg.def)
+  local reason = left_out(reg)
   local head = ("%-" .. path_width .. "s %" .. offset_width .. "s"):format(reg.path, ("0x%x"):format(reg.offset))
   if reason then return ("%s   (%s)"):format(head, reason) end
   local value = look(reg)
@@ -106,7 +120,7 @@ end
 function M.snapshot(root)
   local snapshot = { device = root.device.address, registers = {} }
   for reg in root:each() do
-    local reason = left_out(reg.def)
+    local reason = left_out(reg)
     table.insert(snapshot.registers, {
       path = reg.path, value = not reason and hex(look(reg), reg.def.width) or nil, skipped = reason,
     })
@@ -229,6 +243,8 @@ function M.restore(root, snapshot)
     local reg, message = root:find(entry.path)
     if not reg then
       refuse(entry.path, message)
+    elseif entry.value and reg.def.writable and left_out(reg) then
+      refuse(entry.path, left_out(reg))
     elseif entry.value and reg.def.writable then
       local def = reg.def
       local mask, why = restorable(def)

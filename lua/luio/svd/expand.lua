@@ -33,6 +33,7 @@ end
 ---@field notes luio.SvdNotes
 ---@field resolver luio.SvdResolver
 ---@field widest integer      bits of the widest register that was met
+---@field asked table<luio.SvdNode, true>  peripherals that are imported, as they are in the file
 local Import = {}
 Import.__index = Import
 
@@ -259,6 +260,7 @@ function Import:peripheral(kid, wanted, taken, out)
   local found = not wanted or wanted(name) or wanted(names.of_array(name))
   for _, element in ipairs(not found and kid.name and kid.dim and names.elements(kid) or {}) do found = found or wanted(element) end
   if not found then return end
+  self.asked[kid] = true
   local node = self.resolver:resolve(kid)
   local base = numbers.count(node.baseAddress, 2 ^ 48)
   if not kid.name then self.notes:add("missing", "line " .. kid.line, "a peripheral without a name is called %s", name) end
@@ -305,7 +307,7 @@ end
 function M.new(device, notes)
   return setmetatable({
     device = device, notes = notes, resolver = derive.new(device, notes, names.elements), blocks = {}, indices = {},
-    widest = 8,
+    widest = 8, asked = {},
     budget = setmetatable({ left = M.MAX_DEFINITIONS }, Budget),
   }, Import)
 end

@@ -13,6 +13,7 @@
 --- whatever is in it, an import ends in bounded time and memory, with a map that loads or with
 --- `nil, message, code`.
 
+local beside = require "luio.svd.beside"
 local expand = require "luio.svd.expand"
 local layout = require "luio.svd.layout"
 local names = require "luio.svd.names"
@@ -125,6 +126,7 @@ local function import(read, source, options, notes)
     return true
   end)
   if met then check_wanted(met, device) end
+  local others = met and beside.find(device, work, blocks) or {}
   blocks = layout.place(work, blocks)
   local head = { comments = paragraphs(device, source), as_data = options.descriptions ~= "comments" }
   local name = options.name or device.name or "device"
@@ -138,6 +140,7 @@ local function import(read, source, options, notes)
     table.insert(head.comments, 2, where)
     blocks = one.children
   end
+  beside.add(blocks, others, one and one.offset or 0)
   head.options = map_options(work, blocks, name)
   if options.overlay then table.insert(head.options, ("overlay = %q,"):format(options.overlay)) end
   return write.write(blocks, head), notes.list

@@ -22,12 +22,15 @@ local MAX_ELEMENTS = 2 ^ 20 -- registers, elements of arrays each: a map with mo
 local MAX_OFFSET = 2 ^ 48
 local WIDTHS = { 8, 16, 32, 64 }
 
+--- A definition with other properties.
 local function copy(item, changes)
   local new = {}
   for key, value in pairs(item) do new[key] = value end
   for key, value in pairs(changes) do new[key] = value end
   return new
 end
+
+M.copy = copy
 
 -- Items are copied with the list of remarks they share; whoever adds to it has one of its own first.
 local function remark(item, text)

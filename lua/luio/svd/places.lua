@@ -15,6 +15,7 @@ end
 --- Bytes from an item's start to its end.
 M.bytes = bytes
 
+--- What reading a register does beside that, of it or of one of its fields; nil: nothing is stated.
 local function effect_of(item)
   if item.read_effect then return item.read_effect end
   if item.access == "rc" or item.access == "rs" then return "reading has an effect" end
@@ -22,6 +23,8 @@ local function effect_of(item)
     if field.read_effect or field.access == "rc" or field.access == "rs" then return "reading has an effect" end
   end
 end
+
+M.effect_of = effect_of
 
 -- alternateRegister, where the other is at the same offset.
 local function state_alternates(self, items)

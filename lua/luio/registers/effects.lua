@@ -1,0 +1,335 @@
+--- What reading or writing a byte of a device does beside that, by everything its register maps say.
+---
+--- The bus knows addresses, not names: a read of byte 3 pops the FIFO, whether it is made as FIFO, as the wider
+--- register that FIFO is a part of, as an element of an array, in another block, by another map, or by an offset. So
+--- a side effect that a map states of a register is kept as a range of bytes, and whoever only looks asks for the
+--- bytes that he is about to read:
+---
+---     effects.of(dev):find("read", 0, 0x10, 4)      -> { path = "FIFO", effect = "pops the FIFO", ... }, or nil
+---     effects.of(dev):described(0, 0x10, 4)         -> every byte of it is some register's that can be read
+---
+--- Whose statements count: every map that is bound to the device (luio.bind; of a driver's versions the one at work),
+--- and those that somebody stated without binding them (`state`): the matching driver's, where the user named another
+--- map, and also when it does not fit, for what it says of the bytes that are there is all that is known of them. Where
+--- two regions are windows to the same addresses, what is said of one holds for the other; and of a range of physical
+--- addresses what is said of the device that has its registers there.
+---
+--- The ranges are worked out when somebody asks, and again when a map came or went: a driver that only works
+--- never pays for it, and registers keep the class that was made for them. An array without gaps is one range. For
+--- each question there is a list of ranges that don't overlap, so an answer is found by halving.
+
+local M = {}
+
+---@alias luio.AccessKind "read"|"write"
+
+---@class luio.Effect
+---@field path string    the register of which it is stated
+---@field effect string  "pops the FIFO"
+---@field def luio.RegisterDef
+---@field offset integer  of that register, in the region that was asked for
+
+-- A register, or an array of them without gaps.
+---@class luio.Span
+---@field region integer
+---@field first integer  byte
+---@field last integer   the byte behind it
+---@field path string
+---@field def luio.RegisterDef
+---@field stride integer?
+
+-- ---- The bytes of a map --------------------------------------------------------------------------
+
+local spans_of = setmetatable({}, { __mode = "k" })
+
+local function spans(map)
+  local list = spans_of[map]
+  if list then return list end
+  list = {}
+  local function add(def, path, first, count)
+    local bytes = def.width / 8
+    table.insert(list, {
+      region = def.region, first = first, last = first + bytes * count, path = path, def = def, stride = count > 1 and bytes or nil,
+    })
+  end
+  local function walk(block, prefix, base)
+    for _, def in ipairs(block.children) do
+      local path, first = prefix .. def.name, base + def.offset
+      if def.kind == "register" and def.count and def.count > 1 and def.stride == def.width / 8 then
+        add(def, path, first, def.count)
+      else
+        for i = 0, (def.count or 1) - 1 do
+          local one, at = def.count and ("%s[%d]"):format(path, i) or path, first + i * (def.stride or 0)
+          if def.kind == "block" then walk(def, one .. ".", at) else add(def, one, at, 1) end
+        end
+      end
+    end
+  end
+  if not map:too_large() then walk(map, "", 0) end
+  spans_of[map] = list
+  return list
+end
+
+-- ---- Lists of ranges -----------------------------------------------------------------------------
+
+-- Of ranges that may overlap, what is covered by them, as ranges that don't: each byte by the first that has it.
+---@param list { first: integer, last: integer, span: luio.Span }[]  sorted
+local function union(list)
+  local out, reached = {}, -1
+  for _, range in ipairs(list) do
+    if range.last > reached then
+      table.insert(out, { first = math.max(range.first, reached), last = range.last, of = range })
+      reached = range.last
+    end
+  end
+  return out
+end
+
+-- Place in such a list of the first range that ends behind a byte.
+local function place_of(list, byte)
+  local low, high = 1, #list + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if list[middle].last <= byte then low = middle + 1 else high = middle end
+  end
+  return low
+end
+
+-- The first range that has one of the bytes.
+local function meeting(list, first, last)
+  local range = list[place_of(list, first)]
+  return range and range.first < last and range or nil
+end
+
+-- The first byte that no range has; nil: each has one.
+local function gap(list, first, last)
+  local at = place_of(list, first)
+  while list[at] and list[at].first <= first do
+    first = list[at].last
+    if first >= last then return nil end
+    at = at + 1
+  end
+  return first
+end
+
+-- What each list is of.
+local WANTED = {
+  read = function(def) return def.read_effect end,
+  write = function(def) return def.write_effect end,
+  readable = function(def) return def.readable end,
+  stated = function() return true end,
+}
+
+-- ---- The table of a device -----------------------------------------------------------------------
+
+---@class luio.StatedMap
+---@field map luio.Map
+---@field windows table<integer, integer>?  region -> its physical address; nil: the device's own regions
+
+---@class luio.Effects
+---@field package device luio.Device?
+---@field package roots table<luio.Registers, true>  maps that are bound
+---@field package named table<any, luio.StatedMap>   maps that are stated
+---@field package bases table<integer, { space: any, base: integer }>
+---@field package missing table<integer, true>  regions that could not be had when a list was made
+---@field package lists table<string, table<any, table[]>>?  name of a list -> space -> ranges
+local Effects = {}
+Effects.__index = Effects
+
+local function new(device)
+  return setmetatable({ device = device, roots = setmetatable({}, { __mode = "k" }), named = {}, bases = {}, missing = {} }, Effects)
+end
+
+-- Where a region is: what it is a window to, and its first byte there. It stays what it was first, also when the
+-- device comes back at other addresses: what is said of a region and what is asked of it must meet.
+local function place(self, index)
+  local known = self.bases[index]
+  if known then return known.space, known.base end
+  local device, region = self.device, nil
+  if device then
+    local ok
+    region = rawget(device, "regions") and rawget(device.regions, index)
+    if not region then ok, region = pcall(device.region, device, index) end
+    if not region or ok == false then
+      self.missing[index] = true
+      return nil
+    end
+  end
+  if self.missing[index] then -- a device that is there again: what is said of this region counts now
+    self.missing[index], self.lists = nil, nil
+  end
+  known = { space = index, base = 0 }
+  -- From 2^53 on an address is no number, and such regions are compared with no other.
+  if region and type(region.addr) == "number" and region.addr > 0 then
+    known.space, known.base = region.kind, region.addr
+  end
+  self.bases[index] = known
+  return known.space, known.base
+end
+
+-- Every map that counts, once.
+local function maps(self)
+  local list, seen = {}, {}
+  local function add(stated)
+    if stated.windows or not seen[stated.map] then table.insert(list, stated) end
+    seen[stated.map] = seen[stated.map] or not stated.windows
+  end
+  for root in pairs(self.roots) do
+    if not root.device.stale then add { map = root.map } end
+  end
+  for _, stated in pairs(self.named) do add(stated) end
+  return list
+end
+
+local function by_place(a, b)
+  if a.first ~= b.first then return a.first < b.first end
+  if a.last ~= b.last then return a.last < b.last end
+  return a.span.path < b.span.path
+end
+
+local function list_of(self, name, space)
+  self.lists = self.lists or {}
+  local spaces = self.lists[name]
+  if not spaces then
+    spaces = {}
+    for _, stated in ipairs(maps(self)) do
+      for _, span in ipairs(spans(stated.map)) do
+        local at, base = "memory", stated.windows and stated.windows[span.region]
+        if not stated.windows then at, base = place(self, span.region) end
+        if base and WANTED[name](span.def) then
+          spaces[at] = spaces[at] or {}
+          table.insert(spaces[at], { first = base + span.first, last = base + span.last, span = span })
+        end
+      end
+    end
+    for at, list in pairs(spaces) do
+      table.sort(list, by_place)
+      spaces[at] = union(list)
+    end
+    self.lists[name] = spaces
+  end
+  return spaces[space] or {}
+end
+
+-- The register of a range that has a byte: its path, and its first byte.
+local function element(range, byte)
+  local span, at = range.span, range.first
+  if not span.stride then return span.path, at end
+  local i = math.floor((byte - at) / span.stride)
+  return ("%s[%d]"):format(span.path, i), at + i * span.stride
+end
+
+--- The first side effect that an access of these bytes has.
+---@param kind luio.AccessKind
+---@param region integer
+---@param offset integer  bytes, in the region
+---@param bytes integer
+---@return luio.Effect?  nil: none that a map knows of
+function Effects:find(kind, region, offset, bytes)
+  local space, base = place(self, region)
+  if space == nil then return nil end
+  local first = base + offset
+  local range = meeting(list_of(self, kind, space), first, first + bytes)
+  if not range then return nil end
+  local path, at = element(range.of, math.max(first, range.first))
+  return { path = path, effect = WANTED[kind](range.of.span.def), def = range.of.span.def, offset = at - base }
+end
+
+local VERB = { read = "reading", write = "writing" }
+
+--- The same as words: what else an access of these bytes does, and as which register's.
+---@param kind luio.AccessKind
+---@param region integer
+---@param offset integer
+---@param bytes integer
+---@return string?
+function Effects:why(kind, region, offset, bytes)
+  local found = self:find(kind, region, offset, bytes)
+  if not found then return nil end
+  local verb = VERB[kind]
+  local same = found.offset == offset and found.def.width == bytes * 8
+  return (same and "as %s, %s %s" or "%s is there, too: %s %s"):format(found.path, verb, (found.effect:gsub("^" .. verb .. " ", "")))
+end
+
+--- Whether each of these bytes is some register's that can be read.
+---@param region integer
+---@param offset integer
+---@param bytes integer
+---@return boolean
+function Effects:described(region, offset, bytes)
+  local space, base = place(self, region)
+  return space ~= nil and gap(list_of(self, "readable", space), base + offset, base + offset + bytes) == nil
+end
+
+--- The register that has one of these bytes, where only writing is stated of that byte.
+---@param region integer
+---@param offset integer
+---@param bytes integer
+---@return string? path
+function Effects:write_only(region, offset, bytes)
+  local space, base = place(self, region)
+  if space == nil then return nil end
+  local readable, first, last = list_of(self, "readable", space), base + offset, base + offset + bytes
+  local stated = list_of(self, "stated", space)
+  for byte = first, last - 1 do
+    local range = gap(readable, byte, byte + 1) and meeting(stated, byte, byte + 1)
+    if range then return (element(range.of, byte)) end
+  end
+end
+
+-- ---- Whose they are ------------------------------------------------------------------------------
+
+--- The table of a device; views of it have the same.
+---@param device luio.Device
+---@return luio.Effects
+function M.of(device)
+  device = device.root or device
+  local self = rawget(device, "effects")
+  if not self then
+    self = new(device)
+    rawset(device, "effects", self)
+  end
+  return self
+end
+
+--- The table of a map without a device.
+---@param map luio.Map
+---@return luio.Effects
+function M.of_map(map)
+  local self = new()
+  self.named[1] = { map = map }
+  return self
+end
+
+--- What is stated changed otherwise than by the functions below: a version of a driver came or went.
+function Effects:changed()
+  self.lists = nil
+end
+
+--- A map was bound: it counts as long as somebody has what it was bound to, and that device is not stale.
+---@param root luio.Registers
+function M.bound(root)
+  local self = M.of(root.device)
+  self.roots[root] = true
+  self:changed()
+end
+
+--- What was bound is replaced: it counts no more.
+---@param root luio.Registers
+function M.replaced(root)
+  local self = M.of(root.device)
+  self.roots[root] = nil
+  self:changed()
+end
+
+--- States a map of a device without binding it, in place of the one that was stated by that name before.
+---@param device luio.Device
+---@param name any
+---@param map luio.Map?
+---@param windows? table<integer, integer>  region -> physical address: it is another device's map, whose regions are there
+function M.state(device, name, map, windows)
+  local self = M.of(device)
+  self.named[name] = map and { map = map, windows = windows }
+  self:changed()
+end
+
+return M

@@ -1,0 +1,93 @@
+--- A simulated device that counts the reads of bytes which a spec says must not be read.
+---
+---     local bus = ticklish.open()            regions 0 and 2 are memory, 0x100 bytes each
+---     bus:mark { [0] = { [0x10] = true } }
+---     bus:disturbed()                        -> 2, "0:0x10": how many reads met a marked byte, and where the last was
+---     bus:reads()                            -> how many there were at all
+
+local files = require "spec.support.files"
+
+local M = {}
+
+M.SIZE = 0x100
+
+local MODEL = [[
+local ffi = require "ffi"
+local SIZE = 0x100
+local model = { regions = { [0] = { size = SIZE }, [1] = { size = 0x1000 }, [2] = { size = SIZE } } }
+function model.reset(dev)
+  dev.mem = { [0] = ffi.new("uint8_t[?]", SIZE), [2] = ffi.new("uint8_t[?]", SIZE) }
+  dev.marked = { [0] = {}, [2] = {} }
+  dev.met, dev.last, dev.reads = 0, 0, 0
+end
+function model.read(dev, offset, width, region)
+  if region == 1 then return offset == 0 and dev.met or offset == 4 and dev.last or dev.reads end
+  local v, met = 0ULL, false
+  for i = width / 8 - 1, 0, -1 do
+    v = v * 256 + dev.mem[region][offset + i]
+    if dev.marked[region][offset + i] then dev.met, dev.last, met = dev.met + 1, region * 0x1000 + offset + i, true end
+  end
+  dev.reads = dev.reads + 1
+  return width == 64 and v or tonumber(v)
+end
+function model.write(dev, offset, width, value, region)
+  if region == 1 then
+    if offset == 0 then
+      dev.marked = { [0] = {}, [2] = {} }
+      dev.met, dev.reads = 0, 0
+    else
+      dev.marked[offset >= 0x800 and 2 or 0][offset % 0x400] = true
+    end
+    return
+  end
+  value = ffi.cast("uint64_t", value)
+  for i = 0, width / 8 - 1 do
+    dev.mem[region][offset + i] = tonumber(value % 256ULL)
+    value = value / 256ULL
+  end
+end
+return model
+]]
+
+---@class spec.Ticklish
+---@field address string  to open it
+local Bus = {}
+Bus.__index = Bus
+
+--- The model's address.
+---@return string
+function M.address()
+  return "sim:" .. files.write("ticklish.lua", MODEL)
+end
+
+--- Watches over a device that is open.
+---@param dev luio.Device  of that address
+---@return spec.Ticklish
+function M.watch(dev)
+  return setmetatable({ bus = dev.regions[1] }, Bus)
+end
+
+--- Says which bytes must not be read; counts from 0.
+---@param bytes table<integer, table<integer, boolean>>  region -> offset
+function Bus:mark(bytes)
+  self.bus:write32(0, 0)
+  for region, list in pairs(bytes) do
+    for offset in pairs(list) do self.bus:write8((region == 2 and 0x800 or 0x400) + offset, 1) end
+  end
+end
+
+--- How many marked bytes were read, and which was the last.
+---@return integer
+---@return string
+function Bus:disturbed()
+  local last = self.bus:read32(4)
+  return self.bus:read32(0), ("%d:0x%x"):format(math.floor(last / 0x1000), last % 0x1000)
+end
+
+--- How many reads there were.
+---@return integer
+function Bus:reads()
+  return self.bus:read32(8)
+end
+
+return M
