@@ -1,12 +1,13 @@
 --- What a long run has done and used: a line a minute, bounds, a table at the end.
 ---
 --- Three kinds of figures. What is *done* only grows, and must have grown over the last few looks. What is *wrong* stays 0. What
---- is *used* may not grow: the least of the last looks is compared with the most of the first ones, so that neither a garbage
---- collector's ups and downs nor one unlucky moment counts, and a leak does, however slow, once it is above its allowance.
+--- is *used* may not grow: the least of the last looks is compared with the most of the first half of all, so that neither a
+--- garbage collector's ups and downs nor unlucky moments count (a worker that is killed every few seconds is often met half
+--- started), and a leak does, however slow, once it is above its allowance.
 
 local M = {}
 
-local LOOKS = 3 -- at the beginning and at the end, that are compared
+local LOOKS = 3 -- at the end, that are compared with the first half: as many at least
 
 ---@class Ledger
 ---@field failures string[]
@@ -69,7 +70,7 @@ local function growth(figure)
   local values = figure.values
   local n = #values
   if n < 2 * LOOKS then return nil end
-  return extreme(math.min, values, n - LOOKS + 1, n) - extreme(math.max, values, 1, LOOKS)
+  return extreme(math.min, values, n - LOOKS + 1, n) - extreme(math.max, values, 1, math.floor(n / 2))
 end
 
 local function check(self, figure)
