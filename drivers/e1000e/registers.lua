@@ -69,11 +69,11 @@ return luio.registers {
     EN_PHY_PWR_MGMT = { 21, description = "82540EM; reserved in the 82574" },
     SDP0_IODIR = { 22, description = "1: output. 82540EM; reserved in the 82574" },
     SDP1_IODIR = { 23, description = "1: output. 82540EM; reserved in the 82574" },
-    RST = { 26, description = "1 resets the device, but not the PHY; clears itself" },
+    RST = { 26, access = "sc", write_effect = "resets the device, but not the PHY" },
     RFCE = { 27, description = "heed received PAUSE frames" },
     TFCE = { 28, description = "send PAUSE frames" },
     VME = { 30, description = "VLAN mode: tags are taken out of and put into packets" },
-    PHY_RST = { 31, description = "PHY reset while 1" },
+    PHY_RST = { 31, write_effect = "holds the PHY in reset", description = "PHY reset while 1" },
   },
   STATUS = {
     0x00008, 32, "ro", section = "10.2.2.2", description = "device status",
@@ -92,7 +92,7 @@ return luio.registers {
     EE_DI = { 2, description = "data to the NVM" },
     EE_DO = { 3, access = "ro", description = "data from the NVM" },
     FWE = { 5, 4, values = { ERASE = 0, DISABLED = 1, ENABLED = 2 }, description = "writes to flash" },
-    EE_REQ = { 6, description = "request direct access" },
+    EE_REQ = { 6, write_effect = "asks for direct access", description = "EE_GNT says when" },
     EE_GNT = { 7, access = "ro", description = "direct access granted" },
     EE_PRES = { 8, access = "ro", description = "NVM present" },
     AUTO_RD = { 9, access = "ro", description = "read after reset is done" },
@@ -104,14 +104,14 @@ return luio.registers {
   },
   EERD = {
     0x00014, 32, "rw", reset = 0x2, section = "10.2.2.4", description = "reads a word of the NVM. 82540EM: EERD_82540EM",
-    START = { 0, description = "1 starts; clears itself" },
+    START = { 0, access = "sc", write_effect = "starts the read" },
     DONE = { 1, access = "ro" },
     ADDR = { 15, 2, description = "word" },
     DATA = { 31, 16, access = "ro" },
   },
   EERD_82540EM = {
     0x00014, 32, "rw", alias = "EERD", description = "EERD as the 82540EM has it",
-    START = { 0, description = "1 starts; clears itself" },
+    START = { 0, access = "sc", write_effect = "starts the read" },
     DONE = { 4, access = "ro" },
     ADDR = { 15, 8, description = "word" },
     DATA = { 31, 16, access = "ro" },
@@ -119,8 +119,8 @@ return luio.registers {
   CTRL_EXT = {
     0x00018, 32, "rw", section = "10.2.2.5",
     description = "extended device control. 82540EM: bits 11:0 are pins, and of these fields ASDCHK, EE_RST, SPD_BYPS, RO_DIS",
-    ASDCHK = { 12, description = "1 starts a speed detection; clears itself" },
-    EE_RST = { 13, description = "1 reads the NVM as after a reset; clears itself" },
+    ASDCHK = { 12, access = "sc", write_effect = "starts a speed detection" },
+    EE_RST = { 13, access = "sc", write_effect = "reads the NVM as after a reset" },
     SPD_BYPS = { 15, description = "speed from CTRL.SPEED" },
     RO_DIS = { 17, description = "no relaxed ordering" },
     DMA_DYN_CLK_EN = { 19, description = "dynamic clock gating of the DMA" },
@@ -134,7 +134,8 @@ return luio.registers {
     PBA_SUPPORT = { 31, description = "MSI-X pending bits" },
   },
   MDIC = {
-    0x00020, 32, "rw", section = "10.2.2.7", description = "reads or writes a PHY register",
+    0x00020, 32, "rw", section = "10.2.2.7", write_effect = "starts the access that OP names",
+    description = "reads or writes a PHY register",
     DATA = { 15, 0 },
     REGADD = { 20, 16, description = "PHY register" },
     PHYADD = { 25, 21, description = "1: the PHY inside" },
@@ -172,7 +173,7 @@ return luio.registers {
   },
   EXTCNF_CTRL = {
     0x00f00, 32, "rw", section = "10.2.2", description = "who may use the MDIO. Not in the 82540EM",
-    MDIO_SW_OWNERSHIP = { 5, description = "set to ask; reads 1 when granted" },
+    MDIO_SW_OWNERSHIP = { 5, write_effect = "asks for the MDIO", description = "reads 1 when granted" },
     MDIO_HW_OWNERSHIP = { 6, access = "ro" },
     MDIO_MNG_OWNERSHIP = { 7, access = "ro" },
   },
@@ -196,7 +197,7 @@ return luio.registers {
   SWSM = {
     0x05b50, 32, "rw", section = "10.2.3", description = "software semaphore. Not in the 82540EM",
     SMBI = { 0, read_effect = "sets it: who reads 0 has the semaphore", description = "between drivers; write 0 to give it back" },
-    SWESMBI = { 1, description = "between driver and firmware: set to ask, reads 1 when granted" },
+    SWESMBI = { 1, write_effect = "asks for the semaphore", description = "between driver and firmware: reads 1 when granted" },
   },
 
   -- ---- Interrupts (10.2.4) ---------------------------------------------------------------------
@@ -211,7 +212,10 @@ return luio.registers {
     0x000c4, 32, "rw", reset = 0, section = "10.2.4.2", description = "interrupt throttling",
     INTERVAL = { 15, 0, description = "least time between interrupts, in 256 ns; 0: no throttling" },
   },
-  ICS = { 0x000c8, 32, "wo", section = "10.2.4.4", description = "writing 1 sets the cause in ICR", fields = causes() },
+  ICS = {
+    0x000c8, 32, "wo", section = "10.2.4.4", write_effect = "sets causes, and interrupts", description = "writing 1 sets the cause in ICR",
+    fields = causes(),
+  },
   IMS = {
     0x000d0, 32, "w1s", reset = 0, section = "10.2.4.5", description = "interrupt mask: writing 1 lets the cause through, IMC undoes it",
     fields = causes(),
@@ -305,19 +309,19 @@ return luio.registers {
     LEN = { 19, 7, description = "eights of descriptors" },
   },
   RDH = {
-    0x02810, 32, "rw", reset = 0, count = 2, stride = 0x100, section = "10.2.5.8",
+    0x02810, 32, "rw", reset = 0, count = 2, stride = 0x100, section = "10.2.5.8", write_effect = "moves the device in its ring",
     description = "receive head: the device's. Not written while RCTL.EN; no sign that a descriptor is done",
     RDH = { 15, 0 },
   },
   RDT = {
-    0x02818, 32, "rw", reset = 0, count = 2, stride = 0x100, section = "10.2.5.9",
+    0x02818, 32, "rw", reset = 0, count = 2, stride = 0x100, section = "10.2.5.9", write_effect = "gives the device descriptors",
     description = "receive tail: the descriptor after the last one the device may use",
     RDT = { 15, 0 },
   },
   RDTR = {
     0x02820, 32, "rw", reset = 0, section = "10.2.5.10", description = "receive interrupt delay, from the last packet",
     DELAY = { 15, 0, description = "1.024 us" },
-    FPD = { 31, access = "wo", description = "1 writes back now, and interrupts" },
+    FPD = { 31, access = "wo", write_effect = "writes back now, and interrupts" },
   },
   RXDCTL = {
     0x02828, 32, "rw", reset = 0x00010000, count = 2, stride = 0x100, section = "10.2.5", description = "receive descriptors' thresholds",
@@ -404,7 +408,7 @@ return luio.registers {
     PSP = { 3, description = "pad short packets" },
     CT = { 11, 4, description = "collision threshold: 0x0f" },
     COLD = { 21, 12, description = "collision distance in byte times: 0x3f full duplex, 0x200 half" },
-    SWXOFF = { 22, reset = 0, description = "1 sends a PAUSE frame; clears itself" },
+    SWXOFF = { 22, access = "sc", reset = 0, write_effect = "sends a PAUSE frame" },
     PBE = { 23, reset = 0, description = "packet burst; not in the 82540EM" },
     RTLC = { 24, reset = 0, description = "retransmit after a late collision" },
     UNORTX = { 25, reset = 0, description = "no retransmit after an underrun; not in the 82540EM" },
@@ -432,19 +436,19 @@ return luio.registers {
     LEN = { 19, 7, description = "eights of descriptors" },
   },
   TDH = {
-    0x03810, 32, "rw", reset = 0, count = 2, stride = 0x100, section = "10.2.6.7",
+    0x03810, 32, "rw", reset = 0, count = 2, stride = 0x100, section = "10.2.6.7", write_effect = "moves the device in its ring",
     description = "transmit head: the device's. Not written while TCTL.EN; no sign that a descriptor is done",
     TDH = { 15, 0 },
   },
   TDT = {
-    0x03818, 32, "rw", reset = 0, count = 2, stride = 0x100, section = "10.2.6.8",
-    description = "transmit tail: the descriptor after the last one to send. Writing it starts sending",
+    0x03818, 32, "rw", reset = 0, count = 2, stride = 0x100, section = "10.2.6.8", write_effect = "starts sending",
+    description = "transmit tail: the descriptor after the last one to send",
     TDT = { 15, 0 },
   },
   TIDV = {
     0x03820, 32, "rw", reset = 0, section = "10.2.6", description = "transmit interrupt delay, from the last descriptor",
     IDV = { 15, 0, description = "1.024 us" },
-    FPD = { 31, access = "wo", description = "1 writes back now, and interrupts; not in the 82540EM" },
+    FPD = { 31, access = "wo", write_effect = "writes back now, and interrupts", description = "not in the 82540EM" },
   },
   TXDCTL = {
     0x03828, 32, "rw", count = 2, stride = 0x100, section = "10.2.6.10", description = "transmit descriptors' thresholds",

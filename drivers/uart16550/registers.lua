@@ -21,7 +21,7 @@ return luio.registers {
     description = "receiver buffer; LCR.DLAB = 0",
   },
   THR = {
-    0, 8, "wo", alias = "RBR", section = "8.6.1",
+    0, 8, "wo", alias = "RBR", section = "8.6.1", write_effect = "sends the character",
     description = "transmitter holding; LCR.DLAB = 0. In FIFO mode 16 characters once LSR.THRE is set",
   },
   DLL = {
@@ -64,8 +64,8 @@ return luio.registers {
     2, 8, "wo", alias = "IIR", reset = 0x00, section = "8.6.4",
     description = "FIFO control, not on the 8250 and 16450; bits 5:4 are reserved",
     FIFO_ENABLE = { 0, description = "must be 1 for the other bits to be taken; a change empties both FIFOs" },
-    RCVR_FIFO_RESET = { 1, description = "1 empties the receive FIFO; clears itself" },
-    XMIT_FIFO_RESET = { 2, description = "1 empties the transmit FIFO; clears itself" },
+    RCVR_FIFO_RESET = { 1, write_effect = "empties the receive FIFO", description = "clears itself" },
+    XMIT_FIFO_RESET = { 2, write_effect = "empties the transmit FIFO", description = "clears itself" },
     DMA_MODE = { 3, description = "of the pins RXRDY and TXRDY" },
     RCVR_TRIGGER = {
       7, 6, values = { BYTES_1 = 0, BYTES_4 = 1, BYTES_8 = 2, BYTES_14 = 3 },

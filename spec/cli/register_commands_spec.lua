@@ -82,13 +82,68 @@ describe("luio set", function()
 
   it("can be tried, one after the other", function()
     local both = luio "set -n sim:probe CTRL.ENABLE=1 CTRL.LEVEL=2"
-    assert.matches("0x00000010 := 0x00000011.*\nCTRL [^\n]* 0x00000011 := 0x00000021", both)
+    assert.matches("0x00000010 := 0x00000011.*\nwould write CTRL [^\n]* 0x00000011 := 0x00000021", both)
   end)
 
   it("can be tried", function()
     local out, status = luio "set -n sim:probe CTRL.ENABLE=1"
     assert.equal(0, status)
-    assert.equal("CTRL 0xfe000000 (+0x0) 0x00000010 := 0x00000011  (dry run: not written)\n  ENABLE 0 -> 1\n", out)
+    assert.equal("would write CTRL 0xfe000000 (+0x0) 0x00000010 := 0x00000011\n  would change ENABLE 0 -> 1\n", out)
+  end)
+
+  it("tried on bits that clear or toggle, tells what they become, not what is written", function()
+    -- OVERRUN and PARITY are both 1: what is written as 1 is cleared.
+    assert.same({ "would write STATUS 0xfe000004 (+0x4) 0x00000003 := 0x00000001\n  would change OVERRUN 1 -> 0\n"
+      .. "would write STATUS 0xfe000004 (+0x4) 0x00000002 := 0x00000001\n"
+      .. "would write STATUS 0xfe000004 (+0x4) 0x00000002 := 0x00000002\n  would change PARITY 1 -> 0\n", 0 },
+      { luio "set -n sim:probe STATUS.OVERRUN=1 STATUS.OVERRUN=1 STATUS.PARITY=1" })
+    local map = files.write("kinds.lua", [[return require("luio").registers {
+      A = { 0, 32, "rw", T = { 4, access = "w1t" }, C = { 5, access = "w0c" }, S = { 6, access = "w1s" }, W = { 7, access = "wo" }, N = { 9, 8 } },
+      B = { 0, 32, "rw", alias = "A" },
+    }]])
+    -- CTRL holds 0x10: T is 1.
+    local out = luio("set -n sim:probe A.T=1 A.C=0 A.S=1 A.W=1 B=0x40 A.T=1 --map " .. map)
+    assert.same({
+      "would write A 0xfe000000 (+0x0) 0x00000010 := 0x00000030", "  would change T 1 -> 0",
+      "would write A 0xfe000000 (+0x0) 0x00000000 := 0x00000000",
+      "would write A 0xfe000000 (+0x0) 0x00000000 := 0x00000060", "  would change S 0 -> 1",
+      "would write A 0xfe000000 (+0x0) 0x00000040 := 0x000000a0", "  would write W := 1 (write-only)",
+      "would write B 0xfe000000 (+0x0) 0x00000040 := 0x00000040",
+      "  would trigger A.S: sets it where 1 is written", "  would trigger A.C: clears it where 0 is written",
+      "would write A 0xfe000000 (+0x0) 0x00000040 := 0x00000030", "  would change T 0 -> 1",
+    }, lines(out))
+  end)
+
+  it("says what a write sets off, also of the register whose field is named, of another name, of an offset", function()
+    local map = files.write("effects.lua", [[return require("luio").registers {
+      CMD = { 0, 32, "rw", write_effect = "sends the command", INDEX = { 3, 0 }, KIND = { 7, 4 } }, PART = { 0x1f0, 16, "rw" },
+      CTRL = { 0x20, 32, "rw", EN = 0, RST = { 1, access = "sc", write_effect = "resets" } },
+    }]])
+    local out, status = luio("set -n sim:probe CMD.INDEX=1 CTRL.EN=1 CTRL.RST=1 CTRL.EN=1,RST=1 0x0:u8=1 0x22:u16=2 PART=1 --map " .. map)
+    assert.equal(0, status)
+    assert.same({
+      "would write CMD 0xfe000000 (+0x0) 0x00000010 := 0x00000011", "  would change INDEX 0 -> 1", "  would trigger CMD: sends the command",
+      "would write CTRL 0xfe000020 (+0x20) 0x00000000 := 0x00000001", "  would change EN 0 -> 1",
+      "would write CTRL 0xfe000020 (+0x20) 0x00000001 := 0x00000003", "  would trigger CTRL.RST: resets",
+      "would write CTRL 0xfe000020 (+0x20) 0x00000001 := 0x00000003", "  would trigger CTRL.RST: resets",
+      "would write 0x00:u8 0xfe000000 (+0x0) 0x10 := 0x01", "  would trigger CMD: sends the command",
+      "would write 0x22:u16 0xfe000022 (+0x22) 0x0000 := 0x0002",
+      "would write PART 0xfe0001f0 (+0x1f0) 0x0000 := 0x0001",
+    }, lines(out))
+    out = luio("set sim:probe CMD.INDEX=1 --map " .. map)
+    assert.same({ "CMD 0xfe000000 (+0x0) 0x00000010 := 0x00000011 -> 0x00000011", "  INDEX 0 -> 1", "  triggered CMD: sends the command" }, lines(out))
+    local t = assert(json.decode((luio("set -n --json sim:probe CMD.INDEX=1 --map " .. map))))
+    assert.same({ { name = "CMD", effect = "sends the command" } }, t.writes[1].triggers)
+    assert.same({ true, "0x00000011" }, { t.dry_run, t.writes[1].expected })
+  end)
+
+  it("says what would be done in no line as it says what was done", function()
+    local done = {}
+    for _, line in ipairs(lines((luio "set sim:probe CTRL.MODE=FAST STATUS.OVERRUN=1 KICK.GO=1"))) do done[line:match "^%s*(%S+)"] = true end
+    for _, line in ipairs(lines((luio "set -n sim:probe CTRL.MODE=FAST STATUS.OVERRUN=1 KICK.GO=1"))) do
+      assert.matches("^%s*would ", line)
+      assert.is_nil(done[line:match "^%s*(%S+)"])
+    end
   end)
 
   it("gives JSON", function()

@@ -17,6 +17,8 @@ local MAP = luio.registers {
   COUNTER = { 0x104, 32, "rc" },
   THR = { 0x100, 8, "wo", alias = "FIFO" },
   PEEK = { 0x100, 8, "ro", alias = "FIFO" },
+  CMD = { 0x108, 32, "rw", write_effect = "sends the command", RST = { 0, access = "sc", write_effect = "writing resets the card" } },
+  ARGS = { 0x108, block = { INDEX = { 0, 8, "rw" }, STATE = { 1, 8, "ro" } } },
   BASE = { 0x110, 64, "rw", reset = 0x8000000000000001ULL, endian = "big" },
   CHANNEL = { 0x200, count = 4, stride = 0x20, description = "one a queue", block = {
     LENGTH = { 0x4, 32, "rw", description = "bytes" },
@@ -50,6 +52,17 @@ describe("explaining", function()
     }, "\n"), explained "CTRL")
     assert.matches("^ID  0x0, 32 bits, ro: read%-only\n  reset     0x010000ed MAJOR=1 MAGIC=0xed\n", explained "ID")
     assert.matches("reset     0x8000000000000001\n  bytes     big%-endian", explained "BASE")
+  end)
+
+  it("what writing does, under every name of that address that can be written", function()
+    assert.matches("\n  writing   sends the command; not done by undo%(%) and restore%(%)\n", explained "CMD")
+    assert.matches("\n  0     RST    sc      writing resets the card\n", explained "CMD")
+    assert.matches("\n  sc        self%-clearing: writing 1 starts something", explained "CMD")
+    assert.matches("\n  writing   resets the card; not done", explained "CMD.RST")
+    assert.matches("\n  writing   CMD is there, too: writing sends the command; not", explained "ARGS.INDEX")
+    assert.is_nil(explained("ARGS.STATE"):find "writing")
+    assert.equal("CMD      0x108  sends the command\nCMD.RST  0x108  writing resets the card",
+      explain.search({ regs = { map = MAP } }, "the c"))
   end)
 
   it("what reading does, under every name of that address", function()

@@ -172,6 +172,19 @@ describe("a session", function()
   end)
 end)
 
+describe("an update", function()
+  after_each(function() assert(s:close()) s = nil end)
+
+  it("of a field says once what writing its register sets off in any case, not what was named", function()
+    open { device = "sim:edu" }
+    run "DMA_CMD:update { RAISE_IRQ = 1 }"
+    run "DMA_CMD:update { RAISE_IRQ = 0 }"
+    run "STATUS:update { RAISE_IRQ = 1 }"
+    run "FACTORIAL:write(5)"
+    assert.same({ "note: writing DMA_CMD starts a transfer if RUN is 1, and is ignored if it is 0, whichever field an update names" }, said)
+  end)
+end)
+
 describe("undo", function()
   before_each(function() open() end)
   after_each(function() assert(s:close()) s = nil end)
@@ -203,6 +216,29 @@ describe("undo", function()
     assert.matches("^STATUS := 0x00000001 can't be undone: what was written does something", printed[1])
     assert.matches("^FUSE := 0x00000001 can't be undone: it can be written only once", printed[2])
     assert.matches("^KICK := 0x00000001 can't be undone: write%-only", printed[3])
+  end)
+
+  it("does not send a command, start or reset anything again, by whichever name it was written", function()
+    local files = require "spec.support.files"
+    local map = files.write("effects.lua", [[return require("luio").registers {
+      CMD = { 0x1f0, 32, "rw", write_effect = "sends the command" }, PLAIN = { 0x1f0, 32, "rw", alias = "CMD" },
+      CTRL = { 0x1f4, 32, "rw", MODE = { 7, 4 }, GO = { 0, write_effect = "goes" } },
+    }]])
+    assert(s:close())
+    open { map = map }
+    for code, said_of_it in pairs {
+      ["CMD:write(5)"] = "CMD := 0x00000005 can't be undone: writing CMD sends the command",
+      ["PLAIN:write(6)"] = "PLAIN := 0x00000006 can't be undone: writing CMD sends the command",
+      ["set '0x1f2:u16=7'"] = "0x1f2:u16 := 0x0007 can't be undone: writing CMD sends the command",
+      ["CTRL:write { GO = 1 }"] = "CTRL := 0x00000001 can't be undone: what was written does something, or does not stay",
+      ["CTRL:write { MODE = 3, GO = 1 }"] = "CTRL := 0x00000031 can't be undone: writing CTRL.GO goes",
+    } do
+      run(code)
+      local before = s.dev.sim.stats().writes
+      run "undo()"
+      assert.same({ said_of_it, 0 }, { printed[1], s.dev.sim.stats().writes - before })
+    end
+    files.clean()
   end)
 
   it("puts back what it can of a register, and leaves write-1-to-clear bits alone", function()

@@ -46,6 +46,18 @@ describe("an overlay", function()
     assert.equal("wo", map.NEW.access)
   end)
 
+  it("adds what writing sets off, to registers, fields and what is in blocks; slips in it are told", function()
+    local map = assert(with_overlay(MAP, [[return {
+      CTL = { write_effect = "starts", X = { write_effect = "picks" } }, LSR = { DR = { access = "sc" } },
+      CH = { block = { CFG = { write_effect = "configures" } } },
+    }]]))
+    assert.same({ "starts", "picks", "sc", "configures" },
+      { map.CTL.write_effect, map.CTL.field.X.write_effect, map.LSR.field.DR.access, map.CH.child.CFG.write_effect })
+    local _, message = with_overlay(MAP, "return { CTL = { write_effekt = 'starts' }, RBR = { write_effect = 'x' } }")
+    assert.is_truthy(message:find("CTL: unknown key write_effekt (did you mean write_effect?)", 1, true), message)
+    assert.is_truthy(message:find("RBR: write_effect of what can't be written: its access is ro", 1, true), message)
+  end)
+
   it("changes one peripheral, not those that share its registers", function()
     local map = assert(with_overlay(
       [[(function() local B = { A = { 0, 32 } } return { overlay = "map.overlay.lua", U0 = { 0, block = B }, U1 = { 16, block = B } } end)()]],
@@ -94,6 +106,28 @@ describe("lint", function()
     } do assert.is_truthy(text:find(expected, 1, true), expected .. "\n" .. text) end
   end)
 
+  it("suspects what writing sets off: of what can be read, so that it would be undone and restored", function()
+    local text = findings {
+      SD_CMD = { 0, 32 }, DOORBELL0 = { 4, 32, count = 2 }, CTRL = { 12, 32, GO = 0, TX_START = 1, SOFT_RESET = 2, OPCODE_CMD = { 7, 4 }, EN = 8 },
+      X = { 16, 32, F = { 0, description = "Self-clearing." }, G = { 1, description = "Set by software to go, and cleared by hardware." } },
+    }
+    assert.equal(table.concat({
+      'SD_CMD: CMD: does writing it set something off? then write_effect = "what it does", or a field with access = "sc"',
+      'DOORBELL0: DOORBELL: does writing it set something off? then write_effect = "what it does", or a field with access = "sc"',
+      'CTRL.GO: GO, OPCODE_CMD, SOFT_RESET, TX_START: does writing it set something off? then access = "sc" if the hardware clears it, or write_effect',
+      'X.G: the hardware seems to clear it: access = "sc"', 'X.F: the hardware seems to clear it: access = "sc"',
+    }, "\n"), text)
+  end)
+
+  it("suspects no write of what holds a value, can't be read, or is answered", function()
+    assert.equal("", findings {
+      CMD_STATUS = { 0, 32, "ro" }, KICK = { 4, 32, "wo" }, START_ADDRESS = { 8, 32 }, RESET_VALUE = { 12, 32 }, CMD_ARG = { 16, 32 },
+      CMD = { 20, 32, write_effect = "sends it" }, DMA_CMD = { 24, 32, GO = { 0, access = "sc" }, KIND = 1 },
+      CTRL = { 28, 32, START = { 15, 0 }, RESET = { 16, access = "w1s" }, GO = { 17, write_effect = "goes" }, CMD = { 31, 20 } },
+      D = { 32, 32, F = { 0, access = "sc", description = "Self-clearing." }, G = { 1, access = "ro", description = "Automatically cleared." } },
+    })
+  end)
+
   it("has nothing to say where the map has said it", function()
     assert.equal("", findings {
       RX_FIFO = { 0, 32, "ro", read_effect = "pops" }, INT_STATUS = { 4, 32, "w1c" }, ISR = { 8, 32, "rc" }, INT_CLR = { 12, 32, "wo" },
@@ -115,6 +149,13 @@ describe("types", function()
       "---@field get fun(self, field: \"BUSY\"|\"MODE\"): integer, string?", "---@field update fun(self, fields: x.Registers.STATUS.Fields)",
     } do assert.is_truthy(text:find(expected, 1, true), expected .. "\n" .. text) end
     assert.is_nil(text:match "CMD: luio.Register\n%-%-%-@field read")
+    text = types.write(luio.registers {
+      name = "x", CMD = { 0, 32, "rw", write_effect = "sends the\ncommand", GO = { 0, access = "sc", write_effect = "goes" } },
+    })
+    for _, expected in ipairs {
+      "---@field CMD x.Registers.CMD sends the command\n", "---@field write fun(self, value: integer|x.Registers.CMD.Fields) sends the command; GO goes\n",
+      "---@field update fun(self, fields: x.Registers.CMD.Fields) sends the command; GO goes\n",
+    } do assert.is_truthy(text:find(expected, 1, true), expected .. "\n" .. text) end
     assert(loadstring(text)) -- and it is Lua
   end)
 end)

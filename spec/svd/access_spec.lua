@@ -1,4 +1,4 @@
---- Reading and writing: what SVD says in four elements, as a map's access and read_effect.
+--- Reading and writing: what SVD says in four elements, as a map's access, read_effect and write_effect.
 
 local s = require "spec.svd.support"
 local x = require "spec.svd.fixtures"
@@ -55,7 +55,7 @@ describe("modifiedWriteValues", function()
 
   it("is a remark and a note for those that have none", function()
     for stated, remark in pairs {
-      zeroToSet = "writing 0 sets", zeroToToggle = "writing 0 toggles", clear = "any write clears", set = "any write sets",
+      zeroToSet = "writing 0 sets", zeroToToggle = "writing 0 toggles",
     } do
       local a, notes, text = of("<modifiedWriteValues>" .. stated .. "</modifiedWriteValues>")
       assert.equal("rw", a.access)
@@ -71,8 +71,22 @@ describe("modifiedWriteValues", function()
 
   it("does not make readable what is write-only", function()
     local a, _, text = of "<access>write-only</access><modifiedWriteValues>oneToClear</modifiedWriteValues>"
-    assert.same({ "wo", false }, { a.access, a.readable })
-    assert.matches("%[writing 1 clears%]", text)
+    assert.same({ "wo", false, "clears where 1 is written" }, { a.access, a.readable, a.write_effect })
+    assert.matches('write_effect = "clears where 1 is written"', text)
+    a = of("<access>write-only</access><modifiedWriteValues>oneToSet</modifiedWriteValues>", {
+      "F 0:0", { "G 1:1", "<modifiedWriteValues>oneToToggle</modifiedWriteValues>" } })
+    assert.same({ "sets where 1 is written", "toggles where 1 is written" }, { a.write_effect, a.field.G.write_effect })
+    assert.is_nil(a.field.F.write_effect) -- it is its register's
+  end)
+
+  it("that holds of any write is an effect of writing the register, whichever field has it", function()
+    for stated, effect in pairs { clear = "clears", set = "sets" } do
+      local more = "<modifiedWriteValues>" .. stated .. "</modifiedWriteValues>"
+      assert.same({ "rw", effect .. " it" }, { of(more).access, of(more).write_effect })
+      local a = of("", { { "F 0:0", more }, "G 1:1" })
+      assert.same({ "rw", effect .. " F", "rw" }, { a.access, a.write_effect, a.field.F.access })
+      assert.is_nil(of("<access>read-only</access>" .. more).write_effect)
+    end
   end)
 end)
 

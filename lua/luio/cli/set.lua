@@ -11,27 +11,27 @@ local function hex(c, value)
   return value and show.hex(value, c.reg.def.width)
 end
 
-local function line(c, dry_run)
+-- What would be done does not look like what was done, in no line of it.
+local function line(c)
   local reg = c.reg
   local old = hex(c, c.old) or ("(%s)"):format(c.why_unread)
-  local text = ("%s 0x%x (+0x%x) %s := %s"):format(reg.path, reg.region.addr + reg.offset, reg.offset, old, hex(c, c.written))
+  local text = ("%s%s 0x%x (+0x%x) %s := %s"):format(c.dry_run and "would write " or "", reg.path, reg.region.addr + reg.offset, reg.offset, old, hex(c, c.written))
   if c.readback then text = ("%s -> %s"):format(text, hex(c, c.readback)) end
   local words = {}
   for word in text:gmatch "%S+" do table.insert(words, word) end
-  if dry_run then table.insert(words, " (dry run: not written)") end
   term.print_all(term.wrap(words, output.columns(), "  ", ""))
-  for _, f in ipairs(c:fields()) do
-    term.print(("  %s %s -> %s"):format(f.name, f.before, term.yellow(f.after)))
-  end
+  term.print_all(c:lines(term.yellow))
 end
 
 local function plain(c)
   local fields = {}
   for _, f in ipairs(c:fields()) do fields[f.name] = { before = f.before, after = f.after } end
+  local effects = {}
+  for _, trigger in ipairs(c.triggers) do table.insert(effects, { name = trigger.name, effect = trigger.text }) end
   return {
     path = c.reg.path, region = c.reg.def.region, offset = c.reg.offset, width = c.reg.def.width,
-    old = hex(c, c.old), written = hex(c, c.written), readback = hex(c, c.readback), not_read = c.why_unread,
-    fields = next(fields) and fields,
+    old = hex(c, c.old), written = hex(c, c.written), readback = hex(c, c.readback), expected = hex(c, c.expected), not_read = c.why_unread,
+    fields = next(fields) and fields, triggers = effects[1] and effects,
   }
 end
 
@@ -59,12 +59,13 @@ local function run(args)
   list, message, code = plans(t, assignments, args.read)
   if not list then return nil, message, code end
   local writes = output.list {}
-  local would_be = {} -- by a dry run of an assignment before
+  local would_be = {} -- by a dry run of an assignment before: by place, for a register may have several names
   for i, c in ipairs(list) do
-    c:apply(args.dry_run, args.dry_run and would_be[c.reg.path])
-    would_be[c.reg.path] = not c.why_unread and c.written or nil
+    local at = ("%d:%x:%d:%s"):format(c.reg.def.region, c.reg.offset, c.reg.def.width, c.reg.def.endian)
+    c:apply(args.dry_run, args.dry_run and would_be[at])
+    would_be[at] = c.expected
     writes[i] = plain(c)
-    if not args.json then line(c, args.dry_run) end
+    if not args.json then line(c) end
   end
   if args.json then output.json { device = t.dev.address, dry_run = args.dry_run or false, writes = writes } end
   return 0
@@ -75,7 +76,7 @@ return {
     options = function(p)
       common.device(p)
       p:argument("assignment", "STATUS=0x80, STATUS.RAISE_IRQ=1, CTRL.MODE=FAST,ENABLE=1, 0x20:u32[7:7]=1; in this order."):args "+"
-      p:flag("-n --dry-run", "Say what would be written; write nothing.")
+      p:flag("-n --dry-run", "Say what would be written, and what that would change and set off; write nothing.")
       p:flag("-r --read", "Read before and after also where no map describes the place: an offset may be a FIFO.")
       p:flag("-w --write", "Yes, write: wanted for mem:0xADDR+0xLEN.")
       p:flag("--force", "Write although another process drives the device.")

@@ -7,12 +7,16 @@
 ---
 --- The value before and the one after are read only where that disturbs nothing, and at an offset that no map
 --- describes only when that is asked for: it may be a FIFO. Of bits there the value before is read, for the others.
+--- What the write sets off (a map's
+--- write_effect, of any register or field at these bytes) is said, of a dry run, too; that shows what the register would
+--- hold then, which is not what is written to it: a 1 clears a write-1-to-clear bit.
 
 local bit = require "bit"
 local bits_of = require "luio.registers.bits"
 local near = require "luio.registers.near"
 local place = require "luio.explore.place"
 local show = require "luio.registers.show"
+local triggers = require "luio.registers.triggers"
 local verbs = require "luio.registers.verbs"
 local mask_of, wide = bits_of.mask, bits_of.wide
 
@@ -29,6 +33,9 @@ local M = {}
 ---@field old integer|ffi.cdata*|nil
 ---@field written integer|ffi.cdata*|nil
 ---@field readback integer|ffi.cdata*|nil
+---@field expected integer|ffi.cdata*|nil  of a dry run: what would be read back, as far as the map says
+---@field triggers luio.Trigger[]          what it sets off
+---@field dry_run boolean                   it was not written
 
 -- What a value's text means for a field; or for plain bits, without one.
 local function value_of(label, text, field, bits)
@@ -129,20 +136,52 @@ function M.apply(self, dry_run, known)
   if known then self.old = known
   elseif not self.why_unread then self.old = show.look(reg) end
   self.written = self.whole and narrow(self.bits, reg.def.width) or verbs.merged(reg, self.old, self.mask, self.bits)
-  if dry_run then return self end
+  self.triggers, self.dry_run = triggers.of(reg, self.written), dry_run or false
+  if dry_run then
+    self.expected = self.old and show.predict(reg.def, self.old, self.written)
+    return self
+  end
   reg:write(self.written)
   if not self.why_not_back then self.readback = show.look(reg) end
   return self
 end
 
---- The fields that are not what they were: before, after.
+--- The fields that are not what they were, or would not be: before, after. Those that were named and can't be read come
+--- last, without a before.
 ---@param self luio.Change
----@return { name: string, before: string, after: string }[]
+---@return { name: string, before: string?, after: string }[]
 function M.fields(self)
-  if not self.old then return {} end
-  local list = show.changes(self.reg.def, self.old, self.readback or self.written)
+  local after = self.readback or self.expected
+  if not self.old or not after then return {} end
+  local list = show.changes(self.reg.def, self.old, after)
   for _, f in ipairs(list) do f.before, f.after = show.value(f.before), show.value(f.after) end
+  for _, f in ipairs(self.reg.def.fields) do
+    if f.access == "wo" and not self.whole and bit.band(self.mask, mask_of(f.high, f.low)) ~= 0ULL then
+      local x = bits_of.take(self.written, f.high, f.low)
+      table.insert(list, { name = f.name, after = show.value(f.names and f.names[x] or x) })
+    end
+  end
   return list
+end
+
+--- What a change does besides what its first line says, as lines: fields, and what is set off.
+---@param self luio.Change
+---@param mark? fun(text: string): string  colours the new value
+---@return string[]
+function M.lines(self, mark)
+  local lines, planned = {}, self.dry_run
+  for _, f in ipairs(M.fields(self)) do
+    local after = mark and mark(f.after) or f.after
+    if f.before then
+      table.insert(lines, ("  %s%s %s -> %s"):format(planned and "would change " or "", f.name, f.before, after))
+    else
+      table.insert(lines, ("  %s%s := %s (write-only)"):format(planned and "would write " or "", f.name, after))
+    end
+  end
+  for _, trigger in ipairs(self.triggers) do
+    table.insert(lines, ("  %s %s: %s"):format(planned and "would trigger" or "triggered", trigger.name, trigger.text))
+  end
+  return lines
 end
 
 M.__index = M

@@ -179,7 +179,7 @@ local function changing(self)
         local width = c.reg.def.width
         local lines = { ("%s %s := %s%s"):format(c.reg.path, c.old and hex(c.old, width) or ("(%s)"):format(c.why_unread),
           hex(c.written, width), c.readback and " -> " .. hex(c.readback, width) or "") }
-        for _, f in ipairs(change.fields(c)) do table.insert(lines, ("  %s %s -> %s"):format(f.name, f.before, f.after)) end
+        for _, more in ipairs(change.lines(c)) do table.insert(lines, more) end
         return lines
       end)
     end },

@@ -30,7 +30,8 @@ local MAX_NEAR = 20000 -- names that a wrong one is compared with: half a second
 local ACCESS = {
   ro = "read-only", rw = "read and write", wo = "write-only",
   w1c = "writing 1 clears, 0 leaves", w0c = "writing 0 clears, 1 leaves", w1s = "writing 1 sets, 0 leaves",
-  w1t = "writing 1 toggles, 0 leaves", rc = "read-only, and reading clears it", rs = "read-only, and reading sets it",
+  w1t = "writing 1 toggles, 0 leaves",
+  sc = "self-clearing: writing 1 starts something, 0 leaves, and the hardware makes it 0 again", rc = "read-only, and reading clears it", rs = "read-only, and reading sets it",
   wonce = "can be written once", preserve = "reserved: keep what was read", zero = "reserved: write 0",
   one = "reserved: write 1",
 }
@@ -145,13 +146,15 @@ local function map_of(env)
   return env.regs and env.regs.map
 end
 
--- What reading does: by the definition, or by what else is at its bytes. Of an array one element tells.
-local function effect_of(at, env)
+-- What reading ("read") or writing ("write") does: by the definition, or by what else is at its bytes. Of an array one
+-- element tells.
+local function effect_of(at, env, kind)
   local def = at.def
-  if def.read_effect then return def.read_effect end
+  local own = kind == "read" and def.read_effect or kind == "write" and def.write_effect
+  if own or kind == "write" and not def.writable then return own or nil end
   local known = env.regs.device and effects.of(env.regs.device) or effects.of_map(env.regs.map)
   for i = 0, not at.element and def.count and def.count - 1 or 0 do
-    local why = known:why("read", def.region, at.offset + i * (def.stride or 0), def.width / 8)
+    local why = known:why(kind, def.region, at.offset + i * (def.stride or 0), def.width / 8)
     if why then return why end
   end
 end
@@ -178,12 +181,16 @@ local function heading(lines, name, text, width)
   lines[from + 1] = term.bold(name) .. lines[from + 1]:sub(#name + 1)
 end
 
-local function reading(lines, effect, width)
-  if effect then
-    local from = #lines
-    entry(lines, "reading", effect:gsub("^reading ", "") .. "; left out when registers are only looked at", width)
-    for i = from + 1, #lines do lines[i] = term.yellow(lines[i]) end
-  end
+local function effect(lines, verb, text, consequence, width)
+  if not text then return end
+  local from = #lines
+  entry(lines, verb, ("%s; %s"):format(text:gsub("^" .. verb .. " ", ""), consequence), width)
+  for i = from + 1, #lines do lines[i] = term.yellow(lines[i]) end
+end
+
+local function effects_at(lines, reading, writing, width)
+  effect(lines, "reading", reading, "left out when registers are only looked at", width)
+  effect(lines, "writing", writing, "not done by undo() and restore()", width)
 end
 
 local function origin(lines, def, width)
@@ -196,6 +203,7 @@ local function field_words(def, f)
   local parts = {}
   if f.description then parts[#parts + 1] = sentence(f.description) end
   if f.read_effect and f.access ~= "rc" and f.access ~= "rs" then parts[#parts + 1] = "reading " .. f.read_effect:gsub("^reading ", "") end
+  if f.write_effect then parts[#parts + 1] = "writing " .. f.write_effect:gsub("^writing ", "") end
   if f.section and f.section ~= def.section then parts[#parts + 1] = "section " .. f.section end
   return table.concat(parts, "; ")
 end
@@ -246,7 +254,7 @@ local function explain_register(lines, at, map, width)
     access_text(def.access))
   heading(lines, at.path, what, width)
   if def.description then wrap(lines, sentence(def.description), width, "  ") end
-  reading(lines, at.reading, width)
+  effects_at(lines, at.reading, at.writing, width)
   local reset = reset_text(def)
   if reset then entry(lines, "reset", reset, width) end
   if def.endian ~= "little" then entry(lines, "bytes", "big-endian", width) end
@@ -262,7 +270,7 @@ local function explain_field(lines, at, map, width)
   local place = ("bit%s %s of %s (%s)"):format(f.bits > 1 and "s" or "", bits_text(f), at.path, where(at, map))
   heading(lines, at.path .. "." .. f.name, place .. ", " .. access_text(f.access), width)
   if f.description then wrap(lines, sentence(f.description), width, "  ") end
-  reading(lines, f.read_effect or at.reading, width)
+  effects_at(lines, f.read_effect or at.reading, f.write_effect or at.writing, width)
   local reset = field_reset(def, f)
   if reset ~= nil then entry(lines, "reset", value_text(f, reset), width) end
   if f.values then entry(lines, "values", values_text(f), width) end
@@ -348,7 +356,7 @@ function M.name(env, name, options)
   if at then
     local lines = {}
     local explain = at.field and explain_field or at.def.kind == "block" and explain_block or explain_register
-    at.reading = at.def.kind == "register" and effect_of(at, env) or nil
+    if at.def.kind == "register" then at.reading, at.writing = effect_of(at, env, "read"), effect_of(at, env, "write") end
     explain(lines, at, map, width)
     return table.concat(lines, "\n")
   end
@@ -418,13 +426,13 @@ function M.search(env, word, options)
   end
   if wanted:match "^%s*$" then return "search for which word?" end
   each_definition(map, function(path, offset, def)
-    if has(def.name, wanted) or has(def.description, wanted) or has(def.read_effect, wanted) then
-      found(path, offset, def.description or def.read_effect)
+    if has(def.name, wanted) or has(def.description, wanted) or has(def.read_effect, wanted) or has(def.write_effect, wanted) then
+      found(path, offset, def.description or def.read_effect or def.write_effect)
     end
     for _, f in ipairs(def.fields or {}) do
       local values = value_matches(f, wanted)
-      if has(f.name, wanted) or has(f.description, wanted) then
-        found(path .. "." .. f.name, offset, f.description)
+      if has(f.name, wanted) or has(f.description, wanted) or has(f.write_effect, wanted) then
+        found(path .. "." .. f.name, offset, f.description or f.write_effect)
       elseif values then
         found(path .. "." .. f.name, offset, values)
       end

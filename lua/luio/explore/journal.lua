@@ -10,6 +10,7 @@ local errors = require "luio.errors"
 local bits = require "luio.registers.bits"
 local place = require "luio.explore.place"
 local show = require "luio.registers.show"
+local triggers = require "luio.registers.triggers"
 local verbs = require "luio.registers.verbs"
 
 local M = {}
@@ -20,6 +21,8 @@ local MAX_ENTRIES = 10000 -- a loop at the prompt must not fill the memory: the 
 ---@field entries luio.JournalEntry[]
 ---@field dropped integer  entries that are no more
 ---@field target luio.Target
+---@field say fun(text: string)?  what the user should know of an access
+---@field noted table<string, boolean>  registers of which it was said what an update of any field sets off
 local Journal = {}
 Journal.__index = Journal
 
@@ -54,7 +57,7 @@ end
 ---@param before? luio.Journal
 ---@return luio.Journal
 function M.new(target, before)
-  local self = before or setmetatable({ entries = {}, dropped = 0 }, Journal)
+  local self = before or setmetatable({ entries = {}, dropped = 0, noted = {} }, Journal)
   self.target = target
   self:listen()
   return self
@@ -71,7 +74,7 @@ function Journal:before(reg)
   self.last = nil
   local why, unasked = self.target:left_out(reg), self.target:unasked(reg)
   if not why and known and known.reg == reg then
-    self.pending = { old = known.value }
+    self.pending = { old = known.value, update = true }
   elseif unasked then
     self.pending = { why = unasked }
   else
@@ -79,6 +82,15 @@ function Journal:before(reg)
     self.last = nil
     self.pending = { old = ok and value or nil, why = not ok and errors.text(value) or nil }
   end
+end
+
+-- Who updates a field writes the others, too: what that sets off in any case is said, once. A driver knows its device.
+local function note_update(self, reg, old)
+  if not self.say or not reg.def.fields[1] or self.noted[reg.path] or self.target.dev.live then return end
+  local sets_off = triggers.sentence(reg, verbs.merged(reg, old, 0ULL, 0ULL))
+  if not sets_off then return end
+  self.noted[reg.path] = true
+  self.say(("note: %s, whichever field an update names"):format(sets_off))
 end
 
 -- An access has happened.
@@ -91,6 +103,7 @@ function Journal:took(access)
   end
   local pending = self.pending or {}
   self.pending, self.last = nil, nil
+  if pending.update then note_update(self, reg, pending.old) end
   add(self, { kind = "write", path = reg.path, reg = reg, value = access.value, old = pending.old, why = pending.why })
 end
 
@@ -127,6 +140,8 @@ local function undo_one(self, entry)
   if unread and not whole then return refuse(unread) end
   local now = not unread and show.look(reg) or nil
   local value = whole and entry.old or verbs.merged(reg, now, mask, bit.band(bits.wide(entry.old, width), mask))
+  local sets_off = triggers.sentence(reg, value)
+  if sets_off then return refuse(sets_off) end
   reg:write(value)
   local rest = bit.band(changed, bit.bnot(mask)) ~= 0ULL and "; its other bits do something when written, and stay" or ""
   local was = now and show.hex(now, width) or ("(%s)"):format(unread)

@@ -74,6 +74,7 @@ local function attach(self, t)
   t.dev.regs = t.regs
   t.dev.on_warning = function(message) self:say("warning: " .. message) end
   self.journal = journal.new(t, self.journal)
+  self.journal.say = function(text) self:say(text) end
 end
 
 -- A driver has started: its accesses are the session's, too.

@@ -117,6 +117,7 @@ local WANTED = {
   write = function(def) return def.write_effect end,
   readable = function(def) return def.readable end,
   stated = function() return true end,
+  writable = function(def) return def.writable end,
 }
 
 -- ---- The table of a device -----------------------------------------------------------------------
@@ -186,7 +187,8 @@ local function by_place(a, b)
   return a.span.path < b.span.path
 end
 
-local function list_of(self, name, space)
+-- `whole`: each range as it is, with how far it and those before it reach.
+local function list_of(self, name, space, whole)
   self.lists = self.lists or {}
   local spaces = self.lists[name]
   if not spaces then
@@ -203,7 +205,15 @@ local function list_of(self, name, space)
     end
     for at, list in pairs(spaces) do
       table.sort(list, by_place)
-      spaces[at] = union(list)
+      if whole then
+        local reached = 0
+        for _, range in ipairs(list) do
+          reached = math.max(reached, range.last)
+          range.reached = reached
+        end
+      else
+        spaces[at] = union(list)
+      end
     end
     self.lists[name] = spaces
   end
@@ -248,6 +258,34 @@ function Effects:why(kind, region, offset, bytes)
   local verb = VERB[kind]
   local same = found.offset == offset and found.def.width == bytes * 8
   return (same and "as %s, %s %s" or "%s is there, too: %s %s"):format(found.path, verb, (found.effect:gsub("^" .. verb .. " ", "")))
+end
+
+--- Every register that can be written and has one of these bytes, by all its names: elements of arrays each.
+---@param region integer
+---@param offset integer
+---@param bytes integer
+---@return { path: string, def: luio.RegisterDef, offset: integer }[]  offset: in the region that was asked for
+function Effects:written(region, offset, bytes)
+  local space, base = place(self, region)
+  if space == nil then return {} end
+  local list, first, found = list_of(self, "writable", space, true), base + offset, {}
+  local low, high = 1, #list + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if list[middle].reached <= first then low = middle + 1 else high = middle end
+  end
+  local last = first + bytes
+  while list[low] and list[low].first < last do
+    local range = list[low]
+    local byte, stop = math.max(first, range.first), math.min(last, range.last)
+    while byte < stop do
+      local path, at = element(range, byte)
+      table.insert(found, { path = path, def = range.span.def, offset = at - base })
+      byte = at + range.span.def.width / 8
+    end
+    low = low + 1
+  end
+  return found
 end
 
 --- Whether each of these bytes is some register's that can be read.

@@ -16,20 +16,28 @@
 ---                    `registers = {}` holds names in lowercase
 ---   of a register    reset, description, section (of the datasheet), count and stride (an array,
 ---                    indexed from 0), region, endian, read_effect (what reading does, e.g. "pops
----                    the FIFO"), alias (name of the register at the same offset), halves ("low" or
+---                    the FIFO"), write_effect (what every write does besides storing, e.g. "sends the
+---                    command"), alias (name of the register at the same offset), halves ("low" or
 ---                    "high": which half of 64 bits goes first where the bus takes 32),
 ---                    `fields = {}` for names in lowercase
 ---   of a block       count, stride, region, endian, description, section; `block = {}`
----   of a field       access, reset, values (names for values), description, section, read_effect;
+---   of a field       access, reset, values (names for values), description, section, read_effect,
+---                    write_effect (what writing anything but 0 here does, e.g. "resets the device");
 ---                    a name with "%d" and count, stride (bits) is a row of fields
 ---
 --- Access, of a register and of a field (which has its register's unless it says otherwise):
 ---
 ---   ro rw wo         read-only, read-write, write-only
 ---   w1c w0c w1s w1t  writing 1 clears, 0 clears, 1 sets, 1 toggles; can be read
+---   sc               self-clearing: 1 starts something, and the hardware makes it 0 again (R/W SC in datasheets;
+---                    SystemRDL's singlepulse, or hwclr of a trigger); can be read
 ---   rc rs            read-only, and reading clears or sets: a side effect
 ---   wonce            can be written once; can be read
 ---   preserve zero one   reserved: keep what was read, write 0, write 1
+---
+--- A write_effect is for what storing does not explain: a command that is sent, a doorbell, a counter that starts
+--- anew. A bit that holds what is written and works by it, as an enable, has none. What has one is never
+--- written by undo() and regs:restore(), under any name that its bytes have, and `luio set` says it.
 ---
 --- A map holds definitions only. Bound to a device (luio.registers.bind) they become registers that
 --- can be read and written.
@@ -49,6 +57,7 @@ local M = {}
 ---@field readable boolean
 ---@field writable boolean
 ---@field read_effect string?  what reading does
+---@field write_effect string?  what writing it does, unless its neutral value is written
 ---@field reset integer|ffi.cdata*?
 ---@field values table<string, integer>?   name -> value
 ---@field names table<integer, string>?    value -> name
@@ -64,6 +73,7 @@ local M = {}
 ---@field readable boolean
 ---@field writable boolean
 ---@field read_effect string?  why reading is no mere looking; of the register or any of its fields
+---@field write_effect string?  what every write does; its fields have their own
 ---@field reset integer|ffi.cdata*?
 ---@field count integer?   an array of so many
 ---@field stride integer?
@@ -94,9 +104,9 @@ local M = {}
 
 local readable = {
   ro = true, rw = true, w1c = true, w0c = true, w1s = true, w1t = true, rc = true, rs = true, wonce = true,
-  preserve = true, zero = true, one = true,
+  preserve = true, zero = true, one = true, sc = true,
 }
-local writable = { rw = true, wo = true, w1c = true, w0c = true, w1s = true, w1t = true, wonce = true }
+local writable = { rw = true, wo = true, w1c = true, w0c = true, w1s = true, w1t = true, wonce = true, sc = true }
 local effect = { rc = "reading clears it", rs = "reading sets it" }
 local known_access = {}
 for _, set in ipairs { readable, writable } do
@@ -115,7 +125,7 @@ local map_options = {
 }
 local register_options = {
   reset = "value", description = "string", section = "string", count = "number", stride = "number", region = "number",
-  endian = "string", read_effect = "string", alias = "string", halves = "string", fields = "table",
+  endian = "string", read_effect = "string", write_effect = "string", alias = "string", halves = "string", fields = "table",
 }
 local block_options = {
   count = "number", stride = "number", region = "number", endian = "string", description = "string",
@@ -123,8 +133,33 @@ local block_options = {
 }
 local field_options = {
   access = "string", reset = "value", values = "table", description = "string", section = "string",
-  read_effect = "string", count = "number", stride = "number",
+  read_effect = "string", write_effect = "string", count = "number", stride = "number",
 }
+
+-- How other descriptions of registers (CMSIS-SVD, SystemRDL, IP-XACT, datasheets) call what is said here.
+local SELF_CLEARING = 'a map says access = "sc"'
+local ON_WRITE = 'a map says access = "w1c", "w0c", "w1s", "w1t", "sc", or write_effect = "what it does"'
+local ON_READ = 'a map says access = "rc", "rs", or read_effect = "what it does"'
+local foreign_keys = {
+  singlepulse = SELF_CLEARING, hwclr = SELF_CLEARING, self_clearing = SELF_CLEARING, selfclearing = SELF_CLEARING,
+  onwrite = ON_WRITE, modifiedwritevalues = ON_WRITE, trigger = 'a map says write_effect = "what it does"',
+  onread = ON_READ, readaction = ON_READ, sw = "a map says access",
+}
+local foreign_access = {
+  woclr = "w1c", rw1c = "w1c", onetoclear = "w1c", wzc = "w0c", zerotoclear = "w0c", woset = "w1s", rw1s = "w1s", onetoset = "w1s",
+  wot = "w1t", onetotoggle = "w1t", rclr = "rc", rset = "rs", rwsc = "sc", w1sc = "sc", selfclearing = "sc", singlepulse = "sc",
+  readonly = "ro", readwrite = "rw", writeonly = "wo",
+}
+
+local function plain_word(text)
+  return tostring(text):lower():gsub("[^%w]", "")
+end
+
+-- What an access that is none may have been meant as.
+local function access_hint(access)
+  local ours = foreign_access[plain_word(access)]
+  return ours and (" (did you mean %s?)"):format(ours) or near.hint(tostring(access), known_access)
+end
 
 -- ---- Faults --------------------------------------------------------------------------------------
 
@@ -168,9 +203,11 @@ function Check:option(path, options, key, value)
   if type(key) ~= "string" or not key:match "^[%l]" then return false end
   local kind = options[key]
   if not kind then
-    self:fault(path, "unknown key %s%s", key, near.hint(key, options))
+    local said = foreign_keys[plain_word(key)]
+    self:fault(path, "unknown key %s%s", key, said and options.read_effect and (" (%s)"):format(said) or near.hint(key, options))
   elseif kind ~= "value" and type(value) ~= kind then
-    self:fault(path, "%s is a %s, not a %s", key, kind, type(value))
+    local example = key == "write_effect" and ', that says what writing does: "sends the command"' or ""
+    self:fault(path, "%s is a %s, not a %s%s", key, kind, type(value), example)
   end
   return true
 end
@@ -244,6 +281,7 @@ function Check:field(reg, path, name, spec)
     end
     field.access = spec.access or reg.access
     field.read_effect, field.description, field.section = spec.read_effect, spec.description, spec.section
+    field.write_effect = spec.write_effect
     if spec.reset ~= nil then
       if fits(spec.reset, field.bits) then field.reset = spec.reset
       else self:fault(path, "reset %s does not fit in %d bits", tostring(spec.reset), field.bits) end
@@ -251,11 +289,14 @@ function Check:field(reg, path, name, spec)
     if type(spec.values) == "table" then field.values, field.names = self:values(path, spec.values, field.bits) end
   end
   if not known_access[field.access] then
-    self:fault(path, "unknown access %s%s", tostring(field.access), near.hint(tostring(field.access), known_access))
+    self:fault(path, "unknown access %s%s", tostring(field.access), access_hint(field.access))
     return nil
   end
   field.readable, field.writable = readable[field.access] or false, writable[field.access] or false
   field.read_effect = field.read_effect or effect[field.access]
+  if field.write_effect and not field.writable then
+    self:fault(path, "write_effect of what can't be written: its access is %s", field.access)
+  end
   return field
 end
 
@@ -329,7 +370,7 @@ function Check:register(path, name, spec, outer)
     width = 32
   end
   if not known_access[access] then
-    self:fault(path, "unknown access %s%s", tostring(access), near.hint(tostring(access), known_access))
+    self:fault(path, "unknown access %s%s", tostring(access), access_hint(access))
     access = "rw"
   end
   if offset % (width / 8) ~= 0 then self:fault(path, "offset 0x%x is not aligned to %d bytes", offset, width / 8) end
@@ -337,8 +378,8 @@ function Check:register(path, name, spec, outer)
   local reg = {
     kind = "register", name = name, offset = offset, width = width, access = access, region = region, endian = endian,
     readable = readable[access] or false, writable = writable[access] or false, fields = {}, field = {},
-    read_effect = spec.read_effect or effect[access], description = spec.description, section = spec.section,
-    alias = spec.alias, halves = spec.halves,
+    read_effect = spec.read_effect or effect[access], write_effect = spec.write_effect, description = spec.description,
+    section = spec.section, alias = spec.alias, halves = spec.halves,
   }
   reg.count, reg.stride = self:array(path, spec, width / 8)
   if spec.reset ~= nil then
@@ -362,6 +403,9 @@ function Check:register(path, name, spec, outer)
   self:add_fields(reg, path, own)
   if type(spec.fields) == "table" then self:add_fields(reg, path, spec.fields) end
   self:finish_fields(reg, path)
+  if reg.write_effect and not reg.writable then
+    self:fault(path, "write_effect of what can't be written: its access is %s", access)
+  end
   return reg
 end
 

@@ -26,6 +26,19 @@ local CLEAR = set "CLR CLEAR ICR IFC INTCLR IRQCLR"
 local ACKNOWLEDGE = set "ACK CLR CLEAR ICR IFC INTCLR IRQCLR EOI"
 local SET = set "SETR INTENSET IFS INTSET BSRR SET"
 
+-- What a write to it may set off; as the last word of a name, for START_ADDRESS holds a value.
+local TRIGGER = set "CMD COMMAND GO START TRIGGER TRIG DOORBELL DBELL KICK RESET RST SRST SWRST SWRESET SOFTRST FLUSH ABORT"
+local WORDY = set "CMD COMMAND DOORBELL DBELL" -- more than a bit or two
+
+local function last_word(name)
+  return name:upper():match "(%a+)[%d_]*$"
+end
+
+-- A field that says what writing it does; or that does it by its access, and is not written with the others.
+local function says_effect(f)
+  return f.write_effect or f.access ~= "rw"
+end
+
 local function text_of(def)
   return ((def.description or "") .. " "):lower()
 end
@@ -37,14 +50,15 @@ local phrases = {
   { { "write 1 to clear", "writ%w+ 1 clear", "writ%w+ a 1 clear", "writ%w+ one clear", "w1c", "write one to clear", "cleared by writing 1",
       "cleared by writing a 1" }, "w1c", "writing 1 seems to clear it: access = \"w1c\"" },
   { { "pops? ", "next word from the fifo", "read%w* from the fifo" }, "effect", "reading seems to take data out: read_effect" },
-  { { "self.clearing", "self clearing", "automatically cleared" }, nil, "the hardware clears it: an update may write it twice" },
+  { { "self.?clear", "clears itself", "automatically cleared", "auto.?clear", "set by software.*cleared by hardware" }, "sc",
+    "the hardware seems to clear it: access = \"sc\"" },
 }
 
 local function by_description(def, name, report)
   local text = text_of(def)
   for _, phrase in ipairs(phrases) do
     local known = phrase[2] == "rc" and def.read_effect or phrase[2] == "effect" and def.read_effect
-      or phrase[2] == "w1c" and def.access == "w1c" or not phrase[2]
+      or phrase[2] == "w1c" and def.access == "w1c" or phrase[2] == "sc" and (def.access ~= "rw" or def.write_effect)
     if not known then
       for _, pattern in ipairs(phrase[1]) do
         if text:find(pattern) then
@@ -61,6 +75,28 @@ local function any_field(def, access)
     if f.access == access then return true end
   end
   return def.access == access
+end
+
+-- Writing what can be read is what undo() and regs:restore() do; what can't be read they leave alone anyway.
+local function check_writes(path, def, report)
+  if not (def.readable and def.writable) or def.write_effect then return end
+  local answered = false
+  for _, f in ipairs(def.fields) do answered = answered or f.write_effect or f.access == "sc" end
+  local word = last_word(def.name)
+  if TRIGGER[word] and not answered and def.access == "rw" then
+    return report(path, ("%s: does writing it set something off? then write_effect = \"what it does\", or a field with access = \"sc\"")
+      :format(word))
+  end
+  local names = {}
+  for _, f in ipairs(def.fields) do
+    word = last_word(f.name)
+    if TRIGGER[word] and f.bits <= (WORDY[word] and 8 or 2) and not says_effect(f) then table.insert(names, f.name) end
+  end
+  if names[1] then
+    table.sort(names)
+    report(path .. "." .. names[1], ("%s: does writing it set something off? then access = \"sc\" if the hardware clears it, or write_effect")
+      :format(table.concat(names, ", ")))
+  end
 end
 
 local function check_register(path, def, report, acknowledged)
@@ -83,6 +119,7 @@ local function check_register(path, def, report, acknowledged)
   if word and def.access == "rw" then
     report(path, ("%s: a register that sets something is rarely rw: \"wo\" or \"w1s\"?"):format(word))
   end
+  check_writes(path, def, report)
   by_description(def, path, report)
   for _, f in ipairs(def.fields) do
     local name = path .. "." .. f.name

@@ -9,6 +9,7 @@
 ---     -- uart.overlay.lua
 ---     return {
 ---       RBR = { read_effect = "pops the FIFO" },
+---       CMD = { write_effect = "sends the command", ABORT = { access = "sc" } },
 ---       LSR = { access = "ro", OE = { access = "rc" } },               -- a field
 ---       CTL = { rename = "CTRL", width = 8 },
 ---       CH  = { block = { CFG = { reset = 0x80 } } },                  -- in a block

@@ -7,6 +7,7 @@
 local bit = require "bit"
 local bits = require "luio.registers.bits"
 local effects = require "luio.registers.effects"
+local triggers = require "luio.registers.triggers"
 local verbs = require "luio.registers.verbs"
 
 local M = {}
@@ -157,6 +158,31 @@ function M.changes(def, before, after)
   return list
 end
 
+-- What a bit holds after a write, by access; those that are not here stay as they are, or nobody knows.
+local after_write = {
+  rw = function(_, written) return written end, wonce = function(_, written) return written end,
+  w1c = function(old, written) return bit.band(old, bit.bnot(written)) end, w0c = bit.band, w1s = bit.bor, w1t = bit.bxor,
+}
+
+--- What a register will hold after a write, as far as the map says: bits that 1 clears are cleared, not set. What only the
+--- hardware knows (self-clearing and write-only bits, what is reserved) is left as it was.
+---@param def luio.RegisterDef
+---@param old integer|ffi.cdata*
+---@param written integer|ffi.cdata*
+---@return integer|ffi.cdata*  as the register's verbs give it
+function M.predict(def, old, written)
+  local was, value, rest = wide(old, def.width), wide(written, def.width), bits.mask(def.width - 1, 0)
+  local result = was
+  local function put(mask, access)
+    rest = bit.band(rest, bit.bnot(mask))
+    local becomes = after_write[access]
+    if becomes then result = bit.bor(bit.band(result, bit.bnot(mask)), bit.band(becomes(was, value), mask)) end
+  end
+  for _, f in ipairs(def.fields) do put(bits.mask(f.high, f.low), f.access) end
+  put(rest, def.access)
+  return def.width < 64 and tonumber(result) or result
+end
+
 ---@class luio.Difference
 ---@field path string
 ---@field before string
@@ -186,14 +212,14 @@ end
 
 -- ---- Restoring -----------------------------------------------------------------------------------
 
---- Which bits of a register can be put back: those that hold what is written.
+--- Which bits of a register can be put back: those that hold what is written, and do no more.
 ---@param def luio.RegisterDef
 ---@return ffi.cdata* mask  uint64_t
 ---@return string? why      what can't be, and that it is for good
 function M.restorable(def)
   local mask, why = 0ULL, nil
   for _, f in ipairs(def.fields) do
-    if f.access == "rw" then
+    if f.access == "rw" and not f.write_effect then
       mask = bit.bor(mask, bits.mask(f.high, f.low))
     elseif f.access == "wonce" then
       why = ("%s can be written only once"):format(f.name)
@@ -208,15 +234,18 @@ local restorable = M.restorable
 
 ---@class luio.Restore
 ---@field writes { register: luio.Register, before: any, value: any }[]  what apply would write, in order
+---@field written? { register: luio.Register, before: any, value: any }[]  what it has written
 ---@field refused { path: string, reason: string }[]                     what it won't, and why
 local Restore = {}
 Restore.__index = Restore
 
+-- A plan does not look like what was done.
 function Restore:__tostring()
   local lines = {}
-  for _, w in ipairs(self.writes) do
+  for _, w in ipairs(self.written or self.writes) do
     local width = w.register.def.width
-    table.insert(lines, ("%s 0x%x  %s := %s"):format(w.register.path, w.register.offset, hex(w.before, width), hex(w.value, width)))
+    table.insert(lines, ("%s %s 0x%x  %s := %s"):format(self.written and "wrote" or "would write", w.register.path, w.register.offset,
+      hex(w.before, width), hex(w.value, width)))
   end
   for _, r in ipairs(self.refused) do table.insert(lines, ("%s  (not restored: %s)"):format(r.path, r.reason)) end
   return #lines > 0 and table.concat(lines, "\n") or "nothing differs"
@@ -225,15 +254,21 @@ end
 --- Writes what the plan shows, in order of offset. Once.
 ---@return integer n  registers written
 function Restore:apply()
-  for _, w in ipairs(self.writes) do w.register:write(w.value) end
-  local n = #self.writes
-  self.writes = {}
+  self.written = self.written or {}
+  local n = 0
+  while self.writes[1] do
+    local w = table.remove(self.writes, 1)
+    w.register:write(w.value)
+    table.insert(self.written, w)
+    n = n + 1
+  end
   return n
 end
 
 --- Plans how to put a snapshot's values back: print it, then plan:apply(). Reads what it may, writes
---- nothing. Irreversible writes (write-once) and registers that can't be read back are refused; bits
---- that do something when written (w1c and the like) get their neutral value.
+--- nothing. Irreversible writes (write-once), registers that can't be read back and those whose write sets
+--- something off (write_effect, of any name of these bytes) are refused; bits that do something when written
+--- (w1c, sc and the like) get their neutral value.
 ---@param snapshot luio.Snapshot
 ---@return luio.Restore plan
 function M.restore(root, snapshot)
@@ -256,7 +291,9 @@ function M.restore(root, snapshot)
         refuse(entry.path, "what differs can't be written back")
       elseif differs then
         local value = verbs.merged(reg, now, mask, bit.band(wide(wanted), mask))
-        table.insert(plan.writes, { register = reg, before = now, value = value })
+        local sets_off = triggers.sentence(reg, value)
+        if sets_off then refuse(entry.path, ("%s; %s:write(%s) does it all the same"):format(sets_off, reg.path, hex(value, def.width)))
+        else table.insert(plan.writes, { register = reg, before = now, value = value }) end
       end
     elseif reg.def.writable and entry.skipped then
       refuse(entry.path, entry.skipped)

@@ -25,6 +25,15 @@ local function one_line(text)
   return text and (" " .. text:gsub("%s+", " ")) or ""
 end
 
+-- What writing does, for the line of a verb that writes: of the register, and of fields.
+local function effect_of(def)
+  local parts = { def.write_effect }
+  for _, f in ipairs(def.fields) do
+    if f.write_effect then table.insert(parts, f.name .. " " .. f.write_effect) end
+  end
+  return one_line(parts[1] and table.concat(parts, "; "))
+end
+
 local function register_class(name, def, out)
   local fields, writable, readable = {}, {}, {}
   for _, f in ipairs(def.fields) do
@@ -41,11 +50,11 @@ local function register_class(name, def, out)
   if def.writable then
     local taken = def.width == 64 and "integer|ffi.cdata*" or "integer"
     if #writable > 0 then taken = ("%s|%s.Fields"):format(taken, name) end
-    table.insert(out, ("---@field write fun(self, value: %s)"):format(taken))
+    table.insert(out, ("---@field write fun(self, value: %s)%s"):format(taken, effect_of(def)))
     if #writable > 0 then
       table.insert(out, ("---@field encode fun(self, fields: %s.Fields): %s"):format(name, value))
       if def.readable and not def.read_effect then
-        table.insert(out, ("---@field update fun(self, fields: %s.Fields)"):format(name))
+        table.insert(out, ("---@field update fun(self, fields: %s.Fields)%s"):format(name, effect_of(def)))
       end
     end
   end
@@ -75,7 +84,7 @@ function M.write(map, name)
       local members = {}
       for _, child in ipairs(def.children) do
         local child_class = class_of(child, class .. "." .. child.name)
-        local text = child.description or child.read_effect
+        local text = child.description or child.read_effect or child.write_effect
         table.insert(members, ("---@field %s %s%s"):format(child.name,
           child.count and ("table<integer, %s>"):format(child_class) or child_class, one_line(text)))
       end

@@ -1,5 +1,5 @@
 --- What reading and writing do: SVD's access, modifiedWriteValues, readAction and writeConstraint,
---- which are four things, as a map's one access and its read_effect.
+--- which are four things, as a map's one access, its read_effect and its write_effect.
 ---
 --- Where the two don't fit, what can be read decides: a write-only register that is said to be
 --- one-to-clear stays write-only, since a bus may fault on the read. Whatever has no word in a map is
@@ -12,13 +12,17 @@ local plain = {
   write = "wo",
 }
 local modified = { onetoclear = "w1c", zerotoclear = "w0c", onetoset = "w1s", onetotoggle = "w1t" }
-local wordless = {
-  zerotoset = "writing 0 sets", zerototoggle = "writing 0 toggles", clear = "any write clears", set = "any write sets",
-}
 local says = {
   onetoclear = "writing 1 clears", zerotoclear = "writing 0 clears", onetoset = "writing 1 sets",
-  onetotoggle = "writing 1 toggles",
+  onetotoggle = "writing 1 toggles", zerotoset = "writing 0 sets", zerototoggle = "writing 0 toggles",
+  clear = "any write clears", set = "any write sets",
 }
+-- As a map's write_effect: where the access says no more than that it can't be read, and where every write does it.
+local on_write = {
+  onetoclear = "clears where 1 is written", zerotoclear = "clears where 0 is written", onetoset = "sets where 1 is written",
+  onetotoggle = "toggles where 1 is written",
+}
+local any_write = { clear = "clears", set = "sets" }
 local reads = {
   clear = "clears it", set = "sets it", modify = "changes it", modifyexternal = "changes something elsewhere",
 }
@@ -28,6 +32,8 @@ local function word(text) return text and text:lower():gsub("[^%l]", "") end
 ---@class luio.SvdAccess
 ---@field kind string           of a map: "ro", "w1c", ...
 ---@field read_effect string?
+---@field write_effect string?
+---@field any_write string?     of a field: what every write to its register does to it, "clears"
 ---@field remarks string[]
 
 --- Access of a register, or of a field (with its register's node: what it doesn't say itself).
@@ -51,20 +57,26 @@ function M.of(node, access, register, notes, path)
     end
   end
 
-  local write = word(node.modifiedWriteValues or register and register.modifiedWriteValues)
+  local stated = node.modifiedWriteValues
+  local write, write_effect, any = word(stated or register and register.modifiedWriteValues), nil, nil
   if write and write ~= "modify" then
-    if not (modified[write] or wordless[write]) then
-      notes:add("access", path, "unknown modifiedWriteValues \"%s\"", node.modifiedWriteValues or "")
+    if not says[write] then
+      notes:add("access", path, "unknown modifiedWriteValues \"%s\"", stated or "")
+    elseif kind == "ro" then
+      if stated then
+        notes:add("contradiction", path, "read-only, and modifiedWriteValues %s: stays ro", write)
+        table.insert(remarks, "said to be read-only, and: " .. says[write])
+      end
+    elseif any_write[write] then
+      if not register then write_effect = any_write[write] .. " it"
+      elseif stated then any = any_write[write] end
     elseif kind == "rw" and modified[write] then
       kind = modified[write]
-    elseif kind == "ro" then
-      if node.modifiedWriteValues then
-        notes:add("contradiction", path, "read-only, and modifiedWriteValues %s: stays ro", write)
-        table.insert(remarks, "said to be read-only, and: " .. (says[write] or wordless[write]))
-      end
+    elseif kind == "wo" and modified[write] then
+      if stated then write_effect = on_write[write] end -- of its register it is stated there, once
     else
       notes:add("access", path, "%s with modifiedWriteValues %s has no word in a map: a remark", kind, write)
-      table.insert(remarks, says[write] or wordless[write])
+      table.insert(remarks, says[write])
     end
   end
 
@@ -77,7 +89,10 @@ function M.of(node, access, register, notes, path)
     notes:add("contradiction", path, "write-only, and readAction %s", read)
   end
   if not node.readAction then effect = nil end -- the register's own is stated there, once
-  return { kind = M.constrain(node, kind, remarks, notes, path), read_effect = effect, remarks = remarks }
+  return {
+    kind = M.constrain(node, kind, remarks, notes, path), read_effect = effect, write_effect = write_effect, any_write = any,
+    remarks = remarks,
+  }
 end
 
 -- writeConstraint

@@ -179,8 +179,8 @@ function Import:register(kid, outer, path, taken, out)
   local how = access.of(node, props.access, nil, self.notes, path)
   local register = {
     kind = "register", name = name, path = path, line = node.line, node = node, offset = offset, size = size,
-    access = how.kind, read_effect = how.read_effect, remarks = how.remarks, text = node.description,
-    alternate = node.alternateRegister, group = node.alternateGroup,
+    access = how.kind, read_effect = how.read_effect, write_effect = how.write_effect, remarks = how.remarks,
+    text = node.description, alternate = node.alternateRegister, group = node.alternateGroup,
   }
   self:reset(register, props, node, path)
   self:protection(node, register.remarks, path)
@@ -191,6 +191,12 @@ function Import:register(kid, outer, path, taken, out)
   register.fields = fields.of(self, {
     node = node, access = props.access, size = size, singles = register.partial_reset,
   }, path)
+  -- What every write does to a field is an effect of writing the register.
+  for _, field in ipairs(register.fields) do
+    if field.any_write then
+      register.write_effect = (register.write_effect and register.write_effect .. ", " or "") .. field.any_write .. " " .. field.name
+    end
+  end
   self:partial_reset(register, path)
   self:array_names(node, path)
   self:repeat_item(register, node, path, math.ceil(size / 8), taken, out)

@@ -17,6 +17,8 @@ local M = {}
 ---@field stride integer?   bits
 ---@field access string
 ---@field read_effect string?
+---@field write_effect string?
+---@field any_write string?   what every write to its register does to it
 ---@field reset integer|ffi.cdata*?
 ---@field values luio.SvdValue[]?
 ---@field text string?
@@ -103,8 +105,8 @@ local function one(self, node, register, path)
   local width = high - low + 1
   local how = access.of(node, node.access or register.access, register.node, self.notes, path)
   local field = {
-    name = node.name, high = high, low = low, access = how.kind, read_effect = how.read_effect, text = node.description,
-    remarks = how.remarks, line = node.line,
+    name = node.name, high = high, low = low, access = how.kind, read_effect = how.read_effect, write_effect = how.write_effect,
+    any_write = how.any_write, text = node.description, remarks = how.remarks, line = node.line,
   }
   if node.resetValue then
     local reset = numbers.parse(node.resetValue)

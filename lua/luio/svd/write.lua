@@ -119,6 +119,7 @@ function Writer:add_options(parts, item)
   if item.alias then table.insert(parts, "alias = " .. quote(item.alias)) end
   if item.halves then table.insert(parts, "halves = " .. quote(item.halves)) end
   if item.read_effect then table.insert(parts, "read_effect = " .. quote(item.read_effect)) end
+  if item.write_effect then table.insert(parts, "write_effect = " .. quote(item.write_effect)) end
   if self.as_data and description(item) then table.insert(parts, "description = " .. quote(description(item))) end
 end
 
