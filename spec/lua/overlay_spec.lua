@@ -124,6 +124,8 @@ describe("lint", function()
       CMD_STATUS = { 0, 32, "ro" }, KICK = { 4, 32, "wo" }, START_ADDRESS = { 8, 32 }, RESET_VALUE = { 12, 32 }, CMD_ARG = { 16, 32 },
       CMD = { 20, 32, write_effect = "sends it" }, DMA_CMD = { 24, 32, GO = { 0, access = "sc" }, KIND = 1 },
       CTRL = { 28, 32, START = { 15, 0 }, RESET = { 16, access = "w1s" }, GO = { 17, write_effect = "goes" }, CMD = { 31, 20 } },
+      LOG_START = { 36, 32 }, LOG_END = { 40, 32 }, E = { 44, 32, START = 0, STOP = 1, TRIG = { 3, 2 } },
+      RSTR = { 48, 32, DMA1RST = 0, DMA2RST = 1, UART_RST = 2, I2C_RESET = 3 },
       D = { 32, 32, F = { 0, access = "sc", description = "Self-clearing." }, G = { 1, access = "ro", description = "Automatically cleared." } },
     })
   end)

@@ -45,7 +45,8 @@ end)
 
 describe("modifiedWriteValues", function()
   it("is a map's word for those that have one", function()
-    for stated, word in pairs { oneToClear = "w1c", zeroToClear = "w0c", oneToSet = "w1s", oneToToggle = "w1t", modify = "rw" } do
+    for stated, word in pairs { oneToClear = "w1c", zeroToClear = "w0c", oneToSet = "w1s", oneToToggle = "w1t", modify = "rw",
+      clear = "sc" } do
       local more = "<modifiedWriteValues>" .. stated .. "</modifiedWriteValues>"
       assert.equal(word, of(more).access)
       local a = of("", { { "F 0:0", more }, "G 1:1" })
@@ -80,13 +81,12 @@ describe("modifiedWriteValues", function()
   end)
 
   it("that holds of any write is an effect of writing the register, whichever field has it", function()
-    for stated, effect in pairs { clear = "clears", set = "sets" } do
-      local more = "<modifiedWriteValues>" .. stated .. "</modifiedWriteValues>"
-      assert.same({ "rw", effect .. " it" }, { of(more).access, of(more).write_effect })
-      local a = of("", { { "F 0:0", more }, "G 1:1" })
-      assert.same({ "rw", effect .. " F", "rw" }, { a.access, a.write_effect, a.field.F.access })
-      assert.is_nil(of("<access>read-only</access>" .. more).write_effect)
-    end
+    local more = "<modifiedWriteValues>set</modifiedWriteValues>"
+    assert.same({ "rw", "sets it" }, { of(more).access, of(more).write_effect })
+    local a = of("", { { "F 0:0", more }, "G 1:1", { "H 2:2", more } })
+    assert.same({ "rw", "sets F, H", "rw" }, { a.access, a.write_effect, a.field.F.access })
+    assert.is_nil(of("<access>read-only</access>" .. more).write_effect)
+    assert.equal("sets it", of(more, { "F 0:0" }).write_effect)
   end)
 end)
 

@@ -29,9 +29,18 @@ local SET = set "SETR INTENSET IFS INTSET BSRR SET"
 -- What a write to it may set off; as the last word of a name, for START_ADDRESS holds a value.
 local TRIGGER = set "CMD COMMAND GO START TRIGGER TRIG DOORBELL DBELL KICK RESET RST SRST SWRST SWRESET SOFTRST FLUSH ABORT"
 local WORDY = set "CMD COMMAND DOORBELL DBELL" -- more than a bit or two
+local RESETS = set "RESET RST SRST SWRST SWRESET SOFTRST"
+local MANY_RESETS = 4 -- in one register: a reset controller, whose bits hold the modules in reset
 
 local function last_word(name)
   return name:upper():match "(%a+)[%d_]*$"
+end
+
+-- START beside END is where a range starts.
+local function of_range(name, siblings)
+  local upper, ends = name:upper(), {}
+  for sibling in pairs(siblings) do ends[tostring(sibling):upper()] = true end
+  return ends[(upper:gsub("START", "END"))] and upper:find "START" or ends[(upper:gsub("START", "STOP"))] and upper:find "START"
 end
 
 -- A field that says what writing it does; or that does it by its access, and is not written with the others.
@@ -78,28 +87,32 @@ local function any_field(def, access)
 end
 
 -- Writing what can be read is what undo() and regs:restore() do; what can't be read they leave alone anyway.
-local function check_writes(path, def, report)
+local function check_writes(path, def, report, siblings)
   if not (def.readable and def.writable) or def.write_effect then return end
   local answered = false
   for _, f in ipairs(def.fields) do answered = answered or f.write_effect or f.access == "sc" end
   local word = last_word(def.name)
-  if TRIGGER[word] and not answered and def.access == "rw" then
+  if TRIGGER[word] and not answered and def.access == "rw" and not of_range(def.name, siblings) then
     return report(path, ("%s: does writing it set something off? then write_effect = \"what it does\", or a field with access = \"sc\"")
       :format(word))
   end
-  local names = {}
+  local names, resets = {}, 0
   for _, f in ipairs(def.fields) do
     word = last_word(f.name)
-    if TRIGGER[word] and f.bits <= (WORDY[word] and 8 or 2) and not says_effect(f) then table.insert(names, f.name) end
+    -- TRIG of a field mostly says which edge or level triggers.
+    if TRIGGER[word] and word ~= "TRIG" and f.bits <= (WORDY[word] and 8 or 2) and not says_effect(f) and not of_range(f.name, def.field) then
+      table.insert(names, f.name)
+      if RESETS[word] then resets = resets + 1 end
+    end
   end
-  if names[1] then
+  if names[1] and not (resets == #names and resets >= MANY_RESETS) then
     table.sort(names)
     report(path .. "." .. names[1], ("%s: does writing it set something off? then access = \"sc\" if the hardware clears it, or write_effect")
       :format(table.concat(names, ", ")))
   end
 end
 
-local function check_register(path, def, report, acknowledged)
+local function check_register(path, def, report, acknowledged, siblings)
   local word = has_word(def.name, FIFO)
   if word and def.readable and not def.read_effect then
     report(path, ("%s: does reading it take data out? then read_effect = \"pops the FIFO\""):format(word))
@@ -119,7 +132,7 @@ local function check_register(path, def, report, acknowledged)
   if word and def.access == "rw" then
     report(path, ("%s: a register that sets something is rarely rw: \"wo\" or \"w1s\"?"):format(word))
   end
-  check_writes(path, def, report)
+  check_writes(path, def, report, siblings)
   by_description(def, path, report)
   for _, f in ipairs(def.fields) do
     local name = path .. "." .. f.name
@@ -150,7 +163,7 @@ function M.check(map)
     for name in pairs(block.child) do acknowledged = acknowledged or has_word(name, ACKNOWLEDGE) end
     for _, def in ipairs(block.children) do
       local path = prefix .. def.name
-      if def.kind == "block" then walk(def, path .. ".") else check_register(path, def, report, acknowledged) end
+      if def.kind == "block" then walk(def, path .. ".") else check_register(path, def, report, acknowledged, block.child) end
     end
   end
   walk(map, "")

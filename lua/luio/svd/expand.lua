@@ -191,12 +191,11 @@ function Import:register(kid, outer, path, taken, out)
   register.fields = fields.of(self, {
     node = node, access = props.access, size = size, singles = register.partial_reset,
   }, path)
-  -- What every write does to a field is an effect of writing the register.
+  local set = {} -- whatever is written, and to which field: that is an effect of writing the register
   for _, field in ipairs(register.fields) do
-    if field.any_write then
-      register.write_effect = (register.write_effect and register.write_effect .. ", " or "") .. field.any_write .. " " .. field.name
-    end
+    if field.sets then table.insert(set, field.name) end
   end
+  if set[1] then register.write_effect = "sets " .. table.concat(set, ", ") end
   self:partial_reset(register, path)
   self:array_names(node, path)
   self:repeat_item(register, node, path, math.ceil(size / 8), taken, out)

@@ -18,7 +18,7 @@ local M = {}
 ---@field access string
 ---@field read_effect string?
 ---@field write_effect string?
----@field any_write string?   what every write to its register does to it
+---@field sets boolean?  every write to its register sets it
 ---@field reset integer|ffi.cdata*?
 ---@field values luio.SvdValue[]?
 ---@field text string?
@@ -106,7 +106,7 @@ local function one(self, node, register, path)
   local how = access.of(node, node.access or register.access, register.node, self.notes, path)
   local field = {
     name = node.name, high = high, low = low, access = how.kind, read_effect = how.read_effect, write_effect = how.write_effect,
-    any_write = how.any_write, text = node.description, remarks = how.remarks, line = node.line,
+    sets = how.sets, text = node.description, remarks = how.remarks, line = node.line,
   }
   if node.resetValue then
     local reset = numbers.parse(node.resetValue)
