@@ -20,7 +20,8 @@ local map = {
   GPIOIE    = { 0x410, 32, "rw", reset = 0, IE = { 7, 0 }, description = "interrupt mask: 1 lets it through" },
   GPIORIS   = { 0x414, 32, "ro", reset = 0, RIS = { 7, 0 }, description = "raw interrupt status" },
   GPIOMIS   = { 0x418, 32, "ro", reset = 0, MIS = { 7, 0 }, description = "masked interrupt status" },
-  GPIOIC    = { 0x41c, 32, "wo", IC = { 7, 0 }, write_effect = "acknowledges", description = "interrupt clear: 1 forgets an edge; levels stay while they last" },
+  GPIOIC    = { 0x41c, 32, "wo", IC = { 7, 0 }, write_effect = "acknowledges",
+                description = "interrupt clear: 1 forgets an edge; levels stay while they last" },
   GPIOAFSEL = { 0x420, 32, "rw", reset = 0, AFSEL = { 7, 0 }, description = "1: something else than GPIO has the line" },
 
   GPIOPeriphID0 = { 0xfe0, 32, "ro", reset = 0x61, PARTNUMBER0 = { 7, 0 } },

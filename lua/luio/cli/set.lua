@@ -15,7 +15,8 @@ end
 local function line(c)
   local reg = c.reg
   local old = hex(c, c.old) or ("(%s)"):format(c.why_unread)
-  local text = ("%s%s 0x%x (+0x%x) %s := %s"):format(c.dry_run and "would write " or "", reg.path, reg.region.addr + reg.offset, reg.offset, old, hex(c, c.written))
+  local text = ("%s%s 0x%x (+0x%x) %s := %s"):format(c.dry_run and "would write " or "", reg.path, reg.region.addr + reg.offset,
+    reg.offset, old, hex(c, c.written))
   if c.readback then text = ("%s -> %s"):format(text, hex(c, c.readback)) end
   local words = {}
   for word in text:gmatch "%S+" do table.insert(words, word) end

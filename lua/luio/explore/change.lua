@@ -7,9 +7,8 @@
 ---
 --- The value before and the one after are read only where that disturbs nothing, and at an offset that no map
 --- describes only when that is asked for: it may be a FIFO. Of bits there the value before is read, for the others.
---- What the write sets off (a map's
---- write_effect, of any register or field at these bytes) is said, of a dry run, too; that shows what the register would
---- hold then, which is not what is written to it: a 1 clears a write-1-to-clear bit.
+--- What the write sets off (a map's write_effect, of any register or field at these bytes) is said, of a dry run, too;
+--- that shows what the register would hold then, which is not what is written to it: a 1 clears a write-1-to-clear bit.
 
 local bit = require "bit"
 local bits_of = require "luio.registers.bits"

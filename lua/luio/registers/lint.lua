@@ -36,11 +36,15 @@ local function last_word(name)
   return name:upper():match "(%a+)[%d_]*$"
 end
 
--- START beside END is where a range starts.
-local function of_range(name, siblings)
-  local upper, ends = name:upper(), {}
-  for sibling in pairs(siblings) do ends[tostring(sibling):upper()] = true end
-  return ends[(upper:gsub("START", "END"))] and upper:find "START" or ends[(upper:gsub("START", "STOP"))] and upper:find "START"
+-- START beside END or STOP is where a range starts, or one of two that hold their value.
+local function of_pair(name, siblings)
+  local upper = name:upper()
+  if not upper:find "START" then return false end
+  for sibling in pairs(siblings) do
+    local other = sibling:upper()
+    if other ~= upper and (other == upper:gsub("START", "END") or other == upper:gsub("START", "STOP")) then return true end
+  end
+  return false
 end
 
 -- A field that says what writing it does; or that does it by its access, and is not written with the others.
@@ -86,29 +90,31 @@ local function any_field(def, access)
   return def.access == access
 end
 
+-- Whether a field's name sounds like something that writing it sets off, and the map does not say so.
+local function suspected(f, siblings)
+  local word = last_word(f.name)
+  return TRIGGER[word] and word ~= "TRIG" -- of a field that mostly says which edge or level triggers
+    and f.bits <= (WORDY[word] and 8 or 2) and not says_effect(f) and not of_pair(f.name, siblings)
+end
+
 -- Writing what can be read is what undo() and regs:restore() do; what can't be read they leave alone anyway.
 local function check_writes(path, def, report, siblings)
   if not (def.readable and def.writable) or def.write_effect then return end
-  local answered = false
-  for _, f in ipairs(def.fields) do answered = answered or f.write_effect or f.access == "sc" end
-  local word = last_word(def.name)
-  if TRIGGER[word] and not answered and def.access == "rw" and not of_range(def.name, siblings) then
-    return report(path, ("%s: does writing it set something off? then write_effect = \"what it does\", or a field with access = \"sc\"")
-      :format(word))
-  end
-  local names, resets = {}, 0
+  local answered, names, resets = false, {}, 0
   for _, f in ipairs(def.fields) do
-    word = last_word(f.name)
-    -- TRIG of a field mostly says which edge or level triggers.
-    if TRIGGER[word] and word ~= "TRIG" and f.bits <= (WORDY[word] and 8 or 2) and not says_effect(f) and not of_range(f.name, def.field) then
+    answered = answered or f.write_effect or f.access == "sc"
+    if suspected(f, def.field) then
       table.insert(names, f.name)
-      if RESETS[word] then resets = resets + 1 end
+      if RESETS[last_word(f.name)] then resets = resets + 1 end
     end
   end
-  if names[1] and not (resets == #names and resets >= MANY_RESETS) then
+  local word = last_word(def.name)
+  if TRIGGER[word] and not answered and def.access == "rw" and not of_pair(def.name, siblings) then
+    report(path, word .. ": does writing it set something off? then write_effect = \"what it does\", or a field with access = \"sc\"")
+  elseif names[1] and not (resets == #names and resets >= MANY_RESETS) then
     table.sort(names)
-    report(path .. "." .. names[1], ("%s: does writing it set something off? then access = \"sc\" if the hardware clears it, or write_effect")
-      :format(table.concat(names, ", ")))
+    report(path .. "." .. names[1], table.concat(names, ", ")
+      .. ": does writing it set something off? then access = \"sc\" if the hardware clears it, or write_effect")
   end
 end
 
