@@ -1,8 +1,9 @@
 --- What stands at the address of an imported peripheral and is not imported with it.
 ---
 --- `--peripheral SPI1` of a chip that has I2S1 in the same place makes a map of SPI1. But a read of its DATA is a read of I2S1's,
---- which may pop a FIFO: a side effect belongs to the bytes (luio.registers.effects). So the registers of others at that
---- address come along where reading has a side effect, and only those, in a block of the other's name.
+--- which may pop a FIFO, and a write of it may be a command of I2S1's: a side effect belongs to the bytes
+--- (luio.registers.effects). So the registers of others at that address come along where reading or writing has a side
+--- effect, and only those, in a block of the other's name.
 
 local expand = require "luio.svd.expand"
 local failing = require "luio.svd.fail"
@@ -21,7 +22,7 @@ local function with_effect(children)
     if item.children then
       local inner = with_effect(item.children)
       if inner then table.insert(kept, layout.copy(item, { children = inner, remarks = {} })) end
-    elseif places.effect_of(item) then
+    elseif places.effect_of(item) or places.sets_off(item) then
       table.insert(kept, item)
       names_kept[item.name] = true
     end
@@ -64,7 +65,7 @@ function M.find(device, import, blocks)
   for _, block in ipairs(found) do
     local kept, place = with_effect(block.children), others[block.name] or imported[block.offset]
     if kept and place then
-      import.notes:add("overlap", place.path, "%s has the same address: its registers whose reading has a side effect come along",
+      import.notes:add("overlap", place.path, "%s has the same address: its registers with side effects come along",
         block.name)
       import.widest = math.max(import.widest, work.widest)
       table.insert(list, layout.copy(block, {

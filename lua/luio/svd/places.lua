@@ -26,6 +26,17 @@ end
 
 M.effect_of = effect_of
 
+local BY_ACCESS = { sc = true, w1c = true, w0c = true, w1s = true, w1t = true }
+
+--- Whether writing a register, under whatever name, may set something off that its value does not show.
+function M.sets_off(item)
+  if item.write_effect or BY_ACCESS[item.access] then return true end
+  for _, field in ipairs(item.fields) do
+    if field.write_effect or BY_ACCESS[field.access] then return true end
+  end
+  return false
+end
+
 -- alternateRegister, where the other is at the same offset.
 local function state_alternates(self, items)
   local by_name = {}
