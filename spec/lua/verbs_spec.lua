@@ -98,8 +98,8 @@ describe("a register", function()
   -- kind of the sibling -> what is read, what an update of EN (bit 0) must write
   for access, case in pairs {
     rw = { 0xf0, 0xf1 }, ro = { 0xf0, 0xf1 }, preserve = { 0xf0, 0xf1 }, wonce = { 0xf0, 0xf1 },
-    w1c = { 0xf0, 0x01 }, w1s = { 0xf0, 0x01 }, w1t = { 0xf0, 0x01 }, zero = { 0xf0, 0x01 },
-    w0c = { 0x30, 0xf1 }, one = { 0x30, 0xf1 },
+    w1c = { 0xf0, 0x01 }, w1s = { 0xf0, 0x01 }, w1t = { 0xf0, 0x01 }, sc = { 0xf0, 0x01 }, zero = { 0xf0, 0x01 },
+    w0c = { 0x30, 0xf1 }, w0s = { 0x30, 0xf1 }, w0t = { 0x30, 0xf1 }, one = { 0x30, 0xf1 },
   } do
     it(("writes neutral bits to a sibling that is %s"):format(access), function()
       local regs = bus:bind { A = { 0, 32, EN = 0, SIBLING = { 7, 4, access = access } } }
@@ -278,7 +278,7 @@ describe("properties, on random maps", function()
     seed = (seed * 1103515245 + 12345) % 2 ^ 31
     return math.floor(seed / 65536) % n
   end
-  local kinds = { "rw", "ro", "w1c", "w0c", "w1s", "w1t", "wo", "wonce", "preserve", "zero", "one" }
+  local kinds = { "rw", "ro", "w1c", "w0c", "w1s", "w1t", "w0s", "w0t", "sc", "wo", "wonce", "preserve", "zero", "one" }
   local function random_register(width)
     local spec, low = { 0, width }, 0
     while low < width do
@@ -334,7 +334,8 @@ describe("properties, on random maps", function()
         if given then
           local after = regs.R:decode(region.value)
           for name, f in pairs(map.R.field) do
-            local neutral = ({ w1c = 0, w1s = 0, w1t = 0, zero = 0, wo = 0, w0c = 2 ^ f.bits - 1, one = 2 ^ f.bits - 1 })[f.access]
+            local neutral = ({ w1c = 0, w1s = 0, w1t = 0, sc = 0, zero = 0, wo = 0, w0c = 2 ^ f.bits - 1, w0s = 2 ^ f.bits - 1,
+              w0t = 2 ^ f.bits - 1, one = 2 ^ f.bits - 1 })[f.access]
             if name ~= given then assert.equal(neutral or before[name], after[name], name .. " " .. f.access) end
           end
         end

@@ -45,7 +45,7 @@ end)
 
 describe("modifiedWriteValues", function()
   it("is a map's word for those that have one", function()
-    for stated, word in pairs { oneToClear = "w1c", zeroToClear = "w0c", oneToSet = "w1s", oneToToggle = "w1t", modify = "rw",
+    for stated, word in pairs { oneToClear = "w1c", zeroToClear = "w0c", oneToSet = "w1s", oneToToggle = "w1t", zeroToSet = "w0s", zeroToToggle = "w0t", modify = "rw",
       clear = "sc" } do
       local more = "<modifiedWriteValues>" .. stated .. "</modifiedWriteValues>"
       assert.equal(word, of(more).access)
@@ -54,15 +54,11 @@ describe("modifiedWriteValues", function()
     end
   end)
 
-  it("is a remark and a note for those that have none", function()
-    for stated, remark in pairs {
-      zeroToSet = "writing 0 sets", zeroToToggle = "writing 0 toggles",
-    } do
-      local a, notes, text = of("<modifiedWriteValues>" .. stated .. "</modifiedWriteValues>")
-      assert.equal("rw", a.access)
-      assert.is_table(s.note(notes, stated:lower() .. " has no word in a map"))
-      assert.matches("%[" .. remark .. "%]", text)
-    end
+  it("is a remark and a note where there is none: of what can be written once", function()
+    local a, notes, text = of("<access>read-writeOnce</access><modifiedWriteValues>zeroToSet</modifiedWriteValues>")
+    assert.equal("wonce", a.access)
+    assert.is_table(s.note(notes, "zerotoset has no word in a map"))
+    assert.matches("%[writing 0 sets%]", text)
   end)
 
   it("of a register is its fields', too", function()

@@ -29,8 +29,9 @@ local MAX_NEAR = 20000 -- names that a wrong one is compared with: half a second
 -- What access means, in a few words.
 local ACCESS = {
   ro = "read-only", rw = "read and write", wo = "write-only",
-  w1c = "writing 1 clears, 0 leaves", w0c = "writing 0 clears, 1 leaves", w1s = "writing 1 sets, 0 leaves",
-  w1t = "writing 1 toggles, 0 leaves", sc = "self-clearing: writing 1 starts something, 0 leaves, and the hardware makes it 0 again",
+  w1c = "writing 1 clears, 0 leaves", w1s = "writing 1 sets, 0 leaves", w1t = "writing 1 toggles, 0 leaves",
+  w0c = "writing 0 clears, 1 leaves", w0s = "writing 0 sets, 1 leaves", w0t = "writing 0 toggles, 1 leaves",
+  sc = "self-clearing: writing 1 starts something, 0 leaves, and the hardware makes it 0 again",
   rc = "read-only, and reading clears it", rs = "read-only, and reading sets it",
   wonce = "can be written once", preserve = "reserved: keep what was read", zero = "reserved: write 0",
   one = "reserved: write 1",

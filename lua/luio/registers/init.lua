@@ -28,7 +28,8 @@
 --- Access, of a register and of a field (which has its register's unless it says otherwise):
 ---
 ---   ro rw wo         read-only, read-write, write-only
----   w1c w0c w1s w1t  writing 1 clears, 0 clears, 1 sets, 1 toggles; can be read
+---   w1c w1s w1t      writing 1 clears, sets, toggles, and 0 leaves; can be read
+---   w0c w0s w0t      writing 0 clears, sets, toggles, and 1 leaves; can be read
 ---   sc               self-clearing: 1 starts something, and the hardware makes it 0 again (R/W SC in datasheets;
 ---                    SystemRDL's singlepulse, or hwclr of a trigger); can be read
 ---   rc rs            read-only, and reading clears or sets: a side effect
@@ -103,10 +104,12 @@ local M = {}
 ---@field source string?  file it was stated in
 
 local readable = {
-  ro = true, rw = true, w1c = true, w0c = true, w1s = true, w1t = true, rc = true, rs = true, wonce = true,
+  ro = true, rw = true, w1c = true, w1s = true, w1t = true, w0c = true, w0s = true, w0t = true, rc = true, rs = true, wonce = true,
   preserve = true, zero = true, one = true, sc = true,
 }
-local writable = { rw = true, wo = true, w1c = true, w0c = true, w1s = true, w1t = true, wonce = true, sc = true }
+local writable = {
+  rw = true, wo = true, w1c = true, w1s = true, w1t = true, w0c = true, w0s = true, w0t = true, wonce = true, sc = true,
+}
 local effect = { rc = "reading clears it", rs = "reading sets it" }
 local known_access = {}
 for _, set in ipairs { readable, writable } do
@@ -138,16 +141,17 @@ local field_options = {
 
 -- How other descriptions of registers (CMSIS-SVD, SystemRDL, IP-XACT, datasheets) call what is said here.
 local SELF_CLEARING = 'a map says access = "sc"'
-local ON_WRITE = 'a map says access = "w1c", "w0c", "w1s", "w1t", "sc", or write_effect = "what it does"'
+local ON_WRITE = 'a map says access = "w1c", "w1s", "w1t", "w0c", "w0s", "w0t", "sc", or write_effect = "what it does"'
 local ON_READ = 'a map says access = "rc", "rs", or read_effect = "what it does"'
 local foreign_keys = {
-  singlepulse = SELF_CLEARING, hwclr = SELF_CLEARING, self_clearing = SELF_CLEARING, selfclearing = SELF_CLEARING,
+  singlepulse = SELF_CLEARING, hwclr = SELF_CLEARING, selfclearing = SELF_CLEARING,
   onwrite = ON_WRITE, modifiedwritevalues = ON_WRITE, trigger = 'a map says write_effect = "what it does"',
   onread = ON_READ, readaction = ON_READ, sw = "a map says access",
 }
 local foreign_access = {
-  woclr = "w1c", rw1c = "w1c", onetoclear = "w1c", wzc = "w0c", zerotoclear = "w0c", woset = "w1s", rw1s = "w1s", onetoset = "w1s",
-  wot = "w1t", onetotoggle = "w1t", rclr = "rc", rset = "rs", rwsc = "sc", w1sc = "sc", selfclearing = "sc", singlepulse = "sc",
+  woclr = "w1c", rw1c = "w1c", onetoclear = "w1c", woset = "w1s", rw1s = "w1s", onetoset = "w1s", wot = "w1t", onetotoggle = "w1t",
+  wzc = "w0c", zerotoclear = "w0c", wzs = "w0s", zerotoset = "w0s", wzt = "w0t", zerototoggle = "w0t",
+  rclr = "rc", rset = "rs", rwsc = "sc", w1sc = "sc", selfclearing = "sc", singlepulse = "sc",
   readonly = "ro", readwrite = "rw", writeonly = "wo",
 }
 

@@ -161,7 +161,9 @@ end
 -- What a bit holds after a write, by access; those that are not here stay as they are, or nobody knows.
 local after_write = {
   rw = function(_, written) return written end, wonce = function(_, written) return written end,
-  w1c = function(old, written) return bit.band(old, bit.bnot(written)) end, w0c = bit.band, w1s = bit.bor, w1t = bit.bxor,
+  w1c = function(old, written) return bit.band(old, bit.bnot(written)) end, w1s = bit.bor, w1t = bit.bxor, w0c = bit.band,
+  w0s = function(old, written) return bit.bor(old, bit.bnot(written)) end,
+  w0t = function(old, written) return bit.bxor(old, bit.bnot(written)) end,
 }
 
 --- What a register will hold after a write, as far as the map says: bits that 1 clears are cleared, not set. What only the

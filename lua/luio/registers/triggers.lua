@@ -18,10 +18,10 @@ local M = {}
 -- What a bit of each access does when it is not written as its neutral value.
 local BY_ACCESS = {
   sc = "starts something, and the hardware clears it",
-  w1c = "clears it where 1 is written", w0c = "clears it where 0 is written", w1s = "sets it where 1 is written",
-  w1t = "toggles it where 1 is written",
+  w1c = "clears it where 1 is written", w1s = "sets it where 1 is written", w1t = "toggles it where 1 is written",
+  w0c = "clears it where 0 is written", w0s = "sets it where 0 is written", w0t = "toggles it where 0 is written",
 }
-local NEUTRAL_IS_ONE = { w0c = true }
+local NEUTRAL_IS_ONE = { w0c = true, w0s = true, w0t = true }
 
 ---@class luio.Trigger
 ---@field name string   what does it: a register's path, or a field's

@@ -38,7 +38,7 @@ end
 
 -- What each access kind does to a bit that an update or a partial write does not name.
 local keep = { rw = true, ro = true, preserve = true, rc = true, rs = true, wonce = true } -- as it was read
-local as_one = { w0c = true, one = true } -- 1: neutral, or reserved so; all others: 0
+local as_one = { w0c = true, w0s = true, w0t = true, one = true } -- 1: neutral, or reserved so; all others: 0
 local from_reset = { wo = true } -- nobody knows what is in it
 
 --- Everything the verbs need of a definition, worked out once and kept on it.

@@ -13,7 +13,9 @@ local plain = {
 }
 -- "clear", the field is 0 after a write, is how self-clearing triggers are stated: all 32 fields that have it in 1,903 public
 -- files are such.
-local modified = { onetoclear = "w1c", zerotoclear = "w0c", onetoset = "w1s", onetotoggle = "w1t", clear = "sc" }
+local modified = {
+  onetoclear = "w1c", onetoset = "w1s", onetotoggle = "w1t", zerotoclear = "w0c", zerotoset = "w0s", zerototoggle = "w0t", clear = "sc",
+}
 local says = {
   onetoclear = "writing 1 clears", zerotoclear = "writing 0 clears", onetoset = "writing 1 sets",
   onetotoggle = "writing 1 toggles", zerotoset = "writing 0 sets", zerototoggle = "writing 0 toggles",
@@ -21,8 +23,9 @@ local says = {
 }
 -- As a map's write_effect, where the access says no more than that it can't be read.
 local on_write = {
-  onetoclear = "clears where 1 is written", zerotoclear = "clears where 0 is written", onetoset = "sets where 1 is written",
-  onetotoggle = "toggles where 1 is written", clear = "starts something, and the hardware clears it",
+  onetoclear = "clears where 1 is written", onetoset = "sets where 1 is written", onetotoggle = "toggles where 1 is written",
+  zerotoclear = "clears where 0 is written", zerotoset = "sets where 0 is written", zerototoggle = "toggles where 0 is written",
+  clear = "starts something, and the hardware clears it",
 }
 local reads = {
   clear = "clears it", set = "sets it", modify = "changes it", modifyexternal = "changes something elsewhere",

@@ -26,7 +26,7 @@ end
 
 M.effect_of = effect_of
 
-local BY_ACCESS = { sc = true, w1c = true, w0c = true, w1s = true, w1t = true }
+local BY_ACCESS = { sc = true, w1c = true, w1s = true, w1t = true, w0c = true, w0s = true, w0t = true }
 
 --- Whether writing a register, under whatever name, may set something off that its value does not show.
 function M.sets_off(item)
