@@ -12,7 +12,7 @@ end
 describe("in 40 columns", function()
   for _, command in ipairs {
     "--help", "get --help", "dma --help", "run --help", "irq --help", "list", "info sim:edu", "get sim:edu STATUS ID",
-    "set sim:edu STATUS.RAISE_IRQ=1", "dump sim:edu", "dump sim:edu 0x0+0x20", "doctor sim:edu", "dma sim:edu -x",
+    "set sim:edu STATUS.RAISE_IRQ=1", "set -n sim:edu DMA_CMD.RUN=1", "dump sim:edu", "dump sim:edu 0x0+0x20", "doctor sim:edu", "dma sim:edu -x",
     "explore sim:edu --read-only -e 'help() info() dump() return regs'",
   } do
     it("luio " .. command, function() -- but for messages on standard error, which stay one line

@@ -359,7 +359,7 @@ describe("luio on mem:", function()
     assert.matches("is not written without %-%-write", out)
     out, status = run "set EDU 0x4:u32=5 --dry-run"
     assert.equal(0, status, out)
-    assert.matches("not written", out)
+    assert.matches("^would write .*\n  would trigger LIVENESS: stores the complement\n$", out)
     out, status = run "set EDU 0x4:u32=5 --write"
     assert.equal(0, status, out)
     assert.matches(":= 0x00000005 %-> 0xfffffffa", out)

@@ -19,9 +19,21 @@ describe("the program on real devices", function()
     assert.same({ "ID.MAGIC = 0xed\n", 0 }, { run("get " .. uio .. " ID.MAGIC") })
     local out, status = run(("set %s LIVENESS=0x12345678"):format(EDU))
     assert.equal(0, status)
-    assert.matches("^LIVENESS 0x%x+ %(%+0x4%) 0x%x+ := 0x12345678 %-> 0xedcba987\n$", out)
+    assert.matches("^LIVENESS 0x%x+ %(%+0x4%) 0x%x+ := 0x12345678 %-> 0xedcba987\n  triggered LIVENESS: stores the complement\n$", out)
     assert.same({ "0x010000ed\n", 0 }, { run(("get -v %s 0x0:u32"):format(EDU)) })
     assert.matches("0x0: 010000ed edcba987", (run(("dump %s 0x0+0x10"):format(EDU))))
+  end)
+
+  it("tries, undoes and restores without computing or sending", function()
+    local out = run(("set -n %s FACTORIAL=5 FACTORIAL=6"):format(EDU))
+    assert.matches("^would write FACTORIAL .*\n  would trigger FACTORIAL: starts the computation\nwould write", out)
+    out = run(([[explore %s -e 's = snapshot() FACTORIAL:write(5) STATUS:wait({ COMPUTING = 0 }, 1)' -e 'undo()' -e 'FACTORIAL:read()']]
+      .. [[ -e 'regs:restore(s):apply()' -e 'FACTORIAL:read()']]):format(EDU))
+    assert.matches("FACTORIAL := 0x00000005 can't be undone: writing FACTORIAL starts the computation\n", out)
+    local n = select(2, out:gsub("120 = 0x78", ""))
+    assert.equal(2, n, out)
+    -- The tail of a ring: a write of it gives the card descriptors, also through an offset.
+    assert.matches("would trigger TDT%[0%]: starts sending\n$", (run(("set -n %s 0x3818:u32=0"):format(NIC))))
   end)
 
   it("decodes e1000e, and does not take its interrupt causes away", function()

@@ -21,7 +21,7 @@ local function line(c)
   local words = {}
   for word in text:gmatch "%S+" do table.insert(words, word) end
   term.print_all(term.wrap(words, output.columns(), "  ", ""))
-  term.print_all(c:lines(term.yellow))
+  for _, more in ipairs(c:lines(term.yellow)) do term.print_all(term.wrap(more, output.columns(), "    ", "  ")) end
 end
 
 local function plain(c)
