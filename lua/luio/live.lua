@@ -62,6 +62,10 @@ local accept -- probation, below
 
 -- ---- Bringing a version up -----------------------------------------------------------------------
 
+-- What luio goes by of a version's view of the device: "same" is what nobody else exchanges, either.
+local PARTS = { address = "kind", info = "kind", regs = "kind", regions = "same", irqs = "same", dma = "same", config = "same", root = "same",
+  live = "same", version = "same", driver = "kind", warnings = "same", repairs = "same" }
+
 -- Makes a version's view; its map is bound, no register is touched.
 local function make_view(self, v)
   local view = device.view(self.dev)
@@ -71,8 +75,27 @@ local function make_view(self, v)
     if not regs then return nil, message, code end
     view.regs = regs
   end
-  v.view = view
+  v.view, v.name, v.parts = view, v.driver.name, {}
+  for key in pairs(PARTS) do v.parts[key] = rawget(view, key) end
   return view
+end
+
+-- Gives a view back what its driver has taken from it or put in its place, so that luio can go on with it.
+local function mend(v)
+  local changed = {}
+  for key, part in pairs(v.parts) do
+    local has = rawget(v.view, key)
+    if type(has) ~= type(part) or has ~= part and PARTS[key] == "same" then
+      rawset(v.view, key, part)
+      table.insert(changed, "dev." .. key)
+    end
+  end
+  if type(v.driver.name) ~= "string" then
+    rawset(v.driver, "name", v.name)
+    table.insert(changed, "the driver's name")
+  end
+  table.sort(changed)
+  return changed
 end
 
 local SOURCE = debug.getinfo(1, "S").source
@@ -126,13 +149,18 @@ local function bring_up(self, v, reason)
     return own_start(v, reason)
   end)
   v.phase = nil
+  local changed = mend(v)
   dma.offer(view.dma, false)
   if v.exited then ok, result = false, v.exited end
   if not ok then return nil, ("driver %s threw in start: %s"):format(driver.name, errors.text(result)), "EFAULT" end
   if not result then
     message = message == nil and "start returned nothing" or errors.text(message)
+  elseif changed[1] then
+    result, message, code = nil, ("start has changed %s, which luio goes by"):format(table.concat(changed, ", ")), "EINVAL"
   elseif type(view.state) ~= "table" then
     result, message, code = nil, ("dev.state is a %s after it; it is to be a table"):format(type(view.state)), "EINVAL"
+  elseif self.dev.closed or self.dev.closing then
+    result, message, code = nil, "start has closed the device", "EINVAL"
   end
   if not result then
     return nil, ("driver %s did not start on %s: %s"):format(driver.name, self.dev.address, message), code or "EIO"
@@ -309,18 +337,19 @@ local function put_back(one, setup)
 end
 
 local function stale_words(v)
-  return ("it belongs to version %d of driver %s, which was replaced"):format(v.id, v.driver.name)
+  return ("it belongs to version %d of driver %s, which was replaced"):format(v.id, v.name)
 end
 
 -- Puts the old version back in place of one that failed. Returns how many interrupts that one had in hand.
 local function swap_back(self, old, v, before)
   local given_back = 0
+  mend(v)
   v.group.on_failure = function() end
   for _, source in pairs(sources(self)) do
     given_back = given_back + source:give_back(v.group)
     if source.waiter and source.waiter.irq.device == v.view then source:displace() end
   end
-  device.set_stale(v.view, ("it belongs to version %d of driver %s, which failed"):format(v.id, v.driver.name))
+  device.set_stale(v.view, ("it belongs to version %d of driver %s, which failed"):format(v.id, v.name))
   v.group:finish(stale_words(v))
   dma.settle(self.dev.dma, true)
   device.set_stale(old.view, nil)
@@ -336,7 +365,8 @@ end
 
 -- Ends what is left of a version that was replaced for good.
 local function retire(self, old)
-  local stubborn = old.group:finish(stale_words(old))
+  mend(old)
+  local stubborn = old.group:finish(stale_words(old), self.version.group, old.handed)
   for _, t in ipairs(stubborn) do
     self.dev:warn(("task %s of version %d goes on after it was cancelled; it can't reach the device"):format(t.name, old.id))
   end
@@ -364,7 +394,11 @@ local function swap(self, old, v)
   if ok and failed then
     ok, message, code = nil, ("task %s failed: %s"):format(failed.name, why), "EFAULT"
   end
-  if not ok then
+  if not ok and (self.dev.closed or self.dev.closing) then -- meanwhile: there is nothing to go on with
+    retire(self, old)
+    self.before = nil
+    return nil, message, code
+  elseif not ok then
     swap_back(self, old, v, before)
     return nil, message, code
   end
@@ -531,7 +565,8 @@ function Live:finish()
     stand(p.v)
     retire(self, p.before)
   end
-  self.version.group:finish(("the device of driver %s was closed"):format(self.version.driver.name))
+  mend(self.version)
+  self.version.group:finish(("the device of driver %s was closed"):format(self.version.name))
 end
 
 return M

@@ -11,10 +11,12 @@ local watchdog = require "luio.watchdog"
 
 local M = {}
 
--- A function that makes deep copies. Other objects than handles of the view are shared.
-local function copier(old, new)
+-- A function that makes deep copies. Other objects than handles of the view are shared; those of C are noted, for a libuv handle
+-- that the new version has is not to end with the old one.
+local function copier(old, new, shared)
   local known = {}
   local function copy(value)
+    if type(value) == "userdata" then shared[value] = true end
     if type(value) ~= "table" then return value end
     if known[value] then return known[value] end
     if value == old then return new end
@@ -59,7 +61,8 @@ end
 ---@return string? message
 ---@return string? code
 function M.run(old, v, seconds)
-  local ok, state = pcall(copier(old.view, v.view), old.view.state)
+  old.handed = setmetatable({}, { __mode = "k" })
+  local ok, state = pcall(copier(old.view, v.view, old.handed), old.view.state)
   if not ok then return nil, "the state can't be copied: " .. errors.text(state), "EINVAL" end
   if v.driver.migrate then
     local fine, result, why = call_migrate(old, v, state, seconds)

@@ -3,8 +3,8 @@
 --- What a driver requires from its project (drivers.NAME.*, files beside its own, modules below the folder
 --- that holds drivers/) is loaded anew for each version, with an environment of its own: so a module's
 --- locals and the globals it makes are the version's, and two versions can be there at once. Everything
---- else (luio, libraries) is shared. `require "luio"` gives a driver luio with its own `spawn`, so that
---- what it starts is known to be its.
+--- else (luio, libraries) is shared; the tables that lead to it are the version's own (luio.environment, which says where that ends).
+--- `require "luio"` gives a driver luio with its own `spawn`, so that what it starts is known to be its.
 ---
 --- Staging is loading with every device out of reach (luio.staging).
 ---
@@ -17,8 +17,8 @@ local bit = require "bit"
 local ffi = require "ffi"
 local device = require "luio.device"
 local door = require "luio.ffi"
+local environment = require "luio.environment"
 local errors = require "luio.errors"
-local leaving = require "luio.leaving"
 local paths = require "luio.paths"
 local staging = require "luio.staging"
 local task = require "luio.task"
@@ -38,6 +38,7 @@ local M = {}
 ---@field driver table           what it returned
 ---@field files table<string, string>  path -> text, of every file it loaded
 ---@field group luio.TaskGroup
+---@field environment luio.Environment?  of one that has a file
 ---@field view luio.Device?      once it is started
 ---@field phase "loading"|"migrate"|"start"|"probation"|nil  nil: it is at work
 ---@field exited string?         it called os.exit meanwhile: who did
@@ -145,27 +146,39 @@ local function run_file(self, path, ...)
   local chunk
   chunk, message = loadstring(text:gsub("^#[^\n]*", ""), "@" .. shown)
   if not chunk then error(setmetatable({ message = message }, SYNTAX), 0) end
-  setfenv(chunk, self.env)
+  setfenv(chunk, self.environment.globals)
   return paths.run(shown, chunk, ...)
 end
 
 local LOADING = {}
 
+-- The module's function, as a driver has put it into package.preload, or its file.
+local function run_module(self, name)
+  local given = self.environment.globals.package
+  given = type(given) == "table" and type(given.preload) == "table" and rawget(given.preload, name)
+  if type(given) == "function" then return true, pcall(given, name) end
+  local path, refused = find(self, name)
+  if not path then return nil, refused end
+  return true, pcall(run_file, self, path, name)
+end
+
 local function new_require(self)
   return function(name)
     if name == "luio" then return self.luio end
-    if is_ours(name) then return require(name) end
-    local have = self.modules[name]
+    if type(name) == "string" and is_ours(name) then return self.environment:module(name, require(name)) end
+    local have = rawget(self.modules, name)
     if have == LOADING then error(("%s requires itself"):format(name), 2) end
     if have ~= nil then return have end
-    local path, refused = find(self, name)
-    if not path then
-      local ok, result = pcall(require, name)
+    if type(name) ~= "string" then return require(name) end -- it says what is wrong
+    self.modules[name] = LOADING
+    local its, ok, result = run_module(self, name)
+    if not its then
+      self.modules[name] = nil
+      local refused
+      refused, ok, result = ok, pcall(self.environment.require, self.environment, name)
       if not ok then error(refused and ("%s\n%s"):format(refused, tostring(result)) or result, 0) end
       return result
     end
-    self.modules[name] = LOADING
-    local ok, result = pcall(run_file, self, path, name)
     if not ok then
       self.modules[name] = nil
       error(result, 0)
@@ -184,7 +197,7 @@ local function private_luio(self)
       staging.refuse("luio.spawn", 2)
       return task.spawn_in(self.group, fn, ...)
     end,
-  }, { __index = luio })
+  }, { __index = luio, __metatable = false })
 end
 
 --- Loads a driver's file as a version. Touches no hardware, and lets it touch none.
@@ -202,9 +215,7 @@ function M.stage(path, given)
   self.real = real_path(self, path)
   self.dir, self.project = own_folders(self.real)
   self.luio = private_luio(self)
-  self.env = setmetatable({ require = new_require(self) }, { __index = _G })
-  self.env._G = self.env
-  leaving.know(self.env, self)
+  self.environment = environment.new(self, new_require(self))
   self.phase = "loading"
   local ok, result = staging.run(path, device.open_devices, run_file, self, path)
   self.phase = nil

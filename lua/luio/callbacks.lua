@@ -1,0 +1,126 @@
+--- Functions of a driver that C calls: libuv's callbacks, and finalizers.
+---
+--- luv ends the process on an error in a callback ("Uncaught Error"), and LuaJIT raises one of a finalizer in whatever code happened
+--- to make garbage. So a driver's function that is handed to either is wrapped: it runs as a task of its version. An error in it is
+--- what an error in any task of the driver is; a new version is refused for it, or undone; os.exit likewise. It may also wait.
+--- While its version is held it waits, too, and those of a version that was replaced are not called any more: the libuv handles
+--- that the version has made are closed with it, but for those that went to the next one in dev.state.
+---
+--- Whose a function is its environment tells (luio.leaving). One of a library that a driver's task hands over counts as the driver's.
+--- The methods of handles (`timer:start`) are luv's, and the same for all, so they are wrapped for all; functions of
+--- luio and of scripts pass through them as they are.
+---
+--- Not wrapped: functions that run in another Lua state (uv.new_thread, the first of uv.new_work), and FFI callbacks, of which none
+--- can be made that a failure does not leave without a value to return.
+
+local errors = require "luio.errors"
+local leaving = require "luio.leaving"
+local task = require "luio.task"
+local uv = require "luv"
+
+local M = {}
+
+-- The group that a function's calls belong to; nil: no driver's.
+local function group_of(fn)
+  local version = leaving.version_of(fn)
+  if version then return version.group end
+  local running = task.running()
+  local group = running and running.group
+  if group and not errors.is_ours(debug.getinfo(fn, "S").source) then return group end
+end
+
+local guards = setmetatable({}, { __mode = "k" }) ---@type table<function, true>  that were made here
+
+-- What can be called, as C is to call it; anything else, and what is no driver's, as it is.
+local function guarded(value)
+  local fn = value
+  if type(value) == "table" then -- luv takes objects that can be called, too
+    local meta = debug.getmetatable(value)
+    fn = type(meta) == "table" and rawget(meta, "__call")
+  end
+  local group = type(fn) == "function" and not guards[fn] and group_of(fn)
+  if not group then return value end
+  local function guard(...)
+    if fn == value then task.call_back(group, fn, ...) else task.call_back(group, fn, value, ...) end
+  end
+  guards[guard] = true
+  return guard
+end
+
+-- Calls fn with its arguments guarded, from the n-th on.
+local function call_guarded(fn, from, ...)
+  local n, arguments = select("#", ...), { ... }
+  for i = from, n do arguments[i] = guarded(arguments[i]) end
+  return fn(unpack(arguments, 1, n))
+end
+
+local function wrap(fn, from)
+  return function(...)
+    for i = from, select("#", ...) do
+      local kind = type((select(i, ...)))
+      if kind == "function" or kind == "table" then return call_guarded(fn, from, ...) end
+    end
+    return fn(...)
+  end
+end
+
+-- ---- luv -----------------------------------------------------------------------------------------
+
+local METHODS = {}
+for name in ("start close listen shutdown read_start write write2 connect close_reset send recv_start readdir closedir"):gmatch "%S+" do
+  METHODS[name] = true
+end
+
+local FUNCTIONS = [[check_start close fs_event_start fs_poll_start getaddrinfo getnameinfo idle_start listen new_async pipe_connect
+  poll_start prepare_start random read_start shutdown signal_start signal_start_oneshot spawn tcp_close_reset tcp_connect timer_start
+  udp_recv_start udp_send walk write write2]]
+
+local new_work = uv.new_work
+for name, meta in pairs(debug.getregistry()) do
+  local methods = type(name) == "string" and name:match "^uv_" and type(meta) == "table" and rawget(meta, "__index")
+  for method, fn in pairs(type(methods) == "table" and methods or {}) do
+    if METHODS[method] then methods[method] = wrap(fn, 2) end
+  end
+end
+for name in FUNCTIONS:gmatch "%S+" do uv[name] = uv[name] and wrap(uv[name], 1) end
+function uv.new_work(work, ...) return call_guarded(new_work, 2, work, ...) end
+
+--- luv as a version of a driver has it: the table is its own.
+---@param group luio.TaskGroup  that the handles it makes belong to
+---@return table
+function M.luv(group)
+  local own = {}
+  for name, fn in pairs(uv) do
+    -- Without a function these block and return, so luio's own go past this.
+    own[name] = name:match "^fs_" and type(fn) == "function" and wrap(fn, 1) or fn
+  end
+  for name, fn in pairs(own) do
+    if name == "spawn" or name:match "^new_" and name ~= "new_thread" and name ~= "new_work" then
+      own[name] = function(...)
+        local handle, second, third = fn(...)
+        if handle then group:owns(handle) end
+        return handle, second, third
+      end
+    end
+  end
+  return own
+end
+
+-- ---- Finalizers ----------------------------------------------------------------------------------
+
+--- FFI's table as a version of a driver has it.
+---@param ffi table
+---@return table
+function M.ffi(ffi)
+  local own = {}
+  for name, value in pairs(ffi) do own[name] = value end
+  local gc, metatype = ffi.gc, ffi.metatype
+  function own.gc(object, fn) return gc(object, guarded(fn)) end
+  function own.metatype(ct, meta)
+    if type(meta) == "table" then meta.__gc = guarded(meta.__gc) end
+    return metatype(ct, meta)
+  end
+  return own
+end
+
+return M
