@@ -86,9 +86,9 @@ for name in FUNCTIONS:gmatch "%S+" do uv[name] = uv[name] and wrap(uv[name], 1) 
 function uv.new_work(work, ...) return call_guarded(new_work, 2, work, ...) end
 
 --- luv as a version of a driver has it: the table is its own.
----@param group luio.TaskGroup  that the handles it makes belong to
+---@param version luio.Version
 ---@return table
-function M.luv(group)
+function M.luv(version)
   local own = {}
   for name, fn in pairs(uv) do
     -- Without a function these block and return, so luio's own go past this.
@@ -98,7 +98,7 @@ function M.luv(group)
     if name == "spawn" or name:match "^new_" and name ~= "new_thread" and name ~= "new_work" then
       own[name] = function(...)
         local handle, second, third = fn(...)
-        if handle then group:owns(handle) end
+        if handle then version.group:owns(handle) end
         return handle, second, third
       end
     end
@@ -108,6 +108,22 @@ end
 
 -- ---- Finalizers ----------------------------------------------------------------------------------
 
+-- A finalizer runs at once, in the middle of anything, where no task can begin. What it throws is thrown once more, by a task.
+local function finalizer(fn)
+  if type(fn) ~= "function" or not group_of(fn) then return fn end
+  local group = group_of(fn)
+  return function(object)
+    local ok, message = pcall(fn, object)
+    if ok then return end
+    message = errors.text(message)
+    local turn
+    turn = task.after_a_look(function()
+      turn:put_away()
+      task.call_back(group, function() error(message, 0) end)
+    end)
+  end
+end
+
 --- FFI's table as a version of a driver has it.
 ---@param ffi table
 ---@return table
@@ -115,12 +131,14 @@ function M.ffi(ffi)
   local own = {}
   for name, value in pairs(ffi) do own[name] = value end
   local gc, metatype = ffi.gc, ffi.metatype
-  function own.gc(object, fn) return gc(object, guarded(fn)) end
+  function own.gc(object, fn) return gc(object, finalizer(fn)) end
   function own.metatype(ct, meta)
-    if type(meta) == "table" then meta.__gc = guarded(meta.__gc) end
+    if type(meta) == "table" then meta.__gc = finalizer(meta.__gc) end
     return metatype(ct, meta)
   end
   return own
 end
+
+M.finalizer = finalizer
 
 return M

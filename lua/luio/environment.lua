@@ -44,6 +44,7 @@ local SEARCH = { "path", "cpath", "preload", "loaders", "searchers" }
 ---@field package version luio.Version
 ---@field package own table<table, table>     a shared table -> the version's own
 ---@field package views table<table, table>   a metatable -> what is shown of it
+---@field package proxies table<table, table> the same, of proxies that it has made
 local Environment = {}
 Environment.__index = Environment
 
@@ -103,6 +104,7 @@ local function metatables(self)
   local real = debug.getmetatable
   local function get(value)
     local meta = getmetatable(value)
+    if self.proxies[meta or false] then return self.proxies[meta] end
     if type(meta) ~= "table" or not is_shared(self, value, meta) then return meta end
     return view(self, meta, ("the metatable of a %s"):format(type(value)))
   end
@@ -125,7 +127,11 @@ local function metatables(self)
   local function new_proxy(of)
     local proxy = newproxy(of)
     local meta = real(proxy)
-    if meta then self.proxies[meta] = true end
+    if meta then
+      self.proxies[meta] = setmetatable({}, { __index = meta, __newindex = function(_, key, value)
+        meta[key] = key == "__gc" and callbacks.finalizer(value) or value
+      end })
+    end
     return proxy
   end
   return get, set, set_any, new_proxy
@@ -196,7 +202,8 @@ local function own_debug(self, get, set, get_env, set_env)
   end
   function own.getregistry() refuse "debug.getregistry: the registry" end
   function own.sethook(...)
-    if version.phase then refuse(("debug.sethook: the hook that sees to it that a new version comes back (it is in %s)"):format(version.phase)) end
+    local phase = version.phase
+    if phase then refuse(("debug.sethook: the hook that sees to it that a new version comes back (it is in %s)"):format(phase)) end
     return debug.sethook(...)
   end
   return own
@@ -249,8 +256,10 @@ end
 ---@return luio.Environment
 function M.new(version, own_require)
   local globals = {}
-  local self = setmetatable({ version = version, globals = globals, own = { [_G] = globals }, views = setmetatable({}, { __mode = "k" }),
-    proxies = setmetatable({}, { __mode = "k" }) }, Environment)
+  local self = setmetatable({
+    version = version, globals = globals, own = { [_G] = globals }, views = setmetatable({}, { __mode = "k" }),
+    proxies = setmetatable({}, { __mode = "k" }),
+  }, Environment)
   local get, set, set_any, new_proxy = metatables(self)
   local get_env, set_env = environments(self)
   local makers = {
@@ -262,7 +271,7 @@ function M.new(version, own_require)
       own.opt = self.own[shared.opt]
       return own
     end,
-    luv = function() return callbacks.luv(version.group) end,
+    luv = function() return callbacks.luv(version) end,
     package = function() return own_package(self) end,
   }
   setmetatable(self.own, { __index = function(own, shared) -- made when it is first asked for

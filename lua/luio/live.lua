@@ -63,8 +63,10 @@ local accept -- probation, below
 -- ---- Bringing a version up -----------------------------------------------------------------------
 
 -- What luio goes by of a version's view of the device: "same" is what nobody else exchanges, either.
-local PARTS = { address = "kind", info = "kind", regs = "kind", regions = "same", irqs = "same", dma = "same", config = "same", root = "same",
-  live = "same", version = "same", driver = "kind", warnings = "same", repairs = "same" }
+local PARTS = {
+  address = "kind", info = "kind", regs = "kind", driver = "kind", regions = "same", irqs = "same", dma = "same", config = "same",
+  root = "same", live = "same", version = "same", warnings = "same", repairs = "same",
+}
 
 -- Makes a version's view; its map is bound, no register is touched.
 local function make_view(self, v)
@@ -366,7 +368,8 @@ end
 -- Ends what is left of a version that was replaced for good.
 local function retire(self, old)
   mend(old)
-  local stubborn = old.group:finish(stale_words(old), self.version.group, old.handed)
+  local heir = self.version
+  local stubborn = old.group:finish(stale_words(old), heir.group, migration.objects(heir.view.state))
   for _, t in ipairs(stubborn) do
     self.dev:warn(("task %s of version %d goes on after it was cancelled; it can't reach the device"):format(t.name, old.id))
   end

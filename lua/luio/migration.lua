@@ -11,12 +11,10 @@ local watchdog = require "luio.watchdog"
 
 local M = {}
 
--- A function that makes deep copies. Other objects than handles of the view are shared; those of C are noted, for a libuv handle
--- that the new version has is not to end with the old one.
-local function copier(old, new, shared)
+-- A function that makes deep copies. Other objects than handles of the view are shared.
+local function copier(old, new)
   local known = {}
   local function copy(value)
-    if type(value) == "userdata" then shared[value] = true end
     if type(value) ~= "table" then return value end
     if known[value] then return known[value] end
     if value == old then return new end
@@ -36,6 +34,24 @@ local function copier(old, new, shared)
     return made
   end
   return copy
+end
+
+--- C's objects that a state has: a libuv handle among them goes on when the version that made it ends.
+---@param state any
+---@return table<userdata, true>
+function M.objects(state)
+  local found, known = {}, {}
+  local function look(value)
+    if type(value) == "userdata" then found[value] = true end
+    if type(value) ~= "table" or known[value] or debug.getmetatable(value) then return end
+    known[value] = true
+    for key, inner in next, value do
+      look(key)
+      look(inner)
+    end
+  end
+  look(state)
+  return found
 end
 
 -- Runs in a task, because `migrate` may wait. The deadline is there because the old version is held meanwhile.
@@ -61,8 +77,7 @@ end
 ---@return string? message
 ---@return string? code
 function M.run(old, v, seconds)
-  old.handed = setmetatable({}, { __mode = "k" })
-  local ok, state = pcall(copier(old.view, v.view, old.handed), old.view.state)
+  local ok, state = pcall(copier(old.view, v.view), old.view.state)
   if not ok then return nil, "the state can't be copied: " .. errors.text(state), "EINVAL" end
   if v.driver.migrate then
     local fine, result, why = call_migrate(old, v, state, seconds)

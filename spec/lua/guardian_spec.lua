@@ -128,7 +128,7 @@ describe("luio run", function()
       { "os.exit(0)", "luio: driver kept threw in start: [^\n]*init.lua:%d+: function start called os.exit%(0%)\n$", "start" },
       { "require('ffi').cdef 'void exit(int);' require('ffi').C.exit(0)", "left with status 0, and nobody asked: it counts as a crash\n$", "load" },
     } do
-      local limit = "require('luio.watchdog').LIMIT = 0.2 "
+      local limit = "package.path = './?.lua;' .. package.path require 'spec.support.impatient' "
       local body = DRIVER:gsub("EXTRA", case[3] == "start" and case[1] or ""):gsub("STOP", "")
       p = program.start { "run", files.driver(limit .. (case[3] == "load" and case[1] .. " " or "") .. body), "sim:edu" }
       assert.equal(1, p:status(20), case[1])
@@ -438,7 +438,7 @@ describe("luio run after a crash", function()
 
   describe("does so when nothing can interrupt a new version", function()
     -- Those that a hook reaches are refused in place: watchdog_spec.lua.
-    local LIMIT = "require('luio.watchdog').LIMIT = 0.2 "
+    local LIMIT = "package.path = './?.lua;' .. package.path require 'spec.support.impatient' "
     local EXIT = "pcall(require('ffi').cdef, 'void _exit(int);') require('ffi').C._exit(0) "
     local CASES = {
       { "computes in C in start", "local _ = (('a'):rep(40)):find(('a-'):rep(30) .. 'b')",
