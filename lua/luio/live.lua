@@ -476,6 +476,13 @@ local function refused(self, step, message, code)
   return { ok = false, step = step, version = self.version.id, message = message, code = code }
 end
 
+-- At a bad time: the files were not looked at.
+local function put_off(self, message, code)
+  local report = refused(self, "stage", message, code)
+  report.later = true
+  return report
+end
+
 local function exchange(self)
   local began = now()
   local v, message, code = stage(self)
@@ -506,7 +513,7 @@ local function exchange(self)
   end
   local report = {
     ok = true, step = "swap", version = v.id, waited = waited, lost = overflow(self) - lost, loading = loaded - began, pause = now() - held,
-    functions = v:functions(old), registers = v:registers(old),
+    functions = v:functions(old), registers = v:registers(old), files = v:changed_files(old),
     kept = { state = count(v.view.state), buffers = self.dev.dma:stats().buffers, interrupts = count(self.dev.irqs) },
   }
   begin_probation(self, old, v, before)
@@ -541,8 +548,8 @@ function Live:reload()
   if self.dev.closed then error(("reload the driver of %s: the device is closed"):format(self.dev.address), 2) end
   staging.refuse("a reload", 2)
   if self.dev.closing then return refused(self, "stage", "the device is being closed", "EBUSY") end
-  if self.dev.gone then return refused(self, "stage", "the device is gone", "ENODEV") end
-  if self.reloading then return refused(self, "stage", "the driver is being exchanged or started already", "EBUSY") end
+  if self.dev.gone then return put_off(self, "the device is gone", "ENODEV") end
+  if self.reloading then return put_off(self, "the driver is being exchanged or started already", "EBUSY") end
   self.reloading = true
   -- A task of no group: one of the driver's would be held with its version.
   local ok, report

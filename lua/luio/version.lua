@@ -19,6 +19,7 @@ local device = require "luio.device"
 local door = require "luio.ffi"
 local environment = require "luio.environment"
 local errors = require "luio.errors"
+local loaded_code = require "luio.loaded_code"
 local paths = require "luio.paths"
 local staging = require "luio.staging"
 local task = require "luio.task"
@@ -36,7 +37,7 @@ local M = {}
 ---@field package writers luio.Writers?  who can change its file
 ---@field names table<string, string>  where the files were found -> where they are
 ---@field driver table           what it returned
----@field files table<string, string>  path -> text, of every file it loaded
+---@field files table<string, string|false>  path -> text, of every file it loaded; false: it looked for it in vain
 ---@field group luio.TaskGroup
 ---@field environment luio.Environment?  of one that has a file
 ---@field view luio.Device?      once it is started
@@ -86,13 +87,13 @@ local function unsettled(path)
 end
 
 --- Which of these files is being written in some process, or has been taken away, maybe to put another in its place.
----@param files table<string, any>  by path
+---@param files table<string, any>  by path; false: it was not there
 ---@return string? path  nil: none
 ---@return "EAGAIN"|"ENOENT"|nil code
 function M.unsettled(files)
-  for path in pairs(files) do
+  for path, text in pairs(files) do
     local code = unsettled(path)
-    if code then return path, code end
+    if code and (text or code ~= "ENOENT") then return path, code end
   end
 end
 
@@ -108,20 +109,26 @@ local function own_folders(real)
   return dir, project
 end
 
+-- Where a module's file may be.
+local function places(self, name)
+  local list, relative = {}, name:gsub("%.", "/")
+  for _, folder in ipairs { self.dir, self.project } do
+    for _, suffix in ipairs { ".lua", "/init.lua" } do table.insert(list, ("%s/%s%s"):format(folder, relative, suffix)) end
+  end
+  return list
+end
+
 -- The file of a module, if it is the driver's: beside its file, or in its project; and in the same hands as its file
 -- (luio.trust). Else nil, and why one that is there is not taken.
 local function find(self, name)
-  local relative, refused = name:gsub("%.", "/"), nil
-  for _, folder in ipairs { self.dir, self.project } do
-    for _, suffix in ipairs { ".lua", "/init.lua" } do
-      local path = ("%s/%s%s"):format(folder, relative, suffix)
-      if self.given.names[path] then return path end
-      if uv.fs_access(path, "R") then
-        self.writers = self.writers or trust.writers(self.real)
-        local safe, reason = trust.file(path, self.writers)
-        if safe then return path end
-        refused = refused or ("%s is not taken: %s"):format(path, reason)
-      end
+  local refused
+  for _, path in ipairs(places(self, name)) do
+    if self.given.names[path] then return path end
+    if uv.fs_access(path, "R") then
+      self.writers = self.writers or trust.writers(self.real)
+      local safe, reason = trust.file(path, self.writers)
+      if safe then return path end
+      refused = refused or ("%s is not taken: %s"):format(path, reason)
     end
   end
   return nil, refused
@@ -176,6 +183,11 @@ local function new_require(self)
       self.modules[name] = nil
       local refused
       refused, ok, result = ok, pcall(self.environment.require, self.environment, name)
+      if not ok then
+        for _, path in ipairs(places(self, name)) do
+          if not uv.fs_access(path, "R") then self.files[path] = false end
+        end
+      end
       if not ok then error(refused and ("%s\n%s"):format(refused, tostring(result)) or result, 0) end
       return result
     end
@@ -225,7 +237,7 @@ function M.stage(path, given)
     local stated = getmetatable(result) == SYNTAX
     return nil, stated and message or ("%s threw when it was loaded: %s"):format(path, message), "EINVAL", self.files
   end
-  self.driver = result
+  self.driver, self.loaded = result, loaded_code.of(result)
   if type(result) == "table" then rawset(result, VERSION, self) end
   return self
 end
@@ -249,11 +261,11 @@ function Version:fresh()
 end
 
 --- Whether one of these files has another text now, or is not there.
----@param files table<string, string>  path -> text
+---@param files table<string, string|false>  path -> text; false: was not there
 ---@return boolean
 function M.differ(files)
   for path, text in pairs(files) do
-    if read_file(path) ~= text then return true end
+    if (read_file(path) or false) ~= text then return true end
   end
   return false
 end
@@ -271,7 +283,7 @@ local function hash(text)
 end
 
 --- What files hold, in short: to tell one save from another.
----@param files table<string, string|true>  path -> text; true: what it holds now
+---@param files table<string, string|boolean>  path -> text; else what it holds now
 ---@return string
 function M.fingerprint(files)
   local names, parts = {}, {}
@@ -283,9 +295,10 @@ end
 
 -- ---- What is different ---------------------------------------------------------------------------
 
-local function code_of(fn)
-  local ok, code = pcall(string.dump, fn, true)
-  return ok and code or tostring(fn)
+-- The code of a file, without where it stands in it.
+local function code_of(text)
+  local chunk = text and loadstring((text:gsub("^#[^\n]*", "")))
+  return chunk and string.dump(chunk, true) or text
 end
 
 -- What two tables of names have and have not in common; `same` compares what both have.
@@ -304,12 +317,30 @@ local function compare(before, after, wanted, same)
   return result
 end
 
---- How a version's functions differ from another's.
+--- How a version's functions differ from another's, as they were loaded.
 ---@param before luio.Version
 ---@return { added: string[], changed: string[], removed: string[] }
 function Version:functions(before)
   return compare(before.driver, self.driver, function(v) return type(v) == "function" end,
-    function(a, b) return code_of(a) == code_of(b) end)
+    loaded_code.comparer(before.loaded, self.loaded))
+end
+
+--- The files whose code is another than in another version.
+---@param before luio.Version
+---@return string[]  as messages have them
+function Version:changed_files(before)
+  local list = {}
+  for _, files in ipairs { self.files, before.files } do
+    for path in pairs(files) do
+      local a, b = before.files[path], self.files[path]
+      if not list[path] and a ~= b and code_of(a) ~= code_of(b) then
+        list[path] = true
+        table.insert(list, paths.shown(path))
+      end
+    end
+  end
+  table.sort(list)
+  return { unpack(list) }
 end
 
 -- Whether two definitions say the same.

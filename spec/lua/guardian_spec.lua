@@ -522,7 +522,7 @@ describe("luio run after a crash", function()
     save(text("slow", "luio.sleep(3)"))
     p:wait "%[slow reload"
     save(text "third")
-    p:wait "reload refused in stage, version 2 goes on: the driver is being exchanged"
+    p:wait "reload put off in stage, version 2 goes on: the driver is being exchanged"
     p:kill("sigkill", pid)
     pid = starts("first", "crash")
     assert.equal(pid, starts("third", "reload"))

@@ -180,6 +180,7 @@ local function run(args)
     ending.status, ending.why = ending.status or status, ending.why or why
     if ending.wake then ending.wake() end
   end)
+  local hearing = saved.hear()
   -- Root must not run what a process without privileges may have written.
   local driver, kept
   if args.user then driver, message, code = luio.load(args.driver)
@@ -200,7 +201,7 @@ local function run(args)
   end
   local follower = saved.follow(dev, {
     keep = guarded and not args.user, watch = not args.no_watch, tell = function(report) tell(args, report) end,
-  }, kept)
+  }, kept, hearing)
   ok, message, code = guard.ready()
   if not ok then return nil, message, code end
   announce(args, dev, guarded)
