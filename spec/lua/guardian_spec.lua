@@ -522,10 +522,27 @@ describe("luio run after a crash", function()
     save(text("slow", "luio.sleep(3)"))
     p:wait "%[slow reload"
     save(text "third")
-    p:wait "reload put off in stage, version 2 goes on: the driver is being exchanged"
     p:kill("sigkill", pid)
     pid = starts("first", "crash")
     assert.equal(pid, starts("third", "reload"))
+  end)
+
+  it("loads what was saved while the first version started; hears SIGHUP then, too", function()
+    p:close()
+    save(text("sleepy", "if reason == 'fresh' then luio.sleep(0.5) end"))
+    p = program.start { "run", folder, "sim:edu" }
+    p:wait "%[sleepy fresh"
+    save(text "second")
+    local pid = starts("second", "reload")
+    p:close()
+    save(text("sleepy", "if reason == 'fresh' then luio.sleep(0.5) end"))
+    p = program.start { "run", folder, "sim:edu", "--no-watch" }
+    p:wait "%[sleepy fresh"
+    save(text "third")
+    p:kill "sighup"
+    assert.not_equal(pid, starts("third", "reload"))
+    p:kill "sigterm"
+    assert.equal(0, p:status())
   end)
 
   it("starts a save that is untried when the code that worked can't start after a crash", function()
