@@ -207,6 +207,7 @@ function M.start(driver, dev, reason)
     ok, message, code = bring_up(self, v, reason or guard.reason())
     install(self, v) -- start may have made a state of its own
   end
+  if ok and device.driver_user and guard.reason() == "crash" then guard.save(dev) end -- what it began with is good
   if not ok then
     dev.driver = nil -- it did not start, so there is nothing to stop
     dev:close()

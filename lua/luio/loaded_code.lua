@@ -14,6 +14,35 @@ local MOST = 5000 -- functions and tables that are noted; what is beyond counts 
 
 ---@alias luio.LoadedCode table<function|table, { code: string?, uses: table }>
 
+-- A number of a dump, in seven bits a byte, and where it ends.
+local function number_at(code, at)
+  local n, factor, byte = 0, 1, nil
+  repeat
+    byte = code:byte(at)
+    n, factor, at = n + byte % 128 * factor, factor * 128, at + 1
+  until byte < 128
+  return n, at
+end
+
+-- A function's bytecode, without the places in the surrounding function that its upvalues come from: they change with each local
+-- that is stated above it. A dump (LuaJIT's src/lj_bcdump.h) has a header of five bytes, then the functions, each behind its length,
+-- the inner ones first, and a 0. A function: four bytes, the last being the number of upvalues; three numbers, the last being that
+-- of instructions; these, of four bytes; two bytes for each upvalue.
+local function bytecode(fn)
+  local code = string.dump(fn, true)
+  local at, length, start = 6, nil, nil
+  while true do
+    length, at = number_at(code, at)
+    if length == 0 then break end
+    start, at = at, at + length
+  end
+  local upvalues, instructions = code:byte(start + 3), nil
+  at = start + 4
+  for _ = 1, 3 do instructions, at = number_at(code, at) end
+  at = at + 4 * instructions
+  return code:sub(1, at - 1) .. code:sub(at + 2 * upvalues)
+end
+
 -- A function's upvalues, or a table's fields.
 local function uses_of(value)
   local uses = {}
@@ -45,7 +74,7 @@ function M.of(driver)
     if kind == "function" then
       local info = debug.getinfo(value, "S")
       if info.what == "C" or errors.is_ours(info.source) then return end
-      code = string.dump(value, true)
+      code = bytecode(value)
     end
     noted[value], left = { code = code, uses = uses_of(value) }, left - 1
     table.insert(waiting, noted[value])

@@ -316,6 +316,19 @@ describe("luio run", function()
     assert.is_true(last > 20)
   end)
 
+  it("starts without durable state that can't be read back, and says so", function()
+    local garble = "if state.starts == 1 then luio.spawn(function() luio.sleep(0.02) d.durable = nil "
+      .. "for _ = 1, 2 do assert(require('luio.ffi').C.luio_device_save(dev.handle, 'garbage', 7, nil) == 0) end print 'garbled' io.stdout:flush() end) end"
+    run(garble)
+    local pid = started(1)
+    p:wait "garbled"
+    p:kill("sigkill", pid)
+    p:wait "luio: durable state of sim:edu can't be read back: it is cut short; driver kept starts without it"
+    p:wait "%[1 crash"
+    p:kill "sigterm"
+    assert.equal(0, p:status())
+  end)
+
   it("says which state can't be durable, and goes on", function()
     run "state.list = print"
     started(1)
