@@ -17,6 +17,7 @@ local presence = require "luio.presence"
 local reload_report = require "luio.reload_report"
 local staging = require "luio.staging"
 local sysfs = require "luio.sysfs"
+local task = require "luio.task"
 local watchdog = require "luio.watchdog"
 local C, err = door.C, door.err
 
@@ -387,7 +388,9 @@ function Device:warn(message)
   table.insert(self.warnings, message)
   if #self.warnings > MAX_WARNINGS then table.remove(self.warnings, 1) end
   local listener = self.on_warning or M.on_warning
-  if listener then listener(message, self) end
+  if not listener then return end
+  local ok, why = pcall(listener, message, self) -- it may be called from the loop
+  if not ok then task.on_failure({ name = "on_warning" }, errors.text(why)) end
 end
 
 --- Stops the driver, the interrupt threads and the device's DMA, then lets everything go. What Lua

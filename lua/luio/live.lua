@@ -230,8 +230,7 @@ function Live:restart(reason)
   self.reloading = true
   accept(self)
   local v = self.version
-  v.group:finish "its device went away"
-  v.group = task.group(v.group.name)
+  v:new_group "its device went away"
   local ok, message, code = bring_up(self, v, reason)
   self.reloading = nil
   install(self, v)

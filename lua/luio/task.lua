@@ -399,7 +399,7 @@ end
 -- Closes the handles, but for those that another group is to have.
 local function close_handles(self, heir, inherited)
   for handle in pairs(self.handles) do
-    if heir and inherited[handle] then heir:owns(handle)
+    if heir and (not inherited or inherited[handle]) then heir:owns(handle)
     else
       local known, closing = pcall(uv.is_closing, handle) -- one that is being collected is no handle any more
       if known and not closing then M.dispose(handle) end
@@ -423,8 +423,8 @@ end
 --- Ends its tasks at their waits, and lets none be spawned in it. A task that does not end (it catches
 --- the error and waits again) is told of, and no longer waited for.
 ---@param why string  what who still uses it is told
----@param heir luio.TaskGroup?  that goes on with some of its libuv handles
----@param inherited table<userdata, true>?
+---@param heir luio.TaskGroup?  that goes on with its libuv handles
+---@param inherited table<userdata, true>?  with these only
 ---@return luio.Task[] stubborn
 function Group:finish(why, heir, inherited)
   self.ended = why

@@ -201,15 +201,25 @@ local function new_require(self)
   end
 end
 
--- luio as a driver sees it.
+-- luio as a driver sees it. What is set for the whole process a version that is refused could not take back.
 local function private_luio(self)
   local luio = require "luio"
-  return setmetatable({
+  local own = {
     spawn = function(fn, ...)
       staging.refuse("luio.spawn", 2)
       return task.spawn_in(self.group, fn, ...)
     end,
-  }, { __index = luio, __metatable = false })
+  }
+  for _, name in ipairs { "on_warning", "on_task_failure", "close_all" } do
+    own[name] = function(...)
+      staging.refuse("luio." .. name, 2)
+      if self.phase and self.id > 1 then
+        error(("luio.%s in %s: it is for the whole process, and this version may yet be refused"):format(name, self.phase), 2)
+      end
+      return luio[name](...)
+    end
+  end
+  return setmetatable(own, { __index = luio, __metatable = false })
 end
 
 --- Loads a driver's file as a version. Touches no hardware, and lets it touch none.
@@ -256,8 +266,17 @@ end
 ---@return string? code
 function Version:fresh()
   if self.view and not self.view.closed and self.path then return M.stage(self.path, self.given) end
-  self.group, self.view = task.group(self.group.name), nil
+  self:new_group "it is started once more"
+  self.view = nil
   return self
+end
+
+--- Ends its tasks, and gives it a new group for others. Its libuv handles it keeps, for it may have made some when it was loaded.
+---@param why string
+function Version:new_group(why)
+  local group = task.group(self.group.name)
+  self.group:finish(why, group)
+  self.group = group
 end
 
 --- Whether one of these files has another text now, or is not there.

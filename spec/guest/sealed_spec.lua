@@ -196,7 +196,7 @@ describe("a hostile worker without privileges", function()
     local pid = started(1)
     p:wait "done"
     p:kill("sigkill", pid)
-    p:wait "driver hostile threw in start: .-arithmetic on .- %(a string value%)"
+    p:wait "driver hostile threw in start: .-arithmetic on a string value"
     p:wait "driver hostile did not start with the durable state that a process of nobody left for sim:edu: it starts without it"
     pid = started(1)
     p:kill("sigkill", pid)

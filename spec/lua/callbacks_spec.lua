@@ -158,6 +158,22 @@ describe("a callback", function()
     wait.till(5, "closed", function() return timer:is_closing() end)
   end)
 
+  it_runs("by a timer that was made when the driver was loaded works after each start", function()
+    path = files.write("init.lua", (text("dev.state.n = 0 TIMER:start(1, 1, function() dev.state.n = dev.state.n + 1 end)"):gsub("local d = ",
+      "TIMER = uv.new_timer() local d = ")))
+    dev = assert(luio.start(path, "sim:edu"))
+    wait.till(5, "called", function() return dev.state.n > 1 end)
+    assert(dev.live:restart "returned")
+    wait.till(5, "called", function() return dev.state.n > 1 end)
+    assert.same({}, failures)
+  end)
+
+  it_runs("for warnings that fails is a failure, not luio's", function()
+    assert(start "dev.root.on_warning = fail")
+    dev:warn "something"
+    assert.matches("init%.lua:3: mine$", failures[1])
+  end)
+
   it_runs("of a script's passes as it is", function()
     assert(start())
     local got

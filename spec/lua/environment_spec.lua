@@ -78,6 +78,7 @@ local LOADED = {
   ["the registry"] = { "debug.getregistry()._LOADED = nil", "debug.getregistry: the registry: luio and other drivers share it" },
   ["a variable of luio's"] = { "debug.setupvalue(require('luio').open, 1, nil)", "debug.setupvalue of one of luio's functions: luio and other" },
   ["the hook"] = { "debug.sethook()", "debug.sethook: the hook that sees to it that a new version comes back (it is in loading): luio and other" },
+  ["who hears of warnings"] = { "require('luio').on_warning(print)", "luio.on_warning: a driver is being loaded" },
   ["strings' methods"] = { "getmetatable('').__index = nil", "the metatable of a string: luio and other drivers share it, so a driver can't change it" },
   ["the strings behind strings"] = { "getmetatable('').__index.rep = nil error 'mine'", "mine" },
   ["strings' metatable"] = { "debug.setmetatable('', nil)", "debug.setmetatable of a string: luio and other drivers share it" },
@@ -99,6 +100,8 @@ local STARTED = {
   ["takes a method of dev's away"] = { "getmetatable(dev).__index.close = nil", "init%.lua:4: the metatable of a table: luio and other" },
   ["takes registers' methods away"] = { "getmetatable(dev.regs.ID).__index = nil", "init%.lua:4: the metatable of a table: luio and other" },
   ["closes the device"] = { "dev:close()", "init%.lua:4: close sim:edu in start, which is called on a device that is in use" },
+  ["takes the reports of failures"] = { "require('luio').on_task_failure(print)", "init%.lua:4: luio%.on_task_failure in start: it is for the whole" },
+  ["closes all devices"] = { "require('luio').close_all()", "init%.lua:4: luio%.close_all in start: it is for the whole process" },
   ["yields by hand"] = { "coroutine.yield()", "init%.lua:4: coroutine%.yield: there is nobody to go on with it in start" },
   ["yields by hand, and catches that"] = { "pcall(coroutine.yield) error 'mine'", "init%.lua:4: mine" },
 }
