@@ -16,9 +16,9 @@ local MOST = 5000 -- functions and tables that are noted; what is beyond counts 
 
 -- A number of a dump, in seven bits a byte, and where it ends.
 local function number_at(code, at)
-  local n, factor, byte = 0, 1, nil
+  local n, factor = 0, 1
   repeat
-    byte = code:byte(at)
+    local byte = code:byte(at)
     n, factor, at = n + byte % 128 * factor, factor * 128, at + 1
   until byte < 128
   return n, at
@@ -30,11 +30,11 @@ end
 -- of instructions; these, of four bytes; two bytes for each upvalue.
 local function bytecode(fn)
   local code = string.dump(fn, true)
-  local at, length, start = 6, nil, nil
-  while true do
-    length, at = number_at(code, at)
-    if length == 0 then break end
-    start, at = at, at + length
+  local length, at = number_at(code, 6)
+  local start
+  while length > 0 do
+    start = at
+    length, at = number_at(code, at + length)
   end
   local upvalues, instructions = code:byte(start + 3), nil
   at = start + 4

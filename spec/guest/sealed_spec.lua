@@ -178,7 +178,7 @@ describe("a hostile worker without privileges", function()
       p:wait "done"
       p:kill("sigkill", pid)
       p:wait(case[2])
-      started(1) -- without it
+      p:wait "%[1 crash pid %d+ [^\n]*%]\n.-runs " -- without it
       p:kill "sigterm"
       assert.equal(0, p:status())
       p:close()
@@ -198,7 +198,7 @@ describe("a hostile worker without privileges", function()
     p:kill("sigkill", pid)
     p:wait "driver hostile threw in start: .-arithmetic on a string value"
     p:wait "driver hostile did not start with the durable state that a process of nobody left for sim:edu: it starts without it"
-    pid = started(1)
+    pid = tonumber((p:wait "%[1 crash pid (%d+) [^\n]*%]\n.-runs "))
     p:kill("sigkill", pid)
     started(2) -- what that one kept is kept
     p:kill "sigterm"
