@@ -10,8 +10,10 @@
 --- The methods of handles (`timer:start`) are luv's, and the same for all, so they are wrapped for all; functions of
 --- luio and of scripts pass through them as they are.
 ---
---- Not wrapped: functions that run in another Lua state (uv.new_thread, the first of uv.new_work), and FFI callbacks, of which none
---- can be made that a failure does not leave without a value to return.
+--- A function that runs on another thread (uv.new_thread, the first of uv.new_work) runs in another Lua state. What it throws is
+--- brought here by a pipe, or in place of its results.
+---
+--- Not wrapped: FFI callbacks, whose errors are raised in the function that called into C, which is the driver's own; and hooks.
 
 local errors = require "luio.errors"
 local leaving = require "luio.leaving"
@@ -75,7 +77,6 @@ local FUNCTIONS = [[check_start close fs_event_start fs_poll_start getaddrinfo g
   poll_start prepare_start random read_start shutdown signal_start signal_start_oneshot spawn tcp_close_reset tcp_connect timer_start
   udp_recv_start udp_send walk write write2]]
 
-local new_work = uv.new_work
 for name, meta in pairs(debug.getregistry()) do
   local methods = type(name) == "string" and name:match "^uv_" and type(meta) == "table" and rawget(meta, "__index")
   for method, fn in pairs(type(methods) == "table" and methods or {}) do
@@ -83,7 +84,69 @@ for name, meta in pairs(debug.getregistry()) do
   end
 end
 for name in FUNCTIONS:gmatch "%S+" do uv[name] = uv[name] and wrap(uv[name], 1) end
-function uv.new_work(work, ...) return call_guarded(new_work, 2, work, ...) end
+
+-- ---- Other threads -------------------------------------------------------------------------------
+
+local LONGEST = 4000 -- bytes of a message, which goes through a pipe in one piece
+
+local THREAD = [[
+local fd = %d
+local ok, message = pcall(loadstring(%q, "=thread"), ...)
+local uv = require "luv"
+if not ok then uv.fs_write(fd, tostring(message):sub(1, ]] .. LONGEST .. [[), -1) end
+uv.fs_close(fd)
+]]
+local WORK = 'return pcall(loadstring(%q, "=thread"), ...)'
+
+local function code_of(fn)
+  local code = type(fn) == "function" and string.dump(fn) or fn
+  return type(code) == "string" and loadstring(code) and code or nil -- else luv says what is wrong with it
+end
+
+-- Waits for what a thread says at its end.
+local function hear(version, fn, fd)
+  local poll = assert(uv.new_poll(fd))
+  poll:start("r", function()
+    local message = uv.fs_read(fd, LONGEST, -1)
+    poll:stop()
+    task.dispose(poll)
+    uv.fs_close(fd)
+    if message and message ~= "" then task.fail(version.group, fn, errors.text(message)) end
+  end)
+  poll:unref()
+end
+
+local function threads(version, own)
+  function own.new_thread(...)
+    local arguments, n = { ... }, select("#", ...)
+    local at = type(arguments[1]) == "table" and 2 or 1
+    local fn = arguments[at]
+    local code = code_of(fn)
+    local ends = code and uv.pipe()
+    if not ends then return uv.new_thread(...) end
+    arguments[at] = loadstring(THREAD:format(ends.write, code), "=thread")
+    local ok, thread, message, errno = pcall(uv.new_thread, unpack(arguments, 1, n))
+    if ok and thread then
+      hear(version, type(fn) == "function" and fn or loadstring(code), ends.read)
+      return thread
+    end
+    uv.fs_close(ends.read)
+    uv.fs_close(ends.write)
+    if not ok then error(thread, 2) end
+    return nil, message, errno
+  end
+
+  function own.new_work(work, after, ...)
+    local code = code_of(work)
+    if not code or type(after) ~= "function" then return uv.new_work(work, after, ...) end
+    local go_on = guarded(after)
+    local function ended(ok, ...)
+      if ok then return go_on(...) end
+      task.fail(version.group, type(work) == "function" and work or after, errors.text((...)))
+    end
+    return uv.new_work(loadstring(WORK:format(code), "=thread"), ended, ...)
+  end
+end
 
 --- luv as a version of a driver has it: the table is its own.
 ---@param version luio.Version
@@ -103,6 +166,7 @@ function M.luv(version)
       end
     end
   end
+  threads(version, own)
   return own
 end
 
@@ -119,7 +183,7 @@ local function finalizer(fn)
     local turn
     turn = task.after_a_look(function()
       turn:put_away()
-      task.call_back(group, function() error(message, 0) end)
+      task.fail(group, fn, message)
     end)
   end
 end

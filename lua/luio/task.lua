@@ -156,6 +156,16 @@ function M.call_back(group, fn, ...)
   end, false, group, debug.getinfo(fn, "S")))
 end
 
+--- Has a group fail, as a task of it would whose function was this: it could not run as one.
+---@param group luio.TaskGroup
+---@param fn function
+---@param message string
+function M.fail(group, fn, message)
+  if group.ended then return end
+  local failing = make(function() error(message, 0) end, false, group, debug.getinfo(fn, "S"))
+  if group.held then table.insert(group.held, failing) else resume(failing) end
+end
+
 --- The running task, or nil outside of one.
 ---@return luio.Task?
 function M.current()

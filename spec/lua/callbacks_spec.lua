@@ -186,10 +186,29 @@ describe("a callback", function()
 end)
 
 describe("luio run", function()
-  it("goes on when what follows a thread's work fails, too", function()
-    local p = program.start { "run", files.driver(text "uv.new_work(function() return 1 end, fail):queue()"), "sim:edu" }
+  for what, case in pairs {
+    ["what follows a thread's work"] = { "uv.new_work(function(n) return n, 2 end, function(a, b) if a == 1 and b == 2 then fail() end end):queue(1)", 3 },
+    ["a thread's work"] = { "uv.new_work(function() error 'mine' end, print):queue()", 5 },
+    ["a thread"] = { "uv.new_thread(function(a) if a == 1 then error 'mine' end end, 1)", 5 },
+    ["a thread with options"] = { "uv.new_thread({ stack_size = 65536 }, function(a) if a == 1 then error 'mine' end end, 1)", 5 },
+  } do
+    it(("goes on when %s fails, too"):format(what), function()
+      local p = program.start { "run", files.driver(text(case[1])), "sim:edu" }
+      finally(function() p:close() end)
+      p:wait(("luio: task .-init%%.lua:5 failed: .-init%%.lua:%d: mine"):format(case[2]))
+      p:kill "sigterm"
+      assert.equal(0, p:status())
+      assert.is_nil(p:text():find("Uncaught", 1, true))
+    end)
+  end
+
+  it("has its threads' results", function()
+    local p = program.start { "run", files.driver(text [[
+      uv.new_thread(function() print "threaded" io.stdout:flush() end):join()
+      uv.new_work(function(a) return a + 1 end, function(b) print("worked", b) io.stdout:flush() end):queue(1)]]), "sim:edu" }
     finally(function() p:close() end)
-    p:wait "luio: task .-init%.lua:3 failed: .-init%.lua:3: mine"
+    p:wait "threaded\n"
+    p:wait "worked%s2\n"
     p:kill "sigterm"
     assert.equal(0, p:status())
   end)
