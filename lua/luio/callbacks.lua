@@ -22,10 +22,11 @@ local uv = require "luv"
 
 local M = {}
 
--- The group that a function's calls belong to; nil: no driver's.
+-- The group that a function's calls belong to; nil: no driver's. And the version, if it is being loaded: what it sets up then lasts as
+-- long as the version, whose group is another when its device has been away.
 local function group_of(fn)
   local version = leaving.version_of(fn)
-  if version then return version.group end
+  if version then return version.group, version.phase == "loading" and version or nil end
   local running = task.running()
   local group = running and running.group
   if group and not errors.is_ours(debug.getinfo(fn, "S").source) then return group end
@@ -40,9 +41,11 @@ local function guarded(value)
     local meta = debug.getmetatable(value)
     fn = type(meta) == "table" and rawget(meta, "__call")
   end
-  local group = type(fn) == "function" and not guards[fn] and group_of(fn)
+  if type(fn) ~= "function" or guards[fn] then return value end
+  local group, version = group_of(fn)
   if not group then return value end
   local function guard(...)
+    if version then group = version.group end
     if fn == value then task.call_back(group, fn, ...) else task.call_back(group, fn, value, ...) end
   end
   guards[guard] = true
@@ -161,7 +164,7 @@ function M.luv(version)
     if name == "spawn" or name:match "^new_" and name ~= "new_thread" and name ~= "new_work" then
       own[name] = function(...)
         local handle, second, third = fn(...)
-        if handle then version.group:owns(handle) end
+        if handle then version.group:owns(handle, version.phase) end
         return handle, second, third
       end
     end

@@ -230,7 +230,10 @@ function Live:restart(reason)
   self.reloading = true
   accept(self)
   local v = self.version
-  v:new_group "its device went away"
+  local group, kept = task.group(v.group.name), migration.objects(v.view.state)
+  for handle, made in pairs(v.group.handles) do kept[handle] = kept[handle] or made == "loading" end
+  v.group:finish("its device went away", group, kept)
+  v.group = group
   local ok, message, code = bring_up(self, v, reason)
   self.reloading = nil
   install(self, v)

@@ -40,17 +40,20 @@ end
 ---@param state any
 ---@return table<userdata, true>
 function M.objects(state)
-  local found, known = {}, {}
+  local found, known, waiting = {}, {}, {}
   local function look(value)
     if type(value) == "userdata" then found[value] = true end
     if type(value) ~= "table" or known[value] or debug.getmetatable(value) then return end
     known[value] = true
-    for key, inner in next, value do
+    table.insert(waiting, value)
+  end
+  look(state)
+  while waiting[1] do
+    for key, inner in next, table.remove(waiting) do
       look(key)
       look(inner)
     end
   end
-  look(state)
   return found
 end
 

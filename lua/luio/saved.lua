@@ -116,7 +116,7 @@ local function watch(self)
   if message then self.dev:warn(message .. "; SIGHUP reloads") end
 end
 
--- Exchanges the driver's code for what its files hold now. Comes it at a bad time (a version starts, the device is gone), then after that.
+-- Exchanges the driver's code for what its files hold now; after what stands in the way: a start, or a device that is gone.
 local function reload(self)
   local dev, told = self.dev, false
   repeat

@@ -35,7 +35,7 @@ Task.__index = Task
 ---@field name string
 ---@field tasks table<luio.Task, true>  that are alive
 ---@field held luio.Task[]?    while it is held: whose waits have ended, in that order
----@field handles table<userdata, true>  of libuv, that end with it (luio.callbacks); weak
+---@field handles table<userdata, string>  of libuv, that end with it (luio.callbacks): when they were made; weak
 ---@field ended string?        why nothing can be spawned in it any more
 ---@field on_failure fun(task: luio.Task, traceback: string)?  in place of M.on_failure
 local Group = {}
@@ -162,7 +162,7 @@ end
 ---@param message string
 function M.fail(group, fn, message)
   if group.ended then return end
-  local failing = make(function() error(message, 0) end, false, group, debug.getinfo(fn, "S"))
+  local failing = make(function(cancelled) error(cancelled == CANCELLED and CANCELLED or message, 0) end, false, group, debug.getinfo(fn, "S"))
   if group.held then table.insert(group.held, failing) else resume(failing) end
 end
 
@@ -402,14 +402,15 @@ end
 
 --- A libuv handle is the group's: it is closed with it.
 ---@param handle userdata
-function Group:owns(handle)
-  self.handles[handle] = true
+---@param made string?  when it was made: a version's phase
+function Group:owns(handle, made)
+  self.handles[handle] = made or "at work"
 end
 
 -- Closes the handles, but for those that another group is to have.
 local function close_handles(self, heir, inherited)
-  for handle in pairs(self.handles) do
-    if heir and (not inherited or inherited[handle]) then heir:owns(handle)
+  for handle, made in pairs(self.handles) do
+    if heir and inherited[handle] then heir:owns(handle, made)
     else
       local known, closing = pcall(uv.is_closing, handle) -- one that is being collected is no handle any more
       if known and not closing then M.dispose(handle) end
@@ -433,8 +434,8 @@ end
 --- Ends its tasks at their waits, and lets none be spawned in it. A task that does not end (it catches
 --- the error and waits again) is told of, and no longer waited for.
 ---@param why string  what who still uses it is told
----@param heir luio.TaskGroup?  that goes on with its libuv handles
----@param inherited table<userdata, true>?  with these only
+---@param heir luio.TaskGroup?  that goes on with some of its libuv handles
+---@param inherited table<userdata, boolean>?  these
 ---@return luio.Task[] stubborn
 function Group:finish(why, heir, inherited)
   self.ended = why

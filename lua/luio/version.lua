@@ -40,6 +40,7 @@ local M = {}
 ---@field files table<string, string|false>  path -> text, of every file it loaded; false: it looked for it in vain
 ---@field group luio.TaskGroup
 ---@field environment luio.Environment?  of one that has a file
+---@field package loaded luio.LoadedCode?
 ---@field view luio.Device?      once it is started
 ---@field phase "loading"|"migrate"|"start"|"probation"|nil  nil: it is at work
 ---@field exited string?         it called os.exit meanwhile: who did
@@ -266,17 +267,9 @@ end
 ---@return string? code
 function Version:fresh()
   if self.view and not self.view.closed and self.path then return M.stage(self.path, self.given) end
-  self:new_group "it is started once more"
+  if self.group.ended then self.group = task.group(self.group.name) end
   self.view = nil
   return self
-end
-
---- Ends its tasks, and gives it a new group for others. Its libuv handles it keeps, for it may have made some when it was loaded.
----@param why string
-function Version:new_group(why)
-  local group = task.group(self.group.name)
-  self.group:finish(why, group)
-  self.group = group
 end
 
 --- Whether one of these files has another text now, or is not there.

@@ -158,13 +158,24 @@ describe("a callback", function()
     wait.till(5, "closed", function() return timer:is_closing() end)
   end)
 
-  it_runs("by a timer that was made when the driver was loaded works after each start", function()
-    path = files.write("init.lua", (text("dev.state.n = 0 TIMER:start(1, 1, function() dev.state.n = dev.state.n + 1 end)"):gsub("local d = ",
-      "TIMER = uv.new_timer() local d = ")))
+  it_runs("of a handle that was made when the driver was loaded works on when the device was away, one of start's not", function()
+    path = files.write("init.lua", (text([[
+        dev.state.n, dev.state.starts = 0, (dev.state.starts or 0) + 1
+        local start = dev.state.starts
+        TIMER:start(1, 1, function() dev.state.n = dev.state.n + 1 end)
+        uv.new_timer():start(1, 1, function() dev.state.last = start end)]]):gsub("local d = ", [[
+      LOADED = 0
+      TIMER = uv.new_timer()
+      uv.new_timer():start(1, 1, function() LOADED = LOADED + 1 end)
+      local d = ]]):gsub("return d\n$", "function d.loaded() return LOADED end return d\n")))
     dev = assert(luio.start(path, "sim:edu"))
-    wait.till(5, "called", function() return dev.state.n > 1 end)
-    assert(dev.live:restart "returned")
-    wait.till(5, "called", function() return dev.state.n > 1 end)
+    for i = 1, 3 do
+      dev.state.last = nil
+      local before = dev.driver.loaded()
+      wait.till(5, "all are called", function() return dev.state.n > 3 and dev.state.last and dev.driver.loaded() > before + 3 end)
+      assert.same({ i, i }, { dev.state.starts, dev.state.last })
+      assert(dev.live:restart "returned")
+    end
     assert.same({}, failures)
   end)
 
