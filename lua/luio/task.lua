@@ -162,7 +162,9 @@ end
 ---@param message string
 function M.fail(group, fn, message)
   if group.ended then return end
-  local failing = make(function(cancelled) error(cancelled == CANCELLED and CANCELLED or message, 0) end, false, group, debug.getinfo(fn, "S"))
+  local failing = make(function(cancelled)
+    error(cancelled == CANCELLED and CANCELLED or message, 0)
+  end, false, group, debug.getinfo(fn, "S"))
   if group.held then table.insert(group.held, failing) else resume(failing) end
 end
 
