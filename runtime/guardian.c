@@ -15,10 +15,10 @@
  * gets first), a terminal that it stopped. And the next worker is told that what is kept may be a lie
  * (guard.h, humble).
  *
- * Signals: SIGHUP that a process sends means a reload, and is passed on. The first SIGINT, SIGTERM or
- * SIGHUP of a terminal asks the worker to stop (SIGTERM) and sets a deadline. After the deadline the worker
- * is killed, and its death treated as above. A second Ctrl-C makes the deadline now. The terminal sends
- * SIGINT to both processes; the worker ignores it. */
+ * Signals: SIGHUP that a process sends means a reload, and is passed on when the driver has started. The
+ * first SIGINT, SIGTERM or SIGHUP of a terminal asks the worker to stop (SIGTERM) and sets a deadline. After
+ * the deadline the worker is killed, and its death treated as above. A second Ctrl-C makes the deadline now.
+ * The terminal sends SIGINT to both processes; the worker ignores it. */
 #include "guardian.h"
 
 #include <errno.h>
@@ -57,6 +57,7 @@ static struct {
   uint64_t died_at; /* the last worker; of a killed one: when it was killed, until it is dead */
   /* All of them */
   int signals;
+  bool reload; /* asked for, and not passed on yet */
   unsigned restarts, in_a_row;
 } g = {.pidfd = -1, .epoll = -1, .signals = -1};
 
@@ -160,8 +161,7 @@ static void take_signal(bool running)
   }
   if (s.ssi_signo == SIGHUP &&
       s.ssi_code <= 0) { /* a process sent it; the kernel sends a terminal's */
-    if (running && g.said.ready)
-      kill(g.pid, SIGHUP);
+    g.reload = true;
     return;
   }
   uint64_t at = guardian_now();
@@ -246,6 +246,10 @@ static int watch_worker(void)
     }
     if (dead)
       break;
+    if (g.reload && g.said.ready) {
+      g.reload = false;
+      kill(g.pid, SIGHUP);
+    }
     if (g.stop_at && !g.killed && guardian_now() >= g.stop_at)
       kill_worker();
     if (g.killed && !g.hangs && guardian_now() >= g.died_at + HANGS)

@@ -17,6 +17,7 @@ local presence = require "luio.presence"
 local reload_report = require "luio.reload_report"
 local staging = require "luio.staging"
 local sysfs = require "luio.sysfs"
+local task = require "luio.task"
 local watchdog = require "luio.watchdog"
 local C, err = door.C, door.err
 
@@ -219,6 +220,20 @@ function M.wrap(handle, options)
   return self
 end
 
+-- What discovery found, for somebody who may change it for himself only.
+local function own_info(info)
+  local own = {}
+  for key, value in pairs(info) do
+    if type(value) == "table" then
+      local made = {}
+      for k, v in pairs(value) do made[k] = v end
+      value = made
+    end
+    own[key] = value
+  end
+  return own
+end
+
 --- Another handle of the same device, for one version of its driver: with regions, interrupts, registers
 --- and state of its own, so that they can be made stale; the memory, the rings and the warnings are the
 --- device's.
@@ -227,7 +242,7 @@ end
 function M.view(dev)
   local root = dev.root or dev
   local self = setmetatable({
-    address = root.address, info = root.info, read_only = root.read_only, state = {}, warnings = root.warnings,
+    address = root.address, info = own_info(root.info), read_only = root.read_only, state = {}, warnings = root.warnings,
     handle = root.handle, gone = root.gone, gone_why = root.gone_why, gone_code = root.gone_code, root = root, sim = root.sim,
     repairs = root.repairs,
   }, Device)
@@ -242,7 +257,7 @@ end
 ---@param why string?
 function M.set_stale(view, why)
   view.stale = why
-  for _, r in pairs(view.regions) do
+  for _, r in pairs(view.regions or {}) do -- its driver may have taken it away
     if why then region.suspend(r, why) else region.resume(r) end
   end
 end
@@ -373,7 +388,9 @@ function Device:warn(message)
   table.insert(self.warnings, message)
   if #self.warnings > MAX_WARNINGS then table.remove(self.warnings, 1) end
   local listener = self.on_warning or M.on_warning
-  if listener then listener(message, self) end
+  if not listener then return end
+  local ok, why = pcall(listener, message, self) -- it may be called from the loop
+  if not ok then task.on_failure({ name = "on_warning" }, errors.text(why)) end
 end
 
 --- Stops the driver, the interrupt threads and the device's DMA, then lets everything go. What Lua
@@ -383,7 +400,12 @@ end
 ---@return string? code  "ETIMEDOUT": a thread did not stop; nothing was freed, try again
 function Device:close()
   if self.stale then error(("close %s: %s"):format(self.address, self.stale), 2) end
-  if self.root then return self.root:close() end
+  local root = self.root
+  if root and root.live and root.live.reloading and self.version and self.version.phase == "start" then
+    error(("close %s in start, which is called on a device that is in use: return nil and a message if it can't go on"):format(
+      self.address), 2)
+  end
+  if root then return root:close() end
   if self.closed then return true end
   self.closing = true -- no version is started on it any more
   presence.forget(self)
@@ -409,7 +431,7 @@ function Device:close()
   for _, r in pairs(self.regions) do region.close(r) end
   for view in pairs(self.views) do
     view.closed, view.handle = true, nil
-    for _, r in pairs(view.regions) do region.close(r) end
+    for _, r in pairs(view.regions or {}) do region.close(r) end
   end
   dma.close(self.dma)
   M.open_devices[self] = nil
@@ -469,7 +491,7 @@ function Device:vanish(why, code, forgot)
   if not forgot then C.luio_device_gone(self.handle) end
   for handle in handles(self) do
     handle.gone, handle.gone_why, handle.gone_code = true, why, code
-    for _, r in pairs(handle.regions) do region.gone(r, why) end
+    for _, r in pairs(handle.regions or {}) do region.gone(r, why) end
   end
   M.tell_users(self, nil)
   presence.vanished(self)
@@ -493,8 +515,9 @@ function Device:retake()
   self.forgot = nil
   local info = M.info(C.luio_device_info(self.handle))
   for handle in handles(self) do
-    handle.info, handle.address, handle.gone, handle.gone_why = info, info.address, nil, nil
-    for _, r in pairs(handle.regions) do region.back(r, info.address) end
+    handle.info = handle == self and info or own_info(info)
+    handle.address, handle.gone, handle.gone_why = info.address, nil, nil
+    for _, r in pairs(handle.regions or {}) do region.back(r, info.address) end
   end
   return true
 end

@@ -15,6 +15,8 @@
 ---
 --- With `luio run --user` they were kept by a process without privileges, and `migrate` and `start` are called by root. So only plain
 --- data is read back (luio.plain), only fields that the driver names are filled; whether their values make sense the driver checks.
+--- What can't be read back would keep every worker from starting, until no restart is left. So the driver starts without it, and that
+--- is said; and with `--user` also when a start with it has failed, for whatever reason: such values may be meant to make it fail.
 
 local ffi = require "ffi"
 local errors = require "luio.errors"
@@ -180,7 +182,18 @@ local function restore(driver, dev)
   local saved, bad = plain.decode(data[0], tonumber(size[0]))
   local fields = type(saved) == "table" and saved.fields
   if type(fields) ~= "table" then
-    return nil, ("durable state of %s can't be read back: %s"):format(dev.address, bad or "it has no fields"), "EBADMSG"
+    dev:warn(("durable state of %s can't be read back: %s; driver %s starts without it"):format(dev.address, bad or "it has no fields",
+      driver.name))
+    return true
+  end
+  local user = require("luio.device").driver_user
+  if user and saved.tried then
+    dev:warn(("driver %s did not start with the durable state that a process of %s left for %s: it starts without it"):format(
+      driver.name, user, dev.address))
+    return true
+  elseif user then -- until the next checkpoint
+    local bytes = buffer.encode { fields = fields, version = saved.version, tried = true }
+    if C.luio_device_save(dev.handle, bytes, #bytes, err) < 0 then return door.failure() end
   end
   if driver.migrate and saved.version ~= driver.state_version then
     local ok, result, why = pcall(driver.migrate, fields, saved.version)

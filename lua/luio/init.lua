@@ -58,13 +58,14 @@ end
 
 -- luio.driver and luio.registers are loaded when they are needed: a command such as `luio list` has no use for them.
 
---- Loads a driver without touching hardware.
----@param name string  "edu", "drivers/edu", "path/to/driver.lua"
+--- Loads a driver without touching hardware. Where drivers are looked for: luio.paths.
+---@param name string  "edu" or "drivers/edu"; a path, relative to the current folder: "./drivers/edu", "path/to/driver.lua"
 ---@return table? driver
 ---@return string? message  a syntax error, what it threw, or what its table lacks; with file and line
 ---@return string? code
 function luio.load(name)
-  return require("luio.driver").load(name)
+  if type(name) ~= "string" then error("luio.load wants a driver's name or path, not " .. type(name), 2) end
+  return require("luio.driver").load(require("luio.paths").by_name(name))
 end
 
 --- States a register map: luio.registers (lua/luio/registers/init.lua) has the format. Checked here;
@@ -77,7 +78,7 @@ function luio.registers(map)
 end
 
 --- Loads a driver, opens its device, starts it.
----@param name string|table  "edu", "drivers/edu", "path/to/driver.lua"; or what luio.load returned
+---@param name string|table  as of luio.load; or what that returned
 ---@param address? string    nil: the first device it matches
 ---@return luio.Device? dev  dev.driver is the driver's table
 ---@return string? message

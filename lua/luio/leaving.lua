@@ -26,6 +26,13 @@ function M.know(env, version)
   versions[env] = version
 end
 
+--- The version whose function this is; nil: no driver's.
+---@param fn function
+---@return luio.Version?
+function M.version_of(fn)
+  return versions[getfenv(fn)]
+end
+
 -- The version whose function is on the stack, and who in it, or in a library that it uses, called.
 local function caller()
   local first

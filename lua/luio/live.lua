@@ -62,6 +62,12 @@ local accept -- probation, below
 
 -- ---- Bringing a version up -----------------------------------------------------------------------
 
+-- What luio goes by of a version's view of the device: "same" is what nobody else exchanges, either.
+local PARTS = {
+  address = "kind", info = "kind", regs = "kind", driver = "kind", regions = "same", irqs = "same", dma = "same", config = "same",
+  root = "same", live = "same", version = "same", warnings = "same", repairs = "same",
+}
+
 -- Makes a version's view; its map is bound, no register is touched.
 local function make_view(self, v)
   local view = device.view(self.dev)
@@ -71,8 +77,27 @@ local function make_view(self, v)
     if not regs then return nil, message, code end
     view.regs = regs
   end
-  v.view = view
+  v.view, v.name, v.parts = view, v.driver.name, {}
+  for key in pairs(PARTS) do v.parts[key] = rawget(view, key) end
   return view
+end
+
+-- Gives a view back what its driver has taken from it or put in its place, so that luio can go on with it.
+local function mend(v)
+  local changed = {}
+  for key, part in pairs(v.parts) do
+    local has = rawget(v.view, key)
+    if type(has) ~= type(part) or has ~= part and PARTS[key] == "same" then
+      rawset(v.view, key, part)
+      table.insert(changed, "dev." .. key)
+    end
+  end
+  if type(v.driver.name) ~= "string" then
+    rawset(v.driver, "name", v.name)
+    table.insert(changed, "the driver's name")
+  end
+  table.sort(changed)
+  return changed
 end
 
 local SOURCE = debug.getinfo(1, "S").source
@@ -126,13 +151,18 @@ local function bring_up(self, v, reason)
     return own_start(v, reason)
   end)
   v.phase = nil
+  local changed = mend(v)
   dma.offer(view.dma, false)
   if v.exited then ok, result = false, v.exited end
   if not ok then return nil, ("driver %s threw in start: %s"):format(driver.name, errors.text(result)), "EFAULT" end
   if not result then
     message = message == nil and "start returned nothing" or errors.text(message)
+  elseif changed[1] then
+    result, message, code = nil, ("start has changed %s, which luio goes by"):format(table.concat(changed, ", ")), "EINVAL"
   elseif type(view.state) ~= "table" then
     result, message, code = nil, ("dev.state is a %s after it; it is to be a table"):format(type(view.state)), "EINVAL"
+  elseif self.dev.closed or self.dev.closing then
+    result, message, code = nil, "start has closed the device", "EINVAL"
   end
   if not result then
     return nil, ("driver %s did not start on %s: %s"):format(driver.name, self.dev.address, message), code or "EIO"
@@ -177,6 +207,7 @@ function M.start(driver, dev, reason)
     ok, message, code = bring_up(self, v, reason or guard.reason())
     install(self, v) -- start may have made a state of its own
   end
+  if ok and device.driver_user and guard.reason() == "crash" then guard.save(dev) end -- what it began with is good
   if not ok then
     dev.driver = nil -- it did not start, so there is nothing to stop
     dev:close()
@@ -199,8 +230,10 @@ function Live:restart(reason)
   self.reloading = true
   accept(self)
   local v = self.version
-  v.group:finish "its device went away"
-  v.group = task.group(v.group.name)
+  local group, kept = task.group(v.group.name), migration.objects(v.view.state)
+  for handle, made in pairs(v.group.handles) do kept[handle] = kept[handle] or made == "loading" end
+  v.group:finish("its device went away", group, kept)
+  v.group = group
   local ok, message, code = bring_up(self, v, reason)
   self.reloading = nil
   install(self, v)
@@ -309,18 +342,19 @@ local function put_back(one, setup)
 end
 
 local function stale_words(v)
-  return ("it belongs to version %d of driver %s, which was replaced"):format(v.id, v.driver.name)
+  return ("it belongs to version %d of driver %s, which was replaced"):format(v.id, v.name)
 end
 
 -- Puts the old version back in place of one that failed. Returns how many interrupts that one had in hand.
 local function swap_back(self, old, v, before)
   local given_back = 0
+  mend(v)
   v.group.on_failure = function() end
   for _, source in pairs(sources(self)) do
     given_back = given_back + source:give_back(v.group)
     if source.waiter and source.waiter.irq.device == v.view then source:displace() end
   end
-  device.set_stale(v.view, ("it belongs to version %d of driver %s, which failed"):format(v.id, v.driver.name))
+  device.set_stale(v.view, ("it belongs to version %d of driver %s, which failed"):format(v.id, v.name))
   v.group:finish(stale_words(v))
   dma.settle(self.dev.dma, true)
   device.set_stale(old.view, nil)
@@ -336,7 +370,9 @@ end
 
 -- Ends what is left of a version that was replaced for good.
 local function retire(self, old)
-  local stubborn = old.group:finish(stale_words(old))
+  mend(old)
+  local heir = self.version
+  local stubborn = old.group:finish(stale_words(old), heir.group, migration.objects(heir.view.state))
   for _, t in ipairs(stubborn) do
     self.dev:warn(("task %s of version %d goes on after it was cancelled; it can't reach the device"):format(t.name, old.id))
   end
@@ -364,7 +400,11 @@ local function swap(self, old, v)
   if ok and failed then
     ok, message, code = nil, ("task %s failed: %s"):format(failed.name, why), "EFAULT"
   end
-  if not ok then
+  if not ok and (self.dev.closed or self.dev.closing) then -- meanwhile: there is nothing to go on with
+    retire(self, old)
+    self.before = nil
+    return nil, message, code
+  elseif not ok then
     swap_back(self, old, v, before)
     return nil, message, code
   end
@@ -439,6 +479,13 @@ local function refused(self, step, message, code)
   return { ok = false, step = step, version = self.version.id, message = message, code = code }
 end
 
+-- At a bad time: the files were not looked at.
+local function put_off(self, message, code)
+  local report = refused(self, "stage", message, code)
+  report.later = true
+  return report
+end
+
 local function exchange(self)
   local began = now()
   local v, message, code = stage(self)
@@ -469,7 +516,7 @@ local function exchange(self)
   end
   local report = {
     ok = true, step = "swap", version = v.id, waited = waited, lost = overflow(self) - lost, loading = loaded - began, pause = now() - held,
-    functions = v:functions(old), registers = v:registers(old),
+    functions = v:functions(old), registers = v:registers(old), files = v:changed_files(old),
     kept = { state = count(v.view.state), buffers = self.dev.dma:stats().buffers, interrupts = count(self.dev.irqs) },
   }
   begin_probation(self, old, v, before)
@@ -504,8 +551,8 @@ function Live:reload()
   if self.dev.closed then error(("reload the driver of %s: the device is closed"):format(self.dev.address), 2) end
   staging.refuse("a reload", 2)
   if self.dev.closing then return refused(self, "stage", "the device is being closed", "EBUSY") end
-  if self.dev.gone then return refused(self, "stage", "the device is gone", "ENODEV") end
-  if self.reloading then return refused(self, "stage", "the driver is being exchanged or started already", "EBUSY") end
+  if self.dev.gone then return put_off(self, "the device is gone", "ENODEV") end
+  if self.reloading then return put_off(self, "the driver is being exchanged or started already", "EBUSY") end
   self.reloading = true
   -- A task of no group: one of the driver's would be held with its version.
   local ok, report
@@ -531,7 +578,8 @@ function Live:finish()
     stand(p.v)
     retire(self, p.before)
   end
-  self.version.group:finish(("the device of driver %s was closed"):format(self.version.driver.name))
+  mend(self.version)
+  self.version.group:finish(("the device of driver %s was closed"):format(self.version.name))
 end
 
 return M

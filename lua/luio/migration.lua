@@ -36,6 +36,27 @@ local function copier(old, new)
   return copy
 end
 
+--- C's objects that a state has: a libuv handle among them goes on when the version that made it ends.
+---@param state any
+---@return table<userdata, true>
+function M.objects(state)
+  local found, known, waiting = {}, {}, {}
+  local function look(value)
+    if type(value) == "userdata" then found[value] = true end
+    if type(value) ~= "table" or known[value] or debug.getmetatable(value) then return end
+    known[value] = true
+    table.insert(waiting, value)
+  end
+  look(state)
+  while waiting[1] do
+    for key, inner in next, table.remove(waiting) do
+      look(key)
+      look(inner)
+    end
+  end
+  return found
+end
+
 -- Runs in a task, because `migrate` may wait. The deadline is there because the old version is held meanwhile.
 local function call_migrate(old, v, state, seconds)
   local fine, result, why

@@ -9,6 +9,10 @@
 --- in a user's home for example. So it comes last, and a relative entry of LUIO_DRIVERS, which means another folder
 --- wherever one is, is held to the same rule.
 ---
+--- A path is a file that somebody chose, as with `dofile`: relative to the current folder, and not held to luio.trust. Who types
+--- `luio run drivers/mine` sees where he is. A script that says `luio.load "drivers/edu"` means the driver of that name, wherever
+--- it is run, and is given that: the same as `luio.load "edu"`. For the folder's own it says `./drivers/edu`.
+---
 --- Loading this module also lets `require "drivers.edu.registers"` find the same files.
 
 local door = require "luio.ffi"
@@ -123,6 +127,13 @@ local function file_in(root, name)
   if not exists(path) then return nil end
   if not root.found then return path end
   return trust.file(path)
+end
+
+--- What a script means by a driver's name: "drivers/edu" is "edu".
+---@param name string
+---@return string
+function M.by_name(name)
+  return name:match "^drivers/([^/]+)/?$" or name
 end
 
 --- Looks for drivers also where a named file lies, if that is .../drivers/NAME/FILE.

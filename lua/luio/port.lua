@@ -6,6 +6,7 @@
 
 local driver = require "luio.driver"
 local match = require "luio.match"
+local paths = require "luio.paths"
 local near = require "luio.registers.near"
 local reload_report = require "luio.reload_report"
 local task = require "luio.task"
@@ -105,7 +106,7 @@ function M.open(address, class, options)
   if not dev then return nil, message, code end
   local loaded
   if options.driver then
-    loaded, message, code = driver.load(options.driver)
+    loaded, message, code = driver.load(paths.by_name(options.driver))
   else
     local _
     _, loaded, message = match.driver_of(dev.info.bus == "sim" and { address = address } or dev.info)
@@ -150,6 +151,7 @@ function M.follow(port, tell)
       if port.told_of_reloads then port.told_of_reloads(reload_report.line(report), report) end
     end,
   })
+  port.follower:begin() -- the driver's file may have been saved since it was loaded
 end
 
 --- Closes the device and what belongs to every port. The kind lets its users go after that.

@@ -62,11 +62,19 @@ end
 
 -- ---- Following -----------------------------------------------------------------------------------
 
+---@class luio.Hearing
+---@field signal userdata
+---@field heard boolean?            while there was no follower
+---@field follower luio.Follower?
+
 ---@class luio.Follower
 ---@field dev luio.Device
 ---@field options { keep: boolean?, watch: boolean?, tell: fun(report: luio.ReloadReport) }
 ---@field good luio.Version   the one that worked
 ---@field tried { files: table<string, true>, print: string }?
+---@field package asked boolean?    somebody wants a reload
+---@field package stirred boolean?  something happened in the folders
+---@field package working boolean?
 local Follower = {}
 Follower.__index = Follower
 
@@ -108,19 +116,22 @@ local function watch(self)
   if message then self.dev:warn(message .. "; SIGHUP reloads") end
 end
 
---- Exchanges the driver's code for what its files hold.
----@return string? code  of a refusal
-function Follower:reload()
-  local before = self.tried
-  self.tried = try_of(files_of(self)) -- loading alone may end the process
-  keep(self)
-  local report = self.dev.live:reload()
-  self.options.tell(report)
-  if report.code == "EBUSY" or report.code == "ENODEV" then -- it was not looked at
-    self.tried = before
+-- Exchanges the driver's code for what its files hold now; after what stands in the way: a start, or a device that is gone.
+local function reload(self)
+  local dev, told = self.dev, false
+  repeat
+    local before = self.tried
+    self.tried = try_of(files_of(self)) -- loading alone may end the process
     keep(self)
-  end
-  return report.code
+    local report = dev.live:reload()
+    if report.later then -- it was not looked at
+      self.tried = before
+      keep(self)
+    end
+    if not report.later or not told then self.options.tell(report) end
+    told = true
+    while report.later and not dev.closing and (dev.gone or dev.live.reloading) do task.sleep(PATIENCE) end
+  until not report.later or dev.closing
 end
 
 -- What was loaded, the running version knows not all of.
@@ -132,23 +143,68 @@ local function staged(self, files)
   keep(self)
 end
 
--- Something was saved. A device that is gone, or a version that is just starting, is no reason to forget it.
-local function saved(self)
-  local dev = self.dev
-  dev.live:await_save() -- half of a save is no save
-  while not dev.closing and untried(dev.live.version.files, self.tried) do
-    local code = self:reload()
-    if code ~= "EBUSY" and code ~= "ENODEV" then return end
-    repeat task.sleep(PATIENCE) until dev.closing or not dev.gone
-  end
+-- Whether the files hold what was not tried yet.
+local function is_new(self)
+  local files = self.dev.live.version.files
+  if untried(files, self.tried) then return true end
+  -- When what runs is saved again, what was refused before is tried again at its next save.
+  if self.tried and not version.differ(files) then self.tried = try_of(self.tried.files) end
+  return false
 end
 
---- Follows what is saved of a driver that runs: SIGHUP is heard from now on, files are watched.
+-- Does what was asked for, one after the other: at any moment something may be saved, and the last of it is to run or to be refused.
+-- What comes between the reading of a file and the first look at its folder tells nobody, so the files are compared once more.
+local function work(self)
+  if self.working then return end
+  self.working = true
+  local dev = self.dev
+  local ok, why = pcall(function()
+    while self.asked or self.stirred do
+      local asked = self.asked
+      self.asked, self.stirred = nil, nil
+      watch(self)
+      if not asked then dev.live:await_save() end -- half of a save is no save
+      if dev.closing then return end
+      if asked or is_new(self) then
+        reload(self)
+        if dev.closing then return end
+        self.stirred = self.options.watch and is_new(self) or self.stirred
+      end
+    end
+  end)
+  self.working = nil
+  if not ok then error(why, 0) end
+end
+
+local function saved(self)
+  self.stirred = true
+  work(self)
+end
+
+--- Exchanges the driver's code, because somebody asks for it.
+function Follower:reload()
+  self.asked = true
+  work(self)
+end
+
+--- Hears SIGHUP from now on: before a driver is loaded, for its default would end the process.
+---@return luio.Hearing
+function M.hear()
+  local hearing = { signal = assert(uv.new_signal()) }
+  hearing.signal:start("sighup", function()
+    if hearing.follower then task.spawn(hearing.follower.reload, hearing.follower) else hearing.heard = true end
+  end)
+  hearing.signal:unref()
+  return hearing
+end
+
+--- Follows what is saved of a driver that runs: SIGHUP is heard, files are watched.
 ---@param dev luio.Device
 ---@param options { keep: boolean?, watch: boolean?, tell: fun(report: luio.ReloadReport) }
 ---@param kept luio.KeptCode?  of M.load
+---@param hearing luio.Hearing?  of M.hear
 ---@return luio.Follower
-function M.follow(dev, options, kept)
+function M.follow(dev, options, kept, hearing)
   local self = setmetatable({ dev = dev, options = options, good = dev.live.version, tried = kept and kept.tried }, Follower)
   self.from_kept = kept ~= nil
   keep(self)
@@ -162,15 +218,16 @@ function M.follow(dev, options, kept)
     self.files = watcher.new({}, function() saved(self) end)
     watch(self)
   end
-  self.signal = assert(uv.new_signal())
-  self.signal:start("sighup", function() task.spawn(self.reload, self) end)
-  self.signal:unref()
+  self.hearing = hearing or M.hear()
+  self.hearing.follower = self
   return self
 end
 
---- After a crash: tries what was saved and never tried, or says that it was.
+--- Tries what was saved since the driver was loaded, for its device may have come late, and its start take long. After a crash: what
+--- was saved and never tried, or says that it was.
 function Follower:begin()
-  if not self.from_kept or not version.differ(self.good.files) then return end
+  if self.hearing.heard then return task.spawn(self.reload, self) end
+  if not version.differ(self.good.files) then return end
   if not untried(self.good.files, self.tried) then
     self.dev:warn(("driver %s: its files hold a version that did not last; the one before goes on, and the next save is tried"):format(
       self.dev.driver.name))
@@ -182,13 +239,17 @@ end
 --- To be called now and then: a driver may require files late.
 function Follower:look()
   if self.kept_files ~= count(self.good.files) then keep(self) end
+  local files = self.dev.live.version.files
+  if not self.options.watch or self.watched_files == count(files) then return end
+  self.watched_files = count(files)
+  task.spawn(saved, self)
 end
 
 --- Follows no more.
 function Follower:close()
   if self.files then self.files:close() end
-  self.signal:stop()
-  task.dispose(self.signal)
+  self.hearing.signal:stop()
+  task.dispose(self.hearing.signal)
 end
 
 return M

@@ -25,7 +25,7 @@ local function each_region(devices, fn)
   for dev in pairs(devices) do
     for _, r in pairs(dev.regions) do fn(r, WHY) end
     for view in pairs(dev.views or {}) do
-      for _, r in pairs(view.regions) do fn(r, WHY) end
+      for _, r in pairs(view.regions or {}) do fn(r, WHY) end -- its driver may have taken it away
     end
   end
 end

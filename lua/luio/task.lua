@@ -13,6 +13,8 @@ local term = require "luio.term"
 
 local M = {}
 
+local start_timer = uv.timer_start -- luv's own: luio.callbacks has a look at what others start
+
 ---@class luio.Task
 ---@field name string
 ---@field status "ready"|"waiting"|"done"|"failed"|"cancelled"
@@ -33,6 +35,7 @@ Task.__index = Task
 ---@field name string
 ---@field tasks table<luio.Task, true>  that are alive
 ---@field held luio.Task[]?    while it is held: whose waits have ended, in that order
+---@field handles table<userdata, string>  of libuv, that end with it (luio.callbacks): when they were made; weak
 ---@field ended string?        why nothing can be spawned in it any more
 ---@field on_failure fun(task: luio.Task, traceback: string)?  in place of M.on_failure
 local Group = {}
@@ -90,9 +93,8 @@ local function resume(task, ...)
   running = before
 end
 
-local function start(fn, quiet, group, ...)
-  if group and group.ended then error(("%s: %s"):format(group.name, group.ended), 3) end
-  local info = debug.getinfo(fn, "S")
+local function make(fn, quiet, group, info)
+  info = info or debug.getinfo(fn, "S")
   local task = setmetatable({
     name = ("%s:%d"):format(info.short_src, info.linedefined),
     status = "ready",
@@ -103,6 +105,12 @@ local function start(fn, quiet, group, ...)
   tasks[task.thread] = task
   alive = alive + 1
   if group then group.tasks[task] = true end
+  return task
+end
+
+local function start(fn, quiet, group, ...)
+  if group and group.ended then error(("%s: %s"):format(group.name, group.ended), 3) end
+  local task = make(fn, quiet, group)
   resume(task, ...)
   return task
 end
@@ -131,6 +139,33 @@ end
 function M.spawn_in(group, fn, ...)
   if type(fn) ~= "function" then error("luio.spawn wants a function, not " .. type(fn), 2) end
   return start(fn, false, group, ...)
+end
+
+--- Runs a function of a group that C calls: now, or when the group is let go; not when that was ended. As a task, so it may wait, and
+--- may fail.
+---@param group luio.TaskGroup
+---@param fn fun(...)
+---@param ... any
+function M.call_back(group, fn, ...)
+  if group.ended then return end
+  if not group.held then return start(fn, false, group, ...) end
+  local n, arguments = select("#", ...), { ... }
+  table.insert(group.held, make(function(cancelled)
+    if cancelled == CANCELLED then error(CANCELLED, 0) end
+    return fn(unpack(arguments, 1, n))
+  end, false, group, debug.getinfo(fn, "S")))
+end
+
+--- Has a group fail, as a task of it would whose function was this: it could not run as one.
+---@param group luio.TaskGroup
+---@param fn function
+---@param message string
+function M.fail(group, fn, message)
+  if group.ended then return end
+  local failing = make(function(cancelled)
+    error(cancelled == CANCELLED and CANCELLED or message, 0)
+  end, false, group, debug.getinfo(fn, "S"))
+  if group.held then table.insert(group.held, failing) else resume(failing) end
 end
 
 --- The running task, or nil outside of one.
@@ -187,7 +222,7 @@ end
 local function timer_after(seconds, fn)
   local timer = M.take_timer()
   uv.update_time() -- the loop's clock stands still while Lua is busy
-  timer:start(math.ceil(seconds * 1000), 0, fn)
+  start_timer(timer, math.ceil(seconds * 1000), 0, fn)
   return timer
 end
 
@@ -364,7 +399,26 @@ end
 ---@param name string  for messages
 ---@return luio.TaskGroup
 function M.group(name)
-  return setmetatable({ name = name, tasks = {} }, Group)
+  return setmetatable({ name = name, tasks = {}, handles = setmetatable({}, { __mode = "k" }) }, Group)
+end
+
+--- A libuv handle is the group's: it is closed with it.
+---@param handle userdata
+---@param made string?  when it was made: a version's phase
+function Group:owns(handle, made)
+  self.handles[handle] = made or "at work"
+end
+
+-- Closes the handles, but for those that another group is to have.
+local function close_handles(self, heir, inherited)
+  for handle, made in pairs(self.handles) do
+    if heir and inherited[handle] then heir:owns(handle, made)
+    else
+      local known, closing = pcall(uv.is_closing, handle) -- one that is being collected is no handle any more
+      if known and not closing then M.dispose(handle) end
+    end
+  end
+  self.handles = {}
 end
 
 --- Holds its tasks where they wait: those whose waits end go on when the group is let go.
@@ -382,8 +436,10 @@ end
 --- Ends its tasks at their waits, and lets none be spawned in it. A task that does not end (it catches
 --- the error and waits again) is told of, and no longer waited for.
 ---@param why string  what who still uses it is told
+---@param heir luio.TaskGroup?  that goes on with some of its libuv handles
+---@param inherited table<userdata, boolean>?  these
 ---@return luio.Task[] stubborn
-function Group:finish(why)
+function Group:finish(why, heir, inherited)
   self.ended = why
   local list, stubborn = {}, {}
   for task in pairs(self.tasks) do table.insert(list, task) end
@@ -392,6 +448,7 @@ function Group:finish(why)
     if self.tasks[task] then table.insert(stubborn, task) end
   end
   self.held = nil -- who goes on all the same is not to sleep for ever
+  close_handles(self, heir, inherited)
   return stubborn
 end
 

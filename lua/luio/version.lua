@@ -3,8 +3,8 @@
 --- What a driver requires from its project (drivers.NAME.*, files beside its own, modules below the folder
 --- that holds drivers/) is loaded anew for each version, with an environment of its own: so a module's
 --- locals and the globals it makes are the version's, and two versions can be there at once. Everything
---- else (luio, libraries) is shared. `require "luio"` gives a driver luio with its own `spawn`, so that
---- what it starts is known to be its.
+--- else (luio, libraries) is shared; the tables that lead to it are the version's own (luio.environment, which says where that ends).
+--- `require "luio"` gives a driver luio with its own `spawn`, so that what it starts is known to be its.
 ---
 --- Staging is loading with every device out of reach (luio.staging).
 ---
@@ -17,8 +17,9 @@ local bit = require "bit"
 local ffi = require "ffi"
 local device = require "luio.device"
 local door = require "luio.ffi"
+local environment = require "luio.environment"
 local errors = require "luio.errors"
-local leaving = require "luio.leaving"
+local loaded_code = require "luio.loaded_code"
 local paths = require "luio.paths"
 local staging = require "luio.staging"
 local task = require "luio.task"
@@ -36,8 +37,10 @@ local M = {}
 ---@field package writers luio.Writers?  who can change its file
 ---@field names table<string, string>  where the files were found -> where they are
 ---@field driver table           what it returned
----@field files table<string, string>  path -> text, of every file it loaded
+---@field files table<string, string|false>  path -> text, of every file it loaded; false: it looked for it in vain
 ---@field group luio.TaskGroup
+---@field environment luio.Environment?  of one that has a file
+---@field package loaded luio.LoadedCode?
 ---@field view luio.Device?      once it is started
 ---@field phase "loading"|"migrate"|"start"|"probation"|nil  nil: it is at work
 ---@field exited string?         it called os.exit meanwhile: who did
@@ -85,13 +88,13 @@ local function unsettled(path)
 end
 
 --- Which of these files is being written in some process, or has been taken away, maybe to put another in its place.
----@param files table<string, any>  by path
+---@param files table<string, any>  by path; false: it was not there
 ---@return string? path  nil: none
 ---@return "EAGAIN"|"ENOENT"|nil code
 function M.unsettled(files)
-  for path in pairs(files) do
+  for path, text in pairs(files) do
     local code = unsettled(path)
-    if code then return path, code end
+    if code and (text or code ~= "ENOENT") then return path, code end
   end
 end
 
@@ -107,20 +110,26 @@ local function own_folders(real)
   return dir, project
 end
 
+-- Where a module's file may be.
+local function places(self, name)
+  local list, relative = {}, name:gsub("%.", "/")
+  for _, folder in ipairs { self.dir, self.project } do
+    for _, suffix in ipairs { ".lua", "/init.lua" } do table.insert(list, ("%s/%s%s"):format(folder, relative, suffix)) end
+  end
+  return list
+end
+
 -- The file of a module, if it is the driver's: beside its file, or in its project; and in the same hands as its file
 -- (luio.trust). Else nil, and why one that is there is not taken.
 local function find(self, name)
-  local relative, refused = name:gsub("%.", "/"), nil
-  for _, folder in ipairs { self.dir, self.project } do
-    for _, suffix in ipairs { ".lua", "/init.lua" } do
-      local path = ("%s/%s%s"):format(folder, relative, suffix)
-      if self.given.names[path] then return path end
-      if uv.fs_access(path, "R") then
-        self.writers = self.writers or trust.writers(self.real)
-        local safe, reason = trust.file(path, self.writers)
-        if safe then return path end
-        refused = refused or ("%s is not taken: %s"):format(path, reason)
-      end
+  local refused
+  for _, path in ipairs(places(self, name)) do
+    if self.given.names[path] then return path end
+    if uv.fs_access(path, "R") then
+      self.writers = self.writers or trust.writers(self.real)
+      local safe, reason = trust.file(path, self.writers)
+      if safe then return path end
+      refused = refused or ("%s is not taken: %s"):format(path, reason)
     end
   end
   return nil, refused
@@ -145,27 +154,44 @@ local function run_file(self, path, ...)
   local chunk
   chunk, message = loadstring(text:gsub("^#[^\n]*", ""), "@" .. shown)
   if not chunk then error(setmetatable({ message = message }, SYNTAX), 0) end
-  setfenv(chunk, self.env)
+  setfenv(chunk, self.environment.globals)
   return paths.run(shown, chunk, ...)
 end
 
 local LOADING = {}
 
+-- The module's function, as a driver has put it into package.preload, or its file.
+local function run_module(self, name)
+  local given = self.environment.globals.package
+  given = type(given) == "table" and type(given.preload) == "table" and rawget(given.preload, name)
+  if type(given) == "function" then return true, pcall(given, name) end
+  local path, refused = find(self, name)
+  if not path then return nil, refused end
+  return true, pcall(run_file, self, path, name)
+end
+
 local function new_require(self)
   return function(name)
     if name == "luio" then return self.luio end
-    if is_ours(name) then return require(name) end
-    local have = self.modules[name]
+    if type(name) == "string" and is_ours(name) then return self.environment:module(name, require(name)) end
+    local have = rawget(self.modules, name)
     if have == LOADING then error(("%s requires itself"):format(name), 2) end
     if have ~= nil then return have end
-    local path, refused = find(self, name)
-    if not path then
-      local ok, result = pcall(require, name)
+    if type(name) ~= "string" then return require(name) end -- it says what is wrong
+    self.modules[name] = LOADING
+    local its, ok, result = run_module(self, name)
+    if not its then
+      self.modules[name] = nil
+      local refused
+      refused, ok, result = ok, pcall(self.environment.require, self.environment, name)
+      if not ok then
+        for _, path in ipairs(places(self, name)) do
+          if not uv.fs_access(path, "R") then self.files[path] = false end
+        end
+      end
       if not ok then error(refused and ("%s\n%s"):format(refused, tostring(result)) or result, 0) end
       return result
     end
-    self.modules[name] = LOADING
-    local ok, result = pcall(run_file, self, path, name)
     if not ok then
       self.modules[name] = nil
       error(result, 0)
@@ -176,15 +202,25 @@ local function new_require(self)
   end
 end
 
--- luio as a driver sees it.
+-- luio as a driver sees it. What is set for the whole process a version that is refused could not take back.
 local function private_luio(self)
   local luio = require "luio"
-  return setmetatable({
+  local own = {
     spawn = function(fn, ...)
       staging.refuse("luio.spawn", 2)
       return task.spawn_in(self.group, fn, ...)
     end,
-  }, { __index = luio })
+  }
+  for _, name in ipairs { "on_warning", "on_task_failure", "close_all" } do
+    own[name] = function(...)
+      staging.refuse("luio." .. name, 2)
+      if self.phase and self.id > 1 then
+        error(("luio.%s in %s: it is for the whole process, and this version may yet be refused"):format(name, self.phase), 2)
+      end
+      return luio[name](...)
+    end
+  end
+  return setmetatable(own, { __index = luio, __metatable = false })
 end
 
 --- Loads a driver's file as a version. Touches no hardware, and lets it touch none.
@@ -202,9 +238,7 @@ function M.stage(path, given)
   self.real = real_path(self, path)
   self.dir, self.project = own_folders(self.real)
   self.luio = private_luio(self)
-  self.env = setmetatable({ require = new_require(self) }, { __index = _G })
-  self.env._G = self.env
-  leaving.know(self.env, self)
+  self.environment = environment.new(self, new_require(self))
   self.phase = "loading"
   local ok, result = staging.run(path, device.open_devices, run_file, self, path)
   self.phase = nil
@@ -214,7 +248,7 @@ function M.stage(path, given)
     local stated = getmetatable(result) == SYNTAX
     return nil, stated and message or ("%s threw when it was loaded: %s"):format(path, message), "EINVAL", self.files
   end
-  self.driver = result
+  self.driver, self.loaded = result, loaded_code.of(result)
   if type(result) == "table" then rawset(result, VERSION, self) end
   return self
 end
@@ -233,16 +267,17 @@ end
 ---@return string? code
 function Version:fresh()
   if self.view and not self.view.closed and self.path then return M.stage(self.path, self.given) end
-  self.group, self.view = task.group(self.group.name), nil
+  if self.group.ended then self.group = task.group(self.group.name) end
+  self.view = nil
   return self
 end
 
 --- Whether one of these files has another text now, or is not there.
----@param files table<string, string>  path -> text
+---@param files table<string, string|false>  path -> text; false: was not there
 ---@return boolean
 function M.differ(files)
   for path, text in pairs(files) do
-    if read_file(path) ~= text then return true end
+    if (read_file(path) or false) ~= text then return true end
   end
   return false
 end
@@ -260,7 +295,7 @@ local function hash(text)
 end
 
 --- What files hold, in short: to tell one save from another.
----@param files table<string, string|true>  path -> text; true: what it holds now
+---@param files table<string, string|boolean>  path -> text; else what it holds now
 ---@return string
 function M.fingerprint(files)
   local names, parts = {}, {}
@@ -272,9 +307,10 @@ end
 
 -- ---- What is different ---------------------------------------------------------------------------
 
-local function code_of(fn)
-  local ok, code = pcall(string.dump, fn, true)
-  return ok and code or tostring(fn)
+-- The code of a file, without where it stands in it.
+local function code_of(text)
+  local chunk = text and loadstring((text:gsub("^#[^\n]*", "")))
+  return chunk and string.dump(chunk, true) or text
 end
 
 -- What two tables of names have and have not in common; `same` compares what both have.
@@ -293,12 +329,30 @@ local function compare(before, after, wanted, same)
   return result
 end
 
---- How a version's functions differ from another's.
+--- How a version's functions differ from another's, as they were loaded.
 ---@param before luio.Version
 ---@return { added: string[], changed: string[], removed: string[] }
 function Version:functions(before)
   return compare(before.driver, self.driver, function(v) return type(v) == "function" end,
-    function(a, b) return code_of(a) == code_of(b) end)
+    loaded_code.comparer(before.loaded, self.loaded))
+end
+
+--- The files whose code is another than in another version.
+---@param before luio.Version
+---@return string[]  as messages have them
+function Version:changed_files(before)
+  local list = {}
+  for _, files in ipairs { self.files, before.files } do
+    for path in pairs(files) do
+      local a, b = before.files[path], self.files[path]
+      if not list[path] and a ~= b and code_of(a) ~= code_of(b) then
+        list[path] = true
+        table.insert(list, paths.shown(path))
+      end
+    end
+  end
+  table.sort(list)
+  return { unpack(list) }
 end
 
 -- Whether two definitions say the same.

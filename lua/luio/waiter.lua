@@ -16,6 +16,8 @@ local uv = require "luv"
 
 local M = {}
 
+local start_timer = uv.timer_start -- luv's own: luio.callbacks has a look at what others start
+
 ---@class luio.Waiter
 ---@field wake_up fun(a: any, b: any, c: any)  ends the wait, which returns that; nothing if nobody waits here
 ---@field on_leave fun()?            called when a wait ends, however it does
@@ -38,7 +40,7 @@ local function arm(self, seconds)
   local ms = math.ceil(seconds * 1000)
   self.armed = now() + ms / 1000
   timer:ref()
-  timer:start(ms, 0, self.up)
+  start_timer(timer, ms, 0, self.up)
 end
 
 local function timed_out(self)

@@ -15,15 +15,22 @@ local DEBOUNCE = 0.03 -- seconds: a save is several events, and a formatter may 
 local LONGEST = 1 -- seconds of them
 
 ---@class luio.Watcher.Files
----@field package folders table<string, userdata>  path -> uv_fs_event_t
+---@field package folders table<string, { event: userdata, inode: integer? }>  path -> uv_fs_event_t, of that folder
 local Watcher = {}
 Watcher.__index = Watcher
 
+-- The folder of a file; where that is not there, the next one above, in which it would come to be.
 local function folder_of(path)
-  return path:match "^(.*)/[^/]*$" or "."
+  local folder = path
+  repeat
+    folder = folder:match "^(.+)/[^/]*$" or folder:match "^/" or "."
+    local stat = uv.fs_stat(folder)
+    if stat and stat.type == "directory" then return folder, stat.ino end
+  until folder == "/" or folder == "."
+  return folder
 end
 
-local function watch_folder(self, folder)
+local function watch_folder(self, folder, inode)
   local event = assert(uv.new_fs_event())
   local ok, message = event:start(folder, {}, function() self:stirred() end)
   if not ok then
@@ -31,7 +38,7 @@ local function watch_folder(self, folder)
     return nil, message
   end
   event:unref() -- who waits for a change has a task that does
-  self.folders[folder] = event
+  self.folders[folder] = { event = event, inode = inode }
   return true
 end
 
@@ -50,17 +57,20 @@ end
 ---@return string? message
 function Watcher:set(files)
   local wanted, failure = {}, nil
-  for path in pairs(files) do wanted[folder_of(path)] = true end
-  for folder, event in pairs(self.folders) do
-    if not wanted[folder] then
-      event:stop()
-      task.dispose(event)
+  for path in pairs(files) do
+    local folder, inode = folder_of(path)
+    wanted[folder] = inode or 0
+  end
+  for folder, watched in pairs(self.folders) do
+    if wanted[folder] ~= watched.inode then -- another one may be in its place
+      watched.event:stop()
+      task.dispose(watched.event)
       self.folders[folder] = nil
     end
   end
-  for folder in pairs(wanted) do
+  for folder, inode in pairs(wanted) do
     if not self.folders[folder] then
-      local ok, message = watch_folder(self, folder)
+      local ok, message = watch_folder(self, folder, inode)
       if not ok then failure = failure or ("%s can't be watched: %s"):format(folder, message) end
     end
   end

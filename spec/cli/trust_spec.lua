@@ -199,6 +199,29 @@ describe("in a folder that others may write to", function()
   end
 end)
 
+describe("in a folder with a driver of a name that luio has", function()
+  it("a script that names drivers/edu gets luio's; one that names a path gets that", function()
+    local dir = folder()
+    finally(function() os.execute(("rm -rf '%s'"):format(dir)) end)
+    set_traps(dir)
+    local script = folder() .. "/script.lua"
+    files.save(script, [[
+      local luio = require "luio"
+      for _, name in ipairs { "drivers/edu", "drivers/edu/", "edu" } do assert(luio.load(name).factorial) end
+      local dev = assert(luio.start("drivers/edu", "sim:edu"))
+      assert(dev.driver.factorial(dev, 5) == 120)
+      dev:close()]])
+    local out, status = luio(dir, script)
+    assert.same({ "", 0, "" }, { out, status, marks(dir) })
+    files.save(script, "require('luio').load(arg[1])")
+    for _, path in ipairs { "./drivers/edu", dir .. "/drivers/edu/init.lua", "drivers/edu/init.lua" } do
+      luio(dir, ("%s %s"):format(script, path))
+      assert.not_equal("", marks(dir), path)
+      set_traps(dir)
+    end
+  end)
+end)
+
 describe("in a folder of one's own", function()
   teardown(function()
     for _, one in ipairs(made) do os.execute(("rm -rf '%s'"):format(one)) end

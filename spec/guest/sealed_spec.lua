@@ -178,6 +178,9 @@ describe("a hostile worker without privileges", function()
       p:wait "done"
       p:kill("sigkill", pid)
       p:wait(case[2])
+      p:wait "%[1 crash pid %d+ [^\n]*%]\n.-runs " -- without it
+      p:kill "sigterm"
+      assert.equal(0, p:status())
       p:close()
     end
     run(save(buffer .. "{ fields = { n = 41, list = 'mine', other = 'not durable', start = 'nor this' } }"))
@@ -185,6 +188,21 @@ describe("a hostile worker without privileges", function()
     p:wait "done"
     p:kill("sigkill", pid)
     assert.matches("^42 crash pid %d+ mine nil ", (select(2, started(42))))
+  end)
+
+  it("can't use the restarts up by values with which the driver does not start", function()
+    local folder = files.driver((DRIVER:gsub("EXTRA", "state.n = 'no number' assert(dev:checkpoint())")))
+    p = program.start { "run", folder, "sim:edu", "--user", "nobody", "--backoff", "0.01" }
+    local pid = started(1)
+    p:wait "done"
+    p:kill("sigkill", pid)
+    p:wait "driver hostile threw in start: .-arithmetic on a string value"
+    p:wait "driver hostile did not start with the durable state that a process of nobody left for sim:edu: it starts without it"
+    pid = tonumber((p:wait "%[1 crash pid (%d+) [^\n]*%]\n.-runs "))
+    p:kill("sigkill", pid)
+    started(2) -- what that one kept is kept
+    p:kill "sigterm"
+    assert.equal(0, p:status())
   end)
 
   it("can't empty slots, nor replace the memory in them", function()

@@ -128,7 +128,7 @@ describe("luio run", function()
       { "os.exit(0)", "luio: driver kept threw in start: [^\n]*init.lua:%d+: function start called os.exit%(0%)\n$", "start" },
       { "require('ffi').cdef 'void exit(int);' require('ffi').C.exit(0)", "left with status 0, and nobody asked: it counts as a crash\n$", "load" },
     } do
-      local limit = "require('luio.watchdog').LIMIT = 0.2 "
+      local limit = "package.path = './?.lua;' .. package.path require 'spec.support.impatient' "
       local body = DRIVER:gsub("EXTRA", case[3] == "start" and case[1] or ""):gsub("STOP", "")
       p = program.start { "run", files.driver(limit .. (case[3] == "load" and case[1] .. " " or "") .. body), "sim:edu" }
       assert.equal(1, p:status(20), case[1])
@@ -316,6 +316,19 @@ describe("luio run", function()
     assert.is_true(last > 20)
   end)
 
+  it("starts without durable state that can't be read back, and says so", function()
+    local garble = "if state.starts == 1 then luio.spawn(function() luio.sleep(0.02) d.durable = nil "
+      .. "for _ = 1, 2 do assert(require('luio.ffi').C.luio_device_save(dev.handle, 'garbage', 7, nil) == 0) end print 'garbled' io.stdout:flush() end) end"
+    run(garble)
+    local pid = started(1)
+    p:wait "garbled"
+    p:kill("sigkill", pid)
+    p:wait "luio: durable state of sim:edu can't be read back: it is cut short; driver kept starts without it"
+    p:wait "%[1 crash"
+    p:kill "sigterm"
+    assert.equal(0, p:status())
+  end)
+
   it("says which state can't be durable, and goes on", function()
     run "state.list = print"
     started(1)
@@ -438,7 +451,7 @@ describe("luio run after a crash", function()
 
   describe("does so when nothing can interrupt a new version", function()
     -- Those that a hook reaches are refused in place: watchdog_spec.lua.
-    local LIMIT = "require('luio.watchdog').LIMIT = 0.2 "
+    local LIMIT = "package.path = './?.lua;' .. package.path require 'spec.support.impatient' "
     local EXIT = "pcall(require('ffi').cdef, 'void _exit(int);') require('ffi').C._exit(0) "
     local CASES = {
       { "computes in C in start", "local _ = (('a'):rep(40)):find(('a-'):rep(30) .. 'b')",
@@ -522,10 +535,27 @@ describe("luio run after a crash", function()
     save(text("slow", "luio.sleep(3)"))
     p:wait "%[slow reload"
     save(text "third")
-    p:wait "reload refused in stage, version 2 goes on: the driver is being exchanged"
     p:kill("sigkill", pid)
     pid = starts("first", "crash")
     assert.equal(pid, starts("third", "reload"))
+  end)
+
+  it("loads what was saved while the first version started; hears SIGHUP then, too", function()
+    p:close()
+    save(text("sleepy", "if reason == 'fresh' then luio.sleep(0.5) end"))
+    p = program.start { "run", folder, "sim:edu" }
+    p:wait "%[sleepy fresh"
+    save(text "second")
+    local pid = starts("second", "reload")
+    p:close()
+    save(text("sleepy", "if reason == 'fresh' then luio.sleep(0.5) end"))
+    p = program.start { "run", folder, "sim:edu", "--no-watch" }
+    p:wait "%[sleepy fresh"
+    save(text "third")
+    p:kill "sighup"
+    assert.not_equal(pid, starts("third", "reload"))
+    p:kill "sigterm"
+    assert.equal(0, p:status())
   end)
 
   it("starts a save that is untried when the code that worked can't start after a crash", function()

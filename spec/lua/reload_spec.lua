@@ -91,6 +91,47 @@ describe("a reload", function()
       reload_report.line(report))
   end)
 
+  it_runs("says what else became another: by what functions use, else by the file", function()
+    local SOURCE = [[
+      local luio = require "luio"
+      local part = require "part"
+      local LIMIT, TABLE = 5, { deep = { 1, 2 } }
+      local function helper() return LIMIT end
+      local seen = {}
+      local d = { name = "edu", registers = require "drivers.edu.registers", irq = { capture = "IRQ_STATUS", ack = "IRQ_ACK" } }
+      function d.limit() table.insert(seen, 1) return helper() end
+      function d.deep() return TABLE.deep[2], 7ULL end
+      function d.part() return part.n() end
+      function d.itself(n) return n == 0 and LIMIT or d.itself(n - 1) end
+      function d.other() return luio.now(), d end
+      return d]]
+    path, dir = files.write("init.lua", SOURCE)
+    local part = "local n = 1 return { n = function() return n end }"
+    files.save(dir .. "/part.lua", part)
+    dev = assert(luio.start(path, "sim:edu"))
+    for i, case in ipairs {
+      { "LIMIT, TABLE = 5", "LIMIT, TABLE = 6", "itself limit" },
+      { "{ 1, 2 }", "{ 1, 3 }", "deep" },
+      { "7ULL", "8ULL", "deep" },
+      { "n = 1", "n = 2", "part", dir .. "/part.lua" },
+      { '"IRQ_STATUS"', '{ "IRQ_STATUS" }', "code of " .. path .. " changed" },
+      { "return d$", "-- and that is all\nreturn d", "nothing changed" },
+      { "return n end", "return n end ", "nothing changed", dir .. "/part.lua" },
+      { "local seen", "local more local seen", "code of " .. path .. " changed" },
+      { "LIMIT, TABLE = 6", "LIMIT, TABLE = nil", "itself limit" },
+    } do
+      dev.driver.limit()
+      local file = case[4] or path
+      local text_now = files.read(file)
+      local changed, n = text_now:gsub(case[1], case[2])
+      assert.equal(1, n, case[1])
+      files.save(file, changed)
+      local report, message = dev:reload()
+      assert(report, message)
+      assert.matches(("^version %d: %s; kept"):format(i + 1, (case[3]:gsub("%-", "%%-"))), reload_report.line(report))
+    end
+  end)
+
   it_runs("delivers what came during the swap once, to the new version", function()
     start()
     save(text { handle = "table.insert(dev.state.seen, event.IRQ_STATUS) dev.state.by_new = (dev.state.by_new or 0) + 1" })

@@ -207,3 +207,155 @@ describe("a save", function()
     assert.is_true(read > 0 and refused > 0)
   end)
 end)
+
+-- A driver whose version n says so, and does these things when it is loaded, in check, migrate, start, and after that.
+local function version_of(n, parts)
+  return ([[
+local luio = require "luio"
+local d = { name = "edu", registers = require "drivers.edu.registers" }
+%s
+function d.check() %s return true end
+function d.migrate(state) %s return state end
+function d.start(dev) %s return true end
+function d.answer() return %d end
+return d
+]]):format(parts.load or "", parts.check or "", parts.migrate or "", parts.start or "", n)
+end
+
+describe("a save at any moment", function()
+  local function begin(source)
+    path, folder = files.write("init.lua", source)
+    reports = {}
+    dev = assert(luio.start(path, "sim:edu"))
+    follower = saved.follow(dev, { watch = true, tell = function(report) table.insert(reports, report) end })
+    follower:begin()
+  end
+
+  -- What it says in the end, and that it is the last word.
+  local function ends_with(answer)
+    wait.till(20, ("version that answers %d runs"):format(answer), function()
+      return dev.driver.answer() == answer and not dev.live.reloading and not follower.working
+    end)
+  end
+
+  it_runs("of the first start is loaded after it", function()
+    local source = version_of(1, { start = "luio.sleep(0.1)" })
+    path = files.write("init.lua", source)
+    luio.spawn(function()
+      luio.sleep(0.02)
+      files.save(path, version_of(2, {}))
+    end)
+    reports = {}
+    dev = assert(luio.start(path, "sim:edu"))
+    assert.equal(1, dev.driver.answer())
+    follower = saved.follow(dev, { watch = true, tell = function(report) table.insert(reports, report) end })
+    follower:begin()
+    ends_with(2)
+  end)
+
+  -- The second version saves the third at this moment of its own life, which then is loaded.
+  local SAVE = "local f = io.open(%q, 'w') f:write(%q) f:close() "
+  for _, moment in ipairs { "load", "check", "migrate", "start" } do
+    for how, after in pairs { ["succeeds"] = "", ["fails"] = "error 'mine'" } do
+      for when, pause in pairs { ["at once"] = "", ["after a wait"] = (moment == "start" or moment == "migrate") and "luio.sleep(0.1) " or false } do
+        if pause then
+          it_runs(("of %s is loaded, when that %s %s"):format(moment, how, when), function()
+            live.PROBATION = 0.2
+            begin(version_of(1, {}))
+            local write = SAVE:format(path, version_of(3, {}))
+            files.save(path, version_of(2, { [moment] = write .. pause .. after }))
+            ends_with(3)
+            assert.equal(after == "", reports[1].ok)
+          end)
+        end
+      end
+    end
+  end
+
+  it_runs("of probation, whatever comes of that, is loaded", function()
+    live.PROBATION = 0.1
+    for _, after in ipairs { "", "error 'mine'" } do
+      begin(version_of(1, {}))
+      local write = SAVE:format(path, version_of(3, {}))
+      files.save(path, version_of(2, { start = ("luio.spawn(function() luio.sleep(0.01) %s %s end)"):format(write, after) }))
+      ends_with(3)
+      follower:close()
+      assert(dev:close())
+    end
+    follower, dev = nil, nil
+  end)
+
+  it_runs("of a report is loaded", function()
+    begin(version_of(1, {}))
+    follower.options.tell = function(report)
+      if report.version == 2 then files.save(path, version_of(3, {})) end
+    end
+    files.save(path, version_of(2, {}))
+    ends_with(3)
+  end)
+
+  it_runs("is loaded, one of many that come as fast as they can", function()
+    local n = amount(60, 2000)
+    begin(version_of(1, {}))
+    for i = 2, n do
+      files.save(path, i % 3 == 0 and "no Lua" or version_of(i, { start = i % 5 == 0 and "luio.sleep(0.01)" or i % 7 == 0 and "error 'no'" or "" }))
+      luio.sleep(i * 13 % 40 / 1000)
+    end
+    files.save(path, version_of(n + 1, {}))
+    ends_with(n + 1)
+  end)
+
+  it_runs("while the device is away is loaded when it is back, and that is said once", function()
+    begin(version_of(1, {}))
+    dev:vanish "it was pulled out"
+    files.save(path, version_of(2, {}))
+    wait.till(5, "it is said", function() return reports[1] end)
+    assert.same({ false, true, "ENODEV" }, { reports[1].ok, reports[1].later, reports[1].code })
+    dev.gone = nil -- a simulated one does not come back
+    ends_with(2)
+    assert.equal(2, #reports)
+  end)
+
+  it_runs("is refused once when its start says that it is busy", function()
+    begin(version_of(1, {}))
+    files.save(path, version_of(2, { start = "do return nil, 'busy', 'EBUSY' end" }))
+    wait.till(5, "refused", function() return reports[1] end)
+    luio.sleep(0.4) -- in which it would be tried again
+    assert.same({ 1, "EBUSY", "swap" }, { #reports, reports[1].code, reports[1].step })
+  end)
+
+  it_runs("of what was refused before is tried again, when another came between", function()
+    begin(version_of(1, {}))
+    for i = 1, 3 do
+      files.save(path, "no Lua")
+      wait.till(5, "refused", function() return reports[i] end)
+      local seen = looks
+      files.save(path, version_of(1, {}))
+      wait.till(5, "it was looked at", function() return looks > seen and not follower.working end)
+      luio.sleep(0.1)
+    end
+    assert.equal(3, #reports)
+  end)
+
+  it_runs("of a module that was missing, in a folder that was not there, is loaded", function()
+    path = files.write("drivers/edu/init.lua", version_of(1, {}))
+    reports = {}
+    dev = assert(luio.start(path, "sim:edu"))
+    follower = saved.follow(dev, { watch = true, tell = function(report) table.insert(reports, report) end })
+    files.save(path, version_of(2, { load = "d.part = require 'missing.parts.part'" }))
+    wait.till(5, "refused", function() return reports[1] end)
+    assert.matches("missing%.parts%.part", reports[1].message)
+    files.put(path:gsub("drivers/edu/init.lua", "missing/parts/part.lua"), "return 1")
+    ends_with(2)
+  end)
+
+  it_runs("of another folder in its folder's place is loaded, and the next save, too", function()
+    begin(version_of(1, {}))
+    files.put(folder .. "-new/init.lua", version_of(2, {}))
+    assert(os.rename(folder, folder .. "-old"))
+    assert(os.rename(folder .. "-new", folder))
+    ends_with(2)
+    files.save(path, version_of(3, {}))
+    ends_with(3)
+  end)
+end)

@@ -15,6 +15,7 @@ local errors = require "luio.errors"
 local guard = require "luio.guard"
 local leaving = require "luio.leaving"
 local luio = require "luio"
+local luio_driver = require "luio.driver"
 local notify = require "luio.notify"
 local numbers = require "luio.cli.numbers"
 local output = require "luio.output"
@@ -110,7 +111,7 @@ local function start(args, driver, ending)
   if (args.wait or guard.reason() == "crash") and arrival.can_wait(args.device) then
     local dev, message, code = await(args, driver, ending)
     if not dev then return nil, message, code end
-    return require("luio.driver").start(driver, dev)
+    return luio_driver.start(driver, dev)
   end
   if args.bind then
     local bound, message, code = binding.bind(args.device)
@@ -180,9 +181,10 @@ local function run(args)
     ending.status, ending.why = ending.status or status, ending.why or why
     if ending.wake then ending.wake() end
   end)
+  local hearing = saved.hear()
   -- Root must not run what a process without privileges may have written.
   local driver, kept
-  if args.user then driver, message, code = luio.load(args.driver)
+  if args.user then driver, message, code = luio_driver.load(args.driver)
   else driver, message, code, kept = saved.load(args.driver) end
   if not driver then return nil, message, code end
   device.driver_user = args.user
@@ -200,7 +202,7 @@ local function run(args)
   end
   local follower = saved.follow(dev, {
     keep = guarded and not args.user, watch = not args.no_watch, tell = function(report) tell(args, report) end,
-  }, kept)
+  }, kept, hearing)
   ok, message, code = guard.ready()
   if not ok then return nil, message, code end
   announce(args, dev, guarded)

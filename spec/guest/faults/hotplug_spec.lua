@@ -20,7 +20,8 @@ local DRIVER = [[
 local luio = require "luio"
 local edu = assert(luio.load "drivers/edu")
 local d = { name = "plugged", registers = edu.registers, irq = edu.irq, dma = edu.dma, start_edu = edu.start, quiesce = edu.quiesce }
-require("luio.presence").RETURN = 1.5
+package.path = "./?.lua;" .. package.path
+require "spec.support.returns_soon"
 function d.start(dev, reason)
   dev.state.n = (dev.state.n or 0) + 1
   local buffer = dev.state.buffer or assert(dev.dma:alloc(64))
