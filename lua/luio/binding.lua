@@ -280,7 +280,9 @@ function M.bind(address, options)
   if found[1] and not options.force then return refusal("bind", info, found) end
   for _, use in ipairs(found) do table.insert(result.notes, "forced, although " .. use.text) end
   local config = look.config(info)
-  if config and not config.pin then table.insert(result.notes, "it has no INTx pin: no interrupts by UIO, its driver must poll") end
+  if config and not config.pin then
+    table.insert(result.notes, (config.physical and "a virtual function" or "it") .. " has no INTx pin: no interrupts by UIO, its driver must poll")
+  end
   ok, message, code = load_driver("bind", info, driver, options.dry_run, result.steps)
   if not ok then return nil, message, code end
   local steps, override = steps_to(info, driver, info.driver)
@@ -365,7 +367,7 @@ function M.unbind(address, options)
   local ok
   ok, message, code = may_write("unbind", info)
   if not ok then return nil, message, code end
-  local found = uses.drivers(info)
+  local found = uses.hold(info)
   if found[1] and not options.force then return refusal("unbind", info, found) end
   local result = { address = info.address, previous = info.driver, steps = {}, notes = {} }
   for _, use in ipairs(found) do table.insert(result.notes, "forced, although " .. use.text) end

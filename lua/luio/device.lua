@@ -262,7 +262,11 @@ function M.open(address, options)
   local out = ffi.new "luio_device *[1]"
   local flags = (options.read_only and C.LUIO_READ_ONLY or 0) + (options.shared and C.LUIO_SHARED or 0)
   if C.luio_device_open(address, flags, out, err) < 0 then return door.failure() end
-  return M.wrap(out[0], options)
+  local dev = M.wrap(out[0], options)
+  -- Who only looks says it himself.
+  local unanswered = flags == 0 and require("luio.look").unanswered(dev.info)
+  if unanswered then dev:warn(unanswered) end
+  return dev
 end
 
 -- ---- Parts ---------------------------------------------------------------------------------------

@@ -115,7 +115,11 @@ function M.names(dir)
   return names
 end
 
-local function numbered(dir, pattern)
+--- The numbers in the names of a folder, in order: uio9 before uio10.
+---@param dir string
+---@param pattern string  "^uio(%d+)$"
+---@return integer[]
+function M.numbered(dir, pattern)
   local numbers = {}
   for _, name in ipairs((M.entries(dir))) do
     local number = M.whole(name:match(pattern))
@@ -144,12 +148,12 @@ end
 function M.hugepages()
   local base, node_base, list = "/sys/kernel/mm/hugepages", "/sys/devices/system/node", {}
   local function number(path) return M.number(path) or 0 end
-  for _, kib in ipairs(numbered(base, "^hugepages%-(%d+)kB$")) do
+  for _, kib in ipairs(M.numbered(base, "^hugepages%-(%d+)kB$")) do
     local dir = ("hugepages-%dkB"):format(kib)
     local entry = { size = kib * 1024, nodes = {} }
     entry.total = number(("%s/%s/nr_hugepages"):format(base, dir))
     entry.free = number(("%s/%s/free_hugepages"):format(base, dir))
-    for _, node in ipairs(numbered(node_base, "^node(%d+)$")) do
+    for _, node in ipairs(M.numbered(node_base, "^node(%d+)$")) do
       entry.nodes[node] = number(("%s/node%d/hugepages/%s/free_hugepages"):format(node_base, node, dir))
     end
     table.insert(list, entry)

@@ -27,8 +27,11 @@ function M.description(say, at)
     say("description", "problem", "its description has a fault: " .. at.info.problem, "dmesg | grep -i " .. at.info.address)
   end
   if at.config and not at.config.answers then
-    say("description", "problem", "its config space reads as all ones: it is switched off, or fell off the bus",
-      ("echo 1 > %s/remove; echo 1 > /sys/bus/pci/rescan"):format(at.info.sysfs))
+    local physical = at.config.physical
+    say("description", "problem", "its config space reads as all ones: " .. (physical
+      and ("was its physical function %s reset, or its driver taken?"):format(physical) or "it is switched off, or fell off the bus"),
+      physical and ("echo 0 > %s/physfn/sriov_numvfs, then the number that there is to be"):format(at.info.sysfs)
+        or ("echo 1 > %s/remove; echo 1 > /sys/bus/pci/rescan"):format(at.info.sysfs))
   elseif at.config_problem then
     say("description", "problem", "its config space can't be read: " .. at.config_problem, "luio list")
   end
@@ -147,11 +150,9 @@ function M.regions(say, at)
   local config = at.config
   if not config or not config.answers then return end
   for i = 0, 5 do
-    local bar = info.bars[i]
-    if bar and not (bar.kind == "port" and config.ports or bar.kind == "memory" and config.memory) then
-      return say("regions", "problem", ("it does not decode its %s (command register 0x%04x): reads give all ones"):format(
-        bar.kind == "port" and "I/O ports" or "memory", config.command),
-        info.uio and ("echo 1 > %s/enable"):format(info.sysfs) or "luio bind " .. info.address)
+    local why, remedy = look.silent(info, i, config)
+    if why and not config.sleeps then -- which M.power tells
+      return say("regions", "problem", ("it %s: what is read there is no register's value"):format(why), remedy)
     end
   end
 end
@@ -163,7 +164,8 @@ function M.interrupt(say, at)
   if info.bus ~= "pci" or not config or not config.answers then return end
   local wants = at.driver and at.driver.irq
   if not config.pin then
-    return say("interrupt", wants and "problem" or "note", "it has no INTx pin: UIO gives it no interrupts"
+    return say("interrupt", wants and "problem" or "note", (config.physical and "a virtual function" or "it")
+      .. " has no INTx pin: UIO gives it no interrupts"
       .. (wants and ", but its luio driver waits for them" or ""), "poll its registers; MSI needs another kernel driver")
   elseif not info.irq then
     return say("interrupt", wants and "problem" or "note", ("its pin %s was given no interrupt line"):format(config.pin),
@@ -267,7 +269,7 @@ function M.power(say, at)
     say("power", "ok", "it is awake (D0)")
   end
   if info.uio and look.attribute(info, "enable") == "0" then
-    say("power", "problem", "it has a UIO driver, but is disabled", ("echo 1 > %s/enable"):format(info.sysfs))
+    say("power", "problem", "it has a UIO driver, but is disabled", ("luio unbind %s; luio bind %s"):format(info.address, info.address))
   end
 end
 
