@@ -50,6 +50,8 @@ function M.of(info)
   } do all[key] = info[key] end
   all.compatible = output.list { unpack(info.compatible) }
   all.luio_driver, all.luio_driver_problem = match.stated(info)
+  all.other_drivers = all.luio_driver and match.others(info, all.luio_driver)
+  all.one_of = look.one_of(info)
   all.regions = numbered(look.regions(info), function(entry)
     entry.kind = entry.kind or "memory"
     entry.by = look.way(info, entry.index)
@@ -160,11 +162,13 @@ function M.lines(all, columns)
   if all.bus == "mem" then
     say("/proc/iomem", all.maps[1].name ~= "" and all.maps[1].name or "nothing that has all of it")
   elseif all.bus ~= "sim" then
-    say("uio", all.uio and ("%s, %s, version %s, %s so far"):format(all.uio, all.uio_name or "no name",
-      all.uio_version or "unknown", output.count(all.event, "interrupt"))
+    say("uio", all.uio and ("%s, %s, version %s, %s so far%s"):format(all.uio, all.uio_name or "no name",
+      all.uio_version or "unknown", output.count(all.event, "interrupt"), all.one_of and "; " .. all.one_of or "")
       or all.bus == "pci" and "none: luio bind " .. all.address or "none")
   end
-  if all.bus ~= "mem" then say("luio driver", all.luio_driver or all.luio_driver_problem) end
+  if all.bus ~= "mem" then
+    say("luio driver", (all.luio_driver or all.luio_driver_problem) .. (all.other_drivers and "; " .. all.other_drivers or ""))
+  end
   for _, entry in ipairs(all.regions) do say("region " .. entry.index, region(entry)) end
   if all.bus == "pci" then
     for _, m in ipairs(all.maps) do

@@ -187,7 +187,7 @@ local function may_write(what, info)
     local ok, code = sysfs.access(path, "w")
     if not ok then
       return nil, ("%s %s: %s may not be written: %s: %s; nothing was changed"):format(what, info.address, path, code,
-        code == "EROFS" and "/sys is read-only here, as in a container: do it on the host" or "run as root"), code
+        sysfs.read_only(path) or "run as root"), code
     end
   end
   return true
@@ -239,7 +239,8 @@ local function wait_for_node(info)
   local deadline = uv.hrtime() + NODE_S * 1e9
   local uio
   repeat
-    uio = sysfs.entries(device_file(info, "uio"))[1]
+    local number = sysfs.numbered(device_file(info, "uio"), "^uio(%d+)$")[1]
+    uio = number and "uio" .. number
     if uio and sysfs.exists("/dev/" .. uio) then return uio end
     task.sleep(0.01)
   until uv.hrtime() > deadline

@@ -263,9 +263,11 @@ function M.open(address, options)
   local flags = (options.read_only and C.LUIO_READ_ONLY or 0) + (options.shared and C.LUIO_SHARED or 0)
   if C.luio_device_open(address, flags, out, err) < 0 then return door.failure() end
   local dev = M.wrap(out[0], options)
-  -- Who only looks says it himself.
-  local unanswered = flags == 0 and require("luio.look").unanswered(dev.info)
+  if flags ~= 0 then return dev end -- who only looks says it himself
+  local look = require "luio.look"
+  local unanswered, several = look.unanswered(dev.info), address ~= dev.info.uio and look.one_of(dev.info)
   if unanswered then dev:warn(unanswered) end
+  if several then dev:warn(("%s is %s, and the first that its address means"):format(dev.info.uio, several)) end
   return dev
 end
 

@@ -38,7 +38,7 @@ end
 function M.system()
   local findings, say = collector()
   for _, check in ipairs {
-    system.descriptors, system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.pins,
+    system.descriptors, system.read_only, system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.pins,
     system.hugepages, system.memlock, system.iommu, system.realtime, system.folder, system.drivers,
   } do check(say) end
   return findings
@@ -69,7 +69,7 @@ function M.device(address)
   if not at.config and code ~= "ENOTSUP" then at.config_problem = message end
   if info.bus == "pci" and not info.uio then system.modules(say) end
   for _, check in ipairs {
-    device.description, device.luio_driver, device.binding, device.node, device.holders, device.regions, device.interrupt,
+    device.description, device.read_only, device.luio_driver, device.binding, device.node, device.holders, device.regions, device.interrupt,
     device.power, system.permission, device.dma, device.rights, system.pins, system.hugepages,
   } do check(say, at) end
   return findings

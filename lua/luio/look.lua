@@ -49,6 +49,30 @@ function M.find(address)
   return device.info(raw)
 end
 
+--- The UIO devices of a device, by number: a PCI device may have one for each vector.
+---@param info luio.Info
+---@return string[] names  more than one, or none: then its address says all
+function M.siblings(info)
+  local numbers, names = info.uio and info.sysfs and sysfs.numbered(info.sysfs .. "/uio", "^uio(%d+)$") or {}, {}
+  for i, n in ipairs(numbers[2] and numbers or {}) do names[i] = "uio" .. n end
+  return names
+end
+
+--- The address that opens this device and no other.
+---@param info luio.Info
+---@return string
+function M.opens(info)
+  return M.siblings(info)[1] and info.uio or info.address
+end
+
+--- That a device is one of several UIO devices of a PCI device.
+---@param info luio.Info
+---@return string?
+function M.one_of(info)
+  local names = M.siblings(info)
+  return names[1] and ("one of %d UIO devices of %s: %s"):format(#names, info.address, table.concat(names, " ")) or nil
+end
+
 ---@class luio.ConfigLook
 ---@field answers boolean       false: every bit reads as one, so nothing is there to answer
 ---@field physical string?      of a virtual function: the address of its physical function
@@ -144,17 +168,18 @@ function M.silent(info, index, config)
   local bar = info.bars[index]
   if not config or not bar then return nil end
   if not config.answers then return "does not answer: its config space reads as all ones", "luio doctor " .. info.address end
-  if config.sleeps then return ("sleeps (D%d)"):format(config.sleeps), ("setpci -s %s CAP_PM+4.w=0:3"):format(info.address) end
+  local function remedy(command) return sysfs.remedy(info.sysfs, command) end
+  if config.sleeps then return ("sleeps (D%d)"):format(config.sleeps), remedy(("setpci -s %s CAP_PM+4.w=0:3"):format(info.address)) end
   local port = bar.kind == "port"
   if port and config.ports or not port and config.memory ~= false then return nil end
   if config.physical then
     return ("does not decode its memory (%s says so for all its virtual functions)"):format(config.physical),
-      ("echo 0 > %s/physfn/sriov_numvfs, then the number that there is to be"):format(info.sysfs)
+      remedy(("echo 0 > %s/physfn/sriov_numvfs, then the number that there is to be"):format(info.sysfs))
   end
-  local remedy = ("setpci -s %s COMMAND=%s"):format(info.address, port and "1:1" or "2:2")
+  local switch = ("setpci -s %s COMMAND=%s"):format(info.address, port and "1:1" or "2:2")
   -- The kernel refuses this while a driver has the device, and only counts where it was enabled already.
-  if not info.driver and M.attribute(info, "enable") == "0" then remedy = ("echo 1 > %s/enable"):format(info.sysfs) end
-  return ("does not decode its %s (command register 0x%04x)"):format(port and "I/O ports" or "memory", config.command), remedy
+  if not info.driver and M.attribute(info, "enable") == "0" then switch = ("echo 1 > %s/enable"):format(info.sysfs) end
+  return ("does not decode its %s (command register 0x%04x)"):format(port and "I/O ports" or "memory", config.command), remedy(switch)
 end
 
 --- The same of several regions, as it is now, in a sentence with the remedy.

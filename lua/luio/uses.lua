@@ -272,7 +272,7 @@ end
 ---@return luio.Use[]
 function M.drivers(info)
   local uses = {}
-  for _, holder in ipairs((holders.of(info))) do
+  for _, holder in ipairs((holders.of(info, true))) do
     if holder.drives then
       table.insert(uses, { text = holders.describe(holder), remedy = "kill " .. holder.pid })
     end

@@ -164,6 +164,12 @@ function M.descriptors(say)
   if not ok then say("descriptors", "problem", message .. "; the rest may be wrong", "ulimit -n 1024") end
 end
 
+--- Whether /sys, by which devices are bound, enabled and switched, can be written by anybody.
+function M.read_only(say)
+  local why = sysfs.read_only "/sys"
+  if why then say("sysfs", "problem", "nobody can write to /sys here: no bind and unbind, no bus master, no interrupts from uio_pci_generic", why) end
+end
+
 -- ---- Memory --------------------------------------------------------------------------------------
 
 function M.hugepages(say)
@@ -178,7 +184,7 @@ function M.hugepages(say)
   end
   local text = table.concat(lines, ", ")
   if free_any then return say("hugepages", "ok", text) end
-  say("hugepages", "note", text .. ": DMA buffers of at most 4096 bytes", "echo 32 > /proc/sys/vm/nr_hugepages")
+  say("hugepages", "note", text .. ": DMA buffers of at most 4096 bytes", sysfs.remedy("/proc/sys/vm/nr_hugepages", nil, "32"))
 end
 
 function M.pins(say)

@@ -127,9 +127,11 @@ end
 -- The map that is to be used: the one named, else the matching driver's.
 local function map_of(self, named)
   local name, driver = match.driver_of(self.dev.info)
+  local others = name and match.others(self.dev.info, name)
   self.driver = driver
   effects.state(self.dev, "driver", driver and driver.registers)
   if self.dev.info.bus == "mem" then state_neighbours(self.dev) end
+  if others and not named then table.insert(self.notes, ("drivers/%s is used; %s: --map names another"):format(name, others)) end
   if named then
     local map, message, code = maps.load(named)
     if not map then return nil, message, code end
@@ -167,6 +169,8 @@ function M.open(address, options)
   dev, message, code = luio.open(address, { read_only = how == "look", shared = how == "write" })
   if not dev then return nil, message, code end
   local self = setmetatable({ dev = dev, how = how, notes = { note }, raw_roots = {}, touched = {} }, Target)
+  local several = how ~= "own" and address ~= dev.info.uio and look.one_of(dev.info)
+  if several then table.insert(self.notes, ("%s is %s, and the first that its address means"):format(dev.info.uio, several)) end
   local map, from, from_code = map_of(self, options.map)
   if map then
     self.regs, message, code = bind(map, dev)
