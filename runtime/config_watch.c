@@ -97,7 +97,8 @@ void luio_config_watch(luio_device *d)
 {
   struct luio_config_wanted *w = &d->wanted;
   memset(w, 0, sizeof *w);
-  if (d->flags & (LUIO_READ_ONLY | LUIO_SHARED) || d->one_of_several || (!d->sim && d->config_fd < 0))
+  if (d->flags & (LUIO_READ_ONLY | LUIO_SHARED) || d->one_of_several ||
+      (!d->sim && d->config_fd < 0))
     return;
   unsigned n = read_bytes(d, w->bytes, sizeof w->bytes);
   if (n < 64 || silent(w->bytes))

@@ -149,7 +149,8 @@ int luio_function_is_ours(const luio_device *d, const char *what, luio_error *er
   else if (pid > 0)
     luio_format(who, sizeof who, "process %d", pid);
   return luio_fail(err, EBUSY,
-                   "%s of %s: EBUSY: it is one of several UIO devices of %s, whose config space, bus master and DMA memory "
+                   "%s of %s: EBUSY: it is one of several UIO devices of %s, whose config space, "
+                   "bus master and DMA memory "
                    "belong to the one that was opened first, by %s: use that one's",
                    what, d->info.uio, d->info.address, who);
 }

@@ -140,10 +140,10 @@ static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_err
                      "device's address mask",
                      bytes, dma->who, limit, name);
   if (rc == -ENOMEM)
-    return luio_fail(err, ENOMEM,
-                     "%llu bytes of DMA memory for %s: %llu free hugepages of %s, one is needed: %s",
-                     bytes, dma->who, (unsigned long long)free_hugepages(huge), name,
-                     more_hugepages(huge));
+    return luio_fail(
+        err, ENOMEM,
+        "%llu bytes of DMA memory for %s: %llu free hugepages of %s, one is needed: %s", bytes,
+        dma->who, (unsigned long long)free_hugepages(huge), name, more_hugepages(huge));
   if (rc == -EAGAIN || rc == -EPERM)
     return luio_fail(err, ENOMEM, "%llu bytes of DMA memory for %s: mlock: %s: raise `ulimit -l`",
                      bytes, dma->who, luio_errno_name(-rc));

@@ -281,7 +281,8 @@ static int find_again(const luio_device *d, char address[64], luio_error *err)
     unsigned numbers[LUIO_SIBLINGS];
     unsigned n = luio_uio_siblings(d->info.sysfs, numbers);
     if (d->place >= n)
-      return luio_fail(err, ENODEV, "%s is not there: it has %u UIO devices, and this was the one at place %u",
+      return luio_fail(err, ENODEV,
+                       "%s is not there: it has %u UIO devices, and this was the one at place %u",
                        d->info.address, n, d->place);
     luio_format(address, 64, "uio%u", numbers[d->place]);
     return 0;

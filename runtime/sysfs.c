@@ -24,9 +24,11 @@ const char *luio_read_only(const char *path)
   if (!read_only)
     return NULL;
   if (!strncmp(path, "/sys", 4) && (!path[4] || path[4] == '/'))
-    return "/sys is mounted read-only here, as in a container: do it on the host, or mount -o remount,rw /sys";
+    return "/sys is mounted read-only here, as in a container: do it on the host, or mount -o "
+           "remount,rw /sys";
   if (!strncmp(path, "/proc/sys/", 10))
-    return "/proc/sys is mounted read-only here, as in a container: do it on the host, or mount -o remount,rw "
+    return "/proc/sys is mounted read-only here, as in a container: do it on the host, or mount -o "
+           "remount,rw "
            "/proc/sys";
   return "its file system is mounted read-only: mount -o remount,rw it";
 }

@@ -282,7 +282,8 @@ function M.bind(address, options)
   for _, use in ipairs(found) do table.insert(result.notes, "forced, although " .. use.text) end
   local config = look.config(info)
   if config and not config.pin then
-    table.insert(result.notes, (config.physical and "a virtual function" or "it") .. " has no INTx pin: no interrupts by UIO, its driver must poll")
+    table.insert(result.notes, (config.physical and "a virtual function" or "it")
+      .. " has no INTx pin: no interrupts by UIO, its driver must poll")
   end
   ok, message, code = load_driver("bind", info, driver, options.dry_run, result.steps)
   if not ok then return nil, message, code end

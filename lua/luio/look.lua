@@ -7,6 +7,7 @@ local ffi = require "ffi"
 local door = require "luio.ffi"
 local device = require "luio.device"
 local sysfs = require "luio.sysfs"
+local term = require "luio.term"
 
 local M = {}
 
@@ -102,7 +103,8 @@ end
 ---@param info luio.Info
 ---@return string? address
 function M.physical(info)
-  return info.bus == "pci" and info.sysfs and sysfs.link(info.sysfs .. "/physfn") or nil
+  local physical = info.bus == "pci" and info.sysfs and sysfs.link(info.sysfs .. "/physfn")
+  return physical and term.clean(physical) or nil
 end
 
 --- The virtual functions of a physical one, in order.
@@ -110,7 +112,7 @@ end
 ---@return string[] addresses
 function M.virtual(info)
   local numbers, list = info.bus == "pci" and info.sysfs and sysfs.numbered(info.sysfs, "^virtfn(%d+)$") or {}, {}
-  for i, n in ipairs(numbers) do list[i] = sysfs.link(("%s/virtfn%d"):format(info.sysfs, n)) or "virtfn" .. n end
+  for i, n in ipairs(numbers) do list[i] = term.clean(sysfs.link(("%s/virtfn%d"):format(info.sysfs, n)) or "virtfn" .. n) end
   return list
 end
 

@@ -288,7 +288,7 @@ local MOST_NAMED = 8 -- of as many as 65535
 local function virtual_function(address)
   local info = look.find(address)
   local words = { info and info.driver or "no driver" }
-  for _, use in ipairs(info and M.drivers(info) or {}) do table.insert(words, use.text) end
+  for _, one in ipairs(info and M.drivers(info) or {}) do table.insert(words, one.text) end
   return ("%s (%s)"):format(shown(address), table.concat(words, ", "))
 end
 
@@ -299,7 +299,8 @@ local function virtual_functions(info)
   for i = 1, math.min(#list, MOST_NAMED) do names[i] = virtual_function(list[i]) end
   if #list > MOST_NAMED then table.insert(names, ("and %d more"):format(#list - MOST_NAMED)) end
   return { {
-    text = ("its %s it: %s"):format(#list == 1 and "virtual function needs" or #list .. " virtual functions need", table.concat(names, ", ")),
+    text = ("its %s it: %s"):format(#list == 1 and "virtual function needs" or #list .. " virtual functions need",
+      table.concat(names, ", ")),
     remedy = ("echo 0 > %s/sriov_numvfs, when nobody uses them"):format(info.sysfs),
   } }
 end
@@ -323,7 +324,8 @@ end
 function M.of(info, probe)
   local uses = {}
   for _, list in ipairs {
-    bridge(info, look.config(info)), disks(info, probe), shared_folders(info), network(info), console(info), virtual_functions(info), M.drivers(info),
+    bridge(info, look.config(info)), disks(info, probe), shared_folders(info), network(info), console(info), virtual_functions(info),
+    M.drivers(info),
   } do
     for _, one in ipairs(list) do table.insert(uses, one) end
   end

@@ -3,7 +3,7 @@
 local files = require "spec.support.files"
 local system = require "spec.support.system"
 
-local EDU, TESTDEV = system.EDU, system.TESTDEV
+local TESTDEV = system.TESTDEV
 local WHY = "/sys is mounted read-only here, as in a container: do it on the host, or mount -o remount,rw /sys"
 
 -- Runs commands and asks the library, one after another; a line between what each gave.

@@ -44,8 +44,8 @@ end
 ---@param p table
 function M.reading(p)
   p:flag("--json", "As JSON.")
-  p:flag("--force-read", "Read registers, too, whose read has a side effect; says what it disturbed. And of a device that sleeps, or does not "
-    .. "decode its memory.")
+  p:flag("--force-read", "Read registers, too, whose read has a side effect; says what it disturbed. And those of a device that "
+    .. "sleeps, or does not decode its memory.")
 end
 
 --- A note to the person, beside the output.

@@ -59,9 +59,9 @@ function M.luio_driver(say, at)
     local others = match.others(at.info, at.driver_name)
     return say("luio driver", "ok", ("%s matches%s"):format(at.driver_name, others and "; " .. others or ""))
   end
-  local match = match_of(at.info)
+  local says = match_of(at.info)
   say("luio driver", "note", (at.no_driver or "no driver") .. "; luio get, set, dump and explore work without one",
-    match and ("put match = %s into drivers/NAME/init.lua"):format(match))
+    says and ("put match = %s into drivers/NAME/init.lua"):format(says))
 end
 
 -- ---- Kernel driver -------------------------------------------------------------------------------
@@ -279,12 +279,14 @@ function M.power(say, at)
     say("power", "problem", ("it sleeps (D%d): registers read as all ones; a driver at work wakes it"):format(config.sleeps),
       sysfs.remedy(info.sysfs, ("setpci -s %s CAP_PM+4.w=0:3"):format(info.address)))
   elseif state and state:match "^D[123]" then
-    say("power", "problem", ("it sleeps (%s): registers read as all ones"):format(state), sysfs.remedy(info.sysfs .. "/power/control", nil, "on"))
+    say("power", "problem", ("it sleeps (%s): registers read as all ones"):format(state),
+      sysfs.remedy(info.sysfs .. "/power/control", nil, "on"))
   elseif state == "D0" then
     say("power", "ok", "it is awake (D0)")
   end
   if info.uio and look.attribute(info, "enable") == "0" then
-    say("power", "problem", "it has a UIO driver, but is disabled", ("luio unbind %s; luio bind %s"):format(info.address, info.address))
+    say("power", "problem", "it has a UIO driver, but is disabled",
+      ("luio unbind %s; luio bind %s"):format(info.address, info.address))
   end
 end
 

@@ -167,7 +167,8 @@ end
 --- Whether /sys, by which devices are bound, enabled and switched, can be written by anybody.
 function M.read_only(say)
   local why = sysfs.read_only "/sys"
-  if why then say("sysfs", "problem", "nobody can write to /sys here: no bind and unbind, no bus master, no interrupts from uio_pci_generic", why) end
+  if not why then return end
+  say("sysfs", "problem", "nobody can write to /sys here: no bind and unbind, no bus master, no interrupts from uio_pci_generic", why)
 end
 
 -- ---- Memory --------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ static int probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		info->mem[0].addr = pci_resource_start(pdev, 0);
 		info->mem[0].size = pci_resource_len(pdev, 0);
 		info->mem[0].memtype = UIO_MEM_PHYS;
-		info->irq = i == 0 ? pdev->irq : i == VECTORS - 1 ? UIO_IRQ_NONE : UIO_IRQ_CUSTOM;
+		info->irq = i == 0 ? (long)pdev->irq : i == VECTORS - 1 ? UIO_IRQ_NONE : UIO_IRQ_CUSTOM;
 		info->irq_flags = IRQF_SHARED;
 		info->handler = i == 0 ? handler : NULL;
 		info->irqcontrol = i == 0 ? unmask : notify;
