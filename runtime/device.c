@@ -282,8 +282,10 @@ int luio_device_open_files(luio_device *d, const char *address, const luio_devic
   /* To look at a PCI device its BARs do; opening /dev/uioX would mean closing it again. */
   bool shared = read_only || d->flags & LUIO_SHARED;
   bool siblings = pci && d->info.uio[0] && has_siblings(d);
-  rc = pci && !shared ? own_pci(d, before, err) : 0;
-  d->one_of_several = siblings && rc == -EBUSY;
+  /* One that was gone has what it had: the function may be another's, who is not back yet. */
+  bool again = before && before->one_of_several;
+  rc = pci && !shared && !again ? own_pci(d, before, err) : 0;
+  d->one_of_several = again || (siblings && rc == -EBUSY);
   if (rc < 0 && !d->one_of_several)
     return rc;
   if (d->one_of_several)

@@ -59,9 +59,11 @@ describe("a device that does not decode its memory", function()
   end)
 
   it("is opened with a warning, and a driver that does not start there says why", function()
-    local dev = assert(luio.open(EDU))
-    assert.same({ why() }, dev.warnings)
-    assert(dev:close())
+    for _, options in ipairs { {}, { read_only = true } } do
+      local dev = assert(luio.open(EDU, options))
+      assert.same({ why() }, dev.warnings)
+      assert(dev:close())
+    end
     local started, message = luio.start("edu", EDU)
     assert.is_nil(started)
     assert.matches("ID.MAGIC is 0x00, not 0xed; " .. why(), message, 1, true)

@@ -166,7 +166,7 @@ function M.open(address, options)
     if not how then return nil, note, code end
   end
   local dev
-  dev, message, code = luio.open(address, { read_only = how == "look", shared = how == "write" })
+  dev, message, code = luio.open(address, { read_only = how == "look", shared = how == "write", quiet = how ~= "own" })
   if not dev then return nil, message, code end
   local self = setmetatable({ dev = dev, how = how, notes = { note }, raw_roots = {}, touched = {} }, Target)
   local several = how ~= "own" and address ~= dev.info.uio and look.one_of(dev.info)
