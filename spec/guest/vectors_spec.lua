@@ -6,6 +6,7 @@ local program = require "spec.support.program"
 local sysfs = require "spec.support.sysfs"
 local system = require "spec.support.system"
 local uv = require "luv"
+local wait = require "spec.support.wait"
 
 local MODULE, EDU, VECTORS = os.getenv "LUIO_VECTORS", system.EDU, 12
 local DRIVER = [[return { name = "vector", match = { uio = "%s" }, start = function() return true end }]]
@@ -39,7 +40,7 @@ describe("several UIO devices of one PCI device", function()
     assert.equal(VECTORS - 1, #uio)
     local dev = assert(luio.open(EDU))
     assert.equal(uio[0], dev.info.uio)
-    assert.matches(("^%s is one of 12 UIO devices of %s: %s %s "):format(uio[0], EDU, uio[0], uio[1]), dev.warnings[1], 1, true)
+    assert.matches(("%s is one of 12 UIO devices of %s: %s %s "):format(uio[0], EDU, uio[0], uio[1]), dev.warnings[1], 1, true)
   end)
 
   it("say which has an interrupt, and which has none", function()
@@ -50,7 +51,7 @@ describe("several UIO devices of one PCI device", function()
     luio.run(function()
       assert(dev.irqs[0]:start())
       assert(dev:unmask())
-      assert.equal(1, assert(dev.irqs[0]:wait(5)).count)
+      assert(dev.irqs[0]:wait(5))
     end)
     assert(dev:close())
     assert.equal(("by %s, whose UIO driver tells of events by itself: it has no line"):format(uio[1]), interrupt(1))
@@ -66,8 +67,8 @@ describe("several UIO devices of one PCI device", function()
       local luio = require "luio"
       local dev = assert(luio.open "%s")
       print(("id 0x%%08x"):format(dev.regions[0]:read32(0)))
-      print(select(2, luio.open "%s"))
-      print(select(2, dev:bus_master(true)))
+      print((select(2, luio.open "%s")))
+      print((select(2, dev:bus_master(true))))
       print "ready"
       io.read()]]):format(uio[1], uio[2]))
     local out, status = files.shell(("echo | build/luio %s"):format(path))
@@ -103,10 +104,8 @@ describe("several UIO devices of one PCI device", function()
       for _, p in ipairs(running) do p:close() end
     end)
     for i, n in ipairs { 1, 5 } do
-      local dir = files.driver(DRIVER:format("vector" .. n):gsub('"vector"', ('"%s"'):format "driver"))
-      local file = dir .. "/init.lua"
-      files.save(file, (files.read(file):gsub('name = "driver"', ('name = "%s"'):format(dir:match "[^/]+$"))))
-      running[i] = program.start { "run", dir }
+      local _, dir = files.write("vector/init.lua", DRIVER:format("vector" .. n))
+      running[i] = program.start { "run", dir .. "/vector" }
       running[i]:wait(("runs on device %s 1234:11e8 %%(%s%%)"):format(EDU:gsub("%p", "%%%0"), uio[n]), 30)
     end
     local out, status = system.run("unbind %s", EDU)
@@ -119,8 +118,7 @@ describe("several UIO devices of one PCI device", function()
     dev:watch_presence()
     sysfs.unbind(EDU)
     luio.run(function()
-      dev:wait_return(0)
-      assert.is_true(dev.gone)
+      wait.till(20, "it is gone", function() return dev.gone end)
       sysfs.write("bus/pci/devices/" .. EDU .. "/driver_override", "luio_vectors")
       sysfs.write("bus/pci/drivers_probe", EDU)
       sysfs.write("bus/pci/devices/" .. EDU .. "/driver_override", "\n")

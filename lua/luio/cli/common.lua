@@ -135,15 +135,6 @@ local function find(t, places)
   return all, ranges
 end
 
---- The regions that places are in.
----@param list { reg: luio.Register }[]
----@return table<integer, boolean>
-function M.regions(list)
-  local regions = {}
-  for _, found in ipairs(list) do regions[found.reg.def.region] = true end
-  return regions
-end
-
 --- Whether the registers of these places can be reached: a device that sleeps, or does not decode its memory, gives values that
 --- are none.
 ---@param t luio.Target
@@ -153,7 +144,7 @@ end
 ---@return string? message
 ---@return string? code  "EIO"
 function M.answers(t, list, force)
-  local why = t:silent(M.regions(list))
+  local why = t:silent(target.regions(list))
   if why and not force then return nil, why, "EIO" end
   if why then M.note(why) end
   return true

@@ -111,7 +111,7 @@ function M.permission(say, at)
     if may then say("permission", "ok", who .. " is in the group luio-config: config space of devices that a UIO driver has may be written")
     else
       say("permission", "problem", "config space is root's: no bus master, and no interrupts from uio_pci_generic",
-        rights.join "luio-config")
+        rights.write("luio-config", "/sys"))
     end
   end
   if not capable(CAP_SYS_RAWIO) and not at then

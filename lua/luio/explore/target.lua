@@ -212,6 +212,15 @@ function Target:on_access(fn, before_write)
   if regs then regs:on_access(fn, before_write) end
 end
 
+--- The regions that registers are in, as keys.
+---@param list { reg: luio.Register }[]
+---@return table<integer, boolean>
+function M.regions(list)
+  local regions = {}
+  for _, found in ipairs(list) do regions[found.reg.def.region] = true end
+  return regions
+end
+
 --- Why what is read of these regions are not their registers (luio.look.unanswered), now.
 ---@param regions table<integer, any>  keys: numbers of regions
 ---@return string?  a sentence with the remedy

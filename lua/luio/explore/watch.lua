@@ -7,6 +7,7 @@
 
 local luio = require "luio"
 local record = require "luio.explore.record"
+local regions = require("luio.explore.target").regions
 local show = require "luio.registers.show"
 
 local M = {}
@@ -39,8 +40,7 @@ function M.new(target, list, force)
     self.rows[i] = { found = found, record = record.read(target, found, force), changes = 0, changed = {}, at = self.started }
   end
   self.samples = 1
-  self.regions = {}
-  for _, found in ipairs(list) do self.regions[found.reg.def.region] = true end
+  self.regions = regions(list)
   return self
 end
 
