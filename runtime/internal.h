@@ -64,12 +64,11 @@ struct luio_device {
   bool always_err;       /* uio_fd polls as an error though the device is there: no interrupt */
   _Atomic bool gone;
   bool config_writable;
-  unsigned place; /* among the UIO devices of its PCI device, by number */
-  bool
-      one_of_several; /* UIO devices of a PCI device, of which another has the function: device.c */
-  bool bus_master_on; /* we switched it on, so we switch it off */
-  bool bars_taken;    /* guard_bars.c */
-  uid_t bars_uid;     /* for whom; 0: root, or not said */
+  unsigned place;         /* among the UIO devices of its PCI device, by number */
+  bool one_of_several;    /* of these, and another has the function: device.c */
+  bool bus_master_on;     /* we switched it on, so we switch it off */
+  bool bars_taken;        /* guard_bars.c */
+  uid_t bars_uid;         /* for whom; 0: root, or not said */
   _Atomic bool intx_open; /* we have let the next interrupt through, and took none since */
   struct luio_config_wanted wanted;
   pthread_mutex_t command_lock; /* the command register's writers: unmask, bus master, the watch */

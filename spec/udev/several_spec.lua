@@ -124,12 +124,15 @@ describe("several UIO devices of one PCI device", function()
 
   it("are started one by one, by the name that match says", function()
     local got = run(TREE, [[
-      local driver = { name = "v10", match = { uio = "vector10" }, start = function() return true end }
-      local dev = assert(luio.start(driver))
-      local uio = dev.info.uio
-      dev:close()
-      return { uio, #dev.warnings }]])
-    assert.same({ "uio10", 0 }, got)
+      local got = {}
+      for n = 9, 11 do
+        local driver = { name = "one", match = { uio = "vector" .. n }, start = function() return true end }
+        local dev = assert(luio.start(driver))
+        table.insert(got, { dev.info.uio, #dev.warnings })
+        dev:close()
+      end
+      return got]])
+    assert.same({ { "uio9", 0 }, { "uio10", 0 }, { "uio11", 0 } }, got)
   end)
 end)
 
