@@ -68,6 +68,13 @@ static uint32_t at32(const uint8_t *bytes, unsigned offset)
   return at16(bytes, offset) | (uint32_t)at16(bytes, offset + 2) << 16;
 }
 
+/* Nothing answers. The first word alone does not say so: a virtual function reads it as ones, for its ids are its
+ * physical function's (Single Root I/O Virtualization and Sharing 1.1, 3.4.1). In the second there are zeros. */
+static bool silent(const uint8_t *header)
+{
+  return at32(header, PCI_VENDOR) == UINT32_MAX && at32(header, PCI_COMMAND) == UINT32_MAX;
+}
+
 /* As many bytes as can be read, at most size. Who opened `config` without privileges gets 64. */
 static unsigned read_bytes(luio_device *d, uint8_t *to, unsigned size)
 {
@@ -90,10 +97,11 @@ void luio_config_watch(luio_device *d)
 {
   struct luio_config_wanted *w = &d->wanted;
   memset(w, 0, sizeof *w);
-  if (d->flags & (LUIO_READ_ONLY | LUIO_SHARED) || (!d->sim && d->config_fd < 0))
+  if (d->flags & (LUIO_READ_ONLY | LUIO_SHARED) || d->one_of_several ||
+      (!d->sim && d->config_fd < 0))
     return;
   unsigned n = read_bytes(d, w->bytes, sizeof w->bytes);
-  if (n < 64 || at32(w->bytes, 0) == UINT32_MAX)
+  if (n < 64 || silent(w->bytes))
     return;
   w->watched = true;
   for (int i = 0; i < LUIO_MAX_BARS; i++)
@@ -223,7 +231,7 @@ static int set_right(luio_device *d, unsigned *wrong, luio_error *err)
     rc = no_messages(d, w->msix, MSIX_ENABLE, wrong, err);
   if (rc < 0)
     return rc;
-  if (read_bytes(d, now, sizeof now) != sizeof now || at32(now, 0) == UINT32_MAX)
+  if (read_bytes(d, now, sizeof now) != sizeof now || silent(now))
     return luio_fail(err, ENODEV, "config space of %s: the device is gone", d->info.address);
   bool forgot = *wrong & LUIO_WRONG_FORGOT;
   unsigned lost = 0; /* with its registers, and part of that */

@@ -6,9 +6,15 @@
  * Closing goes from the loudest to the quietest: interrupt threads first (they touch registers),
  * then bus master off with a read-back (after which the device writes no memory), then regions,
  * then DMA memory, then files. A descriptor of /dev/uioX is closed last of all: uio_pci_generic
- * clears bus master at that moment, which must not be the first thing that does. */
+ * clears bus master at that moment, which must not be the first thing that does.
+ *
+ * A UIO driver may make several UIO devices of one PCI device, one for each vector. Each is opened by its own name (the PCI
+ * address means the lowest number) and has a lock of its own, so that several handles and several processes may have one each.
+ * What there is only once, config space to be written, and with it bus master and DMA memory, belongs to the first that was
+ * opened, by the lock on `config`: the memory of one handle could not be freed safely while another holds bus master on. */
 #include "internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -44,12 +50,15 @@ static int lock_holder(int fd)
 static int busy(const luio_device *d, int fd, luio_error *err)
 {
   int pid = lock_holder(fd);
+  const char *name = d->one_of_several ? d->info.uio : d->info.address;
+  if (pid == getpid())
+    return luio_fail(err, EBUSY, "open %s: EBUSY: this process (%d) drives it already", name, pid);
   if (pid > 0)
     return luio_fail(err, EBUSY,
                      "open %s: EBUSY: process %d drives it; stop that one, or open "
                      "read-only to look",
-                     d->info.address, pid);
-  return luio_fail(err, EBUSY, "open %s: EBUSY: another luio process drives it", d->info.address);
+                     name, pid);
+  return luio_fail(err, EBUSY, "open %s: EBUSY: another luio process drives it", name);
 }
 
 static int take_lock(const luio_device *d, int fd, luio_error *err)
@@ -91,6 +100,59 @@ static int own_pci(luio_device *d, const luio_device *before, luio_error *err)
   take_kept_config(d);
   luio_guard_stops_by(d->info.address, d->config_fd);
   return 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+  const unsigned *x = a, *y = b;
+  return (*x > *y) - (*x < *y);
+}
+
+unsigned luio_uio_siblings(const char *sysfs, unsigned numbers[LUIO_SIBLINGS])
+{
+  char path[320];
+  unsigned n = 0;
+  int used;
+  luio_format(path, sizeof path, "%s/uio", sysfs);
+  DIR *dir = opendir(path);
+  for (struct dirent *e; dir && n < LUIO_SIBLINGS && (e = readdir(dir));)
+    n += sscanf(e->d_name, "uio%u%n", &numbers[n], &used) == 1 && !e->d_name[used];
+  if (dir)
+    closedir(dir);
+  qsort(numbers, n, sizeof *numbers, by_number);
+  return n;
+}
+
+/* Whether its PCI device has more UIO devices; d->place: how many of them come before it. */
+static bool has_siblings(luio_device *d)
+{
+  unsigned numbers[LUIO_SIBLINGS];
+  unsigned n = luio_uio_siblings(d->info.sysfs, numbers);
+  for (d->place = 0; d->place < n; d->place++) {
+    char name[16];
+    luio_format(name, sizeof name, "uio%u", numbers[d->place]);
+    if (!strcmp(name, d->info.uio))
+      return n > 1;
+  }
+  d->place = 0;
+  return false;
+}
+
+int luio_function_is_ours(const luio_device *d, const char *what, luio_error *err)
+{
+  if (!d->one_of_several)
+    return 0;
+  int pid = lock_holder(d->config_fd);
+  char who[32] = "another process";
+  if (pid == getpid())
+    luio_format(who, sizeof who, "this process");
+  else if (pid > 0)
+    luio_format(who, sizeof who, "process %d", pid);
+  return luio_fail(err, EBUSY,
+                   "%s of %s: EBUSY: it is one of several UIO devices of %s, whose config space, "
+                   "bus master and DMA memory "
+                   "belong to the one that was opened first, by %s: use that one's",
+                   what, d->info.uio, d->info.address, who);
 }
 
 static int open_uio(luio_device *d, luio_error *err)
@@ -219,14 +281,21 @@ int luio_device_open_files(luio_device *d, const char *address, const luio_devic
     return rc;
   /* To look at a PCI device its BARs do; opening /dev/uioX would mean closing it again. */
   bool shared = read_only || d->flags & LUIO_SHARED;
-  if (pci && !shared && (rc = own_pci(d, before, err)) < 0)
+  bool siblings = pci && d->info.uio[0] && has_siblings(d);
+  /* One that was gone has what it had: the function may be another's, who is not back yet. */
+  bool again = before && before->one_of_several;
+  rc = pci && !shared && !again ? own_pci(d, before, err) : 0;
+  d->one_of_several = again || (siblings && rc == -EBUSY);
+  if (rc < 0 && !d->one_of_several)
     return rc;
+  if (d->one_of_several)
+    d->config_writable = false;
   if (d->info.uio[0] && !(pci && shared) && (rc = open_uio(d, err)) < 0)
     return rc;
   if (d->uio_fd >= 0 && (rc = find_memory(d, err)) < 0)
     return rc;
   /* Elsewhere there is only /dev/uioX to lock, which the guardian has no part in. */
-  if (!pci && !shared && d->uio_fd >= 0 && (rc = take_lock(d, d->uio_fd, err)) < 0)
+  if ((!pci || siblings) && !shared && d->uio_fd >= 0 && (rc = take_lock(d, d->uio_fd, err)) < 0)
     return rc;
   return !pci && !shared && !before ? luio_guard_open(d, err) : 0;
 }
@@ -350,7 +419,9 @@ static bool brings_memory(const luio_device *d)
 
 int luio_device_dma(luio_device *d, luio_dma **out, luio_error *err)
 {
-  int rc = 0;
+  int rc = luio_function_is_ours(d, "DMA memory", err);
+  if (rc < 0)
+    return rc;
   if (!d->dma && d->flags & LUIO_READ_ONLY)
     return luio_fail(err, EACCES, "DMA memory for %s: it was opened read-only", d->info.address);
   /* Nothing could keep the device from writing to it after it is freed. */

@@ -72,16 +72,23 @@ static int scan(luio_list *list, struct udev *udev, const char *subsystem, struc
   return rc < 0 ? rc : 0;
 }
 
-/* PCI first. Then by length, which puts "uio2" before "uio10" and domain ffff before 10000; digits
- * of a PCI address are hexadecimal, which strverscmp does not know. */
+/* By length first, which puts "uio2" before "uio10" and domain ffff before 10000; digits of a PCI address are
+ * hexadecimal, which strverscmp does not know. */
+static int by_length(const char *a, const char *b)
+{
+  size_t m = strlen(a), n = strlen(b);
+  return m != n ? (m > n) - (m < n) : strcmp(a, b);
+}
+
+/* PCI first. Of several UIO devices of one PCI device the lowest number: that is the one its address means. */
 static int by_address(const void *a, const void *b)
 {
   const luio_info *x = a, *y = b;
   int pci = !strcmp(y->bus, "pci") - !strcmp(x->bus, "pci");
   if (pci)
     return pci;
-  size_t m = strlen(x->address), n = strlen(y->address);
-  return m != n ? (m > n) - (m < n) : strcmp(x->address, y->address);
+  int address = by_length(x->address, y->address);
+  return address ? address : by_length(x->uio, y->uio);
 }
 
 int luio_list_open(luio_list **out, luio_error *err)

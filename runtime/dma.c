@@ -96,13 +96,22 @@ static uint64_t free_hugepages(uint64_t page_size)
   return n;
 }
 
+#define HUGEPAGES "/proc/sys/vm/nr_hugepages"
+#define HUGEPAGES_1G "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
+
+static const char *more_hugepages(uint64_t page_size)
+{
+  const char *read_only = luio_read_only(page_size == GIB ? HUGEPAGES_1G : HUGEPAGES);
+  return read_only          ? read_only
+         : page_size == GIB ? "echo 1 > " HUGEPAGES_1G
+                            : "echo 32 > " HUGEPAGES;
+}
+
 static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_error *err)
 {
   unsigned long long bytes = size, limit = mask;
   uint64_t huge = size > 2 * MIB ? GIB : 2 * MIB;
   const char *name = size > 2 * MIB ? "1 GiB" : "2 MiB";
-  const char *file = size > 2 * MIB ? "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
-                                    : "/proc/sys/vm/nr_hugepages";
   if (rc == -EMFILE || rc == -ENFILE)
     return luio_fail(err, -rc, "%llu bytes of DMA memory for %s: %s: too many open files", bytes,
                      dma->who, luio_errno_name(-rc));
@@ -131,11 +140,10 @@ static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_err
                      "device's address mask",
                      bytes, dma->who, limit, name);
   if (rc == -ENOMEM)
-    return luio_fail(err, ENOMEM,
-                     "%llu bytes of DMA memory for %s: %llu free hugepages of %s, one is needed: "
-                     "echo %d > %s",
-                     bytes, dma->who, (unsigned long long)free_hugepages(huge), name,
-                     huge == GIB ? 1 : 32, file);
+    return luio_fail(
+        err, ENOMEM,
+        "%llu bytes of DMA memory for %s: %llu free hugepages of %s, one is needed: %s", bytes,
+        dma->who, (unsigned long long)free_hugepages(huge), name, more_hugepages(huge));
   if (rc == -EAGAIN || rc == -EPERM)
     return luio_fail(err, ENOMEM, "%llu bytes of DMA memory for %s: mlock: %s: raise `ulimit -l`",
                      bytes, dma->who, luio_errno_name(-rc));
@@ -174,9 +182,9 @@ static int grow(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, pag
     if (fallback == 0) {
       luio_dma_warn(dma,
                     "%llu bytes of DMA memory for %s are in small pages: %llu free hugepages of 2 "
-                    "MiB: echo 32 > /proc/sys/vm/nr_hugepages",
-                    (unsigned long long)size, dma->who,
-                    (unsigned long long)free_hugepages(2 * MIB));
+                    "MiB: %s",
+                    (unsigned long long)size, dma->who, (unsigned long long)free_hugepages(2 * MIB),
+                    more_hugepages(2 * MIB));
       return 0;
     }
     if (fallback != -ENOMEM)

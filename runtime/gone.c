@@ -272,10 +272,21 @@ void luio_device_gone(luio_device *d)
     luio_guard_gone(d);
 }
 
-/* Where it is now: PCI addresses stay, uio numbers don't. */
+/* Where it is now: PCI addresses stay, uio numbers don't. Of several UIO devices of a PCI device it is the one that comes at
+ * the same place. */
 static int find_again(const luio_device *d, char address[64], luio_error *err)
 {
   luio_list *list;
+  if (d->place) {
+    unsigned numbers[LUIO_SIBLINGS];
+    unsigned n = luio_uio_siblings(d->info.sysfs, numbers);
+    if (d->place >= n)
+      return luio_fail(err, ENODEV,
+                       "%s is not there: it has %u UIO devices, and this was the one at place %u",
+                       d->info.address, n, d->place);
+    luio_format(address, 64, "uio%u", numbers[d->place]);
+    return 0;
+  }
   if (!strcmp(d->info.bus, "pci") || !strcmp(d->info.bus, "mem")) {
     luio_format(address, 64, "%s", d->info.address);
     return 0;
@@ -353,7 +364,9 @@ int luio_device_return(luio_device *d, luio_error *err)
     d->mem_fd = now->mem_fd;
     now->mem_fd = -1;
     d->config_writable = now->config_writable;
-    luio_guard_stops_by(d->info.address, d->config_fd);
+    d->one_of_several = now->one_of_several;
+    if (!d->one_of_several)
+      luio_guard_stops_by(d->info.address, d->config_fd);
     d->always_err = now->always_err;
     d->info = now->info;
     d->gone = false;

@@ -79,8 +79,8 @@ static int leave_to_root(const char *path, uid_t unused)
   return chown(path, 0, 0) < 0 || removexattr(path, ATTRIBUTE) < 0 ? -errno : 1;
 }
 
-/* /dev/uioX of the device, if it has a UIO driver. */
-static bool node_of(const char *dir, char *path, size_t size)
+/* /dev/uioX of the device, if it has a UIO driver; of one that has several all of them, `skip` from 0 on. */
+static bool node_of(const char *dir, int skip, char *path, size_t size)
 {
   char name[512];
   struct stat st;
@@ -95,7 +95,7 @@ static bool node_of(const char *dir, char *path, size_t size)
     snprintf(name, sizeof name, "%s/uio/uio%u/dev", dir, number);
     FILE *f = fopen(name, "re");
     found = f && fscanf(f, "%u:%u", &major_nr, &minor_nr) == 2 && stat(path, &st) == 0 &&
-            S_ISCHR(st.st_mode) && st.st_rdev == makedev(major_nr, minor_nr);
+            S_ISCHR(st.st_mode) && st.st_rdev == makedev(major_nr, minor_nr) && skip-- == 0;
     if (f)
       fclose(f);
   }
@@ -110,11 +110,9 @@ static int each(const char *dir, what *fn, uid_t uid)
   static const char *const forms[] = {"%s/resource%d", "%s/resource%d_wc"};
   char path[512];
   int all = 0, failed = 0;
-  for (int i = 0; i <= 12; i++) {
+  for (int i = 0; i < 12 || node_of(dir, i - 12, path, sizeof path); i++) {
     if (i < 12)
       snprintf(path, sizeof path, forms[i / 6], dir, i % 6);
-    else if (!node_of(dir, path, sizeof path))
-      break;
     int rc = fn(path, uid);
     if (rc >= 0)
       all |= rc;
@@ -136,7 +134,7 @@ int guard_bars_give_back(const char *dir)
 {
   char path[64], uevent[96];
   int rc = each(dir, give_back, 0);
-  if (rc > 0 && rc & ASK && node_of(dir, path, sizeof path)) {
+  for (int i = 0; rc > 0 && rc & ASK && node_of(dir, i, path, sizeof path); i++) {
     snprintf(uevent, sizeof uevent, "/sys/class/uio/%s/uevent", path + strlen("/dev/"));
     FILE *f = fopen(uevent, "we");
     if (f) {

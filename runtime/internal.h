@@ -64,6 +64,8 @@ struct luio_device {
   bool always_err;       /* uio_fd polls as an error though the device is there: no interrupt */
   _Atomic bool gone;
   bool config_writable;
+  unsigned place;         /* among the UIO devices of its PCI device, by number */
+  bool one_of_several;    /* of these, and another has the function: device.c */
   bool bus_master_on;     /* we switched it on, so we switch it off */
   bool bars_taken;        /* guard_bars.c */
   uid_t bars_uid;         /* for whom; 0: root, or not said */
@@ -169,6 +171,12 @@ int luio_config_put(luio_device *d, unsigned offset, unsigned width, uint32_t va
                     luio_error *err);
 /* Whether INTX_DISABLE is how its interrupt is masked, and so ours. */
 bool luio_masks_by_command(const luio_device *d);
+
+/* device.c. The numbers of the UIO devices below a device, in order; how many. */
+enum { LUIO_SIBLINGS = 64 }; /* as many as are looked at */
+unsigned luio_uio_siblings(const char *sysfs, unsigned numbers[LUIO_SIBLINGS]);
+/* What only one handle of a PCI device with several UIO devices has: -EBUSY in the others. */
+int luio_function_is_ours(const luio_device *d, const char *what, luio_error *err);
 
 /* pci.c. Why the files of a device's registers can't be opened, where that is because its driver has them
  * to itself; NULL: it is not. */

@@ -57,11 +57,14 @@ typedef struct luio_error {
   char message[1020];
 } luio_error;
 
-/* The symbolic name of an errno value ("EBUSY"), static; "E?" for one unknown to the C library. */
 /* Whether n more descriptors (64 at most) can be had now. Asked before what does not say that there are
  * none: it would abort, or take files for missing. EMFILE, ENFILE: `what` failed for that. */
 LUIO_API int luio_need_descriptors(unsigned n, const char *what, luio_error *err);
+/* The symbolic name of an errno value ("EBUSY"), static; "E?" for one unknown to the C library. */
 LUIO_API const char *luio_errno_name(int code);
+/* Why a file of the kernel can't be written by anybody here, and what to do: its file system is mounted read-only, as /sys is in
+ * most containers. Static text. NULL: it is not, or there is no such file. Any thread. */
+LUIO_API const char *luio_read_only(const char *path);
 
 /* ---- Discovery -------------------------------------------------------------------------------
  * One luio_info describes one device: a UIO device with its parent, or a PCI device that has no

@@ -79,6 +79,19 @@ int luio_config_read(luio_device *d, unsigned offset, unsigned width, uint32_t *
   return 0;
 }
 
+static int not_writable(const luio_device *d, luio_error *err)
+{
+  char path[320];
+  luio_format(path, sizeof path, "%s/config", d->info.sysfs);
+  const char *read_only = luio_read_only(path);
+  if (read_only)
+    return luio_fail(err, EROFS, "write config space of %s: EROFS: %s", d->info.address, read_only);
+  return luio_fail(err, EACCES,
+                   "write config space of %s: %s is not for this user: run as root, which "
+                   "`luio run --user` gives up again; luio doctor %s knows more",
+                   d->info.address, path, d->info.address);
+}
+
 int luio_config_put(luio_device *d, unsigned offset, unsigned width, uint32_t value,
                     luio_error *err)
 {
@@ -97,11 +110,11 @@ int luio_config_put(luio_device *d, unsigned offset, unsigned width, uint32_t va
     return luio_sim_config_write(d->sim, offset, width, value);
   if (d->config_fd < 0)
     return no_config(d, err);
+  rc = luio_function_is_ours(d, "write config space", err);
+  if (rc < 0)
+    return rc;
   if (!d->config_writable)
-    return luio_fail(err, EACCES,
-                     "write config space of %s: %s/config is not for this user: run as root, which "
-                     "`luio run --user` gives up again; luio doctor %s knows more",
-                     d->info.address, d->info.sysfs, d->info.address);
+    return not_writable(d, err);
   uint32_t le = htole32(value);
   ssize_t got = pwrite(d->config_fd, &le, width / 8, (off_t)offset);
   return got == (ssize_t)(width / 8) ? 0 : io_failed(d, got, "write", offset, err);
@@ -157,6 +170,9 @@ int luio_device_bars(luio_device *d, const char *user, luio_error *err)
   int rc = guard_bars_take(d->info.sysfs, d->bars_uid);
   if (rc < 0 && !d->bars_taken)
     guard_bars_give_back(d->info.sysfs);
+  if (rc == -EROFS)
+    return luio_fail(err, EROFS, "keep others from the registers of %s: EROFS: %s", d->info.address,
+                     luio_read_only(d->info.sysfs));
   if (rc < 0)
     return luio_fail(
         err, -rc,
@@ -182,7 +198,9 @@ const char *luio_bars_remedy(luio_device *d, int code)
 int luio_bus_master(luio_device *d, int on, luio_error *err)
 {
   uint32_t set = on ? PCI_COMMAND_MASTER : 0, command;
-  int rc = on ? luio_device_bars(d, NULL, err) : 0;
+  int rc = luio_function_is_ours(d, "bus master", err);
+  if (rc == 0 && on)
+    rc = luio_device_bars(d, NULL, err);
   if (rc < 0)
     return rc;
   pthread_mutex_lock(&d->command_lock);

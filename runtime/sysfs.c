@@ -9,7 +9,29 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
+
+/* EROFS alone would not tell: who has no right to the file gets EACCES first, and no right would help. */
+const char *luio_read_only(const char *path)
+{
+  struct statvfs fs;
+  int fd = open(path, O_PATH | O_CLOEXEC); /* nothing is opened in truth: no device's `open` */
+  if (fd < 0)
+    return NULL;
+  bool read_only = fstatvfs(fd, &fs) == 0 && fs.f_flag & ST_RDONLY;
+  close(fd);
+  if (!read_only)
+    return NULL;
+  if (!strncmp(path, "/sys", 4) && (!path[4] || path[4] == '/'))
+    return "/sys is mounted read-only here, as in a container: do it on the host, or mount -o "
+           "remount,rw /sys";
+  if (!strncmp(path, "/proc/sys/", 10))
+    return "/proc/sys is mounted read-only here, as in a container: do it on the host, or mount -o "
+           "remount,rw "
+           "/proc/sys";
+  return "its file system is mounted read-only: mount -o remount,rw it";
+}
 
 int luio_sysfs_text(const char *dir, const char *name, char *to, size_t size)
 {

@@ -50,6 +50,8 @@ function M.of(info)
   } do all[key] = info[key] end
   all.compatible = output.list { unpack(info.compatible) }
   all.luio_driver, all.luio_driver_problem = match.stated(info)
+  all.other_drivers = all.luio_driver and match.others(info, all.luio_driver)
+  all.one_of = look.one_of(info)
   all.regions = numbered(look.regions(info), function(entry)
     entry.kind = entry.kind or "memory"
     entry.by = look.way(info, entry.index)
@@ -62,6 +64,10 @@ function M.of(info)
   if all.iommu then all.iommu.devices = output.list(all.iommu.devices) end
   local sleeps = config and config.answers and config.sleeps -- which may be more than the kernel knows
   all.power_state = sleeps and "D" .. sleeps or look.attribute(info, "power_state")
+  all.uio_lines = info.uio and look.uio_lines(info)
+  if all.uio_lines then output.list(all.uio_lines) end
+  all.virtual = look.virtual(info)
+  all.virtual = all.virtual[1] and output.list(all.virtual)
   local list, partial = require("luio.holders").of(info)
   all.holders, all.holders_partial = output.list(list), partial
   return all
@@ -88,12 +94,28 @@ local function region(entry)
   return table.concat(parts, ", ")
 end
 
+-- Where a UIO driver of its own may have taken any line, or none (UIO_IRQ_NONE), or brings events without one (UIO_IRQ_CUSTOM).
+local function uio_interrupt(all)
+  local lines = all.uio_lines
+  if not lines then return ("by %s, if its UIO driver has one: this kernel does not show it"):format(all.uio) end
+  if lines[1] then
+    local shared = lines[2] and ", which another device of that name may have" or ""
+    return ("by %s, line %s%s"):format(all.uio, table.concat(lines, " or "), shared)
+  end
+  if all.event > 0 then return ("by %s, whose UIO driver tells of events by itself: it has no line"):format(all.uio) end
+  return "none: its UIO driver has no line, and has told of no event: poll"
+end
+
 local function interrupt(all)
   local config = all.config
   if all.bus == "sim" then return all.vectors == 0 and "none: its model declares none" or "by its model" end
   if all.bus == "mem" then return "none by /dev/mem: poll" end
-  if all.bus ~= "pci" then return all.uio and "by " .. all.uio or "none known" end
+  local of_its_own = all.bus ~= "pci" or all.driver ~= "uio_pci_generic" -- not the pin's, as the header has it
+  if all.uio and of_its_own then return uio_interrupt(all) end
+  if all.bus ~= "pci" then return "none known" end
+  if config and config.physical then return "a virtual function has no INTx: poll, or use MSI-X by another driver" end
   if config and not config.pin then return "no INTx pin: poll, or use MSI by another driver" end
+  if config and not all.irq and not config.messages and all.event == 0 then return config.pin .. ", which was given no line: poll" end
   local words = {}
   if config then table.insert(words, config.pin) end
   if all.irq then table.insert(words, "line " .. all.irq) end
@@ -135,14 +157,18 @@ function M.lines(all, columns)
   if all.bus ~= "sim" then
     say("kernel driver", all.driver or "none")
   end
+  if all.config and all.config.physical then say("virtual", "a function of " .. all.config.physical) end
+  if all.virtual then say("virtual", ("%s: %s"):format(output.count(#all.virtual, "function"), table.concat(all.virtual, " "))) end
   if all.bus == "mem" then
     say("/proc/iomem", all.maps[1].name ~= "" and all.maps[1].name or "nothing that has all of it")
   elseif all.bus ~= "sim" then
-    say("uio", all.uio and ("%s, %s, version %s, %s so far"):format(all.uio, all.uio_name or "no name",
-      all.uio_version or "unknown", output.count(all.event, "interrupt"))
+    say("uio", all.uio and ("%s, %s, version %s, %s so far%s"):format(all.uio, all.uio_name or "no name",
+      all.uio_version or "unknown", output.count(all.event, "interrupt"), all.one_of and "; " .. all.one_of or "")
       or all.bus == "pci" and "none: luio bind " .. all.address or "none")
   end
-  if all.bus ~= "mem" then say("luio driver", all.luio_driver or all.luio_driver_problem) end
+  if all.bus ~= "mem" then
+    say("luio driver", (all.luio_driver or all.luio_driver_problem) .. (all.other_drivers and "; " .. all.other_drivers or ""))
+  end
   for _, entry in ipairs(all.regions) do say("region " .. entry.index, region(entry)) end
   if all.bus == "pci" then
     for _, m in ipairs(all.maps) do
@@ -156,7 +182,9 @@ function M.lines(all, columns)
   say("interrupt", interrupt(all))
   if all.config then
     local c = all.config
-    say("command", c.answers and ("0x%04x: memory %s, ports %s, bus master %s"):format(c.command, c.memory and "on" or "off",
+    local memory = c.memory == nil and "unknown (root sees it)" or c.memory and "on" or "off"
+    say("command", c.answers and ("0x%04x: memory %s, ports %s, bus master %s"):format(c.command,
+      c.physical and ("%s by %s"):format(memory, c.physical) or memory,
       c.ports and "on" or "off", c.bus_master and "on" or "off") or "all ones: the device does not answer")
   elseif all.config_problem then
     say("command", "can't be read: " .. all.config_problem)

@@ -35,29 +35,29 @@ function M.can_wait(address)
   return not address or address:match "^uio%d+$" ~= nil or address:match "^%x+:%x+:%x+%.%x$" ~= nil
 end
 
--- The device, bound or not; or what is missing.
+-- The device, bound or not, and that others fit, too; or what is missing.
 local function find(driver, address)
   if address then
     local info, message, code = look.find(address)
     if code == "ENODEV" then message = "there is no such device" end
     return info, message, code
   end
-  local list, message, code = match.devices(driver) -- those that a UIO driver has come first
-  if not list then return nil, message, code end
-  if not list[1] then return nil, "no device here is for it", "ENODEV" end
-  return list[1]
+  local info, note, code = match.choose(driver)
+  if not info then return nil, note or "no device here is for it", code or "ENODEV" end
+  return info, note
 end
 
 -- One try: the device, opened; or nil, what is missing, code, and whether a UIO driver has it.
 local function try(driver, address, options)
-  local info, message, code = find(driver, address)
-  if not info then return nil, message, code, false end
+  local info, note, code = find(driver, address)
+  if not info then return nil, note, code, false end
+  local message
   if not info.uio and options.bind then
     local binding
     binding, message, code = require("luio.binding").bind(info.address)
     if not binding then return nil, message, code ~= "ENODEV" and code or "EBUSY", false end
-    info, message, code = find(driver, address)
-    if not info then return nil, message, code, false end
+    info, note, code = find(driver, address)
+    if not info then return nil, note, code, false end
   end
   local bare = options.bare and not info.uio and not info.driver and not require("luio.binding").remembers(info)
   if not info.uio and not bare then
@@ -65,8 +65,10 @@ local function try(driver, address, options)
     return nil, ("%s: `luio bind %s`"):format(message, info.address), "ENODEV", false
   end
   local dev
-  dev, message, code = device.open(info.address)
-  return dev, message, code, true
+  dev, message, code = device.open(address or look.opens(info))
+  if not dev then return nil, note and ("%s; %s"):format(message, note) or message, code, true end
+  if note then dev:warn(note) end
+  return dev
 end
 
 -- Until an event, the end of the time, or somebody stops us.

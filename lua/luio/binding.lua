@@ -187,7 +187,7 @@ local function may_write(what, info)
     local ok, code = sysfs.access(path, "w")
     if not ok then
       return nil, ("%s %s: %s may not be written: %s: %s; nothing was changed"):format(what, info.address, path, code,
-        code == "EROFS" and "/sys is read-only here, as in a container: do it on the host" or "run as root"), code
+        sysfs.read_only(path) or "run as root"), code
     end
   end
   return true
@@ -239,7 +239,8 @@ local function wait_for_node(info)
   local deadline = uv.hrtime() + NODE_S * 1e9
   local uio
   repeat
-    uio = sysfs.entries(device_file(info, "uio"))[1]
+    local number = sysfs.numbered(device_file(info, "uio"), "^uio(%d+)$")[1]
+    uio = number and "uio" .. number
     if uio and sysfs.exists("/dev/" .. uio) then return uio end
     task.sleep(0.01)
   until uv.hrtime() > deadline
@@ -280,7 +281,10 @@ function M.bind(address, options)
   if found[1] and not options.force then return refusal("bind", info, found) end
   for _, use in ipairs(found) do table.insert(result.notes, "forced, although " .. use.text) end
   local config = look.config(info)
-  if config and not config.pin then table.insert(result.notes, "it has no INTx pin: no interrupts by UIO, its driver must poll") end
+  if config and not config.pin then
+    table.insert(result.notes, (config.physical and "a virtual function" or "it")
+      .. " has no INTx pin: no interrupts by UIO, its driver must poll")
+  end
   ok, message, code = load_driver("bind", info, driver, options.dry_run, result.steps)
   if not ok then return nil, message, code end
   local steps, override = steps_to(info, driver, info.driver)
@@ -365,7 +369,7 @@ function M.unbind(address, options)
   local ok
   ok, message, code = may_write("unbind", info)
   if not ok then return nil, message, code end
-  local found = uses.drivers(info)
+  local found = uses.hold(info)
   if found[1] and not options.force then return refusal("unbind", info, found) end
   local result = { address = info.address, previous = info.driver, steps = {}, notes = {} }
   for _, use in ipairs(found) do table.insert(result.notes, "forced, although " .. use.text) end

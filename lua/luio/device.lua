@@ -176,6 +176,7 @@ end
 
 ---@class luio.OpenOptions
 ---@field read_only boolean?  map read-only, refuse every write; never disturbs another's device
+---@field package quiet boolean?  what is to be known of it now is said by the caller
 ---@field shared boolean?     beside the process that drives it: writable, but no lock, no interrupts; of a
 ---                           PCI device the BARs only
 
@@ -277,7 +278,13 @@ function M.open(address, options)
   local out = ffi.new "luio_device *[1]"
   local flags = (options.read_only and C.LUIO_READ_ONLY or 0) + (options.shared and C.LUIO_SHARED or 0)
   if C.luio_device_open(address, flags, out, err) < 0 then return door.failure() end
-  return M.wrap(out[0], options)
+  local dev = M.wrap(out[0], options)
+  if options.quiet then return dev end
+  local look = require "luio.look"
+  local unanswered, several = look.unanswered(dev.info), address ~= dev.info.uio and look.one_of(dev.info)
+  if unanswered then dev:warn(unanswered) end
+  if several then dev:warn(("%s is %s, and the first that its address means"):format(dev.info.uio, several)) end
+  return dev
 end
 
 -- ---- Parts ---------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ end
 function M.system()
   local findings, say = collector()
   for _, check in ipairs {
-    system.descriptors, system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.pins,
+    system.descriptors, system.read_only, system.modules, system.device_tree, system.permission, system.lockdown, system.nodes, system.pins,
     system.hugepages, system.memlock, system.iommu, system.realtime, system.folder, system.drivers,
   } do check(say) end
   return findings
@@ -70,8 +70,8 @@ function M.device(address)
   if not at.config and code ~= "ENOTSUP" then at.config_problem = message end
   if info.bus == "pci" and not info.uio then system.modules(say) end
   for _, check in ipairs {
-    device.description, device.luio_driver, device.binding, device.node, device.holders, device.regions, device.interrupt,
-    storm.check, device.power, system.permission, device.dma, device.rights, system.pins, system.hugepages,
+    device.description, device.read_only, device.luio_driver, device.binding, device.node, device.holders, device.regions,
+    device.interrupt, storm.check, device.power, system.permission, device.dma, device.rights, system.pins, system.hugepages,
   } do check(say, at) end
   return findings
 end

@@ -286,7 +286,11 @@ function M.start(driver, dev)
     dev:close()
     return nil, ("driver %s is not for %s"):format(driver.name, tostring(dev)), "ENODEV"
   end
-  return require("luio.live").start(driver, dev)
+  local started, message, code = require("luio.live").start(driver, dev)
+  if started then return started end
+  -- A driver that finds zeros where its device should be does not know why.
+  local unanswered = require("luio.look").unanswered(dev.info)
+  return nil, unanswered and ("%s; %s"):format(message, unanswered) or message, code
 end
 
 return M

@@ -12,6 +12,7 @@
 
 local guard = require "luio.guard"
 local uv = require "luv"
+local look = require "luio.look"
 local sysfs = require "luio.sysfs"
 local term = require "luio.term"
 
@@ -26,15 +27,17 @@ local M = {}
 ---                        writable mapping. Others only look
 
 -- Path -> how it is called in the answer. The links in /proc show the kernel's own paths.
-local function files_of(info)
-  local files = {}
+local function files_of(info, whole)
+  local files, siblings = {}, info.bus == "pci" and look.siblings(info) or {}
   if info.bus == "mem" then return { ["/dev/mem"] = "/dev/mem" } end
   if info.uio then files["/dev/" .. info.uio] = "/dev/" .. info.uio end
   if not info.sysfs or info.sysfs == "" then return files end
   local group = sysfs.link(info.sysfs .. "/iommu_group")
   if group then files["/dev/vfio/" .. group] = "/dev/vfio/" .. group end
+  for _, name in ipairs(whole and siblings or {}) do files["/dev/" .. name] = "/dev/" .. name end
   if info.bus == "pci" then
-    files[info.sysfs .. "/config"] = "config"
+    -- Of several UIO devices each has its own lock; that on config says who has what they share.
+    if whole or not siblings[1] then files[info.sysfs .. "/config"] = "config" end
     for i = 0, 5 do
       files[("%s/resource%d"):format(info.sysfs, i)] = "resource" .. i
       files[("%s/resource%d_wc"):format(info.sysfs, i)] = "resource" .. i
@@ -125,10 +128,11 @@ end
 
 --- The processes that have a device; this one is left out, and its guardian, which keeps what a worker before us had.
 ---@param info luio.Info
+---@param whole boolean?  of a PCI device with several UIO devices: who has any of them, not only this one
 ---@return luio.Holder[] holders  by process id
 ---@return boolean partial  true: not every process could be looked at (run as root)
-function M.of(info)
-  local files = files_of(info)
+function M.of(info, whole)
+  local files = files_of(info, whole)
   if not next(files) then return {}, false end
   local own, guardian, by_pid, partial = uv.os_getpid(), guard.status and uv.os_getppid(), {}, false
   local processes = sysfs.entries(sysfs.proc)

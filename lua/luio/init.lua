@@ -79,7 +79,7 @@ end
 
 --- Loads a driver, opens its device, starts it.
 ---@param name string|table  as of luio.load; or what that returned
----@param address? string    nil: the first device it matches
+---@param address? string    nil: the first device it matches; a warning says that there are others
 ---@return luio.Device? dev  dev.driver is the driver's table
 ---@return string? message
 ---@return string? code
@@ -88,20 +88,22 @@ function luio.start(name, address)
   local d, message, code = name, nil, nil
   if type(name) ~= "table" then d, message, code = luio.load(name) end
   if not d then return nil, message, code end
+  local note
   if not address then
     local found
-    found, message, code = require("luio.match").devices(d)
-    if not found then return nil, message, code end
-    if not found[1] then
+    found, note, code = require("luio.match").choose(d)
+    if not found and note then return nil, note, code end
+    if not found then
       local model = require("luio.paths").find(d.name, "model")
       return nil, ("no device for driver %s here%s"):format(d.name, model
         and ("; there is its simulated one: sim:%s, named beside the driver"):format(d.name) or ""), "ENODEV"
     end
-    address = found[1].address
+    address = require("luio.look").opens(found)
   end
   local dev
   dev, message, code = luio.open(address)
-  if not dev then return nil, message, code end
+  if not dev then return nil, note and ("%s; %s"):format(message, note) or message, code end
+  if note then dev:warn(note) end
   return require("luio.driver").start(d, dev)
 end
 

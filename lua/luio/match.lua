@@ -10,6 +10,7 @@
 local door = require "luio.ffi"
 local device = require "luio.device"
 local literal = require "luio.literal"
+local look = require "luio.look"
 local paths = require "luio.paths"
 
 local M = {}
@@ -50,6 +51,36 @@ function M.devices(driver)
   end
   for _, info in ipairs(others) do table.insert(bound, info) end
   return bound
+end
+
+local MOST_NAMED = 4
+
+-- "uio5 (0000:00:04.0)"
+local function named(info)
+  local address = look.opens(info)
+  local other = address == info.uio and info.bus == "pci" and info.address or address ~= info.uio and info.uio
+  return other and ("%s (%s)"):format(address, other) or address
+end
+
+--- The device that a driver gets when none is named: the first that its match fits. One that no UIO driver has counts only where
+--- none has one.
+---@param driver table
+---@return luio.Info? info      nil without a message: none is for it
+---@return string? note_or_why  that others fit, too; without `info` what failed
+---@return string? code
+function M.choose(driver)
+  local list, message, code = M.devices(driver)
+  if not list then return nil, message, code end
+  local first, others = list[1], {}
+  for i = 2, #list do
+    if (list[i].uio ~= nil) == (first.uio ~= nil) then table.insert(others, named(list[i])) end
+  end
+  if not others[1] then return first end
+  local n = #others
+  for i = n, MOST_NAMED + 1, -1 do others[i] = nil end
+  if n > MOST_NAMED then table.insert(others, ("%d more"):format(n - MOST_NAMED)) end
+  return first, ("%d devices fit driver %s, and %s is taken, the first; name another to have that: %s"):format(n + 1, driver.name,
+    named(first), table.concat(others, ", "))
 end
 
 local function well_formed(match)
@@ -138,6 +169,18 @@ function M.stated(info)
   end
   if not unclear[1] then return nil, NONE end
   return nil, ("%s; only running it would tell what %s matches"):format(NONE, table.concat(unclear, ", "))
+end
+
+--- That other drivers' texts say that they match, too.
+---@param info luio.Info
+---@param name string  of the driver that was taken
+---@return string?
+function M.others(info, name)
+  local list = {}
+  for _, entry in ipairs(not of_model(info.address) and all() or {}) do
+    if entry.name ~= name and entry.match and M.fits(entry.match, info) then table.insert(list, "drivers/" .. entry.name) end
+  end
+  return list[1] and ("%s %s it, too"):format(table.concat(list, ", "), list[2] and "fit" or "fits") or nil
 end
 
 --- The driver for a device, of those in the drivers/ folders; the first by name when there are

@@ -97,6 +97,8 @@ function M.write(path, value, seconds)
   if status == 0 then return true end
   local reason = output:match ": ([^:\n]+)\n*$" or "status " .. status
   code = CODES[reason] or "EIO"
+  local read_only = sysfs.read_only(path) -- who has no right to the file is told that first
+  if read_only then return nil, ("write %q to %s: EROFS: %s"):format(value, path, read_only), "EROFS" end
   return nil, ("write %q to %s: %s"):format(value, path, CODES[reason] and code or reason), code
 end
 

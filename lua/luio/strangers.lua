@@ -8,6 +8,7 @@
 
 local uv = require "luv"
 local holders = require "luio.holders"
+local look = require "luio.look"
 local sysfs = require "luio.sysfs"
 
 local M = {}
@@ -20,10 +21,13 @@ local M = {}
 -- What is to be found: a list of tests on what stat says. And whose it is.
 local function wanted(info)
   local list, owner = {}, 0
-  local node = info.uio and uv.fs_stat("/dev/" .. info.uio)
-  if node then
-    owner = node.uid
-    list[1] = function(stat) return stat.type == "char" and stat.rdev == node.rdev end
+  local names = look.siblings(info)
+  for _, name in ipairs(names[1] and names or { info.uio }) do
+    local node = uv.fs_stat("/dev/" .. name)
+    if node then
+      owner = node.uid
+      list[#list + 1] = function(stat) return stat.type == "char" and stat.rdev == node.rdev end
+    end
   end
   for i = 0, 5 do
     for _, form in ipairs { "%s/resource%d", "%s/resource%d_wc" } do

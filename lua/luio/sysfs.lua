@@ -4,6 +4,7 @@
 --- can stand in for /sys. Nothing here writes. What is not there is nil or an empty list; a caller
 --- that must tell "not there" from "not allowed" takes the code.
 
+local ffi = require "ffi"
 local uv = require "luv"
 local door = require "luio.ffi"
 local term = require "luio.term"
@@ -115,7 +116,11 @@ function M.names(dir)
   return names
 end
 
-local function numbered(dir, pattern)
+--- The numbers in the names of a folder, in order: uio9 before uio10.
+---@param dir string
+---@param pattern string  "^uio(%d+)$"
+---@return integer[]
+function M.numbered(dir, pattern)
   local numbers = {}
   for _, name in ipairs((M.entries(dir))) do
     local number = M.whole(name:match(pattern))
@@ -144,12 +149,12 @@ end
 function M.hugepages()
   local base, node_base, list = "/sys/kernel/mm/hugepages", "/sys/devices/system/node", {}
   local function number(path) return M.number(path) or 0 end
-  for _, kib in ipairs(numbered(base, "^hugepages%-(%d+)kB$")) do
+  for _, kib in ipairs(M.numbered(base, "^hugepages%-(%d+)kB$")) do
     local dir = ("hugepages-%dkB"):format(kib)
     local entry = { size = kib * 1024, nodes = {} }
     entry.total = number(("%s/%s/nr_hugepages"):format(base, dir))
     entry.free = number(("%s/%s/free_hugepages"):format(base, dir))
-    for _, node in ipairs(numbered(node_base, "^node(%d+)$")) do
+    for _, node in ipairs(M.numbered(node_base, "^node(%d+)$")) do
       entry.nodes[node] = number(("%s/node%d/hugepages/%s/free_hugepages"):format(node_base, node, dir))
     end
     table.insert(list, entry)
@@ -191,10 +196,27 @@ end
 ---@param path string
 ---@param mode string  "r", "w" or "rw"
 ---@return boolean? ok
----@return string? code  "ENOENT", "EACCES"; "EROFS": what stops root is a read-only mount
+---@return string? code  "ENOENT", "EACCES"; "EROFS": nobody may write there (M.read_only)
 function M.access(path, mode)
   if uv.fs_access(path, mode) then return true end -- luv keeps the reason to itself
-  return nil, not M.exists(path) and "ENOENT" or uv.getuid() == 0 and "EROFS" or "EACCES"
+  return nil, not M.exists(path) and "ENOENT" or mode:find("w", 1, true) and M.read_only(path) and "EROFS" or "EACCES"
+end
+
+--- Why nobody may write a file here, and what to do: /sys is mounted read-only, as in containers.
+---@param path string
+---@return string?  nil: it is not
+function M.read_only(path)
+  local why = door.C.luio_read_only(path)
+  return why ~= nil and ffi.string(why) or nil
+end
+
+--- A command that writes to a file, to be told as the remedy; where nobody may write there, why.
+---@param path string
+---@param command? string  else `echo value > path`
+---@param value? string
+---@return string
+function M.remedy(path, command, value)
+  return M.read_only(path) or command or ("echo %s > %s"):format(value, path)
 end
 
 --- Whether a path is in a folder, or below it, or is that folder.

@@ -265,18 +265,54 @@ local function bridge(info, config)
   return {}
 end
 
--- ---- All -----------------------------------------------------------------------------------------
+-- ---- Who drives it -------------------------------------------------------------------------------
 
 --- The processes that drive it by UIO or VFIO.
 ---@param info luio.Info
 ---@return luio.Use[]
 function M.drivers(info)
   local uses = {}
-  for _, holder in ipairs((holders.of(info))) do
+  for _, holder in ipairs((holders.of(info, true))) do
     if holder.drives then
       table.insert(uses, { text = holders.describe(holder), remedy = "kill " .. holder.pid })
     end
   end
+  return uses
+end
+
+-- ---- Virtual functions ---------------------------------------------------------------------------
+
+local MOST_NAMED = 8 -- of as many as 65535
+
+-- "0000:01:00.1 (vfio-pci, process 812 (qemu-system-x86) drives it: /dev/vfio/7)"
+local function virtual_function(address)
+  local info = look.find(address)
+  local words = { info and info.driver or "no driver" }
+  for _, one in ipairs(info and M.drivers(info) or {}) do table.insert(words, one.text) end
+  return ("%s (%s)"):format(shown(address), table.concat(words, ", "))
+end
+
+-- They live by the driver of their physical function (SR-IOV): without it nobody hears their requests.
+local function virtual_functions(info)
+  local list, names = look.virtual(info), {}
+  if not list[1] then return {} end
+  for i = 1, math.min(#list, MOST_NAMED) do names[i] = virtual_function(list[i]) end
+  if #list > MOST_NAMED then table.insert(names, ("and %d more"):format(#list - MOST_NAMED)) end
+  return { {
+    text = ("its %s it: %s"):format(#list == 1 and "virtual function needs" or #list .. " virtual functions need",
+      table.concat(names, ", ")),
+    remedy = ("echo 0 > %s/sriov_numvfs, when nobody uses them"):format(info.sysfs),
+  } }
+end
+
+-- ---- All -----------------------------------------------------------------------------------------
+
+--- What stands in the way of taking it from its UIO driver: who drives it, and its virtual functions.
+---@param info luio.Info
+---@return luio.Use[]
+function M.hold(info)
+  local uses = M.drivers(info)
+  for _, one in ipairs(virtual_functions(info)) do table.insert(uses, one) end
   return uses
 end
 
@@ -288,7 +324,8 @@ end
 function M.of(info, probe)
   local uses = {}
   for _, list in ipairs {
-    bridge(info, look.config(info)), disks(info, probe), shared_folders(info), network(info), console(info), M.drivers(info),
+    bridge(info, look.config(info)), disks(info, probe), shared_folders(info), network(info), console(info), virtual_functions(info),
+    M.drivers(info),
   } do
     for _, one in ipairs(list) do table.insert(uses, one) end
   end

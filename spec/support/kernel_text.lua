@@ -49,6 +49,7 @@ M.FILES = {
   [NODE .. "/#address-cells"] = cells(2), [NODE .. "/#size-cells"] = cells(1),
   [NODE .. "/dev7/compatible"] = "acme,widget\0generic-uio\0",
   [NODE .. "/dev7/reg"] = cells(0, 0x10000000, 0x800, 0, 0x20000080, 0xf00),
+  ["/sys/kernel/irq/20/actions"] = "virtio0,widget,uio_pci_generic\n",
   ["/sys/class/tty/console/active"] = "tty0 ttyS9\n",
   ["/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"] = "32\n",
   ["/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"] = "30\n",
@@ -113,6 +114,7 @@ M.FOLDERS = { "/sys/class/block/sda1/holders", "/sys" .. CARD .. "/net/eth9/uppe
 
 M.LINKS = {
   ["/sys" .. BOARD .. "/of_node"] = "../../../firmware/devicetree/base/soc/dev7",
+  ["/sys" .. CARD .. "/virtfn0"] = "../0000:00:04.0",
   ["/sys" .. CARD .. "/iommu_group"] = "../../../kernel/iommu_groups/3",
   ["/sys/kernel/iommu_groups/3/devices/0000:00:0c.0"] = "../../../../devices/pci0000:00/0000:00:0c.0",
   ["/sys" .. CARD .. "/block/sda/sda1/holders/dm-0"] = "../../../../../../../virtual/block/dm-0",

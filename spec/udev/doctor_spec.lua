@@ -237,7 +237,8 @@ describe("luio doctor, of a device,", function()
       local off = device "regions"
       put(DEVICE .. "/config", ("\255"):rep(64))
       return { off, device "description" }]])
-    assert.equal("problem: it does not decode its memory (command register 0x0101): reads give all ones | echo 1 > /sys/devices/pci0000:00/0000:00:04.0/enable",
+    assert.equal("problem: it does not decode its memory (command register 0x0101): what is read there is no register's value"
+      .. " | setpci -s 0000:00:04.0 COMMAND=2:2",
       got[1][2])
     assert.matches("^problem: its config space reads as all ones: it is switched off, or fell off the bus | echo 1 > .*/remove; echo 1 > /sys/bus/pci/rescan",
       got[2][1])
@@ -247,7 +248,7 @@ describe("luio doctor, of a device,", function()
     local got = run(fine { power_state = "D3hot", enable = "0" }, [[return device "power"]])
     assert.same({
       "problem: it sleeps (D3hot): registers read as all ones | echo on > /sys/devices/pci0000:00/0000:00:04.0/power/control",
-      "problem: it has a UIO driver, but is disabled | echo 1 > /sys/devices/pci0000:00/0000:00:04.0/enable",
+      "problem: it has a UIO driver, but is disabled | luio unbind 0000:00:04.0; luio bind 0000:00:04.0",
     }, got)
   end)
 

@@ -100,6 +100,63 @@ sysfs         /sys/devices/pci0000:00/0000:00:10.0
     assert.matches("\ninterrupt     no INTx pin: ", out)
   end)
 
+  it("tells an interrupt only where there is one", function()
+    local pin = "which was given no line: poll"
+    assert.matches("\ninterrupt     INTA, " .. pin .. "\n",
+      run(udev.pci(4, { config = config(2, 1), irq = "0" }), [[return (info "0000:00:04.0")]]))
+    local got = run(udev.uio(4, { name = "timer", event = "0" }) .. udev.uio(5, { name = "fabric", event = "0" })
+      .. udev.uio(6, { name = "pruss", event = "9" }), [[
+      local hidden = info "uio4"
+      put("/sys/kernel/irq/9/actions", "acpi\n")
+      put("/sys/kernel/irq/20/actions", "virtio0,timer,eth0\n")
+      local got = { hidden, (info "uio4"), (info "uio5"), (info "uio6") }
+      put("/sys/kernel/irq/107/actions", "timer\n")
+      got[5] = info "uio4"
+      got[6] = info("uio5", "--json")
+      return got]])
+    local expected = {
+      "by uio4, if its UIO driver has one: this kernel does not show it", "by uio4, line 20",
+      "none: its UIO driver has no line, and has told of no event: poll",
+      "by uio6, whose UIO driver tells of events by itself: it has no line",
+      "by uio4, line 20 or 107, which another device of that name may have",
+    }
+    for i, text in ipairs(expected) do assert.equal(text, got[i]:match "\ninterrupt     ([^\n]*)") end
+    assert.same({}, require("dkjson").decode(got[6]).uio_lines)
+  end)
+
+  it("knows a virtual function by its physical one, and what the header of such leaves out", function()
+    local zeros = ("\0"):rep(4)
+    local tree = udev.pci(4, { config = config(2), sriov_numvfs = "2" })
+      .. udev.pci(5, { config = ("\255"):rep(4) .. config(0, 1):sub(5), irq = "0" })
+    local got = run(tree, ([[
+      local link = require("luv").fs_symlink
+      local PF, VF = "/sys/devices/pci0000:00/0000:00:04.0", "/sys/devices/pci0000:00/0000:00:05.0"
+      assert(link("../0000:00:04.0", root .. VF .. "/physfn"))
+      assert(link("../0000:00:05.0", root .. PF .. "/virtfn0"))
+      assert(link("../0000:00:06.0", root .. PF .. "/virtfn10"))
+      assert(link("../0000:00:05.1", root .. PF .. "/virtfn9"))
+      local got = { (info "0000:00:05.0"), (info "0000:00:04.0") }
+      local function capability(control) -- the SR-IOV capability behind another
+        return config(2) .. ("\0"):rep(0x100 - 64) .. "\3\0\1\20" .. ("\0"):rep(0x140 - 0x104) .. "\16\0\1\0%s"
+          .. string.char(control) .. ("\0"):rep(64)
+      end
+      for i, control in ipairs { 9, 1 } do
+        put(PF .. "/config", capability(control))
+        got[2 + i] = info "0000:00:05.0"
+      end
+      put(VF .. "/config", ("\255"):rep(64))
+      got[5] = info "0000:00:05.0"
+      return got]]):format(zeros:gsub("%z", "\\0")))
+    assert.matches("\nid            1234:11e8, ", got[1])
+    assert.matches("\nvirtual       a function of 0000:00:04.0\n", got[1])
+    assert.matches("\ninterrupt     a virtual function has no INTx: poll, or use MSI%-X by another driver\n", got[1])
+    assert.matches("\ncommand       0x0000: memory unknown %(root sees it%) by 0000:00:04.0, ports off, bus master off\n", got[1])
+    assert.matches("\nvirtual       3 functions: 0000:00:05.0 0000:00:05.1 0000:00:06.0\n", got[2])
+    assert.matches("\ncommand       0x0000: memory on by 0000:00:04.0, ", got[3])
+    assert.matches("\ncommand       0x0000: memory off by 0000:00:04.0, ", got[4])
+    assert.matches("\ncommand       all ones: the device does not answer\n", got[5])
+  end)
+
   it("names who holds the device", function()
     local out = run(recorded, [[
       put("/proc/812/cmdline", "luio\0run\0edu\0")

@@ -44,7 +44,8 @@ end
 ---@param p table
 function M.reading(p)
   p:flag("--json", "As JSON.")
-  p:flag("--force-read", "Read registers, too, whose read has a side effect; says what it disturbed.")
+  p:flag("--force-read", "Read registers, too, whose read has a side effect; says what it disturbed. And those of a device that "
+    .. "sleeps, or does not decode its memory.")
 end
 
 --- A note to the person, beside the output.
@@ -134,6 +135,21 @@ local function find(t, places)
   return all, ranges
 end
 
+--- Whether the registers of these places can be reached: a device that sleeps, or does not decode its memory, gives values that
+--- are none.
+---@param t luio.Target
+---@param list { reg: luio.Register }[]
+---@param force boolean?  only say it
+---@return boolean? ok
+---@return string? message
+---@return string? code  "EIO"
+function M.answers(t, list, force)
+  local why = t:silent(target.regions(list))
+  if why and not force then return nil, why, "EIO" end
+  if why then M.note(why) end
+  return true
+end
+
 --- Opens a device to look at it, and finds what places mean there: all of them or a message; without
 --- places the whole map. Slips in them are found before anything is opened.
 ---@param args table      device, map
@@ -150,6 +166,9 @@ function M.look(args, texts)
   local list, ranges
   list, ranges, code = find(t, places)
   if not list then return nil, ranges, code end
+  local ok
+  ok, message, code = M.answers(t, list, args.force_read)
+  if not ok then return nil, message, code end
   return t, list, ranges
 end
 

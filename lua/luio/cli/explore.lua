@@ -9,6 +9,8 @@ local function explore(args)
   }
   if not session then return nil, message, code end
   for _, note in ipairs(session.target and session.target.notes or {}) do common.note(note) end
+  local silent = session.target.how ~= "own" and session:silent(true) -- luio.open has warned else
+  if silent then common.note(silent) end
   local status
   status, message, code = require("luio.explore.repl").run(session, { execute = args.execute[1] and args.execute or nil })
   local closed, why = session:close()

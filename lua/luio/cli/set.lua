@@ -59,6 +59,9 @@ local function run(args)
   local list
   list, message, code = plans(t, assignments, args.read)
   if not list then return nil, message, code end
+  local ok
+  ok, message, code = common.answers(t, list, args.force or args.dry_run)
+  if not ok then return nil, message, code end
   local writes = output.list {}
   local would_be = {} -- by a dry run of an assignment before: by place, for a register may have several names
   for i, c in ipairs(list) do

@@ -55,7 +55,14 @@ local function other_side(args, before)
   args.device = args.after
   local t, message, code = common.open(args, "look")
   if not t then return nil, message, code end
-  return snapshots.again(before, t, function(target, list) return common.read(target, list, args.force_read) end), t.regs and t.regs.map
+  local why, why_code
+  local after = snapshots.again(before, t, function(target, list)
+    local ok
+    ok, why, why_code = common.answers(target, list, args.force_read)
+    return ok and common.read(target, list, args.force_read) or {}
+  end)
+  if why then return nil, why, why_code end
+  return after, t.regs and t.regs.map
 end
 
 local function diff(args)

@@ -134,7 +134,9 @@ local function loop(w, args, reached, stop)
     if done then return true end
     if over then return not reached end
     luio.sleep(math.min(args.interval, limit and math.max(limit - now, 0) or args.interval))
-    for _, c in ipairs(w:sample()) do
+    local changes, note = w:sample()
+    if note then common.note(note) end
+    for _, c in ipairs(changes) do
       if args.json then term.print(output.line(watch.plain(c)))
       elseif not tty then term.print(watch.text(c)) end
     end
@@ -164,6 +166,7 @@ local function run(args)
   local release = common.on_signals(function() caught = true end)
   local ok = luio.run(loop, w, args, reached, function() return caught end)
   release()
+  if ok and w.silent then return nil, w.silent, "EIO" end
   if ok then return 0 end
   -- Whoever goes on when it has come true must not when it was only ended.
   local when = caught and "when it was ended" or ("within %g s"):format(args.time)

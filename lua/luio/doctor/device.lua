@@ -5,6 +5,7 @@
 
 local sysfs = require "luio.sysfs"
 local look = require "luio.look"
+local match = require "luio.match"
 local uses = require "luio.uses"
 local holders = require "luio.holders"
 local rights = require "luio.doctor.rights"
@@ -27,11 +28,23 @@ function M.description(say, at)
     say("description", "problem", "its description has a fault: " .. at.info.problem, "dmesg | grep -i " .. at.info.address)
   end
   if at.config and not at.config.answers then
-    say("description", "problem", "its config space reads as all ones: it is switched off, or fell off the bus",
-      ("echo 1 > %s/remove; echo 1 > /sys/bus/pci/rescan"):format(at.info.sysfs))
+    local physical = at.config.physical
+    say("description", "problem", "its config space reads as all ones: " .. (physical
+      and ("was its physical function %s reset, or its driver taken?"):format(physical) or "it is switched off, or fell off the bus"),
+      sysfs.remedy(at.info.sysfs, physical
+        and ("echo 0 > %s/physfn/sriov_numvfs, then the number that there is to be"):format(at.info.sysfs)
+        or ("echo 1 > %s/remove; echo 1 > /sys/bus/pci/rescan"):format(at.info.sysfs)))
   elseif at.config_problem then
     say("description", "problem", "its config space can't be read: " .. at.config_problem, "luio list")
   end
+end
+
+-- What needs config space or an attribute written fails for everybody, root too.
+function M.read_only(say, at)
+  local why = at.info.sysfs and sysfs.read_only(at.info.sysfs)
+  if not why then return end
+  say("sysfs", "problem", "nobody can write to /sys here" .. (at.info.bus == "pci"
+    and ": no bind and unbind, no bus master, no interrupts from uio_pci_generic, no regions without a UIO map" or ""), why)
 end
 
 -- What a driver for it would say in `match`.
@@ -42,10 +55,13 @@ local function match_of(info)
 end
 
 function M.luio_driver(say, at)
-  if at.driver_name then return say("luio driver", "ok", at.driver_name .. " matches") end
-  local match = match_of(at.info)
+  if at.driver_name then
+    local others = match.others(at.info, at.driver_name)
+    return say("luio driver", "ok", ("%s matches%s"):format(at.driver_name, others and "; " .. others or ""))
+  end
+  local says = match_of(at.info)
   say("luio driver", "note", (at.no_driver or "no driver") .. "; luio get, set, dump and explore work without one",
-    match and ("put match = %s into drivers/NAME/init.lua"):format(match))
+    says and ("put match = %s into drivers/NAME/init.lua"):format(says))
 end
 
 -- ---- Kernel driver -------------------------------------------------------------------------------
@@ -53,7 +69,8 @@ end
 function M.binding(say, at)
   local info = at.info
   if info.uio then
-    return say("kernel driver", "ok", ("%s has it, as %s"):format(info.driver or info.uio_name or "a UIO driver", info.uio))
+    return say("kernel driver", "ok", ("%s has it, as %s%s"):format(info.driver or info.uio_name or "a UIO driver", info.uio,
+      look.one_of(info) and ", " .. look.one_of(info) or ""))
   elseif not info.driver then
     return say("kernel driver", "problem", "no kernel driver has it: its registers can be reached, its interrupts can't",
       "luio bind " .. info.address)
@@ -123,7 +140,7 @@ function M.regions(say, at)
       elseif not ok then
         say("regions", "problem", ("region %d (%s) is reached by %s, which can't be opened: %s"):format(i, what, way, code),
           kept_from(at, code) and SHARE or code == "ENOENT" and "use another kernel: this one offers no such file"
-            or info.uio and rights.join "luio" or "sudo luio ...")
+            or info.uio and rights.write("luio", path) or sysfs.remedy(path, "sudo luio ..."))
       else
         say("regions", "ok", ("region %d (%s) is reached by %s"):format(i, what, way))
       end
@@ -147,11 +164,9 @@ function M.regions(say, at)
   local config = at.config
   if not config or not config.answers then return end
   for i = 0, 5 do
-    local bar = info.bars[i]
-    if bar and not (bar.kind == "port" and config.ports or bar.kind == "memory" and config.memory) then
-      return say("regions", "problem", ("it does not decode its %s (command register 0x%04x): reads give all ones"):format(
-        bar.kind == "port" and "I/O ports" or "memory", config.command),
-        info.uio and ("echo 1 > %s/enable"):format(info.sysfs) or "luio bind " .. info.address)
+    local why, remedy = look.silent(info, i, config)
+    if why and not config.sleeps then -- which M.power tells
+      return say("regions", "problem", ("it %s: what is read there is no register's value"):format(why), remedy)
     end
   end
 end
@@ -163,7 +178,8 @@ function M.interrupt(say, at)
   if info.bus ~= "pci" or not config or not config.answers then return end
   local wants = at.driver and at.driver.irq
   if not config.pin then
-    return say("interrupt", wants and "problem" or "note", "it has no INTx pin: UIO gives it no interrupts"
+    return say("interrupt", wants and "problem" or "note", (config.physical and "a virtual function" or "it")
+      .. " has no INTx pin: UIO gives it no interrupts"
       .. (wants and ", but its luio driver waits for them" or ""), "poll its registers; MSI needs another kernel driver")
   elseif not info.irq then
     return say("interrupt", wants and "problem" or "note", ("its pin %s was given no interrupt line"):format(config.pin),
@@ -175,8 +191,8 @@ function M.interrupt(say, at)
   end
   if config.messages and info.driver == "uio_pci_generic" then
     say("interrupt", "problem", ("%s is on, so it drives no line, and uio_pci_generic sees no interrupt; a driver at work sets that right")
-      :format(config.messages), ("setpci -s %s CAP_%s+2.w=0:%s"):format(info.address, config.messages,
-      config.messages == "MSI" and "1" or "8000"))
+      :format(config.messages), sysfs.remedy(info.sysfs, ("setpci -s %s CAP_%s+2.w=0:%s"):format(info.address,
+      config.messages, config.messages == "MSI" and "1" or "8000")))
   end
   say("interrupt", "ok", ("%s, line %d%s"):format(config.pin, info.irq,
     config.intx_disable and "; masked now: luio unmasks at the first wait" or ""))
@@ -184,7 +200,8 @@ function M.interrupt(say, at)
     local ok, code = sysfs.access(info.sysfs .. "/config", "rw")
     if not ok and info.driver == "uio_pci_generic" then
       say("interrupt", wants == nil and at.driver and "note" or "problem",
-        ("%s/config can't be written (%s): interrupts can't be unmasked"):format(info.sysfs, code), rights.join "luio-config")
+        ("%s/config can't be written (%s): interrupts can't be unmasked"):format(info.sysfs, code),
+        rights.write("luio-config", info.sysfs .. "/config"))
     end
   end
 end
@@ -214,7 +231,7 @@ function M.dma(say, at)
     say("iommu", wants and "problem" or at.driver and "note" or "problem",
       ("the IOMMU translates for it (group %d, %s): physical addresses would fault, so luio refuses DMA"):format(group.group,
         group.type or "its type can't be read"),
-      ("boot with iommu=pt; or with it unbound%s: echo identity > %s/iommu_group/type"):format(others, info.sysfs))
+      ("boot with iommu=pt; or with it unbound%s: %s"):format(others, sysfs.remedy(info.sysfs .. "/iommu_group/type", nil, "identity")))
   elseif group then
     say("iommu", "ok", ("IOMMU group %d passes addresses through"):format(group.group))
   else
@@ -225,7 +242,7 @@ function M.dma(say, at)
   for _, holder in ipairs((holders.of(info))) do driven = driven or holder.drives end
   if config.bus_master and not driven and (info.uio or not info.driver) then
     say("bus master", "note", "bus master is on, though nobody drives it: it may still write to memory",
-      ("setpci -s %s COMMAND=0:4"):format(info.address))
+      sysfs.remedy(info.sysfs, ("setpci -s %s COMMAND=0:4"):format(info.address)))
   else
     say("bus master", "ok", ("bus master is %s%s"):format(config.bus_master and "on" or "off",
       config.bus_master and "" or wants and "; luio switches it on when the driver starts" or ""))
@@ -237,7 +254,7 @@ end
 --- What of all that only root, or the group luio-config, could do here; without a luio driver, what one may want.
 function M.rights(say, at)
   local info, driver = at.info, at.driver
-  if at.lockdown and at.lockdown ~= "none" then return end -- nor could root
+  if at.lockdown and at.lockdown ~= "none" or info.sysfs and sysfs.read_only(info.sysfs) then return end -- nor could root
   local missing = {}
   local writable = info.bus ~= "pci" or sysfs.access(info.sysfs .. "/config", "rw")
   local irqs, dma = not driver or driver.irq, not driver or driver.dma
@@ -260,14 +277,16 @@ function M.power(say, at)
   local config = at.config
   if config and config.answers and config.sleeps then -- which may be more than the kernel knows
     say("power", "problem", ("it sleeps (D%d): registers read as all ones; a driver at work wakes it"):format(config.sleeps),
-      ("setpci -s %s CAP_PM+4.w=0:3"):format(info.address))
+      sysfs.remedy(info.sysfs, ("setpci -s %s CAP_PM+4.w=0:3"):format(info.address)))
   elseif state and state:match "^D[123]" then
-    say("power", "problem", ("it sleeps (%s): registers read as all ones"):format(state), ("echo on > %s/power/control"):format(info.sysfs))
+    say("power", "problem", ("it sleeps (%s): registers read as all ones"):format(state),
+      sysfs.remedy(info.sysfs .. "/power/control", nil, "on"))
   elseif state == "D0" then
     say("power", "ok", "it is awake (D0)")
   end
   if info.uio and look.attribute(info, "enable") == "0" then
-    say("power", "problem", "it has a UIO driver, but is disabled", ("echo 1 > %s/enable"):format(info.sysfs))
+    say("power", "problem", "it has a UIO driver, but is disabled",
+      ("luio unbind %s; luio bind %s"):format(info.address, info.address))
   end
 end
 

@@ -57,6 +57,14 @@ function M.join(name)
   return "udevadm control --reload; udevadm trigger --subsystem-match=uio --action=add"
 end
 
+--- What gives the right to write a file of sysfs, where a group has it.
+---@param name "luio"|"luio-config"
+---@param path string
+---@return string
+function M.write(name, path)
+  return sysfs.read_only(path) or M.join(name)
+end
+
 --- What lets whoever asks open /dev/uioX, when access to it has failed with that code.
 ---@param code string
 ---@return string

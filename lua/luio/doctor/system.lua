@@ -112,7 +112,7 @@ function M.permission(say, at)
     if may then say("permission", "ok", who .. " is in the group luio-config: config space of devices that a UIO driver has may be written")
     else
       say("permission", "problem", "config space is root's: no bus master, and no interrupts from uio_pci_generic",
-        rights.join "luio-config")
+        rights.write("luio-config", "/sys"))
     end
   end
   if not capable(CAP_SYS_RAWIO) and not at then
@@ -165,6 +165,13 @@ function M.descriptors(say)
   if not ok then say("descriptors", "problem", message .. "; the rest may be wrong", "ulimit -n 1024") end
 end
 
+--- Whether /sys, by which devices are bound, enabled and switched, can be written by anybody.
+function M.read_only(say)
+  local why = sysfs.read_only "/sys"
+  if not why then return end
+  say("sysfs", "problem", "nobody can write to /sys here: no bind and unbind, no bus master, no interrupts from uio_pci_generic", why)
+end
+
 -- ---- Memory --------------------------------------------------------------------------------------
 
 function M.hugepages(say)
@@ -179,7 +186,7 @@ function M.hugepages(say)
   end
   local text = table.concat(lines, ", ")
   if free_any then return say("hugepages", "ok", text) end
-  say("hugepages", "note", text .. ": DMA buffers of at most 4096 bytes", "echo 32 > /proc/sys/vm/nr_hugepages")
+  say("hugepages", "note", text .. ": DMA buffers of at most 4096 bytes", sysfs.remedy("/proc/sys/vm/nr_hugepages", nil, "32"))
 end
 
 function M.pins(say)

@@ -32,6 +32,7 @@ local EXIT = { sigint = 130, sigterm = 143, sighup = 129 }
 ---@class luio.ReplSession
 ---@field env table                             the environment of chunks
 ---@field notify fun(self, fn: fun(text: string)?)?  where lines go that come by themselves
+---@field silent (fun(self): string?)?          why what was accessed since the last call did not answer
 
 ---@class luio.ReplOptions
 ---@field execute string[]?  chunks to run, then end
@@ -90,6 +91,7 @@ end
 ---@field running luio.Task?
 ---@field cancelled luio.Task?   the chunk that had its first Ctrl-C
 ---@field leaving string?        the signal that ends the session
+---@field silent string?         why what the last chunk accessed did not answer
 ---@field pending string         lines of a chunk that is not complete
 ---@field unfinished boolean?    what was printed last did not end its line
 local Repl = {}
@@ -140,6 +142,13 @@ function Repl:evaluate(c)
     if results.n > 0 then env._ = results[1] end
     return values.results(results, self:columns())
   end)
+end
+
+-- Why registers that the last chunk read gave values that are none; and whether that was said of the chunk before.
+function Repl:unanswered()
+  local session, before = self.session, self.silent
+  self.silent = session.silent and session:silent() or nil
+  return self.silent, before ~= nil and before == self.silent
 end
 
 -- A signal, told by the loop.
@@ -263,6 +272,8 @@ function Repl:enter(c)
   elseif result then
     self:say(result)
   end
+  local silent, said = self:unanswered()
+  if silent and not said then self:say(term.yellow("note: " .. silent)) end
   if ok and c.name and not self.said_local then
     self.said_local = true
     self:say(term.dim(("note: a local is gone with its line; without `local`, %s stays"):format(c.name)))
@@ -362,11 +373,12 @@ local function complain(text)
   term.tell("luio: " .. text)
 end
 
--- One chunk after the other; the first that fails ends it.
+-- One chunk after the other; the first that fails ends it. One that read values which are none fails, but is shown.
 function Repl:chunks(chunks)
+  local status = 0
   for _, entry in ipairs(chunks) do
     local c = chunk.read(entry.text, entry.name, self.session.env)
-    if c.kind == "leave" then return 0 end
+    if c.kind == "leave" then return status end
     if c.kind == "incomplete" or c.kind == "error" then
       complain(c.message)
       return 1
@@ -377,9 +389,12 @@ function Repl:chunks(chunks)
         return self.leaving and EXIT[self.leaving] or result.interrupted and EXIT.sigint or 1
       end
       if result then term.print_all(result) end
+      local silent, said = self:unanswered()
+      if silent and not said then complain(silent) end
+      if silent then status = 1 end
     end
   end
-  return 0
+  return status
 end
 
 -- The same, with what comes meanwhile on standard error. A task that fails counts as a chunk that does.

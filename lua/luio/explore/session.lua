@@ -169,6 +169,15 @@ function Session:close()
   return self.dev:close()
 end
 
+--- Why what was accessed since it was asked last did not answer (luio.Target.silent); with `all`, why anything would not.
+---@param all boolean?
+---@return string?
+function Session:silent(all)
+  local regions = all and self.dev.info.bars or self.target.touched
+  self.target.touched = {}
+  return not self.gone and self.target:silent(regions) or nil
+end
+
 -- ---- Drivers and interrupts ----------------------------------------------------------------------
 
 --- Starts the driver that matches, on the device that is open: its interrupts and its DMA are on then.

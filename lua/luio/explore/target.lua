@@ -14,6 +14,7 @@
 --- done to registers works on them; but what maps know of these bytes counts (luio.registers.effects), the
 --- driver's, too, where another is named or it does not fit.
 
+local look = require "luio.look"
 local luio = require "luio"
 local effects = require "luio.registers.effects"
 local maps = require "luio.maps"
@@ -35,6 +36,7 @@ local M = {}
 ---@field hook fun(access: luio.Access)?
 ---@field package addresses table<string, { path: string, def: luio.RegisterDef }[]>?  "region:offset" -> what begins there
 ---@field package addresses_of luio.Registers?  of which map that is
+---@field touched table<integer, boolean>  regions that were accessed since it was emptied, while accesses are told
 local Target = {}
 Target.__index = Target
 
@@ -78,7 +80,7 @@ end
 
 local function info_of(address)
   if address:match "^sim:" then return { bus = "sim", address = address } end
-  if address:match "^mem:" then return require("luio.look").find(address) end
+  if address:match "^mem:" then return look.find(address) end
   local list, message, code = luio.list()
   if not list then return nil, message, code end
   for _, info in ipairs(list) do
@@ -125,9 +127,11 @@ end
 -- The map that is to be used: the one named, else the matching driver's.
 local function map_of(self, named)
   local name, driver = match.driver_of(self.dev.info)
+  local others = name and match.others(self.dev.info, name)
   self.driver = driver
   effects.state(self.dev, "driver", driver and driver.registers)
   if self.dev.info.bus == "mem" then state_neighbours(self.dev) end
+  if others and not named then table.insert(self.notes, ("drivers/%s is used; %s: --map names another"):format(name, others)) end
   if named then
     local map, message, code = maps.load(named)
     if not map then return nil, message, code end
@@ -162,9 +166,11 @@ function M.open(address, options)
     if not how then return nil, note, code end
   end
   local dev
-  dev, message, code = luio.open(address, { read_only = how == "look", shared = how == "write" })
+  dev, message, code = luio.open(address, { read_only = how == "look", shared = how == "write", quiet = how ~= "own" })
   if not dev then return nil, message, code end
-  local self = setmetatable({ dev = dev, how = how, notes = { note }, raw_roots = {} }, Target)
+  local self = setmetatable({ dev = dev, how = how, notes = { note }, raw_roots = {}, touched = {} }, Target)
+  local several = how ~= "own" and address ~= dev.info.uio and look.one_of(dev.info)
+  if several then table.insert(self.notes, ("%s is %s, and the first that its address means"):format(dev.info.uio, several)) end
   local map, from, from_code = map_of(self, options.map)
   if map then
     self.regs, message, code = bind(map, dev)
@@ -192,6 +198,11 @@ end
 ---@param fn fun(access: luio.Access)?
 ---@param before_write? fun(reg: luio.Register, value: any)
 function Target:on_access(fn, before_write)
+  local told = fn
+  fn = told and function(access)
+    self.touched[access.reg.def.region] = true
+    told(access)
+  end
   self.hook, self.before_write = fn, before_write
   if self.regs then self.regs:on_access(fn, before_write) end
   for _, root in ipairs(self.raw_roots) do root:on_access(fn, before_write) end
@@ -199,6 +210,23 @@ function Target:on_access(fn, before_write)
   local live = self.dev.live
   local regs = live and live.version.view.regs
   if regs then regs:on_access(fn, before_write) end
+end
+
+--- The regions that registers are in, as keys.
+---@param list { reg: luio.Register }[]
+---@return table<integer, boolean>
+function M.regions(list)
+  local regions = {}
+  for _, found in ipairs(list) do regions[found.reg.def.region] = true end
+  return regions
+end
+
+--- Why what is read of these regions are not their registers (luio.look.unanswered), now.
+---@param regions table<integer, any>  keys: numbers of regions
+---@return string?  a sentence with the remedy
+function Target:silent(regions)
+  if self.dev.gone or not next(regions) then return nil end
+  return look.unanswered(self.dev.info, regions)
 end
 
 -- ---- Places --------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 --- Watching registers: reading them again and again, and telling what changed.
 ---
---- Each sample is one load of each register that may be read. What was left out once is left out for
+--- Each sample is one load of each register that may be read; none while the device sleeps or does not decode its memory, which
+--- is looked up before each. What was left out once is left out for
 --- good, also when only a map that came meanwhile says so. What happens between two samples is not seen:
 --- this is looking, not tracing.
 
 local luio = require "luio"
 local record = require "luio.explore.record"
+local regions = require("luio.explore.target").regions
 local show = require "luio.registers.show"
 
 local M = {}
@@ -14,6 +16,8 @@ local M = {}
 ---@field target luio.Target
 ---@field rows luio.WatchRow[]
 ---@field samples integer
+---@field regions table<integer, boolean>  that are read
+---@field silent string?   why nothing was read the last time
 ---@field started number   seconds, luio.now()
 local Watcher = {}
 Watcher.__index = Watcher
@@ -36,6 +40,7 @@ function M.new(target, list, force)
     self.rows[i] = { found = found, record = record.read(target, found, force), changes = 0, changed = {}, at = self.started }
   end
   self.samples = 1
+  self.regions = regions(list)
   return self
 end
 
@@ -53,8 +58,14 @@ end
 
 --- Takes a sample.
 ---@return luio.WatchChange[]  in the order of the rows
+---@return string? note  since the sample before the device has stopped to answer, or answers again
 function Watcher:sample()
-  local list = {}
+  local list, was = {}, self.silent
+  self.silent = not self.force and self.target:silent(self.regions) or nil
+  if self.silent then
+    for _, row in ipairs(self.rows) do row.changed = {} end
+    return list, not was and self.silent .. "; until then nothing is read" or nil
+  end
   self.samples = self.samples + 1
   for _, row in ipairs(self.rows) do
     row.changed = {}
@@ -69,7 +80,7 @@ function Watcher:sample()
       end
     end
   end
-  return list
+  return list, was and self.target.dev.address .. " answers again" or nil
 end
 
 local function text_of(r)
