@@ -12,8 +12,8 @@ local band, bnot, bor, lshift, rshift = bit.band, bit.bnot, bit.bor, bit.lshift,
 
 local pl061 = { name = "pl061", match = { of = "arm,pl061" }, registers = require "drivers.pl061.registers" }
 
-pl061.irq = { capture = { "GPIOMIS", "GPIODATA" }, ack = "GPIOIC" }
-local with_levels = { name = "pl061", irq = { capture = { "GPIOMIS", "GPIODATA" }, ack = "GPIOIC", unmask = false } }
+pl061.irq = { capture = { "GPIOMIS", "GPIODATA" }, ack = { { "GPIOIC", "GPIOMIS" } } }
+local with_levels = { name = "pl061", irq = { capture = { "GPIOMIS", "GPIODATA" }, ack = { { "GPIOIC", "GPIOMIS" } }, unmask = false } }
 
 local PART, DESIGNER = 0x061, 0x41 -- in GPIOPeriphID; 0x41 is ARM
 

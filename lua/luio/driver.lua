@@ -6,9 +6,9 @@
 ---     name = "edu"                                the folder's name
 ---     match = { pci = "1234:11e8" }               which devices it drives; or a list of such
 ---     registers = require "drivers.edu.registers" its map (luio.registers); bound as dev.regs
----     irq = { capture = "STATUS", ack = "CLEAR" } top half of vector 0: registers to read (event.STATUS),
----                                                 registers to write what was read back to; a name or a
----                                                 list, entries also as in luio.irq. By vector number:
+---     irq = { capture = "STATUS", ack = "CLEAR" } top half of vector 0: registers to read (event.STATUS), registers to
+---                                                 write; a name or a list. Which value an ack writes, and how
+---                                                 devices want it: luio.top_half. By vector number:
 ---                                                 { [0] = {...}, [1] = {...} }
 ---     dma = { bits = 28 }                         it does DMA, with addresses of so many bits
 ---     start(dev, reason)                          true, or nil, message, code. reason: "fresh"; "reload";
@@ -43,6 +43,7 @@ local paths = require "luio.paths"
 local match = require "luio.match"
 local registers = require "luio.registers"
 local staging = require "luio.staging"
+local top_half = require "luio.top_half"
 local version = require "luio.version"
 
 local M = {}
@@ -78,6 +79,13 @@ local function same_letters(a, b)
   return a ~= b and sorted(a) == sorted(b)
 end
 
+-- One top half, or several by vector number.
+local function top_halves(driver)
+  if not driver.irq then return {} end
+  if driver.irq[0] == nil and driver.irq[1] == nil then return { [0] = driver.irq } end
+  return driver.irq
+end
+
 local function check_parts(driver, path)
   local matches = driver.match and (driver.match[1] and driver.match or { driver.match }) or {}
   for _, one in ipairs(matches) do
@@ -101,6 +109,10 @@ local function check_parts(driver, path)
     if type(i) ~= "number" or type(field) ~= "string" then
       return nil, ("%s: %s.durable is a list of names of dev.state's fields"):format(path, driver.name), "EINVAL"
     end
+  end
+  for _, stated in pairs(top_halves(driver)) do
+    local fault = type(stated) == "table" and top_half.name_fault(stated)
+    if fault then return nil, ("%s: %s.irq: %s"):format(path, driver.name, fault), "EINVAL" end
   end
   -- A driver has functions and data of its own; one that is nearly a word of ours is a slip. Of functions
   -- only letters that changed places are: `step`, `done`, `check1` are honest names.
@@ -178,68 +190,11 @@ function M.load(name, kept)
   return driver, message, code
 end
 
--- One top half, or several by vector number.
-local function top_halves(driver)
-  if not driver.irq then return {} end
-  if driver.irq[0] == nil and driver.irq[1] == nil then return { [0] = driver.irq } end
-  return driver.irq
-end
-
-local function as_list(spec)
-  if type(spec) == "string" then return { spec } end
-  if spec ~= nil and type(spec) ~= "table" then
-    error(("a register's name, or a list, not %s"):format(tostring(spec)), 0)
-  end
-  return spec or {}
-end
-
--- A register's name, where a top half may name one: its path, offset, width, region.
-local function named(dev, name)
-  if not dev.regs then error(("names %s, but the driver has no registers"):format(name), 0) end
-  local reg, message = dev.regs:find(name)
-  if not reg then error(message or ("%s is no register"):format(name), 0) end
-  if not reg.def or reg.def.kind ~= "register" then error(("%s is no register"):format(name), 0) end
-  if reg.def.endian == "big" and reg.def.width > 8 then
-    error(("%s is big-endian; a top half is not"):format(name), 0)
-  end
-  return { width = reg.def.width, region = reg.def.region }, reg.offset, reg.def
-end
-
--- Names of registers become what luio.irq takes: offsets, widths, regions.
-local function resolve(dev, setup)
-  local out = {}
-  for key, value in pairs(setup) do out[key] = value end
-  out.capture, out.ack = {}, {}
-  for i, entry in ipairs(as_list(setup.capture)) do
-    if type(entry) == "string" then
-      local step, offset, def = named(dev, entry)
-      if not def.readable then error(("%s can't be captured: it is write-only"):format(entry), 0) end
-      step[1], step[2] = entry, offset
-      entry = step
-    end
-    out.capture[i] = entry
-  end
-  for i, entry in ipairs(as_list(setup.ack)) do
-    local name = type(entry) == "string" and entry or type(entry) == "table" and type(entry[1]) == "string" and entry[1]
-    if name then
-      local step, offset, def = named(dev, name)
-      if not def.writable then error(("%s can't acknowledge: it is read-only"):format(name), 0) end
-      local first = out.capture[1]
-      local value = type(entry) == "table" and entry[2] or first and first[1]
-      if value == nil then error(("ack %s: with what? Capture a register, or say { %q, value }"):format(name, name), 0) end
-      step[1], step[2], step.mask = offset, value, type(entry) == "table" and entry.mask or nil
-      entry = step
-    end
-    out.ack[i] = entry
-  end
-  return out
-end
-
 -- What is wrong with a top half, before anything is started; else nil, and it resolved.
 local function top_half_fault(dev, stated)
-  local ok, setup = pcall(resolve, dev, stated)
+  local ok, setup = pcall(top_half.resolve, dev, stated)
   if not ok then return setup end
-  return irq.fault(setup), setup
+  return top_half.fault(setup), setup
 end
 
 --- The top half that a driver states for a vector, as Irq:setup takes it. dev.regs is bound, where it

@@ -27,9 +27,9 @@ local descriptor = require "luio.descriptor"
 local ffi = require "ffi"
 local uv = require "luv"
 local door = require "luio.ffi"
-local near = require "luio.registers.near"
 local staging = require "luio.staging"
 local task = require "luio.task"
+local top_half = require "luio.top_half"
 local C, err = door.C, door.err
 
 local M = {}
@@ -75,62 +75,6 @@ local EPOCHS = 64 -- top halves ago whose events are still known by name
 
 -- ---- Top half: from data to steps ---------------------------------------------------------------
 
-local SETUP = {
-  capture = "table", ack = "table", unmask = "boolean", capacity = "number", priority = "number", cpu = "number",
-}
-local STEP = { width = "number", region = "number", mask = "value" }
-local OURS = { time = true, count = true, overflow = true } -- in every event
-
-local function check_keys(where, t, known, positions)
-  for key, value in pairs(t) do
-    local in_place = type(key) == "number" and key >= 1 and key <= positions
-    if not in_place and not known[key] then
-      return ("%s: unknown key %s%s"):format(where, tostring(key), near.hint(tostring(key), known))
-    elseif not in_place and known[key] ~= "value" and type(value) ~= known[key] then
-      return ("%s: %s is a %s, not a %s"):format(where, key, type(value), known[key])
-    end
-  end
-end
-
-local function check_offset(where, offset)
-  if type(offset) ~= "number" then
-    return ("%s: the offset is %s, not a number%s"):format(where, tostring(offset), offset == nil and " (a misspelt register?)" or "")
-  end
-end
-
---- What is wrong with the shape of a top half; nil: nothing.
----@param setup luio.IrqSetup
----@return string?
-function M.fault(setup)
-  local fault = check_keys("setup", setup, SETUP, 0)
-  if fault then return fault end
-  local captures, acks = setup.capture or {}, setup.ack or {}
-  if #captures > C.LUIO_IRQ_CAPTURES then return ("at most %d captures"):format(C.LUIO_IRQ_CAPTURES) end
-  if #captures + #acks > C.LUIO_IRQ_OPS - 1 then return ("at most %d steps"):format(C.LUIO_IRQ_OPS - 1) end
-  local names = {}
-  for i, spec in ipairs(captures) do
-    local where = ("capture[%d]"):format(i)
-    if type(spec) ~= "table" or type(spec[1]) ~= "string" then return where .. ': a capture is { "name", offset }' end
-    where = ("%s %q"):format(where, spec[1])
-    if OURS[spec[1]] then return where .. ": that name every event has already" end
-    if names[spec[1]] then return where .. ": captured twice" end
-    names[spec[1]] = true
-    fault = check_offset(where, spec[2]) or check_keys(where, spec, STEP, 2)
-    if fault then return fault end
-  end
-  for i, spec in ipairs(acks) do
-    local where = ("ack[%d]"):format(i)
-    if type(spec) ~= "table" then return where .. ": an ack is { offset, value or name of a capture }" end
-    fault = check_offset(where, spec[1]) or check_keys(where, spec, STEP, 2)
-    if fault then return fault end
-    if type(spec[2]) == "string" and not names[spec[2]] then
-      return ('%s names "%s", which is no capture%s'):format(where, spec[2], near.hint(spec[2], names))
-    elseif type(spec[2]) ~= "string" and type(spec[2]) ~= "number" and type(spec[2]) ~= "cdata" then
-      return ("%s: with what? A value, or the name of a capture, not %s"):format(where, tostring(spec[2]))
-    end
-  end
-end
-
 local function step(self, config, op, spec, offset)
   local region, message, code = self.device:region(spec.region or 0)
   if not region then return nil, message, code end
@@ -154,9 +98,9 @@ local function build(self, config, setup)
     local o, message, code = step(self, config, slot and C.LUIO_OP_COPY or C.LUIO_OP_WRITE, spec, spec[1])
     if not o then return nil, message, code end
     if slot then
-      o.slot, o.mask, o.value = slot, spec.mask or 0xffffffffffffffffULL, 0
+      o.slot, o.mask, o.value = slot, top_half.mask(spec), 0
     else
-      o.value = spec[2]
+      o.value = top_half.unsigned(spec[2], spec.width or 32)
     end
   end
   if setup.unmask ~= false then
@@ -186,7 +130,7 @@ end
 function Irq:setup(options)
   live(self, 2)
   if self.source.handle then error("irq setup: the interrupt thread runs already: close it first", 2) end
-  local fault = M.fault(options)
+  local fault = top_half.fault(options)
   if fault then error("irq setup: " .. fault, 2) end
   self.source.setup = options
   return self
@@ -274,7 +218,7 @@ end
 ---@return string? code
 function Irq:exchange(options)
   live(self, 2)
-  local fault = M.fault(options)
+  local fault = top_half.fault(options)
   if fault then error("irq exchange: " .. fault, 2) end
   if M.has(self, options) then return true end
   return M.exchange(self, options)

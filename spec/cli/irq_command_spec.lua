@@ -123,6 +123,17 @@ describe("luio irq", function()
     assert.equal(5, doc.interrupts)
   end)
 
+  it("prints the mask of an acknowledgement, its own and the driver's, and takes what it prints", function()
+    local doc, status, out = as_json "sim:edu --trigger IRQ_RAISE=3 --count 5 --ack 'IRQ_ACK=IRQ_STATUS & 0xff' --ack 'IRQ_ACK=IRQ_STATUS&1'"
+    assert.equal(0, status, out)
+    assert.equal("reads IRQ_STATUS, writes IRQ_ACK := IRQ_STATUS & 0x000000ff, writes IRQ_ACK := IRQ_STATUS & 0x00000001, unmasks", doc.top_half)
+    assert.equal(5, doc.interrupts)
+    doc = as_json "sim:spec/support/drivers/two_status --trigger RAISE_P=1 --count 3"
+    assert.equal("reads A, reads B, reads P, reads SERIAL, writes A := A, writes B := B, "
+      .. "writes SERIAL := SERIAL & 0xfffffdff, writes SERIAL := SERIAL, unmasks", doc.top_half)
+    assert.equal(3, doc.interrupts)
+  end)
+
   it("leaves the line masked after the first, and says so, where nothing acknowledges", function()
     local out, status = command(bare() .. " --trigger 0x60:u32=1")
     assert.equal(0, status, out)
@@ -206,6 +217,11 @@ describe("luio irq", function()
       ["sim:edu --capture 'IRQ_*'"] = { 2, "names several registers" },
       ["sim:edu --capture NOPE"] = { 1, "NOPE" },
       ["sim:edu --capture IRQ_ACK"] = { 1, "--capture IRQ_ACK: it is write-only" },
+      ["sim:edu --ack IRQ_ACK=IRQ_STATUS.DMA"] = { 2, "IRQ_STATUS.DMA is a part of what is captured: say which bits of it, by a mask: 'IRQ_STATUS & 0x1'" },
+      ["sim:edu --ack STATUS.RAISE_IRQ=IRQ_STATUS"] = { 2, "a capture is written to all of a register; STATUS.RAISE_IRQ is a part" },
+      ["sim:edu --ack 'IRQ_ACK=ID & 1'"] = { 2, "ID is not captured: --capture ID" },
+      ["sim:edu --ack 'IRQ_ACK=IRQ_STATUS & x'"] = { 2, "x is no mask: a number" },
+      ["sim:edu --ack 'IRQ_ACK=IRQ_STATUS & 0x100000000'"] = { 1, "the mask 4294967296 is not one of 32 bits" },
       ["sim:edu --ack ID=1"] = { 1, "ID can't be written: it is read-only" },
       ["sim:edu --trigger IRQ_RAISE=0x100000000"] = { 1, "does not fit in 32 bits" },
       ["sim:edu --capture ID --capture STATUS --capture LIVENESS --capture FACTORIAL"] = { 1, "at most 4 captures" },

@@ -15,7 +15,6 @@ local change = require "luio.explore.change"
 local common = require "luio.cli.common"
 local driver = require "luio.driver"
 local histogram = require "luio.histogram"
-local irq = require "luio.irq"
 local luio = require "luio"
 local numbers = require "luio.cli.numbers"
 local output = require "luio.output"
@@ -23,6 +22,7 @@ local place = require "luio.explore.place"
 local record = require "luio.explore.record"
 local show = require "luio.registers.show"
 local term = require "luio.term"
+local top_halves = require "luio.top_half"
 local uv = require "luv"
 local verbs = require "luio.registers.verbs"
 
@@ -74,13 +74,46 @@ local function add_captures(t, setup, places)
   return true
 end
 
--- The name of the capture that a value's text means, if it does.
+-- The name of the capture that a text means, if it does.
 local function capture_of(t, setup, text)
   local p = place.parse(text)
   local list = p and not place.number(text) and t:find(p)
   for _, step in ipairs(setup.capture) do
-    if step[1] == text or list and list[1].reg.path == step[1] then return step[1] end
+    if step[1] == text then return step[1] end
+    if list and list[1].reg.path == step[1] then
+      if list[1].high then
+        return nil, ("--ack: %s is a part of what is captured: say which bits of it, by a mask: '%s & 0x1'"):format(text, step[1]), "USAGE"
+      end
+      return step[1]
+    end
   end
+end
+
+-- What an ack writes: "CAPTURE", "CAPTURE & MASK", or a value of the register.
+local function what_of(t, setup, a)
+  local text, mask_text = a.value, nil
+  if text then
+    local head, tail = text:match "^(.-)%s*&%s*(.*)$"
+    text, mask_text = head or text, tail
+  end
+  local name, message, code
+  if text then name, message, code = capture_of(t, setup, text) end
+  if message then return nil, message, code end
+  if name and t:find(a.place)[1].high then
+    return nil, ("--ack %s: a capture is written to all of a register; %s is a part"):format(a.text, a.place.text), "USAGE"
+  end
+  if mask_text then
+    local mask = place.number(mask_text)
+    if not name then return nil, ("--ack: %s is not captured: --capture %s"):format(text, text), "USAGE" end
+    if not mask then return nil, ("--ack: %s is no mask: a number"):format(mask_text), "USAGE" end
+    return name, mask
+  end
+  if name then return name end
+  local plan
+  plan, message, code = change.plan(t, a)
+  if not plan then return nil, message, code end
+  -- A top half does not read first: what is not named comes from the reset value, as in a write.
+  return value_of(plan, nil)
 end
 
 local function add_acks(t, setup, assignments)
@@ -88,15 +121,12 @@ local function add_acks(t, setup, assignments)
   for _, a in ipairs(assignments) do
     local reg, message, code = register_of(t, a.place, "--ack")
     if not reg then return nil, message, code end
-    local value = capture_of(t, setup, a.value)
-    if not value then
-      local plan
-      plan, message, code = change.plan(t, a)
-      if not plan then return nil, message, code end
-      -- A top half does not read first: what is not named comes from the reset value, as in a write.
-      value = value_of(plan, nil)
-    end
-    table.insert(setup.ack, step_of(reg, reg.offset, value))
+    local value, mask
+    value, mask, code = what_of(t, setup, a)
+    if value == nil then return nil, mask, code end
+    local step = step_of(reg, reg.offset, value)
+    step.mask = mask
+    table.insert(setup.ack, step)
   end
   return true
 end
@@ -133,7 +163,7 @@ local function top_half(t, args)
   ok, message, code = add_acks(t, setup, args.acks)
   if not ok then return nil, message, code end
   setup.unmask = args.unmask or setup.ack[1] ~= nil or clears(t, setup) or false
-  local fault = irq.fault(setup)
+  local fault = top_halves.fault(setup)
   if fault then return nil, "top half: " .. fault, "EINVAL" end
   return setup
 end
@@ -145,16 +175,12 @@ local function found_at(t, step, offset)
   return list and list[1]
 end
 
+-- What the map of the user calls it, which need not be the driver's.
 local function describe(t, setup)
-  local parts = {}
-  for _, step in ipairs(setup.capture) do table.insert(parts, "reads " .. step[1]) end
-  for _, step in ipairs(setup.ack) do
-    local found = found_at(t, step, step[1])
-    local value = type(step[2]) == "string" and step[2] or show.hex(step[2], step.width or 32)
-    table.insert(parts, ("writes %s := %s"):format(found and found.label or ("0x%x"):format(step[1]), value))
-  end
-  if setup.unmask then table.insert(parts, "unmasks") end
-  return table.concat(parts, ", ")
+  return top_halves.describe(setup, function(step, offset)
+    local found = found_at(t, step, offset)
+    return found and found.label or top_halves.place(step, offset)
+  end)
 end
 
 -- Prints a sentence, broken between words on a terminal.
@@ -531,7 +557,7 @@ return {
       p:option("--for", "End after so many seconds; with 1 if no interrupt came. Else Ctrl-C ends it.")
         :argname("SECONDS"):convert(numbers.seconds "--for"):target "time"
       p:option("--ack", "Acknowledge by this write, instead of the driver's. PLACE is a register, or an offset: 0x64:u32. "
-        .. "VALUE may be the name of a captured register. May be repeated."):argname("PLACE=VALUE"):count "*"
+        .. "VALUE may be the name of a captured register, or some of its bits: 'NAME & 0xff'. May be repeated: in that order."):argname("PLACE=VALUE"):count "*"
       p:option("--capture", "Read this at each interrupt, besides what the driver does; at most 4 in all. May be repeated.")
         :argname("PLACE"):count "*"
       p:option("--trigger", "Raise the interrupts by this write, --count times (100), and measure the time it takes.")

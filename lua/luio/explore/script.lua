@@ -5,9 +5,9 @@
 --- while they were shown, with the top half they were taken by. How long a person waited is not in it: what
 --- takes a device time is waited for where an interrupt told of its end.
 
-local bit = require "bit"
 local bits = require "luio.registers.bits"
 local paths = require "luio.paths"
+local half = require "luio.top_half"
 local show = require "luio.registers.show"
 
 local M = {}
@@ -67,29 +67,11 @@ end
 
 -- ---- What stands around them ---------------------------------------------------------------------
 
-local function steps(list)
-  local parts = {}
-  for i, step in ipairs(list or {}) do
-    local items = {}
-    for j = 1, 2 do
-      local item = step[j]
-      items[j] = type(item) == "string" and ("%q"):format(item) or item and "0x" .. bit.tohex(item):gsub("^0+(%x)", "%1") or "nil"
-    end
-    for _, key in ipairs { "width", "region", "mask" } do
-      if step[key] and not (key == "width" and step[key] == 32) and not (key == "region" and step[key] == 0) then
-        table.insert(items, ("%s = %s"):format(key, tostring(step[key])))
-      end
-    end
-    parts[i] = ("{ %s }"):format(table.concat(items, ", "))
-  end
-  return table.concat(parts, ", ")
-end
-
 -- The top half that interrupts were taken by, as a table; nil where none was.
 local function top_half(journal)
   for _, entry in ipairs(journal.entries) do
     if entry.kind == "irq" then
-      return ("{ capture = { %s }, ack = { %s } }"):format(steps(entry.setup.capture), steps(entry.setup.ack))
+      return half.source(entry.setup)
     end
   end
 end
