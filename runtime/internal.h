@@ -180,6 +180,26 @@ void luio_config_watch(luio_device *d);
 void luio_config_wants(luio_device *d, unsigned offset, unsigned width, uint32_t value,
                        uint32_t changed);
 
+/* Whether a device held its interrupt line when it was unmasked. */
+enum luio_line { LUIO_LINE_UNSEEN, LUIO_LINE_LOW, LUIO_LINE_HELD };
+/* pci.c. luio_unmask, and how the line was just before. line may be NULL. */
+int luio_unmask_seeing(luio_device *d, enum luio_line *line, luio_error *err);
+
+/* storm.c. What it remembers of one source's interrupts. Guarded by who takes them. */
+struct luio_storm {
+  unsigned run;                       /* interrupts in a row that look like a storm */
+  uint64_t interrupts, since_ns;      /* and what came in that time */
+  uint64_t value[LUIO_IRQ_CAPTURES];  /* of the last one */
+  uint64_t taken_ns, done_ns;         /* when it was taken, and let through; 0: none yet */
+  luio_irq_storm record;
+};
+/* Counts an interrupt whose top half has ended; line: as its unmasking saw it. Whether a storm has begun or ended with it. */
+bool luio_storm_judge(struct luio_storm *s, const luio_irq_config *c, const luio_irq_event *event,
+                      enum luio_line line);
+bool luio_storm_rages(const struct luio_storm *s);
+/* Begins anew. Whether there was one. */
+bool luio_storm_end(struct luio_storm *s);
+
 /* irq.c. Looks whether somebody else has masked the device's interrupt, and unmasks; adds to *wrong. */
 int luio_irq_check_mask(luio_device *d, unsigned *wrong, luio_error *err);
 
@@ -240,7 +260,9 @@ int luio_guard_own_place(luio_error *err); /* for luio_guard_keep; before any de
 
 /* top_half.c */
 int luio_top_half_check(const luio_irq_config *config, const char *who, luio_error *err);
-int luio_top_half_run(const luio_irq_config *config, luio_irq_event *event, luio_error *err);
+/* *line: of its unmasking; NULL: it does not unmask. */
+int luio_top_half_run(const luio_irq_config *config, luio_irq_event *event, enum luio_line *line,
+                      luio_error *err);
 
 /* pagemap.c */
 int luio_pagemap_open(const char *who, luio_error *err); /* descriptor or -errno */

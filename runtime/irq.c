@@ -54,6 +54,7 @@ struct luio_irq {
   luio_irq_config config;
   char who[64];
   int wake_fd, call_fd;   /* call_fd: the thread is to stop, or to look at the source */
+  int storm_fd;           /* there is news of a storm */
   bool nonblocking;       /* the source */
   int own_set;            /* the thread's epoll set: source and call_fd; -1: not shared yet */
   _Atomic int set;        /* the same, if it is in use; -1: the thread polls both */
@@ -69,7 +70,9 @@ struct luio_irq {
   uint64_t suspected_ns;     /* when it was first seen masked by nobody; 0: it is not */
   uint64_t suspected_at;     /* after so many interrupts */
   luio_error error;          /* published by the event that has flags */
+  struct luio_storm storm;
 
+  _Atomic uint64_t due_ns; /* when the thread unmasks; 0: it does not. Set with `taking` */
   _Atomic bool gone;
   _Atomic int consumer_set; /* that the source is in; -1: not shared now */
 
@@ -82,9 +85,10 @@ struct luio_irq {
 
   /* Written by who holds `taking`, read by anyone. */
   _Alignas(64) _Atomic uint64_t interrupts;
-  _Atomic uint64_t delivered, overflow, events, direct;
+  _Atomic uint64_t delivered, overflow, events, direct, news;
 
-  pthread_mutex_t lock; /* exited */
+  luio_irq_storm told; /* of `storm`, for other threads */
+  pthread_mutex_t lock; /* exited, told; within `taking` */
   pthread_cond_t exited_cond;
   bool exited;
   luio_irq *next; /* in the device's list */
@@ -139,18 +143,63 @@ static bool unmasks(const luio_irq_config *config)
   return false;
 }
 
-/* A top half that stopped leaves its reason, the first of them for luio_irq_error. */
+static void set_failed(luio_irq *irq, luio_irq_event *event, int rc, const luio_error *err)
+{
+  event->flags |= LUIO_EVENT_FAILED;
+  event->code = (uint32_t)-rc;
+  if (!irq->error.code)
+    irq->error = *err;
+}
+
+/* With `taking`. What others may see of a storm. */
+static void tell_storm(luio_irq *irq)
+{
+  pthread_mutex_lock(&irq->lock);
+  irq->told = irq->storm.record;
+  pthread_mutex_unlock(&irq->lock);
+}
+
+static void storm_news(luio_irq *irq)
+{
+  tell_storm(irq);
+  atomic_fetch_add_explicit(&irq->news, 1, memory_order_release);
+  signal_fd(irq->storm_fd);
+}
+
+/* A top half that stopped leaves its reason, the first of them for luio_irq_error. In a storm the source stays masked, and
+ * the thread unmasks when it is time (let_through). */
 static void top_half(luio_irq *irq, luio_irq_event *event)
 {
   luio_error err;
+  enum luio_line line = LUIO_LINE_UNSEEN;
+  uint64_t pause = luio_storm_rages(&irq->storm) ? irq->storm.record.pause_ns : 0;
+  bool opens = unmasks(&irq->config);
   event->epoch = irq->epoch;
-  int rc = luio_top_half_run(&irq->config, event, &err);
-  irq->masked = rc < 0 || !unmasks(&irq->config);
+  int rc = luio_top_half_run(&irq->config, event, pause ? NULL : &line, &err);
+  irq->masked = rc < 0 || !opens || pause;
+  if (rc < 0)
+    set_failed(irq, event, rc, &err);
+  else if (opens && pause)
+    irq->due_ns = luio_now() + pause;
+  if (rc == 0 && opens &&
+      luio_storm_judge(&irq->storm, &irq->config, event, pause ? LUIO_LINE_HELD : line))
+    storm_news(irq);
+}
+
+/* With `taking`: the end of a pause. */
+static void let_through(luio_irq *irq)
+{
+  luio_irq_event event = {.time_ns = luio_now(), .epoch = irq->epoch};
+  luio_error err;
+  enum luio_line line;
+  irq->due_ns = 0;
+  int rc = luio_unmask_seeing(irq->config.device, &line, &err);
+  irq->masked = rc < 0;
   if (rc < 0) {
-    event->flags |= LUIO_EVENT_FAILED;
-    event->code = (uint32_t)-rc;
-    if (!irq->error.code)
-      irq->error = err;
+    set_failed(irq, &event, rc, &err);
+    push(irq, &event, THREAD);
+  } else if (line != LUIO_LINE_HELD && luio_storm_end(&irq->storm)) {
+    storm_news(irq);
   }
 }
 
@@ -242,7 +291,14 @@ static int drain(luio_irq *irq, enum taker taker)
 
 /* ---- The thread -------------------------------------------------------------------------------- */
 
-/* Until the source is readable, or somebody calls. No timeout: an idle thread costs nothing, and
+/* Milliseconds to the end of a pause, not less; -1: there is none. */
+static int until_due(const luio_irq *irq)
+{
+  uint64_t due = irq->due_ns, now = luio_now();
+  return !due ? -1 : due <= now ? 0 : (int)((due - now + 999999) / 1000000);
+}
+
+/* Until the source is readable, somebody calls, or a pause is over. Else no timeout: an idle thread costs nothing, and
  * call_fd ends the wait. 1: look at the source; 0: don't. */
 static int sleep_until(luio_irq *irq)
 {
@@ -250,7 +306,7 @@ static int sleep_until(luio_irq *irq)
                           {.fd = irq->config.fd, .events = POLLIN}};
   struct epoll_event e[2];
   int set = atomic_load(&irq->set);
-  int n = set < 0 ? poll(fds, 2, -1) : epoll_wait(set, e, 2, -1);
+  int n = set < 0 ? poll(fds, 2, until_due(irq)) : epoll_wait(set, e, 2, until_due(irq));
   if (n < 0)
     return errno == EINTR ? 0 : -errno;
   bool called = set < 0 && fds[0].revents;
@@ -275,6 +331,8 @@ static void serve(luio_irq *irq)
     pthread_mutex_lock(&irq->taking);
     if (rc < 0 && !irq->gone)
       gone(irq, -rc, THREAD);
+    if (!irq->gone && until_due(irq) == 0)
+      let_through(irq);
     if (irq->gone)
       rc = -ENODEV;
     else if (rc > 0)
@@ -355,6 +413,8 @@ static void destroy(luio_irq *irq)
     close(irq->wake_fd);
   if (irq->call_fd >= 0)
     close(irq->call_fd);
+  if (irq->storm_fd >= 0)
+    close(irq->storm_fd);
   if (irq->own_set >= 0)
     close(irq->own_set);
   pthread_cond_destroy(&irq->exited_cond);
@@ -381,6 +441,7 @@ int luio_irq_open(const luio_irq_config *config, luio_irq **out, luio_error *err
   luio_format(irq->who, sizeof irq->who, "%s", who);
   irq->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   irq->call_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  irq->storm_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   irq->own_set = -1;
   irq->set = -1;
   irq->consumer_set = -1;
@@ -392,7 +453,7 @@ int luio_irq_open(const luio_irq_config *config, luio_irq **out, luio_error *err
   pthread_mutex_init(&irq->lock, NULL);
   pthread_mutex_init(&irq->taking, NULL);
   irq->ring = calloc(irq->capacity, sizeof *irq->ring);
-  if (irq->wake_fd < 0 || irq->call_fd < 0) {
+  if (irq->wake_fd < 0 || irq->call_fd < 0 || irq->storm_fd < 0) {
     rc = luio_fail(err, errno, "interrupt of %s: eventfd: %s: raise `ulimit -n`", who,
                    luio_errno_name(errno));
     goto fail;
@@ -443,6 +504,9 @@ int luio_irq_set_top_half(luio_irq *irq, const luio_irq_config *config, uint32_t
   pthread_mutex_lock(&irq->taking);
   set_steps(irq, &wanted);
   irq->epoch++;
+  irq->due_ns = 0; /* the new one may do better, and need not wait */
+  luio_storm_end(&irq->storm);
+  tell_storm(irq);
   /* What waits to be taken will be unmasked then; doing it now would let the line that is still
    * asserted fire a second time. */
   struct pollfd source = {.fd = irq->config.fd, .events = POLLIN};
@@ -574,7 +638,8 @@ void luio_irq_take(luio_irq *irq)
   pthread_mutex_lock(&irq->taking);
   int rc = atomic_load(&irq->consumer_set) >= 0 ? drain(irq, CONSUMER) : 0;
   pthread_mutex_unlock(&irq->taking);
-  if (rc != 0) /* more than one take takes; or the source is gone, and the thread can end */
+  /* More than one take takes; or the source is gone, and the thread can end; or it has a pause to wait for. */
+  if (rc != 0 || irq->due_ns)
     signal_fd(irq->call_fd);
 }
 
@@ -611,6 +676,28 @@ void luio_irq_get_stats(const luio_irq *irq, luio_irq_stats *out)
   out->overflow = atomic_load_explicit(&irq->overflow, memory_order_relaxed);
   out->events = atomic_load_explicit(&irq->events, memory_order_relaxed);
   out->direct = atomic_load_explicit(&irq->direct, memory_order_relaxed);
+}
+
+void luio_irq_get_storm(luio_irq *irq, luio_irq_storm *out)
+{
+  uint64_t calls;
+  ssize_t n;
+  do
+    n = read(irq->storm_fd, &calls, sizeof calls);
+  while (n < 0 && errno == EINTR); /* EAGAIN: nothing new */
+  pthread_mutex_lock(&irq->lock);
+  *out = irq->told;
+  pthread_mutex_unlock(&irq->lock);
+}
+
+uint64_t luio_irq_storm_news(const luio_irq *irq)
+{
+  return atomic_load_explicit(&irq->news, memory_order_acquire);
+}
+
+int luio_irq_storm_fd(const luio_irq *irq)
+{
+  return irq->storm_fd;
 }
 
 const char *luio_irq_error(const luio_irq *irq)

@@ -43,7 +43,7 @@ extern "C" {
 /* ---- Version --------------------------------------------------------------------------------- */
 
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
-enum { LUIO_ABI = 9 };
+enum { LUIO_ABI = 10 };
 
 LUIO_API unsigned luio_abi(void);
 LUIO_API const char *luio_version(void);
@@ -438,6 +438,7 @@ typedef struct luio_irq_config {
   unsigned capacity; /* events the ring holds, a power of two; 0: 1024 */
   int priority;      /* 1..99: SCHED_FIFO; 0: normal */
   int cpu;           /* run only there; -1: anywhere */
+  int unpaced;       /* 1: a storm is told of, and not held up */
 } luio_irq_config;
 
 enum {
@@ -466,6 +467,19 @@ typedef struct luio_irq_stats {
   uint64_t direct;     /* of the interrupts, taken by luio_irq_take, not by the thread */
 } luio_irq_stats;
 
+/* An interrupt storm: what is acknowledged fires again at once, because that does not take the line back (runtime/storm.c). */
+typedef struct luio_irq_storm {
+  uint64_t number;   /* so many since luio_irq_open; 0: none, and all else is 0 */
+  uint64_t begun_ns; /* the last of them */
+  uint64_t ended_ns; /* 0: it goes on */
+  uint64_t interrupts;
+  uint64_t rate;                     /* interrupts a second, until it was named */
+  uint64_t value[LUIO_IRQ_CAPTURES]; /* captured, each time */
+  uint64_t pause_ns;                 /* the source stays masked so long after each; 0: it does not */
+  uint32_t epoch;                    /* of the values */
+  int seen;                          /* 1: the line was held each time; 0: it came again too soon, each time */
+} luio_irq_storm;
+
 typedef struct luio_irq luio_irq;
 
 /* Fills source, fd and device of *config for the device's vector (0: the UIO interrupt), and
@@ -487,6 +501,12 @@ LUIO_API int luio_irq_fd(const luio_irq *irq);
 /* Takes the oldest event: 1, or 0 when there is none. Never blocks. One consumer thread. */
 LUIO_API int luio_irq_next(luio_irq *irq, luio_irq_event *out);
 LUIO_API void luio_irq_get_stats(const luio_irq *irq, luio_irq_stats *out); /* any thread */
+/* The last storm. Any thread; waits for nothing but its like. */
+LUIO_API void luio_irq_get_storm(luio_irq *irq, luio_irq_storm *out);
+/* Grows when a storm begins, and when it ends: cheap to ask. */
+LUIO_API uint64_t luio_irq_storm_news(const luio_irq *irq);
+/* Readable when that has happened since luio_irq_get_storm. */
+LUIO_API int luio_irq_storm_fd(const luio_irq *irq);
 
 /* Adds the source to the epoll set that the consumer sleeps in, as an event whose data.fd is
  * luio_irq_fd: whether that descriptor or the source is readable, the same is to be done, first of

@@ -119,22 +119,22 @@ int luio_config_write(luio_device *d, unsigned offset, unsigned width, uint32_t 
   return rc;
 }
 
-/* Reads the command register into *command, and writes it where bits are not as they shall be. With
- * command_lock held. */
+/* Reads the command register into *command, with the status register in the upper half, and writes it where bits are not as
+ * they shall be. With command_lock held. */
 static int change_command(luio_device *d, uint32_t set, uint32_t clear, uint32_t *command,
                           luio_error *err)
 {
-  int rc = luio_config_read(d, PCI_COMMAND, 16, command, err);
+  int rc = luio_config_read(d, PCI_COMMAND, 32, command, err);
   if (rc == 0 && (*command & (set | clear)) != set)
-    rc = luio_config_put(d, PCI_COMMAND, 16, (*command & ~clear) | set, err);
+    rc = luio_config_put(d, PCI_COMMAND, 16, (*command & 0xffff & ~clear) | set, err);
   return rc;
 }
 
-static int update_command(luio_device *d, uint32_t set, uint32_t clear, luio_error *err)
+static int update_command(luio_device *d, uint32_t set, uint32_t clear, uint32_t *command,
+                          luio_error *err)
 {
-  uint32_t command;
   pthread_mutex_lock(&d->command_lock);
-  int rc = change_command(d, set, clear, &command, err);
+  int rc = change_command(d, set, clear, command, err);
   pthread_mutex_unlock(&d->command_lock);
   return rc;
 }
@@ -237,13 +237,24 @@ bool luio_masks_by_command(const luio_device *d)
  * it holds the line, and is an interrupt as soon as the mask is gone. */
 int luio_unmask(luio_device *d, luio_error *err)
 {
+  return luio_unmask_seeing(d, NULL, err);
+}
+
+/* What the load saw was so before the store, after all that the acknowledgement wrote: it may not overtake these stores. */
+int luio_unmask_seeing(luio_device *d, enum luio_line *line, luio_error *err)
+{
   bool known;
+  uint32_t command;
+  if (line)
+    *line = LUIO_LINE_UNSEEN;
   if (luio_masks_by_command(d)) {
     /* Before it is so: the taker of the interrupt that comes at once says otherwise again. */
     d->intx_open = true;
-    int done = update_command(d, 0, PCI_COMMAND_INTX_DISABLE, err);
+    int done = update_command(d, 0, PCI_COMMAND_INTX_DISABLE, &command, err);
     if (done < 0)
       d->intx_open = false;
+    else if (line)
+      *line = command & (uint32_t)PCI_STATUS_INTERRUPT << 16 ? LUIO_LINE_HELD : LUIO_LINE_LOW;
     return done;
   }
   int rc = irqcontrol(d, 1, "unmask", &known, err);
@@ -253,8 +264,9 @@ int luio_unmask(luio_device *d, luio_error *err)
 int luio_mask(luio_device *d, luio_error *err)
 {
   bool known;
+  uint32_t command;
   d->intx_open = false;
   if (luio_masks_by_command(d))
-    return update_command(d, PCI_COMMAND_INTX_DISABLE, 0, err);
+    return update_command(d, PCI_COMMAND_INTX_DISABLE, 0, &command, err);
   return irqcontrol(d, 0, "mask", &known, err);
 }

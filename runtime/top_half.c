@@ -36,7 +36,7 @@ int luio_top_half_check(const luio_irq_config *c, const char *who, luio_error *e
 }
 
 static int run_op(const luio_irq_config *c, const luio_irq_op *op, luio_irq_event *event,
-                  luio_error *err)
+                  enum luio_line *line, luio_error *err)
 {
   switch (op->op) {
   case LUIO_OP_READ:
@@ -45,15 +45,16 @@ static int run_op(const luio_irq_config *c, const luio_irq_op *op, luio_irq_even
   case LUIO_OP_COPY:
     return luio_region_write(op->region, op->offset, op->width,
                              (event->value[op->slot] & op->mask) | op->value, err);
-  default: return luio_unmask(c->device, err);
+  default: return line ? luio_unmask_seeing(c->device, line, err) : 0;
   }
 }
 
 /* A step that fails ends it: better a masked device than one acknowledged blindly. */
-int luio_top_half_run(const luio_irq_config *c, luio_irq_event *event, luio_error *err)
+int luio_top_half_run(const luio_irq_config *c, luio_irq_event *event, enum luio_line *line,
+                      luio_error *err)
 {
   int rc = 0;
   for (unsigned i = 0; i < c->n_ops && rc == 0; i++)
-    rc = run_op(c, &c->ops[i], event, err);
+    rc = run_op(c, &c->ops[i], event, line, err);
   return rc;
 }

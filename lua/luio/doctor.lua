@@ -12,6 +12,7 @@ local look = require "luio.look"
 local match = require "luio.match"
 local device = require "luio.doctor.device"
 local mem = require "luio.doctor.mem"
+local storm = require "luio.doctor.storm"
 local system = require "luio.doctor.system"
 local term = require "luio.term"
 
@@ -70,7 +71,7 @@ function M.device(address)
   if info.bus == "pci" and not info.uio then system.modules(say) end
   for _, check in ipairs {
     device.description, device.luio_driver, device.binding, device.node, device.holders, device.regions, device.interrupt,
-    device.power, system.permission, device.dma, device.rights, system.pins, system.hugepages,
+    storm.check, device.power, system.permission, device.dma, device.rights, system.pins, system.hugepages,
   } do check(say, at) end
   return findings
 end

@@ -20,13 +20,22 @@
 --- Events wait in the ring while Lua is busy. When it is full, interrupts are counted, not lost
 --- silently: the next event's `overflow`, and `stats().overflow`.
 ---
+--- An acknowledgement that does not take the line back is a *storm*: the same interrupt comes again at once, and again, and
+--- keeps two processors busy. It is told (Device:warn) within half a second, with the device, what was captured and how it
+--- was acknowledged; `irq:storm()` tells a program. Then one is let through every 5 ms until the line is taken back; nothing
+--- is lost by that, for a level that is held waits. `paced = false` leaves such a source alone, and only tells. How a storm is
+--- told from a fast device, and where it can't be: runtime/storm.c.
+---
 --- On a line that devices share, uio_pci_generic may tell of more interrupts than a device had: one of another device
 --- that comes before ours is acknowledged counts for both. A driver that captures its cause finds nothing there, and goes on waiting.
 
+local bit = require "bit"
 local descriptor = require "luio.descriptor"
+local errors = require "luio.errors"
 local ffi = require "ffi"
 local uv = require "luv"
 local door = require "luio.ffi"
+local show = require "luio.registers.show"
 local staging = require "luio.staging"
 local task = require "luio.task"
 local top_half = require "luio.top_half"
@@ -44,6 +53,7 @@ local M = {}
 ---@field capture table[]?  { name, offset, width =, region = }, at most 4
 ---@field ack table[]?      { offset, value or name of a capture, mask =, width =, region = }
 ---@field unmask boolean?   false: not by the top half; irq:unmask() does
+---@field paced boolean?    false: a storm is told of, and not held up
 ---@field capacity integer? events the ring holds, a power of two; 1024
 ---@field priority integer? 1..99: SCHED_FIFO
 ---@field cpu integer?      run the thread only there
@@ -64,6 +74,10 @@ M.Irq = Irq -- for completion
 ---@field names table<integer, table>  by epoch: what the events' values are called
 ---@field epoch integer
 ---@field setup luio.IrqSetup  of the thread
+---@field news ffi.cdata*       luio_irq_storm_news, as far as it was told
+---@field storm integer         storms until then
+---@field storm_base integer    and until this top half
+---@field storm_over integer?   the last one whose end was told
 ---@field back luio.Event[]    events that were given back: first to be delivered
 ---@field holders table<luio.Task, luio.Event>  the event that a task took and has not come back from
 ---@field waiter { irq: luio.Irq, task: luio.Task? }?  who waits now
@@ -110,6 +124,7 @@ local function build(self, config, setup)
   config.capacity = setup.capacity or 0
   config.priority = setup.priority or 0
   config.cpu = setup.cpu or -1
+  config.unpaced = setup.paced == false and 1 or 0
   return names
 end
 
@@ -136,6 +151,67 @@ function Irq:setup(options)
   return self
 end
 
+-- Bits of a storm's story that depend on the top half.
+local function blame(setup, seen)
+  local acks = top_half.acks(setup)
+  if not setup.ack or not acks[1] then
+    return "nothing acknowledges it, so its line is never taken back: `ack` in the driver's irq says what does"
+  end
+  local text = ("its acknowledgement (%s)"):format(table.concat(acks, ", "))
+  return seen and text .. " does not take the line back" or ("does %s take the line back?"):format(text)
+end
+
+local function captured(source, raw)
+  local list = {}
+  for i, one in ipairs(source.names[raw.epoch] or {}) do
+    local value = raw.value[i - 1]
+    list[i] = { name = one.name, value = one.wide and value + 0ULL or tonumber(value) }
+  end
+  return list
+end
+
+local function values(source, storm)
+  local parts = {}
+  for i, one in ipairs(captured(source, storm)) do parts[i] = ("%s=%s"):format(one.name, show.value(one.value)) end
+  return parts[1] and (", each with %s"):format(table.concat(parts, " ")) or ""
+end
+
+local function is_power_of_two(n) return bit.band(n, n - 1) == 0 end
+
+-- Says that a storm has begun, or is over: of many the first, second, fourth, eighth.
+local function tell_storm(self)
+  local source, storm = self.source, ffi.new "luio_irq_storm"
+  source.news = C.luio_irq_storm_news(source.handle)
+  C.luio_irq_get_storm(source.handle, storm)
+  local number, new = tonumber(storm.number), tonumber(storm.number) ~= source.storm
+  source.storm = number
+  local nth = number - source.storm_base
+  if nth == 0 or not is_power_of_two(nth) then return end
+  if new then
+    self.device:warn(("interrupt storm of %s: %d interrupts/s%s: %s%s"):format(self.device.address, tonumber(storm.rate),
+      values(source, storm), blame(source.setup, storm.seen == 1), storm.pause_ns == 0 and ""
+        or (". One is let through every %g ms until it does"):format(tonumber(storm.pause_ns) / 1e6)))
+  end
+  if storm.ended_ns > 0 and source.storm_over ~= number then
+    source.storm_over = number
+    self.device:warn(("the interrupt storm of %s is over, after %.2g s and %d interrupts"):format(self.device.address,
+      tonumber(storm.ended_ns - storm.begun_ns) / 1e9, tonumber(storm.interrupts)))
+  end
+end
+
+-- Has storms told as they begin, also while no task waits for an interrupt.
+local function watch_storms(self)
+  local source = self.source
+  local watch, message, code = descriptor.watch(C.luio_irq_storm_fd(source.handle))
+  if not watch then return nil, message, code end
+  function watch.wake() -- for good, not for one wait. libuv's callbacks must not raise
+    local ok, fault = pcall(tell_storm, self)
+    if not ok then pcall(self.device.warn, self.device, errors.text(fault)) end
+  end
+  source.storm_watch = watch
+  return watch:start()
+end
+
 --- Starts the thread, if it does not run yet. `wait` does so by itself; an early start catches
 --- interrupts that come before the first wait.
 ---@return luio.Irq? self
@@ -160,7 +236,14 @@ function Irq:start()
     self:close()
     return nil, message, code
   end
-  source.watch = watch
+  source.watch, source.news, source.storm, source.storm_over = watch, 0ULL, 0, 0
+  source.storm_base = 0
+  local watched
+  watched, message, code = watch_storms(self)
+  if not watched then
+    self:close()
+    return nil, message, code
+  end
   return self
 end
 
@@ -207,6 +290,7 @@ function M.exchange(self, setup)
   if C.luio_irq_set_top_half(source.handle, config, epoch, err) < 0 then return door.failure() end
   source.names[source.epoch - EPOCHS] = nil
   source.epoch, source.setup = epoch[0], setup
+  source.storm_base = source.storm -- of its storms each is told again
   return true
 end
 
@@ -242,7 +326,8 @@ local function convert(self, raw)
   if event.overflow > 0 and not source.overflow_said then
     source.overflow_said = true
     self.device:warn(("%d interrupts of %s were lost to a full ring%s"):format(event.overflow, self.device.address,
-      source.setup.ack and ": is the handler too slow?" or ": no `ack` in the top half, so a level-triggered line fires for ever"))
+      source.storm > 0 and " in a storm" or source.setup.ack and ": is the handler too slow?"
+        or ": no `ack` in the top half, so a level-triggered line fires for ever"))
   end
   local names = source.names[raw.epoch] or {}
   for i = 1, #names do
@@ -258,6 +343,7 @@ local function take(self)
   local event, message, code = table.remove(source.back, 1)
   if not event then
     if C.luio_irq_next(source.handle, source.raw) == 0 then return false end
+    if C.luio_irq_storm_news(source.handle) ~= source.news then tell_storm(self) end -- the loop may not turn for long
     event, message, code = convert(self, source.raw)
   end
   local who = task.current()
@@ -411,6 +497,32 @@ function Irq:stats()
   }
 end
 
+---@class luio.Storm
+---@field number integer        the first, the second since the thread was started
+---@field rate number           interrupts a second, until it was named
+---@field interrupts integer    that came in it, until it was named; or until its end
+---@field begun number          seconds on luio.now()'s clock
+---@field ended number?         nil: it goes on
+---@field pause number?         seconds for which the source stays masked after each; nil: it does not
+---@field captured table<string, any>  what each has read
+
+--- The last interrupt storm since the thread was started.
+---@return luio.Storm?  nil: there was none
+function Irq:storm()
+  local source, storm = self.source, ffi.new "luio_irq_storm"
+  if not source.handle then return nil end
+  if C.luio_irq_storm_news(source.handle) ~= source.news then tell_storm(self) end -- reading takes the news from the loop
+  C.luio_irq_get_storm(source.handle, storm)
+  if storm.number == 0 then return nil end
+  local plain = {}
+  for _, one in ipairs(captured(source, storm)) do plain[one.name] = one.value end
+  return {
+    number = tonumber(storm.number), rate = tonumber(storm.rate), interrupts = tonumber(storm.interrupts), captured = plain,
+    begun = tonumber(storm.begun_ns) / 1e9, ended = storm.ended_ns > 0 and tonumber(storm.ended_ns) / 1e9 or nil,
+    pause = storm.pause_ns > 0 and tonumber(storm.pause_ns) / 1e9 or nil,
+  }
+end
+
 --- Stops the thread, within 3 s. Idempotent.
 ---@return boolean? ok
 ---@return string? message
@@ -421,9 +533,15 @@ function Irq:close()
   local source = self.source
   if not source.handle then return true end
   local watch = source.watch
-  if watch then watch:stop() end -- libuv forgets the descriptor here, before C closes it
+  local storms = source.storm_watch
+  if watch then watch:stop() end -- libuv forgets the descriptors here, before C closes them
+  if storms then
+    storms.wake = nil -- it wakes nobody, for it is no wait
+    storms:stop()
+  end
   if C.luio_irq_close(source.handle, STOP_NS, err) < 0 then return door.failure() end
-  source.handle, source.watch, source.back, source.holders = nil, nil, {}, new_holders()
+  source.handle, source.watch, source.storm_watch, source.back, source.holders = nil, nil, nil, {}, new_holders()
+  if storms then storms:close() end
   if watch then watch:close() end -- wakes who waits
   return true
 end

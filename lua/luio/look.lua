@@ -14,6 +14,7 @@ local M = {}
 local COMMAND, HEADER_TYPE, INTERRUPT_PIN = 0x04, 0x0e, 0x3d
 -- Its table 6-1: bits of the command register.
 local STATUS, CAPABILITY_LIST = 0x06, 0x34
+local INTERRUPT = 0x08 -- of the status register
 local CAPABILITIES = 0x10 -- of the status register: it has a list of them, of at most so many:
 local MOST_CAPABILITIES = 48
 local PM, MSI, MSIX = 0x01, 0x05, 0x11
@@ -53,6 +54,7 @@ end
 ---@field ports boolean         it decodes its I/O BARs
 ---@field bus_master boolean
 ---@field intx_disable boolean  INTx is masked
+---@field interrupts boolean    it holds its INTx line, masked or not
 ---@field pin string?           "INTA" to "INTD"; nil: it has no INTx pin
 ---@field bridge boolean
 ---@field sleeps integer?       its power state, 1 to 3: of D0 nil, and where that can't be seen
@@ -88,7 +90,7 @@ function M.config(info)
     sleeps = sleeps > 0 and sleeps or nil,
     messages = control(bytes, MSI, 2) % 2 == 1 and "MSI" or control(bytes, MSIX, 2) >= 0x8000 and "MSIX" or nil,
     answers = bytes:sub(1, 4) ~= "\255\255\255\255", command = command, memory = has(MEMORY_SPACE), ports = has(IO_SPACE),
-    bus_master = has(BUS_MASTER), intx_disable = has(INTX_DISABLE), bridge = bytes:byte(HEADER_TYPE + 1) % 128 ~= 0,
+    bus_master = has(BUS_MASTER), intx_disable = has(INTX_DISABLE), interrupts = bit.band(bytes:byte(STATUS + 1), INTERRUPT) ~= 0, bridge = bytes:byte(HEADER_TYPE + 1) % 128 ~= 0,
     pin = pin >= 1 and pin <= 4 and "INT" .. ("ABCD"):sub(pin, pin) or nil,
   }
 end

@@ -253,6 +253,26 @@ function M.resolve(dev, stated)
   return out
 end
 
+--- What a driver states for vector 0, in words, as `describe` does. Needs no device.
+---@param irq table  its `irq`
+---@return string?  nil: there is a fault in it
+function M.summary(irq)
+  local ok, text = pcall(function()
+    local stated = irq[0] or irq
+    local out = { capture = {}, ack = {}, unmask = stated.unmask }
+    for i, entry in ipairs(as_list(stated.capture)) do out.capture[i] = { type(entry) == "table" and entry[1] or entry } end
+    for i, entry in ipairs(as_list(stated.ack)) do
+      local given = type(entry) == "table" and entry or {}
+      local name = ack_name(entry)
+      local value = given[2]
+      if value == nil and name then value = source_of(name, out.capture) end
+      out.ack[i] = { given[1], value, mask = given.mask, name = name, width = given.width }
+    end
+    return M.describe(out)
+  end)
+  return ok and text or nil
+end
+
 -- ---- In words ------------------------------------------------------------------------------------
 
 --- What a step's place is called: a register's name, or its offset.

@@ -435,12 +435,22 @@ function Session:summary()
   end
 end
 
+-- As in the rest of the document: seconds from the start on, registers as hex.
+function Session:storm_plain()
+  local storm = self.storm
+  if not storm then return nil end
+  local plain = { number = storm.number, rate = storm.rate, interrupts = storm.interrupts, pause = storm.pause,
+    begun = storm.begun - self.started, ended = storm.ended and storm.ended - self.started, captured = {} }
+  for _, step in ipairs(self.setup.capture) do plain.captured[step[1]] = show.hex(storm.captured[step[1]], step.width or 32) end
+  return plain
+end
+
 function Session:json(ok, message)
   output.json {
     device = self.t.dev.address, top_half = describe(self.t, self.setup), ok = ok, message = message,
     interrupts = self.interrupts, events = self.events, overflow = self.lost, direct = self.direct,
     seconds = luio.now() - self.started, rate = self:rate(), acknowledged = self.setup.unmask,
-    triggered = self.trigger and self.triggered or nil, skewed = self.trigger and self.skewed or nil, first_events = self.kept,
+    storm = self:storm_plain(), triggered = self.trigger and self.triggered or nil, skewed = self.trigger and self.skewed or nil, first_events = self.kept,
     latency = self.latency:plain(), interval = self.interval:plain(), trigger = self.trigger and self.trigger:plain(),
   }
 end
@@ -488,7 +498,7 @@ local function work(s)
     if s.trigger then return s:fire() end
     return s:listen()
   end)
-  s.direct = s.irq:stats().direct
+  s.direct, s.storm = s.irq:stats().direct, s.irq:storm()
   restore(dev, before)
   if fine and not s.failed then
     ok, message, code = s:verdict(ok, message, code)

@@ -10,6 +10,7 @@ local door = require "luio.ffi"
 local output = require "luio.output"
 local paths = require "luio.paths"
 local term = require "luio.term"
+local top_half = require "luio.top_half"
 local sysfs = require "luio.sysfs"
 local look = require "luio.look"
 local match = require "luio.match"
@@ -248,13 +249,13 @@ local LOADING = 5 -- seconds
 --- loops must not take doctor with it.
 ---@param find fun(): string?, table?, string?  name, driver, message: as match.driver_of
 ---@return string? name
----@return { name: string, irq: boolean?, dma: boolean? }? driver
+---@return { name: string, irq: boolean?, dma: boolean?, top_half: string? }? driver
 ---@return string? message
 function M.try(find)
   local result, message = apart.run(LOADING, function()
     local name, driver, why = find()
     return { name = name, message = why, driver = driver and { name = driver.name, irq = driver.irq ~= nil or nil,
-      dma = driver.dma ~= nil or nil } }
+      dma = driver.dma ~= nil or nil, top_half = driver.irq and top_half.summary(driver.irq) } }
   end)
   if not result then return nil, nil, message end
   return result.name, result.driver, result.message
