@@ -187,10 +187,10 @@ int luio_unmask_seeing(luio_device *d, enum luio_line *line, luio_error *err);
 
 /* storm.c. What it remembers of one source's interrupts. Guarded by who takes them. */
 struct luio_storm {
-  unsigned run;                       /* interrupts in a row that look like a storm */
-  uint64_t interrupts, since_ns;      /* and what came in that time */
-  uint64_t value[LUIO_IRQ_CAPTURES];  /* of the last one */
-  uint64_t taken_ns, done_ns;         /* when it was taken, and let through; 0: none yet */
+  unsigned run;                      /* interrupts in a row that look like a storm */
+  uint64_t interrupts, since_ns;     /* and what came in that time */
+  uint64_t value[LUIO_IRQ_CAPTURES]; /* of the last one */
+  uint64_t taken_ns, done_ns;        /* when it was taken, and let through; 0: none yet */
   luio_irq_storm record;
 };
 /* Counts an interrupt whose top half has ended; line: as its unmasking saw it. Whether a storm has begun or ended with it. */

@@ -87,7 +87,7 @@ struct luio_irq {
   _Alignas(64) _Atomic uint64_t interrupts;
   _Atomic uint64_t delivered, overflow, events, direct, news;
 
-  luio_irq_storm told; /* of `storm`, for other threads */
+  luio_irq_storm told;  /* of `storm`, for other threads */
   pthread_mutex_t lock; /* exited, told; within `taking` */
   pthread_cond_t exited_cond;
   bool exited;

@@ -475,9 +475,9 @@ typedef struct luio_irq_storm {
   uint64_t interrupts;
   uint64_t rate;                     /* interrupts a second, until it was named */
   uint64_t value[LUIO_IRQ_CAPTURES]; /* captured, each time */
-  uint64_t pause_ns;                 /* the source stays masked so long after each; 0: it does not */
-  uint32_t epoch;                    /* of the values */
-  int seen;                          /* 1: the line was held each time; 0: it came again too soon, each time */
+  uint64_t pause_ns; /* the source stays masked so long after each; 0: it does not */
+  uint32_t epoch;    /* of the values */
+  int seen;          /* 1: the line was held each time; 0: it came again too soon, each time */
 } luio_irq_storm;
 
 typedef struct luio_irq luio_irq;

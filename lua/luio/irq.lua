@@ -326,7 +326,7 @@ local function convert(self, raw)
   if event.overflow > 0 and not source.overflow_said then
     source.overflow_said = true
     self.device:warn(("%d interrupts of %s were lost to a full ring%s"):format(event.overflow, self.device.address,
-      source.storm > 0 and " in a storm" or source.setup.ack and ": is the handler too slow?"
+      source.storm > 0 and " in a storm" or source.setup.ack and ": is the handler too slow, or does `ack` not take the line back?"
         or ": no `ack` in the top half, so a level-triggered line fires for ever"))
   end
   local names = source.names[raw.epoch] or {}

@@ -90,7 +90,8 @@ function M.config(info)
     sleeps = sleeps > 0 and sleeps or nil,
     messages = control(bytes, MSI, 2) % 2 == 1 and "MSI" or control(bytes, MSIX, 2) >= 0x8000 and "MSIX" or nil,
     answers = bytes:sub(1, 4) ~= "\255\255\255\255", command = command, memory = has(MEMORY_SPACE), ports = has(IO_SPACE),
-    bus_master = has(BUS_MASTER), intx_disable = has(INTX_DISABLE), interrupts = bit.band(bytes:byte(STATUS + 1), INTERRUPT) ~= 0, bridge = bytes:byte(HEADER_TYPE + 1) % 128 ~= 0,
+    bus_master = has(BUS_MASTER), intx_disable = has(INTX_DISABLE),
+    interrupts = bit.band(bytes:byte(STATUS + 1), INTERRUPT) ~= 0, bridge = bytes:byte(HEADER_TYPE + 1) % 128 ~= 0,
     pin = pin >= 1 and pin <= 4 and "INT" .. ("ABCD"):sub(pin, pin) or nil,
   }
 end

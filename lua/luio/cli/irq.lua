@@ -450,7 +450,8 @@ function Session:json(ok, message)
     device = self.t.dev.address, top_half = describe(self.t, self.setup), ok = ok, message = message,
     interrupts = self.interrupts, events = self.events, overflow = self.lost, direct = self.direct,
     seconds = luio.now() - self.started, rate = self:rate(), acknowledged = self.setup.unmask,
-    storm = self:storm_plain(), triggered = self.trigger and self.triggered or nil, skewed = self.trigger and self.skewed or nil, first_events = self.kept,
+    storm = self:storm_plain(),
+    triggered = self.trigger and self.triggered or nil, skewed = self.trigger and self.skewed or nil, first_events = self.kept,
     latency = self.latency:plain(), interval = self.interval:plain(), trigger = self.trigger and self.trigger:plain(),
   }
 end
@@ -567,7 +568,7 @@ return {
       p:option("--for", "End after so many seconds; with 1 if no interrupt came. Else Ctrl-C ends it.")
         :argname("SECONDS"):convert(numbers.seconds "--for"):target "time"
       p:option("--ack", "Acknowledge by this write, instead of the driver's. PLACE is a register, or an offset: 0x64:u32. "
-        .. "VALUE may be the name of a captured register, or some of its bits: 'NAME & 0xff'. May be repeated: in that order."):argname("PLACE=VALUE"):count "*"
+        .. "VALUE may be a captured register, or some bits of it: 'NAME & 0xff'. May be repeated."):argname("PLACE=VALUE"):count "*"
       p:option("--capture", "Read this at each interrupt, besides what the driver does; at most 4 in all. May be repeated.")
         :argname("PLACE"):count "*"
       p:option("--trigger", "Raise the interrupts by this write, --count times (100), and measure the time it takes.")

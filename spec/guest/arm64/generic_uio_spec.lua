@@ -6,6 +6,7 @@ local luio = require "luio"
 local match = require "luio.match"
 local program = require "spec.support.program"
 local sysfs = require "spec.support.sysfs"
+local wait = require "spec.support.wait"
 
 local RTC, GPIO = "9010000.pl031", "9030000.pl061" -- as the platform bus names them
 
@@ -148,8 +149,25 @@ describe("its interrupt", function()
     end
     assert.equal(before + 20, count())
     assert.equal(20, irq:stats().interrupts)
+    assert.is_nil(irq:storm())
   end)
 
+  -- How the line is this UIO driver does not say, so it is a question, and nothing is held up.
+  it("is a storm where the top half does not take it back: named, and by doctor", function()
+    irq:setup { capture = { { "status", RIS } }, ack = { { ICR, 0 } } }
+    assert(irq:start())
+    fire()
+    wait.till(30, "a storm", function() return dev.warnings[1] end)
+    assert.matches(("^interrupt storm of %s: %%d+ interrupts/s, each with status=1: does its acknowledgement %%(writes 0x1c := "
+      .. "0x00000000%%) take the line back%%?$"):format(dev.address), dev.warnings[1])
+    local storm = assert(irq:storm())
+    assert.is_nil(storm.pause)
+    local out = program.run("doctor " .. dev.info.uio):gsub("\n +", " ")
+    assert.matches("note     storm: %d+ interrupts/s: is that its way, or a storm, because what is done about them does not take its line "
+      .. "back%?; process %d+ %(.*%) drives it: .*; luio's driver pl031 reads RTCMIS, writes RTCICR := RTCMIS, unmasks", out)
+    regs:write32(ICR, 1)
+    assert.equal("ETIMEDOUT", select(3, (function() while irq:poll() do end return irq:wait(0.3) end)()))
+  end)
 end)
 
 describe("a device of the device tree that goes away", function()
