@@ -340,7 +340,7 @@ M.PARSERS = {
   },
   {
     name = "doctor", reads = "^/[sp][yr]", covers = {
-      "lua/luio/doctor/system.lua", "lua/luio/doctor/device.lua", "lua/luio/doctor/rights.lua", "lua/luio/doctor.lua", "lua/luio/sysfs.lua",
+      "lua/luio/doctor/system.lua", "lua/luio/doctor/device.lua", "lua/luio/doctor/storm.lua", "lua/luio/doctor/rights.lua", "lua/luio/doctor.lua", "lua/luio/sysfs.lua",
     },
     run = function()
       local doctor = require "luio.doctor"

@@ -15,6 +15,7 @@ local uv = require "luv"
 local M = {}
 
 local LOOKS, PAUSE = 20, 20 -- and milliseconds between them: 0.4 s
+local FEW = 5 -- looks, after which at least one interrupt was counted
 local RATE = 2000 -- interrupts a second that are worth a question
 
 local function events(info)
@@ -24,8 +25,8 @@ end
 -- Interrupts a second over all looks; nil when one says that it is no storm.
 local function watch(info, goes_on)
   local first, began = events(info), now()
-  for _ = 1, LOOKS do
-    if not first or not goes_on(first, began) then return nil end
+  for i = 1, LOOKS do
+    if not first or not goes_on(first, began) or i > FEW and events(info) == first then return nil end
     uv.sleep(PAUSE)
   end
   local last = events(info)
@@ -54,7 +55,7 @@ function M.check(say, at)
       local config = look.config(info)
       return config and config.answers and config.interrupts
     end)
-    if not rate or rate * LOOKS * PAUSE / 1000 < LOOKS / 4 then return end -- held, but nobody lets it through
+    if not rate then return end
     return say("storm", "problem", ("an interrupt storm: %d interrupts/s, and at each of %s it held its line: what is done about them "
       .. "does not take it back%s"):format(rate, output.count(LOOKS, "look"), blame(at)))
   end
