@@ -1,6 +1,5 @@
 --- Interrupt storms: an acknowledgement that does not take the line back is named, held up, and over when the line is.
 
-local files = require "spec.support.files"
 local json = require "dkjson"
 local luio = require "luio"
 local program = require "spec.support.program"
@@ -157,32 +156,12 @@ describe("an interrupt storm", function()
 end)
 
 describe("a storm of a driver at work", function()
-  teardown(files.clean)
-
-  -- edu's, which takes back another bit than the one that interrupts; it begins by itself.
-  local function stuck()
-    local dir = files.driver [[
-      local luio = require "luio"
-      local stuck = { name = "stuck", match = { pci = "1234:11e8" }, registers = require "drivers.edu.registers" }
-      stuck.irq = { capture = "IRQ_STATUS", ack = { { "IRQ_ACK", "IRQ_STATUS", mask = 0xfffffffe } } }
-      function stuck.start(dev)
-        dev.regs.IRQ_RAISE:write(1)
-        luio.spawn(function()
-          repeat local event = dev.irqs[0]:wait(60) until not event
-        end)
-        return true
-      end
-      return stuck]]
-    files.save(dir .. "/model.lua", files.read "drivers/edu/model.lua")
-    return dir
-  end
-
+  local DRIVER, DEVICE = "spec/support/drivers/stuck", "sim:spec/support/drivers/stuck"
   local NAMED = "interrupt storm of sim:%S+: %d+ interrupts/s, each with IRQ_STATUS=1: its acknowledgement "
     .. "%(writes IRQ_ACK := IRQ_STATUS & 0xfffffffe%) does not take the line back"
 
   it("is named by luio run, which still hears that it is to end", function()
-    local dir = stuck()
-    local running = program.start { "run", dir, "sim:" .. dir }
+    local running = program.start { "run", DRIVER, DEVICE }
     running:wait("luio: " .. NAMED, LONG)
     running:kill "sigterm"
     assert.equal(0, running:status(LONG))
@@ -190,8 +169,7 @@ describe("a storm of a driver at work", function()
   end)
 
   it("is named by luio irq, and at the prompt", function()
-    local dir = stuck()
-    local running = program.start { "irq", "sim:" .. dir, "--trigger", "IRQ_RAISE=1", "--count", "1000000000", "--json" }
+    local running = program.start { "irq", DEVICE, "--trigger", "IRQ_RAISE=1", "--count", "1000000000", "--json" }
     running:wait("luio: " .. NAMED, LONG)
     running:kill "sigint"
     running:status(LONG)
@@ -199,8 +177,8 @@ describe("a storm of a driver at work", function()
     running:close()
     assert.same({ number = 1, pause = 5e-3, captured = { IRQ_STATUS = "0x00000001" } },
       { number = doc.storm.number, pause = doc.storm.pause, captured = doc.storm.captured })
-    local out = program.run(([[explore sim:%s -e 'irqs(); IRQ_RAISE:write(1)
-      for _ = 1, 600 do if not table.concat(dev.warnings):find "storm" then luio.sleep(0.1) end end']]):format(dir))
+    local out = program.run(([[explore %s -e 'irqs(); IRQ_RAISE:write(1)
+      for _ = 1, 600 do if not table.concat(dev.warnings):find "storm" then luio.sleep(0.1) end end']]):format(DEVICE))
     assert.matches("warning: " .. NAMED, out)
   end)
 end)

@@ -1,0 +1,1 @@
+return dofile "drivers/edu/model.lua"
