@@ -192,7 +192,7 @@ local function source_of(name, captures)
     .. "or { %q, 0x1 }, a constant"):format(name, table.concat(ways, " or "), name), 0)
 end
 
---- Which captures the acks of a top half mean. Looks at names only, so it needs no device.
+--- Whether an ack may mean several captures. Looks at names only, so it needs no device.
 ---@param stated luio.StatedIrq
 ---@return string?  what is wrong
 function M.name_fault(stated)
@@ -200,7 +200,7 @@ function M.name_fault(stated)
     local captures = as_list(stated.capture)
     for _, entry in ipairs(as_list(stated.ack)) do
       local name = ack_name(entry)
-      if name and not (type(entry) == "table" and entry[2] ~= nil) then source_of(name, captures) end
+      if name and captures[2] and not (type(entry) == "table" and entry[2] ~= nil) then source_of(name, captures) end
     end
   end)
   return not ok and fault or nil

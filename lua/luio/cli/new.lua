@@ -88,7 +88,7 @@ local INIT = [[
 
 local %NAME% = { name = "%NAME%", match = %MATCH%, registers = require "drivers.%NAME%.registers" }
 
--- An interrupt's top half, once it is known: the register that tells the cause, the one that takes it back (lua/luio/irq.lua).
+-- An interrupt's top half, once it is known: the register that tells the cause, the one that takes it back (lua/luio/top_half.lua).
 -- %NAME%.irq = { capture = "STATUS", ack = "STATUS" }
 -- DMA, once it does any: how many address bits the device drives.
 -- %NAME%.dma = { bits = 32 }
