@@ -62,7 +62,7 @@ end
 
 --- Listens to the target's maps; again, when it got another.
 function Journal:listen()
-  self.target:on_access(function(access) self:took(access) end, function(reg) self:before(reg) end)
+  self.target:journal_by(function(access) self:took(access) end, function(reg) self:before(reg) end)
 end
 
 -- A write is about to happen.

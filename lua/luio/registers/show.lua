@@ -44,7 +44,7 @@ end
 
 local left_out, hex = M.left_out, M.hex
 
---- One load that only looks: a hook (Root:on_access) is told so.
+--- One load that only looks: who listens (Root:on_access) is told so.
 ---@param reg luio.Register
 ---@return integer|ffi.cdata*
 function M.look(reg)
@@ -67,7 +67,11 @@ function M.value(x)
   return type(x) == "number" and x > 9 and ("0x%x"):format(x) or tostring(x)
 end
 
-local function fields_of(reg, value)
+--- The fields of a value in words: "RAISE_IRQ=1 COMPUTING=0". Touches nothing.
+---@param reg luio.Register
+---@param value integer|ffi.cdata*
+---@return string  "" where it has none
+function M.fields(reg, value)
   local decoded, parts = reg:decode(value), {}
   for _, f in ipairs(reg.def.fields) do table.insert(parts, f.name .. "=" .. M.value(decoded[f.name])) end
   return table.concat(parts, " ")
@@ -79,7 +83,7 @@ local function line(reg, path_width, offset_width)
   local head = ("%-" .. path_width .. "s %" .. offset_width .. "s"):format(reg.path, ("0x%x"):format(reg.offset))
   if reason then return ("%s   (%s)"):format(head, reason) end
   local value = look(reg)
-  return (("%s = %s  %s"):format(head, hex(value, reg.def.width), fields_of(reg, value)):gsub("%s+$", ""))
+  return (("%s = %s  %s"):format(head, hex(value, reg.def.width), M.fields(reg, value)):gsub("%s+$", ""))
 end
 
 --- One register in one line: name, offset, value, fields.
