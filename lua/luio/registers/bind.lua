@@ -216,7 +216,8 @@ function M.bind(map, device, says_nothing)
     if more > 0 then table.insert(faults, ("and %d more"):format(more)) end
     return nil, ("register map %s does not fit %s\n  %s"):format(map.source or "", device.address, table.concat(faults, "\n  ")), "EINVAL"
   end
-  local root = { map = map, device = device, regions = regions, made = {}, metatables = {}, listeners = listeners.new(reclass), looking = false }
+  local root = { map = map, device = device, regions = regions, made = {}, metatables = {},
+    listeners = listeners.new(reclass), looking = false }
   root.listeners:add(root)
   if not says_nothing then effects.bound(root) end
   return setmetatable(root, {
