@@ -387,6 +387,10 @@ function Device:close()
   if self.closed then return true end
   self.closing = true -- no version is started on it any more
   presence.forget(self)
+  if self.before_stop and not self.stopped then
+    local ok, message = pcall(self.before_stop)
+    if not ok then self:warn(("before the stop of %s: %s"):format(self.address, errors.text(message))) end
+  end
   if self.driver and self.driver.stop and not self.stopped and not self.gone then
     local driver = self.driver
     self.stopped = true
