@@ -40,6 +40,8 @@ local M = {}
 ---@field repairs table<string, integer>  how often what of config space was set right (luio.config_watch)
 ---@field warnings string[] the last few things that work, but not as they should
 ---@field on_warning fun(message: string)?  called for each
+---@field package on_bus_master fun(on: boolean)?  called when it was switched
+---@field package before_stop fun()?  called when it is about to be closed, while its driver still works
 ---@field root luio.Device?   of a view: the device that was opened
 ---@field views table<luio.Device, true>  weak
 ---@field live luio.Live?     the driver that runs
@@ -323,6 +325,8 @@ function Device:bus_master(on)
     if not ok then return nil, message, code end
   end
   if C.luio_bus_master(self.handle, on and 1 or 0, err) < 0 then return door.failure() end
+  local told = (self.root or self).on_bus_master
+  if told then told(on) end
   return true
 end
 

@@ -18,6 +18,7 @@ local M = {}
 ---@field register string     its path
 ---@field reg luio.Register
 ---@field looking boolean     it was read to be shown: printing, a snapshot
+---@field shown boolean       and was shown alone
 ---@field direction "read"|"write"
 ---@field value integer|ffi.cdata*
 ---@field time number         seconds on luio.now()'s clock, after the access
@@ -116,7 +117,7 @@ function Listeners:after(reg, direction, value)
   if not self.list[1] then return end -- the last one went away during the access
   local width = reg.def.width
   local access = setmetatable({
-    register = reg.path, reg = reg, direction = direction, looking = reg.root.looking,
+    register = reg.path, reg = reg, direction = direction, looking = reg.root.looking ~= false, shown = reg.root.looking == "shown",
     value = type(value) == "number" and value % 2 ^ width or value, -- bit operations are signed
     time = door.now(), source = caller(),
   }, Access)
