@@ -186,11 +186,12 @@ local function check(map, device)
   return faults, regions
 end
 
---- Whoever listens to one map hears of another one, too, now and later.
+--- Whoever listens to one map hears of another one, too, now and later. What is no map is left alone: `regs` of a device is a
+--- field that a driver or a script may set.
 ---@param root luio.Registers
 ---@param other luio.Registers
 function M.share_listeners(root, other)
-  if root.listeners == other.listeners then return end
+  if root.listeners == other.listeners or not (root.listeners and other.listeners) then return end
   root.listeners:remove(root)
   rawset(root, "listeners", other.listeners)
   root.listeners:add(root)

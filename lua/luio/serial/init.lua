@@ -30,6 +30,7 @@
 
 local now = require("luio.ffi").now
 local draining = require "luio.serial.draining"
+local guard = require "luio.guard"
 local line = require "luio.serial.line"
 local moving = require "luio.serial.moving"
 local ports = require "luio.port"
@@ -46,6 +47,7 @@ local M = {}
 local TICK = 1 -- seconds between looks at the device, without interrupts
 local FRUITLESS, REST = 1000, 0.01 -- interrupts in a row with nothing behind them; seconds between two of those from then on
 local RING = 65536
+local GUARDED = 3 -- seconds for what is left, in a process that `luio run` kills five seconds after it was told to end
 
 --- luio.serial.ring's, for drivers.
 M.COUNT = rings.COUNT
@@ -187,7 +189,7 @@ local function new_port(dev)
     function place.on_leave() place.awaited = nil end
   end
   function dev.before_stop() -- the device is closed, and not by port:close()
-    local ok, message = draining.finish(port)
+    local ok, message = draining.finish(port, guard.fd() and GUARDED or nil)
     if not ok then dev:warn(message) end
   end
   return port
