@@ -109,10 +109,6 @@ function M.finish(port, seconds)
   return true
 end
 
---- Gives a class these methods.
----@param class table
-function M.add(class)
-  for name, method in pairs(Port) do class[name] = method end
-end
+M.methods = Port
 
 return M

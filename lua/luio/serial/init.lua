@@ -388,8 +388,9 @@ function Port:discard(which)
   end
 end
 
-draining.add(Port)
-line.add(Port)
+for _, part in ipairs { draining, line } do
+  for name, method in pairs(part.methods) do Port[name] = method end
+end
 
 -- ---- The rest ------------------------------------------------------------------------------------
 

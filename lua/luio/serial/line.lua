@@ -143,10 +143,6 @@ function Port:send_break(seconds)
   return true
 end
 
---- Gives a class these methods.
----@param class table
-function M.add(class)
-  for name, method in pairs(Port) do class[name] = method end
-end
+M.methods = Port
 
 return M
