@@ -56,7 +56,7 @@ local port, message = serial.open(args.device, line)
 if not port then return fail(message) end
 port:follow(function(report) say("%s", report) end)
 
-local lost = 0 -- bytes that were given to us and did not get into the port
+local taken = 0 -- bytes that were given to us for the port
 
 local function account()
   local s = port:stats()
@@ -105,7 +105,7 @@ local function by_pty()
   local ok
   luio.run(function() ok, why = bridge:run() end)
   pty:close()
-  lost = lost + bridge.unsent
+  taken = port:stats().tx_written + bridge.unsent
   say("from the client %d bytes, to it %d, unheard %d", bridge.from_client, bridge.to_client, bridge.unheard)
   return not ok and why or nil
 end
@@ -178,7 +178,7 @@ local function hear_out()
   end
 end
 
--- From standard input to the port; how many bytes were sent before a failure is in the port's account.
+-- From standard input to the port.
 local function input()
   local watch = descriptor.watch(0) -- nil: a file, which is always ready
   local state, buffer = {}, ffi.new("uint8_t[?]", 4096)
@@ -189,11 +189,9 @@ local function input()
       local text = ffi.string(buffer, n)
       if raw then text = without_commands(state, text) end
       if not text then break end
-      local _, why, code, written = port:write(text, 3600)
-      if code then
-        lost = lost + #text - (written or 0)
-        say("%s", why)
-      end
+      taken = taken + #text
+      local _, why, code = port:write(text, 3600)
+      if code then say("%s", why) end
     end
   end
   if watch then watch:close() end
@@ -233,5 +231,6 @@ for _, signal in ipairs(signals) do
 end
 local closed, unsent = port:close(0) -- all that could be sent was
 if not closed then why = why or unsent end
+local lost = taken - port:stats().tx_written
 if lost > 0 then why = ("%d bytes were taken and not written to the port%s"):format(lost, why and "; " .. why or "") end
 return why and fail(why) or 0

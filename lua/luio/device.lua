@@ -394,6 +394,7 @@ function Device:close()
   if self.before_stop and not self.stopped then
     local ok, message = pcall(self.before_stop)
     if not ok then self:warn(("before the stop of %s: %s"):format(self.address, errors.text(message))) end
+    if self.closed then return true end -- by another task meanwhile
   end
   if self.driver and self.driver.stop and not self.stopped and not self.gone then
     local driver = self.driver

@@ -465,6 +465,13 @@ describe("interrupts at the prompt", function()
     hears(2)
     run "IRQ_ACK:write(2)"
     run "session 'spec'"
+    run "IRQ_RAISE:write(1)" -- it is left masked by this one, and lets others through when told how
+    run "luio.sleep(0.1) IRQ_ACK:write(1)"
+    local before = #said
+    run 'irqs { capture = "IRQ_STATUS", ack = "IRQ_ACK" }'
+    run "IRQ_RAISE:write(4)"
+    hears(before + 1)
+    run "session 'spec'"
     assert.is_truthy(printed[1]:find("ack = {  }, unmask = false }", 1, true), printed[1])
     local out, status = busted(printed[1])
     assert.equal(0, status, out)

@@ -126,6 +126,24 @@ describe("what was written to a serial port", function()
     assert.matches("^close sim:uart16550: 3 bytes were not sent: the device is gone$", message)
   end)
 
+  it("is sent by the close that was not cancelled, and only then is the port closed", function()
+    open { baud = 9600 }
+    luio.run(function()
+      assert(port:write(("x"):rep(300), 1))
+      local first = luio.spawn(function() return port:close() end)
+      luio.sleep(0.02)
+      first:cancel()
+      assert.is_falsy(port.closed)
+      local list = {}
+      for i = 1, 3 do list[i] = luio.spawn(function() return i == 3 and port.dev:close() or port:close() end) end
+      for i = 1, 3 do
+        assert(list[i]:join(20))
+        assert.is_true(list[i].results[1])
+      end
+    end)
+    assert.same({ 300, 0 }, { port:stats().tx_bytes, port:stats().tx_lost })
+  end)
+
   it("can't become more while the port is being closed", function()
     open { baud = 9600 }
     luio.run(function()

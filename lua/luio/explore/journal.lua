@@ -26,7 +26,7 @@ local Journal = {}
 Journal.__index = Journal
 
 ---@class luio.JournalEntry
----@field kind "read"|"write"|"irq"|"unmask"|"master"|"memory"|"fill"
+---@field kind "read"|"write"|"irq"|"exchange"|"unmask"|"master"|"memory"|"fill"
 ---@field path string?
 ---@field reg luio.Register?
 ---@field setup luio.IrqSetup?  of an interrupt
@@ -134,6 +134,10 @@ end
 
 --- Notes that the next interrupt was let through by hand.
 function Journal:unmasked() add(self, { kind = "unmask" }) end
+
+--- Notes that interrupts are taken otherwise from now on.
+---@param setup luio.IrqSetup
+function Journal:exchanged(setup) add(self, { kind = "exchange", setup = setup }) end
 
 --- Notes an interrupt that came while interrupts were shown.
 ---@param setup luio.IrqSetup  the top half that took it

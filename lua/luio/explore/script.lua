@@ -56,8 +56,37 @@ local function text_of(pieces)
   return parts[1] and table.concat(parts, " .. ") or '""'
 end
 
+local function steps(list)
+  local parts = {}
+  for i, step in ipairs(list or {}) do
+    local items = {}
+    for j = 1, 2 do
+      local item = step[j]
+      items[j] = type(item) == "string" and ("%q"):format(item) or item and "0x" .. bit.tohex(item):gsub("^0+(%x)", "%1") or "nil"
+    end
+    for _, key in ipairs { "width", "region", "mask" } do
+      if step[key] and not (key == "width" and step[key] == 32) and not (key == "region" and step[key] == 0) then
+        table.insert(items, ("%s = %s"):format(key, tostring(step[key])))
+      end
+    end
+    parts[i] = ("{ %s }"):format(table.concat(items, ", "))
+  end
+  return table.concat(parts, ", ")
+end
+
+-- A top half as a table.
+local function setup_text(setup)
+  local parts = { ("capture = { %s }"):format(steps(setup.capture)), ("ack = { %s }"):format(steps(setup.ack)) }
+  for _, key in ipairs { "unmask", "capacity", "priority", "cpu" } do
+    local value = setup[key]
+    if value ~= nil and not (key == "unmask" and value) then table.insert(parts, ("%s = %s"):format(key, tostring(value))) end
+  end
+  return ("{ %s }"):format(table.concat(parts, ", "))
+end
+
 -- What was done besides registers.
 local other = {
+  exchange = function(entry) return ("assert(dev.irqs[0]:exchange %s)"):format(setup_text(entry.setup)) end,
   master = function(entry) return ("assert(dev:bus_master(%s))"):format(tostring(entry.on)) end,
   unmask = function() return "assert(dev:unmask())" end,
   fill = function(entry) return ("%s:fill(0x%02x, %d, %d)"):format(entry.buffer.name, entry.value, entry.offset, entry.length) end,
@@ -136,24 +165,6 @@ end
 
 -- ---- What stands around them ---------------------------------------------------------------------
 
-local function steps(list)
-  local parts = {}
-  for i, step in ipairs(list or {}) do
-    local items = {}
-    for j = 1, 2 do
-      local item = step[j]
-      items[j] = type(item) == "string" and ("%q"):format(item) or item and "0x" .. bit.tohex(item):gsub("^0+(%x)", "%1") or "nil"
-    end
-    for _, key in ipairs { "width", "region", "mask" } do
-      if step[key] and not (key == "width" and step[key] == 32) and not (key == "region" and step[key] == 0) then
-        table.insert(items, ("%s = %s"):format(key, tostring(step[key])))
-      end
-    end
-    parts[i] = ("{ %s }"):format(table.concat(items, ", "))
-  end
-  return table.concat(parts, ", ")
-end
-
 -- The top half that interrupts were taken by, or would be; nil where none was stated.
 local function setup_of(journal)
   for _, entry in ipairs(journal.entries) do
@@ -163,16 +174,10 @@ local function setup_of(journal)
   return irq and next(irq.source.setup) ~= nil and irq.source.setup or nil
 end
 
--- As a table.
+-- That, as a table.
 local function top_half(journal)
   local setup = setup_of(journal)
-  if not setup then return nil end
-  local parts = { ("capture = { %s }"):format(steps(setup.capture)), ("ack = { %s }"):format(steps(setup.ack)) }
-  for _, key in ipairs { "unmask", "capacity", "priority", "cpu" } do
-    local value = setup[key]
-    if value ~= nil and not (key == "unmask" and value) then table.insert(parts, ("%s = %s"):format(key, tostring(value))) end
-  end
-  return ("{ %s }"):format(table.concat(parts, ", ")), setup.unmask == false
+  if setup then return setup_text(setup), setup.unmask == false end
 end
 
 local function map_of(target)

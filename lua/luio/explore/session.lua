@@ -247,7 +247,12 @@ local function set_up(self, irq, given)
     local from = given and { name = "", irq = given } or self.target.driver
     local setup, message, code = driver.top_half(from, self.dev, 0)
     if message then return nil, given and message:gsub("^irq of driver : ", "irqs: ") or message, code end
-    if setup and irq:started() then return irq:exchange(setup) end
+    if setup and irq:started() then
+      local ok
+      ok, message, code = irq:exchange(setup)
+      if ok then self.journal:exchanged(setup) end
+      return ok, message, code
+    end
     if setup then irq:setup(setup) end
     if setup then return true end
   end
@@ -274,10 +279,14 @@ function Session:irqs(on)
   local listening = self.listening and self.listening.status == "waiting"
   if listening and not given then return true, "interrupts are shown already" end
   local ok, note, code = true, nil, nil
+  local masked = irq.source.setup.unmask == false -- maybe: one may have come
   if given or not self.dev.driver then ok, note, code = set_up(self, irq, given) end
   local message = note
   if ok then ok, message, code = irq:start() end
-  if ok and irq.source.setup.unmask == false then ok, message, code = irq:unmask() end
+  if ok and (masked or irq.source.setup.unmask == false) then
+    ok, message, code = irq:unmask()
+    if ok and masked then self.journal:unmasked() end -- the first is the script's own
+  end
   if not ok then return nil, message, code end
   if not listening then self.listening = task.spawn(function() listen(self, irq) end) end
   return true, note

@@ -90,7 +90,7 @@ function Port:drain(seconds, patience)
   return leave(self, "drain", seconds, patience)
 end
 
---- Before the device is closed by whoever: what was written goes out, or it is said that it did not.
+--- Before the device is closed by whoever: what was written goes out, or it is said that it did not. A second one waits for the first.
 ---@param port luio.serial.Port
 ---@param seconds number?
 ---@return true? ok
@@ -98,15 +98,19 @@ end
 ---@return string? code
 ---@return integer? lost
 function M.finish(port, seconds)
+  while port.finishing do task.sleep(LONGEST) end
   if port.finished then return true end
-  port.finished = true
-  if not port.dev.gone and port.offer or port.tx:used() > 0 then
-    local ok, message, code, left = leave(port, "close", seconds)
-    port.lost = port.tx:used()
-    port.tx:clear()
-    return ok, message, code, left
+  if (port.dev.gone or not port.offer) and port.tx:used() == 0 then
+    port.finished = true
+    return true
   end
-  return true
+  port.finishing = true
+  local ran, ok, message, code, left = pcall(leave, port, "close", seconds)
+  port.finishing = nil
+  if not ran then error(ok, 0) end -- a task that was cancelled: nothing is lost yet
+  port.finished, port.lost = true, port.tx:used()
+  port.tx:clear()
+  return ok, message, code, left
 end
 
 M.methods = Port

@@ -360,7 +360,7 @@ function Port:available() return self.rx:used() end
 ---@return string? code      "ETIMEDOUT" "ENODEV"
 ---@return integer? written  that went all the same
 function Port:write(text, seconds)
-  if self.closed or self.finished then closed(self, "write", 2) end
+  if self.closed or self.finishing or self.finished then closed(self, "write", 2) end
   if type(text) ~= "string" then error("write wants a string, not " .. type(text), 2) end
   check_seconds(seconds, "write", 2)
   local deadline, done = now() + seconds, 0
@@ -422,7 +422,7 @@ function Port:close(seconds)
   if self.closed then return true end
   if seconds ~= nil then check_seconds(seconds, "close", 2) end
   local left, why, why_code, lost = draining.finish(self, seconds)
-  if self.closed then return true end -- by another task meanwhile
+  if self.closed then return true end -- by another task, which was told
   local ok, message, code = ports.close(self)
   if not ok then return nil, message, code end
   self.offer = nil
