@@ -18,6 +18,7 @@ local M = {}
 local LOOK = 0.1 -- seconds between looks for a client
 local PATIENCE = 1 -- seconds of a wait
 local PIECE = 4096 -- bytes
+local LAST = 32 -- pieces that are taken at the end: a client that goes on writing must not keep us
 
 ---@class luio.serial.Bridge
 ---@field to_client integer   bytes
@@ -142,6 +143,16 @@ local function attend_port(self)
   end
 end
 
+-- What clients had written when the bridge was told to end: the kernel keeps a few KiB. As much as the port has room for.
+local function take_rest(self)
+  for _ = 1, LAST do
+    local text, changed = self.pty:read()
+    if not text or text == "" and not changed or self.port.closed then return end
+    self.taken = self.taken + #text
+    if not self.port:write(text, 0) then return end
+  end
+end
+
 --- Carries bytes until it is stopped, or an end fails for good. In a task.
 ---@return true? ok  it was stopped
 ---@return string? message
@@ -152,6 +163,7 @@ function Bridge:run()
   self.taken, self.in_hand = 0, 0
   local ok, message, code = carrier.run(self, { { attend_client }, { attend_port } })
   -- The tasks were ended where they stood.
+  take_rest(self)
   local given = self.port:stats().tx_written - written
   self.from_client, self.unsent = self.from_client + given, self.unsent + self.taken - given
   drop(self)
