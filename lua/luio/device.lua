@@ -41,7 +41,8 @@ local M = {}
 ---@field warnings string[] the last few things that work, but not as they should
 ---@field on_warning fun(message: string)?  called for each
 ---@field package on_bus_master fun(on: boolean)?  called when it was switched
----@field package before_stop fun()?  called when it is about to be closed, while its driver still works
+---@field package before_stop (fun(): true?, string?, string?)?  called when it is about to be closed, while its driver still works;
+---                                what it gives up is what `close` says
 ---@field root luio.Device?   of a view: the device that was opened
 ---@field views table<luio.Device, true>  weak
 ---@field live luio.Live?     the driver that runs
@@ -384,16 +385,17 @@ end
 --- still holds of it is stale. Idempotent.
 ---@return boolean? ok
 ---@return string? message
----@return string? code  "ETIMEDOUT": a thread did not stop; nothing was freed, try again
+---@return string? code  "ETIMEDOUT": a thread did not stop; nothing was freed, try again. Where `closed` is true all the same,
+---                      something that was given to it was lost (luio.serial)
 function Device:close()
   if self.stale then error(("close %s: %s"):format(self.address, self.stale), 2) end
   if self.root then return self.root:close() end
   if self.closed then return true end
   self.closing = true -- no version is started on it any more
   presence.forget(self)
+  local given, why, why_code = true, nil, nil
   if self.before_stop and not self.stopped then
-    local ok, message = pcall(self.before_stop)
-    if not ok then self:warn(("before the stop of %s: %s"):format(self.address, errors.text(message))) end
+    given, why, why_code = self.before_stop()
     if self.closed then return true end -- by another task meanwhile
   end
   if self.driver and self.driver.stop and not self.stopped and not self.gone then
@@ -424,6 +426,7 @@ function Device:close()
   M.open_devices[self] = nil
   if self.live then watchdog.runs(self, false) end
   if self.after_close then self.after_close() end
+  if not given then return nil, why, why_code end
   return true
 end
 

@@ -104,15 +104,27 @@ describe("what was written to a serial port", function()
     assert.matches("the other end has sent XOFF", why)
   end)
 
-  it("that can't be sent is warned of when its device is closed by other means", function()
+  it("that can't be sent fails the close of its device, too, which is closed", function()
     open({ flow = "rts/cts" }, NO_CTS)
-    local warned = {}
-    port.dev.on_warning = function(text) table.insert(warned, text) end
     assert(port:write("xyz", 1))
-    assert(port.dev:close())
-    assert.equal(1, #warned)
-    assert.matches("3 bytes were not sent: CTS is off", warned[1])
+    local ok, message, code = port.dev:close()
+    assert.same({ nil, "EAGAIN" }, { ok, code })
+    assert.matches("3 bytes were not sent: CTS is off", message)
+    assert.is_true(port.dev.closed)
+    assert.is_true(port.dev:close())
     assert.equal(3, port:stats().tx_lost)
+  end)
+
+  it("is sent, or said to be lost, also at the end of a script that closes nothing", function()
+    local script = files.write("script.lua", [[
+      local port = assert(require("luio.serial").open("sim:uart16550", { flow = "rts/cts" }))
+      port.dev.regions[1]:write32(0x24, tonumber(arg[1]))
+      assert(port:write(("x"):rep(500), 1))]])
+    assert.same({ "", 0 }, { files.shell(("build/luio %s 0xb 2>&1"):format(script)) })
+    local out, status = files.shell(("build/luio %s 0xa 2>&1"):format(script))
+    assert.equal(1, status)
+    assert.matches("^luio: close sim:uart16550: 500 bytes were not sent: CTS is off[^\n]*\n$", out)
+    files.clean()
   end)
 
   it("is counted as lost when the device is gone", function()

@@ -189,8 +189,7 @@ local function new_port(dev)
     function place.on_leave() place.awaited = nil end
   end
   function dev.before_stop() -- the device is closed, and not by port:close()
-    local ok, message = draining.finish(port, guard.fd() and GUARDED or nil)
-    if not ok then dev:warn(message) end
+    return draining.finish(port, guard.fd() and GUARDED or nil)
   end
   return port
 end
