@@ -377,6 +377,12 @@ describe("the script of a session with DMA memory", function()
     assert.are_not.equal(before, at)
   end)
 
+  it("has the whole value of a field that was asked for", function()
+    run "get 'ID.MAGIC'"
+    run "session 'spec'"
+    assert.is_truthy(printed[1]:find('assert.equal(0xed, (regs.ID:get "MAGIC"))', 1, true), printed[1])
+  end)
+
   it("puts addresses that are in the memory itself, and those of a 32-bit half, by the buffer they are of", function()
     run [[
       a = assert(dev.dma:alloc(4096, { name = "ring" }))

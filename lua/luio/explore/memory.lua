@@ -11,6 +11,7 @@ local ffi = require "ffi"
 local M = {}
 
 local MOST = 2 ^ 20 -- bytes that were written to memory and are kept
+local REMEMBERED = 1000 -- buffers; of those that were freed the oldest are forgotten
 local SHIFTS = { 4, 8, 12, 16, 32 } -- how devices cut off the low bits of an address, and its upper half
 
 ---@class luio.SessionBuffer
@@ -45,6 +46,7 @@ function Memory:alloc(buffer, options, mask)
   }
   table.insert(self.buffers, entry)
   self.by_handle[tostring(buffer.handle)] = entry
+  if #self.buffers > REMEMBERED and self.buffers[1].freed then table.remove(self.buffers, 1) end
 end
 
 --- What is known of a buffer; nil: it was there before the session looked.
@@ -77,7 +79,9 @@ end
 ---@class luio.SessionAddress
 ---@field buffer luio.SessionBuffer
 ---@field offset integer
----@field low boolean?  the lower 32 bits of it
+---@field low boolean?    the lower 32 bits of it
+---@field high boolean?   the upper
+---@field freed boolean?  the buffer had been freed by then
 
 --- What a value is an address of, as a register or memory was given it; nil: of none. Notes what looks like a part of one.
 ---@param value integer|ffi.cdata*
@@ -172,14 +176,42 @@ function Memory:took(buffer, what, ...)
   end
 end
 
---- Why what was done has no script; nil: it has.
+-- The write of the upper half of an address whose lower half one register was given: to the register beside it, at about the
+-- same time.
+local function other_half(entries, at)
+  local entry = entries[at]
+  local b = entry.address.buffer
+  local high = math.floor((b.iova + entry.address.offset) / 2 ^ 32)
+  for _, distance in ipairs { 1, -1, 2, -2, 3, -3 } do
+    local one = entries[at + distance]
+    if one and one.kind == "write" and not one.address and one.value == high and one.reg.def.region == entry.reg.def.region
+      and math.abs(one.reg.offset - entry.reg.offset) == 4 then return one end
+  end
+end
+
+--- Why what was done has no script; nil: it has. Finds the halves of addresses that belong together.
 ---@param entries luio.JournalEntry[]
 ---@return string?
 function Memory:fault(entries)
-  for _, b in ipairs(self.buffers) do
-    if b.used and b.opaque then
-      return ("the device was told of a buffer of %d bytes (0x%x), and what it finds there is not known here: %s"):format(
-        b.size, b.iova, b.opaque)
+  for i, entry in ipairs(entries) do
+    if entry.address and entry.address.low then
+      local high = other_half(entries, i)
+      if not high then
+        return ("%s was given the lower half of 0x%x, an address in a buffer; what was given the upper is not known"):format(entry.path,
+          entry.address.buffer.iova + entry.address.offset)
+      end
+      high.address = { buffer = entry.address.buffer, offset = entry.address.offset, high = true }
+    end
+  end
+  for _, entry in ipairs(entries) do
+    for _, place in ipairs(M.places(entry)) do
+      local b = place.buffer
+      if place.freed then
+        return ("%s was given 0x%x, an address in a buffer that had been freed"):format(entry.path or "memory", b.iova + place.offset)
+      elseif b.opaque then
+        return ("the device was told of a buffer of %d bytes (0x%x), and what it finds there is not known here: %s"):format(
+          b.size, b.iova, b.opaque)
+      end
     end
   end
   for _, b in ipairs(self.buffers) do
@@ -189,18 +221,17 @@ function Memory:fault(entries)
         path, part.value, b.iova, part.shift)
     end
   end
-  for _, entry in ipairs(entries) do
-    local places = { entry.address }
-    for _, piece in ipairs(entry.pieces or {}) do
-      if type(piece) == "table" then table.insert(places, piece.address) end
-    end
-    for _, place in ipairs(places) do
-      if place.freed then
-        return ("%s was given 0x%x, an address in a buffer that had been freed"):format(entry.path or "memory",
-          place.buffer.iova + place.offset)
-      end
-    end
+end
+
+--- The places in memory that something was told of.
+---@param entry luio.JournalEntry
+---@return luio.SessionAddress[]
+function M.places(entry)
+  local list = { entry.address }
+  for _, piece in ipairs(entry.pieces or {}) do
+    if type(piece) == "table" then table.insert(list, piece.address) end
   end
+  return list
 end
 
 --- An address as an expression of the script.
@@ -209,6 +240,7 @@ end
 function M.expression(address)
   local text = address.buffer.name .. ".iova" .. (address.offset > 0 and (" + 0x%x"):format(address.offset) or "")
   if address.low then return ("(%s) %% 2 ^ 32"):format(text) end
+  if address.high then return ("math.floor((%s) / 2 ^ 32)"):format(text) end
   return text
 end
 

@@ -102,7 +102,7 @@ local function line_of(entry, expect)
   if entry.address then return call(entry, "write", memory.expression(entry.address)) end
   if entry.field then
     local read = ("regs.%s:get %q"):format(entry.path, entry.field)
-    local value = literal(entry.value, type(entry.value) == "cdata" and 64 or 4)
+    local value = type(entry.value) == "cdata" and literal(entry.value, 64) or ("0x%x"):format(entry.value)
     return expect and ("assert.equal(%s, (%s))"):format(value, read) or ("_ = %s -- %s"):format(read, value)
   end
   local value = literal(entry.value, entry.reg.def.width)
@@ -128,12 +128,9 @@ local function allocations(indent, entries)
   end
   for _, entry in ipairs(entries) do
     if entry.buffer then need(entry.buffer) end
-    if entry.address then need(entry.address.buffer) end
+    for _, place in ipairs(memory.places(entry)) do need(place.buffer) end
     for _, piece in ipairs(entry.pieces or {}) do
-      if type(piece) == "table" then
-        need(piece.address.buffer)
-        helpers[piece.width] = true
-      end
+      if type(piece) == "table" then helpers[piece.width] = true end
     end
   end
   for _, width in ipairs { 64, 32 } do
