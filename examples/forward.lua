@@ -91,5 +91,8 @@ print(("forwarding between %s and %s; Ctrl-C ends it"):format(tostring(ports[1])
 io.stdout:flush()
 local fine, message = forward(ports[1], ports[2], options)
 for i = 1, 2 do ports[i].tx[0]:flush(1) end -- each has packets of the other
-for i = 1, 2 do ports[i]:close() end
+for i = 1, 2 do
+  local closed, why = ports[i]:close()
+  if not closed then fine, message = nil, message or why end
+end
 return fine and 0 or fail(message)

@@ -133,12 +133,12 @@ local function sending(port, args, stopping)
     if t >= m.due then m:show(t, given, given * args.size, port:link().up and "" or "the link is down") end
   end
   packets:free(have)
-  port.tx[0]:flush(1)
+  local all, why = port.tx[0]:flush(1)
   local after = port:stats()
   print(("given %d, sent %d by the device's count, %d errors; %s"):format(given, after.tx_packets - before.tx_packets,
     after.tx_errors - before.tx_errors, m:sum(given)))
-  if not port.dev.gone then return 0 end
-  io.stderr:write(("pktgen: %s is gone\n"):format(args.device))
+  if all and not port.dev.gone then return 0 end
+  io.stderr:write("pktgen: ", port.dev.gone and args.device .. " is gone" or why, "\n")
   return 1
 end
 

@@ -56,15 +56,47 @@ local port, message = serial.open(args.device, line)
 if not port then return fail(message) end
 port:follow(function(report) say("%s", report) end)
 
+local taken = 0 -- bytes that were given to us for the port
+
 local function account()
   local s = port:stats()
   say("%s; received %d, dropped %d, sent %d; overruns %d, framing %d, parity %d, breaks %d", tostring(port), s.rx_bytes, s.rx_dropped,
     s.tx_bytes, s.overruns, s.framing, s.parity, s.breaks)
 end
 
+-- Signals end what was begun last.
+local signals, stop = {}, nil
+local function stop_with(fn)
+  stop = fn
+  if signals[1] then return end
+  for i, name in ipairs { "sigint", "sigterm", "sighup" } do
+    signals[i] = assert(uv.new_signal())
+    signals[i]:start(name, function() stop() end)
+    signals[i]:unref()
+  end
+end
+
+-- Waits for a task, however long it takes.
+local function await(one)
+  repeat local _, _, code = one:join(1) until code ~= "ETIMEDOUT"
+end
+
+local PATIENCE = 60 -- seconds that the other end may hold bytes back
+
+-- What was written goes out, as long as bytes leave, or until a signal; why not.
+local function send_rest()
+  local seconds = port:unsent() * serial.character_time(port.settings)
+  if seconds > 2 then say("%d bytes are still to be sent, %.0f s; Ctrl-C gives them up", port:unsent(), seconds) end
+  local sender = luio.spawn(function() return port:drain(nil, PATIENCE) end)
+  stop_with(function() sender:cancel() end)
+  await(sender)
+  if sender.status ~= "done" then return ("%d bytes were given up"):format(port:unsent()) end
+  return not sender.results[1] and sender.results[2] or nil
+end
+
 -- ---- As a pseudo-terminal ------------------------------------------------------------------------
 
-local function by_pty(stop_with)
+local function by_pty()
   local pty, why = ptys.open { line = line, link = args.pty[1] }
   if not pty then return why end
   local bridge = bridges.new(port, pty, { fixed = args.fixed, tell = function(text) say("%s", text) end })
@@ -73,6 +105,7 @@ local function by_pty(stop_with)
   local ok
   luio.run(function() ok, why = bridge:run() end)
   pty:close()
+  taken = port:stats().tx_written + bridge.unsent
   say("from the client %d bytes, to it %d, unheard %d", bridge.from_client, bridge.to_client, bridge.unheard)
   return not ok and why or nil
 end
@@ -118,12 +151,15 @@ local function without_commands(state, text)
   return table.concat(out)
 end
 
+-- From the port to standard output, until that takes no more.
 local function output()
   while true do
     local text, why, code = port:read_some(4096, 1)
     if text then
-      io.stdout:write(text)
-      io.stdout:flush()
+      local ok
+      ok, why = io.stdout:write(text)
+      if ok then ok, why = io.stdout:flush() end
+      if not ok then return ("standard output: %s: %d bytes that had come are lost"):format(why, #text + port:available()) end
     elseif code == "ENODEV" then
       say("%s", why)
       if not port.dev:wait_return(3600) then return end
@@ -133,6 +169,16 @@ local function output()
   end
 end
 
+-- What answers may take its time: as long as something comes, ten seconds at most.
+local function hear_out()
+  local quiet, deadline, heard = 0.2 + 2 * port.fifo * serial.character_time(port.settings), luio.now() + 10, -1
+  while port:stats().rx_bytes ~= heard and luio.now() < deadline do
+    heard = port:stats().rx_bytes
+    luio.sleep(quiet)
+  end
+end
+
+-- From standard input to the port.
 local function input()
   local watch = descriptor.watch(0) -- nil: a file, which is always ready
   local state, buffer = {}, ffi.new("uint8_t[?]", 4096)
@@ -143,48 +189,48 @@ local function input()
       local text = ffi.string(buffer, n)
       if raw then text = without_commands(state, text) end
       if not text then break end
+      taken = taken + #text
       local _, why, code = port:write(text, 3600)
       if code then say("%s", why) end
     end
   end
   if watch then watch:close() end
-  port:drain(10)
-  if not raw then luio.sleep(0.2) end -- for what answers
 end
 
-local function by_terminal(stop_with)
+local function by_terminal()
   local before = termios.get(0)
   if before then
     termios.set(0, termios.raw(before))
     raw = before
     say("%s; Ctrl-] q quits, Ctrl-] ? says what else there is", tostring(port))
   end
+  local why
   luio.run(function()
-    local reader, writer = luio.spawn(output), luio.spawn(input)
+    local reader = luio.spawn(output)
+    local writer = luio.spawn(input)
     stop_with(function() writer:cancel() end)
-    repeat local _, _, code = writer:join(1) until code ~= "ETIMEDOUT"
+    await(writer)
+    if before then termios.set(0, before) end
+    raw = nil
+    why = send_rest()
+    if not why and not before then hear_out() end
+    if reader.status == "done" then why = why or reader.results[1] end
     reader:cancel()
   end)
-  if before then termios.set(0, before) end
-  raw = nil
+  return why
 end
 
 -- ---- The work ------------------------------------------------------------------------------------
 
-local signals = {}
-local function stop_with(stop)
-  for i, name in ipairs { "sigint", "sigterm", "sighup" } do
-    signals[i] = assert(uv.new_signal())
-    signals[i]:start(name, stop)
-    signals[i]:unref()
-  end
-end
-
-local why = (args.pty and by_pty or by_terminal)(stop_with)
+local why = (args.pty and by_pty or by_terminal)()
+if args.pty then luio.run(function() why = send_rest() or why end) end
 account()
 for _, signal in ipairs(signals) do
   signal:stop()
   task.dispose(signal)
 end
-port:close()
+local closed, unsent = port:close(0) -- all that could be sent was
+if not closed then why = why or unsent end
+local lost = taken - port:stats().tx_written
+if lost > 0 then why = ("%d bytes were taken and not written to the port%s"):format(lost, why and "; " .. why or "") end
 return why and fail(why) or 0

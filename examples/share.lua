@@ -117,5 +117,7 @@ luio.run(function()
   end
 end)
 shared:close()
-if port then port:close() end
-return 0
+local closed, why = true, nil
+if port then closed, why = port:close() end
+if not closed then io.stderr:write("share: ", why, "\n") end
+return closed and 0 or 1

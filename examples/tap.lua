@@ -142,5 +142,6 @@ for _, signal in ipairs(signals) do
   task.dispose(signal)
 end
 tap:close()
-port:close()
+local closed, unsent = port:close()
+why = why or not closed and unsent or nil
 return why and fail(why) or 0

@@ -41,6 +41,9 @@ local M = {}
 ---@field repairs table<string, integer>  how often what of config space was set right (luio.config_watch)
 ---@field warnings string[] the last few things that work, but not as they should
 ---@field on_warning fun(message: string)?  called for each
+---@field package on_bus_master fun(on: boolean)?  called when it was switched
+---@field package before_stop (fun(): true?, string?, string?)?  called when it is about to be closed, while its driver still works;
+---                                what it gives up is what `close` says
 ---@field root luio.Device?   of a view: the device that was opened
 ---@field views table<luio.Device, true>  weak
 ---@field live luio.Live?     the driver that runs
@@ -345,6 +348,8 @@ function Device:bus_master(on)
     if not ok then return nil, message, code end
   end
   if C.luio_bus_master(self.handle, on and 1 or 0, err) < 0 then return door.failure() end
+  local told = (self.root or self).on_bus_master
+  if told then told(on) end
   return true
 end
 
@@ -404,7 +409,8 @@ end
 --- still holds of it is stale. Idempotent.
 ---@return boolean? ok
 ---@return string? message
----@return string? code  "ETIMEDOUT": a thread did not stop; nothing was freed, try again
+---@return string? code  "ETIMEDOUT": a thread did not stop; nothing was freed, try again. Where `closed` is true all the same,
+---                      something that was given to it was lost (luio.serial)
 function Device:close()
   if self.stale then error(("close %s: %s"):format(self.address, self.stale), 2) end
   local root = self.root
@@ -416,6 +422,11 @@ function Device:close()
   if self.closed then return true end
   self.closing = true -- no version is started on it any more
   presence.forget(self)
+  local given, why, why_code = true, nil, nil
+  if self.before_stop and not self.stopped then
+    given, why, why_code = self.before_stop()
+    if self.closed then return true end -- by another task meanwhile
+  end
   if self.driver and self.driver.stop and not self.stopped and not self.gone then
     local driver = self.driver
     self.stopped = true
@@ -444,6 +455,7 @@ function Device:close()
   M.open_devices[self] = nil
   if self.live then watchdog.runs(self, false) end
   if self.after_close then self.after_close() end
+  if not given then return nil, why, why_code end
   return true
 end
 

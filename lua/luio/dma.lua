@@ -39,11 +39,18 @@ local function check(buffer, verb, offset, length)
   end
 end
 
+-- Tells who keeps a record of the memory (luio.explore.journal) what is done to it.
+local function tell(buffer, what, ...)
+  local told = buffer.dma.pool.told
+  if told then told(what, buffer, ...) end
+end
+
 --- Copies a string into the buffer.
 ---@param offset integer
 ---@param bytes string
 function Buffer:write(offset, bytes)
   check(self, "write", offset, #bytes)
+  tell(self, "write", offset, bytes)
   if self.uncached then C.luio_copy_in(self.addr + offset, bytes, #bytes) else ffi.copy(self.addr + offset, bytes, #bytes) end
 end
 
@@ -67,6 +74,7 @@ function Buffer:fill(value, offset, length)
   offset = offset or 0
   length = length or self.size - offset
   check(self, "fill", offset, length)
+  tell(self, "fill", value, offset, length)
   if self.uncached then C.luio_fill(self.addr + offset, value, length) else ffi.fill(self.addr + offset, length, value) end
 end
 
@@ -77,6 +85,7 @@ end
 ---@return ffi.cdata*
 function Buffer:pointer(ctype, offset)
   check(self, "point into", offset or 0, 0)
+  tell(self, "pointer")
   return ffi.cast(ctype, self.addr + (offset or 0))
 end
 
@@ -107,6 +116,7 @@ end
 function Buffer:free()
   if not self.handle then return end
   check(self, "free", 0, 0)
+  tell(self, "free")
   local pool, keep = self.dma.pool, self.dma.pool.keep
   if keep and keep.had[tostring(self.handle)] then
     table.insert(keep.freed, setmetatable({ handle = self.handle, name = self.name }, Buffer))
@@ -131,6 +141,7 @@ end
 ---@field offered table<string, luio.Buffer>  to a driver that is starting on memory that is there
 ---@field closing table<any, fun(object: any)>  to be called when the memory is gone
 ---@field warned boolean?                 that memory is in small pages
+---@field told fun(what: "alloc"|"write"|"fill"|"pointer"|"free", buffer: luio.Buffer, ...)?  keeps a record
 ---@field keep { had: table<string, true>, freed: luio.Buffer[] }?  during probation
 
 ---@class luio.Dma
@@ -216,6 +227,7 @@ function Dma:alloc(size, options)
   }, Buffer)
   self.pool.buffers[buffer] = true
   if label then self.pool.named[label] = buffer end
+  tell(buffer, "alloc", options, mask)
   return buffer
 end
 

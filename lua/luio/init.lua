@@ -118,8 +118,18 @@ function luio.bind(map, dev)
 end
 
 --- Closes every open device: for programs, at their end.
+---@return true? ok
+---@return string? message  what could not be closed, or was lost
+---@return string? code
 function luio.close_all()
-  for dev in pairs(device.open_devices) do dev:close() end
+  local open, failed = {}, nil
+  for dev in pairs(device.open_devices) do table.insert(open, dev) end
+  for _, dev in ipairs(open) do
+    local ok, message, code = dev:close()
+    if not ok then failed = failed or { message, code } end
+  end
+  if failed then return nil, failed[1], failed[2] end
+  return true
 end
 
 --- Makes a pool of packets for a device: luio.pool.

@@ -21,7 +21,7 @@
 ---
 --- The steps are here, but for 3, which is luio.migration. What is said of a reload is luio.reload_report.
 
-local bind = require("luio.registers.bind").bind
+local binding = require "luio.registers.bind"
 local device = require "luio.device"
 local dma = require "luio.dma"
 local effects = require "luio.registers.effects"
@@ -73,7 +73,7 @@ local function make_view(self, v)
   local view = device.view(self.dev)
   view.driver, view.live, view.version = v.driver, self, v
   if v.driver.registers then
-    local regs, message, code = bind(v.driver.registers, view)
+    local regs, message, code = binding.bind(v.driver.registers, view)
     if not regs then return nil, message, code end
     view.regs = regs
   end
@@ -177,11 +177,12 @@ local function install(self, v)
   self.dev.state, self.dev.dma.mask = v.view.state, v.view.dma.mask
   local map = v.driver.registers
   if map and (not self.dev.regs or self.dev.regs.map ~= map) then
-    local hook, before = self.dev.regs and self.dev.regs.hook, self.dev.regs and self.dev.regs.before_write
-    if self.dev.regs then effects.replaced(self.dev.regs) end
-    self.dev.regs = bind(map, self.dev) -- it fitted the view
-    if hook then self.dev.regs:on_access(hook, before or nil) end
+    local before = self.dev.regs
+    if before then effects.replaced(before) end
+    self.dev.regs = binding.bind(map, self.dev) -- it fitted the view
+    if before then binding.share_listeners(self.dev.regs, before) end
   end
+  if map then binding.share_listeners(v.view.regs, self.dev.regs) end
   effects.state(self.dev, "driver", map)
   device.tell_users(self.dev, v.view)
 end
@@ -388,9 +389,6 @@ local function swap(self, old, v)
   local before = taken_by(self)
   device.set_stale(old.view, stale_words(old))
   dma.keep(self.dev.dma)
-  if old.view.regs and old.view.regs.hook and v.view.regs then
-    v.view.regs:on_access(old.view.regs.hook, old.view.regs.before_write or nil)
-  end
   self.before = old
   install(self, v)
   -- A task that start spawns runs until its first wait: it may fail before start has returned.

@@ -251,7 +251,7 @@ describe("a port of a UART", function()
     local before = luio.now()
     assert(port:configure { baud = 57600 })
     ok, _, code = port:send_break(0.01)
-    assert.same({ nil, "ETIMEDOUT" }, { ok, code })
+    assert.same({ nil, "EIO" }, { ok, code })
     assert.is_true(luio.now() - before >= 1)
     force(0)
     assert(port:drain(5))
@@ -275,7 +275,7 @@ describe("a port of a UART", function()
       assert(port:write("lost?", 1))
     end)
     local after = port:stats()
-    stats.interrupts = after.interrupts
+    stats.interrupts, stats.tx_written = after.interrupts, stats.tx_written + 5
     assert.same(stats, after)
     assert.same({ 0, 1 }, { heard, #warnings })
     assert.matches("does not answer, its registers read as all ones: it is gone, asleep %(D3%), or its memory or ports are switched off",

@@ -336,6 +336,26 @@ describe("the script of a session", function()
     assert(dev:close())
   end)
 
+  it("expects what get() and showing a register showed, where it is a spec; a driver does without", function()
+    run "CTRL:write(0x15)"
+    run "get 'CTRL.MODE'"
+    run "get 'WIDE'"
+    run "get '0x1f0:u16'"
+    run "tostring(CTRL)"
+    run "dump()"
+    run "session 'spec'"
+    local text = printed[1]
+    for _, line in ipairs { 'assert.equal(0x1, (regs.CTRL:get "MODE"))', "assert.equal(0x0000000000000000ULL, regs.WIDE:read())",
+      "assert.equal(0x0000, dev.regions[0]:read16(0x1f0))", "assert.equal(0x00000015, regs.CTRL:read())" } do
+      assert.is_truthy(text:find(line, 1, true), text)
+    end
+    assert.is_nil(text:find("STATUS", 1, true))
+    local out, status = busted(text)
+    assert.equal(0, status, out)
+    run "session 'driver'"
+    assert.is_nil(printed[1]:find("read", 1, true), printed[1])
+  end)
+
   it("is a spec that busted runs, and that fails on another device", function()
     work()
     run "session 'spec'"
@@ -346,8 +366,158 @@ describe("the script of a session", function()
   end)
 end)
 
+describe("the script of a session with DMA memory", function()
+  before_each(function() open { device = "sim:edu" } end)
+  after_each(function() assert(s:close()) s = nil end)
+
+  -- Moves 8 bytes to the device and back, and looks at them; the buffer is not where a script's will be.
+  local TRIP = [[
+    other = assert(dev.dma:alloc(8192))
+    other:free()
+    kept = assert(dev.dma:alloc(8192))
+    b = assert(dev.dma:alloc(4096, { align = 4096 }))
+    b:fill(0x2e)
+    b:write(16, "a\0\"\200 b\n")
+    dev:bus_master(true)
+    irqs()
+    DMA_SRC:write(b.iova + 16)
+    DMA_DST:write(0x40000)
+    DMA_COUNT:write(8)
+    DMA_CMD:write { RUN = 1, RAISE_IRQ = 1 }
+    repeat luio.sleep(0.01) until DMA_CMD:get "RUN" == 0
+    luio.sleep(0.05)
+    DMA_SRC:write(0x40000)
+    DMA_DST:write(b.iova + 64)
+    DMA_CMD:write { RUN = 1, DIRECTION = "TO_RAM", RAISE_IRQ = 1 }
+    repeat luio.sleep(0.01) until DMA_CMD:get "RUN" == 0
+    luio.sleep(0.05)
+  ]]
+
+  it("allocates it, fills it, and tells the device its own addresses", function()
+    run(TRIP)
+    assert.equal("a\0\"\200 b\n", run "b:read(64, 7)")
+    run "session()"
+    local text = printed[1]
+    assert.is_nil(text:find(("%x"):format(run "b.iova"), 1, true), text)
+    for _, line in ipairs { "= assert(dev.dma:alloc(4096, { align = 4096 }))", "assert(dev:bus_master(true))", ".iova + 0x10)", ".iova + 0x40)" } do
+      assert.is_truthy(text:find(line, 1, true), text)
+    end
+    assert.is_nil(text:find("8192", 1, true)) -- nobody was told of it
+    -- Elsewhere in memory it does the same.
+    local name = text:match "local (b%d) = assert"
+    local again = text:gsub("local b%d = assert", "assert(dev.dma:alloc(65536))\n%0")
+      :gsub("\ndev:close%(%)$", "\nlocal got, at = " .. name .. ":read(64, 7), " .. name .. ".iova\ndev:close()\nreturn got, at")
+    local before = run "b.iova"
+    local got, at = assert(loadstring(again))()
+    assert.equal("a\0\"\200 b\n", got)
+    assert.are_not.equal(before, at)
+  end)
+
+  it("has the whole value of a field that was asked for", function()
+    run "get 'ID.MAGIC'"
+    run "session 'spec'"
+    assert.is_truthy(printed[1]:find('assert.equal(0xed, (regs.ID:get "MAGIC"))', 1, true), printed[1])
+  end)
+
+  it("puts addresses that are in the memory itself, and those of a 32-bit half, by the buffer they are of", function()
+    run [[
+      a = assert(dev.dma:alloc(4096, { name = "ring" }))
+      b = assert(dev.dma:alloc(4096))
+      ffi = require "ffi"
+      a:write(0, ffi.string(ffi.new("uint64_t[2]", b.iova + 8, 77), 16) .. ffi.string(ffi.new("uint32_t[1]", b.iova), 4))
+      DMA_SRC:write(a.iova)
+      session()
+    ]]
+    local text = printed[1]
+    assert.is_truthy(text:find('alloc(4096, { name = "ring" })', 1, true), text)
+    assert.is_truthy(text:find('b1:write(0, le64(b2.iova + 0x8) .. "M\\000\\000\\000\\000\\000\\000\\000" .. le32(b2.iova))', 1, true), text)
+    assert(loadstring(text))()
+  end)
+
+  for what, case in pairs {
+    ["memory that was written by a pointer"] = { "p = b:pointer 'uint8_t *' DMA_SRC:write(b.iova)", "not known here: it was written by a pointer" },
+    ["an address in memory that was freed"] = { "at = b.iova b:free() DMA_SRC:write(at)", "DMA_SRC was given 0x%x+, an address in a buffer that had been freed" },
+    ["what may be a part of an address"] = { "DMA_COUNT:write(b.iova / 4096)", "DMA_COUNT := 0x%x+ may be a part of the address of a buffer, 0x%x+ shifted by 12 bits" },
+    ["memory of a device that was opened again"] = { "at = b.iova DMA_SRC:write(at) reopen() DMA_SRC:write(at)", "a buffer that had been freed" },
+  } do
+    it("is refused for " .. what, function()
+      run("b = assert(dev.dma:alloc(4096)) b:write(0, 'x') " .. case[1])
+      for _, form in ipairs { "", "'spec'", "'driver'" } do
+        local ok, message = pcall(run, ("session(%s)"):format(form))
+        assert.is_false(ok)
+        assert.matches("^no script is written, for it could point the device at somebody else's memory: ", message)
+        assert.matches(case[2], message)
+      end
+    end)
+  end
+end)
+
 describe("interrupts at the prompt", function()
   after_each(function() if s then assert(s:close()) end s = nil end)
+
+  it("are taken as is said, by names of registers, also from now on; the session has it", function()
+    open { device = "sim:edu" }
+    run 'irqs { capture = { "IRQ_STATUS", "ID" }, ack = { { "IRQ_ACK", "IRQ_STATUS" } } }'
+    run "IRQ_RAISE:write(5)"
+    hears(1)
+    assert.equal("interrupt 1  ID=0x10000ed IRQ_STATUS=5", said[1])
+    run 'irqs { capture = { { "why", 0x24 } }, ack = { { 0x64, "why" } } }'
+    run "IRQ_RAISE:write(6)"
+    hears(2)
+    assert.equal("interrupt 2  why=6", said[2])
+    run "session 'driver'"
+    assert.is_truthy(printed[1]:find('irq = { capture = { { "IRQ_STATUS", 0x24 }, { "ID", 0x0 } }', 1, true), printed[1])
+  end)
+
+  it("are taken as was set up by hand, and the session has it before one has come", function()
+    open { device = "sim:edu" }
+    run 'dev.irqs[0]:setup { capture = { { "why", 0x24 } }, ack = { { 0x64, "why" } }, capacity = 64 }'
+    run "irqs()"
+    for _, form in ipairs { "script", "spec", "driver" } do
+      run(("session '%s'"):format(form))
+      assert.is_truthy(printed[1]:find('{ capture = { { "why", 0x24 } }, ack = { { 0x64, "why" } }, capacity = 64 }', 1, true), printed[1])
+    end
+    run "IRQ_RAISE:write(5)"
+    hears(1)
+    assert.same({ "interrupt 1  why=5" }, said)
+  end)
+
+  it("that are said wrongly, or are a driver's, change nothing", function()
+    open { device = "sim:edu" }
+    for code, expected in pairs {
+      ["irqs { capture = 'IRQ_STATSU' }"] = "^irqs: the map has no register IRQ_STATSU %(did you mean IRQ_STATUS%?%)",
+      ["irqs { captur = 'IRQ_STATUS' }"] = "^irqs: setup: unknown key captur %(did you mean capture%?%)",
+      ["irqs 'IRQ_STATUS'"] = "^irqs%(%), irqs {",
+    } do assert.matches(expected, select(2, pcall(run, code))) end
+    assert.is_false(s.dev.irqs[0]:started())
+    run "start()"
+    assert.matches("^driver edu runs, and states what takes its interrupts", select(2, pcall(run, "irqs { capture = 'ID' }")))
+    run "irqs()"
+    run "IRQ_RAISE:write(3)"
+    hears(1)
+    assert.same({ "interrupt 1  IRQ_STATUS=3" }, said)
+  end)
+
+  it("that are left masked by hand are let through by hand, in the script, too", function()
+    open { device = "sim:edu" }
+    run 'irqs { capture = "IRQ_STATUS", unmask = false }'
+    run "IRQ_RAISE:write(1)"
+    hears(1)
+    run "IRQ_ACK:write(1) unmask() IRQ_RAISE:write(2)"
+    hears(2)
+    run "IRQ_ACK:write(2)"
+    run "session 'spec'"
+    run "IRQ_RAISE:write(1)" -- it is left masked by this one, and lets others through when told how
+    run "luio.sleep(0.1) IRQ_ACK:write(1)"
+    local before = #said
+    run 'irqs { capture = "IRQ_STATUS", ack = "IRQ_ACK" }'
+    run "IRQ_RAISE:write(4)"
+    hears(before + 1)
+    run "session 'spec'"
+    assert.is_truthy(printed[1]:find("ack = {  }, unmask = false }", 1, true), printed[1])
+    local out, status = busted(printed[1])
+    assert.equal(0, status, out)
+  end)
 
   it("are shown as they come, with the driver's top half, until they are not wanted", function()
     open { device = "sim:edu" }

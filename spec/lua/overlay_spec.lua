@@ -65,20 +65,84 @@ describe("an overlay", function()
     assert.same({ "rw", "ro" }, { map.U0.child.A.access, map.U1.child.A.access })
   end)
 
-  it("that names what is not there, or is broken, is a fault of the map", function()
+  it("corrects a map of either form in either form, names in lower and upper case", function()
+    local maps = {
+      { "{ overlay = 'map.overlay.lua', LSR = { 5, 8, 'ro', OE = 1 }, CTL = { 6, 8 } }", "LSR", "OE" },
+      { "{ overlay = 'map.overlay.lua', registers = { LSR = { 5, 8, 'ro', fields = { OE = 1 } } }, CTL = { 6, 8 } }", "LSR", "OE" },
+      { "{ overlay = 'map.overlay.lua', registers = { lsr = { 5, 8, 'ro', fields = { oe = 1 } } } }", "lsr", "oe" },
+      { "{ overlay = 'map.overlay.lua', registers = { name = { 5, 8, 'ro', fields = { reset = 1 } } } }", "name", "reset" }, -- as options are called
+    }
+    for _, one in ipairs(maps) do
+      local text, reg, field = unpack(one)
+      for _, form in ipairs {
+        "return { %s = { read_effect = 'clears', %s = { access = 'rc' } } }",
+        "return { registers = { %s = { read_effect = 'clears', %s = { access = 'rc' } } } }",
+        "return { %s = { read_effect = 'clears', fields = { %s = { access = 'rc' } } } }",
+        "return { registers = { %s = { read_effect = 'clears', fields = { %s = { access = 'rc' } } } } }",
+      } do
+        local overlay = form:format(reg, field)
+        local map, message = with_overlay(text, overlay)
+        assert(map, message)
+        assert.same({ "clears", "rc", 1 }, { map.child[reg].read_effect, map.child[reg].field[field].access, map.child[reg].field[field].low }, overlay)
+      end
+      local overlay = ("return { %s = { %s = false }, new_one = { 0x40, 8 }, NEW = { 0x41, 8 } }"):format(reg, field)
+      local map = assert(with_overlay(text, overlay))
+      assert.same({ nil, 0x40, 0x41 }, { map.child[reg].field[field], map.child.new_one.offset, map.child.NEW.offset })
+    end
+  end)
+
+  it("changes a field's place without losing the rest of it, and lets names change places", function()
+    local map = assert(with_overlay("{ overlay = 'map.overlay.lua', A = { 0, 8, F = { 7, 4, values = { ON = 1 } } }, B = { 1, 8 } }",
+      "return { A = { rename = 'B', F = 3 }, B = { rename = 'A' } }"))
+    assert.same({ 0, 1, 3, 3, 1 }, { map.B.offset, map.A.offset, map.B.field.F.high, map.B.field.F.low, map.B.field.F.values.ON })
+  end)
+
+  -- The line is the overlay's, of what is wrong in it.
+  it("that is not understood is a fault with its own line, and the nearest name", function()
     for overlay, expected in pairs {
-      ["return { RBRR = { read_effect = 'x' } }"] = "overlay: RBRR: is not there (did you mean RBR?)",
-      ["return { TESTS = false }"] = "overlay: TESTS: is not there (did you mean TEST?)",
-      ["return { RBR = 5 }"] = "a correction is a table, or false to remove it, not a number",
-      ["return { RBR = { acces = 'ro' } }"] = "RBR: unknown key acces",
-      ["return 5"] = "returns a number, not a table",
+      ["return {\n RBRR = { read_effect = 'x' } }"] = "map.overlay.lua:2: RBRR: is not there (did you mean RBR?); a new one is { offset",
+      ["return {\n rbr = { read_effect = 'x' } }"] = "map.overlay.lua:2: rbr: is not there (did you mean RBR?)",
+      ["return { registers = {\n LSRR = { read_effect = 'x' } } }"] = "map.overlay.lua:2: LSRR: is not there (did you mean LSR?)",
+      ["return {\n TESTS = false }"] = "map.overlay.lua:2: TESTS: is not there (did you mean TEST?)",
+      ["return {\n RBR = 5 }"] = "map.overlay.lua:2: RBR: a correction is a table, or false to remove it, not a number",
+      ["return {\n RBR = { acces = 'ro' } }"] = "map.overlay.lua:2: RBR: unknown key acces (did you mean access?)",
+      ["return { LSR = {\n OEE = { access = 'rc' } } }"] = "map.overlay.lua:2: LSR.OEE: is not there (did you mean OE?); a new one is a bit, or",
+      ["return { LSR = { fields = {\n oe = { access = 'rc' } } } }"] = "map.overlay.lua:2: LSR.oe: is not there (did you mean OE?)",
+      ["return { LSR = { -- OE = 1 {\n OE = { acces = 'rc' } } }"] = "map.overlay.lua:2: LSR.OE: unknown key acces (did you mean access?)",
+      ["return { LSR = {\n OE = { access = 'rq' } } }"] = "map.overlay.lua:2: LSR.OE: unknown access rq",
+      ["return { LSR = {\n OE = 9 } }"] = "map.overlay.lua:2: LSR.OE: bits 9:9 are outside the register's 8",
+      ["return { LSR = {\n EO = false } }"] = "map.overlay.lua:2: LSR.EO: is not there (did you mean OE?)",
+      ["return { LSR = {\n OE = 'rc' } }"] = "map.overlay.lua:2: LSR.OE: a field's correction is a table",
+      ["return { LSR = 1,\n CTL = { width = 12 } }"] = "map.overlay.lua:2: CTL: the width (second) is 8, 16, 32 or 64, not 12",
+      ["return {\n CTL = { offset = 7 } }"] = "map.overlay.lua:2: TEST: 0x7 is CTL's place too",
+      ["return {\n NEW = { 5, 8, 'rx' } }"] = "map.overlay.lua:2: NEW: unknown access rx",
+      ["return { CH = {\n CFG = { reset = 1 } } }"] = "map.overlay.lua:2: CH.CFG: what is in a block goes into block = { ... }",
+      ["return { CH = { block = {\n CFGG = { reset = 1 } } } }"] = "map.overlay.lua:2: CH.CFGG: is not there (did you mean CFG?)",
+      ["return { CH = { block = {\n CFG = { reste = 1 } } } }"] = "map.overlay.lua:2: CH.CFG: unknown key reste (did you mean reset?)",
+      ["return { CH = {\n block = 5 } }"] = "CH: block is a table of corrections, not a number",
+      ["return {\n LSR = { fields = 5 } }"] = "map.overlay.lua:2: LSR: fields is a table of corrections, not a number",
+      ["return {\n LSR = { block = {} } }"] = "map.overlay.lua:2: LSR: is a register, not a block",
+      ["return {\n LSR = { rename = 'CTL' } }"] = "map.overlay.lua:2: LSR: can't be renamed CTL: there is one already",
+      ["return { registers = { LSR = {} },\n LSR = { access = 'ro' } }"] = "map.overlay.lua:1: LSR: is corrected twice",
+      ["return {\n max_width = 8 }"] = "map.overlay.lua:2: max_width: is an option of the map: an overlay corrects registers",
+      ["return { { 0, 8 } }"] = "map.overlay.lua: 1: a correction stands under its register's name",
+      ["return 5"] = "map.lua:2: overlay: ",
+      ["return 6"] = "returns a number, not a table",
       ["return {"] = "map.overlay.lua:1:",
       ["error 'boo'"] = "threw: ",
     } do
       local map, message = with_overlay(MAP, overlay)
-      assert.is_falsy(map)
-      assert.is_truthy(message:find(expected, 1, true), message)
+      assert.is_falsy(map, overlay)
+      assert.is_truthy(message:find(expected, 1, true), overlay .. "\n" .. message)
     end
+  end)
+
+  it("leaves the map's own faults to the map's lines", function()
+    local text = "{ overlay = 'map.overlay.lua',\n A = { 0, 8, 'ro' },\n B = { 1, 8, 'ru' },\n C = { 2, 8,\n F = 9 } }"
+    local _, message = with_overlay(text, "return { B = { reset = 1 } }")
+    assert.is_truthy(message:find("map.lua:4: B: unknown access ru", 1, true), message)
+    assert.is_truthy(message:find("map.lua:6: C.F: bits 9:9 are outside", 1, true), message)
+    assert.is_nil(message:find("overlay.lua", 1, true))
   end)
 
   it("need not be there", function()

@@ -67,6 +67,26 @@ describe("examples/serial.lua", function()
     assert.equal(text, files.read(got))
   end)
 
+  it("hears a client that comes, says something and goes at once", function()
+    start "--fixed"
+    for _ = 1, 5 do files.shell(("printf hello > %s"):format(link)) end
+    wait.till(5, "all has been taken", said "the client has gone")
+    os.execute(("kill %d"):format(pid))
+    wait.till(5, "it has ended", said "from the client %d+ bytes")
+    assert.matches("from the client 25 bytes", files.read(out))
+  end)
+
+  it("sends what a client has written when it is ended, until it is ended once more, and says what it gave up", function()
+    start "--baud 1200 --fixed"
+    files.shell(("head -c 2000 /dev/zero | tr '\\0' x > %s"):format(link))
+    wait.till(5, "it has been taken", said "the client has gone")
+    os.execute(("kill %d"):format(pid))
+    wait.till(5, "it says how long it takes", said "%d+ bytes are still to be sent, %d+ s; Ctrl%-C gives them up\n")
+    os.execute(("kill %d"):format(pid))
+    wait.till(5, "it has ended", said "serial: %d+ bytes were given up\n$")
+    assert.matches("from the client 2000 bytes", files.read(out))
+  end)
+
   it("talks to picocom", function()
     if os.execute "command -v picocom >/dev/null" ~= 0 then return pending "picocom is not installed" end
     start()

@@ -79,10 +79,11 @@ local function script(argv)
     fail(("task %s failed: %s"):format(task.name, traceback))
   end)
   local ok, result = xpcall(function() return chunk(unpack(args)) end, errors.traceback)
-  luio.close_all()
+  local closed, why = luio.close_all()
+  if not closed then fail(why) end
   if not ok then return fail(result) end
-  if type(result) == "number" then return result end
-  return failures > 0 and 1 or 0
+  if type(result) == "number" and (closed or result ~= 0) then return result end
+  return (failures > 0 or not closed) and 1 or 0
 end
 
 -- ---- A command ----------------------------------------------------------------------------------
@@ -176,9 +177,10 @@ function M.main(argv)
   if not ok then return misuse(command, args) end
   if name == "run" or name == "explore" then print_at_once() end
   local fine, status, message, code = xpcall(command.run, errors.traceback, args)
-  luio.close_all()
+  local closed, why = luio.close_all()
   uv.run "nowait" -- handles that were closed go
   if not fine then return fail(status) end
+  if status and not closed then return fail(why, math.max(status, 1)) end
   if status then return status end
   if code == "USAGE" then return misuse(command, message) end
   return fail(message)

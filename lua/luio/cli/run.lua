@@ -210,9 +210,10 @@ local function run(args)
   luio.run(function() serve(args, dev, ending, follower) end)
   follower:close()
   ok, message, code = dev:close()
-  if not ok then return nil, message, code end
+  if not ok and not dev.closed then return nil, message, code end
   if ending.why then return nil, ending.why end
   guard.leave() -- without one there is nobody to tell
+  if not ok then return nil, message, code end -- it is closed, and something that was given to it is lost
   return ending.status
 end
 

@@ -92,6 +92,7 @@ local function looking(self)
         error(("%s: %s%s"):format(list[1].label, reason, hint), 0)
       end
       local r = record.read(self.target, list[1])
+      self.journal:looked(list[1], r.value, r.part)
       return r.part or r.value
     end },
     { "reg(PLACE)", "the register there, to read and write: reg \"0x20:u32\"", "reg", function(what)
@@ -192,7 +193,7 @@ local function changing(self)
     end },
     { "session([\"spec\"|\"driver\"])", "what was done, as a script (or a spec, or a driver) to save", "session", function(form)
       if form ~= nil and not script.has(form) then error("session(), session \"spec\" or session \"driver\"", 0) end
-      term.print_all(script.write(self.journal, form))
+      term.print_all(check(script.write(self.journal, form)))
     end },
     { "start([DRIVER])", "starts the matching driver: driver.FUNCTION(dev, ...) works then", "start", function(name)
       local d = check(self:start(name))
@@ -202,12 +203,16 @@ local function changing(self)
       if not self.dev.live then error("no driver runs: start()", 0) end
       term.print(reload_report.line(self.dev.live:reload()))
     end },
-    { "irqs([false])", "shows interrupts as they come, or no more", "irqs", function(on)
-      local _, note = check(self:irqs(on ~= false))
+    { "irqs([{ capture =, ack = }])", "shows interrupts as they come; taken so; false: no more", "irqs", function(how)
+      if how ~= nil and type(how) ~= "boolean" and type(how) ~= "table" then
+        error("irqs(), irqs { capture = \"STATUS\", ack = \"CLEAR\" } or irqs(false)", 0)
+      end
+      local _, note = check(self:irqs(how == nil or how))
       if note then term.print(note) end
     end },
     { "unmask()", "lets the next interrupt through by hand", "unmask", function()
       check(self.dev:unmask())
+      self.journal:unmasked()
     end },
     { "reopen()", "closes the device and opens it again", "reopen", function()
       check(self:reopen())

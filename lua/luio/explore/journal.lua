@@ -2,12 +2,14 @@
 ---
 --- The journal listens to the accesses that go through a target's maps. Of a write it wants to know what
 --- was there before: from the load just before it, where there is one (an update's), else by a load of
---- its own, if that disturbs nothing (at an offset that no map describes it may). Loads that only looked
---- (printing, dump, watch) are not in it.
+--- its own, if that disturbs nothing (at an offset that no map describes it may). Of loads that only looked it has those of one
+--- register that was asked for (get(), a register that was shown), not those of dump, watch and the like. It also has what was
+--- done to DMA memory (luio.explore.memory), bus master, and interrupts.
 
 local bit = require "bit"
 local errors = require "luio.errors"
 local bits = require "luio.registers.bits"
+local memory = require "luio.explore.memory"
 local place = require "luio.explore.place"
 local show = require "luio.registers.show"
 local triggers = require "luio.registers.triggers"
@@ -27,10 +29,18 @@ local Journal = {}
 Journal.__index = Journal
 
 ---@class luio.JournalEntry
----@field kind "read"|"write"|"irq"
+---@field kind "read"|"write"|"irq"|"exchange"|"unmask"|"master"|"memory"|"fill"
 ---@field path string?
 ---@field reg luio.Register?
 ---@field setup luio.IrqSetup?  of an interrupt
+---@field field string?         of a read: the field that was asked for
+---@field looked boolean?       of a read: it was only looked at
+---@field address luio.SessionAddress?  of a write: the place in DMA memory that it is the address of
+---@field buffer luio.SessionBuffer?    of what was done to memory
+---@field pieces table[]?
+---@field offset integer?
+---@field length integer?
+---@field on boolean?           of bus master
 ---@field value integer|ffi.cdata*|nil
 ---@field old integer|ffi.cdata*|nil   of a write: what was there
 ---@field why string?                  of a write: why that is not known
@@ -40,14 +50,17 @@ Journal.__index = Journal
 
 local function add(self, entry)
   local last = self.entries[#self.entries]
-  if last and entry.kind == last.kind and entry.kind ~= "write" and last.path == entry.path and last.value == entry.value then
-    last.times = last.times + 1
+  local again = last and (entry.kind == "irq" or entry.kind == "read") and entry.kind == last.kind and last.path == entry.path
+    and last.value == entry.value and last.field == entry.field
+  if again then
+    last.times, last.looked = last.times + 1, last.looked and entry.looked
     return
   end
   entry.times = 1
   table.insert(self.entries, entry)
   if #self.entries > MAX_ENTRIES then
-    table.remove(self.entries, 1)
+    local dropped = table.remove(self.entries, 1)
+    if dropped.buffer then dropped.buffer.opaque = "what was written to it first is not kept" end
     self.dropped = self.dropped + 1
   end
 end
@@ -57,15 +70,26 @@ end
 ---@param before? luio.Journal
 ---@return luio.Journal
 function M.new(target, before)
-  local self = before or setmetatable({ entries = {}, dropped = 0, noted = {} }, Journal)
+  local self = before or setmetatable({ entries = {}, dropped = 0, noted = {}, memory = memory.new() }, Journal)
   self.target = target
+  self.memory:lose() -- that of a device that was open before
   self:listen()
   return self
 end
 
+-- Something was done to DMA memory.
+local function memory_took(self, what, buffer, ...)
+  if what == "alloc" then return self.memory:alloc(buffer, ...) end
+  local entry = self.memory:took(buffer, what, ...)
+  if entry then add(self, entry) end
+end
+
 --- Listens to the target's maps; again, when it got another.
 function Journal:listen()
-  self.target:on_access(function(access) self:took(access) end, function(reg) self:before(reg) end)
+  self.target:journal_by(function(access) self:took(access) end, function(reg) self:before(reg) end)
+  local dev = self.target.dev
+  dev.dma.pool.told = function(...) memory_took(self, ...) end
+  dev.on_bus_master = function(on) add(self, { kind = "master", on = on }) end
 end
 
 -- A write is about to happen.
@@ -98,14 +122,35 @@ function Journal:took(access)
   local reg = access.reg
   if access.direction == "read" then
     self.last = { reg = reg, value = access.value }
-    if not access.looking then add(self, { kind = "read", path = reg.path, reg = reg, value = access.value }) end
+    if not access.looking or access.shown then
+      add(self, { kind = "read", path = reg.path, reg = reg, value = access.value, looked = access.shown or nil })
+    end
     return
   end
   local pending = self.pending or {}
   self.pending, self.last = nil, nil
   if pending.update then note_update(self, reg, pending.old) end
-  add(self, { kind = "write", path = reg.path, reg = reg, value = access.value, old = pending.old, why = pending.why })
+  add(self, {
+    kind = "write", path = reg.path, reg = reg, value = access.value, old = pending.old, why = pending.why,
+    address = self.memory:address(access.value, reg.def.width, reg.path),
+  })
 end
+
+--- Notes that a place was looked at by its name.
+---@param found luio.Found
+---@param value integer|ffi.cdata*  of the register
+---@param part integer|ffi.cdata*|nil  of the field that was named
+function Journal:looked(found, value, part)
+  local field = found.field and found.field.name
+  add(self, { kind = "read", path = found.reg.path, reg = found.reg, value = field and part or value, field = field, looked = true })
+end
+
+--- Notes that the next interrupt was let through by hand.
+function Journal:unmasked() add(self, { kind = "unmask" }) end
+
+--- Notes that interrupts are taken otherwise from now on.
+---@param setup luio.IrqSetup
+function Journal:exchanged(setup) add(self, { kind = "exchange", setup = setup }) end
 
 --- Notes an interrupt that came while interrupts were shown.
 ---@param setup luio.IrqSetup  the top half that took it

@@ -220,7 +220,7 @@ local function captured(event)
   return table.concat(parts, " ")
 end
 
-local function listen(self, irq, masked)
+local function listen(self, irq)
   local total, shown, window, silent = 0, 0, luio.now(), 0
   while true do
     local event, message, code = irq:wait(1)
@@ -231,7 +231,8 @@ local function listen(self, irq, masked)
     end
     if event then
       total = total + event.count
-      if not masked then self.journal:interrupt(irq.source.setup) end
+      local masked = irq.source.setup.unmask == false
+      self.journal:interrupt(irq.source.setup)
       if shown < LINES_PER_SECOND then
         shown = shown + 1
         self:say(("interrupt %d  %s%s"):format(total, captured(event), masked and "  (left masked: acknowledge it, then unmask())" or ""))
@@ -245,9 +246,36 @@ local function listen(self, irq, masked)
   end
 end
 
---- Shows interrupts as they come, or no more. With the matching driver's top half they are
---- acknowledged and counted; without one each is left masked.
----@param on boolean
+-- What takes the interrupts: what was given, else what was set up by hand, else what the driver states. Nothing: each is left
+-- masked.
+local function set_up(self, irq, given)
+  local by_hand = next(irq.source.setup) ~= nil
+  if given or not by_hand and not irq:started() and self.target.driver then
+    if given and self.dev.driver then
+      return nil, ("driver %s runs, and states what takes its interrupts"):format(self.dev.driver.name), "EBUSY"
+    end
+    local from = given and { name = "", irq = given } or self.target.driver
+    local setup, message, code = driver.top_half(from, self.dev, 0)
+    if message then return nil, given and message:gsub("^irq of driver : ", "irqs: ") or message, code end
+    if setup and irq:started() then
+      local ok
+      ok, message, code = irq:exchange(setup)
+      if ok then self.journal:exchanged(setup) end
+      return ok, message, code
+    end
+    if setup then irq:setup(setup) end
+    if setup then return true end
+  end
+  if not by_hand and not irq:started() then
+    irq:setup { unmask = false }
+    return true, 'nothing says how to acknowledge: each is left masked until unmask(); irqs { capture = "STATUS", ack = "CLEAR" } says it'
+  end
+  return true
+end
+
+--- Shows interrupts as they come, or no more. They are taken as is said here, or was by dev.irqs[0]:setup; else with the
+--- matching driver's top half, which acknowledges them. Without one each is left masked.
+---@param on boolean|{ capture: any, ack: any, unmask: boolean? }  as a driver's `irq`: names of registers, or offsets
 ---@return boolean? ok
 ---@return string? message  second result of true: what to know
 ---@return string? code
@@ -257,21 +285,20 @@ function Session:irqs(on)
     self.listening = nil
     return true
   end
-  if self.listening and self.listening.status == "waiting" then return true, "interrupts are shown already" end
-  local irq, note = self.dev.irqs[0], nil
-  if not self.dev.driver and not irq:started() then
-    local setup, message, code
-    if self.target.driver then setup, message, code = driver.top_half(self.target.driver, self.dev, 0) end
-    if message then return nil, message, code end
-    if not setup then note = "nothing says how to acknowledge: each is left masked until unmask()" end
-    irq:setup(setup or { unmask = false })
-    self.masked = not setup
+  local irq, given = self.dev.irqs[0], type(on) == "table" and on or nil
+  local listening = self.listening and self.listening.status == "waiting"
+  if listening and not given then return true, "interrupts are shown already" end
+  local ok, note, code = true, nil, nil
+  local masked = irq.source.setup.unmask == false -- maybe: one may have come
+  if given or not self.dev.driver then ok, note, code = set_up(self, irq, given) end
+  local message = note
+  if ok then ok, message, code = irq:start() end
+  if ok and (masked or irq.source.setup.unmask == false) then
+    ok, message, code = irq:unmask()
+    if ok and masked then self.journal:unmasked() end -- the first is the script's own
   end
-  local ok, message, code = irq:start()
-  if ok and self.masked then ok, message, code = irq:unmask() end
   if not ok then return nil, message, code end
-  local masked = self.masked
-  self.listening = task.spawn(function() listen(self, irq, masked) end)
+  if not listening then self.listening = task.spawn(function() listen(self, irq) end) end
   return true, note
 end
 

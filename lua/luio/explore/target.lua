@@ -33,10 +33,10 @@ local M = {}
 ---@field map_name string?     whose map that is: "drivers/edu", a file
 ---@field driver table?        the driver that matches
 ---@field notes string[]       what the user should know of how it was opened
----@field hook fun(access: luio.Access)?
 ---@field package addresses table<string, { path: string, def: luio.RegisterDef }[]>?  "region:offset" -> what begins there
 ---@field package addresses_of luio.Registers?  of which map that is
 ---@field touched table<integer, boolean>  regions that were accessed since it was emptied, while accesses are told
+---@field package after fun(access: luio.Access)?  of the journal
 local Target = {}
 Target.__index = Target
 
@@ -194,22 +194,17 @@ function Target:close()
   return self.dev:close()
 end
 
---- Calls a function for every register access from now on; nil ends it.
----@param fn fun(access: luio.Access)?
----@param before_write? fun(reg: luio.Register, value: any)
-function Target:on_access(fn, before_write)
-  local told = fn
-  fn = told and function(access)
+--- Calls functions around every register access from now on, beside whoever listens by Registers:on_access.
+---@param after fun(access: luio.Access)
+---@param before_write fun(reg: luio.Register, value: any)
+function Target:journal_by(after, before_write)
+  local function told(access)
     self.touched[access.reg.def.region] = true
-    told(access)
+    after(access)
   end
-  self.hook, self.before_write = fn, before_write
-  if self.regs then self.regs:on_access(fn, before_write) end
-  for _, root in ipairs(self.raw_roots) do root:on_access(fn, before_write) end
-  -- A driver that runs has registers of its own.
-  local live = self.dev.live
-  local regs = live and live.version.view.regs
-  if regs then regs:on_access(fn, before_write) end
+  self.after, self.before_write = told, before_write
+  if self.regs then self.regs.listeners:set("journal", told, before_write) end
+  for _, root in ipairs(self.raw_roots) do root.listeners:set("journal", told, before_write) end
 end
 
 --- The regions that registers are in, as keys.
@@ -294,7 +289,7 @@ local function raw(self, place, width, count)
     RAW = { place.offset, width, "rw", count = count, halves = width == 64 and "low" or nil },
   }, "raw"), self.dev, true)
   if not root then return nil, message, code end
-  root:on_access(self.hook, self.before_write)
+  root.listeners:set("journal", self.after, self.before_write)
   table.insert(self.raw_roots, root)
   local list = {}
   for i = 0, count - 1 do

@@ -406,18 +406,23 @@ end
 ---@param tell? fun(line: string, report: luio.ReloadReport)  what became of a reload
 function Port:follow(tell) ports.follow(self, tell) end
 
---- Closes the port and its device. What it sent goes out first, within a second. Idempotent.
+--- Closes the port and its device. What was given to send goes out first, as long as packets go: it ends when none has for a second.
+--- What does not go is said; the port is closed all the same. Idempotent.
 ---@return boolean? ok
 ---@return string? message
----@return string? code
+---@return string? code    "ENETDOWN": packets were not sent, and the link is down; "EIO": though it is up
+---@return integer? lost   those packets, as descriptors of the device
 function Port:close()
   if self.closed then return true end
-  for i = 0, #self.tx do self.tx[i]:flush(1) end -- what does not go now never will: the link is down
+  local lost, up = 0, self:link().up
+  for i = 0, #self.tx do lost = lost + queue.send_rest(self.tx[i]) end
   local ok, message, code = ports.close(self)
   if not ok then return nil, message, code end
   use(self, nil)
   wake_all(self, nil, "the port was closed", "ECANCELED")
-  return true
+  if lost == 0 then return true end
+  return nil, ("close %s: %d packet%s given to send did not go: %s"):format(self.dev.address, lost, lost == 1 and "" or "s",
+    up and "none has for a second, though the link is up" or "the link is down"), up and "EIO" or "ENETDOWN", lost
 end
 
 function Port:__tostring()

@@ -244,6 +244,18 @@ function Tx:flush(seconds)
   return wait_for(self, is_empty, seconds, "send")
 end
 
+--- Waits until what was given to a queue has gone, as long as any of it goes: before it is closed. Of any kind of transmit queue.
+---@param tx { pending: fun(self): integer }  flush(seconds), too
+---@return integer left  what has not, when none had for a second
+function M.send_rest(tx)
+  local left
+  repeat
+    left = tx:pending()
+    local ok, _, code = tx:flush(1)
+  until ok or code ~= "ETIMEDOUT" or tx:pending() >= left
+  return tx:pending()
+end
+
 --- Waits for the first of several queues, also of several ports: for a packet of a receive queue, for room in a transmit
 --- queue. How long it polls before, the first of them says.
 ---@param queues (luio.net.Rx|luio.net.Tx)[]

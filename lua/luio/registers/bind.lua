@@ -4,13 +4,14 @@
 ---     regs.STATUS:get "COMPUTING"
 ---     regs.CHANNEL[2].CTRL:update { ENABLE = 1 }    -- blocks and arrays, from 0
 ---     regs:find "CHANNEL[2].CTRL"
----     regs:on_access(function(access) ... end)      -- every access through the map; nil ends it
+---     regs:on_access(print)                         -- every access through the map, a started driver's too; nil ends it
 ---
 --- Binding touches no register. It checks what only the device can tell: that every register lies in
 --- its region, and that the region takes its width. Registers are made when they are first named and
 --- kept, so that naming one again is a table lookup.
 
 local effects = require "luio.registers.effects"
+local listeners = require "luio.registers.listeners"
 local near = require "luio.registers.near"
 local verbs = require "luio.registers.verbs"
 local show = require "luio.registers.show"
@@ -38,13 +39,18 @@ local function metatable_of(root, def)
   local region = root.regions[def.region]
   local split = def.width == 64 and (root.map.max_width < 64 or region.kind == "port")
   local class = verbs.class(def, split)
-  local which = root.hook and class.traced or class.plain
+  local which = root.listeners.list[1] and class.traced or class.plain
   local mt = root.metatables[which]
   if not mt then
     mt = { __index = which, __newindex = refuse_assignment, __tostring = show.register }
     root.metatables[which] = mt
   end
   return mt
+end
+
+-- Registers get the classes that tell who listens, or those that know nothing of it.
+local function reclass(root)
+  for _, reg in ipairs(root.made) do setmetatable(reg, metatable_of(root, reg.def)) end
 end
 
 local function new_register(root, def, path, offset)
@@ -132,14 +138,13 @@ function Root:find(path)
   return at
 end
 
---- Calls a function for every access that goes through the map, after it was made. Costs nothing
---- while there is none. Accesses of the interrupt thread's top half are not the map's.
----@param fn fun(access: luio.Access)?
----@param before_write? fun(reg: luio.Register, value: any)  called before each write
-function Root:on_access(fn, before_write)
-  rawset(self, "hook", fn or false)
-  rawset(self, "before_write", fn and before_write or false)
-  for _, reg in ipairs(self.made) do setmetatable(reg, metatable_of(self, reg.def)) end
+--- Calls a function for every access that goes through the map, after it was made; through that of the driver that runs, too.
+--- Printed, an access is a line with its value, decoded, and the script's line. Costs nothing while there is none. What the
+--- function itself accesses it is not told; one that raises is taken away, with a warning of the device's. Accesses of the interrupt
+--- thread's top half are not the map's.
+---@param fn fun(access: luio.Access)?  nil: no more
+function Root:on_access(fn)
+  self.listeners:set("user", fn)
 end
 
 --- Every register, elements of arrays each, by region and offset.
@@ -181,6 +186,18 @@ local function check(map, device)
   return faults, regions
 end
 
+--- Whoever listens to one map hears of another one, too, now and later. What is no map is left alone: `regs` of a device is a
+--- field that a driver or a script may set.
+---@param root luio.Registers
+---@param other luio.Registers
+function M.share_listeners(root, other)
+  if root.listeners == other.listeners or not (root.listeners and other.listeners) then return end
+  root.listeners:remove(root)
+  rawset(root, "listeners", other.listeners)
+  root.listeners:add(root)
+  reclass(root)
+end
+
 local SHOWN = 20
 
 --- Binds a map to a device.
@@ -201,7 +218,8 @@ function M.bind(map, device, says_nothing)
     return nil, ("register map %s does not fit %s\n  %s"):format(map.source or "", device.address, table.concat(faults, "\n  ")), "EINVAL"
   end
   local root = { map = map, device = device, regions = regions, made = {}, metatables = {},
-    hook = false, before_write = false, looking = false }
+    listeners = listeners.new(reclass), looking = false }
+  root.listeners:add(root)
   if not says_nothing then effects.bound(root) end
   return setmetatable(root, {
     __index = function(self, name)

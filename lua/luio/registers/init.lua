@@ -43,6 +43,7 @@
 --- A map holds definitions only. Bound to a device (luio.registers.bind) they become registers that
 --- can be read and written.
 
+local lines = require "luio.registers.lines"
 local near = require "luio.registers.near"
 local overlays = require "luio.registers.overlay"
 local paths = require "luio.paths"
@@ -167,24 +168,6 @@ end
 
 -- ---- Faults --------------------------------------------------------------------------------------
 
--- Where each name stands in the source, found in its text: a table does not remember.
-local function locator(path)
-  local lines
-  return function(name)
-    if not lines then
-      lines = {}
-      local f, n = path and io.open(path), 0
-      for line in f and f:lines() or function() end do
-        n = n + 1
-        for word in line:gmatch "([%a_][%w_]*)%s*=" do lines[word] = lines[word] or n end
-        for word in line:gmatch '%["([^"]+)"%]%s*=' do lines[word] = lines[word] or n end
-      end
-      if f then f:close() end
-    end
-    return lines[name]
-  end
-end
-
 ---@class luio.MapCheck
 local Check = {}
 Check.__index = Check
@@ -194,8 +177,7 @@ function Check:fault(name, format, ...)
     self.more = (self.more or 0) + 1
     return
   end
-  local line = self.locate(name:match "^[^%.%[]+" or name)
-  table.insert(self.faults, { line = line or 0, text = ("%s%s: %s"):format(line and line .. ": " or "", name, format:format(...)) })
+  table.insert(self.faults, { name = name, text = ("%s: %s"):format(name, format:format(...)) })
 end
 
 local function is_whole(v, min, max)
@@ -513,18 +495,11 @@ function Map:__index(name)
   return Map[name] or rawget(self, "child") and self.child[name]
 end
 
---- Checks a map and makes it into definitions. Raises one message with every fault, each with its
---- line where the source is at hand.
----@param spec table
----@param source? string  the file, when it is not the caller's
----@return luio.Map
-function M.new(spec, source)
-  if type(spec) ~= "table" then error("luio.registers wants a table, not " .. type(spec), 3) end
-  if not source then
-    local info = debug.getinfo(3, "S") -- a C function: the map's file called in tail position
-    source = paths.current() or info and info.source:match "^@(.*)$"
-  end
-  local check = setmetatable({ faults = {}, locate = locator(source), max_width = spec.max_width or 64 }, Check)
+local OPTIONS = { map = map_options, register = register_options, block = block_options, field = field_options }
+
+-- Makes a map's definitions; the faults that it has.
+local function define(spec, source)
+  local check = setmetatable({ faults = {}, max_width = spec.max_width or 64 }, Check)
   local map = {
     kind = "block", name = spec.name or "map", offset = 0, description = spec.description, source = source,
     max_width = check.max_width,
@@ -532,15 +507,6 @@ function M.new(spec, source)
   if check.max_width ~= 8 and check.max_width ~= 16 and check.max_width ~= 32 and check.max_width ~= 64 then
     check:fault("max_width", "is 8, 16, 32 or 64, not %s", tostring(spec.max_width))
     check.max_width = 64
-  end
-  if type(spec.overlay) == "string" and not source then
-    check:fault("overlay", "%s stands beside the map, whose file is not known here: write return (luio.registers { ... })", spec.overlay)
-  elseif type(spec.overlay) == "string" then
-    local patches, message = overlays.load(source, spec.overlay)
-    if message then check:fault("overlay", "%s", message) end
-    if patches then
-      spec = overlays.apply(spec, patches, function(path, ...) check:fault("overlay: " .. path, ...) end)
-    end
   end
   local own = {}
   for name, def in pairs(spec) do
@@ -552,15 +518,81 @@ function M.new(spec, source)
   end
   map.region, map.endian = check:inherited("the map", spec, { region = 0, endian = "little" })
   check:children("", map, own, 1)
-  if check.faults[1] then
-    table.sort(check.faults, function(a, b) return a.line < b.line or (a.line == b.line and a.text < b.text) end)
-    local n = #check.faults + (check.more or 0)
-    local lines = { ("register map: %d fault%s"):format(n, n > 1 and "s" or "") }
-    for _, fault in ipairs(check.faults) do
-      table.insert(lines, ("  %s:%s"):format(source or "map", fault.line > 0 and fault.text or " " .. fault.text))
+  return map, check
+end
+
+-- The part of an overlay that a fault of the corrected map came from: its path there.
+local function in_overlay(touched, fault)
+  local at = fault.name:gsub("%b[]", "")
+  while at do
+    if touched[at] then return touched[at] .. fault.name:gsub("%b[]", ""):sub(#at + 1) end
+    at = at:match "^(.*)%.[^%.]*$"
+  end
+  for word in fault.text:gmatch "[%a_][%w_]*" do -- of one that got a new neighbour
+    if touched[word] then return touched[word] end
+  end
+end
+
+-- Where each fault stands: those that the map has without its overlay are the map's own.
+local function place_faults(faults, source, overlay, spec)
+  local in_map, own = lines.of_file(source), {}
+  for _, fault in ipairs(overlay and select(2, define(spec, source)).faults or {}) do own[fault.text] = true end
+  local in_file = overlay and lines.of_file(overlay.path)
+  for _, fault in ipairs(faults) do
+    fault.file, fault.line = source or "map", not fault.of_overlay and in_map(fault.name) or nil
+    if overlay and not own[fault.text] then
+      local at = fault.of_overlay or in_overlay(overlay.touched, fault)
+      fault.file, fault.line = overlay.path, at and in_file(at)
     end
-    if check.more then table.insert(lines, ("  and %d more"):format(check.more)) end
-    error(table.concat(lines, "\n"), 3)
+  end
+  table.sort(faults, function(a, b)
+    local line_a, line_b = a.line or 0, b.line or 0
+    if a.file ~= b.file then return a.file < b.file end
+    return line_a < line_b or (line_a == line_b and a.text < b.text)
+  end)
+end
+
+-- The map as its overlay corrects it; nil: it has none, or that can't be used. Faults go into the list.
+local function with_overlay(spec, source, faults)
+  local function of_map(format, ...) table.insert(faults, { name = "overlay", text = "overlay: " .. format:format(...) }) end
+  if type(spec.overlay) ~= "string" then return nil end
+  if not source then
+    return of_map("%s stands beside the map, whose file is not known here: write return (luio.registers { ... })", spec.overlay)
+  end
+  local patches, message = overlays.load(source, spec.overlay)
+  if message then of_map("%s", message) end
+  if not patches then return nil end
+  local overlay = { path = overlays.path(source, spec.overlay), touched = {} }
+  local function fault(path, format, ...)
+    table.insert(faults, { name = path, of_overlay = path, text = ("%s: %s"):format(path, format:format(...)) })
+  end
+  return overlays.apply(spec, patches, { fault = fault, options = OPTIONS, touched = overlay.touched }), overlay
+end
+
+--- Checks a map and makes it into definitions. Raises one message with every fault, each with its file and
+--- line where the source is at hand.
+---@param spec table
+---@param source? string  the file, when it is not the caller's
+---@return luio.Map
+function M.new(spec, source)
+  if type(spec) ~= "table" then error("luio.registers wants a table, not " .. type(spec), 3) end
+  if not source then
+    local info = debug.getinfo(3, "S") -- a C function: the map's file called in tail position
+    source = paths.current() or info and info.source:match "^@(.*)$"
+  end
+  local faults = {}
+  local changed, overlay = with_overlay(spec, source, faults)
+  local map, check = define(changed or spec, source)
+  for _, fault in ipairs(check.faults) do table.insert(faults, fault) end
+  if faults[1] then
+    place_faults(faults, source, overlay, spec)
+    local n = #faults + (check.more or 0)
+    local text = { ("register map: %d fault%s"):format(n, n > 1 and "s" or "") }
+    for _, fault in ipairs(faults) do
+      table.insert(text, ("  %s:%s %s"):format(fault.file, fault.line and fault.line .. ":" or "", fault.text))
+    end
+    if check.more then table.insert(text, ("  and %d more"):format(check.more)) end
+    error(table.concat(text, "\n"), 3)
   end
   return setmetatable(map, Map)
 end

@@ -45,12 +45,13 @@ end
 
 local left_out, hex = M.left_out, M.hex
 
---- One load that only looks: a hook (Root:on_access) is told so.
+--- One load that only looks: who listens (Root:on_access) is told so.
 ---@param reg luio.Register
+---@param shown boolean?  it is the one that somebody asked to see, not one of many
 ---@return integer|ffi.cdata*
-function M.look(reg)
+function M.look(reg, shown)
   local root = reg.root
-  root.looking = true
+  root.looking = shown and "shown" or true
   local ok, value = pcall(reg.read, reg)
   root.looking = false
   if not ok then error(value, 0) end
@@ -68,26 +69,32 @@ function M.value(x)
   return type(x) == "number" and x > 9 and ("0x%x"):format(x) or tostring(x)
 end
 
-local function fields_of(reg, value)
+--- The fields of a value in words: "RAISE_IRQ=1 COMPUTING=0". Touches nothing.
+---@param reg luio.Register
+---@param value integer|ffi.cdata*
+---@return string  "" where it has none
+function M.fields(reg, value)
   local decoded, parts = reg:decode(value), {}
   for _, f in ipairs(reg.def.fields) do table.insert(parts, f.name .. "=" .. M.value(decoded[f.name])) end
   return table.concat(parts, " ")
 end
 
--- One register as a line; read once, if it may be. The widths line up several.
+-- One register as a line; read once, if it may be. The widths line up several; without, it is shown alone.
 local function line(reg, path_width, offset_width)
+  local alone = not path_width
+  path_width, offset_width = path_width or 1, offset_width or 1
   local reason = left_out(reg)
   local head = ("%-" .. path_width .. "s %" .. offset_width .. "s"):format(reg.path, ("0x%x"):format(reg.offset))
   if reason then return ("%s   (%s)"):format(head, reason) end
-  local value = look(reg)
-  return (("%s = %s  %s"):format(head, hex(value, reg.def.width), fields_of(reg, value)):gsub("%s+$", ""))
+  local value = look(reg, alone)
+  return (("%s = %s  %s"):format(head, hex(value, reg.def.width), M.fields(reg, value)):gsub("%s+$", ""))
 end
 
 --- One register in one line: name, offset, value, fields.
 ---@param reg luio.Register
 ---@return string
 function M.register(reg)
-  return line(reg, 1, 1)
+  return line(reg)
 end
 
 --- Every register of a map, or of a block in it, a line each.

@@ -390,43 +390,16 @@ local function halves(first, swapped)
   return load, store
 end
 
--- The script's line that made an access: the first frame outside of luio.
-local function caller()
-  for level = 3, 12 do
-    local info = debug.getinfo(level, "Sl")
-    if not info then return nil end
-    if info.what ~= "C" and not info.source:find "/luio/[%w_/]+%.lua$" then
-      return ("%s:%d"):format(info.short_src, info.currentline)
-    end
-  end
-end
-
----@class luio.Access
----@field register string     its path
----@field reg luio.Register
----@field looking boolean     it was read to be shown: printing, a snapshot
----@field direction "read"|"write"
----@field value integer|ffi.cdata*
----@field time number         seconds on luio.now()'s clock, after the access
----@field source string?      the script's file:line
-
-local function traced(load, store, width)
-  local function report(reg, direction, value)
-    if type(value) == "number" then value = value % 2 ^ width end -- bit operations are signed
-    reg.root.hook {
-      register = reg.path, reg = reg, direction = direction, looking = reg.root.looking,
-      value = value, time = tonumber(C.luio_now()) / 1e9, source = caller(),
-    }
-  end
+-- With those who listen to accesses (luio.registers.listeners).
+local function traced(load, store)
   return function(reg)
     local value = load(reg)
-    report(reg, "read", value)
+    reg.root.listeners:after(reg, "read", value)
     return value
   end, function(reg, value)
-    local before = reg.root.before_write
-    if before then before(reg, value) end
+    reg.root.listeners:before(reg, value)
     store(reg, value)
-    report(reg, "write", value)
+    reg.root.listeners:after(reg, "write", value)
   end
 end
 
@@ -445,7 +418,7 @@ function M.class(def, split)
     local load, store
     if split then load, store = halves(def.halves, swapped)
     else load, store = plain(def.width, swapped and def.width > 8) end
-    local traced_load, traced_store = traced(load, store, def.width)
+    local traced_load, traced_store = traced(load, store)
     classes[key] = {
       plain = verbs(load, store, def.width, can, not split and plain_many(def.width, swapped and def.width > 8) or nil),
       traced = verbs(traced_load, traced_store, def.width, can),

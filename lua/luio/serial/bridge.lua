@@ -18,11 +18,13 @@ local M = {}
 local LOOK = 0.1 -- seconds between looks for a client
 local PATIENCE = 1 -- seconds of a wait
 local PIECE = 4096 -- bytes
+local LAST = 32 -- pieces that are taken at the end: a client that goes on writing must not keep us
 
 ---@class luio.serial.Bridge
 ---@field to_client integer   bytes
----@field from_client integer
----@field unheard integer     bytes that came while there was no client
+---@field from_client integer bytes that were written to the port by the end of `run`
+---@field unheard integer     bytes that came while there was no client, or that it did not take before the end
+---@field unsent integer      bytes of a client's that were taken and not written to the port when the bridge ended
 ---@field clients integer     that have come
 ---@field connected boolean
 ---@field package stopped boolean?
@@ -38,7 +40,7 @@ function M.new(port, pty, options)
   options = options or {}
   return setmetatable({
     port = port, pty = pty, fixed = options.fixed, tell = options.tell or function() end, to_client = 0, from_client = 0, unheard = 0,
-    clients = 0, connected = false,
+    unsent = 0, clients = 0, connected = false,
   }, Bridge)
 end
 
@@ -100,13 +102,13 @@ local function attend_client(self)
         due = luio.now() + PATIENCE
         follow(self)
       end
+      self.taken = self.taken + #(text or "")
       local done = 0
       while text and done < #text and not self.stopped do
         local n, message, code, written = self.port:write(text:sub(done + 1), PATIENCE)
         done = done + (n or written or 0)
         if not n then bear(self, message, code) end
       end
-      self.from_client = self.from_client + done
       if text == "" and not changed then
         local ok, message, code = self.pty:readable(PATIENCE)
         if not ok then bear(self, message, code) end
@@ -115,25 +117,39 @@ local function attend_client(self)
   end
 end
 
+-- What was read from the port goes to nobody.
+local function drop(self)
+  self.unheard, self.in_hand = self.unheard + self.in_hand, 0
+end
+
 -- From the port to the client.
 local function attend_port(self)
   while not self.stopped do
     local text, message, code = self.port:read_some(PIECE, PATIENCE)
     if not text then bear(self, message, code) end
-    local done = 0
-    while text and done < #text and not self.stopped do
-      local n = self.connected and self.pty:write(text, done)
+    self.in_hand = #(text or "")
+    while self.in_hand > 0 and not self.stopped do
+      local n = self.connected and self.pty:write(text, #text - self.in_hand)
       if not n then
-        self.unheard = self.unheard + #text - done
+        drop(self)
         break
       end
-      done = done + n
+      self.in_hand, self.to_client = self.in_hand - n, self.to_client + n
       if n == 0 then
         local ok, why, why_code = self.pty:writable(PATIENCE)
         if not ok then bear(self, why, why_code) end
       end
     end
-    self.to_client = self.to_client + done
+  end
+end
+
+-- What clients had written when the bridge was told to end: the kernel keeps a few KiB. As much as the port has room for.
+local function take_rest(self)
+  for _ = 1, LAST do
+    local text, changed = self.pty:read()
+    if not text or text == "" and not changed or self.port.closed then return end
+    self.taken = self.taken + #text
+    if not self.port:write(text, 0) then return end
   end
 end
 
@@ -143,7 +159,15 @@ end
 ---@return string? code
 function Bridge:run()
   self.port:set_lines { dtr = false }
-  return carrier.run(self, { { attend_client }, { attend_port } })
+  local written = self.port:stats().tx_written
+  self.taken, self.in_hand = 0, 0
+  local ok, message, code = carrier.run(self, { { attend_client }, { attend_port } })
+  -- The tasks were ended where they stood.
+  take_rest(self)
+  local given = self.port:stats().tx_written - written
+  self.from_client, self.unsent = self.from_client + given, self.unsent + self.taken - given
+  drop(self)
+  return ok, message, code
 end
 
 --- Ends `run`, at once. Idempotent.

@@ -6,6 +6,7 @@
 ---     local text, message, code = port:read(4, 1)        -- 4 bytes; fewer when the second is over
 ---     local some = port:read_some(100, 1)                -- what is there, as soon as something is
 ---     assert(port:configure { baud = 115200, flow = "rts/cts" })
+---     assert(port:close())                               -- when all has left; nil, and how many have not
 ---
 --- Waits end by interrupts, and by their deadline at the latest.
 ---
@@ -28,6 +29,8 @@
 --- bring. The conformance spec (spec/serial/conformance.lua) holds every driver to what is written here.
 
 local now = require("luio.ffi").now
+local draining = require "luio.serial.draining"
+local guard = require "luio.guard"
 local line = require "luio.serial.line"
 local moving = require "luio.serial.moving"
 local ports = require "luio.port"
@@ -44,6 +47,7 @@ local M = {}
 local TICK = 1 -- seconds between looks at the device, without interrupts
 local FRUITLESS, REST = 1000, 0.01 -- interrupts in a row with nothing behind them; seconds between two of those from then on
 local RING = 65536
+local GUARDED = 3 -- seconds for what is left, in a process that `luio run` kills five seconds after it was told to end
 
 --- luio.serial.ring's, for drivers.
 M.COUNT = rings.COUNT
@@ -62,7 +66,9 @@ M.character_time = settings.character_time
 ---@class luio.serial.Stats
 ---@field rx_bytes integer    that the device gave us, XON and XOFF among them
 ---@field rx_dropped integer  of those, dropped because nobody read (flow "none")
----@field tx_bytes integer    given to the device
+---@field tx_written integer  given to `write`
+---@field tx_bytes integer    given to the device, our XON and XOFF among them
+---@field tx_lost integer     written, and not sent when the port was closed
 ---@field overruns integer    times that the device said it had lost some
 ---@field framing integer     characters with that error
 ---@field parity integer
@@ -174,13 +180,16 @@ local function new_port(dev)
     outputs = { dtr = true, rts = true, out2 = true },
     inputs = 0, changed = 0, line_changes = 0, breaks = 0, withheld = false, stopped = false,
     received = 0, dropped = 0, sent = 0, interrupts = 0, times_withheld = 0, line_listeners = {}, break_listeners = {},
-    reading = waiter.new(), writing = waiter.new(), draining = waiter.new(),
+    reading = waiter.new(), writing = waiter.new(), written = 0, lost = 0,
   }, Port)
   port.settings = M.settings(dev)
   port.high, port.low = port.rx.size * 3 / 4, port.rx.size / 2
-  port.places = { port.reading, port.writing, port.draining }
+  port.places = { port.reading, port.writing }
   for _, place in ipairs(port.places) do
     function place.on_leave() place.awaited = nil end
+  end
+  function dev.before_stop() -- the device is closed, and not by port:close()
+    return draining.finish(port, guard.fd() and GUARDED or nil)
   end
   return port
 end
@@ -282,7 +291,6 @@ end
 
 local function has_bytes(port, place) return port.rx:used() >= place.wanted end
 local function has_room(port) return port.tx:room() > 0 end
-local function is_empty(port) return port.tx:used() == 0 and port.urgent:used() == 0 end
 
 -- After something was taken out of the receive ring.
 local function taken(port)
@@ -351,37 +359,18 @@ function Port:available() return self.rx:used() end
 ---@return string? code      "ETIMEDOUT" "ENODEV"
 ---@return integer? written  that went all the same
 function Port:write(text, seconds)
-  if self.closed then closed(self, "write", 2) end
+  if self.closed or self.finishing or self.finished then closed(self, "write", 2) end
   if type(text) ~= "string" then error("write wants a string, not " .. type(text), 2) end
   check_seconds(seconds, "write", 2)
   local deadline, done = now() + seconds, 0
   while done < #text do
     local ok, message, code = wait_at(self, self.writing, has_room, deadline, "write")
     if not ok then return nil, message, code, done end
-    done = done + self.tx:put(text, done)
+    local n = self.tx:put(text, done)
+    done, self.written = done + n, self.written + n
     service(self)
   end
   return done
-end
-
---- Waits until all that was written has left the device.
----@param seconds number
----@return true? ok
----@return string? message
----@return string? code  "ETIMEDOUT" "ENODEV"
-function Port:drain(seconds)
-  if self.closed then closed(self, "drain", 2) end
-  check_seconds(seconds, "drain", 2)
-  local deadline = now() + seconds
-  local ok, message, code = wait_at(self, self.draining, is_empty, deadline, "drain")
-  if not ok then return nil, message, code end
-  local pause = math.max(0.001, settings.character_time(self.settings))
-  while true do -- no interrupt tells when the last character has left
-    if self.dev.gone then return self.dev:gone_failure "drain" end
-    if self.offer and self.offer.idle() then return true end
-    if now() >= deadline then return nil, ("drain %s: not within %g s"):format(self.dev.address, seconds), "ETIMEDOUT" end
-    task.sleep(math.min(pause, math.max(0, deadline - now())))
-  end
 end
 
 --- Forgets what was received and not read, or what was written and not sent yet.
@@ -398,7 +387,9 @@ function Port:discard(which)
   end
 end
 
-line.add(Port)
+for _, part in ipairs { draining, line } do
+  for name, method in pairs(part.methods) do Port[name] = method end
+end
 
 -- ---- The rest ------------------------------------------------------------------------------------
 
@@ -408,7 +399,8 @@ function Port:stats()
   if self.offer then self.last_counts = self.offer.counts end
   local c = self.last_counts or {}
   return {
-    rx_bytes = self.received, rx_dropped = self.dropped, tx_bytes = self.sent, withheld = self.times_withheld, interrupts = self.interrupts,
+    rx_bytes = self.received, rx_dropped = self.dropped, withheld = self.times_withheld, interrupts = self.interrupts,
+    tx_written = self.written, tx_bytes = self.sent, tx_lost = self.lost,
     overruns = c.overruns or 0, framing = c.framing or 0, parity = c.parity or 0, breaks = c.breaks or 0,
   }
 end
@@ -418,18 +410,24 @@ end
 ---@param tell? fun(line: string, report: luio.ReloadReport)  what became of a reload
 function Port:follow(tell) ports.follow(self, tell) end
 
---- Closes the port and its device. What was written goes out first, within a second. Idempotent.
+--- Closes the port and its device. What was written goes out first, as long as bytes leave (`drain`). What does not is counted
+--- (tx_lost), and said; the port is closed all the same. Idempotent.
+---@param seconds? number  at most so long for what was written
 ---@return boolean? ok
 ---@return string? message
----@return string? code
-function Port:close()
+---@return string? code    as drain's, where bytes were lost
+---@return integer? lost
+function Port:close(seconds)
   if self.closed then return true end
-  if self.offer and not self.dev.gone then self:drain(1) end -- what does not go now never will
+  if seconds ~= nil then check_seconds(seconds, "close", 2) end
+  local left, why, why_code, lost = draining.finish(self, seconds)
+  if self.closed then return true end -- by another task, which was told
   local ok, message, code = ports.close(self)
   if not ok then return nil, message, code end
   self.offer = nil
   wake_all(self, nil, "the port was closed", "ECANCELED")
   for _, place in ipairs(self.places) do place:close() end
+  if not left then return nil, why, why_code, lost end
   return true
 end
 

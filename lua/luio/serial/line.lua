@@ -121,15 +121,15 @@ function Port:wait_break(seconds)
   end)
 end
 
---- Sends a break: the line is at rest for so long. What was written before goes out first, at most within a second.
+--- Sends a break: the line is at rest for so long. What was written before goes out first (`drain`).
 ---@param seconds number  a break is longer than a character; 0.25 is usual
 ---@return true? ok
 ---@return string? message
----@return string? code  "ETIMEDOUT": what was written before does not go out
+---@return string? code  drain's: what was written before does not go out, and there was no break
 function Port:send_break(seconds)
   if self.closed then closed(self, "send_break", 2) end
   check_seconds(seconds, "send_break", 2)
-  local ok, message, code = self:drain(1)
+  local ok, message, code = self:drain()
   if not ok then return nil, message, code end
   self.paused = true
   local ran, why = pcall(function()
@@ -143,10 +143,6 @@ function Port:send_break(seconds)
   return true
 end
 
---- Gives a class these methods.
----@param class table
-function M.add(class)
-  for name, method in pairs(Port) do class[name] = method end
-end
+M.methods = Port
 
 return M

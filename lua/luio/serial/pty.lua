@@ -84,6 +84,7 @@ local function set_up(self, options)
   local once = C.luio_pty_open(self.path, flags())
   if once < 0 then return failure("open " .. self.path, "is /dev/pts mounted?") end
   C.luio_pty_close(once)
+  while C.luio_pty_read(self.fd, self.buffer, MOST + 1) > 0 do end -- that we have set it ourselves is no news
   self.out = C.luio_pty_dup(self.fd, F_DUPFD_CLOEXEC, 0)
   if self.out < 0 then return failure "a second descriptor of a pseudo-terminal" end
   self.reads, message, code = descriptor.watch(self.fd)
@@ -109,13 +110,13 @@ function M.open(options)
   return nil, message, code
 end
 
---- Whether a client has it open.
+--- Whether a client has it open; or has had it, and what it wrote or set was not read yet.
 ---@return boolean
 function Pty:connected()
   local p = self.poll
   p.fd, p.events, p.revents = self.fd, POLLIN, 0
   C.luio_pty_poll(p, 1, 0)
-  return bit.band(p.revents, POLLHUP) == 0
+  return bit.band(p.revents, POLLHUP) == 0 or bit.band(p.revents, POLLIN) ~= 0
 end
 
 --- Takes what a client has written.

@@ -18,6 +18,7 @@ local luio = require "luio"
 local memory = require "luio.net.memif.memory"
 local pool = require "luio.pool"
 local protocol = require "luio.net.memif.protocol"
+local queues = require "luio.net.queue"
 local socket = require "luio.net.memif.socket"
 local task = require "luio.task"
 local uv = require "luv"
@@ -354,9 +355,15 @@ function M.connect(path, options)
   return self
 end
 
---- Leaves. Idempotent.
+--- Leaves, when the server has taken what it was sent; or has taken none of it for a second. Idempotent.
+---@return true? ok
+---@return string? message  the server has not taken all; the connection is closed all the same
+---@return string? code     "EAGAIN"
+---@return integer? lost    frames, counted in buffers
 function Port:close()
   if self.closed then return true end
+  local lost = self.queue and not self.ended and queues.send_rest(self.tx[0]) or 0
+  if self.closed then return true end -- by another task meanwhile
   self.closed = true
   if self.socket and not self.ended then
     local message = protocol.message(protocol.DISCONNECT)
@@ -373,7 +380,8 @@ function Port:close()
   if self.region then self.region:close() end
   if self.own_pool then self.pool:close() end
   C.luio_waker_close(self.waker)
-  return true
+  if lost == 0 then return true end
+  return nil, ("close memif: %d frames were sent and not taken by the server"):format(lost), "EAGAIN", lost
 end
 
 function Port:__tostring()
