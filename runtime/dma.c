@@ -229,10 +229,11 @@ static int check_name(luio_dma *dma, const char *name, luio_error *err)
                      LUIO_DMA_NAME - 1);
   for (live *l = dma->buffers; l; l = l->next)
     if (!strcmp(l->name, name))
-      return luio_fail(err, EEXIST,
-                       "DMA memory for %s: there is a buffer named \"%s\" already; one that outlives "
-                       "a reload or a crash is kept in dev.state, and allocated where it is not there",
-                       dma->who, name);
+      return luio_fail(
+          err, EEXIST,
+          "DMA memory for %s: there is a buffer named \"%s\" already; one that outlives "
+          "a reload or a crash is kept in dev.state, and allocated where it is not there",
+          dma->who, name);
   return 0;
 }
 

@@ -514,7 +514,7 @@ describe("interrupts at the prompt", function()
     run "IRQ_RAISE:write(4)"
     hears(before + 1)
     run "session 'spec'"
-    assert.is_truthy(printed[1]:find("ack = {  }, unmask = false }", 1, true), printed[1])
+    assert.is_truthy(printed[1]:find("{ { \"IRQ_STATUS\", 0x24 } }, unmask = false }", 1, true), printed[1])
     local out, status = busted(printed[1])
     assert.equal(0, status, out)
   end)

@@ -218,6 +218,7 @@ describe("spec/fuzz/kernel", function()
     ["runtime/watchdog.c"] = "schedstat of a thread of its own: one number",
     ["lua/luio/bus_errors.lua"] = "names and numbers of the AER counters: spec/guest/faults/aer_spec.lua",
     ["lua/luio/config_watch.lua"] = "how often and how long the machine was asleep: three numbers",
+    ["lua/luio/lint_code.lua"] = "a driver's Lua",
     ["lua/luio/net/pcapng.lua"] = "/proc/self/fd of its own, to open it once more",
     ["lua/luio/net/memif/memory.lua"] = "/proc/self/fd of what a client gave: spec/net/memif_spec.lua",
     ["lua/luio/device.lua"] = "makes a table of what C has read",
