@@ -99,8 +99,8 @@ static int open_resource(luio_device *d, luio_region *r, char *path, size_t size
   if (fd < 0) {
     int code = errno;
     if (code == ENOENT && access(d->info.sysfs, F_OK) == 0)
-      return luio_fail(err, code, "open %s: ENOENT: this kernel offers no such file for the device",
-                       path);
+      return luio_fail(err, ENOTSUP,
+                       "open %s: ENOENT: this kernel offers no such file for the device", path);
     const char *why = luio_bars_remedy(d, code);
     return luio_fail(err, code, "open %s: %s: %s", path, luio_errno_name(code),
                      why ? why : remedy(code, true));

@@ -9,6 +9,7 @@ local function explore(args)
   }
   if not session then return nil, message, code end
   for _, note in ipairs(session.target and session.target.notes or {}) do common.note(note) end
+  if session.target then common.tell_lacks(session.target) end
   local status
   status, message, code = require("luio.explore.repl").run(session, { execute = args.execute[1] and args.execute or nil })
   local closed, why = session:close()

@@ -58,6 +58,7 @@ local function run(args)
   local list
   list, message, code = plans(t, assignments, args.read)
   if not list then return nil, message, code end
+  common.tell_lacks(t)
   local writes = output.list {}
   local would_be = {} -- by a dry run of an assignment before
   for i, c in ipairs(list) do

@@ -55,6 +55,7 @@ local function other_side(args, before)
   args.device = args.after
   local t, message, code = common.open(args, "look")
   if not t then return nil, message, code end
+  common.tell_lacks(t)
   return snapshots.again(before, t, function(target, list) return common.read(target, list, args.force_read) end), t.regs and t.regs.map
 end
 

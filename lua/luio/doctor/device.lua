@@ -18,6 +18,7 @@ local M = {}
 ---@field config_problem string?
 ---@field driver table?  luio's, that matches
 ---@field driver_name string?
+---@field no_driver string?     why there is none; of one that is for it and does not load: why not
 ---@field lockdown string?
 
 -- ---- Identity ------------------------------------------------------------------------------------
@@ -42,7 +43,13 @@ local function match_of(info)
 end
 
 function M.luio_driver(say, at)
-  if at.driver_name then return say("luio driver", "ok", at.driver_name .. " matches") end
+  if at.driver then
+    say("luio driver", "ok", at.driver_name .. " matches")
+    if at.no_driver then say("luio driver", "note", at.no_driver) end
+    return
+  elseif at.driver_name then
+    return say("luio driver", "problem", at.no_driver)
+  end
   local match = match_of(at.info)
   say("luio driver", "note", (at.no_driver or "no driver") .. "; luio get, set, dump and explore work without one",
     match and ("put match = %s into drivers/NAME/init.lua"):format(match))

@@ -158,16 +158,20 @@ Root.snapshot = show.snapshot
 Root.diff = show.diff
 Root.restore = show.restore
 
--- Faults that only the device can tell.
+local NO_REGION = "ENOENT" -- of Device:region: the device has none of that number
+
+-- Faults that only the device can tell. A region that it has, and that can't be opened, is none of the map's: then nil and why.
 local function check(map, device)
   local faults, regions = {}, {}
+  local closed, closed_code
   map:each(function(path, def, offset)
     local region = regions[def.region]
     if region == nil then
-      local message
-      region, message = device:region(def.region)
+      local message, code
+      region, message, code = device:region(def.region)
       regions[def.region] = region or false
-      if not region then table.insert(faults, ("%s: %s"):format(path, message)) end
+      if not region and code == NO_REGION then table.insert(faults, ("%s: %s"):format(path, message))
+      elseif not region then closed, closed_code = closed or message, closed_code or code end
     end
     if region then
       if offset + def.width / 8 > region.size then
@@ -178,6 +182,7 @@ local function check(map, device)
       end
     end
   end)
+  if closed then return nil, closed, closed_code end
   return faults, regions
 end
 
@@ -188,12 +193,13 @@ local SHOWN = 20
 ---@param device luio.Device
 ---@param says_nothing? boolean  the map was made for offsets: nothing in it is known of the device
 ---@return luio.Registers?
----@return string? message  every fault: registers outside their region, widths it can't do
----@return string? code     "EINVAL"
+---@return string? message  every fault: registers outside their region, widths it can't do; or why a region can't be opened
+---@return string? code     "EINVAL", or as of Device:region
 function M.bind(map, device, says_nothing)
   local too_large = map:too_large()
   if too_large then return nil, too_large, "EINVAL" end
-  local faults, regions = check(map, device)
+  local faults, regions, code = check(map, device)
+  if not faults then return nil, regions, code end
   if faults[1] then
     local more = #faults - SHOWN
     for i = #faults, SHOWN + 1, -1 do faults[i] = nil end
