@@ -178,8 +178,9 @@ function M.find(name, file)
     return nil, ("%s \"%s\": %s is not taken, because %s; if you trust whoever can write there, LUIO_DRIVERS=%s names the folder"):format(
       what, name, refused.file, refused.reason, term.quoted(refused.root.dir)), "EPERM"
   end
-  return nil, (odd and "%s \"%s\" can't be had (looked for %s)" or "there is no %s \"%s\" (looked for %s); LUIO_DRIVERS names more folders"):format(
-    what, name, table.concat(tried, ", ")), odd and odd:match "^E%u+$" or "ENOENT"
+  local form = odd and "%s \"%s\" can't be had (looked for %s)"
+    or "there is no %s \"%s\" (looked for %s); LUIO_DRIVERS names more folders"
+  return nil, form:format(what, name, table.concat(tried, ", ")), odd and odd:match "^E%u+$" or "ENOENT"
 end
 
 -- What ends in .lua would be taken for a path, by M.find. What means something to a shell would be put into its line, by TAB.

@@ -175,7 +175,7 @@ local function check(map, device)
     end
     if region then
       if offset + def.width / 8 > region.size then
-        table.insert(faults, ("%s: 0x%x is outside region %d of 0x%x bytes"):format(path, offset, def.region, region.size))
+        table.insert(faults, ("%s: 0x%x is outside region %d of 0x%x bytes (%s)"):format(path, offset, def.region, region.size, region.name))
       end
       if def.width == 64 and region.kind == "port" and not def.halves then
         table.insert(faults, ('%s: 64 bits in I/O ports: state halves = "low" or "high"'):format(path))
