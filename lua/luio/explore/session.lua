@@ -44,7 +44,7 @@ local function environment(self)
       local command = commands[name]
       if command ~= nil then return command end
       local map = self.regs and self.regs.map
-      if map and map.child[name] then return self.regs[name] end
+      if map and (map.child[name] or map.whole and map.whole.child[name]) then return self.regs[name] end
       local global = _G[name]
       if global == nil and type(name) == "string" and name:match "^%u[%u%d_]+$" then
         error(("there is no %s%s"):format(name, map and near.hint(name, map.child)

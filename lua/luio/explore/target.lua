@@ -177,7 +177,9 @@ function M.open(address, options)
     if not self.regs and options.map then
       dev:close()
       return nil, message, code
-    elseif not self.regs then
+    elseif self.regs then
+      table.insert(self.notes, self.regs.map.reach)
+    else
       self.no_map, self.no_map_code, self.map_name = message, code, nil
     end
   elseif options.map then

@@ -7,9 +7,10 @@
 ---     regs:on_access(function(access) ... end)      -- every access through the map; nil ends it
 ---
 --- Binding touches no register. It checks what only the device can tell: that every register lies in
---- its region, and that the region takes its width. Registers are made when they are first named and
+--- its region, and that the region takes its width. A map of a whole chip is bound by addresses (luio.registers.absolute). Registers are made when they are first named and
 --- kept, so that naming one again is a table lookup.
 
+local absolute = require "luio.registers.absolute"
 local effects = require "luio.registers.effects"
 local near = require "luio.registers.near"
 local verbs = require "luio.registers.verbs"
@@ -84,6 +85,8 @@ local function member(root, block, self, prefix, base, name)
   local def = block.child[name]
   if not def then
     local what = prefix == "" and "the map" or prefix:sub(1, -2)
+    local outside = prefix == "" and root.map.whole and root.map.whole.child[name]
+    if outside then error(("%s is at 0x%x, which is not in reach of %s"):format(name, outside.offset, root.device.address), 2) end
     -- Level 2: our callers call us in tail position.
     error(("%s has no register %s%s"):format(what, tostring(name), near.hint(tostring(name), block.child)), 2)
   end
@@ -164,6 +167,7 @@ local NO_REGION = "ENOENT" -- of Device:region: the device has none of that numb
 local function check(map, device)
   local faults, regions = {}, {}
   local closed, closed_code
+  local fits = 0
   map:each(function(path, def, offset)
     local region = regions[def.region]
     if region == nil then
@@ -176,6 +180,8 @@ local function check(map, device)
     if region then
       if offset + def.width / 8 > region.size then
         table.insert(faults, ("%s: 0x%x is outside region %d of 0x%x bytes (%s)"):format(path, offset, def.region, region.size, region.name))
+      else
+        fits = fits + 1
       end
       if def.width == 64 and region.kind == "port" and not def.halves then
         table.insert(faults, ('%s: 64 bits in I/O ports: state halves = "low" or "high"'):format(path))
@@ -183,7 +189,7 @@ local function check(map, device)
     end
   end)
   if closed then return nil, closed, closed_code end
-  return faults, regions
+  return faults, regions, fits
 end
 
 local SHOWN = 20
@@ -198,8 +204,14 @@ local SHOWN = 20
 function M.bind(map, device, says_nothing)
   local too_large = map:too_large()
   if too_large then return nil, too_large, "EINVAL" end
-  local faults, regions, code = check(map, device)
-  if not faults then return nil, regions, code end
+  local faults, regions, fits = check(map, device)
+  if not faults then return nil, regions, fits end
+  if faults[1] and not says_nothing then
+    local part = absolute.part(map, device)
+    if part then return M.bind(part, device) end
+    local nowhere = absolute.nowhere(map, device, fits > 0)
+    if nowhere then return nil, nowhere, "EINVAL" end
+  end
   if faults[1] then
     local more = #faults - SHOWN
     for i = #faults, SHOWN + 1, -1 do faults[i] = nil end
