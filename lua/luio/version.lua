@@ -149,14 +149,6 @@ local function run_file(self, path, ...)
   return paths.run(shown, chunk, ...)
 end
 
--- Of a driver's file that is not there Lua lists twenty places; two of them are where it belongs.
-local function missing(name, message)
-  local file = type(message) == "string" and message:find("^module '.-' not found:") and not message:find("\n\tnot '")
-    and name:match "^drivers%..+"
-  if not file then return message end
-  return ("module '%s' not found: there is no %s.lua"):format(name, (file:gsub("%.", "/")))
-end
-
 local LOADING = {}
 
 local function new_require(self)
@@ -169,7 +161,7 @@ local function new_require(self)
     local path, refused = find(self, name)
     if not path then
       local ok, result = pcall(require, name)
-      if not ok then error(refused and ("%s\n%s"):format(refused, tostring(result)) or missing(name, result), 0) end
+      if not ok then error(refused and ("%s\n%s"):format(refused, tostring(result)) or result, 0) end
       return result
     end
     self.modules[name] = LOADING
