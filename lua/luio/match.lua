@@ -16,6 +16,7 @@ local errors = require "luio.errors"
 local literal = require "luio.literal"
 local near = require "luio.registers.near"
 local paths = require "luio.paths"
+local uv = require "luv"
 
 local M = {}
 
@@ -79,7 +80,8 @@ function M.misstated(match)
 end
 
 local function text_of(path)
-  local f = path and io.open(path)
+  local stat = path and uv.fs_stat(path) -- opening a FIFO would wait for its other end
+  local f = stat and stat.type == "file" and io.open(path)
   local text = f and f:read "*a"
   if f then f:close() end
   return text

@@ -7,8 +7,8 @@
 ---     regs:on_access(function(access) ... end)      -- every access through the map; nil ends it
 ---
 --- Binding touches no register. It checks what only the device can tell: that every register lies in
---- its region, and that the region takes its width. A map of a whole chip is bound by addresses (luio.registers.absolute). Registers are made when they are first named and
---- kept, so that naming one again is a table lookup.
+--- its region, and that the region takes its width. A map of a whole chip is bound by addresses (luio.registers.absolute).
+--- Registers are made when they are first named and kept, so that naming one again is a table lookup.
 
 local absolute = require "luio.registers.absolute"
 local effects = require "luio.registers.effects"
@@ -179,7 +179,8 @@ local function check(map, device)
     end
     if region then
       if offset + def.width / 8 > region.size then
-        table.insert(faults, ("%s: 0x%x is outside region %d of 0x%x bytes (%s)"):format(path, offset, def.region, region.size, region.name))
+        local outside = "%s: 0x%x is outside region %d of 0x%x bytes (%s)"
+        table.insert(faults, outside:format(path, offset, def.region, region.size, region.name))
       else
         fits = fits + 1
       end

@@ -67,7 +67,8 @@ function Import:repeat_item(item, node, path, least, taken, out)
   local stride, short = dim.increment or least, names.of_array(item.name)
   if dim.count == 0 then
     self.notes:add("contradiction", path, "dim is 0: left out")
-  elseif not dim.list and not item.only and stride >= math.max(least, 1) and stride <= MAX_STRIDE and (taken[names.clean(short)] or 0) <= 1 then
+  elseif not dim.list and not item.only and stride >= math.max(least, 1) and stride <= MAX_STRIDE
+    and (taken[names.clean(short)] or 0) <= 1 then
     item.count, item.stride, item.name = dim.count, stride, short
     item.alternate = item.alternate and names.of_array(item.alternate)
     if not item.raw:find("%%s%]?$") then table.insert(item.remarks, 1, item.raw) end
