@@ -63,19 +63,22 @@ bool luio_is_there(const luio_device *d)
 /* sysfs gives no mapping of what a driver has claimed for itself: EINVAL. The same code has other causes. */
 static void claimed(const luio_device *d, const luio_region *r, char *to, size_t size)
 {
-  luio_iomem m;
-  bool known = luio_iomem_look(r->addr, r->size, &m) == 0 && m.verdict == IOMEM_CLAIMED;
-  const char *driver = d->info.driver[0] ? d->info.driver : m.owner, *address = d->info.address;
-  if (known && d->info.uio[0])
+  luio_iomem m = {0};
+  const char *driver = d->info.driver, *address = d->info.address;
+  bool hidden = luio_iomem_look(r->addr, r->size, &m) < 0 || m.verdict == IOMEM_HIDDEN;
+  bool kernels = driver[0] && !d->info.uio[0];
+  if (m.verdict == IOMEM_CLAIMED && d->info.uio[0])
     luio_format(to, size,
-                "its driver %s has claimed it (/proc/iomem), and so the kernel lets nobody else "
-                "map it: boot with iomem=relaxed, or use a UIO driver that offers it as a map",
-                driver);
-  else if (known || (d->info.driver[0] && !d->info.uio[0]))
+                "%s has claimed it (/proc/iomem), and so the kernel lets nobody else map it: boot "
+                "with iomem=relaxed, or use a UIO driver that offers it as a map",
+                m.owner);
+  else if (kernels && (hidden || m.verdict == IOMEM_CLAIMED))
     luio_format(to, size,
-                "the kernel driver %s has claimed it: `luio bind %s` gives the device to "
+                "the kernel driver %s %s claimed it: `luio bind %s` gives the device to "
                 "uio_pci_generic",
-                driver, address);
+                driver, hidden ? "may have" : "has", address);
+  else if (m.verdict == IOMEM_CLAIMED)
+    luio_format(to, size, "%s has claimed it (/proc/iomem)", m.owner);
   else
     luio_format(to, size, "the kernel does not offer this region for mapping");
 }

@@ -84,9 +84,10 @@ function M.tostring(value)
   return ok and text or "an object that can't be shown"
 end
 
--- Of a file in drivers/ that is not there `require` lists twenty places: two are where it belongs, and one reason is enough.
+-- Of a file in drivers/ that is not there `require` lists twenty places. One sentence is enough, unless one was there and not taken.
 local function one_place(text)
-  local before, name, rest = text:match "^(.-module '(drivers%.[^']+)' not found):(\n\tno.*)$"
+  if not text:find("' not found:\n\tno ", 1, true) then return text end
+  local before, name, rest = text:match "^(.-module '(drivers%.[%w_.-]+)' not found):(\n\tno.*)$"
   if not before or rest:find("\n\tnot '", 1, true) then return text end
   rest = rest:gsub("\n\tno [^\n]*", "")
   return ("%s: there is no %s.lua%s"):format(before, (name:gsub("%.", "/")), rest)

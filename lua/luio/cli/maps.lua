@@ -27,7 +27,7 @@ local function lint(args)
   if args.json then
     local list = output.list {}
     for i, f in ipairs(findings) do list[i] = { path = f.path, text = f.text } end
-    output.json { map = args.map, registers = map.total, findings = list }
+    output.json { map = args.map, registers = map.total, findings = list, driver_fault = fault }
     return (fault or #findings > 0) and 1 or 0
   end
   for _, f in ipairs(findings) do term.print(("%s: %s"):format(f.path, f.text)) end

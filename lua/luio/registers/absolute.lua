@@ -22,6 +22,7 @@ local function spans(device)
       table.insert(list, { index = index, first = region.addr, last = region.addr + region.size - 1 })
     end
   end
+  table.sort(list, function(a, b) return a.index < b.index end)
   return list
 end
 
@@ -39,6 +40,15 @@ local function copy(def)
 end
 
 local function size_of(def) return def.kind == "block" and def.size or def.width / 8 end
+
+-- As in any map: by region, and by offset.
+local function sort(block)
+  table.sort(block.children, function(a, b)
+    if a.region ~= b.region then return a.region < b.region end
+    if a.offset ~= b.offset then return a.offset < b.offset end
+    return a.name < b.name
+  end)
+end
 
 local cut
 
@@ -61,6 +71,7 @@ local function one(def, spans_of, address, from)
   new.region, new.offset = first.index, address - (from or first.first)
   new.children, new.child, new.total = {}, {}, 0
   for _, child in ipairs(def.children) do cut(new, child, { first }, address, address) end
+  sort(new)
   return new.total > 0 and new or nil
 end
 
@@ -105,6 +116,7 @@ function M.part(map, device)
   part.children, part.child, part.total = {}, {}, 0
   for _, def in ipairs(map.children) do cut(part, def, list, 0) end
   if part.total == 0 then return nil end
+  sort(part)
   part.whole = map
   part.reach = ("the map states addresses: %d of its %s are in reach"):format(part.total, output.count(map.total, "register"))
   return setmetatable(part, getmetatable(map))
