@@ -144,7 +144,15 @@ function M.regions(say, at)
       end
     elseif way then
       any = true
-      say("regions", "ok", ("region %d is reached by %s"):format(i, way))
+      local map = not pci and info.maps[i]
+      local reach, length = 0, 0
+      if map then reach, length = look.reach(map) end
+      if reach < length then
+        say("regions", "problem", ("region %d has 0x%x bytes at 0x%x, and UIO maps whole pages: 0x%x bytes of it are reached by %s"):format(
+          i, length, map.addr, reach, way), ("luio get mem:0x%x+0x%x 0x0"):format(map.addr - map.addr % 8, length + map.addr % 8))
+      else
+        say("regions", "ok", ("region %d is reached by %s"):format(i, way))
+      end
     end
   end
   if not any then
