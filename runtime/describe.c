@@ -268,6 +268,11 @@ static void read_bars(luio_info *info, struct udev_device *dev)
   }
 }
 
+uint64_t luio_map_reach(const luio_map *m)
+{
+  return m->addr & (LUIO_PAGE - 1) ? 0 : m->size & ~(LUIO_PAGE - 1);
+}
+
 /* Which map is which BAR: by address, for their numbers need not agree. The kernel gives a map's
  * addr either with the sub-page offset or, from uio_pci_generic, page-aligned beside it. A BAR whose pages UIO does not
  * map all is left to resourceN. */

@@ -98,6 +98,8 @@ int luio_parse_u64(const char *text, uint64_t *value);
 int luio_sysfs_u64(const char *dir, const char *name, uint64_t *value);
 
 /* describe.c. Fills *info from sysfs; never fails, for what is wrong becomes info->problem. */
+/* Bytes of a map of physical memory that UIO maps: whole pages, and none where it does not begin with one. */
+uint64_t luio_map_reach(const luio_map *map);
 struct udev_device;
 struct udev_hwdb;
 void luio_describe_uio(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb);
@@ -137,8 +139,6 @@ bool luio_devmem_claimed(const luio_device *d);
 /* Maps the region's bytes, which begin `first` bytes into page page_index of fd. ERANGE: its size is absurd. */
 int luio_region_map(const luio_device *d, luio_region *region, int fd, uint64_t page_index,
                     uint64_t first, const char *path, luio_error *err);
-/* Bytes of a map of physical memory that UIO maps: whole pages, and none where it does not begin with one. */
-uint64_t luio_map_reach(const luio_map *map);
 /* Whether sysfs still has the device, and its UIO device: what an error code alone does not tell. */
 bool luio_is_there(const luio_device *d);
 void luio_region_free(luio_region *region);

@@ -205,11 +205,6 @@ static int open_bar(luio_device *d, luio_region *r, luio_error *err)
   return rc == -EPERM && map_under_lockdown(d, r) == 0 ? 0 : rc;
 }
 
-uint64_t luio_map_reach(const luio_map *m)
-{
-  return m->addr & (LUIO_PAGE - 1) ? 0 : m->size & ~(LUIO_PAGE - 1);
-}
-
 /* What UIO does not map: its reason, and the other way. */
 static int no_whole_pages(luio_device *d, const luio_region *r, int code, luio_error *err)
 {
