@@ -35,9 +35,9 @@ describe("a UIO map that is not whole pages", function()
   end)
 
   -- The range that a message names reaches what is there, to look and to write.
-  local function other_way(message, offset, value, written)
+  local function other_way(message, offset, written)
     local range = assert(message:match "mem:0x%x+%+0x%x+", message)
-    assert.equal(("0x%02x:u32 = 0x%08x\n"):format(offset, value), (program.run(("get %s 0x%x"):format(range, offset))))
+    assert.matches(("^0x%02x:u32 = 0x%%x+\n$"):format(offset), (program.run(("get %s 0x%x"):format(range, offset))))
     local out, status = program.run(("set %s 0x%x=0x80 --write"):format(range, offset))
     assert.equal(0, status, out)
     assert.is_truthy(out:find(("-> 0x%08x"):format(written), 1, true), out)
@@ -54,7 +54,7 @@ describe("a UIO map that is not whole pages", function()
     assert.equal(("luio: %s\n"):format(message), out)
     out = program.run(("get %s ID --map drivers/edu"):format(info.address))
     assert.equal(("luio: %s\n"):format(message), out)
-    other_way(message, 4, 0, 0xffffff7f) -- LIVENESS
+    other_way(message, 4, 0xffffff7f) -- LIVENESS
   end)
 
   it("and begins within one can't be mapped either; the device is not gone", function()
@@ -64,7 +64,7 @@ describe("a UIO map that is not whole pages", function()
     assert.equal(("map map1 of %s: mmap /dev/%s: ENODEV: UIO maps whole pages, and this begins at 0x%x, within a page; as root "
       .. "mem:0x%x+0x100 reaches it, by /dev/mem"):format(info.address, info.uio, bar + 0x20, bar + 0x20), message)
     assert(dev:close())
-    other_way(message, 0, 0, 0x80) -- STATUS, whose bit 7 stays
+    other_way(message, 0, 0x80) -- STATUS, whose bit 7 stays
   end)
 
   it("is mapped as far as its whole pages go, which is said", function()
