@@ -151,7 +151,7 @@ local PAGE, KERNELS = 4096, 2 ^ 52 -- beyond that are addresses of the kernel's 
 ---@return integer length  what it has
 function M.reach(map)
   local length = map.length or map.size
-  if map.at_open or map.addr >= KERNELS then return length, length end
+  if map.at_open or type(map.addr) ~= "number" or map.addr >= KERNELS then return length, length end -- from 2^53 on it is a text
   if map.addr % PAGE ~= 0 then return 0, length end
   return math.max(0, math.min(length, map.size - map.size % PAGE - map.offset)), length
 end

@@ -17,7 +17,7 @@ local function regions_of(device) return device.info and look.regions(device.inf
 local function spans(device)
   local list = {}
   for index, entry in pairs(regions_of(device)) do
-    local region = entry.addr and entry.kind ~= "port" and device:region(index)
+    local region = type(entry.addr) == "number" and entry.kind ~= "port" and device:region(index)
     if region and region.kind ~= "port" then
       table.insert(list, { index = index, first = region.addr, last = region.addr + region.size - 1 })
     end
@@ -143,7 +143,7 @@ function M.nowhere(map, device, some)
   if not names[1] or #names < #map.children or some and last - first < CHIP then return nil end
   local places = {}
   for index, entry in pairs(regions_of(device)) do
-    if entry.addr and entry.kind ~= "port" then
+    if type(entry.addr) == "number" and entry.kind ~= "port" then
       table.insert(places, ("region %d is 0x%x+0x%x"):format(index, entry.addr, entry.length or entry.size))
     end
   end
