@@ -268,8 +268,14 @@ static void read_bars(luio_info *info, struct udev_device *dev)
   }
 }
 
+uint64_t luio_map_reach(const luio_map *m)
+{
+  return m->addr & (LUIO_PAGE - 1) ? 0 : m->size & ~(LUIO_PAGE - 1);
+}
+
 /* Which map is which BAR: by address, for their numbers need not agree. The kernel gives a map's
- * addr either with the sub-page offset or, from uio_pci_generic, page-aligned beside it. */
+ * addr either with the sub-page offset or, from uio_pci_generic, page-aligned beside it. A BAR whose pages UIO does not
+ * map all is left to resourceN. */
 static void match_maps(luio_info *info)
 {
   for (int m = 0; m < LUIO_MAX_MAPS; m++) {
@@ -277,16 +283,19 @@ static void match_maps(luio_info *info)
     if (!map->present)
       continue;
     bool found = false;
+    uint64_t within = map->addr & (LUIO_PAGE - 1), start = map->addr - within;
+    start += map->offset ? map->offset : within;
     for (int b = 0; b < LUIO_MAX_BARS; b++) {
       luio_bar *bar = &info->bars[b];
-      if (bar->kind != LUIO_BAR_MEM || bar->addr != (map->addr & ~(LUIO_PAGE - 1)) + map->offset)
+      if (bar->kind != LUIO_BAR_MEM || bar->addr != start)
         continue;
       found = true;
-      uint64_t pages = (map->offset + bar->size + LUIO_PAGE - 1) & ~(LUIO_PAGE - 1);
+      uint64_t pages =
+          ((bar->addr & (LUIO_PAGE - 1)) + bar->size + LUIO_PAGE - 1) & ~(LUIO_PAGE - 1);
       if (map->size > pages)
         problem(info, "map%d claims 0x%llx bytes of a BAR%d of 0x%llx", m,
                 (unsigned long long)map->size, b, (unsigned long long)bar->size);
-      else if (map->offset + map->size >= bar->size)
+      else if (luio_map_reach(map) >= pages)
         bar->map = m;
     }
     if (!found)

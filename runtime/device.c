@@ -168,13 +168,23 @@ static int open_uio(luio_device *d, luio_error *err)
   }
   int code = errno;
   const char *remedy = luio_bars_remedy(d, code);
-  return luio_fail(err, code, "open %s: %s: %s", path, luio_errno_name(code),
-                   remedy ? remedy
-                   : code == EACCES || code == EPERM
-                       ? "run as root, or as one of the group luio, which `make "
-                         "install-system` makes (luio doctor says more)"
-                   : code == ENOENT ? "no such node: is udev running, is /dev a devtmpfs?"
-                                    : "the device is gone: list again");
+  if (remedy)
+    ;
+  else if (!luio_is_there(d))
+    remedy = "the device is gone: list again";
+  else if (code == EPERM && geteuid() == 0)
+    remedy = "this process may not, though it is root's: is it in a container that was not given "
+             "the node?";
+  else if (code == EACCES || code == EPERM)
+    remedy = "run as root, or as one of the group luio, which `make install-system` makes (luio "
+             "doctor says more)";
+  else if (code == ENOENT)
+    remedy = "no such node: is udev running, is /dev a devtmpfs?";
+  else if (code == ENXIO)
+    remedy = "no driver is behind the node: was it made by hand, or left over?";
+  else
+    remedy = "its UIO driver may refuse: see dmesg";
+  return luio_fail(err, code, "open %s: %s: %s", path, luio_errno_name(code), remedy);
 }
 
 /* What the UIO driver has allocated just now. It frees it when the last descriptor is closed. */
@@ -215,10 +225,13 @@ static int open_config(luio_device *d, luio_error *err)
   /* An ordinary user may still map and wait; what needs the command register says so then. */
   if (d->config_fd < 0)
     d->config_fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (d->config_fd < 0)
-    return luio_fail(err, errno, "open %s: %s: the device is gone: list again", path,
-                     luio_errno_name(errno));
-  return 0;
+  if (d->config_fd >= 0)
+    return 0;
+  int code = errno;
+  return luio_fail(err, code, "open %s: %s: %s", path, luio_errno_name(code),
+                   !luio_is_there(d) ? "the device is gone: list again"
+                   : code == ENOENT  ? "this kernel offers no such file for the device"
+                                     : "see dmesg");
 }
 
 luio_device *luio_device_new(unsigned flags)

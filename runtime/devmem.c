@@ -6,8 +6,8 @@
  *
  * Before anything is mapped, /proc/iomem is asked (iomem.c): RAM is refused, and what a kernel driver has
  * claimed, with its name; both however little of it lies in the range. So is, but for looking, the
- * BAR of a device that has a driver which did not claim it, as uio_pci_generic, and a UIO device's
- * map: the proper way is at hand then. The kernel has checks of its own, which are explained when they
+ * BAR of a device that has a driver which did not claim it, as uio_pci_generic, and what UIO maps of a
+ * UIO device's map: the proper way is at hand then. The kernel has checks of its own, which are explained when they
  * say no. A driver that claims the range later takes it away from us: where the kernel revokes the
  * mapping (CONFIG_IO_STRICT_DEVMEM) the next access raises SIGBUS, and luio_device_present sees it in
  * /proc/iomem in any case.
@@ -143,7 +143,8 @@ static int has_driver(const luio_map *range, luio_error *err)
       here |= info->bars[j].kind == LUIO_BAR_MEM &&
               overlaps(range, info->bars[j].addr, info->bars[j].size);
     for (int j = 0; j < LUIO_MAX_MAPS; j++)
-      here |= info->maps[j].present && overlaps(range, info->maps[j].addr, info->maps[j].size);
+      here |= info->maps[j].present &&
+              overlaps(range, info->maps[j].addr, luio_map_reach(&info->maps[j]));
     if (here && info->uio[0])
       rc = luio_fail(err, EBUSY, "%s is there, and %s has it: open %s instead, or this read-only",
                      info->address, driver, info->address);
@@ -275,10 +276,15 @@ static int take_lock(const luio_device *d, luio_error *err)
 
 /* ---- Opening ----------------------------------------------------------------------------------- */
 
-static int open_failed(const luio_device *d, int code, luio_error *err)
+bool luio_locked_down(void)
 {
   char lockdown[80] = "";
   luio_sysfs_text("/sys/kernel/security", "lockdown", lockdown, sizeof lockdown);
+  return strstr(lockdown, "[integrity]") || strstr(lockdown, "[conf");
+}
+
+static int open_failed(const luio_device *d, int code, luio_error *err)
+{
   const char *why = "see dmesg";
   if (code == EACCES)
     why = "it is root's: run as root";
@@ -287,7 +293,7 @@ static int open_failed(const luio_device *d, int code, luio_error *err)
           "-m 640 " NODE " c 1 1`";
   else if (code == ENXIO || code == ENODEV)
     why = "this kernel has no CONFIG_DEVMEM: give the device a UIO driver";
-  else if (code == EPERM && (strstr(lockdown, "[integrity]") || strstr(lockdown, "[conf")))
+  else if (code == EPERM && luio_locked_down())
     why = "the kernel is locked down (secure boot): use a UIO driver that offers the region as a "
           "map, switch secure boot off, or boot without lockdown=";
   else if (code == EPERM)
@@ -330,7 +336,7 @@ int luio_devmem_region(luio_device *d, luio_region *r, luio_error *err)
   int rc = allowed(d, false, err); /* once more: what has come since the device was opened counts */
   if (rc < 0)
     return rc;
-  rc = luio_region_map(r, d->mem_fd, range->addr / LUIO_PAGE, range->offset, NODE, err);
+  rc = luio_region_map(d, r, d->mem_fd, range->addr / LUIO_PAGE, range->offset, NODE, err);
   if (rc == -EPERM)
     return luio_fail(
         err, EPERM,

@@ -100,6 +100,8 @@ int luio_parse_u64(const char *text, uint64_t *value);
 int luio_sysfs_u64(const char *dir, const char *name, uint64_t *value);
 
 /* describe.c. Fills *info from sysfs; never fails, for what is wrong becomes info->problem. */
+/* Bytes of a map of physical memory that UIO maps: whole pages, and none where it does not begin with one. */
+uint64_t luio_map_reach(const luio_map *map);
 struct udev_device;
 struct udev_hwdb;
 void luio_describe_uio(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb);
@@ -130,13 +132,17 @@ bool luio_devmem_is_address(const char *address);
 int luio_devmem_find(const char *address, luio_info *out, luio_error *err);
 int luio_devmem_open(luio_device *d, luio_error *err);
 int luio_devmem_region(luio_device *d, luio_region *r, luio_error *err);
+/* Whether the kernel says that lockdown (secure boot) is on. */
+bool luio_locked_down(void);
 /* Whether a kernel driver has claimed it since. */
 bool luio_devmem_claimed(const luio_device *d);
 
 /* region.c */
-/* Maps the region's bytes, which begin `first` bytes into page page_index of fd. */
-int luio_region_map(luio_region *region, int fd, uint64_t page_index, uint64_t first,
-                    const char *path, luio_error *err);
+/* Maps the region's bytes, which begin `first` bytes into page page_index of fd. ERANGE: its size is absurd. */
+int luio_region_map(const luio_device *d, luio_region *region, int fd, uint64_t page_index,
+                    uint64_t first, const char *path, luio_error *err);
+/* Whether sysfs still has the device, and its UIO device: what an error code alone does not tell. */
+bool luio_is_there(const luio_device *d);
 void luio_region_free(luio_region *region);
 /* Opens a region again, at the place it had where it can be. */
 int luio_region_return(luio_device *device, luio_region *region, luio_error *err);

@@ -308,7 +308,8 @@ LUIO_API int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flag
                                   luio_device **out, luio_error *err);
 LUIO_API const luio_info *luio_device_info(const luio_device *device);
 
-/* Maps region `index` on first use. ENOENT: the device has no such region. Owned by the device. */
+/* Maps region `index` on first use. ENOENT: the device has no such region; others: it is there, and can't be opened or
+ * mapped (EINVAL: claimed by a kernel driver, or no whole pages). Owned by the device. */
 LUIO_API int luio_device_region(luio_device *device, unsigned index, luio_region **out,
                                 luio_error *err);
 

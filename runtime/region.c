@@ -9,8 +9,8 @@
  * come the ports: a UIO device that has only those has port N as region N, as its PCI relative has BAR N. By
  * /dev/mem (devmem.c) there is one, the range that was named.
  *
- * A UIO map is mapped at file offset N pages, whole pages only; its first byte is `offset` bytes
- * into them. The map's stated size is often rounded up, the BAR's never: the BAR's counts, or what
+ * A UIO map is mapped at file offset N pages, whole pages only (luio_map_reach); its first byte is `offset`
+ * bytes into them. The map's stated size is often rounded up, the BAR's never: the BAR's counts, or what
  * the device tree says (devicetree.c). */
 #include "internal.h"
 
@@ -51,37 +51,80 @@ volatile void *luio_region_base(const luio_region *r)
   return r->base;
 }
 
-static const char *remedy(int code, bool resource)
+bool luio_is_there(const luio_device *d)
 {
-  switch (code) {
-  case EACCES:
-    return resource ? "sysfs resources are root's: run as root"
-                    : "run as root, or give the file to a group you are in with a udev rule";
-  case EPERM:
-    return "kernel lockdown (secure boot) forbids it: use a UIO driver that offers the region as "
-           "a map, or boot without lockdown";
-  case EBUSY: return "a kernel driver has claimed it: unbind that driver";
-  case ENODEV:
-  case ENOENT: return "the device is gone: list again";
-  case EINVAL: return "the kernel does not offer this region for mapping";
-  default: return "see dmesg";
-  }
+  char dir[64];
+  luio_format(dir, sizeof dir, "/sys/class/uio/%s", d->info.uio);
+  if (d->mem_fd >= 0)
+    return true;
+  return access(d->info.sysfs, F_OK) == 0 && (!d->info.uio[0] || access(dir, F_OK) == 0);
 }
 
-int luio_region_map(luio_region *r, int fd, uint64_t page_index, uint64_t first, const char *path,
-                    luio_error *err)
+/* sysfs gives no mapping of what a driver has claimed for itself: EINVAL. The same code has other causes. */
+static void claimed(const luio_device *d, const luio_region *r, char *to, size_t size)
+{
+  luio_iomem m = {0};
+  const char *driver = d->info.driver, *address = d->info.address;
+  bool hidden = luio_iomem_look(r->addr, r->size, &m) < 0 || m.verdict == IOMEM_HIDDEN;
+  bool kernels = driver[0] && !d->info.uio[0];
+  if (m.verdict == IOMEM_CLAIMED && d->info.uio[0])
+    luio_format(to, size,
+                "%s has claimed it (/proc/iomem), and so the kernel lets nobody else map it: boot "
+                "with iomem=relaxed, or use a UIO driver that offers it as a map",
+                m.owner);
+  else if (kernels && (hidden || m.verdict == IOMEM_CLAIMED))
+    luio_format(to, size,
+                "the kernel driver %s %s claimed it: `luio bind %s` gives the device to "
+                "uio_pci_generic",
+                driver, hidden ? "may have" : "has", address);
+  else if (m.verdict == IOMEM_CLAIMED)
+    luio_format(to, size, "%s has claimed it (/proc/iomem)", m.owner);
+  else
+    luio_format(to, size, "the kernel does not offer this region for mapping");
+}
+
+/* Why a region can't be opened or mapped, and what to do, in `to`. Where the code has several causes the device's state tells
+ * which it is; a cause that is not known is not named. d: NULL where only the code is known. */
+static const char *remedy(const luio_device *d, const luio_region *r, int code, bool resource,
+                          char *to, size_t size)
+{
+  bool there = !d || luio_is_there(d);
+  const char *why = "see dmesg";
+  if (code == EACCES)
+    why = resource ? "sysfs resources are root's: run as root"
+                   : "run as root, or give the file to a group you are in with a udev rule";
+  else if (code == EPERM && luio_locked_down())
+    why = "kernel lockdown (secure boot) forbids it: use a UIO driver that offers the region as "
+          "a map, or boot without lockdown";
+  else if (code == EPERM)
+    why = "this process may not: is it in a container?";
+  else if (!there || (!d && (code == ENODEV || code == ENOENT)))
+    why = "the device is gone: list again";
+  else if (code == ENODEV)
+    why = "the kernel has no mapping of it to give";
+  else if (code == ENOMEM)
+    why = "too little address space (ulimit -v), or too many mappings (sysctl vm.max_map_count)";
+  luio_format(to, size, "%s", why);
+  if (code == EINVAL && there && d && resource)
+    claimed(d, r, to, size);
+  return to;
+}
+
+int luio_region_map(const luio_device *d, luio_region *r, int fd, uint64_t page_index,
+                    uint64_t first, const char *path, luio_error *err)
 {
   uint64_t span = (first + r->size + LUIO_PAGE - 1) & ~(LUIO_PAGE - 1);
   if (r->size == 0 || span < r->size || span > (uint64_t)1 << 46)
-    return luio_fail(err, EINVAL, "map %s of %s: a size of 0x%llx bytes makes no sense", r->name,
+    return luio_fail(err, ERANGE, "map %s of %s: a size of 0x%llx bytes makes no sense", r->name,
                      r->device, (unsigned long long)r->size);
   int prot = PROT_READ | (r->writable ? PROT_WRITE : 0);
   void *p = mmap(NULL, span, prot, MAP_SHARED, fd, (off_t)(page_index * LUIO_PAGE));
   if (p == MAP_FAILED) {
     int code = errno;
+    char why[256];
+    remedy(d, r, code, strstr(path, "/resource") != NULL, why, sizeof why);
     return luio_fail(err, code, "map %s of %s: mmap %s, 0x%llx bytes: %s: %s", r->name, r->device,
-                     path, (unsigned long long)span, luio_errno_name(code),
-                     remedy(code, fd != -1 && page_index == 0 && strstr(path, "resource")));
+                     path, (unsigned long long)span, luio_errno_name(code), why);
   }
   /* A child must not hold, nor core dumps read, device memory: reading it can have side effects. */
   madvise(p, span, MADV_DONTFORK);
@@ -99,15 +142,16 @@ static int open_resource(luio_device *d, luio_region *r, char *path, size_t size
   if (fd < 0) {
     int code = errno;
     if (code == ENOENT && access(d->info.sysfs, F_OK) == 0)
-      return luio_fail(err, code, "open %s: ENOENT: this kernel offers no such file for the device",
-                       path);
+      return luio_fail(err, ENOTSUP,
+                       "open %s: ENOENT: this kernel offers no such file for the device", path);
     const char *why = r->writable ? luio_read_only(path) : NULL;
+    char text[256];
     if (why)
       code = EROFS;
     else
       why = luio_bars_remedy(d, code);
     return luio_fail(err, code, "open %s: %s: %s", path, luio_errno_name(code),
-                     why ? why : remedy(code, true));
+                     why ? why : remedy(d, r, code, true, text, sizeof text));
   }
   return fd;
 }
@@ -118,7 +162,7 @@ static int map_by_uio(luio_device *d, luio_region *r, int fd, luio_error *err)
   char path[64];
   luio_format(r->name, sizeof r->name, "BAR%u by %s map%d", r->index, d->info.uio, map);
   luio_format(path, sizeof path, "/dev/%s", d->info.uio);
-  return luio_region_map(r, fd, (uint64_t)map, d->info.maps[map].offset, path, err);
+  return luio_region_map(d, r, fd, (uint64_t)map, d->info.maps[map].offset, path, err);
 }
 
 /* To look, resourceN is taken: closing /dev/uioX would clear the bus master of whoever drives the
@@ -160,21 +204,49 @@ static int open_bar(luio_device *d, luio_region *r, luio_error *err)
   int fd = open_resource(d, r, path, sizeof path, err);
   if (fd < 0)
     return fd;
-  int rc = luio_region_map(r, fd, 0, bar->addr & (LUIO_PAGE - 1), path, err);
+  int rc = luio_region_map(d, r, fd, 0, bar->addr & (LUIO_PAGE - 1), path, err);
   close(fd); /* the mapping stays */
   return rc == -EPERM && map_under_lockdown(d, r) == 0 ? 0 : rc;
 }
 
+/* What UIO does not map: its reason, and the other way. */
+static int no_whole_pages(luio_device *d, const luio_region *r, int code, luio_error *err)
+{
+  const luio_map *m = &d->info.maps[r->index];
+  unsigned long long at = r->addr & ~7ull, end = r->addr + m->length;
+  char why[96];
+  if (code == ENODEV)
+    luio_format(why, sizeof why, "begins at 0x%llx, within a page", (unsigned long long)m->addr);
+  else
+    luio_format(why, sizeof why, "has 0x%llx bytes", (unsigned long long)m->size);
+  return luio_fail(err, code,
+                   "map map%u of %s: mmap /dev/%s: %s: UIO maps whole pages, and this %s; as root "
+                   "mem:0x%llx+0x%llx reaches it, by /dev/mem",
+                   r->index, r->device, d->info.uio, luio_errno_name(code), why, at, end - at);
+}
+
+/* Memory of the kernel's own UIO rounds up to pages; physical memory it takes as it is stated, ENODEV where that does not begin
+ * with a page, EINVAL for a page that it has only in part (uio_mmap_physical). Then the whole pages there are will do. */
 static int open_map(luio_device *d, luio_region *r, luio_error *err)
 {
   const luio_map *m = &d->info.maps[r->index];
-  char path[64];
+  uint64_t within = m->addr & (LUIO_PAGE - 1), reach = luio_map_reach(m);
   /* uio_pdrv_genirq gives the page and the offset in it, others both in one. */
-  r->addr = m->addr + (m->addr & (LUIO_PAGE - 1) ? 0 : m->offset);
+  uint64_t first = m->offset ? m->offset : within;
+  char path[64];
+  r->addr = m->addr + (within ? 0 : m->offset);
   r->size = m->length;
   luio_format(r->name, sizeof r->name, "map%u", r->index);
   luio_format(path, sizeof path, "/dev/%s", d->info.uio);
-  return luio_region_map(r, d->uio_fd, r->index, m->offset, path, err);
+  int rc = luio_region_map(d, r, d->uio_fd, r->index, first, path, err);
+  if (rc == -EINVAL && m->size & (LUIO_PAGE - 1) && reach > first) {
+    r->size = reach - first;
+    luio_format(r->name, sizeof r->name, "map%u, the whole pages of its 0x%llx bytes", r->index,
+                (unsigned long long)m->size);
+    rc = luio_region_map(d, r, d->uio_fd, r->index, first, path, err);
+  }
+  bool odd = (rc == -ENODEV && within) || (rc == -EINVAL && m->size & (LUIO_PAGE - 1));
+  return odd && luio_is_there(d) ? no_whole_pages(d, r, -rc, err) : rc;
 }
 
 /* The first region that is not a map. */
@@ -389,8 +461,10 @@ static int port_failed(const luio_region *r, ssize_t got, const char *verb, uint
                      "given up before it asked",
                      verb, r->device, r->name, (unsigned long long)offset);
   int code = got < 0 ? errno : EIO;
+  char why[256];
   return luio_fail(err, code, "%s %s %s at 0x%llx: %s: %s", verb, r->device, r->name,
-                   (unsigned long long)offset, luio_errno_name(code), remedy(code, true));
+                   (unsigned long long)offset, luio_errno_name(code),
+                   remedy(NULL, r, code, true, why, sizeof why));
 }
 
 static int read_port(luio_region *r, uint64_t offset, unsigned width, uint64_t *value,

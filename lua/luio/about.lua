@@ -167,7 +167,7 @@ function M.lines(all, columns)
       or all.bus == "pci" and "none: luio bind " .. all.address or "none")
   end
   if all.bus ~= "mem" then
-    say("luio driver", (all.luio_driver or all.luio_driver_problem) .. (all.other_drivers and "; " .. all.other_drivers or ""))
+    say("luio driver", (all.luio_driver_problem or all.luio_driver) .. (all.other_drivers and "; " .. all.other_drivers or ""))
   end
   for _, entry in ipairs(all.regions) do say("region " .. entry.index, region(entry)) end
   if all.bus == "pci" then
@@ -210,7 +210,10 @@ end
 function M.devices()
   local infos, message, code = device.list()
   if not infos then return nil, message, code end
-  for _, info in ipairs(infos) do info.luio_driver = (match.stated(info)) end
+  for _, info in ipairs(infos) do
+    local name, fault = match.stated(info)
+    info.luio_driver, info.luio_driver_problem = name, name and fault
+  end
   return infos
 end
 
@@ -231,7 +234,7 @@ function M.rows(infos)
       info.uio or "-",
       info.vendor and ("%04x:%04x"):format(info.vendor, info.device) or "-",
       info.driver or "-",
-      info.luio_driver or "-",
+      info.luio_driver and info.luio_driver .. (info.luio_driver_problem and " (does not load)" or "") or "-",
       describe(info),
     })
   end

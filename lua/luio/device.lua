@@ -292,11 +292,20 @@ end
 
 -- ---- Parts ---------------------------------------------------------------------------------------
 
+-- Of a map that does not end with a page UIO gives only the whole ones (runtime/region.c).
+local function tell_rest(self, r)
+  local map = self.info.bus ~= "pci" and r.kind == "memory" and self.info.maps[r.index]
+  local length = map and (map.length or map.size)
+  if not map or r.size >= length then return end
+  self:warn(("map%d of %s: UIO maps whole pages, of its 0x%x bytes the first 0x%x; as root mem:0x%x+0x%x reaches the rest, by /dev/mem")
+    :format(r.index, self.address, length, r.size, r.addr + r.size, length - r.size))
+end
+
 --- A region, or why not. `dev.regions[index]` is the same, raising.
 ---@param index integer
 ---@return luio.Region?
 ---@return string? message
----@return string? code  "ENOENT": no such region
+---@return string? code  "ENOENT": no such region; others: it is there, and can't be opened or mapped
 function Device:region(index)
   usable(self, "region " .. tostring(index))
   local known = rawget(self.regions, index)
@@ -309,6 +318,7 @@ function Device:region(index)
   local r = region.wrap(out[0], self.address, index, self)
   if self.gone then region.gone(r, self.gone_why) end
   rawset(self.regions, index, r)
+  tell_rest(self, r)
   return r
 end
 

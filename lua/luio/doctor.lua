@@ -56,6 +56,10 @@ function M.device(address)
   local findings, say = collector()
   local at = { info = info, lockdown = look.lockdown() }
   at.driver_name, at.driver, at.no_driver = system.try(function() return match.driver_of(info) end)
+  if not at.driver_name and match.stated(info) then -- it did not come to an end
+    at.driver_name = match.stated(info)
+    at.no_driver = match.told(at.driver_name, at.no_driver)
+  end
   if info.bus == "sim" then
     say("model", "ok", ("its model runs: %s"):format(info.address))
     if info.vectors == 0 then say("interrupt", "note", "its model declares no interrupt") end

@@ -54,7 +54,6 @@ local KNOWN = {
   quiesce = "function", durable = "table", reset = "boolean", state_version = "number",
 }
 
-local MATCH = { pci = "string", of = "string", uio = "string" }
 local DMA = { bits = "number" }
 
 -- Keys of one of the driver's tables that are not what they should be.
@@ -86,19 +85,9 @@ local function top_halves(driver)
   return driver.irq
 end
 
-local function check_parts(driver, path)
-  local matches = driver.match and (driver.match[1] and driver.match or { driver.match }) or {}
-  for _, one in ipairs(matches) do
-    if type(one) ~= "table" then
-      return nil, ("%s: %s.match is a table, or a list of tables, not of a %s"):format(path, driver.name, type(one)), "EINVAL"
-    end
-    local ok, message, code = check_keys(path, driver.name .. ".match", one, MATCH)
-    if not ok then return nil, message, code end
-    if one.pci and not one.pci:match "^%x%x%x%x:%x%x%x%x$" then
-      return nil, ("%s: %s.match.pci is four digits of the vendor and four of the device, as in \"1234:11e8\", not %q"):format(
-        path, driver.name, one.pci), "EINVAL"
-    end
-  end
+local function check_parts(driver, path, file)
+  local misstated = driver.match and match.misstated(driver.match)
+  if misstated then return nil, ("%s: %s.match%s"):format(path, driver.name, misstated), "EINVAL" end
   local ok, message, code = check_keys(path, driver.name .. ".dma", driver.dma or {}, DMA)
   if not ok then return nil, message, code end
   local bits = driver.dma and driver.dma.bits
@@ -122,10 +111,8 @@ local function check_parts(driver, path)
       return nil, ("%s: %s.%s: did you mean %s?"):format(path, driver.name, key, meant), "EINVAL"
     end
   end
-  local folder = path:match "drivers/([^/]+)/init%.lua$"
-  if folder and folder ~= driver.name then
-    return nil, ("%s: the driver calls itself %q, its folder %q: one name for one thing"):format(path, driver.name, folder), "EINVAL"
-  end
+  local folder = match.folder(file)
+  if folder and folder ~= driver.name then return nil, match.misnamed(path, driver.name, folder), "EINVAL" end
   return driver
 end
 
@@ -140,7 +127,7 @@ local function is_plain(t)
   return t == nil
 end
 
-local function check_table(driver, path)
+local function check_table(driver, path, file)
   if type(driver.name) ~= "string" then return nil, path .. ": the driver has no name", "EINVAL" end
   for key, kind in pairs(KNOWN) do
     if driver[key] ~= nil and type(driver[key]) ~= kind then
@@ -150,7 +137,7 @@ local function check_table(driver, path)
   if driver.registers and getmetatable(driver.registers) ~= registers.Map then
     return nil, ("%s: %s.registers is no register map: make one with luio.registers { ... }"):format(path, driver.name), "EINVAL"
   end
-  return check_parts(driver, path)
+  return check_parts(driver, path, file)
 end
 
 -- Looks at what a driver states. Its tables may have metatables, and so functions that run when they are looked at.
@@ -160,7 +147,8 @@ local function look_at(path, fn, ...)
   return results[1], results[2], results[3]
 end
 
-local function check(driver, path)
+local function check(driver, file)
+  local path = paths.shown(file)
   if type(driver) ~= "table" then
     return nil, ("%s: a driver file returns a table, this one a %s"):format(path, type(driver)), "EINVAL"
   end
@@ -169,7 +157,7 @@ local function check(driver, path)
     local message = "%s: the driver's table has an __index that is no table: its fields are to be there, not to be made"
     return nil, message:format(path), "EINVAL"
   end
-  return look_at(path, check_table, driver, path)
+  return look_at(path, check_table, driver, path, file)
 end
 
 --- Loads a driver without touching hardware.

@@ -65,6 +65,8 @@ local function own_text(value)
   if not has then return tostring(value) end
   local ok, text = in_steps(tostring, value)
   if ok and type(text) == "string" then return text end
+  local ours = type(text) == "string" and type(meta) == "table" and rawget(meta, "__tostring")
+  if type(ours) == "function" and M.is_ours(debug.getinfo(ours, "S").source) then return ("(%s)"):format(text) end
   local why = type(text) == "string" and text or ("it %s a %s"):format(ok and "gives back" or "throws", type(text))
   return ("a %s whose text can't be had (__tostring: %s)"):format(type(value), why)
 end
@@ -82,16 +84,39 @@ function M.tostring(value)
   return ok and text or "an object that can't be shown"
 end
 
+-- Of a file in drivers/ that is not there `require` lists twenty places. One sentence is enough, unless one was there and not taken.
+local function one_place(text)
+  if not text:find("' not found:\n\tno ", 1, true) then return text end
+  local before, name, rest = text:match "^(.-module '(drivers%.[%w_.-]+)' not found):(\n\tno.*)$"
+  if not before or rest:find("\n\tnot '", 1, true) then return text end
+  rest = rest:gsub("\n\tno [^\n]*", "")
+  return ("%s: there is no %s.lua%s"):format(before, (name:gsub("%.", "/")), rest)
+end
+
 --- An error value as text, whatever it is: printable, and at most 16 KiB.
 ---@param value any
 ---@return string
 function M.text(value)
   if value == nil then return "nil was thrown, no message" end
-  local text = M.tostring(value)
+  local text = one_place(M.tostring(value))
   if #text > LONGEST then
     text = ("%s ... (%d bytes left out) ... %s"):format(text:sub(1, LONGEST - 2048), #text - LONGEST + 1024, text:sub(-1024))
   end
   return printable(text)
+end
+
+--- Raises an error as `error` does, with the place of the innermost function that is not luio's own, if there is one: of a
+--- failed access that is the driver's or the script's line, however many of luio's functions it went through.
+---@param message string
+function M.raise(message)
+  for level = 2, 20 do
+    local frame = debug.getinfo(level, "Sl")
+    if not frame then break end
+    if frame.what ~= "C" and frame.currentline > 0 and not M.is_ours(frame.source) then
+      error(("%s:%d: %s"):format(frame.short_src, frame.currentline, message), 0)
+    end
+  end
+  error(message, 0)
 end
 
 -- A frame as debug.traceback shows it.

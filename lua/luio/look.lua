@@ -266,6 +266,19 @@ function M.regions(info)
   return list
 end
 
+local PAGE, KERNELS = 4096, 2 ^ 52 -- beyond that are addresses of the kernel's own memory, which UIO rounds to pages
+
+--- How much of a UIO map UIO maps: whole pages, where it is physical memory (runtime/region.c).
+---@param map table  entry of info.maps
+---@return integer bytes
+---@return integer length  what it has
+function M.reach(map)
+  local length = map.length or map.size
+  if map.at_open or type(map.addr) ~= "number" or map.addr >= KERNELS then return length, length end -- from 2^53 on it is a text
+  if map.addr % PAGE ~= 0 then return 0, length end
+  return math.max(0, math.min(length, map.size - map.size % PAGE - map.offset)), length
+end
+
 --- How luio would reach a region.
 ---@param info luio.Info
 ---@param index integer

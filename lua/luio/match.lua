@@ -6,12 +6,18 @@
 --- Commands that only look take it from the driver's text, where it is stated as literals (luio.literal): no driver runs so
 --- that `luio list` can name it (M.stated). A driver whose text does not say it is unknown to them, which they tell. Commands
 --- that need the driver load it (M.driver_of): first those whose text says that they match, then those that do not say.
+---
+--- A driver that does not load is not "no driver": every command says the same of it (M.told), those that only look as far as its files
+--- tell without being run (M.fault).
 
 local door = require "luio.ffi"
 local device = require "luio.device"
+local errors = require "luio.errors"
 local literal = require "luio.literal"
 local look = require "luio.look"
+local near = require "luio.registers.near"
 local paths = require "luio.paths"
+local uv = require "luv"
 
 local M = {}
 
@@ -83,27 +89,95 @@ function M.choose(driver)
     named(first), table.concat(others, ", "))
 end
 
-local function well_formed(match)
-  for _, value in pairs(match[1] and match or { match }) do
-    if type(value) ~= "table" then return false end
-    for _, name in pairs(value) do
-      if type(name) ~= "string" then return false end
+-- ---- What is wrong with a driver -----------------------------------------------------------------
+
+local MATCH = { pci = "string", of = "string", uio = "string" }
+
+--- What is wrong with what a driver matches; nil: nothing.
+---@param match table  or what stands in its place
+---@return string? fault  ".pci is ...", to be put behind "NAME.match"
+function M.misstated(match)
+  for _, one in ipairs(match[1] ~= nil and match or { match }) do
+    if type(one) ~= "table" then return (" is a table, or a list of tables, not of a %s"):format(type(one)) end
+    for key, value in pairs(one) do
+      local name = errors.text(key)
+      if not MATCH[key] then return (": unknown key %s%s"):format(name, near.hint(name, MATCH)) end
+      if type(value) ~= MATCH[key] then return (".%s is a %s, not a %s"):format(name, type(value), MATCH[key]) end
+    end
+    if one.pci and not one.pci:match "^%x%x%x%x:%x%x%x%x$" then
+      return (".pci is four digits of the vendor and four of the device, as in \"1234:11e8\", not %q"):format(one.pci)
     end
   end
-  return true
+end
+
+local function text_of(path)
+  local stat = path and uv.fs_stat(path) -- opening a FIFO would wait for its other end
+  local f = stat and stat.type == "file" and io.open(path)
+  local text = f and f:read "*a"
+  if f then f:close() end
+  return text
+end
+
+-- A table that is nearly called `match`, and holds what a match does.
+local function nearly_match(text)
+  for word in text:gmatch "%f[%w_]([%a_][%w_]*)%f[^%w_]%s*=%s*{" do
+    local near_one = word ~= "match" and near.within(word, { match = true }, 1)
+    local list = near_one and literal.assigned(text, word)
+    local value = list and list[1]
+    if type(value) == "table" and next(value) ~= nil and not M.misstated(value) then return word end
+  end
+end
+
+-- A driver's name, where it stands in front of its match.
+local function name_in(text)
+  return text:gsub("%-%-[^\n]*", ""):match "[{%s,;]name%s*=%s*[\"']([^\"'\n]+)[\"']%s*[,;]%s*match%s*="
+end
+
+--- The folder that a driver's name has to be.
+---@param path string  of its file
+---@return string?
+function M.folder(path) return path:match "drivers/([^/]+)/init%.lua$" end
+
+--- What is said of a driver whose name is not its folder's.
+---@param path string  as shown
+---@param called string
+---@param folder string
+---@return string
+function M.misnamed(path, called, folder)
+  return ("%s: the driver calls itself %q, its folder %q: one name for one thing"):format(path, called, folder)
+end
+
+-- What is wrong with a driver as far as its files tell without being run: one that is no Lua, a name that is not the folder's, a match
+-- that is misspelt. Others (a fault in its map) only loading finds.
+local function fault_in_text(name)
+  local path = paths.find(name, "init")
+  local text = text_of(path)
+  if not text then return nil end
+  for _, file in ipairs { path, (path:gsub("init%.lua$", "registers.lua")) } do
+    local code = file == path and text or text_of(file)
+    local ok, message = true, nil
+    if code then ok, message = load(code:gsub("^#[^\n]*", ""), "@" .. paths.shown(file), "t") end
+    if not ok then return message end
+  end
+  local shown, called, list = paths.shown(path), name_in(text), literal.assigned(text, "match")
+  local folder = M.folder(path)
+  if called and folder and called ~= folder then return M.misnamed(shown, called, folder) end
+  local one = list and not list[2] and list[1]
+  local misstated = one and M.misstated(one)
+  if misstated then return ("%s: %s.match%s"):format(shown, folder or name, misstated) end
+  local slip = list and not list[1] and nearly_match(text)
+  return slip and ("%s: %s.%s: did you mean match?"):format(shown, folder or name, slip) or nil
 end
 
 -- What the text of a driver says that it matches: a list of tables, empty when it says nothing. Nil and why when only running
 -- it tells.
 local function stated(path)
-  local f = path and io.open(path)
-  local text = f and f:read "*a"
-  if f then f:close() end
+  local text = text_of(path)
   if not text then return nil, "it can't be read" end
   local list, why = literal.assigned(text, "match")
   if not list then return nil, why end
   if list[2] then return nil, "match is stated more than once" end
-  if list[1] and not well_formed(list[1]) then return nil, "match is not what luio.driver says" end
+  if list[1] and M.misstated(list[1]) then return nil, "match is not what luio.driver says" end
   return list
 end
 
@@ -111,9 +185,7 @@ end
 ---@field name string
 ---@field match table?     what its text says
 ---@field unclear string?  why its text does not say it; nil without match: it says nothing of match at all
----@field loaded boolean?
----@field driver table?
----@field problem string?
+---@field driver table?     once it was loaded
 
 local known ---@type luio.KnownDriver[]
 
@@ -131,12 +203,28 @@ end
 ---@return luio.KnownDriver[]
 function M.all() return all() end
 
-local function load(entry)
-  if not entry.loaded then
-    entry.loaded = true
-    entry.driver, entry.problem = require("luio.driver").load(entry.name)
-  end
-  return entry.driver
+-- One that did not load may have been mended since.
+local function load_entry(entry)
+  if entry.driver then return entry.driver end
+  local problem
+  entry.driver, problem = require("luio.driver").load(entry.name)
+  return entry.driver, problem
+end
+
+--- What every command says of a driver that does not load.
+---@param name string  or its folder
+---@param why string
+---@return string  one line
+function M.told(name, why)
+  return ("driver %s does not load: %s"):format(name:match "[^/]+$" or name, (why:gsub("%s*\n%s*", "; ")))
+end
+
+--- What is wrong with a driver, as far as can be known without running it; nil: nothing that can.
+---@param name string
+---@return string?
+function M.fault(name)
+  local why = fault_in_text(name)
+  return why and M.told(name, why)
 end
 
 -- A folder may have several models: model.lua, model_OTHER.lua.
@@ -147,26 +235,37 @@ end
 
 local NONE = "no driver in drivers/ matches"
 
---- The driver for a device, by what the drivers' texts say: the first by name. Runs none.
+-- Whether one that is missing may only not have been read.
+local function short_of_descriptors()
+  local room, message = door.descriptors "look for a driver"
+  if room then return nil end
+  known = nil -- what could not be read may be the one
+  return message
+end
+
+--- The driver for a device, by what the drivers' texts say: the first by name of those that may load, else the first. Runs none.
 ---@param info luio.Info
 ---@return string? name
----@return string? message  why there is none
+---@return string? message  why there is none; with a name: why it does not load
 function M.stated(info)
   local model = of_model(info.address)
   if model then
     local path, message = paths.find(model, "init")
-    return path and model:match "[^/]+$", message
+    if not path then return nil, message end
+    return model:match "[^/]+$", M.fault(model)
   end
-  local unclear = {}
+  local unclear, broken, fault = {}, nil, nil
   for _, entry in ipairs(all()) do
-    if entry.match and M.fits(entry.match, info) then return entry.name end
+    if entry.match and M.fits(entry.match, info) then
+      local why = M.fault(entry.name)
+      if not why then return entry.name end
+      if not broken then broken, fault = entry.name, why end
+    end
     if entry.unclear then table.insert(unclear, "drivers/" .. entry.name) end
   end
-  local room, why = door.descriptors "look for a driver"
-  if not room then
-    known = nil -- what could not be read may be the one
-    return nil, why
-  end
+  if broken then return broken, fault end
+  local short = short_of_descriptors()
+  if short then return nil, short end
   if not unclear[1] then return nil, NONE end
   return nil, ("%s; only running it would tell what %s matches"):format(NONE, table.concat(unclear, ", "))
 end
@@ -185,41 +284,38 @@ end
 
 --- The driver for a device, of those in the drivers/ folders; the first by name when there are
 --- several, and before all others those whose text says that they match. Loads those that may match, which touches no
---- hardware. One that does not load is passed over, and named when none matches.
+--- hardware. One that does not load is passed over, and named.
 ---@param info luio.Info
----@return string? name
+---@return string? name     also of one that is for it and does not load
 ---@return table? driver
----@return string? message  why there is none
+---@return string? message  why there is none; with one: which was passed over, and why
 function M.driver_of(info)
   local model = of_model(info.address)
   if model then
+    local there, missing = paths.find(model, "init")
+    if not there then return nil, nil, missing end
     local driver, message = require("luio.driver").load(model)
-    return driver and driver.name, driver, message
+    return driver and driver.name or model:match "[^/]+$", driver, not driver and M.told(model, message) or nil
   end
   -- One that does not load may be the one.
-  local skipped = { NONE }
-  local function try(entry)
-    local driver = load(entry)
-    if not driver then
-      table.insert(skipped, ("drivers/%s does not load: %s"):format(entry.name, entry.problem))
-    elseif M.fits(driver.match or {}, info) then
-      return entry.name, driver
-    end
-  end
+  local skipped, broken = {}, nil
   for _, says in ipairs { true, false } do
     for _, entry in ipairs(all()) do
       if says == (entry.match ~= nil) and (not entry.match or M.fits(entry.match, info)) then
-        local name, driver = try(entry)
-        if name then return name, driver end
+        local driver, problem = load_entry(entry)
+        if driver and M.fits(driver.match or {}, info) then
+          return entry.name, driver, broken and ("%s; drivers/%s is taken"):format(table.concat(skipped, "; "), entry.name)
+        elseif not driver then
+          table.insert(skipped, M.told(entry.name, problem))
+          if says then broken = broken or entry.name end
+        end
       end
     end
   end
-  local room, message = door.descriptors "look for a driver"
-  if not room then
-    known = nil -- what could not be read may be the one
-    return nil, nil, message
-  end
-  return nil, nil, table.concat(skipped, "; ")
+  local short = short_of_descriptors()
+  if short then return nil, nil, short end
+  if not broken then table.insert(skipped, 1, NONE) end
+  return broken, nil, table.concat(skipped, "; ")
 end
 
 return M

@@ -19,7 +19,7 @@
 ---     dev:dma_write(iova, bytes)        true, or nil, message
 ---
 --- An IOVA that no buffer of the driver holds is the driver's bug or the model's: an error either
---- way. An error in a model makes every later access to it fail with the model's name and line.
+--- way. An error in a model makes every later access to it fail with the model's file and line.
 ---
 --- Compilation is off on this thread, so that a model that never returns can be interrupted.
 
@@ -40,15 +40,35 @@ local HOOK_EVERY = 100000 -- VM instructions between looks at whether to stop
 local Dev = {}
 Dev.__index = Dev
 
-function Dev:raise() C.luio_sim_irq(self.sim, 1) end
+-- What a model calls is checked, so that a slip is told by the model's line.
+local function check(self, name, fine, wants)
+  if type(self) ~= "table" or not self.sim then errors.raise(("call it with a colon: dev:%s()"):format(name)) end
+  if not fine then errors.raise(("dev:%s wants %s"):format(name, wants)) end
+end
 
-function Dev:lower() C.luio_sim_irq(self.sim, 0) end
+local function is_count(value) return type(value) == "number" and value >= 0 and value % 1 == 0 end
 
-function Dev:pulse() C.luio_sim_irq(self.sim, C.LUIO_SIM_EDGE) end
+local function is_iova(value) return is_count(value) or ffi.istype("uint64_t", value) end
+
+function Dev:raise()
+  check(self, "raise", true)
+  C.luio_sim_irq(self.sim, 1)
+end
+
+function Dev:lower()
+  check(self, "lower", true)
+  C.luio_sim_irq(self.sim, 0)
+end
+
+function Dev:pulse()
+  check(self, "pulse", true)
+  C.luio_sim_irq(self.sim, C.LUIO_SIM_EDGE)
+end
 
 Dev.now = door.now
 
 function Dev:after(seconds, fn)
+  check(self, "after", type(seconds) == "number" and type(fn) == "function", "seconds and a function")
   table.insert(self.timers, { at = self.now() + seconds, fn = fn })
 end
 
@@ -58,6 +78,7 @@ local function dma_failed(rc, verb, iova, size)
 end
 
 function Dev:dma_read(iova, size)
+  check(self, "dma_read", is_iova(iova) and is_count(size), "an IOVA and a number of bytes")
   local bytes = ffi.new("uint8_t[?]", size)
   local rc = C.luio_sim_dma_read(self.sim, iova, bytes, size)
   if rc < 0 then return dma_failed(rc, "read", iova, size) end
@@ -65,6 +86,7 @@ function Dev:dma_read(iova, size)
 end
 
 function Dev:dma_write(iova, bytes)
+  check(self, "dma_write", is_iova(iova) and type(bytes) == "string", "an IOVA and a string")
   local rc = C.luio_sim_dma_write(self.sim, iova, bytes, #bytes)
   if rc < 0 then return dma_failed(rc, "write", iova, #bytes) end
   return true
@@ -104,6 +126,18 @@ local function answer(model, dev, request)
   return 0
 end
 
+--- A model's file, ready to be run; errors in it have its path as messages show paths.
+---@param path string
+---@return function chunk
+function M.chunk(path)
+  local f = assert(io.open(path))
+  local text = f:read "*a"
+  f:close()
+  local chunk, message = loadstring(text:gsub("^#[^\n]*", ""), "@" .. paths.shown(path))
+  if not chunk then error(message, 0) end
+  return chunk
+end
+
 --- Serves a simulated device until it is closed. Called on the model's thread.
 ---@param address integer  of the luio_sim
 ---@param path string      the model's file
@@ -115,15 +149,18 @@ function M.serve(address, path, name)
   debug.sethook(function()
     if C.luio_sim_stopping(sim) ~= 0 then error("stopped in the middle", 0) end
   end, "", HOOK_EVERY)
+  -- Its place says which model it is; what has none is told with its name.
+  local shown = paths.shown(path)
+  local function told(message) return message:find(shown, 1, true) and message or ("%s: %s"):format(shown, message) end
   local function guard(fn, ...)
-    local ok, result = xpcall(fn, function(e) return ("%s: %s"):format(name, errors.text(e)) end, ...)
+    local ok, result = xpcall(fn, function(e) return told(errors.text(e)) end, ...)
     if not ok then C.luio_sim_fail(sim, result) end
     return ok, result
   end
   local dev = setmetatable({ sim = sim, timers = {} }, Dev)
   if name:match "/" then paths.named(path) end -- this state does not know what was named in the other
   local ok, model = guard(function()
-    local model = assert(loadfile(path))()
+    local model = M.chunk(path)()
     if model.reset then model.reset(dev) end
     return model
   end)

@@ -22,9 +22,11 @@ local uv = require "luv"
 
 local M = {}
 
+-- Whether a file is there; and where that can't be known, or something else is there, that.
 local function exists(path)
-  local stat = uv.fs_stat(path) -- not opened: opening a FIFO would wait for its other end
-  return stat ~= nil and stat.type == "file"
+  local stat, _, code = uv.fs_stat(path) -- not opened: opening a FIFO would wait for its other end
+  if stat then return stat.type == "file", stat.type ~= "file" and "no file but a " .. stat.type or nil end
+  return false, code ~= "ENOENT" and code ~= "ENOTDIR" and code or nil
 end
 
 --- A path as messages have it: relative to the current folder, where it is below that.
@@ -149,17 +151,25 @@ end
 ---@param file string  "init" or "model"
 ---@return string? path
 ---@return string? message  with every place that was looked at
----@return string? code     "ENOENT"; "EPERM": it is there, where others may write; "EMFILE": it can't be known
+---@return string? code     "ENOENT"; "EPERM": it is there, where others may write; "EMFILE", "EACCES": it can't be known
 function M.find(name, file)
-  local tried, refused = {}, nil
-  if name:match "%.lua$" then
-    tried[1] = name
-  elseif name:match "/" then
-    tried[1] = name:gsub("/$", "") .. "/" .. file .. ".lua"
+  local tried, refused, odd = {}, nil, nil
+  local function look(path) -- relative where it may be
+    local there, why = exists(path)
+    if there then return path end
+    odd = odd or why
+    local said = M.shown(path) .. (why and (" (%s)"):format(why) or "")
+    if said ~= tried[1] then table.insert(tried, said) end
   end
-  if tried[1] and exists(tried[1]) then
-    M.named(tried[1])
-    return tried[1]
+  local given
+  if name:match "%.lua$" then
+    given = name
+  elseif name:match "/" then
+    given = name:gsub("/$", "") .. "/" .. file .. ".lua"
+  end
+  if given and look(given) then
+    M.named(given)
+    return given
   end
   -- "drivers/edu" is meant from wherever luio was installed, too.
   local bare = name:match "^drivers/([^/]+)/?$" or not name:match "/" and not name:match "%.lua$" and name
@@ -169,7 +179,7 @@ function M.find(name, file)
     if reason then
       refused = refused or { root = root, reason = reason, file = ("%s/drivers/%s/%s.lua"):format(root.dir, bare, file) }
     elseif not root.reason then
-      table.insert(tried, M.shown(("%s/drivers/%s/%s.lua"):format(root.dir, bare, file)))
+      look(("%s/drivers/%s/%s.lua"):format(root.dir, bare, file))
     end
   end
   local room, message, code = door.descriptors("look for " .. name)
@@ -179,8 +189,9 @@ function M.find(name, file)
     return nil, ("%s \"%s\": %s is not taken, because %s; if you trust whoever can write there, LUIO_DRIVERS=%s names the folder"):format(
       what, name, refused.file, refused.reason, term.quoted(refused.root.dir)), "EPERM"
   end
-  return nil, ("there is no %s \"%s\" (looked for %s); LUIO_DRIVERS names more folders"):format(
-    what, name, table.concat(tried, ", ")), "ENOENT"
+  local form = odd and "%s \"%s\" can't be had (looked for %s)"
+    or "there is no %s \"%s\" (looked for %s); LUIO_DRIVERS names more folders"
+  return nil, form:format(what, name, table.concat(tried, ", ")), odd and odd:match "^E%u+$" or "ENOENT"
 end
 
 -- What ends in .lua would be taken for a path, by M.find. What means something to a shell would be put into its line, by TAB.

@@ -17,6 +17,7 @@ local ffi = require "ffi"
 local bit = require "bit"
 local bits = require "luio.registers.bits"
 local door = require "luio.ffi"
+local raise = require("luio.errors").raise
 local C, err = door.C, door.err
 local tobit = bit.tobit
 
@@ -69,27 +70,27 @@ end
 
 -- Says what is wrong with an access. Slow path: only ever raises.
 local function refuse(region, verb, width, offset, value)
-  if type(region) ~= "table" then error(("call it with a colon: region:%s%d(offset)"):format(verb, width), 3) end
+  if type(region) ~= "table" then raise(("call it with a colon: region:%s%d(offset)"):format(verb, width)) end
   local what = ("%s%d %s"):format(verb, width, where(region))
-  if region.closed then error(what .. ": the device is closed", 3) end
-  if region.stale then error(("%s: %s"):format(what, region.stale), 3) end
-  if region.gone then error(gone_message(region, verb, width, offset), 3) end
-  if type(offset) ~= "number" then error(("%s: an offset is a number, not %s"):format(what, tostring(offset)), 3) end
-  if offset % 1 ~= 0 then error(("%s: %g is not a whole offset"):format(what, offset), 3) end
+  if region.closed then raise(what .. ": the device is closed") end
+  if region.stale then raise(("%s: %s"):format(what, region.stale)) end
+  if region.gone then raise(gone_message(region, verb, width, offset)) end
+  if type(offset) ~= "number" then raise(("%s: an offset is a number, not %s"):format(what, tostring(offset))) end
+  if offset % 1 ~= 0 then raise(("%s: %g is not a whole offset"):format(what, offset)) end
   if offset < 0 or offset + width / 8 > region.size then
-    error(("%s: offset %s is outside its 0x%x bytes"):format(what, offset < 0 and offset or ("0x%x"):format(offset), region.size), 3)
+    raise(("%s: offset %s is outside its 0x%x bytes"):format(what, offset < 0 and offset or ("0x%x"):format(offset), region.size))
   end
   if offset % (width / 8) ~= 0 then
-    error(("%s: offset 0x%x is not aligned to %d bytes"):format(what, offset, width / 8), 3)
+    raise(("%s: offset 0x%x is not aligned to %d bytes"):format(what, offset, width / 8))
   end
-  if verb == "write" and not region.writable then error(what .. ": the device was opened read-only", 3) end
-  error(("%s at 0x%x: %s is not a value of %d bits"):format(what, offset, tostring(value), width), 3)
+  if verb == "write" and not region.writable then raise(what .. ": the device was opened read-only") end
+  raise(("%s at 0x%x: %s is not a value of %d bits"):format(what, offset, tostring(value), width))
 end
 
 -- A failed access of a checked region: raised, because a read has no room for nil, message.
 local function failed()
   local _, message = door.failure()
-  error(message, 3)
+  raise(message)
 end
 
 -- A read gave all ones. That may be the register's value, or no device. Raises if it is gone.
@@ -102,7 +103,7 @@ local function all_ones(region, width, offset)
     why = ("SIGBUS at 0x%x, where nothing answers (on a board: has it clock and power?)"):format(tonumber(fault))
   end
   if region.owner then region.owner:vanish(why) else M.gone(region, why) end
-  error(gone_message(region, "read", width, offset), 3)
+  raise(gone_message(region, "read", width, offset))
 end
 
 local Memory, Checked = { __index = {} }, { __index = {} }

@@ -10,6 +10,8 @@ local errors = require "luio.errors"
 local uv = require "luv"
 local door = require "luio.ffi"
 local device = require "luio.device"
+local models = require "luio.model"
+local near = require "luio.registers.near"
 local paths = require "luio.paths"
 local staging = require "luio.staging"
 local presence = require "luio.presence"
@@ -51,23 +53,59 @@ local function config_of(model)
   return c
 end
 
+local KNOWN = { pci = "table", vectors = "number", regions = "table", reset = "function", read = "function", write = "function" }
+local PCI = { vendor = 0xffff, device = 0xffff, subvendor = 0xffff, subdevice = 0xffff, class = 0xffffff, revision = 0xff }
+
+-- A model's table has what it needs itself, too; but what is nearly one of our words, in the place of that word, is a slip.
+local function check_words(model)
+  local open = {}
+  for key in pairs(KNOWN) do open[key] = model[key] == nil or nil end
+  local slips = {}
+  for key in pairs(model) do
+    local meant = type(key) == "string" and not KNOWN[key] and near.within(key, open, 1)
+    if meant then table.insert(slips, ("%s: did you mean %s?"):format(key, meant)) end
+  end
+  table.sort(slips)
+  if slips[1] then return table.concat(slips, "; ") end
+  for _, key in ipairs { "read", "write" } do
+    if type(model[key]) ~= "function" then return "the model has no function " .. key end
+  end
+  if type(model.regions) ~= "table" then return "the model has no regions" end
+  for key, kind in pairs(KNOWN) do
+    if model[key] ~= nil and type(model[key]) ~= kind then return ("%s is a %s, not a %s"):format(key, type(model[key]), kind) end
+  end
+end
+
+local function check_parts(model)
+  for key, value in pairs(model.pci or {}) do
+    local most = PCI[key]
+    if not most then return ("pci: unknown key %s%s"):format(errors.text(key), near.hint(errors.text(key), PCI)) end
+    if type(value) ~= "number" or value < 0 or value > most or value % 1 ~= 0 then
+      return ("pci.%s is 0 to 0x%x, not %s"):format(key, most, errors.text(value))
+    end
+  end
+  if model.vectors ~= nil and model.vectors ~= 0 and model.vectors ~= 1 then
+    return ("vectors is 0 or 1, not %s"):format(tostring(model.vectors))
+  end
+  for index, region in pairs(model.regions) do
+    local size = type(region) == "table" and region.size
+    for key in pairs(type(region) == "table" and region or {}) do
+      if key ~= "size" then
+        return ("region %s: unknown key %s%s"):format(errors.text(index), errors.text(key), near.hint(errors.text(key), { size = true }))
+      end
+    end
+    if type(index) ~= "number" or index < 0 or index >= C.LUIO_MAX_BARS or index % 1 ~= 0 or type(size) ~= "number" or size <= 0 then
+      return ("region %s: { size = BYTES }, numbered from 0 to %d"):format(errors.text(index), C.LUIO_MAX_BARS - 1)
+    end
+  end
+end
+
 local function check(model, path)
   if type(model) ~= "table" then
     return nil, ("%s: a model file returns a table, this one a %s"):format(path, type(model)), "EINVAL"
   end
-  for _, key in ipairs { "read", "write" } do
-    if type(model[key]) ~= "function" then return nil, ("%s: the model has no function %s"):format(path, key), "EINVAL" end
-  end
-  if type(model.regions) ~= "table" then return nil, path .. ": the model has no regions", "EINVAL" end
-  if model.vectors ~= nil and model.vectors ~= 0 and model.vectors ~= 1 then
-    return nil, ("%s: vectors is 0 or 1, not %s"):format(path, tostring(model.vectors)), "EINVAL"
-  end
-  for index, region in pairs(model.regions) do
-    if type(index) ~= "number" or index < 0 or index >= C.LUIO_MAX_BARS or type(region) ~= "table"
-      or type(region.size) ~= "number" or region.size <= 0 then
-      return nil, ("%s: region %s: { size = BYTES }, numbered from 0 to %d"):format(path, tostring(index), C.LUIO_MAX_BARS - 1), "EINVAL"
-    end
-  end
+  local fault = check_words(model) or check_parts(model)
+  if fault then return nil, ("%s: %s"):format(path, fault), "EINVAL" end
   return model
 end
 
@@ -82,12 +120,12 @@ function M.open(name, options)
   staging.refuse("open sim:" .. name, 3)
   local path, message, code = paths.find(name, "model")
   if not path then return nil, message, code end
-  local chunk
-  chunk, message = loadfile(path)
-  if not chunk then return nil, "model: " .. message, "EINVAL" end
+  local loaded, chunk = pcall(models.chunk, path)
+  if not loaded then return nil, "model: " .. chunk, "EINVAL" end
+  local shown = paths.shown(path)
   local ok, model = watchdog.call(path, nil, chunk)
-  if not ok then return nil, ("model %s threw when it was loaded: %s"):format(path, errors.text(model)), "EINVAL" end
-  model, message, code = check(model, path)
+  if not ok then return nil, ("model %s threw when it was loaded: %s"):format(shown, errors.text(model)), "EINVAL" end
+  model, message, code = check(model, shown)
   if not model then return nil, message, code end
 
   -- Its thread's loop aborts without.
@@ -110,7 +148,7 @@ function M.open(name, options)
   if C.luio_sim_wait_ready(sim, READY_NS, err) < 0 then
     local _, why, why_code = door.failure()
     if stop() then C.luio_sim_close(sim) end
-    return nil, ("model %s: %s"):format(path, why), why_code
+    return nil, why:find(shown, 1, true) and "model: " .. why or ("model %s: %s"):format(shown, why), why_code
   end
   local handle = ffi.new "luio_device *[1]"
   local flags = options.read_only and C.LUIO_READ_ONLY or 0

@@ -246,7 +246,7 @@ function M.stage(path, given)
   if not ok then
     local message = errors.text(result)
     local stated = getmetatable(result) == SYNTAX
-    return nil, stated and message or ("%s threw when it was loaded: %s"):format(path, message), "EINVAL", self.files
+    return nil, stated and message or ("%s threw when it was loaded: %s"):format(paths.shown(path), message), "EINVAL", self.files
   end
   self.driver, self.loaded = result, loaded_code.of(result)
   if type(result) == "table" then rawset(result, VERSION, self) end

@@ -98,12 +98,12 @@ describe("luio __complete", function()
     assert.same({ "address", "count", "random" }, offered("dma", "sim:edu", "--fill", ""))
   end)
 
-  it("says nothing of what goes wrong", function()
+  it("offers nothing where something goes wrong; why a map or a driver can't be had is in its answer, for the shell to show", function()
     assert.same({}, offered("nonsense", ""))
-    assert.same({}, offered("get", "sim:edu", "--map", "/nowhere.lua", "S"))
     assert.same({}, offered("get", "uio4711", "S"))
+    assert.same({}, offered("get", "sim:edu", "--map", "/nowhere.lua", "S"))
     local broken = files.write("broken.lua", "error 'boo'")
-    assert.same({}, offered("get", "sim:edu", "--map", broken, "S"))
+    assert.same({ (":why %s:1: boo"):format(broken) }, offered("get", "sim:edu", "--map", broken, "S"))
   end)
 
   it("starts no model and opens no device", function()
@@ -257,6 +257,9 @@ describe("completion in", function()
     ]]):format(LUIO, ROOT))
     local function ask(line, point) return (shell(("bash %s %s %s"):format(script, quoted(line), point or ""))) end
     assert.equal("edu\n", ask "luio get sim:ed")
+    -- Two that begin differently: they are shown, and nothing is inserted.
+    local broken = files.write("broken.lua", "error 'boo'")
+    assert.equal(("luio: %s/%s:1: boo\n \n"):format(ROOT, broken), ask(("luio get sim:edu --map %s/%s S"):format(ROOT, broken)))
     local models = ask "luio get s"
     assert.matches("sim:e1000e\nsim:edu\n", models)
     assert.equal("", (models:gsub("sim:[%w_]+\n", ""))) -- and other drivers'

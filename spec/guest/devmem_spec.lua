@@ -337,7 +337,16 @@ describe("luio on mem:", function()
     assert.matches("ID          0x0 = 0x010000ed  MAJOR=1 MINOR=0 MAGIC=0xed\n", out)
     out, status = run "get EDU ID"
     assert.equal(1, status)
-    assert.matches("there is no register map for mem:.*: name one with %-%-map FILE", out)
+    assert.matches("there is no register map for mem:.*: no driver in drivers/ matches; name one with %-%-map FILE", out)
+  end)
+
+  it("takes a whole chip's map by its addresses", function()
+    local map = files.write("chip.lua", ("return require('luio').registers { EDU = { 0x%x, block = { ID = { 0, 32, 'ro' }, "
+      .. "LIVENESS = { 4, 32 } } }, UART = { 0x%x, count = 2, stride = 0x400, block = { DATA = { 0, 32 } } } }"):format(edu, edu - 0x100000))
+    assert.equal("note: the map states addresses: 2 of its 4 registers are in reach\nEDU.ID 0x0 = 0x010000ed\n",
+      (program.run(("get %s EDU.ID --map %s"):format(EDU_BAR, map))))
+    program.refuses(("get %s UART[0].DATA --map %s 2>&1 | tail -n 1"):format(EDU_BAR, map), 0, "UART is at 0x")
+    files.clean()
   end)
 
   it("explores read-only, unless told to write", function()

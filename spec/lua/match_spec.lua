@@ -56,8 +56,17 @@ describe("the driver for a device", function()
   end)
 
   it("may be one that does not load, which is named", function()
+    local name, driver, message = driver_of { mine = "return { name = 'mine', match = { uio = 'card' }, dmaa = {} }" }
+    assert.equal("mine", name)
+    assert.is_nil(driver)
+    assert.matches("^driver mine does not load: .*/drivers/mine/init.lua: mine.dmaa: did you mean dma%?$", message)
+    -- Another that is for it is taken, and the one that was passed over is named.
+    name, driver, message = driver_of {
+      mine = "return { name = 'mine', match = { uio = 'card' }, dmaa = {} }", other = "return { name = 'other', match = { uio = 'card' } }",
+    }
+    assert.same({ "other", "other" }, { name, driver.name })
+    assert.matches("^driver mine does not load: .*; drivers/other is taken$", message)
     for text, problem in pairs {
-      ["return { name = 'mine', match = { uio = 'card' }, dmaa = {} }"] = "mine.dmaa: did you mean dma%?",
       ["return { name = 'mine', match = { pci = 0x1234 } }"] = "mine.match.pci is a number, not a string",
       ["return { name = 'mine', match = { 1 } }"] = "mine.match is a table, or a list of tables, not of a number",
       ["return { name = 'mine', macth = { pci = '0001:0002' } }"] = "did you mean match%?",
@@ -65,9 +74,9 @@ describe("the driver for a device", function()
       ["return { name = 'mine', match = { pci '1' } }"] = "attempt to call global 'pci'",
       ["return { name = 'mine', match = { a b } }"] = "mine/init.lua:1: '}' expected",
     } do
-      local name, _, message = driver_of { mine = text }
-      assert.is_nil(name)
-      assert.matches("^no driver in drivers/ matches; drivers/mine does not load: .*" .. problem, message)
+      name, driver, message = driver_of { mine = text }
+      assert.same({}, { name, driver })
+      assert.matches("^no driver in drivers/ matches; driver mine does not load: .*" .. problem, message)
     end
   end)
 end)

@@ -193,6 +193,13 @@ describe("a model", function()
       { "error 'at load'", "threw when it was loaded: .*at load" },
       { "return {}", "has no function read" },
       { "return { read = print, write = print }", "has no regions" },
+      { "return { read = print, write = print, regoins = {}, vector = 0, rest = print }",
+        "^%S+/model.lua: regoins: did you mean regions%?; rest: did you mean reset%?; vector: did you mean vectors%?$" },
+      { "return { read = print, write = print, regions = { [0] = { size = 8, sise = 9 } } }", "region 0: unknown key sise %(did you mean size%?%)" },
+      { "return { read = print, write = print, regions = {}, pci = { vendr = 1 } }", "pci: unknown key vendr %(did you mean vendor%?%)" },
+      { "return { read = print, write = print, regions = {}, pci = { vendor = 0x10000 } }", "pci.vendor is 0 to 0xffff, not 65536" },
+      { "return { read = print, write = print, regions = {}, pci = { vendor = '8086' } }", "pci.vendor is 0 to 0xffff, not 8086" },
+      { "return { read = print, write = print, regions = {}, reset = true }", "reset is a boolean, not a function" },
       { "return { read = print, write = print, regions = {}, vectors = 2 }", "vectors is 0 or 1, not 2" },
       { "return { read = print, write = print, regions = { bar = {} } }", "region bar: { size = BYTES }" },
       { "return { read = print, write = print, regions = { [9] = { size = 1 } } }", "region 9" },
@@ -209,6 +216,14 @@ describe("a model", function()
     assert.is_nil(d)
     assert.equal("ENOENT", code)
     assert.matches('there is no model "nothing" %(looked for', message)
+  end)
+
+  it("may have words of its own that are near to ours", function()
+    local path = files.write("model.lua", [[return { read = function() return 1 end, write = print, regions = { [0] = { size = 8 } }, reset = function() end,
+      writer = print, reads = 0, vectors = 0, vector = 5 }]])
+    local d = assert(luio.open("sim:" .. path))
+    assert.equal(1, d.regions[0]:read32(0))
+    assert(d:close())
   end)
 
   it("may be opened twice: two devices", function()

@@ -47,7 +47,22 @@ describe("an import", function()
 
   it("of some peripherals has those, by an element's name, too", function()
     local map = s.file(x.everything, { peripherals = { "UART1", "GPIO1" }, name = "TWO" })
-    assert.same({ "TWO", { { "UART1", 0x40002000 }, { "GPIO", 0x40003000 } } }, { map.name, s.places(map) })
+    assert.same({ "TWO", { { "UART1", 0x40002000 }, { "GPIO1", 0x40003100 } } }, { map.name, s.places(map) })
+  end)
+
+  it("of one element of an array of peripherals is that one's, at its own address", function()
+    local array = '<device schemaVersion="1.1"><name>CHIP</name><size>32</size><peripherals><peripheral><dim>2</dim>'
+      .. "<dimIncrement>0x400</dimIncrement><name>UART%s</name><description>UART number %s</description><baseAddress>0x1000</baseAddress>"
+      .. "<registers><register><name>STATUS</name><addressOffset>4</addressOffset></register></registers></peripheral></peripherals></device>"
+    local map, _, text = s.file(array, { peripherals = { "UART1" } })
+    assert.same({ "UART1", 4 }, { map.name, map.STATUS.offset })
+    assert.matches("\n%-%-%- UART1 at 0x1400: UART number 1\n", text)
+    map = s.file(array, { peripherals = { "UART1", "UART0" } })
+    assert.same({ { "UART0", 0x1000 }, { "UART1", 0x1400 } }, s.places(map))
+    map = s.file(array, { peripherals = { "UART" } })
+    assert.equal(4, map.STATUS.offset)
+    map = s.file(array)
+    assert.same({ 2, 0x400 }, { map.UART.count, map.UART.stride })
   end)
 
   it("of a peripheral that is not there names the nearest", function()

@@ -217,6 +217,20 @@ describe("luio doctor, of a device,", function()
     assert.matches("^problem: it is the display that the machine booted with: luio bind refuses to take it away", got[3])
   end)
 
+  it("names maps that are no whole pages, which is all that UIO maps, and the other way", function()
+    local got = run(udev.uio(3, {
+      ["maps/map0/size"] = "0x100", ["maps/map1/addr"] = "0x20000024", ["maps/map2/name"] = "half", ["maps/map2/addr"] = "0x30000000",
+      ["maps/map2/size"] = "0x1800", ["maps/map2/offset"] = "0x0", ["maps/map3/name"] = "kernel", ["maps/map3/addr"] = "0xffff888000000040",
+      ["maps/map3/size"] = "0x80", ["maps/map3/offset"] = "0x0",
+    }), [[return find(assert(doctor.device "uio3"), "regions")]])
+    local function told(i, length, addr, reach, range)
+      return ("problem: region %d has 0x%x bytes at 0x%x, and UIO maps whole pages: 0x%x bytes of it are reached by uio3 map%d | luio get mem:%s 0x0")
+        :format(i, length, addr, reach, i, range)
+    end
+    assert.same({ told(0, 0x100, 0x10000000, 0, "0x10000000+0x100"), told(1, 0x4000, 0x20000024, 0, "0x20000020+0x4004"),
+      told(2, 0x1800, 0x30000000, 0x1000, "0x30000000+0x1800"), "ok: region 3 is reached by uio3 map3" }, got)
+  end)
+
   it("says that a region needs a file that lockdown forbids, but not one with a UIO map", function()
     local got = run(fine { resource = "0xfeb00000 0xfeb0ffff 0x40200\n0xc040 0xc047 0x40101\n0x8000000000 0x8000003fff 0x14220c"
       .. ("\n" .. udev.NO_BAR):rep(3) }, [[

@@ -38,7 +38,47 @@ describe("opening", function()
 
   it("finds a device in a PCI domain beyond ffff, where VMD puts its own", function()
     local got = udev.run(recorded, [[return attempt "10000:e1:00.0"]])
-    assert.equal("open /sys/devices/pci10000:e0/10000:e1:00.0/config: ENOENT: the device is gone: list again", got.message)
+    assert.equal("open /sys/devices/pci10000:e0/10000:e1:00.0/config: ENOENT: this kernel offers no such file for the device", got.message)
+  end)
+
+  it("takes a BAR that UIO can't map whole by resourceN, however its map is stated", function()
+    local small = "0x00000000feb00100 0x00000000feb001ff 0x0000000000040200" .. ("\n" .. udev.NO_BAR):rep(5)
+    local large = "0x00000000feb00000 0x00000000feb01fff 0x0000000000040200" .. ("\n" .. udev.NO_BAR):rep(5)
+    for _, case in ipairs {
+      -- resource, addr, offset, size, whether UIO maps it
+      { small, "0xfeb00100", "0x0", "0x100", false }, -- within a page: ENODEV
+      { small, "0xfeb00100", "0x100", "0x100", false },
+      { small, "0xfeb00000", "0x100", "0x100", false }, -- less than a page: EINVAL
+      { small, "0xfeb00000", "0x100", "0x1000", true }, -- as uio_pci_generic states it
+      { large, "0xfeb00000", "0x0", "0x1800", false },
+      { large, "0xfeb00000", "0x0", "0x2000", true },
+    } do
+      local map = { ["maps/map0/addr"] = case[2], ["maps/map0/offset"] = case[3], ["maps/map0/size"] = case[4] }
+      local info = udev.list(udev.pci(4, { resource = case[1] }, map))[1]
+      local what = table.concat(case, " ", 2, 4)
+      assert.is_nil(info.problem, what)
+      assert.equal(case[5] and 0 or nil, info.bars[0].map, what)
+    end
+  end)
+
+  -- A FIFO answers mmap as UIO does a map that begins within a page: ENODEV.
+  it("says of a map that begins within a page why it can't be had, and what else reaches it; of another what is known", function()
+    local node = "E: SUBSYSTEM=uio\n"
+    local function region(addr)
+      local tree = udev.uio(3, { ["maps/map0/addr"] = addr, ["maps/map0/size"] = "0x100" }):gsub(node, "%0N: uio3=00\n")
+      return udev.run(tree, [[
+        local path = os.getenv "UMOCKDEV_DIR" .. "/dev/uio3"
+        os.remove(path)
+        assert(os.execute("mkfifo " .. path) == 0)
+        local dev = assert(luio.open "uio3")
+        local region, message, code = dev:region(0)
+        assert(region == nil)
+        return { message, code }]])
+    end
+    assert.same({ "map map0 of uio3: mmap /dev/uio3: ENODEV: UIO maps whole pages, and this begins at 0x10000044, within a page; as root "
+      .. "mem:0x10000040+0x104 reaches it, by /dev/mem", "ENODEV" }, region "0x10000044")
+    assert.same({ "map map0 of uio3: mmap /dev/uio3, 0x1000 bytes: ENODEV: the kernel has no mapping of it to give", "ENODEV" },
+      region "0x10000000")
   end)
 
   it("refuses a device that a kernel driver has, and says how to take it", function()

@@ -67,6 +67,13 @@ function M.open(args, how)
   return t
 end
 
+--- Says what work goes on without: the driver, or its map.
+---@param t luio.Target
+function M.tell_lacks(t)
+  local lacks = t:lacks()
+  if lacks then M.note(lacks) end
+end
+
 --- Opens the device that the arguments name as its driver does, with interrupts and DMA. Beside another
 --- process that drives it never: closing /dev/uioX again would stop that one's DMA.
 ---@param args table
@@ -83,6 +90,7 @@ function M.own(args)
     return nil, ("%s: %s; end that first"):format(args.device, who and holders.describe(who) or t.notes[1]), "EBUSY"
   end
   for _, note in ipairs(t.notes) do M.note(note) end
+  M.tell_lacks(t)
   return t
 end
 
@@ -166,6 +174,7 @@ function M.look(args, texts)
   local list, ranges
   list, ranges, code = find(t, places)
   if not list then return nil, ranges, code end
+  M.tell_lacks(t)
   local ok
   ok, message, code = M.answers(t, list, args.force_read)
   if not ok then return nil, message, code end

@@ -51,24 +51,30 @@ local function safe(name, file)
   return not name:match "/" or trust.file(("%s/%s.lua"):format(name, file))
 end
 
--- The map that the command would use: the one that is named, else the driver's that matches. A map is Lua that runs.
+-- The map that the command would use: the one that is named, else the driver's that matches. A map is Lua that runs. Nil, and
+-- what the command would say of the driver.
 local function map_of(state)
   local named = state.given.map
-  if named then return safe(named, "registers") and (maps.load(named)) or nil end
+  if named then
+    if not safe(named, "registers") then return nil end
+    return maps.load(named)
+  end
   local address = state.given.device or state.given.address or ""
   local model = address:match "^sim:(.*)$"
   local info = (not model or safe(model, "init")) and info_of(address)
-  local name = info and match.stated(info)
-  if not name then return nil end
-  local map = maps.load(name)
-  if map then return map end
-  local driver = require("luio.driver").load(name) -- which has its map in init.lua
-  return driver and driver.registers
+  if not info then return nil end
+  local name, fault = match.stated(info)
+  if not name or fault then return nil, name and fault end
+  local driver, why = require("luio.driver").load(model or name)
+  if not driver then return nil, match.told(name, why) end
+  return driver.registers
 end
 
 local function places(options)
   return function(add, state, word)
-    local map = not word:match "^%d" and map_of(state) or nil
+    local map, why
+    if not word:match "^%d" then map, why = map_of(state) end
+    if why then add(":why " .. why:gsub("%s*\n%s*", "; ")) end
     for _, candidate in ipairs(complete_place(map, word, options)) do add(candidate) end
   end
 end
@@ -219,7 +225,7 @@ end
 local function argument(state, word, list)
   local function adding(before, prefix)
     return function(candidate)
-      if candidate:match "^:files" then list[#list + 1] = candidate
+      if candidate:match "^:files" or candidate:match "^:why " then list[#list + 1] = candidate
       elseif candidate:sub(1, #prefix) == prefix then list[#list + 1] = before .. candidate end
     end
   end
@@ -332,13 +338,16 @@ _luio()
     fi
     words+=("$word")
 
-    local program="${words[0]/#\~\//$HOME/}" candidate
+    local program="${words[0]/#\~\//$HOME/}" candidate why=
     while IFS= read -r candidate; do
         case $candidate in
             :files*) _luio_files "$word" "$kept" "${candidate#:files}" ;;
+            :why*) why="${candidate#:why }" ;;
             *) COMPREPLY+=("${candidate:kept}") ;;
         esac
     done < <("$program" __complete -- "${words[@]:1}" 2>/dev/null)
+    # Two that begin differently are listed, and nothing is inserted.
+    [[ -n $why && ${#COMPREPLY[@]} -eq 0 ]] && COMPREPLY=("luio: $why" " ")
     if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[.=:[/] ]]; then
         compopt -o nospace 2>/dev/null
     fi
@@ -378,6 +387,7 @@ _luio()
         case $candidate in
             '') ;;
             :files*) files="$candidate" ;;
+            :why*) _message -r "luio: ${candidate#:why }" ;;
             *[.=:/] | *\[) open+=("$candidate") ;;
             *) closed+=("$candidate") ;;
         esac

@@ -1,14 +1,24 @@
 --- Commands about register maps: `luio import`, `luio lint`, `luio types`. None touches a device.
 
+local common = require "luio.cli.common"
 local maps = require "luio.maps"
 local output = require "luio.output"
 local paths = require "luio.paths"
 local term = require "luio.term"
 
---- Suspicions about a map, and the Lua of a driver. Status 1 when there are some, so that CI can tell.
+-- The map that is named; its driver's fault is told as well: to this map no other command comes by that driver.
+local function named(args)
+  local map, message, code = maps.load(args.map)
+  if not map then return nil, message, code end
+  local fault = maps.driver_fault(args.map)
+  if fault then common.note(fault) end
+  return map, fault
+end
+
+--- Suspicions about a map, and the Lua of a driver. Status 1 when there are some, or the driver does not load, so that CI can tell.
 local function lint(args)
-  local map, message = maps.load(args.map)
-  if not map then return nil, message end
+  local map, fault, code = named(args)
+  if not map then return nil, fault, code end
   local findings = require("luio.registers.lint").check(map)
   local folder = not args.map:match "%.lua$" and (paths.find(args.map, "registers") or ""):match "^(.*)/"
   for _, f in ipairs(folder and require("luio.lint_code").folder(folder, map) or {}) do
@@ -17,19 +27,19 @@ local function lint(args)
   if args.json then
     local list = output.list {}
     for i, f in ipairs(findings) do list[i] = { path = f.path, text = f.text } end
-    output.json { map = args.map, registers = map.total, findings = list }
-    return #findings > 0 and 1 or 0
+    output.json { map = args.map, registers = map.total, findings = list, driver_fault = fault }
+    return (fault or #findings > 0) and 1 or 0
   end
   for _, f in ipairs(findings) do term.print(("%s: %s"):format(f.path, f.text)) end
   local n = map.total
   term.tell(output.count(n, "register") .. ", " .. output.count(#findings, "finding"))
-  return #findings > 0 and 1 or 0
+  return (fault or #findings > 0) and 1 or 0
 end
 
 --- LuaCATS definitions on standard output.
 local function types(args)
-  local map, message = maps.load(args.map)
-  if not map then return nil, message end
+  local map, message, code = named(args)
+  if not map then return nil, message, code end
   local name = args.map:match "([^/]+)/registers%.lua$" or args.map:match "([^/]+)/?$":gsub("%.lua$", "")
   term.write(require("luio.registers.types").write(map, args.name or map.name ~= "map" and map.name or name))
   return 0

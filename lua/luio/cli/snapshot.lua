@@ -55,6 +55,7 @@ local function other_side(args, before)
   args.device = args.after
   local t, message, code = common.open(args, "look")
   if not t then return nil, message, code end
+  common.tell_lacks(t)
   local why, why_code
   local after = snapshots.again(before, t, function(target, list)
     local ok

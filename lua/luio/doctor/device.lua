@@ -19,6 +19,7 @@ local M = {}
 ---@field config_problem string?
 ---@field driver table?  luio's, that matches
 ---@field driver_name string?
+---@field no_driver string?     why there is none; of one that is for it and does not load: why not
 ---@field lockdown string?
 
 -- ---- Identity ------------------------------------------------------------------------------------
@@ -55,9 +56,13 @@ local function match_of(info)
 end
 
 function M.luio_driver(say, at)
-  if at.driver_name then
+  if at.driver then
     local others = match.others(at.info, at.driver_name)
-    return say("luio driver", "ok", ("%s matches%s"):format(at.driver_name, others and "; " .. others or ""))
+    say("luio driver", "ok", ("%s matches%s"):format(at.driver_name, others and "; " .. others or ""))
+    if at.no_driver then say("luio driver", "note", at.no_driver) end
+    return
+  elseif at.driver_name then
+    return say("luio driver", "problem", at.no_driver)
   end
   local says = match_of(at.info)
   say("luio driver", "note", (at.no_driver or "no driver") .. "; luio get, set, dump and explore work without one",
@@ -154,7 +159,15 @@ function M.regions(say, at)
       end
     elseif way then
       any = true
-      say("regions", "ok", ("region %d is reached by %s"):format(i, way))
+      local map = not pci and info.maps[i]
+      local reach, length = 0, 0
+      if map then reach, length = look.reach(map) end
+      if reach < length then
+        say("regions", "problem", ("region %d has 0x%x bytes at 0x%x, and UIO maps whole pages: 0x%x bytes of it are reached by %s"):format(
+          i, length, map.addr, reach, way), ("luio get mem:0x%x+0x%x 0x0"):format(map.addr - map.addr % 8, length + map.addr % 8))
+      else
+        say("regions", "ok", ("region %d is reached by %s"):format(i, way))
+      end
     end
   end
   if not any then

@@ -275,8 +275,7 @@ function M.drivers(say)
       return driver and driver.name, driver, why
     end)
     if not name then
-      say("driver", "problem", ("driver %s does not load: %s"):format(entry.name, ((message or ""):gsub("\n", "; "))),
-        "luio lint " .. term.quoted(entry.name))
+      say("driver", "problem", match.told(entry.name, message or ""), "luio lint " .. term.quoted(entry.name))
     elseif entry.unclear then
       say("driver", "note", ("only running driver %s tells what it matches (%s): list, info and completion leave it out"):format(
         entry.name, entry.unclear), "state match as a table of strings")

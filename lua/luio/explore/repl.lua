@@ -252,7 +252,8 @@ local function banner(session)
     local n, source = regs.map.total, regs.map.source
     lines[2] = output.count(n, "register") .. (source and (", %s"):format(source:gsub("^%./", "")) or "")
   else
-    lines[2] = "no register map: --map FILE names one"
+    local broken = session.target and session.target:lacks()
+    lines[2] = broken and "no register map" or "no register map: --map FILE names one"
   end
   if dev and dev.read_only then
     table.insert(lines, "read-only: every write is refused" .. (dev.info.bus == "mem" and "; --write allows them" or ""))

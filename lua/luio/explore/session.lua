@@ -12,6 +12,7 @@
 local luio = require "luio"
 local driver = require "luio.driver"
 local journal = require "luio.explore.journal"
+local match = require "luio.match"
 local near = require "luio.registers.near"
 local show = require "luio.registers.show"
 local target = require "luio.explore.target"
@@ -43,10 +44,11 @@ local function environment(self)
       local command = commands[name]
       if command ~= nil then return command end
       local map = self.regs and self.regs.map
-      if map and map.child[name] then return self.regs[name] end
+      if map and (map.child[name] or map.whole and map.whole.child[name]) then return self.regs[name] end
       local global = _G[name]
       if global == nil and type(name) == "string" and name:match "^%u[%u%d_]+$" then
-        error(("there is no %s%s"):format(name, map and near.hint(name, map.child) or ": no register map is loaded"), 2)
+        error(("there is no %s%s"):format(name, map and near.hint(name, map.child)
+          or ": no register map is loaded: " .. (self.target.no_map or "the device is closed")), 2)
       end
       return global
     end,
@@ -154,6 +156,7 @@ function Session:reopen()
   if not t then return nil, message, code end
   attach(self, t)
   for _, note in ipairs(t.notes) do self:say("note: " .. note) end
+  if t:lacks() then self:say("note: " .. t:lacks()) end
   return true
 end
 
@@ -188,7 +191,10 @@ end
 function Session:start(name)
   local d, message, code = self.target.driver, nil, nil
   if name then d, message, code = driver.load(name) end
-  if not d then return nil, message or ("no driver matches %s"):format(self.dev.address), code or "ENOENT" end
+  if not d and not name then -- it may have been mended since
+    name, d, message = match.driver_of(self.dev.info)
+  end
+  if not d then return nil, name and message or ("%s: %s"):format(self.dev.address, message), code or "ENOENT" end
   if self.dev.driver then return nil, ("driver %s runs already"):format(self.dev.driver.name), "EBUSY" end
   if self.dev.read_only then return nil, "the device is open read-only", "EACCES" end
   self:irqs(false)

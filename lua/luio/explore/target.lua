@@ -32,6 +32,9 @@ local M = {}
 ---@field regs luio.Registers?
 ---@field map_name string?     whose map that is: "drivers/edu", a file
 ---@field driver table?        the driver that matches
+---@field driver_fault string? what is wrong with the one that is for it, or with one that was passed over
+---@field no_map string?       why regs is nil
+---@field no_map_code string?  where the map could not be used
 ---@field notes string[]       what the user should know of how it was opened
 ---@field package addresses table<string, { path: string, def: luio.RegisterDef }[]>?  "region:offset" -> what begins there
 ---@field package addresses_of luio.Registers?  of which map that is
@@ -126,18 +129,20 @@ end
 
 -- The map that is to be used: the one named, else the matching driver's.
 local function map_of(self, named)
-  local name, driver = match.driver_of(self.dev.info)
-  local others = name and match.others(self.dev.info, name)
-  self.driver = driver
+  local name, driver, message = match.driver_of(self.dev.info)
+  local others = driver and match.others(self.dev.info, name)
+  self.driver, self.driver_fault = driver, name and message
   effects.state(self.dev, "driver", driver and driver.registers)
   if self.dev.info.bus == "mem" then state_neighbours(self.dev) end
   if others and not named then table.insert(self.notes, ("drivers/%s is used; %s: --map names another"):format(name, others)) end
   if named then
-    local map, message, code = maps.load(named)
+    local map, code
+    map, message, code = maps.load(named)
     if not map then return nil, message, code end
     return map, named
   end
   if driver and driver.registers then return driver.registers, "drivers/" .. name end
+  self.no_map = driver and ("driver %s states no registers"):format(name) or message
 end
 
 ---@class luio.TargetOptions
@@ -178,15 +183,23 @@ function M.open(address, options)
     if not self.regs and options.map then
       dev:close()
       return nil, message, code
-    elseif not self.regs then
-      table.insert(self.notes, ("the map of %s is not used: %s"):format(from, message))
-      self.map_name = nil
+    elseif self.regs then
+      table.insert(self.notes, self.regs.map.reach)
+    else
+      self.no_map, self.no_map_code, self.map_name = message, code, nil
     end
   elseif options.map then
     dev:close()
     return nil, from, from_code
   end
   return self
+end
+
+--- What is to be known where work goes on without the driver, or without its map.
+---@return string?
+function Target:lacks()
+  if self.no_map_code then return "the map is not used: " .. self.no_map end
+  return not (self.regs and self.how == "look" and not self.driver) and self.driver_fault or nil
 end
 
 --- Closes the device.
@@ -330,10 +343,13 @@ local function find_raw(self, place)
   return bits_of(place, list[1])
 end
 
-local function no_map(self, place)
+-- A map that is there and can't be used is not "no map"; nor is a driver that does not load.
+local function no_map(self, what, instead)
   local info = self.dev.info
-  return fail("%s: there is no register map for %s%s: name one with --map FILE, or an offset: 0x20:u32", place.text, info.address,
-    info.vendor and (" (%04x:%04x)"):format(info.vendor, info.device) or "")
+  if self.no_map_code then return nil, what .. self.no_map, self.no_map_code end
+  return fail("%sthere is no register map for %s%s: %s", what, info.address,
+    info.vendor and (" (%04x:%04x)"):format(info.vendor, info.device) or "",
+    self.driver_fault or ("%s; name one with --map FILE, or %s"):format(self.no_map, instead))
 end
 
 -- "CH*.CTRL" as a Lua pattern: * and ? stay within a name; what is below a match matches, too.
@@ -354,7 +370,7 @@ local function find_several(self, place, glob)
 end
 
 local function find_named(self, place)
-  if not self.regs then return no_map(self, place) end
+  if not self.regs then return no_map(self, place.text .. ": ", "an offset: 0x20:u32") end
   if place.pattern then
     if place.high then return fail("%s: bits of one register only", place.text) end
     return find_several(self, place, place.path)
@@ -393,9 +409,7 @@ end
 ---@return string? message
 ---@return string? code
 function Target:all()
-  if not self.regs then
-    return fail("there is no register map for %s: name one with --map FILE, or a range: 0x0+0x40", self.dev.address)
-  end
+  if not self.regs then return no_map(self, "", "a range: 0x0+0x40") end
   local list = {}
   for reg in self.regs:each() do table.insert(list, { reg = reg, label = reg.path }) end
   return list

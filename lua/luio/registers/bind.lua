@@ -7,9 +7,10 @@
 ---     regs:on_access(print)                         -- every access through the map, a started driver's too; nil ends it
 ---
 --- Binding touches no register. It checks what only the device can tell: that every register lies in
---- its region, and that the region takes its width. Registers are made when they are first named and
---- kept, so that naming one again is a table lookup.
+--- its region, and that the region takes its width. A map of a whole chip is bound by addresses (luio.registers.absolute).
+--- Registers are made when they are first named and kept, so that naming one again is a table lookup.
 
+local absolute = require "luio.registers.absolute"
 local effects = require "luio.registers.effects"
 local listeners = require "luio.registers.listeners"
 local near = require "luio.registers.near"
@@ -90,6 +91,8 @@ local function member(root, block, self, prefix, base, name)
   local def = block.child[name]
   if not def then
     local what = prefix == "" and "the map" or prefix:sub(1, -2)
+    local outside = prefix == "" and root.map.whole and root.map.whole.child[name]
+    if outside then error(("%s is at 0x%x, which is not in reach of %s"):format(name, outside.offset, root.device.address), 2) end
     -- Level 2: our callers call us in tail position.
     error(("%s has no register %s%s"):format(what, tostring(name), near.hint(tostring(name), block.child)), 2)
   end
@@ -163,27 +166,36 @@ Root.snapshot = show.snapshot
 Root.diff = show.diff
 Root.restore = show.restore
 
--- Faults that only the device can tell.
+local NO_REGION = "ENOENT" -- of Device:region: the device has none of that number
+
+-- Faults that only the device can tell. A region that it has, and that can't be opened, is none of the map's: then nil and why.
 local function check(map, device)
   local faults, regions = {}, {}
+  local closed, closed_code
+  local fits = 0
   map:each(function(path, def, offset)
     local region = regions[def.region]
     if region == nil then
-      local message
-      region, message = device:region(def.region)
+      local message, code
+      region, message, code = device:region(def.region)
       regions[def.region] = region or false
-      if not region then table.insert(faults, ("%s: %s"):format(path, message)) end
+      if not region and code == NO_REGION then table.insert(faults, ("%s: %s"):format(path, message))
+      elseif not region then closed, closed_code = closed or message, closed_code or code end
     end
     if region then
       if offset + def.width / 8 > region.size then
-        table.insert(faults, ("%s: 0x%x is outside region %d of 0x%x bytes"):format(path, offset, def.region, region.size))
+        local outside = "%s: 0x%x is outside region %d of 0x%x bytes (%s)"
+        table.insert(faults, outside:format(path, offset, def.region, region.size, region.name))
+      else
+        fits = fits + 1
       end
       if def.width == 64 and region.kind == "port" and not def.halves then
         table.insert(faults, ('%s: 64 bits in I/O ports: state halves = "low" or "high"'):format(path))
       end
     end
   end)
-  return faults, regions
+  if closed then return nil, closed, closed_code end
+  return faults, regions, fits
 end
 
 --- Whoever listens to one map hears of another one, too, now and later. What is no map is left alone: `regs` of a device is a
@@ -205,12 +217,19 @@ local SHOWN = 20
 ---@param device luio.Device
 ---@param says_nothing? boolean  the map was made for offsets: nothing in it is known of the device
 ---@return luio.Registers?
----@return string? message  every fault: registers outside their region, widths it can't do
----@return string? code     "EINVAL"
+---@return string? message  every fault: registers outside their region, widths it can't do; or why a region can't be opened
+---@return string? code     "EINVAL", or as of Device:region
 function M.bind(map, device, says_nothing)
   local too_large = map:too_large()
   if too_large then return nil, too_large, "EINVAL" end
-  local faults, regions = check(map, device)
+  local faults, regions, fits = check(map, device)
+  if not faults then return nil, regions, fits end
+  if faults[1] and not says_nothing then
+    local part = absolute.part(map, device)
+    if part then return M.bind(part, device) end
+    local nowhere = absolute.nowhere(map, device, fits > 0)
+    if nowhere then return nil, nowhere, "EINVAL" end
+  end
   if faults[1] then
     local more = #faults - SHOWN
     for i = #faults, SHOWN + 1, -1 do faults[i] = nil end

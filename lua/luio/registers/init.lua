@@ -103,6 +103,8 @@ local M = {}
 ---@class luio.Map: luio.BlockDef
 ---@field max_width integer
 ---@field source string?  file it was stated in
+---@field whole luio.Map?   the one that this is a part of (luio.registers.absolute)
+---@field reach string?     how much of it
 
 local readable = {
   ro = true, rw = true, w1c = true, w1s = true, w1t = true, w0c = true, w0s = true, w0t = true, rc = true, rs = true, wonce = true,

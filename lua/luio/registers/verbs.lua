@@ -196,13 +196,15 @@ local function wanted_bits(reg, ops, wanted)
   return mask, bits
 end
 
--- "BUSY is 1, not 0": why a wait has not ended.
+-- "BUSY is 1, not 0": why a wait has not ended. What is as wanted is no reason.
 local function differences(reg, ops, wanted, v)
   local parts = {}
   for name, value in pairs(wanted) do
     local f = reg.prepared.field[name]
     local is = ops.take(v, f)
-    table.insert(parts, ("%s is %s, not %s"):format(name, f.names and f.names[is] or tostring(is), tostring(value)))
+    if band(v, f.mask) ~= ops.place(value_of(reg, f, value, 3), f) then
+      table.insert(parts, ("%s is %s, not %s"):format(name, f.names and f.names[is] or tostring(is), tostring(value)))
+    end
   end
   table.sort(parts)
   return table.concat(parts, ", ")

@@ -53,7 +53,7 @@ end
 
 -- ---- Repeating -----------------------------------------------------------------------------------
 
--- One item, an array, or one item per element. `least` is the bytes of an element.
+-- One item, an array, or one item per element: of all, or only of those that item.only names. `least` is the bytes of an element.
 function Import:repeat_item(item, node, path, least, taken, out)
   local dim = names.dim(self, node, path)
   item.raw = item.name
@@ -67,7 +67,8 @@ function Import:repeat_item(item, node, path, least, taken, out)
   local stride, short = dim.increment or least, names.of_array(item.name)
   if dim.count == 0 then
     self.notes:add("contradiction", path, "dim is 0: left out")
-  elseif not dim.list and stride >= math.max(least, 1) and stride <= MAX_STRIDE and (taken[names.clean(short)] or 0) <= 1 then
+  elseif not dim.list and not item.only and stride >= math.max(least, 1) and stride <= MAX_STRIDE
+    and (taken[names.clean(short)] or 0) <= 1 then
     item.count, item.stride, item.name = dim.count, stride, short
     item.alternate = item.alternate and names.of_array(item.alternate)
     if not item.raw:find("%%s%]?$") then table.insert(item.remarks, 1, item.raw) end
@@ -87,7 +88,7 @@ function Import:repeat_item(item, node, path, least, taken, out)
       one.text = item.text and names.of_text(item.text, index)
       one.alternate = item.alternate and names.of_text(item.alternate, index)
       one.offset = item.offset + i * stride
-      table.insert(out, one)
+      if not item.only or item.only[one.name] then table.insert(out, one) end
     end
   end
 end
@@ -263,8 +264,9 @@ end
 function Import:peripheral(kid, wanted, taken, out)
   local name = kid.name or ("PERIPHERAL_%d"):format(kid.line)
   local found = not wanted or wanted(name) or wanted(names.of_array(name))
-  for _, element in ipairs(not found and kid.name and kid.dim and names.elements(kid) or {}) do found = found or wanted(element) end
-  if not found then return end
+  local only = {} -- elements that were named, where the whole array was not
+  for _, element in ipairs(not found and kid.name and kid.dim and names.elements(kid) or {}) do only[element] = wanted(element) or nil end
+  if not found and not next(only) then return end
   self.asked[kid] = true
   local node = self.resolver:resolve(kid)
   local base = numbers.count(node.baseAddress, 2 ^ 48)
@@ -275,7 +277,7 @@ function Import:peripheral(kid, wanted, taken, out)
   end
   local block = {
     kind = "block", name = name, path = name, line = node.line, offset = base, text = node.description, remarks = {},
-    node = node, children = self:peripheral_children(node, name .. "."),
+    node = node, children = self:peripheral_children(node, name .. "."), only = not found and only or nil,
   }
   self:remarks(block, node)
   local least = block.children.size
