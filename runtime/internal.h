@@ -67,6 +67,8 @@ struct luio_device {
   bool bus_master_on;     /* we switched it on, so we switch it off */
   bool bars_taken;        /* guard_bars.c */
   uid_t bars_uid;         /* for whom; 0: root, or not said */
+  uint64_t bars_mark;     /* guard_bars_are, when they were taken last */
+  bool bars_given;        /* they were not ours alone since luio_device_bars last said so */
   _Atomic bool intx_open; /* we have let the next interrupt through, and took none since */
   struct luio_config_wanted wanted;
   pthread_mutex_t command_lock; /* the command register's writers: unmask, bus master, the watch */
@@ -173,6 +175,9 @@ bool luio_masks_by_command(const luio_device *d);
 /* pci.c. Why the files of a device's registers can't be opened, where that is because its driver has them
  * to itself; NULL: it is not. */
 const char *luio_bars_remedy(luio_device *d, int code);
+/* Takes the registers' files again, if need be and this process can. True: they were not ours alone all the time,
+ * and luio_device_bars has yet to be asked. */
+bool luio_bars_given(luio_device *d);
 
 /* config_watch.c. From here on luio_config_check compares with what config space has now. */
 void luio_config_watch(luio_device *d);

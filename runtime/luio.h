@@ -368,6 +368,8 @@ enum {
   LUIO_WRONG_POWER = 64,   /* it was not in D0 */
   LUIO_WRONG_KINDS = 7,    /* so many of them, from bit 0 on */
   LUIO_WRONG_FORGOT = 128, /* with POWER: it is as after a reset. Bus master is off */
+  LUIO_WRONG_GIVEN = 512,  /* the registers' files were given to others: bus master is off, until
+                                luio_device_bars says that they are ours and the caller switches it on */
   LUIO_WRONG_AGAIN = 256   /* look again in 20 ms or more: the interrupt is masked, and may be so
                                 because the kernel has not said yet that one came */
 };
@@ -384,7 +386,8 @@ LUIO_API int luio_bus_master(luio_device *device, int on, luio_error *err);
 /* For root: makes the files that lead to a PCI device's registers (resourceN, /dev/uioX) one user's alone, until
  * the device is closed: who else could write them would have it write to any memory. user: the name, NULL: who was
  * named before, or root. Whoever has them open or mapped keeps them; that is for the caller to look at, between this
- * and bus master. 1: they are; 0: not for this device or this process; -errno. */
+ * and bus master. 1: they are; 2: they are now, and were not all the time since the call before; 0: not for this
+ * device or this process; -EPERM: they are others', and this process has given root up; -errno. */
 LUIO_API int luio_device_bars(luio_device *device, const char *user, luio_error *err);
 
 /* Lets the next interrupt through, the way this device's UIO driver wants it: uio_pci_generic by a

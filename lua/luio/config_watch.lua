@@ -11,11 +11,13 @@
 ---     intx         INTX_DISABLE was set: no interrupts; one that waits comes at once now
 ---     msi          MSI or MSI-X was on: interrupts went out as writes to memory
 ---     power        it was not in D0
+---     registers    its registers' files were given to others: bus master was off until nobody else had them
 ---
---- For all but the last the device itself is as it was, and its driver goes on. A device that slept without
+--- For all but power the device itself is as it was, and its driver goes on. A device that slept without
 --- No_Soft_Reset has forgotten its registers, so it counts as gone and returned: waits end with
 --- "ENODEV", the driver's `gone` is called, then `start(dev, "returned")`. Its files stay open, so that
---- works for a driver that gave root up, too.
+--- works for a driver that gave root up, too. Registers that others were given such a driver can't take back: `luio run` starts it
+--- again, as root.
 ---
 --- A kind is told the first time, the second, the fourth, the eighth and so on: somebody who does it again and
 --- again shall not fill the log. What the kernel does when the machine goes to sleep is told each time.
@@ -39,6 +41,7 @@ local KINDS = {
   { C.LUIO_WRONG_PORTS, "ports", "its I/O ports were switched off: what was read meanwhile is wrong, what was written lost" },
   { C.LUIO_WRONG_BUS_MASTER, "bus_master", "bus master was off: transfers meanwhile did not reach memory" },
   { C.LUIO_WRONG_INTX, "intx", "its interrupts were masked (INTX_DISABLE): one that waited comes now" },
+  { C.LUIO_WRONG_GIVEN, "registers", "others were given its registers: bus master stayed off until they were its driver's alone" },
 }
 
 --- The counters of a device, by kind.
@@ -124,6 +127,17 @@ local function suspect(dev)
   timer:unref()
 end
 
+-- Both are told when it is over.
+local WITHHELD = bit.bor(C.LUIO_WRONG_GIVEN, C.LUIO_WRONG_BUS_MASTER)
+
+-- Registers that were given to others are taken back, if they were: true. Until then bus master stays off.
+local function take_back(dev, wrong)
+  dev.withheld = dev.withheld or bit.band(wrong, C.LUIO_WRONG_GIVEN) ~= 0
+  if not dev.withheld then return nil end
+  require("luio.presence").look(dev, false) -- its files go when it does, too
+  return dev:bus_master(true)
+end
+
 --- Looks whether config space is as this process wants it, and sets that right. A mask is believed at the
 --- second look only, which follows by itself within 30 ms as the loop turns.
 ---@param dev luio.Device
@@ -142,7 +156,11 @@ function M.check(dev)
   local wrong = tonumber(out[0])
   local again = bit.band(wrong, C.LUIO_WRONG_AGAIN) ~= 0
   if again then suspect(dev) end
-  local named = rc > 0 and tell(dev, wrong) or nil
+  local given, message, code = take_back(dev, wrong)
+  if given then wrong = bit.bor(wrong, WITHHELD)
+  elseif code then wrong = bit.band(wrong, bit.bnot(WITHHELD)) end
+  local named = bit.band(wrong, bit.bnot(C.LUIO_WRONG_AGAIN)) ~= 0 and tell(dev, wrong) or nil
+  if code then return nil, message, code end
   if not again then dev.config_right = now() end
   if not named then return true end
   if bit.band(wrong, C.LUIO_WRONG_FORGOT) ~= 0 then
