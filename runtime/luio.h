@@ -247,6 +247,10 @@ LUIO_API int luio_porter_next(luio_porter *porter, luio_visitor *visitor, luio_e
 /* fd is another then; -1 after an error, upon which it can be tried again. */
 LUIO_API int luio_porter_restart(luio_porter *porter, luio_error *err);
 LUIO_API void luio_porter_close(luio_porter *porter); /* at most a second */
+/* The other way round: connects to a server at `path`. A process that may hang has the connection; a message out may
+ * have one descriptor with it. Returns a non-blocking descriptor, the caller's, as of a connection above, or
+ *   -ENOENT, -ECONNREFUSED  nobody is there     -EACCES     -EAGAIN  too many are waiting */
+LUIO_API int luio_porter_connect(const char *path, luio_error *err);
 
 /* ---- Regions ---------------------------------------------------------------------------------
  * One type for every kind of device memory. Numbered as the hardware does: on PCI region N is
