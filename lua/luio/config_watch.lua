@@ -12,6 +12,7 @@
 ---     msi          MSI or MSI-X was on: interrupts went out as writes to memory
 ---     power        it was not in D0
 ---     registers    its registers' files were given to others: bus master was off until nobody else had them
+---     bridge       a bridge above it was switched off, which does the same (luio.bridges)
 ---
 --- For all but power the device itself is as it was, and its driver goes on. A device that slept without
 --- No_Soft_Reset has forgotten its registers, so it counts as gone and returned: waits end with
@@ -23,6 +24,7 @@
 --- again shall not fill the log. What the kernel does when the machine goes to sleep is told each time.
 
 local uv = require "luv"
+local bridges = require "luio.bridges"
 local sysfs = require "luio.sysfs"
 local door = require "luio.ffi"
 local ffi = require "ffi"
@@ -49,6 +51,7 @@ local KINDS = {
 function M.counters()
   local counters = {}
   for _, kind in ipairs(KINDS) do counters[kind[2]] = 0 end
+  counters.bridge = 0
   return counters
 end
 
@@ -138,6 +141,20 @@ local function take_back(dev, wrong)
   return dev:bus_master(true)
 end
 
+-- The bridges above. Whether there was something to be set right; nil: it can't be.
+local function look_above(dev)
+  if dev.read_only or dev.beside then return false end
+  dev.bridges = dev.bridges or bridges.above(dev.info)
+  local repaired, fault = bridges.check(dev.bridges, dev)
+  for _, text in ipairs(repaired) do
+    local n = dev.repairs.bridge + 1
+    dev.repairs.bridge = n
+    if is_power_of_two(n) then dev:warn(("%s. It is as it was again (%d so far)"):format(text, n)) end
+  end
+  if fault then return nil, fault, "EACCES" end
+  return #repaired > 0
+end
+
 --- Looks whether config space is as this process wants it, and sets that right. A mask is believed at the
 --- second look only, which follows by itself within 30 ms as the loop turns.
 ---@param dev luio.Device
@@ -161,6 +178,10 @@ function M.check(dev)
   elseif code then wrong = bit.band(wrong, bit.bnot(WITHHELD)) end
   local named = bit.band(wrong, bit.bnot(C.LUIO_WRONG_AGAIN)) ~= 0 and tell(dev, wrong) or nil
   if code then return nil, message, code end
+  local above
+  above, message, code = look_above(dev)
+  if above == nil then return nil, message, code end
+  if above then named = (named and named .. ", " or "") .. "bridge" end
   if not again then dev.config_right = now() end
   if not named then return true end
   if bit.band(wrong, C.LUIO_WRONG_FORGOT) ~= 0 then
@@ -168,6 +189,12 @@ function M.check(dev)
     require("luio.presence").look(dev)
   end
   return false, named
+end
+
+--- From here on changes are looked for, by M.tick.
+---@param dev luio.Device
+function M.begin(dev)
+  dev.sleeps, dev.bridges = M.sleeps(), bridges.above(dev.info)
 end
 
 --- The look of every second: what can't be set right is told once.

@@ -49,6 +49,8 @@ local M = {}
 ---@field package life integer?  of a PCI device, while it is watched (luio.sysfs)
 ---@field package sleeps luio.Sleeps?  of the machine, when config space was looked at last (luio.config_watch)
 ---@field package alone boolean?   nobody else can write its registers
+---@field package beside boolean?  another process drives it
+---@field package bridges luio.Bridge[]?  above it, as they were
 ---@field package withheld boolean?  bus master is off because others were given its registers
 ---@field needs_root boolean?  they were, and this process may not take them back
 ---@field package forgot boolean?  gone, but only in that it has lost its registers
@@ -208,8 +210,8 @@ end
 function M.wrap(handle, options)
   local info = M.info(C.luio_device_info(handle))
   local self = setmetatable({
-    address = info.address, info = info, read_only = options.read_only or false, state = {}, warnings = {},
-    repairs = config_watch.counters(), users = {},
+    address = info.address, info = info, read_only = options.read_only or false, beside = options.shared or nil,
+    state = {}, warnings = {}, repairs = config_watch.counters(), users = {},
   }, Device)
   -- The net under close(): a device that is dropped is still switched off before its memory goes.
   self.handle = ffi.gc(handle, function(h) C.luio_device_close(h, nil) end)
@@ -479,7 +481,7 @@ end
 function Device:vanish(why, code, forgot)
   if self.root then return self.root:vanish(why, code, forgot) end
   if self.closed or self.gone then return end
-  self.forgot, self.alone, self.withheld = forgot, forgot and self.alone, nil
+  self.forgot, self.alone, self.withheld, self.bridges = forgot, forgot and self.alone, nil, nil
   if not forgot then C.luio_device_gone(self.handle) end
   for handle in handles(self) do
     handle.gone, handle.gone_why, handle.gone_code = true, why, code
