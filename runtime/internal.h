@@ -161,7 +161,7 @@ void luio_port_inherit(const luio_port_rights *rights);
 
 /* device.c. A device with no files yet, and those files, by address; what is opened when it fails
  * halfway stays in the device. */
-luio_device *luio_device_new(unsigned flags);
+int luio_device_new(unsigned flags, const char *what, luio_device **out, luio_error *err);
 int luio_device_open_files(luio_device *d, const char *address, const luio_device *before,
                            luio_error *err);
 void luio_device_free(luio_device *device);
@@ -188,11 +188,12 @@ void luio_config_wants(luio_device *d, unsigned offset, unsigned width, uint32_t
 /* irq.c. Looks whether somebody else has masked the device's interrupt, and unmasks; adds to *wrong. */
 int luio_irq_check_mask(luio_device *d, unsigned *wrong, luio_error *err);
 
-/* fork.c. While it is in the list a forked child finds the device gone. */
-void luio_fork_add(luio_device *device);
+/* fork.c. While it is in the list a forked child finds the device gone. what: for messages. */
+int luio_fork_add(luio_device *device, const char *what, luio_error *err);
 void luio_fork_remove(luio_device *device);
+int luio_nowhere(void); /* what luio_lead_nowhere needs; open while there is a device */
 
-/* gone.c. Exchanges what a descriptor means for /dev/null; the number stays. Below 0: nothing. */
+/* gone.c. Exchanges what a descriptor of a device means for /dev/null; the number stays. Below 0: nothing. */
 void luio_lead_nowhere(int fd);
 /* Watches over a mapped region until spare: luio_place_guard before its first access. */
 int luio_place_guard(luio_region *region, luio_error *err);

@@ -34,6 +34,8 @@ local M = {}
 
 --- Seconds until a mask that may be the kernel's is looked at again.
 M.AGAIN = 0.03
+--- Seconds that the kernel may take to count a sleep after processes go on.
+M.COUNTING = 0.5
 
 local KINDS = {
   { C.LUIO_WRONG_POWER, "power", "it was put into another power state than D0" },
@@ -65,6 +67,8 @@ end
 
 --- When the machine was asleep, by two signs. The kernel counts sleeps, also those that it gave up half-way, but only after processes go
 --- on again, who may look before. The time that a sleep took it adds earlier: uptime goes on in a sleep, the monotonic clock does not.
+--- But many clocks that stay awake have seconds only, so a short sleep may have taken none. Hence a loss of bus master that no sign explains
+--- is told once the kernel has had time to count (M.COUNTING).
 ---@class luio.Sleeps
 ---@field count integer?  nil: the kernel does not say
 ---@field least number    seconds of sleep since boot, and what the two clocks are apart; at least so many
@@ -82,31 +86,81 @@ end
 
 local RESOLUTION = 0.02 -- seconds: uptime has hundredths
 
--- Whether the machine was asleep since the last look. The kernel switches bus master off for that, and knows nothing of what
--- user space has set.
-local function slept(dev)
-  local before, after = dev.sleeps, M.sleeps()
+-- Whether the machine was asleep since then; also dev.sleeps as it is now. The kernel switches bus master off for that, and knows
+-- nothing of what user space has set.
+local function slept(dev, before)
+  local after = M.sleeps()
   dev.sleeps = after
   return before ~= nil and (before.count ~= after.count or after.least > before.most + RESOLUTION)
 end
 
-local CLOSES = ". Closing /dev/%s, in any process, clears it, and a sleep of the machine; `luio info` does not open it; what does?"
+local CLOSES = " (closing /dev/%s does that, in any process; `luio info` does not open it)"
+
+---@class luio.Loss
+---@field news { name: string, text: string, n: integer }[]
+---@field since string
+---@field before luio.Sleeps?  as it was at the look before
+---@field deadline number      until then a sleep may show
+
+local function say(dev, loss, asleep)
+  for _, new in ipairs(loss.news) do
+    if asleep or is_power_of_two(new.n) then
+      local text = new.text
+      if new.name == "bus_master" and not asleep then text = text .. CLOSES:format(dev.info.uio or "uioX") end
+      dev:warn(("config space of %s was changed %s: %s%s. It is as it was again (%d so far)"):format(dev.address,
+        asleep and "while the machine was asleep" or "by another process", loss.since, text, new.n))
+    end
+  end
+end
+
+local untold = {} ---@type table<luio.Device, luio.Loss[]>
+local counting
+
+-- Says what can be said by now, or all.
+local function tell_late(all)
+  local list = untold
+  untold = {}
+  for dev, losses in pairs(list) do
+    for _, loss in ipairs(losses) do
+      local asleep = slept(dev, loss.before)
+      if asleep or all == true or now() >= loss.deadline then
+        say(dev, loss, asleep)
+      else
+        untold[dev] = untold[dev] or {}
+        table.insert(untold[dev], loss)
+      end
+    end
+  end
+  if not next(untold) then counting:stop() end
+end
+
+--- Says what waits to be said, of any device. Called when one is closed.
+function M.flush()
+  if next(untold) then tell_late(true) end
+end
 
 local function tell(dev, wrong)
   local named = {}
-  local asleep = slept(dev)
+  local loss = { news = {}, since = since(dev), before = dev.sleeps, deadline = now() + M.COUNTING }
   for _, kind in ipairs(KINDS) do
     local flag, name, text = kind[1], kind[2], kind[3]
     if bit.band(wrong, flag) ~= 0 then
       local n = dev.repairs[name] + 1
       dev.repairs[name] = n
       named[#named + 1] = name
-      if asleep or is_power_of_two(n) then
-        if name == "bus_master" and not asleep then text = text .. CLOSES:format(dev.info.uio or "uioX") end
-        dev:warn(("config space of %s was changed %s: %s%s. It is as it was again (%d so far)"):format(dev.address,
-          asleep and "while the machine was asleep" or "by another process", since(dev), text, n))
-      end
+      table.insert(loss.news, { name = name, text = text, n = n })
     end
+  end
+  local asleep = slept(dev, loss.before)
+  local doubtful = bit.band(wrong, C.LUIO_WRONG_BUS_MASTER) ~= 0 and loss.before and loss.before.count
+  if asleep or not doubtful then
+    say(dev, loss, asleep)
+  else
+    untold[dev] = untold[dev] or {}
+    table.insert(untold[dev], loss)
+    counting = counting or assert(uv.new_timer())
+    counting:start(20, 20, tell_late)
+    counting:unref()
   end
   return table.concat(named, ", ")
 end

@@ -403,6 +403,7 @@ function Device:close()
   if self.closed then return true end
   self.closing = true -- no version is started on it any more
   presence.forget(self)
+  config_watch.flush()
   if self.driver and self.driver.stop and not self.stopped and not self.gone then
     local driver = self.driver
     self.stopped = true

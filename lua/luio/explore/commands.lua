@@ -200,7 +200,7 @@ local function changing(self)
     end },
     { "reload()", "takes the driver's files as they are now, while it runs; also :reload", "reload", function()
       if not self.dev.live then error("no driver runs: start()", 0) end
-      term.print(reload_report.line(self.dev.live:reload()))
+      term.print_all(reload_report.line(self.dev.live:reload()))
     end },
     { "irqs([false])", "shows interrupts as they come, or no more", "irqs", function(on)
       local _, note = check(self:irqs(on ~= false))
