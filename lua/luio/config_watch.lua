@@ -67,8 +67,8 @@ end
 
 --- When the machine was asleep, by two signs. The kernel counts sleeps, also those that it gave up half-way, but only after processes go
 --- on again, who may look before. The time that a sleep took it adds earlier: uptime goes on in a sleep, the monotonic clock does not.
---- But many clocks that stay awake have seconds only, so a short sleep may have taken none. Hence a loss of bus master that no sign explains
---- is told once the kernel has had time to count (M.COUNTING).
+--- But the clock by which it measures that often has seconds only, so a short sleep may have taken none. Hence a loss of bus master
+--- that no sign explains is told once the kernel has had time to count (M.COUNTING).
 ---@class luio.Sleeps
 ---@field count integer?  nil: the kernel does not say
 ---@field least number    seconds of sleep since boot, and what the two clocks are apart; at least so many
