@@ -3,8 +3,8 @@
 ---
 --- A bridge passes on only what its command register allows (PCI-to-PCI Bridge Architecture Specification 1.2, 3.2.5.3). Without
 --- bus master those are no transfers and no message interrupts of what is below it; without memory or I/O space no accesses to it.
---- The device's own
---- driver (pcieport), for the kernel then counts the bridge as unused.
+--- The device's own registers show nothing of that. Whoever writes the bridge's config space can take it away, and so can an unbind of
+--- its kernel driver (pcieport), where the kernel then counts the bridge as unused.
 ---
 --- Wanted are memory and I/O space as they were found, and bus master while the device has it on: what the kernel itself sets in each
 --- bridge above a device that it enables. Nothing else in a bridge is touched, for it is somebody else's. To set it right takes
