@@ -80,9 +80,11 @@ int luio_fork_add(luio_device *d, const char *what, luio_error *err)
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, watch_forks);
   pthread_mutex_lock(&lock);
-  int code = 0;
-  if (nowhere < 0 && (nowhere = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
-    code = errno;
+  int fd = nowhere;
+  if (fd < 0)
+    fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  nowhere = fd;
+  int code = fd < 0 ? errno : 0;
   if (!code) {
     d->next_open = devices;
     devices = d;
