@@ -13,6 +13,10 @@
  *                           Specification 3.0, 6.8.3.3)
  *   INTX_DISABLE            is set, and we had let the next interrupt through (irq.c decides that)
  *
+ * With bus master off udev's rules may give the files of the registers to the group (60-luio.rules), so those are
+ * looked at, too, before bus master is switched on and after. If they were given, bus master stays
+ * off until it is known that nobody has them open, which takes a look at all processes: the caller's.
+ *
  * What this process changes itself, by luio_config_write, is what it wants: so a driver may use MSI, or put its
  * device to sleep. A bit that such a write leaves as it was is no wish: the driver wrote back what it had read, and
  * somebody else may have set that. Where another UIO driver than uio_pci_generic has the device, MSI and
@@ -250,20 +254,31 @@ static int set_right(luio_device *d, unsigned *wrong, luio_error *err)
 
 /* ---- Looking ----------------------------------------------------------------------------------- */
 
+/* Bus master off where others may have the registers. */
+static int withhold(luio_device *d, unsigned *wrong, luio_error *err)
+{
+  if (!d->bus_master_on || !luio_bars_given(d))
+    return 0;
+  *wrong |= LUIO_WRONG_GIVEN | LUIO_WRONG_BUS_MASTER;
+  return luio_bus_master(d, 0, err);
+}
+
 int luio_config_check(luio_device *d, unsigned *wrong, luio_error *err)
 {
   *wrong = 0;
   if (d->gone || !d->wanted.watched)
     return 0;
+  int rc = withhold(d, wrong, err);
+  if (rc < 0)
+    return rc;
   pthread_mutex_lock(&d->command_lock);
-  int rc = set_right(d, wrong, err);
+  rc = set_right(d, wrong, err);
   pthread_mutex_unlock(&d->command_lock);
   if (rc == 0 && *wrong & LUIO_WRONG_FORGOT) /* a device that kept it on is switched off for sure */
     rc = luio_bus_master(d, 0, err);
   else if (rc == 0 && luio_masks_by_command(d))
     rc = luio_irq_check_mask(d, wrong, err);
-  /* While it was off udev's rules may have given the registers' files to the group (60-luio.rules). */
-  if (rc == 0 && *wrong & LUIO_WRONG_BUS_MASTER && d->bars_taken)
-    rc = luio_device_bars(d, NULL, err);
+  if (rc == 0 && *wrong & LUIO_WRONG_BUS_MASTER)
+    rc = withhold(d, wrong, err);
   return rc < 0 ? rc : (*wrong & ~(unsigned)LUIO_WRONG_AGAIN) != 0;
 }

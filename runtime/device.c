@@ -234,19 +234,26 @@ static int open_config(luio_device *d, luio_error *err)
                                      : "see dmesg");
 }
 
-luio_device *luio_device_new(unsigned flags)
+int luio_device_new(unsigned flags, const char *what, luio_device **out, luio_error *err)
 {
   luio_device *d = calloc(1, sizeof *d);
   if (!d)
-    return NULL;
+    return luio_fail(err, ENOMEM, "%s: out of memory", what);
   d->flags = flags;
   d->uio_fd = d->config_fd = d->mem_fd = -1;
   for (int i = 0; i < GUARD_SLOTS; i++)
     d->kept[i] = -1;
   pthread_mutex_init(&d->command_lock, NULL);
   pthread_mutex_init(&d->irq_lock, NULL);
-  luio_fork_add(d);
-  return d;
+  int rc = luio_fork_add(d, what, err);
+  if (rc < 0) {
+    pthread_mutex_destroy(&d->command_lock);
+    pthread_mutex_destroy(&d->irq_lock);
+    free(d);
+    return rc;
+  }
+  *out = d;
+  return 0;
 }
 
 void luio_device_free(luio_device *d)
@@ -315,10 +322,13 @@ int luio_device_open_files(luio_device *d, const char *address, const luio_devic
 
 int luio_device_open(const char *address, unsigned flags, luio_device **out, luio_error *err)
 {
-  luio_device *d = luio_device_new(flags);
-  if (!d)
-    return luio_fail(err, ENOMEM, "open %s: out of memory", address);
-  int rc = luio_device_open_files(d, address, NULL, err);
+  luio_device *d;
+  char what[96];
+  luio_format(what, sizeof what, "open %s", address);
+  int rc = luio_device_new(flags, what, &d, err);
+  if (rc < 0)
+    return rc;
+  rc = luio_device_open_files(d, address, NULL, err);
   if (rc < 0) {
     luio_device_free(d);
     return rc;
@@ -331,9 +341,12 @@ int luio_device_open(const char *address, unsigned flags, luio_device **out, lui
 int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_device **out,
                          luio_error *err)
 {
-  luio_device *d = luio_device_new(flags);
-  if (!d)
-    return luio_fail(err, ENOMEM, "open sim:%s: out of memory", name);
+  luio_device *d;
+  char what[96];
+  luio_format(what, sizeof what, "open sim:%s", name);
+  int rc = luio_device_new(flags, what, &d, err);
+  if (rc < 0)
+    return rc;
   const luio_sim_config *c = luio_sim_identity(sim);
   d->sim = sim;
   luio_info *info = &d->info;
@@ -355,7 +368,7 @@ int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_d
     info->bars[i].addr = luio_sim_address(sim, i);
     info->bars[i].size = c->region_size[i];
   }
-  int rc = flags & (LUIO_READ_ONLY | LUIO_SHARED) ? 0 : luio_guard_open(d, err);
+  rc = flags & (LUIO_READ_ONLY | LUIO_SHARED) ? 0 : luio_guard_open(d, err);
   if (rc < 0) {
     luio_device_free(d);
     return rc;

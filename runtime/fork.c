@@ -12,10 +12,15 @@
  * but the list's, which fork() itself waits for. */
 #include "dma.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <unistd.h>
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the list */
+static pthread_mutex_t lock =
+    PTHREAD_MUTEX_INITIALIZER; /* of the list, and of what changes the next */
 static luio_device *devices;
+static _Atomic int nowhere = -1; /* /dev/null: later there may be no descriptor left for it */
 
 static void leave(luio_device *d)
 {
@@ -65,14 +70,29 @@ static void watch_forks(void)
   pthread_atfork(before_fork, in_parent, in_child);
 }
 
-void luio_fork_add(luio_device *d)
+int luio_nowhere(void)
+{
+  return nowhere;
+}
+
+int luio_fork_add(luio_device *d, const char *what, luio_error *err)
 {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, watch_forks);
   pthread_mutex_lock(&lock);
-  d->next_open = devices;
-  devices = d;
+  int fd = nowhere;
+  if (fd < 0)
+    fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  nowhere = fd;
+  int code = fd < 0 ? errno : 0;
+  if (!code) {
+    d->next_open = devices;
+    devices = d;
+  }
   pthread_mutex_unlock(&lock);
+  return !code ? 0
+               : luio_fail(err, code, "%s: open /dev/null: %s%s", what, luio_errno_name(code),
+                           code == EMFILE ? ": raise `ulimit -n`" : "");
 }
 
 void luio_fork_remove(luio_device *d)
@@ -83,5 +103,9 @@ void luio_fork_remove(luio_device *d)
     p = &(*p)->next_open;
   if (*p)
     *p = d->next_open;
+  if (!devices && nowhere >= 0) {
+    close(nowhere);
+    nowhere = -1;
+  }
   pthread_mutex_unlock(&lock);
 }

@@ -232,14 +232,12 @@ int luio_device_present(luio_device *d)
   return 1;
 }
 
-/* Another thread may be in a system call with it: the number stays, what it means is exchanged. */
+/* Another thread may be in a system call with it: the number stays, what it means is exchanged. What it is exchanged for is
+ * open since the first device was (luio_fork_add), so this takes no new descriptor. */
 void luio_lead_nowhere(int fd)
 {
-  int nowhere = fd < 0 ? -1 : open("/dev/null", O_RDONLY | O_CLOEXEC);
-  if (nowhere < 0)
-    return;
-  dup3(nowhere, fd, O_CLOEXEC);
-  close(nowhere);
+  if (fd >= 0)
+    dup3(luio_nowhere(), fd, O_CLOEXEC);
 }
 
 void luio_device_gone(luio_device *d)
@@ -341,16 +339,17 @@ int luio_device_return(luio_device *d, luio_error *err)
     luio_config_watch(d);
     return 0;
   }
-  luio_device *now = luio_device_new(d->flags);
-  if (!now)
-    return luio_fail(err, ENOMEM, "take %s again: out of memory", d->info.address);
+  luio_device *now;
+  int rc = luio_device_new(d->flags, "take a device again", &now, err);
+  if (rc < 0)
+    return rc;
   /* Our own lock must not be in our way, where /dev is no devtmpfs. */
   if (d->uio_fd >= 0)
     close(d->uio_fd);
   if (d->mem_fd >= 0)
     close(d->mem_fd);
   d->uio_fd = d->mem_fd = -1;
-  int rc = find_again(d, address, err);
+  rc = find_again(d, address, err);
   if (rc == 0)
     rc = luio_device_open_files(now, address, d, err);
   if (rc == 0)

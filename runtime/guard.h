@@ -99,12 +99,15 @@ int guard_bus_master_off(int config_fd);
 
 /* guard_bars.c. For root; `dir` is a PCI device's folder in sysfs. Each returns 0 or -errno.
  *   take       its BARs and /dev/uioX are this user's alone, what they were is kept. Of the user nobody,
- *              whom many share, they are root's
+ *              whom many share, they are root's. 1: they were not before
  *   give_back  they are what they were
  *   leave      they are root's, and nothing is kept: somebody else has the device */
 int guard_bars_take(const char *dir, uid_t uid);
 int guard_bars_give_back(const char *dir);
 int guard_bars_leave(const char *dir);
+/* Whether those that are there are this user's alone. *mark: another number after each change of one of them.
+ * Any user may ask. */
+bool guard_bars_are(const char *dir, uid_t uid, uint64_t *mark);
 
 /* New memory for a slot, sealed: of `size` bytes, or none where it grows. Descriptor or -errno. */
 int guard_memory(unsigned slot, const char *whose, uint64_t size);

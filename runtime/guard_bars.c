@@ -12,7 +12,11 @@
  * state to go back to.
  *
  * Descriptors and mappings that others had before can't be taken from them: who has them is looked for
- * by lua/luio/strangers.lua, after this and before bus master is on. */
+ * by lua/luio/strangers.lua, after this and before bus master is on.
+ *
+ * Somebody may switch bus master off, or the kernel in a sleep of the machine, and then udev's rules may give the files
+ * away again, even take them back: whoever opened them in between has them. So what is compared is the time of their last
+ * change, too, which a user can't set (luio_bars_given). */
 #include "guard.h"
 
 #include <dirent.h>
@@ -104,15 +108,24 @@ static bool node_of(const char *dir, int skip, char *path, size_t size)
   return found;
 }
 
+enum { BAR_FILES = 12 };
+
+/* The path of one of the files, by number from 0 on; it need not be there. False: there are no more. */
+static bool path_of(const char *dir, int i, char *path, size_t size)
+{
+  static const char *const forms[] = {"%s/resource%d", "%s/resource%d_wc"};
+  if (i >= BAR_FILES)
+    return node_of(dir, i - BAR_FILES, path, size);
+  snprintf(path, size, forms[i / 6], dir, i % 6);
+  return true;
+}
+
 /* Does it to each of the files, also behind one where it fails: all that came of it, or the first -errno. */
 static int each(const char *dir, what *fn, uid_t uid)
 {
-  static const char *const forms[] = {"%s/resource%d", "%s/resource%d_wc"};
   char path[512];
   int all = 0, failed = 0;
-  for (int i = 0; i < 12 || node_of(dir, i - 12, path, sizeof path); i++) {
-    if (i < 12)
-      snprintf(path, sizeof path, forms[i / 6], dir, i % 6);
+  for (int i = 0; path_of(dir, i, path, sizeof path); i++) {
     int rc = fn(path, uid);
     if (rc >= 0)
       all |= rc;
@@ -122,10 +135,29 @@ static int each(const char *dir, what *fn, uid_t uid)
   return failed ? failed : all;
 }
 
+static uid_t owner_for(uid_t uid)
+{
+  return uid == NOBODY ? 0 : uid;
+}
+
 int guard_bars_take(const char *dir, uid_t uid)
 {
-  int rc = each(dir, take, uid == NOBODY ? 0 : uid);
-  return rc < 0 ? rc : 0;
+  return each(dir, take, owner_for(uid));
+}
+
+bool guard_bars_are(const char *dir, uid_t uid, uint64_t *mark)
+{
+  char path[512];
+  bool all = true;
+  struct stat st;
+  *mark = 0;
+  for (int i = 0; path_of(dir, i, path, sizeof path); i++) {
+    if (stat(path, &st) < 0)
+      continue;
+    all &= is_private(&st) && st.st_uid == owner_for(uid);
+    *mark = *mark * 31 + (uint64_t)st.st_ctim.tv_sec * 1000000000ull + (uint64_t)st.st_ctim.tv_nsec;
+  }
+  return all;
 }
 
 /* Where nothing was kept of a file, because it was private when the driver began, udev may have wanted to give it to

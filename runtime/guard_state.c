@@ -112,9 +112,9 @@ static luio_device *process; /* a device that is none, so that the guardian has 
 
 int luio_guard_own_place(luio_error *err)
 {
-  process = luio_device_new(0);
-  if (!process)
-    return luio_fail(err, ENOMEM, "start below a guardian: out of memory");
+  int rc = luio_device_new(0, "start below a guardian", &process, err);
+  if (rc < 0)
+    return rc;
   luio_format(process->info.address, sizeof process->info.address, "%s", GUARD_PROCESS);
   return luio_guard_open(process, err);
 }

@@ -92,7 +92,7 @@ void guardian_drop_made(void);
 bool guardian_stop_devices(struct guardian_line *l, uint64_t died_at);
 /* The same devices' bus master off, and nothing else: no reset, no words. */
 void guardian_quieten_devices(void);
-/* Bus master off for the devices that are open, of a worker that does not end. */
+/* The same with words, of a worker that does not end. */
 void guardian_disarm_devices(struct guardian_line *l, uint64_t died_at);
 
 /* When no worker comes any more: lets go of everything. What was a driver's alone is given back. */

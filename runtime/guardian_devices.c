@@ -87,8 +87,10 @@ static void release(struct guardian_device *d)
   release_config(d);
 }
 
+static bool may_write(const struct guardian_device *d);
+
 /* A place for one more device. When all are taken: that of a device that was closed in order. What is kept
- * of it is only in case it is opened again. */
+ * of it is only in case it is opened again. One that was not, whatever the worker says, keeps its place. */
 static struct guardian_device *find_place(void)
 {
   if (n_devices < GUARD_PLACES) {
@@ -98,7 +100,7 @@ static struct guardian_device *find_place(void)
     return d;
   }
   for (int i = 0; i < GUARD_PLACES; i++)
-    if (!devices[i].open) {
+    if (!devices[i].open && !may_write(&devices[i])) {
       release(&devices[i]);
       return &devices[i];
     }
@@ -267,6 +269,8 @@ int guardian_let_go(struct guardian_device *d)
     if (!strcmp(driver, d->driver))
       return EBUSY;
   }
+  if (may_write(d)) /* it was unbound, and then switched on */
+    guard_bus_master_off(d->fd[GUARD_CONFIG]);
   if (is_pci(d->address)) {
     folder(d, path, sizeof path);
     guard_bars_leave(path);
@@ -327,13 +331,17 @@ static bool bus_master_off(const struct guardian_device *d, struct guardian_line
   return rc >= 0;
 }
 
-/* A device that the worker said was closed is looked at, too: the worker may still have had its files. */
+/* Whether its bus master is ours to switch off. A device that the worker said was closed is looked at, too: the worker
+ * may still have its files. */
+static bool may_write(const struct guardian_device *d)
+{
+  return d->fd[GUARD_CONFIG] >= 0 && (d->open || guard_bus_master(d->fd[GUARD_CONFIG])) &&
+         !is_anothers(d);
+}
+
 static bool to_be_stopped(const struct guardian_device *d)
 {
-  if (!strcmp(d->address, GUARD_PROCESS))
-    return false;
-  return d->open ||
-         (d->fd[GUARD_CONFIG] >= 0 && guard_bus_master(d->fd[GUARD_CONFIG]) && !is_anothers(d));
+  return strcmp(d->address, GUARD_PROCESS) != 0 && (d->open || may_write(d));
 }
 
 static void stop_device(struct guardian_device *d, struct guardian_line *l, uint64_t died_at)
@@ -374,13 +382,13 @@ bool guardian_stop_devices(struct guardian_line *l, uint64_t died_at)
 void guardian_quieten_devices(void)
 {
   for (int i = 0; i < n_devices; i++)
-    if (to_be_stopped(&devices[i]) && devices[i].fd[GUARD_CONFIG] >= 0)
+    if (may_write(&devices[i]))
       guard_bus_master_off(devices[i].fd[GUARD_CONFIG]);
 }
 
 void guardian_disarm_devices(struct guardian_line *l, uint64_t died_at)
 {
   for (int i = 0; i < n_devices; i++)
-    if (devices[i].open && devices[i].fd[GUARD_CONFIG] >= 0)
+    if (may_write(&devices[i]))
       bus_master_off(&devices[i], l, died_at);
 }

@@ -69,6 +69,8 @@ struct luio_device {
   bool bus_master_on;     /* we switched it on, so we switch it off */
   bool bars_taken;        /* guard_bars.c */
   uid_t bars_uid;         /* for whom; 0: root, or not said */
+  uint64_t bars_mark;     /* guard_bars_are, when they were taken last */
+  bool bars_given;        /* they were not ours alone since luio_device_bars last said so */
   _Atomic bool intx_open; /* we have let the next interrupt through, and took none since */
   struct luio_config_wanted wanted;
   pthread_mutex_t command_lock; /* the command register's writers: unmask, bus master, the watch */
@@ -167,7 +169,7 @@ void luio_port_inherit(const luio_port_rights *rights);
 
 /* device.c. A device with no files yet, and those files, by address; what is opened when it fails
  * halfway stays in the device. */
-luio_device *luio_device_new(unsigned flags);
+int luio_device_new(unsigned flags, const char *what, luio_device **out, luio_error *err);
 int luio_device_open_files(luio_device *d, const char *address, const luio_device *before,
                            luio_error *err);
 void luio_device_free(luio_device *device);
@@ -187,6 +189,9 @@ int luio_function_is_ours(const luio_device *d, const char *what, luio_error *er
 /* pci.c. Why the files of a device's registers can't be opened, where that is because its driver has them
  * to itself; NULL: it is not. */
 const char *luio_bars_remedy(luio_device *d, int code);
+/* Takes the registers' files again, if need be and this process can. True: they were not ours alone all the time,
+ * and luio_device_bars has yet to be asked. */
+bool luio_bars_given(luio_device *d);
 
 /* config_watch.c. From here on luio_config_check compares with what config space has now. */
 void luio_config_watch(luio_device *d);
@@ -217,11 +222,12 @@ bool luio_storm_end(struct luio_storm *s);
 /* irq.c. Looks whether somebody else has masked the device's interrupt, and unmasks; adds to *wrong. */
 int luio_irq_check_mask(luio_device *d, unsigned *wrong, luio_error *err);
 
-/* fork.c. While it is in the list a forked child finds the device gone. */
-void luio_fork_add(luio_device *device);
+/* fork.c. While it is in the list a forked child finds the device gone. what: for messages. */
+int luio_fork_add(luio_device *device, const char *what, luio_error *err);
 void luio_fork_remove(luio_device *device);
+int luio_nowhere(void); /* what luio_lead_nowhere needs; open while there is a device */
 
-/* gone.c. Exchanges what a descriptor means for /dev/null; the number stays. Below 0: nothing. */
+/* gone.c. Exchanges what a descriptor of a device means for /dev/null; the number stays. Below 0: nothing. */
 void luio_lead_nowhere(int fd);
 /* Watches over a mapped region until spare: luio_place_guard before its first access. */
 int luio_place_guard(luio_region *region, luio_error *err);

@@ -250,6 +250,10 @@ LUIO_API int luio_porter_next(luio_porter *porter, luio_visitor *visitor, luio_e
 /* fd is another then; -1 after an error, upon which it can be tried again. */
 LUIO_API int luio_porter_restart(luio_porter *porter, luio_error *err);
 LUIO_API void luio_porter_close(luio_porter *porter); /* at most a second */
+/* The other way round: connects to a server at `path`. A process that may hang has the connection; a message out may
+ * have one descriptor with it. Returns a non-blocking descriptor, the caller's, as of a connection above, or
+ *   -ENOENT, -ECONNREFUSED  nobody is there     -EACCES     -EAGAIN  too many are waiting */
+LUIO_API int luio_porter_connect(const char *path, luio_error *err);
 
 /* ---- Regions ---------------------------------------------------------------------------------
  * One type for every kind of device memory. Numbered as the hardware does: on PCI region N is
@@ -372,6 +376,8 @@ enum {
   LUIO_WRONG_POWER = 64,   /* it was not in D0 */
   LUIO_WRONG_KINDS = 7,    /* so many of them, from bit 0 on */
   LUIO_WRONG_FORGOT = 128, /* with POWER: it is as after a reset. Bus master is off */
+  LUIO_WRONG_GIVEN = 512,  /* the registers' files were given to others: bus master is off, until
+                                luio_device_bars says that they are ours and the caller switches it on */
   LUIO_WRONG_AGAIN = 256   /* look again in 20 ms or more: the interrupt is masked, and may be so
                                 because the kernel has not said yet that one came */
 };
@@ -388,7 +394,8 @@ LUIO_API int luio_bus_master(luio_device *device, int on, luio_error *err);
 /* For root: makes the files that lead to a PCI device's registers (resourceN, /dev/uioX) one user's alone, until
  * the device is closed: who else could write them would have it write to any memory. user: the name, NULL: who was
  * named before, or root. Whoever has them open or mapped keeps them; that is for the caller to look at, between this
- * and bus master. 1: they are; 0: not for this device or this process; -errno. */
+ * and bus master. 1: they are; 2: they are now, and were not all the time since the call before; 0: not for this
+ * device or this process; -EPERM: they are others', and this process has given root up; -errno. */
 LUIO_API int luio_device_bars(luio_device *device, const char *user, luio_error *err);
 
 /* Lets the next interrupt through, the way this device's UIO driver wants it: uio_pci_generic by a

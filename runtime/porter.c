@@ -22,6 +22,10 @@
  * begins, which is when the server speaks first, or closes. Refusing somebody is the same, without a
  * server: his porter finds its pair closed, and ends.
  *
+ * A client believes its server no more than that. It connects itself, so that the server sees who it is, and hands the
+ * socket to a porter of its own before it has looked at anything: that begins once the client has closed its copy. The
+ * porter is nobody's child, so nobody has to wait for it.
+ *
  * Children by fork() of a process that may have threads: only system calls, no allocation. */
 #include "internal.h"
 
@@ -35,6 +39,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -146,22 +151,29 @@ static bool pass_in(int stranger, int server)
 static bool pass_out(int server, int stranger)
 {
   uint8_t message[LUIO_PASSED_SIZE];
-  ssize_t got = recv(server, message, sizeof message, MSG_DONTWAIT);
-  if (got < 0 && (errno == EAGAIN || errno == EINTR))
+  int fd, n, flags;
+  ssize_t got = take(server, message, sizeof message, &fd, &n, &flags);
+  if (got == -EAGAIN || got == -EINTR)
     return true;
   if (got <= 0)
     return false;
-  if (pass(stranger, message, (size_t)got, -1, MSG_DONTWAIT))
+  bool went = pass(stranger, message, (size_t)got, fd, MSG_DONTWAIT);
+  int code = errno;
+  if (fd >= 0)
+    close(fd); /* ours */
+  if (went)
     return true;
-  luio_passed p = {.given = errno == EAGAIN ? LUIO_GIVEN_DEAF : LUIO_GIVEN_NONE};
+  luio_passed p = {.given = code == EAGAIN ? LUIO_GIVEN_DEAF : LUIO_GIVEN_NONE};
   return pass(server, &p, sizeof p, -1, 0) && false;
 }
 
-static void be_porter(int stranger, int server)
+/* begun: nobody else has the stranger's socket any more. */
+static void be_porter(int stranger, int server, bool begun)
 {
   bool heard = true;
   prctl(PR_SET_NAME, "luio-porter");
-  struct pollfd p[2] = {{.fd = server, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+  struct pollfd p[2] = {{.fd = server, .events = POLLIN},
+                        {.fd = begun ? stranger : -1, .events = POLLIN}};
   for (;;) {
     if (poll(p, 2, -1) < 0 && errno != EINTR)
       _exit(1);
@@ -226,7 +238,7 @@ static bool admit(int listener, int control, int signals, unsigned per_user, str
     close(control);
     close(signals);
     close(pair[0]);
-    be_porter(stranger, pair[1]);
+    be_porter(stranger, pair[1], false);
   }
   if (pid > 0) {
     all->pid[all->n] = pid;
@@ -272,9 +284,9 @@ static void be_head(int listener, int control, unsigned per_user)
 /* ---- The server's side ------------------------------------------------------------------------- */
 
 /* Descriptors from 3 on, but these two, which get numbers 3 and 4. */
-static void keep_only(int listener, int control)
+static void keep_only(int first, int second)
 {
-  int high[2] = {fcntl(listener, F_DUPFD_CLOEXEC, 5), fcntl(control, F_DUPFD_CLOEXEC, 5)};
+  int high[2] = {fcntl(first, F_DUPFD_CLOEXEC, 5), fcntl(second, F_DUPFD_CLOEXEC, 5)};
   if (high[0] < 0 || high[1] < 0 || dup3(high[0], 3, O_CLOEXEC) < 0 ||
       dup3(high[1], 4, O_CLOEXEC) < 0)
     _exit(1);
@@ -367,4 +379,68 @@ void luio_porter_close(luio_porter *p)
   close(p->listener); /* while the other process has it: what waits to be accepted closes there */
   end(p);
   free(p);
+}
+
+/* ---- The client's side ------------------------------------------------------------------------- */
+
+static int connect_to(const char *path, luio_error *err)
+{
+  struct sockaddr_un a = {.sun_family = AF_UNIX};
+  if (!path[0] || !luio_format(a.sun_path, sizeof a.sun_path, "%s", path))
+    return luio_fail(err, EINVAL, "socket %s: a path of 1 to 107 bytes is needed", path);
+  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0)
+    return luio_fail(err, errno, "socket %s: %s", path, luio_errno_name(errno));
+  if (connect(fd, (struct sockaddr *)&a, sizeof a) == 0)
+    return fd;
+  int code = errno;
+  close(fd);
+  return luio_fail(err, code, "connect to %s: %s", path, luio_errno_name(code));
+}
+
+/* A porter that is nobody's child. 0 or an errno value. */
+static int start_alone(int stranger, int client)
+{
+  pid_t between = fork();
+  if (between == 0) {
+    sigset_t all;
+    sigfillset(&all); /* a Ctrl-C is for the client */
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    pid_t porter = fork();
+    if (porter != 0)
+      _exit(porter < 0 ? errno : 0);
+    keep_only(stranger, client);
+    char begin; /* the client has closed its copy, or has died: then there is nothing to be done */
+    if (recv(4, &begin, 1, 0) != 1)
+      _exit(0);
+    be_porter(3, 4, true);
+  }
+  int status = 0, code = errno;
+  if (between < 0)
+    return code;
+  while (waitpid(between, &status, 0) < 0 && errno == EINTR)
+    ;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : ECHILD;
+}
+
+int luio_porter_connect(const char *path, luio_error *err)
+{
+  int pair[2] = {-1, -1}, stranger = connect_to(path, err);
+  if (stranger < 0)
+    return stranger;
+  int code = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ? errno : 0;
+  if (!code) {
+    fcntl(pair[0], F_SETFL, O_NONBLOCK); /* ours; the porter may wait for us */
+    code = start_alone(stranger, pair[1]);
+    close(pair[1]);
+  }
+  close(stranger); /* with no porter: then this may last */
+  if (!code && send(pair[0], "", 1, MSG_NOSIGNAL) != 1)
+    code = errno;
+  if (!code)
+    return pair[0];
+  if (pair[0] >= 0)
+    close(pair[0]);
+  return luio_fail(err, code, "connect to %s: start a process for it: %s", path,
+                   luio_errno_name(code));
 }

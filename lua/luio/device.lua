@@ -53,6 +53,10 @@ local M = {}
 ---@field package life integer?  of a PCI device, while it is watched (luio.sysfs)
 ---@field package sleeps luio.Sleeps?  of the machine, when config space was looked at last (luio.config_watch)
 ---@field package alone boolean?   nobody else can write its registers
+---@field package beside boolean?  another process drives it
+---@field package bridges luio.Bridge[]?  above it, as they were
+---@field package withheld boolean?  bus master is off because others were given its registers
+---@field needs_root boolean?  they were, and this process may not take them back
 ---@field package forgot boolean?  gone, but only in that it has lost its registers
 ---@field package config_right number?  when config space was last seen to be as it should
 ---@field package config_fault string?  what of it could not be set right
@@ -211,8 +215,8 @@ end
 function M.wrap(handle, options)
   local info = M.info(C.luio_device_info(handle))
   local self = setmetatable({
-    address = info.address, info = info, read_only = options.read_only or false, state = {}, warnings = {},
-    repairs = config_watch.counters(), users = {},
+    address = info.address, info = info, read_only = options.read_only or false, beside = options.shared or nil,
+    state = {}, warnings = {}, repairs = config_watch.counters(), users = {},
   }, Device)
   -- The net under close(): a device that is dropped is still switched off before its memory goes.
   self.handle = ffi.gc(handle, function(h) C.luio_device_close(h, nil) end)
@@ -323,12 +327,16 @@ function Device:region(index)
 end
 
 -- Whether nobody but root can have the device write to memory that is not its driver's, by registers that he
--- has open. Once: who has not by then gets none.
+-- has open. Once, while the files stay ours: who has not by then gets none.
 local function ours_alone(self)
   local root, info = self.root or self, self.info
-  if root.alone then return true end
   local rc = C.luio_device_bars(self.handle, M.driver_user, err)
-  if rc < 0 then return door.failure() end
+  if rc < 0 then
+    root.needs_root = root.alone and door.errno_name(err.code) == "EPERM"
+    return door.failure()
+  end
+  if rc == 2 then root.alone = nil end
+  if root.alone then return true end
   if rc == 0 and info.bus == "pci" and info.uio and not info.shared_bars and sysfs.shared("/dev/" .. info.uio) then
     self:warn(("others may open /dev/%s while bus master of %s is on, and so could have it write to any memory: only a driver that "
       .. "root has started can keep them from it (luio run --user)"):format(info.uio, self.address))
@@ -358,8 +366,16 @@ function Device:bus_master(on)
     if not ok then return nil, message, code end
   end
   if C.luio_bus_master(self.handle, on and 1 or 0, err) < 0 then return door.failure() end
-  local told = (self.root or self).on_bus_master
-  if told then told(on) end
+  if on then
+    local ok, message, code = ours_alone(self) -- udev may have given them away meanwhile
+    if not ok then
+      C.luio_bus_master(self.handle, 0, err)
+      return nil, message, code
+    end
+  end
+  local root = self.root or self
+  root.withheld = nil
+  if root.on_bus_master then root.on_bus_master(on) end
   return true
 end
 
@@ -432,6 +448,7 @@ function Device:close()
   if self.closed then return true end
   self.closing = true -- no version is started on it any more
   presence.forget(self)
+  config_watch.flush()
   local given, why, why_code = true, nil, nil
   if self.before_stop and not self.stopped then
     given, why, why_code = self.before_stop()
@@ -516,7 +533,7 @@ end
 function Device:vanish(why, code, forgot)
   if self.root then return self.root:vanish(why, code, forgot) end
   if self.closed or self.gone then return end
-  self.forgot, self.alone = forgot, forgot and self.alone
+  self.forgot, self.alone, self.withheld, self.bridges = forgot, forgot and self.alone, nil, nil
   if not forgot then C.luio_device_gone(self.handle) end
   for handle in handles(self) do
     handle.gone, handle.gone_why, handle.gone_code = true, why, code

@@ -6,6 +6,8 @@ local task = require "luio.task"
 local term = require "luio.term"
 local uv = require "luv"
 
+ffi.cdef "int fileno(void *); int fsync(int);"
+
 local M = {}
 
 local NARROWEST = 12 -- columns for the last cell
@@ -123,6 +125,15 @@ local function new_file(path)
   end
 end
 
+-- A write goes to memory. That the disk does not take it shows here, and nowhere else.
+local function sync(f)
+  local flushed, why = f:flush()
+  if not flushed then return nil, why end
+  if ffi.C.fsync(ffi.C.fileno(f)) == 0 then return true end
+  local name = require("luio.ffi").errno_name(ffi.errno())
+  return name == "EINVAL" or nil, name -- a file system without such a thing
+end
+
 --- Writes a file whole or not at all.
 ---@param path string
 ---@param text string
@@ -132,6 +143,7 @@ function M.file(path, text)
   local f, name = new_file(path)
   if not f then return nil, "write " .. name end
   local ok, failure = f:write(text)
+  if ok then ok, failure = sync(f) end
   local closed, late = f:close() -- a disk that is full may say so only now
   if ok and closed then ok, failure = os.rename(name, path) end
   if ok and closed then return true end

@@ -332,7 +332,8 @@ function M.watch(dev, on)
   if watched[dev] then return end
   watched[dev] = { away = now() }
   watched[dev].bus = bus_errors.state(dev)
-  dev.life, dev.sleeps = sysfs.life(dev.address), config_watch.sleeps()
+  config_watch.begin(dev)
+  dev.life = sysfs.life(dev.address)
   listen(dev)
   timer = timer or assert(uv.new_timer())
   if not timer:is_active() then

@@ -582,6 +582,10 @@ describe("interrupts at the prompt", function()
     assert.is_true(names.factorial and names.from_device)
     assert.equal(120, (run "driver.factorial(dev, 5)"))
     assert.matches("runs already", select(2, pcall(run, "start()")))
+    function s.dev.live.reload() return { ok = false, step = "stage", version = 1, message = "two faults:\nfirst\nsecond" } end
+    run "reload()"
+    assert.same({ "reload refused in stage, version 1 goes on: two faults:\nfirst\nsecond" }, printed)
+    s.dev.live.reload = nil
     run "undo()"
     assert.matches("FACTORIAL", printed[1])
   end)

@@ -112,20 +112,78 @@ describe("a device's registers", function()
     given_back()
   end)
 
-  it("are its driver's alone again when somebody had switched bus master off, and udev had given them to the group", function()
-    local p = drive()
+  -- As after a sleep of the machine, or by `dd`: bus master goes off, and udev is asked, before the driver looks.
+  local function lose(p, meanwhile)
     local worker = p:children()[1]
     uv.kill(worker, "sigstop")
     sysfs.change_command(EDU, sysfs.BUS_MASTER, 0)
     udevd.trigger()
     assert.is_true(may_open())
+    if meanwhile then meanwhile() end
     uv.kill(worker, "sigcont")
+  end
+
+  it("are its driver's alone again when somebody had switched bus master off, and udev had given them to the group", function()
+    local p = drive()
+    lose(p)
     p:wait("bus master was off: transfers meanwhile did not reach memory", 20)
     assert.is_true(sysfs.has(EDU, sysfs.BUS_MASTER))
     assert.is_false(may_open())
     p:kill "sigterm"
     assert.equal(0, p:status(20))
     given_back()
+  end)
+
+  it("are taken from the group again by a new worker where the driver had given root up", function()
+    for _, user in ipairs { "daemon", "nobody" } do
+      local p = drive("--user", user, "--restart", "100")
+      for i = 1, TIMES do
+        lose(p)
+        p:wait("bus master of " .. EDU .. " stays off: its registers %(resourceN, /dev/uio%d+%) were given to others", 20)
+        assert.is_true(wait.poll(30, function() return select(2, p:text():gsub("driver edu runs again", "")) == i end), p:text())
+        assert.is_true(sysfs.has(EDU, sysfs.BUS_MASTER))
+        assert.is_false(may_open())
+      end
+      assert.matches("were given to others, and " .. user .. " may not take them back: a new worker does, as root", p:text())
+      p:kill "sigterm"
+      assert.equal(0, p:status(20))
+      given_back()
+    end
+  end)
+
+  it("are noticed to be the group's also when bus master is on again before the driver has looked", function()
+    local p = drive()
+    lose(p, function() sysfs.change_command(EDU, sysfs.BUS_MASTER, sysfs.BUS_MASTER) end)
+    p:wait("others were given its registers", 20)
+    assert.is_true(sysfs.has(EDU, sysfs.BUS_MASTER))
+    assert.is_false(may_open())
+  end)
+
+  it("that a member opened while bus master was off keep it off, and he is named; it comes on when he has ended", function()
+    local holder
+    local function hold()
+      holder = program.start({ "--reuid", MEMBER, "--regid", MEMBER, "--groups", group.luio, "sh", "-c",
+        "exec 3<>" .. DEVICE .. "/resource0; echo open; exec sleep 600" }, { program = "/usr/bin/setpriv" })
+      running[#running + 1] = holder
+      holder:wait("open", 30)
+    end
+    -- The files may be as they should when the driver looks: udev, or an administrator, has taken them back.
+    for _, after in ipairs { "true", ("chown 0:%s %s/resource0 %s; chmod 600 %s/resource0 %s"):format(group.luio, DEVICE, node, DEVICE, node) } do
+      local p = drive()
+      lose(p, function()
+        hold()
+        udevd.must("%s", after)
+      end)
+      p:wait(("process %d %%(.-%%) of user %s can write its registers"):format(holder.pid, MEMBER), 20)
+      assert.is_false(sysfs.has(EDU, sysfs.BUS_MASTER))
+      assert.is_false(may_open())
+      holder:kill "sigkill"
+      p:wait("bus master stayed off until they were its driver's alone", 20)
+      assert.is_true(sysfs.has(EDU, sysfs.BUS_MASTER))
+      p:kill "sigterm"
+      assert.equal(0, p:status(20))
+      given_back()
+    end
   end)
 
   it("stay its driver's while that is started again, and are given back when it is not", function()

@@ -371,7 +371,36 @@ describe("the guardian", function()
     end
   end)
 
-  it("stops the device of a worker that was killed and hangs in the kernel", function()
+  it("keeps the files of a device that it can stop by no others, though the worker says it is closed, and opens more", function()
+    p = program.start { "run", files.driver [[
+      local hostile = dofile "spec/support/hostile.lua"
+      local luio = require "luio"
+      local edu = assert(luio.load "drivers/edu")
+      local d = { name = "forgets", dma = edu.dma }
+      function d.start(dev)
+        luio.spawn(function()
+          luio.sleep(0.1)
+          hostile.request { kind = hostile.KINDS.CLOSED, address = dev.address }
+          for i = 1, 12 do
+            luio.sleep(0.02) -- the guardian takes one at a time
+            hostile.request { kind = hostile.KINDS.OPEN, address = "another " .. i }
+          end
+          luio.sleep(0.02)
+          print "done"
+          io.stdout:flush()
+        end)
+        return true
+      end
+      return d
+    ]], BARE, "--restart", "0" }
+    p:wait "done"
+    assert.is_true(master(BARE))
+    p:kill("sigkill", p:children()[1])
+    p:status()
+    assert.is_false(master(BARE), p:text())
+  end)
+
+  it("stops the device of a worker that was killed and hangs in the kernel, also one that it said was closed", function()
     if files.shell "command -v dmsetup" == "" then return pending "no dmsetup here (package dmsetup)" end
     local MODPROBE = "/run/luio/bin/modprobe"
     local function must(...)
@@ -385,11 +414,13 @@ describe("the guardian", function()
       local ffi = require "ffi"
       local luio = require "luio"
       local edu = assert(luio.load "drivers/edu")
+      local hostile = dofile "spec/support/hostile.lua"
       ffi.cdef "int open(const char *, int); long pread(int, void *, size_t, long); int posix_memalign(void **, size_t, size_t);"
       local d = { name = "hangs", dma = edu.dma }
-      function d.start()
+      function d.start(dev)
         luio.spawn(function()
           luio.sleep(0.1)
+          hostile.request { kind = hostile.KINDS.CLOSED, address = dev.address }
           local block = ffi.new "void *[1]"
           assert(ffi.C.posix_memalign(block, 4096, 4096) == 0)
           local fd = ffi.C.open("/dev/dm-0", 0x4000) -- O_DIRECT: the wait can't be interrupted

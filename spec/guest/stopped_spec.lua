@@ -184,9 +184,19 @@ describe("a driver that forks", function()
   local FORKS = [[
     local ffi = require "ffi"
     local C = require("luio.ffi").C
-    ffi.cdef "int fork(void); int pause(void); void _exit(int); unsigned alarm(unsigned);"
+    ffi.cdef "int fork(void); int pause(void); int getrlimit(int, unsigned long *); int setrlimit(int, const unsigned long *);"
     if i == 2 and s.n == 1 then
+      -- There is no descriptor left: the child has to do without a new one.
+      local limit, hoard = ffi.new "unsigned long[2]", {}
+      ffi.C.getrlimit(7, limit)
+      limit[0] = 200 -- RLIMIT_NOFILE
+      assert(ffi.C.setrlimit(7, limit) == 0)
+      repeat
+        local fd, _, code = uv.fs_open("/dev/zero", "r", 0)
+        hoard[#hoard + 1] = fd
+      until code == "EMFILE"
       local child = ffi.C.fork()
+      for _, fd in ipairs(hoard) do uv.fs_close(fd) end
       if child == 0 then
         -- Here the device is gone: descriptors, registers, the guardian. What is said is said in one write.
         local said = {}
@@ -210,7 +220,7 @@ describe("a driver that forks", function()
     end]]
 
   for _, address in ipairs { BOUND, BARE } do
-    it(("at %s: the child has no part in the device, and does not outlive the driver"):format(address), function()
+    it(("at %s: the child has no part in the device, also without a descriptor to spare, and does not outlive the driver"):format(address), function()
       p = program.start { "run", files.driver((DRIVER:gsub("EXTRA", function() return FORKS end))), address, "--backoff", "0.02" }
       local pid = tonumber((p:wait "%[1 fresh pid (%d+)%]"))
       p:wait "child: kept 0 ; register the device is gone; bus master nil ENODEV; close true\n"

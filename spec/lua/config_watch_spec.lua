@@ -10,13 +10,14 @@ local wait = require "spec.support.wait"
 local TIMES = amount(10, 100)
 local COMMAND, BAR0, INTERRUPT_LINE, PMCSR, MSI = 0x04, 0x10, 0x3c, 0x44, 0x52
 local MEMORY, MASTER, INTX_DISABLE, INTX_STATUS = 0x2, 0x4, 0x400, 0x80000
-local AGAIN = config_watch.AGAIN
+local AGAIN, COUNTING, SLEEPS = config_watch.AGAIN, config_watch.COUNTING, config_watch.sleeps
 
 describe("config space that another process changes", function()
   local dev, said, reasons
 
   before_each(function()
     said, reasons = {}, {}
+    config_watch.sleeps = function() return { least = 0, most = 0 } end -- a machine that does not say
     dev = assert(luio.start("edu", "sim:edu"))
     dev.on_warning = function(message) table.insert(said, message) end
     local original = dev.live.version.driver.start
@@ -26,7 +27,7 @@ describe("config space that another process changes", function()
     end
   end)
   after_each(function()
-    config_watch.AGAIN = AGAIN
+    config_watch.AGAIN, config_watch.COUNTING, config_watch.sleeps = AGAIN, COUNTING, SLEEPS
     assert(dev:close())
   end)
 
@@ -41,6 +42,44 @@ describe("config space that another process changes", function()
     local result, message = dev.driver.factorial(dev, 5)
     assert.equal(120, result, message)
   end
+
+  -- A machine that counts its sleeps.
+  local function counts(n)
+    local s = { count = n, least = 0, most = 0 }
+    config_watch.sleeps = function() return { count = s.count, least = s.least, most = s.most } end
+    dev.sleeps = config_watch.sleeps()
+    return s
+  end
+
+  local function lose_bus_master()
+    foreign(0, MASTER)
+    assert.same({ false, "bus_master" }, { dev:check_config() })
+  end
+
+  it("is a sleep of the machine, too, that the kernel counts only after processes go on", function()
+    luio.run(function()
+      local machine = counts(3)
+      for i = 1, TIMES do
+        lose_bus_master()
+        luio.sleep(i % 3 * 0.03)
+        machine.count = machine.count + 1
+        wait.till(10, "its cause", function() return said[i] end)
+        assert.matches("was changed while the machine was asleep.*bus master was off", said[i])
+      end
+      -- One that is not counted, when nothing else says what it was.
+      config_watch.COUNTING = 0.1
+      dev.repairs.bus_master = 0 -- it is told the first time
+      lose_bus_master()
+      wait.till(10, "its cause", function() return said[TIMES + 1] end)
+      assert.matches("was changed by another process", said[TIMES + 1])
+      -- The next sleep is not this one's cause.
+      dev.repairs.bus_master = 0
+      lose_bus_master()
+      assert(dev:close())
+      assert.matches("was changed by another process", said[TIMES + 2])
+      assert.equal(TIMES + 2, #said)
+    end)
+  end)
 
   -- Nothing of it needs setting right any more.
   local function quiet()

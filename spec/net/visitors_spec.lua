@@ -1,5 +1,5 @@
 --- Clients of `share` that send what blocks whoever closes it, that hold connections open, that are too many: others come in all
---- the same, and the server ends when it is told to.
+--- the same, and the server ends when it is told to. And a server that sends such things to its clients.
 
 local files = require "spec.support.files"
 local memif = require "luio.net.memif"
@@ -127,5 +127,31 @@ describe("examples/share.lua", function()
     assert.equal(-9, p:status())
     assert.is_true(program.gone(head))
     assert.is_nil((socket.connect(path)))
+  end)
+end)
+
+describe("a client of a server that sends what blocks", function()
+  it("is told, and waits for nothing", function()
+    local listener = uv.new_tcp() -- accepts, and never reads
+    listener:bind("127.0.0.1", 0)
+    listener:listen(64, function() end)
+    local path = os.tmpname()
+    os.remove(path)
+    local p = program.start { "spec/support/memif_hostile_server.lua", path, tostring(listener:getsockname().port) }
+    finally(function()
+      p:close()
+      listener:close()
+      os.remove(path)
+    end)
+    p:wait "listening"
+    for i = 1, 6 do
+      local client, message, code = memif.connect(path)
+      assert.same({ nil, "EPROTO" }, { client, code }, p:text())
+      assert.matches(i < 3 and "the server sent a descriptor" or "the server sent HELLO, not ACK", message)
+    end
+    -- Nor does a thread of libuv's, of which there are four.
+    local answered
+    uv.fs_stat(".", function() answered = true end)
+    wait.till(10, "libuv's threads", function() return answered end)
   end)
 end)

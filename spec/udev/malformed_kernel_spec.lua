@@ -217,6 +217,7 @@ describe("spec/fuzz/kernel", function()
     ["runtime/porter.c"] = "/proc/self/fd of a descriptor that it was given: spec/net/share_spec.lua",
     ["runtime/watchdog.c"] = "schedstat of a thread of its own: one number",
     ["lua/luio/bus_errors.lua"] = "names and numbers of the AER counters: spec/guest/faults/aer_spec.lua",
+    ["lua/luio/bridges.lua"] = "addresses out of a path, two bytes of config space: spec/guest/faults/bridge_spec.lua",
     ["lua/luio/config_watch.lua"] = "how often and how long the machine was asleep: three numbers",
     ["lua/luio/lint_code.lua"] = "a driver's Lua",
     ["lua/luio/net/pcapng.lua"] = "/proc/self/fd of its own, to open it once more",

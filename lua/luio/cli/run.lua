@@ -126,9 +126,15 @@ local function checkpoint(dev, said)
   return message
 end
 
--- A device that went away may be root's when it is back, and this process another user's. A new one, which begins as root, takes it.
+-- A device that went away may be root's when it is back, or its registers may have been given to others, and this process is
+-- another user's. A new one, which begins as root, takes it. Why, if so.
 local function needs_root(args, dev)
-  return args.user and dev.gone and (dev.return_code == "EACCES" or dev.return_code == "EPERM")
+  if not args.user then return nil end
+  if dev.needs_root then
+    return ("the registers of %s were given to others, and %s may not take them back"):format(dev.address, args.user)
+  end
+  local refused = dev.gone and (dev.return_code == "EACCES" or dev.return_code == "EPERM")
+  return refused and ("%s is there again, and %s may not take it"):format(dev.address, args.user)
 end
 
 -- Waits until stop is called.
@@ -137,9 +143,9 @@ local function serve(args, dev, ending, follower)
   watchdog.expect(("driver %s, and with it the loop that hears signals and saved files,"):format(dev.driver.name), SILENCE)
   while not ending.status do
     watchdog.alive()
-    if needs_root(args, dev) then
-      ending.status = 1
-      ending.why = ("%s is there again, and %s may not take it: a new worker does, as root"):format(dev.address, args.user)
+    local why = needs_root(args, dev)
+    if why then
+      ending.status, ending.why = 1, why .. ": a new worker does, as root"
       break
     end
     task.await(dev.driver.durable and CHECKPOINT or 1, function(wake)

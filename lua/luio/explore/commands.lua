@@ -201,7 +201,7 @@ local function changing(self)
     end },
     { "reload()", "takes the driver's files as they are now, while it runs; also :reload", "reload", function()
       if not self.dev.live then error("no driver runs: start()", 0) end
-      term.print(reload_report.line(self.dev.live:reload()))
+      term.print_all(reload_report.line(self.dev.live:reload()))
     end },
     { "irqs([{ capture =, ack = }])", "shows interrupts as they come; taken so; false: no more", "irqs", function(how)
       if how ~= nil and type(how) ~= "boolean" and type(how) ~= "table" then

@@ -6,6 +6,7 @@
 --- when it is next opened. It is the user's alone (0600, its folder 0700). Root keeps none where somebody
 --- else could put a link (HOME is another's after `su`).
 
+local door = require "luio.ffi"
 local trust = require "luio.trust"
 local uv = require "luv"
 
@@ -68,6 +69,11 @@ local function read_all(path)
   return text, message
 end
 
+-- libuv has no name for some, EDQUOT above all.
+local function cause(message)
+  return (message:gsub("Unknown system error %-(%d+)", function(number) return door.errno_name(tonumber(number)) end))
+end
+
 -- Written whole: all of it, or what was there before.
 local function write_all(path, text)
   local temporary = ("%s.%d"):format(path, uv.os_getpid())
@@ -75,7 +81,8 @@ local function write_all(path, text)
   if not fd then return nil, message end
   local n
   n, message = uv.fs_write(fd, text)
-  local ok, late = uv.fs_close(fd)
+  local ok, late = uv.fs_fsync(fd) -- else a disk that fails does so when what was there before is gone
+  uv.fs_close(fd)
   if n == #text and ok then
     ok, message = uv.fs_rename(temporary, path)
     if ok then return true end
@@ -154,7 +161,7 @@ function History:add(text)
   end
   if n == #line then return entry end
   self.path = nil
-  return entry, ("the history is no longer kept: %s"):format(message or "the file system is full")
+  return entry, ("the history is no longer kept: %s"):format(message and cause(message) or "the file system is full")
 end
 
 return M

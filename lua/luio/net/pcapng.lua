@@ -340,7 +340,12 @@ local function release(self)
   end
   if self.restore then C.luio_pcapng_fcntl(self.s.descriptor, F_SETFL, ffi.cast("int", self.restore)) end
   local ok, message, code = true, nil, nil
-  if self.own then ok, message, code = uv.fs_close(self.own) end
+  if self.own then
+    -- What was written is in memory: that the disk does not take it shows here. Pipes and the like have no such thing.
+    local synced, why, number = uv.fs_fsync(self.own)
+    ok, message, code = uv.fs_close(self.own)
+    if not synced and number ~= "EINVAL" then ok, message, code = nil, why, number end
+  end
   self.own, self.restore, self.closed = nil, nil, true
   return ok, message, code
 end

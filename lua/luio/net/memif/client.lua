@@ -60,17 +60,28 @@ local function over(port, why)
   port.ended = port.ended or why
 end
 
+-- Takes the server's next message: into self.message.
+local function hear(self)
+  local passed = self.passed
+  local more, fd, code = socket.receive_passed(self.socket, passed)
+  if more == nil then return nil, fd, code end
+  if fd then socket.close(fd) end -- memory or an eventfd
+  if passed.given == C.LUIO_GIVEN_DEAF then return nil, "the server does not take what it is sent", "EPROTO" end
+  if passed.given ~= C.LUIO_GIVEN_NONE then return nil, "the server sent a descriptor", "EPROTO" end
+  if not more then return nil, "the server has closed the connection", "ECONNRESET" end
+  if passed.size ~= protocol.MESSAGE then return nil, "the server sent a message of another size", "EPROTO" end
+  ffi.copy(self.message, passed.message, protocol.MESSAGE)
+  return true
+end
+
 -- Looks at the connection. What can come is its end.
 local function look(port)
   for i = 0, port.poller:look() - 1 do
     if port.poller:tag(i) == 0 then
-      local size, given, code = socket.receive(port.socket, port.message)
-      if size == 0 then over(port, "the server has closed the connection")
-      elseif not size and code ~= "EAGAIN" then over(port, given)
-      elseif size and port.message.type == protocol.DISCONNECT then
+      local ok, message, code = hear(port)
+      if ok and port.message.type == protocol.DISCONNECT then
         over(port, "the server says: " .. protocol.text(port.message.disconnect.text))
-      end
-      for _, fd in ipairs(size and given or {}) do socket.close_unseen(fd) end
+      elseif not ok and code ~= "EAGAIN" then over(port, message) end
     end
   end
 end
@@ -226,19 +237,15 @@ end
 -- Waits for the server's next message.
 local function expect(self, type, deadline)
   while true do
-    local size, given, code = socket.receive(self.socket, self.message)
-    for _, fd in ipairs(size and given or {}) do socket.close_unseen(fd) end
-    if size == 0 then return nil, "the server has closed the connection", "ECONNRESET" end
-    if size and size ~= protocol.MESSAGE then return nil, "the server sent a message of another size", "EPROTO" end
-    if size and self.message.type == type then return true end
-    if size and self.message.type == protocol.DISCONNECT then
+    local ok, message, code = hear(self)
+    if ok and self.message.type == type then return true end
+    if ok and self.message.type == protocol.DISCONNECT then
       return nil, "the server says: " .. protocol.text(self.message.disconnect.text), "ECONNREFUSED"
-    elseif size then
+    elseif ok then
       return nil, ("the server sent %s, not %s"):format(protocol.name(self.message.type), protocol.name(type)), "EPROTO"
     elseif code ~= "EAGAIN" then
-      return nil, given, code
+      return nil, message, code
     end
-    local ok, message
     ok, message, code = self.watch:readable(math.max(0, deadline - now()))
     if not ok then return nil, ("%s did not come: %s"):format(protocol.name(type), message), code end
     self.poller:look()
@@ -295,7 +302,7 @@ local function build(self, path, options, count, buffer)
   if not self.from_fd then return nil, message, code end
   self.poller, message, code = socket.poller()
   if not self.poller then return nil, message, code end
-  self.socket, message, code = socket.connect(path)
+  self.socket, message, code = socket.call(path)
   if not self.socket then return nil, message, code end
   ok, message, code = self.poller:add(self.socket, 0)
   if ok then ok, message, code = self.poller:add(self.from_fd, 1, true) end
@@ -339,7 +346,8 @@ function M.connect(path, options)
   local count, buffer = check(options)
   local mtu = options.mtu or 1500
   local self = setmetatable({
-    mtu = mtu, message = protocol.message(0), rx = {}, tx = {}, pool = options.pool, own_pool = not options.pool,
+    mtu = mtu, message = protocol.message(0), passed = ffi.new "luio_passed", rx = {}, tx = {},
+    pool = options.pool, own_pool = not options.pool,
     mac = options.mac or ("02:%02x:%02x:%02x:%02x:%02x"):format(uv.random(5):byte(1, 5)),
     features = { tx_checksum = false, rx_checksum = false, loopback = false, interrupts = true, max_mtu = mtu },
   }, Port)

@@ -2,8 +2,8 @@
 ---
 --- Nothing here waits: sockets are non-blocking. A descriptor from another process may be anything, and much can be
 --- done with it that takes as long as its sender likes: writing, reading, even closing (a file of a FUSE file system, a
---- TCP socket with SO_LINGER). So a server has none of its clients' sockets: porters, processes of their own, pass on what is
---- harmless (runtime/porter.c). A client believes its server that much.
+--- TCP socket with SO_LINGER). So neither side has the other's socket: porters, processes of their own, pass on what is
+--- harmless (runtime/porter.c).
 
 local door = require "luio.ffi"
 local ffi = require "ffi"
@@ -50,10 +50,6 @@ end
 ---@param fd integer
 function M.close(fd) C.close(fd) end
 
---- Closes what a server sent, which it should not: it may be anything.
----@param fd integer
-function M.close_unseen(fd) uv.fs_close(fd, function() end) end
-
 local function address_of(path)
   local address = address_t(AF_UNIX)
   if #path == 0 or #path >= ffi.sizeof(address.path) then return nil end
@@ -69,7 +65,18 @@ local function new(path)
   return fd, address
 end
 
---- Connects to a server.
+--- Connects to a server, by a porter.
+---@param path string
+---@return integer? fd  for send and receive_passed
+---@return string? message
+---@return string? code  "ENOENT" "ECONNREFUSED" "EACCES" "EAGAIN": too many are waiting
+function M.call(path)
+  local fd = door.C.luio_porter_connect(path, door.err)
+  if fd < 0 then return door.failure() end
+  return fd
+end
+
+--- Connects to a server that is trusted, without one.
 ---@param path string
 ---@return integer? fd
 ---@return string? message
@@ -152,7 +159,7 @@ local function receive(fd, base, length)
   return size, given
 end
 
---- Takes a message of a server's.
+--- Takes a message of a server's that is trusted.
 ---@param fd integer
 ---@param message ffi.cdata*
 ---@return integer? size  bytes, protocol.MESSAGE if it is whole; 0: the other side has closed
@@ -160,7 +167,7 @@ end
 ---@return string? code  "EAGAIN": there is none
 function M.receive(fd, message) return receive(fd, message, protocol.MESSAGE) end
 
---- Takes what a porter passes on of a client.
+--- Takes what a porter passes on.
 ---@param fd integer
 ---@param passed ffi.cdata*  luio_passed
 ---@return boolean? more  false: the connection is over
