@@ -37,7 +37,8 @@
 ---   preserve zero one   reserved: keep what was read, write 0, write 1
 ---
 --- A write_effect is for what storing does not explain: a command that is sent, a doorbell, a counter that starts
---- anew. A bit that holds what is written and works by it, as an enable, has none. What has one is never
+--- anew. A bit that holds what is written and works by it, as an enable, has none. `read_effect = false` and
+--- `write_effect = false` say that somebody has looked it up, and answer what `luio lint` asks. What has one is never
 --- written by undo() and regs:restore(), under any name that its bytes have, and `luio set` says it.
 ---
 --- A map holds definitions only. Bound to a device (luio.registers.bind) they become registers that
@@ -60,6 +61,7 @@ local M = {}
 ---@field writable boolean
 ---@field read_effect string?  what reading does
 ---@field write_effect string?  what writing it does, unless its neutral value is written
+---@field answered { read: boolean, write: boolean }  that there is no effect is known, not only not said
 ---@field reset integer|ffi.cdata*?
 ---@field values table<string, integer>?   name -> value
 ---@field names table<integer, string>?    value -> name
@@ -76,6 +78,7 @@ local M = {}
 ---@field writable boolean
 ---@field read_effect string?  why reading is no mere looking; of the register or any of its fields
 ---@field write_effect string?  what every write does; its fields have their own
+---@field answered { read: boolean, write: boolean }  as of a field
 ---@field reset integer|ffi.cdata*?
 ---@field count integer?   an array of so many
 ---@field stride integer?
@@ -193,7 +196,7 @@ function Check:option(path, options, key, value)
   if not kind then
     local said = foreign_keys[plain_word(key)]
     self:fault(path, "unknown key %s%s", key, said and options.read_effect and (" (%s)"):format(said) or near.hint(key, options))
-  elseif kind ~= "value" and type(value) ~= kind then
+  elseif kind ~= "value" and type(value) ~= kind and not (value == false and key:find "_effect$") then
     local example = key == "write_effect" and ', that says what writing does: "sends the command"' or ""
     self:fault(path, "%s is a %s, not a %s%s", key, kind, type(value), example)
   end
@@ -219,6 +222,14 @@ function Check:array(path, spec, least)
 end
 
 -- ---- Fields --------------------------------------------------------------------------------------
+
+local OPEN = { read = false, write = false }
+
+-- What somebody has looked up, and found that there is none.
+local function answered(spec)
+  if type(spec) ~= "table" or spec.read_effect ~= false and spec.write_effect ~= false then return OPEN end
+  return { read = spec.read_effect == false, write = spec.write_effect == false }
+end
 
 local function fits(value, bits)
   if type(value) == "cdata" then return bits == 64 or value / 2ULL ^ bits == 0ULL end
@@ -258,7 +269,7 @@ end
 function Check:field(reg, path, name, spec)
   local high, low = self:span(path, spec, reg.width)
   if not high then return nil end
-  local field = { name = name, high = high, low = low, bits = high - low + 1, access = reg.access }
+  local field = { name = name, high = high, low = low, bits = high - low + 1, access = reg.access, answered = answered(spec) }
   if type(spec) == "table" then
     for key, value in pairs(spec) do
       if type(key) == "number" then
@@ -268,8 +279,8 @@ function Check:field(reg, path, name, spec)
       end
     end
     field.access = spec.access or reg.access
-    field.read_effect, field.description, field.section = spec.read_effect, spec.description, spec.section
-    field.write_effect = spec.write_effect
+    field.read_effect, field.description, field.section = spec.read_effect or nil, spec.description, spec.section
+    field.write_effect = spec.write_effect or nil
     if spec.reset ~= nil then
       if fits(spec.reset, field.bits) then field.reset = spec.reset
       else self:fault(path, "reset %s does not fit in %d bits", tostring(spec.reset), field.bits) end
@@ -366,7 +377,8 @@ function Check:register(path, name, spec, outer)
   local reg = {
     kind = "register", name = name, offset = offset, width = width, access = access, region = region, endian = endian,
     readable = readable[access] or false, writable = writable[access] or false, fields = {}, field = {},
-    read_effect = spec.read_effect or effect[access], write_effect = spec.write_effect, description = spec.description,
+    read_effect = spec.read_effect or effect[access], write_effect = spec.write_effect or nil, answered = answered(spec),
+    description = spec.description,
     section = spec.section, alias = spec.alias, halves = spec.halves,
   }
   reg.count, reg.stride = self:array(path, spec, width / 8)

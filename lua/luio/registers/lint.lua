@@ -2,7 +2,7 @@
 ---
 --- Register descriptions rarely say what reading or writing does; names and descriptions often give
 --- it away. These are guesses: each says what to check in the datasheet, and an overlay is the place
---- to put the answer.
+--- to put the answer; "no" is `read_effect = false` or `write_effect = false`.
 
 local M = {}
 
@@ -68,9 +68,11 @@ local phrases = {
 }
 
 local function by_description(def, name, report)
-  local text = text_of(def)
+  local text, no = text_of(def), def.answered
   for _, phrase in ipairs(phrases) do
-    local known = phrase[2] == "rc" and def.read_effect or phrase[2] == "effect" and def.read_effect
+    local of_reading = phrase[2] == "rc" or phrase[2] == "effect"
+    local known = of_reading and no.read or not of_reading and no.write
+      or phrase[2] == "rc" and def.read_effect or phrase[2] == "effect" and def.read_effect
       or phrase[2] == "w1c" and def.access == "w1c" or phrase[2] == "sc" and (def.access ~= "rw" or def.write_effect)
     if not known then
       for _, pattern in ipairs(phrase[1]) do
@@ -94,12 +96,12 @@ end
 local function suspected(f, siblings)
   local word = last_word(f.name)
   return TRIGGER[word] and word ~= "TRIG" -- of a field that mostly says which edge or level triggers
-    and f.bits <= (WORDY[word] and 8 or 2) and not says_effect(f) and not of_pair(f.name, siblings)
+    and f.bits <= (WORDY[word] and 8 or 2) and not says_effect(f) and not f.answered.write and not of_pair(f.name, siblings)
 end
 
 -- Writing what can be read is what undo() and regs:restore() do; what can't be read they leave alone anyway.
 local function check_writes(path, def, report, siblings)
-  if not (def.readable and def.writable) or def.write_effect then return end
+  if not (def.readable and def.writable) or def.write_effect or def.answered.write then return end
   local answered, names, resets = false, {}, 0
   for _, f in ipairs(def.fields) do
     answered = answered or f.write_effect or f.access == "sc"
@@ -119,22 +121,22 @@ local function check_writes(path, def, report, siblings)
 end
 
 local function check_register(path, def, report, acknowledged, siblings)
-  local word = has_word(def.name, FIFO)
-  if word and def.readable and not def.read_effect then
+  local word, no = has_word(def.name, FIFO), def.answered
+  if word and def.readable and not def.read_effect and not no.read then
     report(path, ("%s: does reading it take data out? then read_effect = \"pops the FIFO\""):format(word))
   end
   local of_interrupts = def.name:upper():find "INT" or def.name:upper():find "IRQ"
   word = has_word(def.name, STATUS) or of_interrupts and has_word(def.name, FLAGS)
-  if word and def.writable and not any_field(def, "w1c") and not any_field(def, "w0c") then
+  if word and def.writable and not no.write and not any_field(def, "w1c") and not any_field(def, "w0c") then
     report(path, "an interrupt status that can be written: is it write-1-to-clear? then access = \"w1c\"")
-  elseif word and def.readable and not def.writable and not def.read_effect and not acknowledged then
+  elseif word and def.readable and not def.writable and not no.read and not def.read_effect and not acknowledged then
     report(path, "an interrupt status that can't be written: does reading clear it? then access = \"rc\"")
   end
-  word = has_word(def.name, CLEAR)
+  word = not no.write and has_word(def.name, CLEAR)
   if word and def.access == "rw" then
     report(path, ("%s: a register that clears something is rarely rw: \"wo\" or \"w1c\"?"):format(word))
   end
-  word = has_word(def.name, SET)
+  word = not no.write and has_word(def.name, SET)
   if word and def.access == "rw" then
     report(path, ("%s: a register that sets something is rarely rw: \"wo\" or \"w1s\"?"):format(word))
   end
@@ -145,10 +147,6 @@ local function check_register(path, def, report, acknowledged, siblings)
     by_description(f, name, report)
     if f.name:upper():find "^RESERVED" or f.name:upper():find "^RSVD" or f.name:upper():find "^RES%d*$" then
       if f.access == "rw" then report(name, "a reserved field that is rw: \"preserve\", \"zero\" or \"one\"") end
-    end
-    if f.bits == def.width and #def.fields == 1 and not f.values then
-      -- A field as wide as its register says nothing; importers make many of them.
-      report(name, "a field of the whole register: is it needed?")
     end
   end
 end
