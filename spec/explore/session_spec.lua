@@ -226,17 +226,17 @@ describe("undo", function()
     }]])
     assert(s:close())
     open { map = map }
-    for code, said_of_it in pairs {
-      ["CMD:write(5)"] = "CMD := 0x00000005 can't be undone: writing CMD sends the command",
-      ["PLAIN:write(6)"] = "PLAIN := 0x00000006 can't be undone: writing CMD sends the command",
-      ["set '0x1f2:u16=7'"] = "0x1f2:u16 := 0x0007 can't be undone: writing CMD sends the command",
-      ["CTRL:write { GO = 1 }"] = "CTRL := 0x00000001 can't be undone: what was written does something, or does not stay",
-      ["CTRL:write { MODE = 3, GO = 1 }"] = "CTRL := 0x00000031 can't be undone: writing CTRL.GO goes",
+    for _, case in ipairs { -- in this order: what stands in CTRL before is part of what undoing it would write
+      { "CMD:write(5)", "CMD := 0x00000005 can't be undone: writing CMD sends the command" },
+      { "PLAIN:write(6)", "PLAIN := 0x00000006 can't be undone: writing CMD sends the command" },
+      { "set '0x1f2:u16=7'", "0x1f2:u16 := 0x0007 can't be undone: writing CMD sends the command" },
+      { "CTRL:write { GO = 1 }", "CTRL := 0x00000001 can't be undone: what was written does something, or does not stay" },
+      { "CTRL:write { MODE = 3, GO = 1 }", "CTRL := 0x00000031 can't be undone: writing CTRL.GO goes" },
     } do
-      run(code)
+      run(case[1])
       local before = s.dev.sim.stats().writes
       run "undo()"
-      assert.same({ said_of_it, 0 }, { printed[1], s.dev.sim.stats().writes - before })
+      assert.same({ case[2], 0 }, { printed[1], s.dev.sim.stats().writes - before })
     end
     files.clean()
   end)

@@ -80,12 +80,17 @@ describe("tasks", function()
 
   it("are joined, with a deadline", function()
     luio.run(function()
-      local slow = luio.spawn(function() luio.sleep(0.05) return "result" end)
+      local go
+      local slow = luio.spawn(function()
+        while not go do luio.sleep(0.001) end
+        return "result"
+      end)
       local ok, message, code = slow:join(0.001)
       assert.is_nil(ok)
       assert.equal("ETIMEDOUT", code)
       assert.matches("timed out after 0.001 s", message)
-      assert.same({ true, "result" }, { slow:join(1) })
+      go = true
+      assert.same({ true, "result" }, { slow:join(10) })
       local failing = luio.spawn(function() error "boo" end)
       ok, message = failing:join(1)
       assert.is_nil(ok)
