@@ -200,8 +200,8 @@ describe("luio run", function()
   for what, case in pairs {
     ["what follows a thread's work"] = { "uv.new_work(function(n) return n, 2 end, function(a, b) if a == 1 and b == 2 then fail() end end):queue(1)", 3 },
     ["a thread's work"] = { "uv.new_work(function() error 'mine' end, print):queue()", 5 },
-    ["a thread"] = { "uv.new_thread(function(a) if a == 1 then error 'mine' end end, 1)", 5 },
-    ["a thread with options"] = { "uv.new_thread({ stack_size = 65536 }, function(a) if a == 1 then error 'mine' end end, 1)", 5 },
+    ["a thread"] = { "uv.new_thread(function(a) if a == 1 then error 'mine' end end, 1):join()", 5 },
+    ["a thread with options"] = { "uv.new_thread({ stack_size = 65536 }, function(a) if a == 1 then error 'mine' end end, 1):join()", 5 },
   } do
     it(("goes on when %s fails, too"):format(what), function()
       local p = program.start { "run", files.driver(text(case[1])), "sim:edu" }
