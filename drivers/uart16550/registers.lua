@@ -4,10 +4,12 @@
 --- and the 16450 differ.
 ---
 --- Eight addresses hold twelve registers. What answers depends on the direction (RBR or THR, IIR or
---- FCR) and on LCR.DLAB, the divisor latch access bit: with DLAB = 1 addresses 0 and 1 are the divisor
---- and there is no way to RBR, THR and IER. Four of the reads are no mere looking: RBR, IIR, LSR, MSR.
+--- FCR) and on LCR.DLAB, the divisor latch access bit (`when`): with DLAB = 1 addresses 0 and 1 are the
+--- divisor and there is no way to RBR, THR and IER. Four of the reads are no mere looking: RBR, IIR, LSR, MSR.
 
 local luio = require "luio"
+
+local DATA, DIVISOR = { ["LCR.DLAB"] = "DATA" }, { ["LCR.DLAB"] = "DIVISOR" }
 
 return luio.registers {
   name = "uart16550",
@@ -17,22 +19,22 @@ return luio.registers {
   -- ---- Address 0 -------------------------------------------------------------------------------
 
   RBR = {
-    0, 8, "ro", section = "8.6.1", read_effect = "takes the character: pops the receive FIFO, clears LSR.DR",
-    description = "receiver buffer; LCR.DLAB = 0",
+    0, 8, "ro", when = DATA, section = "8.6.1", read_effect = "takes the character: pops the receive FIFO, clears LSR.DR",
+    description = "receiver buffer",
   },
   THR = {
-    0, 8, "wo", alias = "RBR", section = "8.6.1", write_effect = "sends the character",
-    description = "transmitter holding; LCR.DLAB = 0. In FIFO mode 16 characters once LSR.THRE is set",
+    0, 8, "wo", when = DATA, alias = "RBR", section = "8.6.1", write_effect = "sends the character",
+    description = "transmitter holding. In FIFO mode 16 characters once LSR.THRE is set",
   },
   DLL = {
-    0, 8, "rw", alias = "RBR", section = "8.5.1",
-    description = "divisor latch, low byte; LCR.DLAB = 1. Input clock / (16 * baud rate); not changed by a reset",
+    0, 8, "rw", when = DIVISOR, alias = "RBR", section = "8.5.1",
+    description = "divisor latch, low byte. Input clock / (16 * baud rate); not changed by a reset",
   },
 
   -- ---- Address 1 -------------------------------------------------------------------------------
 
   IER = {
-    1, 8, "rw", reset = 0x00, section = "8.6.6", description = "interrupt enable; LCR.DLAB = 0",
+    1, 8, "rw", when = DATA, reset = 0x00, section = "8.6.6", description = "interrupt enable",
     ERBFI = { 0, description = "received data, and in FIFO mode the character timeout" },
     ETBEI = { 1, description = "transmitter holding register empty" },
     ELSI = { 2, description = "receiver line status: overrun, parity, framing, break" },
@@ -40,8 +42,8 @@ return luio.registers {
     RESERVED = { 7, 4, access = "zero" },
   },
   DLM = {
-    1, 8, "rw", alias = "IER", section = "8.5.1",
-    description = "divisor latch, high byte; LCR.DLAB = 1. Not changed by a reset",
+    1, 8, "rw", when = DIVISOR, alias = "IER", section = "8.5.1",
+    description = "divisor latch, high byte. Not changed by a reset",
   },
 
   -- ---- Address 2 -------------------------------------------------------------------------------

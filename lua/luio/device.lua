@@ -48,6 +48,8 @@ local M = {}
 ---@field views table<luio.Device, true>  weak
 ---@field live luio.Live?     the driver that runs
 ---@field stale string?       of a view: why it must not be used any more
+---@field package selectors luio.Selectors?  what was written to what shows other registers (luio.registers.selectors)
+---@field package driven_elsewhere boolean?  another process, or the kernel, may be at its registers, too
 ---@field package effects luio.Effects?  what its register maps say of side effects (luio.registers.effects)
 ---@field package saved string?  durable state as it was saved last
 ---@field package life integer?  of a PCI device, while it is watched (luio.sysfs)

@@ -14,8 +14,10 @@ local absolute = require "luio.registers.absolute"
 local effects = require "luio.registers.effects"
 local listeners = require "luio.registers.listeners"
 local near = require "luio.registers.near"
+local selectors = require "luio.registers.selectors"
 local verbs = require "luio.registers.verbs"
 local show = require "luio.registers.show"
+local when = require "luio.registers.when"
 
 local M = {}
 
@@ -26,6 +28,8 @@ local M = {}
 ---@field region luio.Region
 ---@field prepared table
 ---@field root luio.Registers
+---@field guard luio.Guard?  it is behind a selector
+---@field key string?  its bytes, where they are a selector's
 
 -- To assign is a slip that would access nothing. A name in lower case is software's. One that was used before is a key of its
 -- own by now, and is not seen here.
@@ -39,7 +43,7 @@ end
 local function metatable_of(root, def)
   local region = root.regions[def.region]
   local split = def.width == 64 and (root.map.max_width < 64 or region.kind == "port")
-  local class = verbs.class(def, split)
+  local class = verbs.class(def, split, root.raw or def.selects or false)
   local which = root.listeners.list[1] and class.traced or class.plain
   local mt = root.metatables[which]
   if not mt then
@@ -57,6 +61,7 @@ end
 local function new_register(root, def, path, offset)
   local reg = setmetatable({
     path = path, def = def, offset = offset, region = root.regions[def.region], prepared = verbs.prepare(def), root = root,
+    guard = selectors.guard(root, def, path), key = (root.raw or def.selects) and when.key(def, offset) or nil,
   }, metatable_of(root, def))
   table.insert(root.made, reg)
   return reg
@@ -237,7 +242,7 @@ function M.bind(map, device, says_nothing)
     return nil, ("register map %s does not fit %s\n  %s"):format(map.source or "", device.address, table.concat(faults, "\n  ")), "EINVAL"
   end
   local root = { map = map, device = device, regions = regions, made = {}, metatables = {},
-    listeners = listeners.new(reclass), looking = false }
+    listeners = listeners.new(reclass), looking = false, raw = says_nothing or false }
   root.listeners:add(root)
   if not says_nothing then effects.bound(root) end
   return setmetatable(root, {

@@ -17,6 +17,11 @@
 --- The ranges are worked out when somebody asks, and again when a map came or went: a driver that only works
 --- never pays for it, and registers keep the class that was made for them. An array without gaps is one range. For
 --- each question there is a list of ranges that don't overlap, so an answer is found by halving.
+---
+--- Registers that are behind a selector (luio.registers.when) are in lists of their own. Their effects count for everybody
+--- who is not behind the same selector's other values: no selector is read here, and in doubt a byte has the effect.
+
+local when = require "luio.registers.when"
 
 local M = {}
 
@@ -36,6 +41,7 @@ local M = {}
 ---@field path string
 ---@field def luio.RegisterDef
 ---@field stride integer?
+---@field behind luio.Condition[]?  of which selectors it is visible; nil: always
 
 -- ---- The bytes of a map --------------------------------------------------------------------------
 
@@ -49,6 +55,7 @@ local function spans(map)
     local bytes = def.width / 8
     table.insert(list, {
       region = def.region, first = first, last = first + bytes * count, path = path, def = def, stride = count > 1 and bytes or nil,
+      behind = when.of(map, def, path),
     })
   end
   local function walk(block, prefix, base)
@@ -113,8 +120,11 @@ end
 
 -- What each list is of.
 local WANTED = {
-  read = function(def) return def.read_effect end,
-  write = function(def) return def.write_effect end,
+  read = function(def, behind) return not behind and def.read_effect end,
+  write = function(def, behind) return not behind and def.write_effect end,
+  sometimes_read = function(def, behind) return behind and def.read_effect end,
+  sometimes_write = function(def, behind) return behind and def.write_effect end,
+  always_readable = function(def, behind) return not behind and def.readable end,
   readable = function(def) return def.readable end,
   stated = function() return true end,
   writable = function(def) return def.writable end,
@@ -197,9 +207,11 @@ local function list_of(self, name, space, whole)
       for _, span in ipairs(spans(stated.map)) do
         local at, base = "memory", stated.windows and stated.windows[span.region]
         if not stated.windows then at, base = place(self, span.region) end
-        if base and WANTED[name](span.def) then
+        if base and WANTED[name](span.def, span.behind) then
           spaces[at] = spaces[at] or {}
-          table.insert(spaces[at], { first = base + span.first, last = base + span.last, span = span })
+          -- Selectors of another device's map are none of this one's.
+          local behind = not stated.windows and span.behind or nil
+          table.insert(spaces[at], { first = base + span.first, last = base + span.last, span = span, behind = behind })
         end
       end
     end
@@ -228,20 +240,47 @@ local function element(range, byte)
   return ("%s[%d]"):format(span.path, i), at + i * span.stride
 end
 
+-- The ranges of a list that are kept whole that have one of these bytes.
+local function overlapping(list, first, last)
+  local low, high = 1, #list + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if list[middle].reached <= first then low = middle + 1 else high = middle end
+  end
+  return function()
+    while list[low] and list[low].first < last do
+      local range = list[low]
+      low = low + 1
+      if range.last > first then return range end
+    end
+  end
+end
+
 --- The first side effect that an access of these bytes has.
 ---@param kind luio.AccessKind
 ---@param region integer
 ---@param offset integer  bytes, in the region
 ---@param bytes integer
+---@param behind? luio.Condition[]  they are accessed while these are met
 ---@return luio.Effect?  nil: none that a map knows of
-function Effects:find(kind, region, offset, bytes)
+function Effects:find(kind, region, offset, bytes, behind)
   local space, base = place(self, region)
   if space == nil then return nil end
   local first = base + offset
   local range = meeting(list_of(self, kind, space), first, first + bytes)
-  if not range then return nil end
-  local path, at = element(range.of, math.max(first, range.first))
-  return { path = path, effect = WANTED[kind](range.of.span.def), def = range.of.span.def, offset = at - base }
+  local from, found = range and range.first, range and range.of
+  if not found then
+    for one in overlapping(list_of(self, "sometimes_" .. kind, space, true), first, first + bytes) do
+      if not when.exclusive(one.behind, behind) then
+        from, found = one.first, one
+        break
+      end
+    end
+  end
+  if not found then return nil end
+  local path, at = element(found, math.max(first, from))
+  local def = found.span.def
+  return { path = path, effect = kind == "read" and def.read_effect or def.write_effect, def = def, offset = at - base }
 end
 
 local VERB = { read = "reading", write = "writing" }
@@ -251,9 +290,10 @@ local VERB = { read = "reading", write = "writing" }
 ---@param region integer
 ---@param offset integer
 ---@param bytes integer
+---@param behind? luio.Condition[]  they are accessed while these are met
 ---@return string?
-function Effects:why(kind, region, offset, bytes)
-  local found = self:find(kind, region, offset, bytes)
+function Effects:why(kind, region, offset, bytes, behind)
+  local found = self:find(kind, region, offset, bytes, behind)
   if not found then return nil end
   local verb = VERB[kind]
   local same = found.offset == offset and found.def.width == bytes * 8
@@ -264,38 +304,33 @@ end
 ---@param region integer
 ---@param offset integer
 ---@param bytes integer
+---@param behind? luio.Condition[]  they are written while these are met
 ---@return { path: string, def: luio.RegisterDef, offset: integer }[]  offset: in the region that was asked for
-function Effects:written(region, offset, bytes)
+function Effects:written(region, offset, bytes, behind)
   local space, base = place(self, region)
   if space == nil then return {} end
-  local list, first, found = list_of(self, "writable", space, true), base + offset, {}
-  local low, high = 1, #list + 1
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    if list[middle].reached <= first then low = middle + 1 else high = middle end
-  end
+  local first, found = base + offset, {}
   local last = first + bytes
-  while list[low] and list[low].first < last do
-    local range = list[low]
+  for range in overlapping(list_of(self, "writable", space, true), first, last) do
     local byte, stop = math.max(first, range.first), math.min(last, range.last)
+    if when.exclusive(range.behind, behind) then byte = stop end
     while byte < stop do
       local path, at = element(range, byte)
       table.insert(found, { path = path, def = range.span.def, offset = at - base })
       byte = at + range.span.def.width / 8
     end
-    low = low + 1
   end
   return found
 end
 
---- Whether each of these bytes is some register's that can be read.
+--- Whether each of these bytes is some register's that can be read and is always visible.
 ---@param region integer
 ---@param offset integer
 ---@param bytes integer
 ---@return boolean
 function Effects:described(region, offset, bytes)
   local space, base = place(self, region)
-  return space ~= nil and gap(list_of(self, "readable", space), base + offset, base + offset + bytes) == nil
+  return space ~= nil and gap(list_of(self, "always_readable", space), base + offset, base + offset + bytes) == nil
 end
 
 --- The register that has one of these bytes, where only writing is stated of that byte.

@@ -19,8 +19,8 @@
 ---                    the FIFO"), write_effect (what every write does besides storing, e.g. "sends the
 ---                    command"), alias (name of the register at the same offset), halves ("low" or
 ---                    "high": which half of 64 bits goes first where the bus takes 32),
----                    `fields = {}` for names in lowercase
----   of a block       count, stride, region, endian, description, section; `block = {}`
+---                    when (of what selector it is visible), `fields = {}` for names in lowercase
+---   of a block       count, stride, region, endian, description, section, when; `block = {}`
 ---   of a field       access, reset, values (names for values), description, section, read_effect,
 ---                    write_effect (what writing anything but 0 here does, e.g. "resets the device");
 ---                    a name with "%d" and count, stride (bits) is a row of fields
@@ -41,13 +41,29 @@
 --- `write_effect = false` say that somebody has looked it up, and answer what `luio lint` asks. What has one is never
 --- written by undo() and regs:restore(), under any name that its bytes have, and `luio set` says it.
 ---
+--- Registers behind a selector (a paged window, a bank, the divisor latch of a 16550) say when they are there:
+---
+---       DLL        = { 0x0, 8, "rw", when = { ["LCR.DLAB"] = 1 } },            -- a field; or a whole register
+---       EEPROM     = { 0x80, when = { MEM_PAGE = { 0xc, 0xd } }, block = { ... } },  -- any of these
+---
+--- The selector is a path from the block in which `when` stands, or from one around it up to the map: in an array of blocks
+--- each element has its own; in another array it has an index ("BANK[2].SEL"). A value is a number or one of the field's names.
+--- Several conditions must all be met, and those of the blocks around a register, too. Looking at a selector is harmless,
+--- or it is none: it can be read and reading has no effect. It may be behind another selector, which is then asked first.
+--- Registers that are never visible at the same time may share bytes without alias, and one's effects are not
+--- the other's; by a raw offset, of which nobody knows what is there, all count. What is hidden is left out by who looks; to access
+--- it is an error that names the selector. What that costs: luio.registers.selectors. A register without `when`
+--- costs nothing. An interrupt's top half runs in C and asks no selector.
+---
 --- A map holds definitions only. Bound to a device (luio.registers.bind) they become registers that
 --- can be read and written.
 
+local effects = require "luio.registers.effects"
 local lines = require "luio.registers.lines"
 local near = require "luio.registers.near"
 local overlays = require "luio.registers.overlay"
 local paths = require "luio.paths"
+local whens = require "luio.registers.when"
 
 local M = {}
 
@@ -88,6 +104,9 @@ local M = {}
 ---@field endian "little"|"big"
 ---@field halves "low"|"high"|nil
 ---@field alias string?
+---@field when table<string, any>?  as it is stated
+---@field conditions luio.WhenDef[]?  of the blocks around it and its own; nil: always visible
+---@field selects boolean?  it has bytes of a selector
 ---@field description string?
 ---@field section string?
 
@@ -135,10 +154,11 @@ local map_options = {
 local register_options = {
   reset = "value", description = "string", section = "string", count = "number", stride = "number", region = "number",
   endian = "string", read_effect = "string", write_effect = "string", alias = "string", halves = "string", fields = "table",
+  when = "table",
 }
 local block_options = {
   count = "number", stride = "number", region = "number", endian = "string", description = "string",
-  section = "string", block = "table",
+  section = "string", block = "table", when = "table",
 }
 local field_options = {
   access = "string", reset = "value", values = "table", description = "string", section = "string",
@@ -148,11 +168,13 @@ local field_options = {
 -- How other descriptions of registers (CMSIS-SVD, SystemRDL, IP-XACT, datasheets) call what is said here.
 local SELF_CLEARING = 'a map says access = "sc"'
 local ON_WRITE = 'a map says access = "w1c", "w1s", "w1t", "w0c", "w0s", "w0t", "sc", or write_effect = "what it does"'
+local BEHIND = 'a map says when = { SELECTOR = value }'
 local ON_READ = 'a map says access = "rc", "rs", or read_effect = "what it does"'
 local foreign_keys = {
   singlepulse = SELF_CLEARING, hwclr = SELF_CLEARING, selfclearing = SELF_CLEARING,
   onwrite = ON_WRITE, modifiedwritevalues = ON_WRITE, trigger = 'a map says write_effect = "what it does"',
   onread = ON_READ, readaction = ON_READ, sw = "a map says access",
+  page = BEHIND, bank = BEHIND, window = BEHIND, selector = BEHIND, visible = BEHIND, condition = BEHIND,
 }
 local foreign_access = {
   woclr = "w1c", rw1c = "w1c", onetoclear = "w1c", woset = "w1s", rw1s = "w1s", onetoset = "w1s", wot = "w1t", onetotoggle = "w1t",
@@ -197,7 +219,8 @@ function Check:option(path, options, key, value)
     local said = foreign_keys[plain_word(key)]
     self:fault(path, "unknown key %s%s", key, said and options.read_effect and (" (%s)"):format(said) or near.hint(key, options))
   elseif kind ~= "value" and type(value) ~= kind and not (value == false and key:find "_effect$") then
-    local example = key == "write_effect" and ', that says what writing does: "sends the command"' or ""
+    local example = key == "write_effect" and ', that says what writing does: "sends the command"'
+      or key == "when" and ": when = { SELECTOR = value }" or ""
     self:fault(path, "%s is a %s, not a %s%s", key, kind, type(value), example)
   end
   return true
@@ -379,7 +402,7 @@ function Check:register(path, name, spec, outer)
     readable = readable[access] or false, writable = writable[access] or false, fields = {}, field = {},
     read_effect = spec.read_effect or effect[access], write_effect = spec.write_effect or nil, answered = answered(spec),
     description = spec.description,
-    section = spec.section, alias = spec.alias, halves = spec.halves,
+    section = spec.section, alias = spec.alias, halves = spec.halves, when = type(spec.when) == "table" and spec.when or nil,
   }
   reg.count, reg.stride = self:array(path, spec, width / 8)
   if spec.reset ~= nil then
@@ -424,7 +447,7 @@ function Check:block(path, name, spec, outer, depth)
   local region, endian = self:inherited(path, spec, outer)
   local block = {
     kind = "block", name = name, offset = offset, region = region, endian = endian, description = spec.description,
-    section = spec.section,
+    section = spec.section, when = type(spec.when) == "table" and spec.when or nil,
   }
   for key, value in pairs(spec) do
     if key ~= 1 and not self:option(path, block_options, key, value) then
@@ -447,19 +470,29 @@ function Check:one(path, name, spec, outer, depth)
   end
 end
 
--- Registers that share bytes must say so. Blocks and arrays may interleave with others on purpose.
-function Check:overlaps(prefix, block)
-  local before
+-- Registers that share bytes must say so, unless no selector ever shows both. Blocks and arrays may interleave with others
+-- on purpose.
+function Check:overlaps(map, prefix, block)
+  local before = {} -- those that reach beyond where we are
   for _, def in ipairs(block.children) do
-    if def.kind == "register" and not def.count then
-      if before and before.region == def.region and before.offset + before.width / 8 > def.offset and not def.alias
-        and not before.alias then
-        self:fault(prefix .. def.name, "0x%x is %s's place too: state alias = \"%s\" if that is meant", def.offset, before.name,
-          before.name)
+    if def.kind == "register" and not def.count and not def.alias then
+      local still, conditions, shared = { def }, whens.of(map, def, prefix .. def.name), nil
+      for _, other in ipairs(before) do
+        if other.region == def.region and other.offset + other.width / 8 > def.offset then
+          if not shared and not whens.exclusive(conditions, whens.of(map, other, prefix .. other.name)) then shared = other end
+          table.insert(still, other)
+        end
       end
-      if not def.alias then before = def end
+      if shared then
+        self:fault(prefix .. def.name, "0x%x is %s's place too: state alias = \"%s\" if that is meant", def.offset, shared.name,
+          shared.name)
+      end
+      before = still
+    elseif def.kind == "register" and def.alias then
+      self:aliased(prefix, block, def)
+    elseif def.kind == "block" then
+      self:overlaps(map, prefix .. def.name .. (def.count and "[0]." or "."), def)
     end
-    if def.kind == "register" and def.alias then self:aliased(prefix, block, def) end
   end
 end
 
@@ -496,7 +529,24 @@ function Check:children(prefix, block, specs, depth)
     if a.offset ~= b.offset then return a.offset < b.offset end
     return a.name < b.name
   end)
-  self:overlaps(prefix, block)
+end
+
+-- The registers that have a selector's bytes, whose access tells what is visible; and whether to look at one is harmless, by
+-- what others say of these bytes.
+function Check:selectors(map)
+  local ranges, known = {}, effects.of_map(map)
+  map:each(function(path, def)
+    for _, c in ipairs(whens.of(map, def, path) or {}) do
+      local why = not ranges[c.key] and known:why("read", c.def.region, c.offset, c.def.width / 8, c.behind)
+      if why then self:fault(path, "when: %s can't be looked at: %s", c.label, why) end
+      ranges[c.key] = { region = c.def.region, first = c.offset, last = c.offset + c.def.width / 8 }
+    end
+  end)
+  map:each(function(_, def, offset)
+    for _, range in pairs(def.selects and {} or ranges) do
+      if def.region == range.region and offset < range.last and range.first < offset + def.width / 8 then def.selects = true end
+    end
+  end)
 end
 
 -- ---- The map -------------------------------------------------------------------------------------
@@ -532,6 +582,12 @@ local function define(spec, source)
   end
   map.region, map.endian = check:inherited("the map", spec, { region = 0, endian = "little" })
   check:children("", map, own, 1)
+  local guarded, circular = whens.resolve(map, function(...) check:fault(...) end)
+  if not check.faults[1] then
+    setmetatable(map, Map)
+    if guarded and not map:too_large() then check:selectors(map) end
+  end
+  if not circular then check:overlaps(map, "", map) end
   return map, check
 end
 
@@ -608,7 +664,7 @@ function M.new(spec, source)
     if check.more then table.insert(text, ("  and %d more"):format(check.more)) end
     error(table.concat(text, "\n"), 3)
   end
-  return setmetatable(map, Map)
+  return map
 end
 
 --- Why the map is too large to go through register by register; nil: it is not.

@@ -99,7 +99,7 @@ function Listeners:before(reg, value)
 end
 
 -- The script's line that made an access: the first frame outside of luio.
-local function caller()
+function M.caller()
   for level = 3, 60 do
     local info = debug.getinfo(level, "Sl")
     if not info then return nil end
@@ -119,7 +119,7 @@ function Listeners:after(reg, direction, value)
   local access = setmetatable({
     register = reg.path, reg = reg, direction = direction, looking = reg.root.looking ~= false, shown = reg.root.looking == "shown",
     value = type(value) == "number" and value % 2 ^ width or value, -- bit operations are signed
-    time = door.now(), source = caller(),
+    time = door.now(), source = M.caller(),
   }, Access)
   for _, one in ipairs(self.list) do tell(self, one, reg, one.after, access) end
 end

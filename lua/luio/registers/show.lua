@@ -7,6 +7,7 @@
 local bit = require "bit"
 local bits = require "luio.registers.bits"
 local effects = require "luio.registers.effects"
+local selectors = require "luio.registers.selectors"
 local triggers = require "luio.registers.triggers"
 local verbs = require "luio.registers.verbs"
 
@@ -20,18 +21,30 @@ local function raw_effect(reg, known, bytes)
   return path and path .. ": write-only"
 end
 
---- Why a register is not looked at; nil: it may be.
+--- Why a register is not looked at where it is visible; nil: it may be.
 ---@param reg luio.Register
 ---@return string?
-function M.left_out(reg)
+function M.disturbed(reg)
   local def = reg.def
   if not def.readable then return "write-only" end
   local effect, bytes = def.read_effect, def.width / 8
   if not effect then
-    local known = effects.of(reg.root.device)
-    if reg.raw then effect = raw_effect(reg, known, bytes) else effect = known:why("read", def.region, reg.offset, bytes) end
+    local known, device = effects.of(reg.root.device), reg.root.device.root or reg.root.device
+    -- Where somebody else drives the device he may switch between our look at the selector and the next load.
+    local behind = not rawget(device, "driven_elsewhere") and reg.guard and reg.guard.conditions or nil
+    if reg.raw then effect = raw_effect(reg, known, bytes) else effect = known:why("read", def.region, reg.offset, bytes, behind) end
   end
   return effect and "not read: " .. effect:gsub("%s+", " ") -- a reason is part of a line
+end
+
+--- Why a register is not looked at now; nil: it may be. Reads the selectors that it is behind.
+---@param reg luio.Register
+---@return string? reason
+---@return boolean? hidden  it can't be read whatever one is ready to disturb
+function M.left_out(reg)
+  local hidden = selectors.hidden(reg)
+  if hidden then return hidden, true end
+  return M.disturbed(reg)
 end
 
 --- A register's value, all its digits.
@@ -45,18 +58,7 @@ end
 
 local left_out, hex = M.left_out, M.hex
 
---- One load that only looks: who listens (Root:on_access) is told so.
----@param reg luio.Register
----@param shown boolean?  it is the one that somebody asked to see, not one of many
----@return integer|ffi.cdata*
-function M.look(reg, shown)
-  local root = reg.root
-  root.looking = shown and "shown" or true
-  local ok, value = pcall(reg.read, reg)
-  root.looking = false
-  if not ok then error(value, 0) end
-  return value
-end
+M.look = selectors.look
 
 local look = M.look
 local wide = bits.wide

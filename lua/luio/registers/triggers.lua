@@ -86,7 +86,8 @@ end
 ---@return luio.Trigger[]  empty: nothing that a map says
 function M.of(reg, value)
   local wide, list, said = bits.wide(value, reg.def.width), {}, {}
-  for _, other in ipairs(effects.of(reg.root.device):written(reg.def.region, reg.offset, reg.def.width / 8)) do
+  local known, behind = effects.of(reg.root.device), reg.guard and reg.guard.conditions
+  for _, other in ipairs(known:written(reg.def.region, reg.offset, reg.def.width / 8, behind)) do
     local own = other.offset == reg.offset and (other.def == reg.def or other.path == reg.path)
     for _, trigger in ipairs(of_definition(other.def)) do
       local name = trigger.field and other.path .. "." .. trigger.field or other.path

@@ -13,7 +13,8 @@
 --- Every argument is checked before the first access. A class is made once per width, byte order and
 --- so on, so that a verb has nothing left to decide: in a trace a read is the accessor's call and a
 --- few guards. The traced variant of a class, which calls a hook at every access, is another class;
---- a map without a hook never meets it.
+--- a map without a hook never meets it. The same holds for registers behind a selector, and for selectors
+--- (luio.registers.selectors).
 
 local ffi = require "ffi"
 local bit = require "bit"
@@ -21,6 +22,7 @@ local bits_of = require "luio.registers.bits"
 local door = require "luio.ffi"
 local task = require "luio.task"
 local near = require "luio.registers.near"
+local selectors = require "luio.registers.selectors"
 local C = door.C
 local band, bor, bnot, lshift, rshift = bit.band, bit.bor, bit.bnot, bit.lshift, bit.rshift
 
@@ -410,19 +412,28 @@ local classes = {}
 --- The class for a definition in a region: plain, and traced.
 ---@param def luio.RegisterDef
 ---@param split boolean  64 bits by two accesses
+---@param selects boolean  what is written is noted: it has, or may have, a selector's bytes
 ---@return { plain: table, traced: table }
-function M.class(def, split)
+function M.class(def, split, selects)
   local can = { read = def.readable, write = def.writable, update = def.read_effect }
-  local key = ("%d %s %s %s %s %s"):format(def.width, def.endian, split and def.halves or "-", tostring(can.read),
-    tostring(can.write), can.update or "-")
+  local guarded = def.conditions ~= nil
+  local key = ("%d %s %s %s %s %s %s %s"):format(def.width, def.endian, split and def.halves or "-", tostring(can.read),
+    tostring(can.write), can.update or "-", tostring(guarded), tostring(selects))
   if not classes[key] then
     local swapped = def.endian == "big"
     local load, store
     if split then load, store = halves(def.halves, swapped)
     else load, store = plain(def.width, swapped and def.width > 8) end
+    local many = not split and not selects and plain_many(def.width, swapped and def.width > 8) or nil
+    if selects then load, store = selectors.selecting(load, store) end
     local traced_load, traced_store = traced(load, store)
+    if guarded then
+      load, store = selectors.guarded(load, store)
+      traced_load, traced_store = selectors.guarded(traced_load, traced_store)
+      many = selectors.guarded_many(many)
+    end
     classes[key] = {
-      plain = verbs(load, store, def.width, can, not split and plain_many(def.width, swapped and def.width > 8) or nil),
+      plain = verbs(load, store, def.width, can, many),
       traced = verbs(traced_load, traced_store, def.width, can),
     }
   end
