@@ -71,8 +71,8 @@ end
 
 -- Whether there is a UART, and which. Interrupts are off, in and out of the loop nothing is heard or said.
 local function identify(regs)
+  regs.LCR:write { WLS = "BITS_8" } -- first: who was here before may have left the divisor in IER's place
   regs.IER:write(0)
-  regs.LCR:write { WLS = "BITS_8" }
   regs.FCR:write(0)
   local loop = { LOOP = 1, RTS = 1, OUT2 = 1 }
   regs.MCR:write(loop)

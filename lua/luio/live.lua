@@ -31,6 +31,7 @@ local guard = require "luio.guard"
 local irq = require "luio.irq"
 local luio_driver = require "luio.driver"
 local migration = require "luio.migration"
+local selectors = require "luio.registers.selectors"
 local staging = require "luio.staging"
 local task = require "luio.task"
 local version = require "luio.version"
@@ -142,6 +143,7 @@ end
 local function bring_up(self, v, reason)
   local view, driver = v.view, v.driver
   v.phase = "start"
+  if reason ~= "reload" then selectors.forget(self.dev) end -- it may have been reset since
   local ok, result, message, code = watchdog.call(watchdog.name(driver, "start"), v.group, function()
     local done, m, c = true, nil, nil
     if reason == "fresh" or reason == "crash" then done, m, c = guard.prepare(driver, view) end

@@ -28,7 +28,7 @@ local function run(args)
     term.print_all(record.lines(records, { columns = output.columns() }))
   end
   if not missing then return 0 end
-  local hint = missing.reg.def.readable and " (--force-read reads it all the same)" or ""
+  local hint = missing.reg.def.readable and not missing.hidden and " (--force-read reads it all the same)" or ""
   return nil, ("%s was not read: %s%s"):format(missing.label, (missing.skipped:gsub("^not read: ", "")), hint), "EACCES"
 end
 

@@ -67,12 +67,15 @@ local function run(args)
   local would_be = {} -- by a dry run of an assignment before: by place, for a register may have several names
   for i, c in ipairs(list) do
     local at = ("%d:%x:%d:%s"):format(c.reg.def.region, c.reg.offset, c.reg.def.width, c.reg.def.endian)
-    c:apply(args.dry_run, args.dry_run and would_be[at])
+    local done
+    done, message, code = c:apply(args.dry_run, args.dry_run and would_be[at])
+    if not done then break end
     would_be[at] = c.expected
     writes[i] = plain(c)
     if not args.json then line(c) end
   end
   if args.json then output.json { device = t.dev.address, dry_run = args.dry_run or false, writes = writes } end
+  if message then return nil, message, code end
   return 0
 end
 

@@ -94,8 +94,8 @@ local function condition(t, text, list, force)
   if not named then return nil, message, code end
   local found = named[1]
   if named[2] then return nil, ("%s names several registers"):format(a.place.text), "USAGE" end
-  local reason = t:left_out(found.reg, force)
-  if reason then return nil, ("--until %s: %s"):format(found.label, reason), "EACCES" end
+  local reason, _, hidden = t:left_out(found.reg, force)
+  if reason and not hidden then return nil, ("--until %s: %s"):format(found.label, reason), "EACCES" end
   local wanted
   wanted, message, code = change.value(found, a.value)
   if not wanted then return nil, message, code end
@@ -107,7 +107,7 @@ local function condition(t, text, list, force)
   end
   return function(w)
     local value = w.rows[at].record.value
-    return bits.wide(found.high and bits.take(value, found.high, found.low) or value) == wanted
+    return value ~= nil and bits.wide(found.high and bits.take(value, found.high, found.low) or value) == wanted
   end
 end
 

@@ -14,6 +14,7 @@ local bit = require "bit"
 local bits_of = require "luio.registers.bits"
 local near = require "luio.registers.near"
 local place = require "luio.explore.place"
+local selectors = require "luio.registers.selectors"
 local show = require "luio.registers.show"
 local triggers = require "luio.registers.triggers"
 local verbs = require "luio.registers.verbs"
@@ -87,10 +88,11 @@ function M.plan(target, assignment, read)
   local found = list[1]
   local reg, def = found.reg, found.reg.def
   if not def.writable then return nil, ("%s can't be written: it is read-only"):format(reg.path), "EACCES" end
+  -- Whether it is visible is asked when it is written: what is written before may be its selector.
   local change = setmetatable({
-    found = found, reg = reg, whole = not found.high, mask = 0ULL, bits = 0ULL, why_unread = target:left_out(reg),
+    found = found, reg = reg, whole = not found.high, mask = 0ULL, bits = 0ULL, why_unread = show.disturbed(reg),
   }, M)
-  change.why_not_back = read and change.why_unread or not read and target:unasked(reg) or nil
+  change.why_not_back = (read or reg.guard) and change.why_unread or not read and not reg.guard and target:unasked(reg) or nil
   if change.whole then change.why_unread = change.why_not_back end
   local ok
   if found.field then
@@ -129,9 +131,14 @@ end
 ---@param self luio.Change
 ---@param dry_run boolean?
 ---@param known integer|ffi.cdata*|nil  what is there, for a dry run after another of the same register
----@return luio.Change
+---@return luio.Change?
+---@return string? message  it is not visible
+---@return string? code     "EACCES"
 function M.apply(self, dry_run, known)
   local reg = self.reg
+  local hidden = selectors.hidden(reg)
+  if hidden and not dry_run then return nil, ("%s was not written: %s"):format(reg.path, hidden), "EACCES" end
+  self.why_unread = hidden or self.why_unread
   if known then self.old = known
   elseif not self.why_unread then self.old = show.look(reg) end
   self.written = self.whole and narrow(self.bits, reg.def.width) or verbs.merged(reg, self.old, self.mask, self.bits)

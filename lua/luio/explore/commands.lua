@@ -85,10 +85,10 @@ local function looking(self)
     { "get(PLACE)", "reads a register, field or bits; shows it, returns the value", "get", function(what)
       local list = find(self, what)
       if list[2] then error(("%s names several registers: dump() shows them"):format(tostring(what)), 0) end
-      local reason = self.target:left_out(list[1].reg)
+      local reason, _, hidden = self.target:left_out(list[1].reg)
       if reason then
         local reg = list[1].reg
-        local hint = reg.def.readable and ("; %s:read() does it all the same"):format(reg.path) or ""
+        local hint = reg.def.readable and not hidden and ("; %s:read() does it all the same"):format(reg.path) or ""
         error(("%s: %s%s"):format(list[1].label, reason, hint), 0)
       end
       local r = record.read(self.target, list[1])
@@ -175,7 +175,8 @@ local function changing(self)
       if type(text) ~= "string" or how ~= nil and how ~= "read" then
         error("set(\"STATUS.RAISE_IRQ=1\"), or STATUS:write(...), STATUS:update {...}; set(\"0x4:u32=5\", \"read\") reads around it", 0)
       end
-      local c = check(change.plan(self.target, check(place.assignment(text)), how == "read")):apply()
+      local c = check(change.plan(self.target, check(place.assignment(text)), how == "read"))
+      check(c:apply())
       return printable(c, function()
         local width = c.reg.def.width
         local lines = { ("%s %s := %s%s"):format(c.reg.path, c.old and hex(c.old, width) or ("(%s)"):format(c.why_unread),

@@ -12,6 +12,7 @@ local bits = require "luio.registers.bits"
 local effects = require "luio.registers.effects"
 local near = require "luio.registers.near"
 local show = require "luio.registers.show"
+local when = require "luio.registers.when"
 local term = require "luio.term"
 
 local M = {}
@@ -155,7 +156,8 @@ local function effect_of(at, env, kind)
   if own or kind == "write" and not def.writable then return own or nil end
   local known = env.regs.device and effects.of(env.regs.device) or effects.of_map(env.regs.map)
   for i = 0, not at.element and def.count and def.count - 1 or 0 do
-    local why = known:why(kind, def.region, at.offset + i * (def.stride or 0), def.width / 8)
+    local why = known:why(kind, def.region, at.offset + i * (def.stride or 0), def.width / 8,
+      when.of(env.regs.map, def, at.path))
     if why then return why end
   end
 end
@@ -195,6 +197,8 @@ local function effects_at(lines, reading, writing, width)
 end
 
 local function origin(lines, def, width)
+  local visible = when.stated(def)
+  if visible then entry(lines, "visible", "while " .. visible, width) end
   if def.alias then entry(lines, "alias", "the same address as " .. def.alias, width) end
   if def.section then entry(lines, "datasheet", "section " .. def.section, width) end
 end

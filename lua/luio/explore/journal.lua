@@ -174,6 +174,8 @@ local function undo_one(self, entry)
   if entry.why then return refuse(entry.why) end
   local reg, message = register_of(self, entry)
   if not reg then return refuse(message) end
+  local reason, hidden = show.left_out(reg)
+  if hidden then return refuse(reason) end
   local mask, why = show.restorable(reg.def)
   if why then return refuse(why) end
   local changed = bit.bxor(bits.wide(entry.old, width), bits.wide(entry.value, width))

@@ -16,6 +16,7 @@ local M = {}
 ---@field reg luio.Register
 ---@field value integer|ffi.cdata*|nil  of the register; nil: it was left out
 ---@field skipped string?    why
+---@field hidden boolean?    because it is not visible now
 ---@field disturbed string?  what a forced read has done
 ---@field part integer|ffi.cdata*|nil  of the field or the bits that were named
 ---@field part_text string?
@@ -46,8 +47,8 @@ end
 ---@param force boolean?  read whatever it does
 ---@return luio.Record
 function M.read(target, found, force)
-  local reason, disturbed = target:left_out(found.reg, force)
-  if reason then return { label = found.label, reg = found.reg, skipped = reason, fields = {} } end
+  local reason, disturbed, hidden = target:left_out(found.reg, force)
+  if reason then return { label = found.label, reg = found.reg, skipped = reason, hidden = hidden, fields = {} } end
   local record = M.of(found, show.look(found.reg))
   record.disturbed = disturbed
   return record
@@ -150,7 +151,8 @@ local function slice(list, first, last)
   return part
 end
 
---- The lines of a dump: records of a range as words, others a line each.
+--- The lines of a dump: records of a range as words, others a line each, and those that are not visible now named
+--- at the end.
 ---@param records luio.Record[]
 ---@param ranges { first: integer, last: integer }[]  which of them belong to a range
 ---@param columns integer?  of the terminal
@@ -160,13 +162,25 @@ function M.dump(records, ranges, columns)
   local function add(list)
     for _, line in ipairs(list) do table.insert(lines, line) end
   end
-  local function others(last) add(M.lines(slice(records, at, last), { columns = columns })) end
+  local hidden = {}
+  local function others(last)
+    local visible = {}
+    for _, r in ipairs(slice(records, at, last)) do
+      if r.hidden then table.insert(hidden, { reason = r.skipped, path = r.label }) else table.insert(visible, r) end
+    end
+    add(M.lines(visible, { columns = columns }))
+  end
   for _, range in ipairs(ranges) do
     others(range.first - 1)
     add(words(slice(records, range.first, range.last), columns))
     at = range.last + 1
   end
   others(#records)
+  for _, text in ipairs(show.hidden(hidden)) do
+    local parts = {}
+    for word in text:gmatch "%S+" do table.insert(parts, word) end
+    add(term.wrap(parts, columns, "  ", ""))
+  end
   return lines
 end
 

@@ -95,6 +95,11 @@ local function named(map, path)
   return def
 end
 
+-- What is compared: a value, or why there is none. What a selector was meanwhile is no difference of what is behind it.
+local function content(entry)
+  return entry.value or entry.skipped:match "^not visible" or entry.skipped
+end
+
 -- The register at a path; nil for places that the map does not name.
 local function definition(map, path)
   local def = named(map, path)
@@ -136,9 +141,9 @@ end
 ---@return integer compared  registers, those of one side only counted
 function M.diff(before, after, map)
   local now, was, list, compared = {}, {}, {}, #before.registers
-  for _, entry in ipairs(after.registers) do now[entry.path] = entry.value or entry.skipped end
+  for _, entry in ipairs(after.registers) do now[entry.path] = content(entry) end
   for _, entry in ipairs(before.registers) do
-    local old, new = entry.value or entry.skipped, now[entry.path]
+    local old, new = content(entry), now[entry.path]
     was[entry.path] = true
     if old ~= new then
       local both = entry.value and new and new:match "^0x%x+$" and #new == #old
@@ -148,7 +153,7 @@ function M.diff(before, after, map)
   for _, entry in ipairs(after.registers) do
     if not was[entry.path] then
       compared = compared + 1
-      table.insert(list, { path = entry.path, after = entry.value or entry.skipped, fields = {} })
+      table.insert(list, { path = entry.path, after = content(entry), fields = {} })
     end
   end
   return list, compared

@@ -92,6 +92,11 @@ local function info_of(address)
   return nil, ("there is no device %s (luio list)"):format(address), "ENODEV"
 end
 
+-- A driver of the kernel's, and not one that leaves the device to user space.
+local function kernel_drives(info)
+  return info.bus == "pci" and info.driver ~= nil and not info.uio and not info.driver:find "vfio"
+end
+
 local PAGE = 4096
 
 -- Where the memory of a device's regions begins, by their numbers, if one of them meets a range.
@@ -173,6 +178,8 @@ function M.open(address, options)
   local dev
   dev, message, code = luio.open(address, { read_only = how == "look", shared = how == "write", quiet = how ~= "own" })
   if not dev then return nil, message, code end
+  -- Of a range of physical addresses nobody knows who has it.
+  dev.driven_elsewhere = info ~= nil and (note ~= nil or info.bus == "mem" or kernel_drives(info)) or nil
   local self = setmetatable({ dev = dev, how = how, notes = { note }, raw_roots = {}, touched = {} }, Target)
   local several = how ~= "own" and address ~= dev.info.uio and look.one_of(dev.info)
   if several then table.insert(self.notes, ("%s is %s, and the first that its address means"):format(dev.info.uio, several)) end
@@ -416,17 +423,18 @@ function Target:all()
 end
 
 --- Why a register is not read by one who only looks; nil: it may be. With `force` only what can't be
---- read at all is left out, and what is disturbed is the second result.
+--- read at all (which is not visible, or write-only) is left out, and what is disturbed is the second result.
 ---@param reg luio.Register
 ---@param force boolean?
 ---@return string? reason
 ---@return string? disturbed
+---@return boolean? hidden  it is behind a selector, and not visible now
 function Target:left_out(reg, force) -- luacheck: ignore 212
-  local reason = show.left_out(reg)
-  if reason and force and reg.def.readable then
+  local reason, hidden = show.left_out(reg)
+  if reason and force and reg.def.readable and not hidden then
     return nil, ("%s was read: %s"):format(reg.path, (reason:gsub("^not read: ", "")))
   end
-  return reason
+  return reason, nil, hidden
 end
 
 --- Why a register is not read beside a write, which nobody asked for; nil: it may be. An offset may be anything,

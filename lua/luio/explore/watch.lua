@@ -2,7 +2,8 @@
 ---
 --- Each sample is one load of each register that may be read; none while the device sleeps or does not decode its memory, which
 --- is looked up before each. What was left out once is left out for
---- good, also when only a map that came meanwhile says so. What happens between two samples is not seen:
+--- good, also when only a map that came meanwhile says so; what is behind a selector is asked for each time. What happens
+--- between two samples is not seen:
 --- this is looking, not tracing.
 
 local luio = require "luio"
@@ -69,10 +70,10 @@ function Watcher:sample()
   self.samples = self.samples + 1
   for _, row in ipairs(self.rows) do
     row.changed = {}
-    if not row.record.skipped then
+    if not row.record.skipped or row.record.hidden then
       local before, after = row.record, record.read(self.target, row.found, self.force)
       row.record = after
-      if not after.skipped and differ(before, after) then
+      if not after.skipped and not before.skipped and differ(before, after) then
         row.changes, row.at, row.changed[""] = row.changes + 1, luio.now(), true
         local fields = after.part and {} or show.changes(after.reg.def, before.value, after.value)
         for _, f in ipairs(fields) do row.changed[f.name] = true end

@@ -119,6 +119,8 @@ local M = {}
 ---@field children luio.Def[]      by offset
 ---@field total integer             registers in one element of it
 ---@field child table<string, luio.Def>
+---@field when table<string, any>?  as it is stated
+---@field conditions luio.WhenDef[]?  of the blocks around it and its own; nil: always visible
 
 ---@alias luio.Def luio.RegisterDef|luio.BlockDef
 

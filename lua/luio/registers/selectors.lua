@@ -114,7 +114,8 @@ local function ask(reg, guard)
       local why = unmet(reg.root, c)
       if why then
         local line = listeners.caller()
-        error(("%s%s: %s%s"):format(line and line .. ": " or "", reg.path, why, why:find "^not visible" and remedy(c) or ""), 0)
+        local is = why:find "^not visible" and " is " or ": "
+        error(("%s%s%s%s%s"):format(line and line .. ": " or "", reg.path, is, why, is == " is " and remedy(c) or ""), 0)
       end
       sure = sure and c.holds and selectors.known[c.key] ~= nil
     end

@@ -33,6 +33,10 @@ function M.disturbed(reg)
     -- Where somebody else drives the device he may switch between our look at the selector and the next load.
     local behind = not rawget(device, "driven_elsewhere") and reg.guard and reg.guard.conditions or nil
     if reg.raw then effect = raw_effect(reg, known, bytes) else effect = known:why("read", def.region, reg.offset, bytes, behind) end
+    if effect and reg.guard and not behind and not known:why("read", def.region, reg.offset, bytes, reg.guard.conditions) then
+      effect = ("%s; %s says it is not there now, but another drives the device and may switch meanwhile"):format(effect,
+        reg.guard.conditions[#reg.guard.conditions].label)
+    end
   end
   return effect and "not read: " .. effect:gsub("%s+", " ") -- a reason is part of a line
 end
@@ -99,14 +103,42 @@ function M.register(reg)
   return line(reg)
 end
 
---- Every register of a map, or of a block in it, a line each.
+local SHOWN = 8 -- names of hidden registers
+
+--- Registers that are not visible, as lines: one for each reason.
+---@param list { reason: string, path: string }[]
+---@return string[]
+function M.hidden(list)
+  local lines, by_reason = {}, {}
+  for _, one in ipairs(list) do
+    local names = by_reason[one.reason]
+    if not names then
+      names = { reason = one.reason, n = 0 }
+      by_reason[one.reason] = names
+      table.insert(lines, names)
+    end
+    names.n = names.n + 1
+    if names.n <= SHOWN then table.insert(names, one.path) end
+  end
+  for i, names in ipairs(lines) do
+    local more = names.n > SHOWN and (" and %d more"):format(names.n - SHOWN) or ""
+    lines[i] = ("(%s: %s%s)"):format(names.reason, table.concat(names, ", "), more)
+  end
+  return lines
+end
+
+--- Every register of a map, or of a block in it, a line each; those that are not visible in a line for each reason.
 ---@param root luio.Registers
 ---@param prefix string  path of the block; "": all
 ---@return string
 function M.block(root, prefix)
-  local shown, path_width, offset_width = {}, 1, 1
+  local shown, hidden, path_width, offset_width = {}, {}, 1, 1
   for reg in root:each() do
-    if prefix == "" or reg.path:sub(1, #prefix + 1) == prefix .. "." then
+    local wanted = prefix == "" or reg.path:sub(1, #prefix + 1) == prefix .. "."
+    local reason = wanted and selectors.hidden(reg)
+    if reason then
+      table.insert(hidden, { reason = reason, path = reg.path })
+    elseif wanted then
       table.insert(shown, reg)
       path_width = math.max(path_width, #reg.path)
       offset_width = math.max(offset_width, #("0x%x"):format(reg.offset))
@@ -115,6 +147,7 @@ function M.block(root, prefix)
   -- LuaJIT's format takes widths of two digits.
   path_width, offset_width = math.min(path_width, 99), math.min(offset_width, 99)
   for i, reg in ipairs(shown) do shown[i] = line(reg, path_width, offset_width) end
+  for _, text in ipairs(M.hidden(hidden)) do table.insert(shown, text) end
   return table.concat(shown, "\n")
 end
 
@@ -246,7 +279,7 @@ local restorable = M.restorable
 ---@class luio.Restore
 ---@field writes { register: luio.Register, before: any, value: any }[]  what apply would write, in order
 ---@field written? { register: luio.Register, before: any, value: any }[]  what it has written
----@field refused { path: string, reason: string }[]                     what it won't, and why
+---@field refused { path: string, reason: string, hidden: luio.Register? }[]  what it won't, and why
 local Restore = {}
 Restore.__index = Restore
 
@@ -262,7 +295,8 @@ function Restore:__tostring()
   return #lines > 0 and table.concat(lines, "\n") or "nothing differs"
 end
 
---- Writes what the plan shows, in order of offset. Once.
+--- Writes what the plan shows, in order of offset; selectors last, for what is behind them is restored as it is visible now.
+--- Once.
 ---@return integer n  registers written
 function Restore:apply()
   self.written = self.written or {}
@@ -283,14 +317,16 @@ end
 ---@param snapshot luio.Snapshot
 ---@return luio.Restore plan
 function M.restore(root, snapshot)
-  local plan = setmetatable({ writes = {}, refused = {} }, Restore)
-  local function refuse(path, reason) table.insert(plan.refused, { path = path, reason = reason }) end
+  local plan, last = setmetatable({ writes = {}, refused = {} }, Restore), {}
+  local function refuse(path, reason, hidden) table.insert(plan.refused, { path = path, reason = reason, hidden = hidden }) end
   for _, entry in ipairs(snapshot.registers) do
     local reg, message = root:find(entry.path)
+    local why_not, hidden
+    if reg and entry.value and reg.def.writable then why_not, hidden = left_out(reg) end
     if not reg then
       refuse(entry.path, message)
-    elseif entry.value and reg.def.writable and left_out(reg) then
-      refuse(entry.path, left_out(reg))
+    elseif why_not then
+      refuse(entry.path, why_not, hidden and reg)
     elseif entry.value and reg.def.writable then
       local def = reg.def
       local mask, why = restorable(def)
@@ -304,11 +340,15 @@ function M.restore(root, snapshot)
         local value = verbs.merged(reg, now, mask, bit.band(wide(wanted), mask))
         local sets_off = triggers.sentence(reg, value)
         if sets_off then refuse(entry.path, ("%s; %s:write(%s) does it all the same"):format(sets_off, reg.path, hex(value, def.width)))
-        else table.insert(plan.writes, { register = reg, before = now, value = value }) end
+        else table.insert(def.selects and last or plan.writes, { register = reg, before = now, value = value }) end
       end
     elseif reg.def.writable and entry.skipped then
-      refuse(entry.path, entry.skipped)
+      refuse(entry.path, entry.skipped:find "^not visible" and "in the snapshot " .. entry.skipped or entry.skipped)
     end
+  end
+  for _, w in ipairs(last) do table.insert(plan.writes, w) end
+  for _, r in ipairs(last[1] and plan.refused or {}) do
+    if r.hidden then r.reason = r.reason .. "; a second restore may find it visible, for this one writes a selector" end
   end
   return plan
 end

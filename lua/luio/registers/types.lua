@@ -4,6 +4,7 @@
 --- then `---@type edu.Registers` on a variable, or `---@param dev { regs: edu.Registers }`.
 
 local quote = require("luio.svd.text").quote
+local when = require "luio.registers.when"
 
 local M = {}
 
@@ -84,7 +85,8 @@ function M.write(map, name)
       local members = {}
       for _, child in ipairs(def.children) do
         local child_class = class_of(child, class .. "." .. child.name)
-        local text = child.description or child.read_effect or child.write_effect
+        local text, visible = child.description or child.read_effect or child.write_effect, child.when and when.stated(child)
+        if visible then text = ("%sonly while %s"):format(text and text .. "; " or "", visible) end
         table.insert(members, ("---@field %s %s%s"):format(child.name,
           child.count and ("table<integer, %s>"):format(child_class) or child_class, one_line(text)))
       end

@@ -173,12 +173,12 @@ function M.resolve(map, fault)
           if c then table.insert(list, c) else fault(path, "when: %s", why) end
         end
       end
+      if list[1] then def.conditions = list end
       if def.kind == "block" then
         stack[#stack + 1] = def
         walk(def, path .. (def.count and "[0]" or "") .. ".", stack, list)
         stack[#stack] = nil
       elseif list[1] then
-        def.conditions = list
         table.insert(guarded, { def = def, path = path .. (def.count and "[0]" or ""), name = path })
       end
     end
@@ -284,13 +284,28 @@ function M.text(c, is)
   return text_of(c.field, is)
 end
 
---- "LCR.DLAB is DIVISOR": the conditions as text.
----@param list luio.Condition[]
----@return string
-function M.words(list)
+--- "LCR.DLAB is DIVISOR": when a definition is visible, whatever its indices; nil: always.
+---@param def luio.Def
+---@return string?
+function M.stated(def)
+  if not def.conditions then return nil end
   local parts = {}
-  for i, c in ipairs(list) do parts[i] = ("%s is %s"):format(c.label, c.wanted) end
+  for i, c in ipairs(def.conditions) do
+    parts[i] = ("%s is %s"):format(c.field and ("%s.%s"):format(c.path, c.field.name) or c.path, c.wanted)
+  end
   return table.concat(parts, " and ")
+end
+
+-- Whether no value of a selector meets both conditions: by the bits that they share.
+local function opposed(a, b)
+  local high, low = math.min(a.high, b.high), math.max(a.low, b.low)
+  if a.key ~= b.key or high < low then return false end
+  for _, x in ipairs(a.values) do
+    for _, y in ipairs(b.values) do
+      if bits.take(x, high - a.low, low - a.low) == bits.take(y, high - b.low, low - b.low) then return false end
+    end
+  end
+  return true
 end
 
 --- Whether two registers are never visible at the same time.
@@ -300,13 +315,7 @@ end
 function M.exclusive(a, b)
   for _, one in ipairs(a or {}) do
     for _, other in ipairs(b or {}) do
-      if one.key == other.key and one.high == other.high and one.low == other.low then
-        local shared = false
-        for _, x in ipairs(one.values) do
-          for _, y in ipairs(other.values) do shared = shared or x == y end
-        end
-        if not shared then return true end
-      end
+      if opposed(one, other) then return true end
     end
   end
   return false
