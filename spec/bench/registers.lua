@@ -60,8 +60,13 @@ function M.run(tools)
   local C = require("luio.ffi").C
   local twin = tools.twin()
   local dev = assert(luio.open "uio0")
-  local map = luio.registers { CTRL = { OFFSET, 32, "rw", EN = 0, MODE = { 7, 4 }, IE = { 8, access = "w1c" } } }
-  local reg = assert(luio.bind(map, dev)).CTRL
+  local map = luio.registers {
+    CTRL = { OFFSET, 32, "rw", EN = 0, MODE = { 7, 4 }, IE = { 8, access = "w1c" } }, PAGE = { OFFSET + 4, 32 },
+    PAGED = { OFFSET + 8, 32, when = { PAGE = 1 } },
+  }
+  local regs = assert(luio.bind(map, dev))
+  local reg, paged = regs.CTRL, regs.PAGED
+  regs.PAGE:write(1)
   local p = ffi.cast("volatile uint8_t *", dev.regions[0].base) + OFFSET
 
   local aborts = 0
@@ -77,6 +82,7 @@ function M.run(tools)
     read = timed(read_named, N, reg), read_bare = timed(read_bare, N, C, p),
     write = timed(write_named, N, reg), write_bare = timed(write_bare, N, C, p),
     get = timed(get_named, N, reg),
+    paged = timed(read_named, N, paged),
     update = timed(update_named, N, reg), update_bare = timed(update_bare, N, C, p),
     update_c = function() return tonumber(twin.twin_update_call(p, N)) / N end,
   })
@@ -98,6 +104,8 @@ function M.run(tools)
       note = ("%d trace aborts in all samples; garbage in bytes after %d each: %s"):format(steady, N, table.concat(garbage, ", ")) },
     { name = "register write", unit = "ns", luio = t.write, peer = t.write_bare, aim = "+1 ns" },
     { name = "register get", unit = "ns", luio = t.get, peer = t.read_bare },
+    { name = "register read, behind a selector", unit = "ns", luio = t.paged, peer = t.read,
+      note = "the selector was written by the same process; peer: one that is always visible" },
     { name = "register update, 2 fields", unit = "ns", luio = t.update, peer = t.update_bare, aim = "+2 ns",
       note = "names and values; peer: the two accesses alone" },
     { name = "register update, C masks", unit = "ns", luio = t.update, peer = t.update_c, note = "peer: C with #define masks" },

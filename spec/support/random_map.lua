@@ -90,6 +90,35 @@ function M.map(random, size)
   return specs
 end
 
+--- A map with a window whose contents a selector says, apart: what is always there, and what is in the window, by the
+--- selector's value.
+---@param random fun(n: integer): integer
+---@param size integer
+---@param selector integer  its offset, a byte behind what the map has else
+---@return table specs
+---@return table<integer, table> pages  a block each
+function M.paged(random, size, selector)
+  local window = size / 4
+  local specs, pages = block(random, size / 2, 2), {}
+  specs.PAGE = { selector, 8, SELECT = { 1, 0 }, ON = { 7 } }
+  for page = 0, 3 do
+    local when = random(2) == 0 and { PAGE = page } or { ["PAGE.SELECT"] = page, ["PAGE.ON"] = 0 }
+    pages[page] = { size / 2, when = when, block = block(random, window, 2) }
+  end
+  return specs, pages
+end
+
+--- What M.paged made, as one map.
+---@param specs table
+---@param pages table<integer, table>
+---@return table
+function M.join(specs, pages)
+  local map = {}
+  for name, spec in pairs(specs) do map[name] = spec end
+  for page, spec in pairs(pages) do map["W" .. page] = spec end
+  return map
+end
+
 local function disturbs(spec)
   if spec.read_effect or spec[3] == "rc" or spec[3] == "rs" then return true end
   for key, field in pairs(spec) do

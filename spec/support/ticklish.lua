@@ -10,6 +10,7 @@ local files = require "spec.support.files"
 local M = {}
 
 M.SIZE = 0x100
+M.SELECTOR = 0xf8 -- a byte: which further bytes must not be read now
 
 local MODEL = [[
 local ffi = require "ffi"
@@ -17,15 +18,16 @@ local SIZE = 0x100
 local model = { regions = { [0] = { size = SIZE }, [1] = { size = 0x1000 }, [2] = { size = SIZE } } }
 function model.reset(dev)
   dev.mem = { [0] = ffi.new("uint8_t[?]", SIZE), [2] = ffi.new("uint8_t[?]", SIZE) }
-  dev.marked = { [0] = {}, [2] = {} }
+  dev.marked, dev.pages = { [0] = {}, [2] = {} }, {}
   dev.met, dev.last, dev.reads = 0, 0, 0
 end
 function model.read(dev, offset, width, region)
   if region == 1 then return offset == 0 and dev.met or offset == 4 and dev.last or dev.reads end
   local v, met = 0ULL, false
+  local page = region == 0 and dev.pages[tonumber(dev.mem[0][0xf8]) ] or {}
   for i = width / 8 - 1, 0, -1 do
     v = v * 256 + dev.mem[region][offset + i]
-    if dev.marked[region][offset + i] then dev.met, dev.last, met = dev.met + 1, region * 0x1000 + offset + i, true end
+    if dev.marked[region][offset + i] or page[offset + i] then dev.met, dev.last, met = dev.met + 1, region * 0x1000 + offset + i, true end
   end
   dev.reads = dev.reads + 1
   return width == 64 and v or tonumber(v)
@@ -33,8 +35,11 @@ end
 function model.write(dev, offset, width, value, region)
   if region == 1 then
     if offset == 0 then
-      dev.marked = { [0] = {}, [2] = {} }
+      dev.marked, dev.pages = { [0] = {}, [2] = {} }, {}
       dev.met, dev.reads = 0, 0
+    elseif offset >= 0xc00 then
+      dev.pages[value] = dev.pages[value] or {}
+      dev.pages[value][offset % 0x400] = true
     else
       dev.marked[offset >= 0x800 and 2 or 0][offset % 0x400] = true
     end
@@ -68,10 +73,13 @@ function M.watch(dev)
 end
 
 --- Says which bytes must not be read; counts from 0.
----@param bytes table<integer, table<integer, boolean>>  region -> offset
+---@param bytes table  region -> offset -> true; pages = value of the selector's byte -> region 0 -> offset -> true
 function Bus:mark(bytes)
   self.bus:write32(0, 0)
-  for region, list in pairs(bytes) do
+  for page, list in pairs(bytes.pages or {}) do
+    for offset in pairs(list[0]) do self.bus:write8(0xc00 + offset, page) end
+  end
+  for region, list in pairs { [0] = bytes[0], [2] = bytes[2] } do
     for offset in pairs(list) do self.bus:write8((region == 2 and 0x800 or 0x400) + offset, 1) end
   end
 end

@@ -279,11 +279,12 @@ function Target:disturbs(region, offset, bytes)
   return effects.of(self.dev):find("read", region, offset, bytes)
 end
 
--- The map's register at exactly that address, of that width unless none was said.
+-- The map's register at exactly that address, of that width unless none was said. None that is behind a selector: which of
+-- several is there is not known, and an offset is not the name of one of them.
 local function mapped(self, place)
   local first
   for _, entry in ipairs(beginning_at(self, place.region, place.offset)) do
-    if not entry.def.alias and (place.width == nil or place.width == entry.def.width) and (not first or entry.path < first) then
+    if not entry.def.alias and not entry.def.conditions and (place.width == nil or place.width == entry.def.width) and (not first or entry.path < first) then
       first = entry.path
     end
   end
