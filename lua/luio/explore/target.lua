@@ -284,7 +284,9 @@ end
 local function mapped(self, place)
   local first
   for _, entry in ipairs(beginning_at(self, place.region, place.offset)) do
-    if not entry.def.alias and not entry.def.conditions and (place.width == nil or place.width == entry.def.width) and (not first or entry.path < first) then
+    local def = entry.def
+    local fits = not def.alias and not def.conditions and (place.width == nil or place.width == def.width)
+    if fits and (not first or entry.path < first) then
       first = entry.path
     end
   end

@@ -69,6 +69,7 @@ end
 
 -- What a selector's register holds; nil: it must not be read.
 local function read(root, c)
+  if c.missing then return nil, ("%s, which says whether it is visible, is not in reach: another device's"):format(c.path) end
   local why = effects.of(root.device):why("read", c.def.region, c.offset, c.def.width / 8, c.behind)
   if why then return nil, ("%s, which says whether it is visible, is not read: %s"):format(c.path, (why:gsub("%s+", " "))) end
   return M.look(assert(root:find(c.path)))

@@ -36,6 +36,7 @@ local M = {}
 ---@field wanted string
 ---@field behind luio.Condition[]?  of the selector itself
 ---@field holds boolean    these bits hold what is written
+---@field missing boolean  the selector is no part of this map
 
 --- Names the bytes of a register.
 ---@param def luio.RegisterDef
@@ -208,13 +209,15 @@ end
 
 local known = setmetatable({}, { __mode = "k" }) -- map -> path -> conditions
 
--- Where the blocks begin that a register is in, and their paths: by depth.
+-- Where the blocks begin that a register is in, and their paths, by depth; its offset, and its definition in this map.
+-- Nothing, where a map that is a part of another (luio.registers.absolute) does not have it.
 local function blocks_of(map, path)
   local bases, prefixes, def, base, prefix, depth = { [0] = 0 }, { [0] = "" }, map, 0, "", 0
   for name, index in path:gmatch "([%a_][%w_]*)%[?(%d*)%]?%.?" do
     def = def.child[name]
+    if not def then return bases, prefixes end
     base = base + def.offset + (tonumber(index) or 0) * (def.stride or 0)
-    if def.kind == "register" then return bases, prefixes, base end
+    if def.kind == "register" then return bases, prefixes, base, def end
     depth, prefix = depth + 1, ("%s%s%s."):format(prefix, name, index ~= "" and ("[%s]"):format(index) or "")
     bases[depth], prefixes[depth] = base, prefix
   end
@@ -250,11 +253,12 @@ function M.of(map, def, path)
   end
   for _, c in ipairs(def.conditions) do
     local at = prefixes[c.depth] .. c.path
-    local _, _, offset = blocks_of(map, at)
-    local behind = M.of(map, c.def, at)
+    local _, _, offset, selector = blocks_of(map, at)
+    local behind = selector and M.of(map, selector, at)
     for _, before in ipairs(behind or {}) do add(before) end
     add {
-      path = at, label = c.field and ("%s.%s"):format(at, c.field.name) or at, key = M.key(c.def, offset), def = c.def,
+      path = at, label = c.field and ("%s.%s"):format(at, c.field.name) or at, key = selector and M.key(selector, offset) or at,
+      def = selector or c.def, missing = selector == nil,
       field = c.field, offset = offset, high = c.field and c.field.high or c.def.width - 1, low = c.field and c.field.low or 0,
       values = c.values, wanted = c.wanted, behind = behind, holds = holds(c.def, c.field),
     }
