@@ -209,17 +209,17 @@ end
 
 local known = setmetatable({}, { __mode = "k" }) -- map -> path -> conditions
 
--- Where the blocks begin that a register is in, and their paths, by depth; its offset, and its definition in this map.
--- Nothing, where a map that is a part of another (luio.registers.absolute) does not have it.
+-- The paths of the blocks that a register is in, by depth; its offset, and its definition in this map.
+-- No offset, where a map that is a part of another (luio.registers.absolute) does not have it.
 local function blocks_of(map, path)
-  local bases, prefixes, def, base, prefix, depth = { [0] = 0 }, { [0] = "" }, map, 0, "", 0
+  local prefixes, def, base, prefix, depth = { [0] = "" }, map, 0, "", 0
   for name, index in path:gmatch "([%a_][%w_]*)%[?(%d*)%]?%.?" do
     def = def.child[name]
-    if not def then return bases, prefixes end
+    if not def then return prefixes end
     base = base + def.offset + (tonumber(index) or 0) * (def.stride or 0)
-    if def.kind == "register" then return bases, prefixes, base, def end
+    if def.kind == "register" then return prefixes, base, def end
     depth, prefix = depth + 1, ("%s%s%s."):format(prefix, name, index ~= "" and ("[%s]"):format(index) or "")
-    bases[depth], prefixes[depth] = base, prefix
+    prefixes[depth] = prefix
   end
 end
 
@@ -243,7 +243,7 @@ function M.of(map, def, path)
   local list = known[map][path]
   if list then return list end
   list = {}
-  local seen, bases, prefixes = {}, blocks_of(map, path)
+  local seen, prefixes = {}, blocks_of(map, path)
   local function add(c)
     local name = ("%s:%d:%s"):format(c.label, c.low, c.wanted)
     if not seen[name] then
@@ -253,7 +253,7 @@ function M.of(map, def, path)
   end
   for _, c in ipairs(def.conditions) do
     local at = prefixes[c.depth] .. c.path
-    local _, _, offset, selector = blocks_of(map, at)
+    local _, offset, selector = blocks_of(map, at)
     local behind = selector and M.of(map, selector, at)
     for _, before in ipairs(behind or {}) do add(before) end
     add {
