@@ -54,6 +54,29 @@ describe("drivers/uart16550", function()
     assert.matches("no UART answers: MSR is 0x%x+ in loopback, not 0x9., IER 0x%x+, not 0$", message)
   end)
 
+  it("starts on a chip that somebody left with the divisor latch open", function()
+    local dev = assert(luio.open "sim:uart16550")
+    dev.regions[0]:write8(3, 0x80) -- LCR.DLAB
+    assert(require("luio.live").start(require "drivers.uart16550", dev))
+    assert.equal(0, dev.regs.LCR:get "DLAB")
+    assert(dev:close())
+  end)
+
+  it("reads LCR for no character: it has set LCR.DLAB itself", function()
+    open "16550A"
+    local seen = { RBR = 0, THR = 0, IER = 0, LCR = 0 }
+    port.dev.regs:on_access(function(access)
+      if seen[access.register] then seen[access.register] = seen[access.register] + 1 end
+    end)
+    assert(port:write("AT\r", 1))
+    wait.till(5, "it has arrived", function() return far:received() == 3 end)
+    far:send "O"
+    assert.equal("O", port:read(1, 5))
+    port.dev.regs:on_access(nil)
+    assert.is_true(seen.RBR > 0 and seen.THR > 0)
+    assert.equal(0, seen.LCR)
+  end)
+
   it("sets speed and format as the far end sees them", function()
     open "16550A"
     -- LCR (8.6.2): WLS, STB, PEN, EPS, stick
