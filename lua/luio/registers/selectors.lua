@@ -139,7 +139,7 @@ local function unknow(selectors, reg)
       listed = listed or place.key == reg.key
     end
   end
-  if not listed then table.insert(selectors.places, { key = reg.key, region = region, first = first, last = last }) end
+  if not listed and reg.def.selects then table.insert(selectors.places, { key = reg.key, region = region, first = first, last = last }) end
   selectors.generation = selectors.generation + 1
 end
 
@@ -172,7 +172,7 @@ function M.selecting(load, store)
     local selectors = of(reg.root.device)
     unknow(selectors, reg)
     store(reg, value)
-    note(selectors, reg, value)
+    if reg.def.selects then note(selectors, reg, value) end -- at a raw offset it is only unknown
   end
 end
 
