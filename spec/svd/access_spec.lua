@@ -31,6 +31,25 @@ describe("access", function()
     assert.same({ "P.A" }, s.note(notes, 'unknown access "sometimes"').where)
   end)
 
+  it("that says more than reading and writing, and not what, is not read by looking, and a neighbour is not updated", function()
+    local map, notes = s.registers(x.register("A", 0, [[<fields><field><name>F</name><bitRange>[0:0]</bitRange><access>read/clear</access></field>
+      <field><name>G</name><bitRange>[7:4]</bitRange></field></fields>]]) .. x.register("B", 4, "<access>Read-Set</access>")
+      .. x.register("C", 8, "<access>R/W</access>"))
+    assert.equal('F: nobody has looked up what: the file says access "read/clear"', map.A.read_effect)
+    assert.equal('nobody has looked up what: the file says access "read/clear"', map.A.field.F.write_effect)
+    assert.equal('nobody has looked up what: the file says access "Read-Set"', map.B.read_effect)
+    assert.is_nil(map.C.read_effect)
+    assert.same({ "P.A.F" }, s.note(notes, '"read/clear" does not say how').where)
+    assert.same({ "P.B" }, s.note(notes, '"Read%-Set" does not say how').where)
+    local luio = require "luio"
+    local dev = assert(luio.open "sim:edu")
+    local regs = assert(luio.bind(map, dev))
+    local ok, message = pcall(regs.A.update, regs.A, { G = 1 })
+    assert.is_false(ok)
+    assert.matches("nobody has looked up what", message)
+    assert(dev:close())
+  end)
+
   it("is inherited from device, peripheral, cluster and register, the nearest first", function()
     local map = s.file("<device><name>D</name><access>read-only</access><peripherals>" .. x.peripheral(
       "<cluster><name>K</name><addressOffset>0</addressOffset>" .. x.register("OUTER", 0)

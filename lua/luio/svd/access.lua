@@ -33,6 +33,12 @@ local reads = {
 
 local function word(text) return text and text:lower():gsub("[^%l]", "") end
 
+-- "read/clear", "read-set": who reads or writes it back does something, and which of the two is not said.
+local function more_than_access(text)
+  local lower = (text or ""):lower()
+  return lower:find "clear" or lower:find "set" or lower:find "toggle"
+end
+
 ---@class luio.SvdAccess
 ---@field kind string           of a map: "ro", "w1c", ...
 ---@field read_effect string?
@@ -48,11 +54,14 @@ local function word(text) return text and text:lower():gsub("[^%l]", "") end
 ---@param path string
 ---@return luio.SvdAccess
 function M.of(node, access, register, notes, path)
-  local remarks = {}
-  local kind = "rw"
+  local remarks, kind, riddle = {}, "rw", nil
   if access then
     kind = plain[word(access)]
-    if not kind then
+    if not kind and more_than_access(node.access) then
+      riddle = ("nobody has looked up what: the file says access %q"):format(node.access:gsub("%s+", " "))
+      notes:add("access", path, "access \"%s\" does not say how: not read by looking, and not updated, until an overlay says it", access)
+      kind = "rw"
+    elseif not kind then
       notes:add("access", path, "unknown access \"%s\": taken as read-write", access)
       kind = "rw"
     elseif word(access) == "writeonce" then
@@ -93,7 +102,8 @@ function M.of(node, access, register, notes, path)
   end
   if not node.readAction then effect = nil end -- the register's own is stated there, once
   return {
-    kind = M.constrain(node, kind, remarks, notes, path), read_effect = effect, write_effect = write_effect, sets = sets,
+    kind = M.constrain(node, kind, remarks, notes, path), read_effect = effect or riddle, write_effect = write_effect or riddle,
+    sets = sets,
     remarks = remarks,
   }
 end
