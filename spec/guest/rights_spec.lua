@@ -89,7 +89,7 @@ describe("a user who is not root", function()
     assert.matches("ok       node: /dev/uio%d may be opened", out)
     assert.matches("config can't be written %(EACCES%): interrupts can't be unmasked\n +remedy: usermod %-aG luio%-config nobody; then log in anew\n", out)
     assert.matches("rights: its luio driver takes root: unmasking its interrupt, switching bus master on, physical addresses for DMA;", out)
-    assert.matches("\n +remedy: sudo luio run %-%-user nobody drivers/edu " .. EDU .. "\n", out)
+    assert.matches("\n +remedy: sudo luio run %-%-user nobody edu " .. EDU .. "\n", out)
   end)
 
   it("in luio-config, too, waits for interrupts and switches bus master; physical addresses stay root's", function()
