@@ -35,9 +35,30 @@ end
 
 --- Adds DEVICE and --map.
 ---@param p table  argparse parser
-function M.device(p)
-  p:argument("device", "uio0, 0000:00:04.0, sim:NAME, mem:0xADDR+0xLEN."):convert(M.address)
+---@param or_map boolean?  a map may do instead (M.without_device)
+function M.device(p, or_map)
+  local a = p:argument("device", "uio0, 0000:00:04.0, sim:NAME, mem:0xADDR+0xLEN.")
+  if or_map then a:args "?" else a:convert(M.address) end
   p:option("-m --map", "A register map's file, or a driver's name; else the driver's that matches."):argname "FILE"
+end
+
+--- Whether a map is to be looked at with no device; what stands in the device's place then is a place, too.
+---@param args table
+---@return boolean?
+---@return string? message
+---@return string? code  "USAGE"
+function M.without_device(args)
+  if args.map and args.place and args.device and not M.is_address(args.device) then
+    table.insert(args.place, 1, args.device)
+    args.device = nil
+  end
+  if args.device then
+    local ok, message = M.address(args.device)
+    if not ok then return nil, message, "USAGE" end
+    return false
+  end
+  if not args.map then return nil, "missing argument 'device', or --map FILE to look at a map with none", "USAGE" end
+  return true
 end
 
 --- Adds --json and --force-read.

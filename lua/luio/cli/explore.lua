@@ -4,7 +4,16 @@ local common = require "luio.cli.common"
 
 local function explore(args)
   if args.read_only and args.write then return nil, "--read-only and --write: one of them", "USAGE" end
-  local session, message, code = require("luio.explore.session").open {
+  local alone, session, message, code
+  alone, message, code = common.without_device(args)
+  if alone == nil then return nil, message, code end
+  local execute = { execute = args.execute[1] and args.execute or nil }
+  if alone then
+    session, message, code = require("luio.explore.datasheet").session(args.map)
+    if not session then return nil, message, code end
+    return require("luio.explore.repl").run(session, execute)
+  end
+  session, message, code = require("luio.explore.session").open {
     device = args.device, map = args.map, read_only = args.read_only, write = args.write,
   }
   if not session then return nil, message, code end
@@ -13,7 +22,7 @@ local function explore(args)
   local silent = session.target.how ~= "own" and session:silent(true) -- luio.open has warned else
   if silent then common.note(silent) end
   local status
-  status, message, code = require("luio.explore.repl").run(session, { execute = args.execute[1] and args.execute or nil })
+  status, message, code = require("luio.explore.repl").run(session, execute)
   local closed, why = session:close()
   if not status then return nil, message, code end
   if not closed then return nil, why end
@@ -23,12 +32,12 @@ end
 return {
   explore = {
     options = function(p)
-      common.device(p)
+      common.device(p, true)
       p:flag("-r --read-only", "Refuse every write; never disturbs another's device.")
       p:flag("-w --write", "Allow writes to mem:0xADDR+0xLEN, which is read-only else; other devices are not.")
       p:option("-e --execute", "Run a chunk of Lua and end; may be repeated."):argname("CHUNK"):count "*"
       p:epilog [[
-Lua at the prompt; a script on standard input works, too.
+Lua at the prompt; standard input that is no terminal is taken as its lines. With --map and no DEVICE the map is looked at.
 Example: luio explore sim:edu
          luio explore sim:edu -e 'FACTORIAL:write(10)' -e FACTORIAL]]
     end,

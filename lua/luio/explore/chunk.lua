@@ -1,5 +1,5 @@
 --- What was typed at the prompt: an expression, statements, the beginning of something longer, or a
---- word to the prompt itself (`?STATUS`, `??word`, `exit`).
+--- word to the prompt itself (`?STATUS`, `??word`, `help NAME`, `exit`).
 ---
 --- Lua's own parser decides. What compiles behind `return` is an expression, else what compiles is a
 --- statement; an error at `<eof>` means that more lines belong to it. A chunk and the functions that
@@ -43,8 +43,11 @@ function M.read(text, name, env)
   local explain = body:match "^%?%s*(.*)$"
   if explain then return explain == "" and { kind = "help" } or { kind = "explain", word = explain } end
 
-  text = text:gsub("^%s*=", "", 1) -- "=x", as in Lua's own prompt
-  text = text:gsub("^%s*:(%a+)%s*$", "%1()", 1) -- ":reload", as in an editor
+  local about = body:match "^help%s+([%a_][%w_.%[%]]*)$"
+  if about then return { kind = "explain", word = about } end
+
+  text = text:gsub("^(%s*)=", "%1", 1) -- "=x", as in Lua's own prompt
+  text = text:gsub("^(%s*):(%a+)%s*$", "%1%2()", 1) -- ":reload", as in an editor
   local code, why_no_expression = loadstring("return " .. text, "=" .. name)
   local kind, message = "expression", nil
   if code then

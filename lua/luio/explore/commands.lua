@@ -84,7 +84,10 @@ local function looking(self)
     end) },
     { "get(PLACE)", "reads a register, field or bits; shows it, returns the value", "get", function(what)
       local list = find(self, what)
-      if list[2] then error(("%s names several registers: dump() shows them"):format(tostring(what)), 0) end
+      if list[2] then
+        local name = type(what) == "table" and rawget(what, "path") or tostring(what)
+        error(("%s names several registers: dump() shows them"):format(name), 0)
+      end
       local reason, _, hidden = self.target:left_out(list[1].reg)
       if reason then
         local reg = list[1].reg
@@ -235,10 +238,17 @@ function M.new(self)
   end
   local help = {}
   for _, row in ipairs(rows) do help[row[3]] = ("%s  %s"):format(row[1], row[2]) end
-  help.help = "help()  lists this"
+  help.help = "help([NAME])  lists this, or explains a register or a function"
   commands.help = setmetatable(help, {
-    __call = function()
+    __call = function(_, ...)
       local columns = output.columns()
+      if select("#", ...) > 0 then
+        local of = require "luio.explore.help"
+        local name = of.name_of(self, (...))
+        if not name then error(("help of what? %s has no name here: help \"NAME\""):format(tostring((...))), 0) end
+        for line in (check(of.name(self, name, { width = columns or 80 })) .. "\n"):gmatch "(.-)\n" do term.print(line) end
+        return
+      end
       local function say(call, text)
         if columns and columns < 76 then
           term.print("  " .. call)
@@ -248,7 +258,7 @@ function M.new(self)
         end
       end
       for _, row in ipairs(rows) do say(row[1], row[2]) end
-      say("?NAME, ??WORD", "explains a register; searches names and descriptions")
+      say("?NAME, help NAME, ??WORD", "explains a register or a function; searches names and descriptions")
       say("dev, regs, driver, luio", "the device, its registers (each under its own name, too)")
       show(term.wrap({ "STATUS shows it,", "STATUS:read(),", "STATUS:write { F = 1 },", "STATUS:update { F = 1 },",
         "STATUS:wait({ F = 0 }, SECONDS)." }, columns))

@@ -10,8 +10,8 @@
 --- (luio.explore.interrupt), or the line that is typed; an error ends its chunk; only Ctrl-D, `exit`, and
 --- the signals that end programs end the session.
 ---
---- Without a terminal the same chunks come from `-e` or from standard input: no prompt, results printed
---- alike, and the first error ends it.
+--- Without a terminal the same chunks come from `-e` or, line by line, from standard input: no prompt,
+--- results printed alike, and the first error ends it.
 
 local errors = require "luio.errors"
 local uv = require "luv"
@@ -31,6 +31,7 @@ local EXIT = { sigint = 130, sigterm = 143, sighup = 129 }
 
 ---@class luio.ReplSession
 ---@field env table                             the environment of chunks
+---@field name string?                          what the prompt shows; else the device's address
 ---@field notify fun(self, fn: fun(text: string)?)?  where lines go that come by themselves
 ---@field silent (fun(self): string?)?          why what was accessed since the last call did not answer
 
@@ -132,7 +133,7 @@ function Repl:evaluate(c)
   local env = self.session.env
   if c.kind == "help" then return self:run(function() env.help() end) end
   if c.kind == "explain" or c.kind == "search" then
-    local find = require("luio.explore.explain")[c.kind == "explain" and "name" or "search"]
+    local find = c.kind == "explain" and require("luio.explore.help").name or require("luio.explore.explain").search
     return self:run(function()
       local text, message = find(self.session, c.word, { width = self:columns() })
       return text or error(message or ("nothing is known of " .. c.word), 0)
@@ -234,7 +235,7 @@ end
 
 function Repl:prompts()
   local env = self.session.env
-  local name = env.dev and env.dev.address or "luio"
+  local name = self.session.name or env.dev and env.dev.address or "luio"
   local first = term.clean(name) .. "> "
   local more = (" "):rep(math.max(#first - 3, 0)) .. ".. "
   local function bold(text)
@@ -374,11 +375,44 @@ local function complain(text)
   term.tell("luio: " .. text)
 end
 
+-- A script's lines as chunks: each is what the prompt would take, with as many lines as it needs. Empty lines before a chunk put it
+-- where it is in the script, for messages. A prompt's `local` ends with its line; a script's is meant for the lines below.
+local function chunks_of(text)
+  local number, from, pending = 0, 1, nil
+  local rest = (text .. (text:sub(-1) == "\n" and "" or "\n")):gmatch "(.-)\r?\n"
+  return function(env)
+    for line in rest do
+      number = number + 1
+      if not pending then from = number end
+      pending = pending and pending .. "\n" .. line or ("\n"):rep(from - 1) .. line
+      local c = chunk.read(pending, "stdin", env)
+      if c.name then c = chunk.read(pending:gsub("^(%s*)local(%s)", "%1%2", 1), "stdin", env) end
+      if c.kind ~= "incomplete" then
+        pending = nil
+        return c, from
+      end
+    end
+    if pending then
+      local c = chunk.read(pending, "stdin", env)
+      pending = nil
+      return c, from
+    end
+  end
+end
+
+-- The chunks of -e.
+local function chunks_given(texts)
+  local i = 0
+  return function(env)
+    i = i + 1
+    return texts[i] and chunk.read(texts[i], "-e", env)
+  end
+end
+
 -- One chunk after the other; the first that fails ends it. One that read values which are none fails, but is shown.
 function Repl:chunks(chunks)
   local status = 0
-  for _, entry in ipairs(chunks) do
-    local c = chunk.read(entry.text, entry.name, self.session.env)
+  for c, number in chunks, self.session.env do
     if c.kind == "leave" then return status end
     if c.kind == "incomplete" or c.kind == "error" then
       complain(c.message)
@@ -386,7 +420,8 @@ function Repl:chunks(chunks)
     elseif c.kind ~= "empty" then
       local ok, result = self:evaluate(c)
       if not ok then
-        complain(result.text)
+        local placed = not number or result.text:find "stdin:%d"
+        complain(placed and result.text or ("stdin:%d: %s"):format(number, result.text))
         return self.leaving and EXIT[self.leaving] or result.interrupted and EXIT.sigint or 1
       end
       if result then term.print_all(result) end
@@ -425,11 +460,10 @@ function M.run(session, options)
   local self = setmetatable({ session = session, options = options or {}, pending = "" }, Repl)
   local chunks
   if self.options.execute then
-    chunks = {}
-    for i, text in ipairs(self.options.execute) do chunks[i] = { text = text, name = "-e" } end
+    chunks = chunks_given(self.options.execute)
   elseif uv.guess_handle(0) ~= "tty" or uv.guess_handle(1) ~= "tty" then
     if uv.guess_handle(0) == "tty" then complain "a script is read from the terminal, until Ctrl-D: standard output is none" end
-    chunks = { { text = io.read "*a", name = "stdin" } }
+    chunks = chunks_of(io.read "*a")
   end
   local message, code
   self.interrupt, message, code = interrupts.start(function(name) self:signal(name) end)

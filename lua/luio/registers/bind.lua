@@ -85,9 +85,7 @@ local function new_array(root, def, path, offset)
       return element
     end,
     __newindex = refuse_assignment,
-    __tostring = function()
-      return ("%s: %d elements of 0x%x bytes at 0x%x"):format(path, def.count, def.stride, offset)
-    end,
+    __tostring = function(array) return show.array(array, offset) end,
   })
 end
 

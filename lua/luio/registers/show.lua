@@ -151,6 +151,37 @@ function M.block(root, prefix)
   return table.concat(shown, "\n")
 end
 
+local MAX_ELEMENTS = 16 -- registers of an array that are shown
+
+--- An array: where its elements are, and the first registers of them, looked at.
+---@param array table  a bound array
+---@param offset integer
+---@return string
+function M.array(array, offset)
+  local def, path = array.def, array.path
+  local shown, path_width, offset_width = {}, 1, 1
+  local function add(thing)
+    if #shown == MAX_ELEMENTS then return end
+    if rawget(thing, "count") then
+      for i = 0, thing.count - 1 do
+        if #shown == MAX_ELEMENTS then return end
+        add(thing[i])
+      end
+    elseif thing.def.kind == "block" then
+      for _, child in ipairs(thing.def.children) do add(thing[child.name]) end
+    else
+      shown[#shown + 1] = thing
+      path_width, offset_width = math.max(path_width, #thing.path), math.max(offset_width, #("0x%x"):format(thing.offset))
+    end
+  end
+  add(array)
+  local lines = { ("%s: %d elements of 0x%x bytes at 0x%x"):format(path, def.count, def.stride, offset) }
+  for i, reg in ipairs(shown) do lines[i + 1] = line(reg, math.min(path_width, 99), math.min(offset_width, 99)) end
+  local more = def.count * (def.total or 1) - #shown
+  if more > 0 then lines[#lines + 1] = ("... %.0f more register%s: dump \"%s\" shows all"):format(more, more == 1 and "" or "s", path) end
+  return table.concat(lines, "\n")
+end
+
 -- ---- Snapshots -----------------------------------------------------------------------------------
 
 ---@class luio.Snapshot
