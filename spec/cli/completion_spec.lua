@@ -84,6 +84,10 @@ describe("luio __complete", function()
     files.save(map, "return require('luio').registers { OWN = { 0, 32, FIELD = 0 } }")
     assert.same({ "OWN", "OWN.FIELD" }, offered("get", "sim:edu", "--map", map, ""))
     assert.same({ "OWN", "OWN.FIELD" }, offered("get", "--map=" .. map, "uio4711", "O"))
+    assert.same({ "OWN", "OWN.FIELD" }, offered("dump", "--map=" .. map, "O")) -- without a device
+    assert(uv.fs_mkdir(dir .. "/inside", 448))
+    files.save(dir .. "/inside/init.lua", "return { name = 'inside', registers = require('luio').registers { OWN = { 0, 32, FIELD = 0 } } }")
+    assert.same({ "OWN", "OWN.FIELD" }, offered("get", "sim:edu", "--map", dir .. "/inside", ""))
     assert.same({ "RDBAL", "RDBAL[0]", "RDBAL[1]" }, { "RDBAL", unpack(offered("get", "-m", "e1000e", "x", "RDBAL")) })
   end)
 

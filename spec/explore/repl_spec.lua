@@ -20,7 +20,60 @@ describe("luio explore without a terminal", function()
     assert.is_nil(out:find "\27")
   end)
 
-  it("runs a script on standard input as a whole", function()
+  it("runs standard input line by line, as the prompt: values shown, several lines where they are needed", function()
+    local script = files.write("lines.txt", table.concat({
+      "-- a comment", "STATUS", "x = {", "  1,", "}", "x", "for i = 1, 2 do", "  print(i)", "end", "", "local function f()", "  return 7", "end",
+      "f()", "?STATUS.RAISE_IRQ", "??factorial", "help irqs", "= 1 + 1", "exit", "print 'not this'",
+    }, "\r\n"))
+    local out, status = shell(EXPLORE .. " < " .. script)
+    assert.equal(0, status)
+    assert.matches("^STATUS 0x20 = 0x00000000  RAISE_IRQ=0 COMPUTING=0\n{ 1 }\n1\n2\n7\nSTATUS%.RAISE_IRQ  bit 7.*\nirqs%(.-more\n2\n$", out)
+    assert.same({ "1\n", 0 }, { shell("printf 'x = 1\nx' | " .. EXPLORE) })
+  end)
+
+  it("ends a script at the first line that fails, which it names", function()
+    for text, message in pairs {
+      ["print(1)\n\n?NOPE\nprint(2)\n"] = "stdin:3: no register NOPE\n",
+      ["print(1)\n\n\nx = {\n 1 +\n nil }\nprint(2)\n"] = "stdin:6: attempt to perform arithmetic on a nil value\n",
+      ["print(1)\na b\nprint(2)\n"] = "stdin:2: '=' expected near 'b'\n",
+      ["print(1)\n= nope()\n"] = "stdin:2: attempt to call global 'nope' (a nil value)\n",
+      ["print(1)\nget 'NOPE'\n"] = "stdin:2: the map has no register NOPE\n  stdin:2\n",
+      ["print(1)\nfor i = 1, 2 do\nprint(2)\n"] = "stdin:3: 'end' expected (to close 'for' at line 2) near '<eof>'\n",
+    } do
+      assert.same({ "1\nluio: " .. message, 1 }, { shell(EXPLORE .. " < " .. files.write("script.lua", text)) })
+    end
+  end)
+
+  it("helps with every name and function there is, in parentheses, quotes or neither", function()
+    for _, form in ipairs { "help irqs", "help(irqs)", "help 'irqs'", 'help("irqs")', "?irqs" } do
+      local out, status = shell(EXPLORE .. " < " .. files.write("help.txt", form))
+      assert.equal("irqs([{ capture =, ack = }])  shows interrupts as they come; taken so; false: no\n  more\n", out)
+      assert.equal(0, status)
+    end
+    local every = { "_", "exit", "STATUS", "STATUS.RAISE_IRQ", "luio.sleep", "luio.open", "string.format", "print" }
+    local list = shell(EXPLORE .. " -e 'help()'")
+    for name in list:gmatch "\n  ([%a]+)[^\n]*" do every[#every + 1] = name end
+    for _, name in ipairs(every) do
+      local out, status = shell(("%s -e 'help %s'"):format(EXPLORE, name))
+      assert.equal(0, status, name .. out)
+      assert.equal(name, out:sub(1, #name))
+    end
+    assert.matches("^luio%.sleep  a function, .*task%.lua:%d+\n  Waits", (shell(EXPLORE .. " -e 'help(luio.sleep)'")))
+    assert.matches("^STATUS  0x20, 32 bits", (shell(EXPLORE .. " -e 'help(STATUS)'")))
+    assert.same({ "luio: no register nope\n", 1 }, { shell(EXPLORE .. " -e 'help nope'") })
+  end)
+
+  it("shows an array's registers by looking, with what is not read and how many there are more", function()
+    local map = files.write("arrays.lua", [[return require("luio").registers {
+      TABLE = { 0x0, 32, "ro", count = 20, ADDR = 0 },
+      CHANNEL = { 0x80, count = 2, stride = 8, block = { CTRL = { 0, 32 }, DATA = { 4, 32, read_effect = "pops" } } } }]])
+    local out = shell(("%s --map %s -e TABLE -e CHANNEL -e '{ CHANNEL }'"):format(EXPLORE, map))
+    assert.matches("^TABLE: 20 elements of 0x4 bytes at 0x0\nTABLE%[0%]   0x0 = 0x010000ed  ADDR=1\n", out)
+    assert.matches('\nTABLE%[15%] 0x3c = %x+[^\n]*\n%.%.%. 4 more registers: dump "TABLE" shows all\nCHANNEL: 2', (out:gsub("= 0x", "= ")))
+    assert.matches("\nCHANNEL%[1%]%.CTRL 0x88 = [^\n]*\nCHANNEL%[1%]%.DATA 0x8c   %(not read: pops%)\n{ CHANNEL: 2[^\n]* %.%.%. }\n$", out)
+  end)
+
+  it("runs a script on standard input whose locals are for the lines below", function()
     local script = files.write("script.lua", "local a = 5\nprint(a)\nluio.sleep(0.01)\nprint(STATUS:get 'COMPUTING')\n")
     assert.same({ "5\n0\n", 0 }, { shell(EXPLORE .. " < " .. script) })
     assert.same({ "237 = 0xed\n", 0 }, { shell("echo 'ID:read() % 256' | " .. EXPLORE) })

@@ -222,6 +222,12 @@ describe("types", function()
       "---@field CMD x.Registers.CMD sends the command\n", "---@field write fun(self, value: integer|x.Registers.CMD.Fields) sends the command; GO goes\n",
       "---@field update fun(self, fields: x.Registers.CMD.Fields) sends the command; GO goes\n",
     } do assert.is_truthy(text:find(expected, 1, true), expected .. "\n" .. text) end
+    text = types.write(luio.registers {
+      name = "x", CTRL = { 0, 32, description = ("a word "):rep(20) .. "@end", EN = { 0, description = "starts it" } },
+    })
+    assert.is_truthy(text:find("\n--- EN: starts it\n---@class x.Registers.CTRL: luio.Register\n", 1, true), text)
+    assert.is_truthy(text:find("--- a word a word", 1, true) and text:find("\n---@field CTRL x.Registers.CTRL\n", 1, true), text)
+    for line in text:gmatch "[^\n]*a word[^\n]*" do assert.is_true(#line <= 80, line) end
     assert(loadstring(text)) -- and it is Lua
   end)
 end)

@@ -56,7 +56,7 @@ end
 local function map_of(state)
   local named = state.given.map
   if named then
-    if not safe(named, "registers") then return nil end
+    if not safe(named, paths.find(named, "registers") and "registers" or "init") then return nil end
     return maps.load(named)
   end
   local address = state.given.device or state.given.address or ""
@@ -89,7 +89,13 @@ function kinds.driver(add)
 end
 
 function kinds.map(add)
-  for _, name in ipairs(paths.names "registers") do add(name) end
+  local added = {}
+  for _, file in ipairs { "registers", "init" } do -- a driver may have its map within its own file
+    for _, name in ipairs(paths.names(file)) do
+      if not added[name] then add(name) end
+      added[name] = true
+    end
+  end
   add ":files lua"
 end
 
@@ -111,6 +117,12 @@ function kinds.file_or_device(add, state, word)
   add ":files"
 end
 
+-- What `luio dump --map FILE` shows without a device.
+function kinds.device_or_place(add, state, word)
+  kinds.device(add, state)
+  if state.given.map then kinds.place(add, state, word) end
+end
+
 -- By the name of the argument, or the long name of the option.
 local KIND = {
   device = "device", address = "device", place = "place", capture = "place", assignment = "assignment", ack = "assignment",
@@ -118,7 +130,7 @@ local KIND = {
   fill = "pattern", before = "file", after = "file_or_device",
 }
 -- Where a name means something else.
-local ELSEWHERE = { bind = { driver = "kernel_driver" } }
+local ELSEWHERE = { bind = { driver = "kernel_driver" }, dump = { device = "device_or_place" } }
 
 -- ---- What stands before the cursor ---------------------------------------------------------------
 

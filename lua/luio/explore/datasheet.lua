@@ -55,7 +55,7 @@ function M.lines(map, places, source, columns)
     local found = p.pattern and matching(map, p.path) or { p.path }
     if not found[1] then return nil, ("%s: no register of %s is called so"):format(text, source), "ENOENT" end
     for _, path in ipairs(found) do table.insert(paths, path) end
-    local def = not p.pattern and candidates.follow(map, p.path)
+    local def = not p.pattern and (candidates.follow(map, p.path) or candidates.follow(map, p.path .. "[0]"))
     if def and def.kind == "block" then
       each(def, p.path .. (def.count and not p.path:find "%]$" and "[*]." or "."), function(path) table.insert(paths, path) end)
     end

@@ -57,6 +57,7 @@ end
 ---@return string? message
 ---@return string? code  "ENOENT"
 function M.name(session, name, options)
+  name = name:gsub("[%[.]$", "") -- as completion leaves an array or a block
   local text, message, code = explain.name(session, name, options)
   if not text then text = NAMES[name] end
   if not text and name:match "^[%a_][%w_.:]*$" then

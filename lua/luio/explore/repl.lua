@@ -420,7 +420,7 @@ function Repl:chunks(chunks)
     elseif c.kind ~= "empty" then
       local ok, result = self:evaluate(c)
       if not ok then
-        local placed = not number or result.text:find "stdin:%d"
+        local placed = not number or result.text:match("^[^\n]*"):find "stdin:%d"
         complain(placed and result.text or ("stdin:%d: %s"):format(number, result.text))
         return self.leaving and EXIT[self.leaving] or result.interrupted and EXIT.sigint or 1
       end

@@ -4,6 +4,7 @@
 --- then `---@type edu.Registers` on a variable, or `---@param dev { regs: edu.Registers }`.
 
 local quote = require("luio.svd.text").quote
+local term = require "luio.term"
 local when = require "luio.registers.when"
 
 local M = {}
@@ -26,6 +27,15 @@ local function one_line(text)
   return text and (" " .. text:gsub("%s+", " ")) or ""
 end
 
+local COLUMNS = 80
+
+-- A description as comment lines, which belong to the class or the field below them.
+local function comment(out, text, first)
+  for _, line in ipairs(term.wrap((text:gsub("%s+", " ")), COLUMNS, first and "---   " or "--- ", "--- " .. (first or ""))) do
+    table.insert(out, (line:gsub("^(%-%-%- *)([@|])", "%1\\%2"))) -- which begin tags
+  end
+end
+
 -- What writing does, for the line of a verb that writes: of the register, and of fields.
 local function effect_of(def)
   local parts = { def.write_effect }
@@ -44,6 +54,9 @@ local function register_class(name, def, out)
   end
   if #writable > 0 then
     table.insert(out, ("---@alias %s.Fields { %s }"):format(name, table.concat(writable, ", ")))
+  end
+  for _, f in ipairs(def.fields) do
+    if f.description then comment(out, f.description, f.name .. ": ") end
   end
   table.insert(out, ("---@class %s: luio.Register"):format(name))
   local value = def.width == 64 and "ffi.cdata*" or "integer"
@@ -87,8 +100,10 @@ function M.write(map, name)
         local child_class = class_of(child, class .. "." .. child.name)
         local text, visible = child.description or child.read_effect or child.write_effect, child.when and when.stated(child)
         if visible then text = ("%sonly while %s"):format(text and text .. "; " or "", visible) end
-        table.insert(members, ("---@field %s %s%s"):format(child.name,
-          child.count and ("table<integer, %s>"):format(child_class) or child_class, one_line(text)))
+        local field = ("---@field %s %s"):format(child.name, child.count and ("table<integer, %s>"):format(child_class) or child_class)
+        local whole = field .. one_line(text)
+        if text and term.columns(whole) > COLUMNS then comment(members, text) else field = whole end
+        table.insert(members, field)
       end
       table.insert(out, ("---@class %s"):format(class))
       for _, member in ipairs(members) do table.insert(out, member) end
