@@ -386,7 +386,9 @@ local function chunks_of(text)
       if not pending then from = number end
       pending = pending and pending .. "\n" .. line or ("\n"):rep(from - 1) .. line
       local c = chunk.read(pending, "stdin", env)
-      if c.name then c = chunk.read(pending:gsub("^(%s*)local(%s)", "%1%2", 1), "stdin", env) end
+      if c.kind == "statement" and (pending:find "^%s*local%s+[%a_][%w_%s,]*=" or pending:find "^%s*local%s+function%s") then
+        c = chunk.read(pending:gsub("local", "", 1), "stdin", env)
+      end
       if c.kind ~= "incomplete" then
         pending = nil
         return c, from
