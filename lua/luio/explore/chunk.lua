@@ -33,8 +33,9 @@ end
 ---@param text string
 ---@param name string  of the chunk, in messages: "prompt"
 ---@param env? table   what its globals are
+---@param line? integer  where it begins, in messages; 1
 ---@return luio.Chunk
-function M.read(text, name, env)
+function M.read(text, name, env, line)
   local body = text:match "^%s*(.-)%s*$"
   if body == "" then return { kind = "empty" } end
   if LEAVE[body] then return { kind = "leave" } end
@@ -46,8 +47,9 @@ function M.read(text, name, env)
   local about = body:match "^help%s+([%a_][%w_.%[%]]*)$"
   if about then return { kind = "explain", word = about } end
 
-  text = text:gsub("^(%s*)=", "%1", 1) -- "=x", as in Lua's own prompt
-  text = text:gsub("^(%s*):(%a+)%s*$", "%1%2()", 1) -- ":reload", as in an editor
+  text = text:gsub("^%s*=", "", 1) -- "=x", as in Lua's own prompt
+  text = text:gsub("^%s*:(%a+)%s*$", "%1()", 1) -- ":reload", as in an editor
+  if line then text = ("\n"):rep(line - 1) .. text end
   local code, why_no_expression = loadstring("return " .. text, "=" .. name)
   local kind, message = "expression", nil
   if code then

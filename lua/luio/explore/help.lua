@@ -1,5 +1,5 @@
 --- Help by name, for `help 'irqs'`, `help(STATUS)`, `help luio.sleep` and `?NAME` at the prompt: what the map says of a register, the
---- line of a command, and of a function the comment above it in its file. Nothing is called, and no register is read.
+--- line of a command, and of a function the comment above it in its file. No register is read.
 
 local errors = require "luio.errors"
 local explain = require "luio.explore.explain"
@@ -25,7 +25,9 @@ local function of_function(name, fn)
   local info = debug.getinfo(fn, "S")
   local path = info.source:match "^@(.*)"
   local f = path and io.open(path)
-  if not f then return ("%s  a function of Lua's"):format(name) end
+  if not f then
+    return name .. (info.what == "C" and "  a function of Lua's" or ("  a function, %s:%d"):format(info.short_src, info.linedefined))
+  end
   local comment, n = {}, 0
   for line in f:lines() do
     n = n + 1
@@ -91,7 +93,7 @@ function M.name_of(session, value)
   if type(value) == "string" then return value end
   if type(value) == "table" and rawget(value, "path") and rawget(value, "def") then return rawget(value, "path") end
   local env = session.env
-  for _, names in ipairs { env.help, NAMES, _G } do
+  for _, names in ipairs { env, env.help, NAMES, _G } do
     for name in pairs(names) do
       if type(name) == "string" and rawequal(value_of(env, name), value) then return name end
     end

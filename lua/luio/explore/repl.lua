@@ -375,8 +375,8 @@ local function complain(text)
   term.tell("luio: " .. text)
 end
 
--- A script's lines as chunks: each is what the prompt would take, with as many lines as it needs. Empty lines before a chunk put it
--- where it is in the script, for messages. A prompt's `local` ends with its line; a script's is meant for the lines below.
+-- A script's lines as chunks: each is what the prompt would take, with as many lines as it needs. A prompt's `local` ends with its
+-- line; a script's is meant for the lines below.
 local function chunks_of(text)
   local number, from, pending = 0, 1, nil
   local rest = (text .. (text:sub(-1) == "\n" and "" or "\n")):gmatch "(.-)\r?\n"
@@ -384,10 +384,10 @@ local function chunks_of(text)
     for line in rest do
       number = number + 1
       if not pending then from = number end
-      pending = pending and pending .. "\n" .. line or ("\n"):rep(from - 1) .. line
-      local c = chunk.read(pending, "stdin", env)
+      pending = pending and pending .. "\n" .. line or line
+      local c = chunk.read(pending, "stdin", env, from)
       if c.kind == "statement" and (pending:find "^%s*local%s+[%a_][%w_%s,]*=" or pending:find "^%s*local%s+function%s") then
-        c = chunk.read(pending:gsub("local", "", 1), "stdin", env)
+        c = chunk.read((pending:gsub("local", "", 1)), "stdin", env, from)
       end
       if c.kind ~= "incomplete" then
         pending = nil
@@ -395,7 +395,7 @@ local function chunks_of(text)
       end
     end
     if pending then
-      local c = chunk.read(pending, "stdin", env)
+      local c = chunk.read(pending, "stdin", env, from)
       pending = nil
       return c, from
     end
