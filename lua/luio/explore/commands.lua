@@ -88,10 +88,6 @@ local function looking(self)
         local name = type(what) == "table" and rawget(what, "path") or tostring(what)
         error(("%s names several registers: dump() shows them"):format(name), 0)
       end
-      if list[2] then
-        local name = type(what) == "table" and rawget(what, "path") or tostring(what)
-        error(("%s names several registers: dump() shows them"):format(name), 0)
-      end
       local reason, _, hidden = self.target:left_out(list[1].reg)
       if reason then
         local reg = list[1].reg
