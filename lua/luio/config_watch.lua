@@ -24,7 +24,6 @@
 --- again shall not fill the log. What the kernel does when the machine goes to sleep is told each time.
 
 local uv = require "luv"
-local bridges = require "luio.bridges"
 local sysfs = require "luio.sysfs"
 local door = require "luio.ffi"
 local ffi = require "ffi"
@@ -198,6 +197,7 @@ end
 -- The bridges above. Whether there was something to be set right; nil: it can't be.
 local function look_above(dev)
   if dev.read_only or dev.beside then return false end
+  local bridges = require "luio.bridges" -- loaded only for devices that are watched
   dev.bridges = dev.bridges or bridges.above(dev.info)
   local repaired, fault = bridges.check(dev.bridges, dev)
   for _, text in ipairs(repaired) do
@@ -248,7 +248,7 @@ end
 --- From here on changes are looked for, by M.tick.
 ---@param dev luio.Device
 function M.begin(dev)
-  dev.sleeps, dev.bridges = M.sleeps(), bridges.above(dev.info)
+  dev.sleeps, dev.bridges = M.sleeps(), require("luio.bridges").above(dev.info)
 end
 
 --- The look of every second: what can't be set right is told once.

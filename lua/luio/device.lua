@@ -9,7 +9,6 @@ local errors = require "luio.errors"
 local door = require "luio.ffi"
 local bits = require "luio.registers.bits"
 local region = require "luio.region"
-local selectors = require "luio.registers.selectors"
 local irq = require "luio.irq"
 local dma = require "luio.dma"
 local config = require "luio.config"
@@ -537,7 +536,7 @@ function Device:vanish(why, code, forgot)
   if self.root then return self.root:vanish(why, code, forgot) end
   if self.closed or self.gone then return end
   self.forgot, self.alone, self.withheld, self.bridges = forgot, forgot and self.alone, nil, nil
-  selectors.forget(self)
+  if self.selectors then require("luio.registers.selectors").forget(self) end
   if not forgot then C.luio_device_gone(self.handle) end
   for handle in handles(self) do
     handle.gone, handle.gone_why, handle.gone_code = true, why, code

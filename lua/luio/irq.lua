@@ -35,7 +35,6 @@ local errors = require "luio.errors"
 local ffi = require "ffi"
 local uv = require "luv"
 local door = require "luio.ffi"
-local show = require "luio.registers.show"
 local staging = require "luio.staging"
 local task = require "luio.task"
 local top_half = require "luio.top_half"
@@ -171,7 +170,7 @@ local function captured(source, raw)
 end
 
 local function values(source, storm)
-  local parts = {}
+  local show, parts = require "luio.registers.show", {} -- loaded only for those who have a storm
   for i, one in ipairs(captured(source, storm)) do parts[i] = ("%s=%s"):format(one.name, show.value(one.value)) end
   return parts[1] and (", each with %s"):format(table.concat(parts, " ")) or ""
 end

@@ -34,7 +34,6 @@
 local bit = require "bit"
 local ffi = require "ffi"
 local near = require "luio.registers.near"
-local show = require "luio.registers.show"
 local C = require("luio.ffi").C
 
 local M = {}
@@ -289,7 +288,7 @@ end
 ---@param place? fun(step: table, offset: integer): string  M.place
 ---@return string[]
 function M.acks(setup, place)
-  local parts = {}
+  local show, parts = require "luio.registers.show", {} -- loaded only where something is said
   for i, step in ipairs(setup.ack or {}) do
     local width = step.width or 32
     local value = step[2]
