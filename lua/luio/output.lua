@@ -2,7 +2,6 @@
 
 local bit = require "bit"
 local ffi = require "ffi"
-local task = require "luio.task"
 local term = require "luio.term"
 local uv = require "luv"
 
@@ -11,6 +10,12 @@ ffi.cdef "int fileno(void *); int fsync(int);"
 local M = {}
 
 local NARROWEST = 12 -- columns for the last cell
+
+ffi.cdef [[
+  struct luio_output_winsize { unsigned short rows, columns, x_pixels, y_pixels; };
+  int luio_output_ioctl(int fd, unsigned long request, ...) __asm__("ioctl");
+]]
+local TIOCGWINSZ = 0x5413 -- ioctl_tty(2)
 
 -- A row whose columns don't fit: its first cell, and below it the others with their headings.
 local function stacked(heading, row, columns)
@@ -161,11 +166,10 @@ end
 ---@return integer? columns
 ---@return integer? rows
 function M.columns()
-  local tty = uv.guess_handle(1) == "tty" and uv.new_tty(1, false)
-  if not tty then return nil end
-  local columns, rows = tty:get_winsize()
-  task.dispose(tty)
-  if columns and columns > 0 then return columns, rows end
+  -- Not by libuv: it would open the terminal anew as descriptor 1, non-blocking, so that a slow one loses what is printed, and
+  -- closed in the programs that a script starts.
+  local size = ffi.new "struct luio_output_winsize"
+  if ffi.C.luio_output_ioctl(1, TIOCGWINSZ, size) == 0 and size.columns > 0 then return size.columns, size.rows end
 end
 
 --- Shows how far something is, on standard error, when that is a terminal and it takes over a second.

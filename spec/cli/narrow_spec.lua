@@ -1,5 +1,6 @@
---- A terminal of 40 columns: what is printed there is broken between words, by us.
+--- A terminal: of 40 columns, where what is printed is broken between words, by us; one that takes its time.
 
+local files = require "spec.support.files"
 local program = require "spec.support.program"
 local term = require "luio.term"
 local tmux = require "spec.support.tmux"
@@ -28,4 +29,25 @@ describe("in 40 columns", function()
       assert.is_true(seen > 0)
     end)
   end
+end)
+
+describe("on a terminal", function()
+  -- script(1) is one. It takes nothing more when its own output is full.
+  local function on_a_terminal(command)
+    return files.shell(("script -qec %q /dev/null </dev/null | { sleep 1; cat; }"):format(command))
+  end
+
+  it("that takes its time nothing is lost", function()
+    local dumps = {}
+    for i = 1, 12 do dumps[i] = "-e 'dump()'" end
+    local out = on_a_terminal(("build/luio explore sim:e1000e %s; echo status $?"):format(table.concat(dumps, " ")))
+    assert.matches("status 0", out)
+    assert.is_true(#out > 200000)
+    assert.equal(12, select(2, out:gsub("\nFCRTV ", "")))
+  end)
+
+  it("a program that a script starts prints, too", function()
+    local out = on_a_terminal [[build/luio explore sim:edu -e 'dump() os.execute "echo heard"']]
+    assert.matches("\nheard\r?\n", out)
+  end)
 end)

@@ -232,11 +232,17 @@ describe("drivers/uart16550", function()
     far:send "a\17b"
     wait.till(5, "it has arrived", function() return far:received() == 4 end)
     assert.equal("ab", port:read(2, 1))
-    far:send(("."):rep(300)) -- it stops when our XOFF comes
-    wait.till(20, "we asked it to stop", function() return port:stats().withheld == 1 end)
-    luio.sleep(0.1)
-    assert.is_true(far:queued() > 30)
-    local text = port:read(300, 30)
-    assert.same({ 0, 0, 300 }, { port:stats().overruns, port:stats().rx_dropped, #text })
+    -- A machine that gives us no processor for a quarter of a second overruns the FIFO, which is counted: then once more.
+    for i = 1, 5 do
+      far:send(("."):rep(300)) -- it stops when our XOFF comes
+      wait.till(20, "we asked it to stop", function() return port:stats().withheld == i end)
+      luio.sleep(0.1)
+      assert.is_true(far:queued() > 30)
+      local text = port:read(300, 10)
+      if #text == 300 then break end
+      assert.is_true(port:stats().overruns > 0)
+      assert.is_true(i < 5)
+    end
+    assert.equal(0, port:stats().rx_dropped)
   end)
 end)
