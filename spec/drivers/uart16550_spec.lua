@@ -222,8 +222,8 @@ describe("drivers/uart16550", function()
   end
 
   it("obeys XOFF and XON, and sends them", function()
-    -- Slow, so that no FIFO overruns; a ring whose quarter has room for what is under way, two FIFOs and a third before XOFF.
-    open("16550A", { rx = 256, flow = "xon/xoff", baud = 600 }, far_end.OBEYS_XON)
+    -- A ring whose quarter has room for what is under way: two FIFOs, and a third before XOFF.
+    open("16550A", { rx = 256, flow = "xon/xoff", baud = 2400 }, far_end.OBEYS_XON)
     far:send "\19"
     wait.till(5, "it stopped", function() return port:stats().rx_bytes == 1 end)
     assert(port:write("held", 1))
@@ -232,17 +232,15 @@ describe("drivers/uart16550", function()
     far:send "a\17b"
     wait.till(5, "it has arrived", function() return far:received() == 4 end)
     assert.equal("ab", port:read(2, 1))
-    -- A machine that gives us no processor for a quarter of a second overruns the FIFO, which is counted: then once more.
-    for i = 1, 5 do
-      far:send(("."):rep(300)) -- it stops when our XOFF comes
-      wait.till(20, "we asked it to stop", function() return port:stats().withheld == i end)
-      luio.sleep(0.1)
-      assert.is_true(far:queued() > 30)
-      local text = port:read(300, 10)
-      if #text == 300 then break end
-      assert.is_true(port:stats().overruns > 0)
-      assert.is_true(i < 5)
-    end
-    assert.equal(0, port:stats().rx_dropped)
+    far:send(("."):rep(600)) -- it stops when our XOFF comes
+    wait.till(20, "we asked it to stop", function() return port:stats().withheld == 1 end)
+    luio.sleep(0.1)
+    assert.is_true(far:queued() > 30)
+    local text = port:read(600, 5)
+    assert.equal(0, far:queued()) -- it was asked to go on
+    local stats = port:stats()
+    assert.equal(0, stats.rx_dropped)
+    -- A machine that gives us no processor for the time of 16 characters overruns the FIFO, as hardware does: that is counted.
+    assert.is_true(#text == 600 or #text < 600 and stats.overruns > 0, ("%d characters, %d overruns"):format(#text, stats.overruns))
   end)
 end)
