@@ -557,8 +557,13 @@ void luio_dma_forked(luio_dma *dma)
   luio_lead_nowhere(dma->ring_fd); /* or the pages would stay pinned as long as the child lives */
   for (live *l = dma->buffers; l; l = l->next)
     l->record = NULL;
-  for (page *p = dma->pages; p; p = p->next)
+  /* The pages are not mapped here. Their places are kept with nothing in them, or they would become the child's
+   * heap, which closing the device would take away. */
+  for (page *p = dma->pages; p; p = p->next) {
     p->record = NULL;
+    mmap(p->addr, p->size, PROT_READ | PROT_WRITE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  }
   dma->records = NULL; /* not mapped here */
 }
 
