@@ -162,9 +162,18 @@ describe("its interrupt", function()
       .. "0x00000000%%) take the line back%%?$"):format(dev.address), dev.warnings[1])
     local storm = assert(irq:storm())
     assert.is_nil(storm.pause)
-    local out = program.run("doctor " .. dev.info.uio):gsub("\n +", " ")
-    assert.matches("note     storm: %d+ interrupts/s: is that its way, or a storm, because what is done about them does not take its line "
-      .. "back%?; process %d+ %(.*%) drives it: .*; luio's driver pl031 reads RTCMIS, writes RTCICR := RTCMIS, unmasks", out)
+    -- It counts for a moment, in which an emulated machine that is busy may have fewer than are worth a question.
+    local out, rate
+    for _ = 1, 10 do
+      local before, from = count(), luio.now()
+      out = program.run("doctor " .. dev.info.uio):gsub("\n +", " ")
+      rate = (count() - before) / (luio.now() - from)
+      if out:find("storm:", 1, true) then break end
+    end
+    local named = out:find("storm:", 1, true) ~= nil
+    assert.is_true(named or rate < 4000, ("%d interrupts/s"):format(rate))
+    assert.equal(named, out:find("note     storm: %d+ interrupts/s: is that its way, or a storm, because what is done about them does not take "
+      .. "its line back%?; process %d+ %(.*%) drives it: .*; luio's driver pl031 reads RTCMIS, writes RTCICR := RTCMIS, unmasks") ~= nil)
     regs:write32(ICR, 1)
     assert.equal("ETIMEDOUT", select(3, (function() while irq:poll() do end return irq:wait(0.3) end)()))
   end)
