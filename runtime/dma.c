@@ -561,8 +561,9 @@ void luio_dma_forked(luio_dma *dma)
    * heap, which closing the device would take away. */
   for (page *p = dma->pages; p; p = p->next) {
     p->record = NULL;
-    mmap(p->addr, p->size, PROT_READ | PROT_WRITE,
-         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    /* Refused only when the process has no mapping left to give. */
+    (void)mmap(p->addr, p->size, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   }
   dma->records = NULL; /* not mapped here */
 }

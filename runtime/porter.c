@@ -46,6 +46,7 @@
 
 enum {
   MOST_FDS = 253,   /* in a message, SCM_MAX_FD */
+  LAST_WORDS = 8,   /* messages */
   MOST_ALIVE = 256, /* porters at a time; then no more connections are accepted */
 };
 
@@ -99,6 +100,9 @@ static ssize_t take(int from, void *data, size_t size, int *fd, int *n, int *fla
   struct msghdr m = {
       .msg_iov = &io, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c};
   ssize_t got = recvmsg(from, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  /* A peer that has closed without reading all; what it said before comes after that. */
+  if (got < 0 && errno == ECONNRESET)
+    got = recvmsg(from, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   *n = 0;
   *fd = -1;
   if (got < 0)
@@ -148,7 +152,8 @@ static bool pass_in(int stranger, int server)
   return good;
 }
 
-static bool pass_out(int server, int stranger)
+/* heard: the stranger is still listened to. */
+static bool pass_out(int server, int stranger, bool heard)
 {
   uint8_t message[LUIO_PASSED_SIZE];
   int fd, n, flags;
@@ -163,6 +168,11 @@ static bool pass_out(int server, int stranger)
     close(fd); /* ours */
   if (went)
     return true;
+  /* One that has closed may have said why before. */
+  struct pollfd last = {.fd = stranger, .events = POLLIN};
+  for (int i = 0; heard && code != EAGAIN && i < LAST_WORDS && poll(&last, 1, 0) > 0; i++)
+    if (!pass_in(stranger, server))
+      return false;
   luio_passed p = {.given = code == EAGAIN ? LUIO_GIVEN_DEAF : LUIO_GIVEN_NONE};
   return pass(server, &p, sizeof p, -1, 0) && false;
 }
@@ -177,7 +187,7 @@ static void be_porter(int stranger, int server, bool begun)
   for (;;) {
     if (poll(p, 2, -1) < 0 && errno != EINTR)
       _exit(1);
-    if (p[0].revents && !pass_out(server, stranger))
+    if (p[0].revents && !pass_out(server, stranger, heard))
       _exit(0);
     heard &= !p[1].revents || pass_in(stranger, server);
     /* Not before the server has spoken: the head porter has closed its copy then. */

@@ -27,6 +27,13 @@ local function round(dev, buffer, text)
   return ok == 120 and back == text, ("5! is %d, %q came back for %q"):format(ok, back, text)
 end
 
+-- What tells a lost interrupt from one that came too late: its cause, its mask, what was counted.
+local function seen(dev)
+  local command, stats = dev.config and dev.config:command(), dev.irqs[0]:stats()
+  return ("; IRQ_STATUS 0x%x, INTx %s, %d interrupts, %d delivered"):format(dev.regs.IRQ_STATUS:read(),
+    command and command.intx_disable and "masked" or "let through", stats.interrupts, stats.delivered)
+end
+
 local function work(dev, c)
   while true do
     local right, message, code = round(dev, dev.state.buffer, ("%d %014d"):format(VERSION, c.rounds))
@@ -36,7 +43,7 @@ local function work(dev, c)
       return -- `start` comes again with the device
     else
       c.wrong = c.wrong + 1
-      print(("WRONG: %s (start %d)"):format(message, c.starts))
+      print(("WRONG: %s (start %d, round %d)%s"):format(message, c.starts, c.rounds, code == "ETIMEDOUT" and seen(dev) or ""))
       io.stdout:flush()
     end
     c:save()
