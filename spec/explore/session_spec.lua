@@ -371,7 +371,7 @@ describe("the script of a session with DMA memory", function()
   after_each(function() assert(s:close()) s = nil end)
 
   -- Moves 8 bytes to the device and back, and looks at them; the buffer is not where a script's will be.
-  local TRIP = [[
+  local THERE = [[
     other = assert(dev.dma:alloc(8192))
     other:free()
     kept = assert(dev.dma:alloc(8192))
@@ -384,17 +384,22 @@ describe("the script of a session with DMA memory", function()
     DMA_DST:write(0x40000)
     DMA_COUNT:write(8)
     DMA_CMD:write { RUN = 1, RAISE_IRQ = 1 }
-    repeat luio.sleep(0.01) until DMA_CMD:get "RUN" == 0
-    luio.sleep(0.05)
+  ]]
+  local BACK = [[
     DMA_SRC:write(0x40000)
     DMA_DST:write(b.iova + 64)
     DMA_CMD:write { RUN = 1, DIRECTION = "TO_RAM", RAISE_IRQ = 1 }
-    repeat luio.sleep(0.01) until DMA_CMD:get "RUN" == 0
-    luio.sleep(0.05)
   ]]
 
+  local function interrupted(n)
+    wait.till(5, n .. " interrupts", function() return table.concat(said, "\n"):find("interrupt " .. n, 1, true) end)
+  end
+
   it("allocates it, fills it, and tells the device its own addresses", function()
-    run(TRIP)
+    run(THERE)
+    interrupted(1)
+    run(BACK)
+    interrupted(2)
     assert.equal("a\0\"\200 b\n", run "b:read(64, 7)")
     run "session()"
     local text = printed[1]
@@ -508,7 +513,7 @@ describe("interrupts at the prompt", function()
     run "IRQ_ACK:write(2)"
     run "session 'spec'"
     run "IRQ_RAISE:write(1)" -- it is left masked by this one, and lets others through when told how
-    run "luio.sleep(0.1) IRQ_ACK:write(1)"
+    run "IRQ_ACK:write(1)"
     local before = #said
     run 'irqs { capture = "IRQ_STATUS", ack = "IRQ_ACK" }'
     run "IRQ_RAISE:write(4)"
