@@ -74,7 +74,7 @@ describe("stopped processes:", function()
   end
 
   local function transfers(n)
-    return select(2, p:text():gsub(("transfer %%d+ of %d\n"):format(n), ""))
+    return p:count(("transfer %%d+ of %d\n"):format(n))
   end
 
   local function goes_on(n)

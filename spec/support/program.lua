@@ -109,6 +109,13 @@ function Program:wait(pattern, seconds)
   return unpack(found)
 end
 
+--- How often a pattern is in what it has printed so far.
+---@param pattern string
+---@return integer
+function Program:count(pattern)
+  return select(2, self:text():gsub(pattern, ""))
+end
+
 --- Waits for its end: the exit status, negative the signal.
 ---@param seconds? number  10
 ---@return integer

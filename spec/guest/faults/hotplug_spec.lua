@@ -67,7 +67,7 @@ describe("a slot", function()
 
   -- Not by a pattern of so many pieces: one that does not match yet would be tried for ever.
   local function gone(n)
-    wait.till(20, "gone", function() return select(2, p:text():gsub("is gone: ", "")) >= n end)
+    wait.till(20, "gone", function() return p:count "is gone: " >= n end)
   end
 
   local function descriptors() return #require("luio.sysfs").entries(("/proc/%d/fd"):format(p:children()[1])) end
@@ -86,7 +86,7 @@ describe("a slot", function()
     end
     assert.equal(before, descriptors())
     assert.equal(pages, memory.free_pages())
-    assert.equal(CYCLES + 1, select(2, p:text():gsub("5! 120", "")))
+    assert.equal(CYCLES + 1, p:count "5! 120")
     p:kill("sigkill", p:children()[1]) -- the guardian knows the device of today
     p:wait "%[1 crash 5! 120 there and back%].-runs again"
     p:kill "sigterm"
