@@ -99,12 +99,13 @@ static uint64_t free_hugepages(uint64_t page_size)
 #define HUGEPAGES "/proc/sys/vm/nr_hugepages"
 #define HUGEPAGES_1G "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
 
-static const char *more_hugepages(uint64_t page_size)
+/* What gives more of them, and why it can't be done here. */
+static const char *more_hugepages(uint64_t page_size, char *text, size_t size)
 {
-  const char *read_only = luio_read_only(page_size == GIB ? HUGEPAGES_1G : HUGEPAGES);
-  return read_only          ? read_only
-         : page_size == GIB ? "echo 1 > " HUGEPAGES_1G
-                            : "echo 32 > " HUGEPAGES;
+  const char *file = page_size == GIB ? HUGEPAGES_1G : HUGEPAGES, *read_only = luio_read_only(file);
+  luio_format(text, size, "echo %d > %s%s%s%s", page_size == GIB ? 1 : 32, file,
+              read_only ? " (" : "", read_only ? read_only : "", read_only ? ")" : "");
+  return text;
 }
 
 static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_error *err)
@@ -112,6 +113,7 @@ static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_err
   unsigned long long bytes = size, limit = mask;
   uint64_t huge = size > 2 * MIB ? GIB : 2 * MIB;
   const char *name = size > 2 * MIB ? "1 GiB" : "2 MiB";
+  char remedy[256];
   if (rc == -EMFILE || rc == -ENFILE)
     return luio_fail(err, -rc, "%llu bytes of DMA memory for %s: %s: too many open files", bytes,
                      dma->who, luio_errno_name(-rc));
@@ -143,7 +145,8 @@ static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_err
     return luio_fail(
         err, ENOMEM,
         "%llu bytes of DMA memory for %s: %llu free hugepages of %s, one is needed: %s", bytes,
-        dma->who, (unsigned long long)free_hugepages(huge), name, more_hugepages(huge));
+        dma->who, (unsigned long long)free_hugepages(huge), name,
+        more_hugepages(huge, remedy, sizeof remedy));
   if (rc == -EAGAIN || rc == -EPERM)
     return luio_fail(err, ENOMEM, "%llu bytes of DMA memory for %s: mlock: %s: raise `ulimit -l`",
                      bytes, dma->who, luio_errno_name(-rc));
@@ -180,11 +183,12 @@ static int grow(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, pag
     if (fallback == 0 && dma->sim)
       return 0; /* a model does not care */
     if (fallback == 0) {
+      char remedy[256];
       luio_dma_warn(dma,
                     "%llu bytes of DMA memory for %s are in small pages: %llu free hugepages of 2 "
                     "MiB: %s",
                     (unsigned long long)size, dma->who, (unsigned long long)free_hugepages(2 * MIB),
-                    more_hugepages(2 * MIB));
+                    more_hugepages(2 * MIB, remedy, sizeof remedy));
       return 0;
     }
     if (fallback != -ENOMEM)

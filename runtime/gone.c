@@ -340,7 +340,9 @@ int luio_device_return(luio_device *d, luio_error *err)
     return 0;
   }
   luio_device *now;
-  int rc = luio_device_new(d->flags, "take a device again", &now, err);
+  char what[96];
+  luio_format(what, sizeof what, "take %s again", d->info.address);
+  int rc = luio_device_new(d->flags, what, &now, err);
   if (rc < 0)
     return rc;
   /* Our own lock must not be in our way, where /dev is no devtmpfs. */

@@ -15,8 +15,8 @@
  * by lua/luio/strangers.lua, after this and before bus master is on.
  *
  * Somebody may switch bus master off, or the kernel in a sleep of the machine, and then udev's rules may give the files
- * away again, even take them back: whoever opened them in between has them. So what is compared is the time of their last
- * change, too, which a user can't set (luio_bars_given). */
+ * away again, even take them back: whoever opened them in between has them. So what is compared is the time of the last
+ * change of the BARs' files, too, which a user can't set (luio_bars_given). */
 #include "guard.h"
 
 #include <dirent.h>
@@ -49,8 +49,9 @@ static int take(const char *path, uid_t uid)
   if (stat(path, &st) < 0)
     return errno == ENOENT ? 0 : -errno;
   bool kept = getxattr(path, ATTRIBUTE, text, sizeof text) > 0;
+  /* Set once more: from then on the kernel keeps the time of its last change. Before, it is when somebody looked. */
   if (is_private(&st) && st.st_uid == uid)
-    return 0;
+    return chmod(path, PRIVATE) < 0 ? -errno : 0;
   if (!kept || !is_private(&st)) {
     int n = snprintf(text, sizeof text, "%u %u %o", st.st_uid, st.st_gid, st.st_mode & 07777);
     if (setxattr(path, ATTRIBUTE, text, (size_t)n, 0) < 0)
@@ -83,56 +84,61 @@ static int leave_to_root(const char *path, uid_t unused)
   return chown(path, 0, 0) < 0 || removexattr(path, ATTRIBUTE) < 0 ? -errno : 1;
 }
 
-/* /dev/uioX of the device, if it has a UIO driver; of one that has several all of them, `skip` from 0 on. */
-static bool node_of(const char *dir, int skip, char *path, size_t size)
+/* /dev/uioX of the device, if it has a UIO driver; of one that has several all of them, `skip` from 0 on. 1: it is
+ * there; 0: there are no more; -errno: that can't be known. */
+static int node_of(const char *dir, int skip, char *path, size_t size)
 {
   char name[512];
   struct stat st;
   unsigned major_nr, minor_nr, number;
-  bool found = false;
+  int found = 0;
   snprintf(name, sizeof name, "%s/uio", dir);
   DIR *uio = opendir(name);
-  for (struct dirent *e; uio && !found && (e = readdir(uio));) {
+  if (!uio)
+    return errno == ENOENT ? 0 : -errno;
+  for (struct dirent *e; !found && (e = readdir(uio));) {
     if (sscanf(e->d_name, "uio%u", &number) != 1)
       continue;
     snprintf(path, size, "/dev/uio%u", number);
     snprintf(name, sizeof name, "%s/uio/uio%u/dev", dir, number);
     FILE *f = fopen(name, "re");
-    found = f && fscanf(f, "%u:%u", &major_nr, &minor_nr) == 2 && stat(path, &st) == 0 &&
-            S_ISCHR(st.st_mode) && st.st_rdev == makedev(major_nr, minor_nr) && skip-- == 0;
+    if (f)
+      found = fscanf(f, "%u:%u", &major_nr, &minor_nr) == 2 && stat(path, &st) == 0 &&
+              S_ISCHR(st.st_mode) && st.st_rdev == makedev(major_nr, minor_nr) && skip-- == 0;
+    else if (errno != ENOENT)
+      found = -errno;
     if (f)
       fclose(f);
   }
-  if (uio)
-    closedir(uio);
+  closedir(uio);
   return found;
 }
 
 enum { BAR_FILES = 12 };
 
-/* The path of one of the files, by number from 0 on; it need not be there. False: there are no more. */
-static bool path_of(const char *dir, int i, char *path, size_t size)
+/* The path of one of the files, by number from 0 on; it need not be there. As node_of. */
+static int path_of(const char *dir, int i, char *path, size_t size)
 {
   static const char *const forms[] = {"%s/resource%d", "%s/resource%d_wc"};
   if (i >= BAR_FILES)
     return node_of(dir, i - BAR_FILES, path, size);
   snprintf(path, size, forms[i / 6], dir, i % 6);
-  return true;
+  return 1;
 }
 
 /* Does it to each of the files, also behind one where it fails: all that came of it, or the first -errno. */
 static int each(const char *dir, what *fn, uid_t uid)
 {
   char path[512];
-  int all = 0, failed = 0;
-  for (int i = 0; path_of(dir, i, path, sizeof path); i++) {
+  int all = 0, failed = 0, there;
+  for (int i = 0; (there = path_of(dir, i, path, sizeof path)) > 0; i++) {
     int rc = fn(path, uid);
     if (rc >= 0)
       all |= rc;
     else if (!failed)
       failed = rc;
   }
-  return failed ? failed : all;
+  return failed ? failed : there < 0 ? there : all;
 }
 
 static uid_t owner_for(uid_t uid)
@@ -151,11 +157,13 @@ bool guard_bars_are(const char *dir, uid_t uid, uint64_t *mark)
   bool all = true;
   struct stat st;
   *mark = 0;
-  for (int i = 0; path_of(dir, i, path, sizeof path); i++) {
+  for (int i = 0; path_of(dir, i, path, sizeof path) > 0; i++) {
     if (stat(path, &st) < 0)
       continue;
     all &= is_private(&st) && st.st_uid == owner_for(uid);
-    *mark = *mark * 31 + (uint64_t)st.st_ctim.tv_sec * 1000000000ull + (uint64_t)st.st_ctim.tv_nsec;
+    if (i < BAR_FILES) /* udev sets the times of a node that it has nothing to change of */
+      *mark =
+          *mark * 31 + (uint64_t)st.st_ctim.tv_sec * 1000000000ull + (uint64_t)st.st_ctim.tv_nsec;
   }
   return all;
 }
@@ -166,7 +174,7 @@ int guard_bars_give_back(const char *dir)
 {
   char path[64], uevent[96];
   int rc = each(dir, give_back, 0);
-  for (int i = 0; rc > 0 && rc & ASK && node_of(dir, i, path, sizeof path); i++) {
+  for (int i = 0; rc > 0 && rc & ASK && node_of(dir, i, path, sizeof path) > 0; i++) {
     snprintf(uevent, sizeof uevent, "/sys/class/uio/%s/uevent", path + strlen("/dev/"));
     FILE *f = fopen(uevent, "we");
     if (f) {

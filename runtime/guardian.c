@@ -110,6 +110,7 @@ static int start_worker(const sigset_t *normal)
   int theirs, rc = guardian_open_mail(&theirs);
   if (rc < 0)
     return rc;
+  g.reload = false; /* asked before: it loads what is there now */
   g.pid = fork();
   if (g.pid == 0) {
     become_worker(theirs, normal);

@@ -101,9 +101,9 @@ int luio_sysfs_text(const char *dir, const char *name, char *to, size_t size);
 int luio_parse_u64(const char *text, uint64_t *value);
 int luio_sysfs_u64(const char *dir, const char *name, uint64_t *value);
 
-/* describe.c. Fills *info from sysfs; never fails, for what is wrong becomes info->problem. */
-/* Bytes of a map of physical memory that UIO maps: whole pages, and none where it does not begin with one. */
+/* describe.c. Bytes of a map of physical memory that UIO maps: whole pages, and none where it does not begin with one. */
 uint64_t luio_map_reach(const luio_map *map);
+/* Fills *info from sysfs; never fails, for what is wrong becomes info->problem. */
 struct udev_device;
 struct udev_hwdb;
 void luio_describe_uio(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb);

@@ -504,19 +504,22 @@ int luio_irq_set_top_half(luio_irq *irq, const luio_irq_config *config, uint32_t
   pthread_mutex_lock(&irq->taking);
   set_steps(irq, &wanted);
   irq->epoch++;
+  uint64_t due = irq->due_ns;
   irq->due_ns = 0; /* the new one may do better, and need not wait */
   luio_storm_end(&irq->storm);
   tell_storm(irq);
   /* What waits to be taken will be unmasked then; doing it now would let the line that is still
    * asserted fire a second time. */
   struct pollfd source = {.fd = irq->config.fd, .events = POLLIN};
-  if (irq->masked && unmasks(&wanted) && poll(&source, 1, 0) == 0) {
+  /* A pause is the old one's, which promised to let the next through. */
+  if (irq->masked && (due || unmasks(&wanted)) && poll(&source, 1, 0) == 0) {
     rc = luio_unmask(wanted.device, err);
     irq->masked = rc < 0;
   }
   if (rc < 0) { /* all of it or nothing */
     set_steps(irq, &before);
     irq->epoch--;
+    irq->due_ns = due;
   }
   *epoch = irq->epoch;
   pthread_mutex_unlock(&irq->taking);

@@ -161,13 +161,15 @@ static bool wants_bars(const luio_device *d)
          !d->info.shared_bars && (geteuid() == 0 || d->bars_taken);
 }
 
-/* 0 or -errno. Sets bars_given if they were not ours alone. */
+/* 0 or -errno. Sets bars_given if they were not ours alone. Asked once a second: where nothing has changed it only looks. */
 static int take_bars(luio_device *d, luio_error *err)
 {
   const char *dir = d->info.sysfs;
   uint64_t mark;
-  if (!guard_bars_are(dir, d->bars_uid, &mark) || (d->bars_taken && mark != d->bars_mark))
-    d->bars_given = true;
+  bool ours = guard_bars_are(dir, d->bars_uid, &mark) && (!d->bars_taken || mark == d->bars_mark);
+  d->bars_given |= !ours;
+  if (ours && d->bars_taken)
+    return 0;
   if (geteuid() != 0)
     return !d->bars_given
                ? 0

@@ -92,6 +92,9 @@ describe("a device's registers", function()
       .. " +remedy: end its driver; or let the group have them all the same: LUIO_SHARED_BARS", out)
     udevd.trigger() -- as the installation of a package does
     assert.is_false(may_open())
+    uv.sleep(2500) -- two looks at what others may have changed
+    assert.is_true(sysfs.has(EDU, sysfs.BUS_MASTER))
+    assert.is_nil(p:text():find("given to others", 1, true), p:text())
     p:kill "sigterm"
     assert.equal(0, p:status(20))
     given_back()

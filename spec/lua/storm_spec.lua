@@ -116,6 +116,19 @@ describe("an interrupt storm", function()
     end
   end)
 
+  it("loses no interrupt to a top half that comes in a pause and leaves the mask to its user", function()
+    begin(wrong { capacity = 65536 })
+    wait.till(LONG, "a pause", function() return dev.config:command().intx_disable end)
+    assert(irq:exchange { capture = { { "again", EDU.IRQ_STATUS } }, unmask = false })
+    wait.till(LONG, "one for the new one, for the line is still held", function()
+      for event in function() return irq:poll() end do
+        if event.again then return true end
+      end
+    end)
+    regs:write32(EDU.IRQ_ACK, 1)
+    assert(irq:unmask())
+  end)
+
   it("is named and not held up with paced = false", function()
     local storm = begin(wrong { paced = false })
     assert.is_nil(storm.pause)

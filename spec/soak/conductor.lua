@@ -132,8 +132,11 @@ local function client(n)
   -- On a machine that is busy otherwise a client may take longer than the server's patience: it is told so, and counted.
   local late = p.exit and p:text():find("it was not done with its introduction", 1, true)
   if p.exit and not late then log:fail(("client %s ended: %s"):format(KINDS[n], p:text())) end
+  if late then
+    tally.late = tally.late + 1
+    return p:close()
+  end
   tally.clients = tally.clients + 1
-  tally.late = tally.late + (late and 1 or 0)
   local stay = luio.now() + 2 + math.random() * 8
   wait.poll(60, function() return over or luio.now() > stay end)
   p:close()

@@ -80,8 +80,8 @@ local function check(self, figure)
   elseif figure.kind == "done" and n > LOOKS and values[n] <= values[n - LOOKS] then
     fail(self, ("%s stood still at %d over %d looks"):format(figure.name, values[n], LOOKS))
   elseif figure.kind == "used" and (growth(figure) or 0) > figure.allowance then
-    fail(self, ("%s grew by %g%s, which is more than %g: from %g"):format(figure.name, growth(figure), figure.unit or "",
-      figure.allowance, values[1]))
+    fail(self, ("%s grew by %g%s, which is more than %g: the most before was %g"):format(figure.name, growth(figure), figure.unit or "",
+      figure.allowance, extreme(math.max, values, 1, math.floor(n / 2))))
   end
 end
 
