@@ -120,11 +120,22 @@ end
 
 local EEXIST = 17
 
+-- Opens a new file that has this mode from the first; io.open has none to give.
+local function create(name, mode)
+  if not mode then return io.open(name, "wx") end
+  local fd, message, code = uv.fs_open(name, "wx", mode)
+  if not fd then return nil, message, code == "EEXIST" and EEXIST end
+  local f, why = io.open("/proc/self/fd/" .. fd, "w") -- it, and not what may be at its name by now
+  uv.fs_close(fd)
+  if not f then os.remove(name) end
+  return f, why
+end
+
 -- A new file: what somebody has put in its place (a link, a FIFO) is neither followed nor waited for.
-local function new_file(path)
+local function new_file(path, mode)
   for n = 0, 9 do
     local name = ("%s.%d%s.tmp"):format(path, uv.os_getpid(), n > 0 and "-" .. n or "")
-    local f, message, number = io.open(name, "wx")
+    local f, message, number = create(name, mode)
     if f then return f, name end
     if number ~= EEXIST or n == 9 then return nil, message end
   end
@@ -142,10 +153,11 @@ end
 --- Writes a file whole or not at all.
 ---@param path string
 ---@param text string
+---@param mode? integer  of the file; as for any new one
 ---@return boolean? ok
 ---@return string? message
-function M.file(path, text)
-  local f, name = new_file(path)
+function M.file(path, text, mode)
+  local f, name = new_file(path, mode)
   if not f then return nil, "write " .. name end
   local ok, failure = f:write(text)
   if ok then ok, failure = sync(f) end

@@ -1,5 +1,7 @@
 --- A map looked at with no device: `luio dump --map FILE`, and `luio explore --map FILE` without and within a terminal.
 
+local datasheet = require "luio.explore.datasheet"
+local effects = require "luio.registers.effects"
 local files = require "spec.support.files"
 local program = require "spec.support.program"
 local tmux = require "spec.support.tmux"
@@ -46,9 +48,24 @@ describe("a map with no device", function()
     assert.matches("^CHANNEL%[2%]%.LENGTH  0x244, 32 bits", (dump "CHANNEL[2].LENGTH"))
     assert.matches("\nCHANNEL%[%*%]%.LENGTH  ", (dump "CHANNEL"))
     assert.matches("^CHANNEL%[%*%]%.DATA  ", (dump "*.DA*"))
+    assert.matches("^CHANNEL%[%*%]%.DATA  ", (dump "CHANNEL[?].D*"))
+    assert.matches("^TABLE  64 registers", (dump "TAB*"))
+    assert.matches("^luio: TAB%?: no register of ", (dump "TAB?"))
     assert.same({ "luio: no register NOPE\n", 1 }, { dump "NOPE" })
     assert.same({ ("luio: 0x20: there is no device, only a map: luio dump DEVICE --map %s (luio list shows devices)\n"):format(map), 1 },
       { dump "0x20" })
+  end)
+
+  it("is gone through once for what else is at each register's bytes", function()
+    local made, of_map = 0, effects.of_map
+    effects.of_map = function(...)
+      made = made + 1
+      return of_map(...)
+    end
+    finally(function() effects.of_map = of_map end)
+    local lines = assert(datasheet.lines(assert(loadfile(map))(), {}, map))
+    assert.is_true(#lines > 20)
+    assert.equal(1, made)
   end)
 
   it("is neither a value nor anything without a map", function()

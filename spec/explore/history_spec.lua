@@ -57,6 +57,10 @@ describe("the history", function()
     assert.same({ history.BOUND, "line 6" }, { #h.entries, h.entries[1] })
     assert.equal("line 6\n", files.read(path):sub(1, 7))
     assert.equal("600", mode(path))
+    local names = {}
+    for name in uv.fs_scandir_next, (assert(uv.fs_scandir(dir))) do table.insert(names, name) end
+    table.sort(names)
+    assert.same({ "history", "x" }, names) -- and nothing beside it
   end)
 
   it("is not kept in what is no file, nor by root where somebody else could put a link", function()

@@ -6,6 +6,7 @@ local complete = require "luio.explore.complete"
 local explain = require "luio.explore.explain"
 local files = require "spec.support.files"
 local paged = require "spec.support.paged"
+local journal = require "luio.explore.journal"
 local place = require "luio.explore.place"
 local program = require "spec.support.program"
 local record = require "luio.explore.record"
@@ -167,6 +168,17 @@ describe("a target with a paged window", function()
     end
     assert.same({ "PAGE 0x00000000 -> 0x00000003", "  SELECT MAIN -> FIFO", "CTRL 0x00000040 -> not visible",
       "DATA not visible -> not read: pops the FIFO", "LEVEL not visible -> 0x00000344" }, lines)
+  end)
+
+  it("is asked once for its selector before a write that is kept, and once to undo it", function()
+    local j = journal.new(t)
+    local before = paged.asked(t.dev)
+    t.regs.CTRL:write(0x41)
+    -- The write's own question, and that of the look before it.
+    assert.equal(2, paged.asked(t.dev) - before)
+    before = paged.asked(t.dev)
+    assert.same({ "CTRL 0x00000041 := 0x00000040" }, j:undo(1).done)
+    assert.equal(3, paged.asked(t.dev) - before)
   end)
 
   it("takes an offset in the window for none of its registers", function()

@@ -48,6 +48,25 @@ describe("a map that states addresses", function()
     assert.same({ "WIDE.ID 0x0", "WIDE.ROW0 0xfffec", "WIDE.ROW1 0xffff0", "WIDE.ROW2 0xffff4", "WIDE.ROW3 0xffff8", "WIDE.ROW4 0xffffc" }, names)
   end)
 
+  it("asks the selector in an element of an array of which only some are there", function()
+    for key, spec in pairs {
+      ["BANK[1].SEL"] = { BANK = { BASE - 0x1000, count = 2, stride = 0x1000, block = { ID = { 0, 32, "ro" }, SEL = { 4, 32 } } } },
+      ["SEL[3]"] = { SEL = { BASE - 8, 32, count = 4 } },
+    } do
+      spec.FAR = { 0xf0000000, 32 }
+      spec.A = { BASE + 8, 32, when = { [key] = 0xfffffffa } }
+      local regs = assert(luio.bind(luio.registers(spec), dev))
+      local path = key:gsub("%[(%d)%]", "%1")
+      local selector = assert(regs:find(path))
+      selector:write(0)
+      assert.matches(("^A 0x8   %%(not visible: %s is 0xffffffff, not 0xfffffffa"):format(path), tostring(regs.A))
+      local _, message = pcall(regs.A.read, regs.A)
+      assert.matches(("; %s:write%%(0xfffffffa%%) makes it so$"):format(path), message)
+      selector:write(5) -- holds its complement
+      assert.matches("^A 0x8 = 0x%x+$", tostring(regs.A))
+    end
+  end)
+
   it("and has nothing there is told in one line what it is, and how to have one peripheral", function()
     local spec = {}
     for i = 0, 99 do spec["UART" .. i] = { 0x40000000 + i * 0x1000, block = EDU } end

@@ -77,6 +77,24 @@ describe("on_access", function()
     assert.equal(1, #warnings)
   end)
 
+  it("takes away the function that raised, not the one that it has put in its place", function()
+    local told = {}
+    regs:on_access(function()
+      regs:on_access(function(access) table.insert(told, access.register) end)
+      error "boo"
+    end)
+    regs.A:read()
+    regs.B:read()
+    assert.same({ "B" }, told)
+    assert.equal(1, #warnings)
+  end)
+
+  it("says of another listener that raised which one that is", function()
+    regs.listeners:set("journal", function() error "boo" end)
+    regs.A:read()
+    assert.matches("^journal: the function raised, and is not called any more: ", warnings[1])
+  end)
+
   it("lets a task be cancelled that waits in the function", function()
     luio.run(function()
       regs:on_access(function() luio.sleep(60) end)

@@ -43,6 +43,9 @@ describe("a map's when", function()
     refused(behind { "SEL" }, "A: when: a selector has a name")
     refused(behind "SEL", "A: when is a table, not a string: when = { SELECTOR = value }")
     refused({ A = { 0, 32, page = 1 } }, "unknown key page (a map says when = { SELECTOR = value })")
+    refused({ B = { 0, bank = 1, block = { A } } }, "B: unknown key bank (a map says when = { SELECTOR = value })")
+    local _, message = pcall(luio.registers, { A = { 0, 32, F = { 0, page = 1 } } })
+    assert.matches("A%.F: unknown key page$", message) -- a field has no when
     refused(behind({ B = 1 }, { B = { 0x20, count = 2, stride = 4, block = { C = { 0, 32 } } } }), "B is an array: B[0]")
     refused(behind({ ["B[2].C"] = 1 }, { B = { 0x20, count = 2, stride = 4, block = { C = { 0, 32 } } } }), "B has no element [2]")
   end)
@@ -219,6 +222,13 @@ describe("a register behind a selector", function()
     }, "\n"), tostring(regs))
     assert.equal("CTRL 0x40   (not visible: PAGE.SELECT is FIFO, not MAIN)", tostring(regs.CTRL))
     assert.equal(0, paged.pops(dev))
+  end)
+
+  it("is shown among others by one look at its selector", function()
+    local asked = paged.asked(dev)
+    tostring(regs)
+    -- PAGE itself, CTRL's, and of the seven that are hidden each its own.
+    assert.equal(1 + 1 + 7, paged.asked(dev) - asked)
   end)
 
   it("is looked at by what the device says, whatever was written before", function()

@@ -20,20 +20,11 @@ end
 
 -- ---- As a datasheet ------------------------------------------------------------------------------
 
--- Calls fn with the path of every definition, arrays as NAME or NAME[*].
-local function each(block, prefix, fn)
-  for _, def in ipairs(block.children) do
-    fn(prefix .. def.name, def)
-    if def.kind == "block" then each(def, prefix .. def.name .. (def.count and "[*]." or "."), fn) end
-  end
-end
-
-local function matching(map, glob)
-  local pattern = glob:gsub("%[[%d*?]*%]", ""):gsub("%.", "%%."):gsub("[*?]", { ["*"] = "[%w_]*", ["?"] = "[%w_]" })
-  local list = {}
-  each(map, "", function(path) -- what is below a match matches, too
-    if (path:gsub("%[%*%]", "") .. "."):find("^" .. pattern .. "%f[^%w_]") then table.insert(list, path) end
-  end)
+-- Adds the paths of all definitions of a map or in a block to a list, or of those that match a pattern, which has no indices.
+local function add_all(list, block, prefix, pattern)
+  explain.each(block, function(path)
+    if not pattern or (path:gsub("%[%*%]", "") .. "."):find(pattern) then table.insert(list, (path:gsub("%[%*%]$", ""))) end
+  end, prefix)
   return list
 end
 
@@ -52,12 +43,12 @@ function M.lines(map, places, source, columns)
     local p, message, code = place.parse(text)
     if not p then return nil, message, code end
     if p.kind ~= "name" then return nil, ("%s: %s"):format(text, no_device("dump", source)), "ENODEV" end
-    local found = p.pattern and matching(map, p.path) or { p.path }
+    local found = p.pattern and add_all({}, map, "", place.matcher((p.path:gsub("%[[%d*?]*%]", "")))) or { p.path }
     if not found[1] then return nil, ("%s: no register of %s is called so"):format(text, source), "ENOENT" end
     for _, path in ipairs(found) do table.insert(paths, path) end
     local def = not p.pattern and (candidates.follow(map, p.path) or candidates.follow(map, p.path .. "[0]"))
     if def and def.kind == "block" then
-      each(def, p.path .. (def.count and not p.path:find "%]$" and "[*]." or "."), function(path) table.insert(paths, path) end)
+      add_all(paths, def, p.path .. (def.count and not p.path:find "%]$" and "[*]." or "."))
     end
   end
   if not places[1] then
@@ -65,7 +56,7 @@ function M.lines(map, places, source, columns)
     if map.description then
       for _, line in ipairs(term.wrap(map.description:gsub("%s+", " "), columns, "  ")) do table.insert(lines, line) end
     end
-    each(map, "", function(path) table.insert(paths, path) end)
+    add_all(paths, map, "")
   end
   for _, path in ipairs(paths) do
     local text, message, code = explain.name(env, path, { width = columns })

@@ -148,16 +148,23 @@ local function map_of(env)
   return env.regs and env.regs.map
 end
 
--- What reading ("read") or writing ("write") does: by the definition, or by what else is at its bytes. Of an array one
--- element tells.
+local of_maps = setmetatable({}, { __mode = "k" }) -- env.regs that has no device -> luio.Effects
+
+local function effects_of(regs)
+  if regs.device then return effects.of(regs.device) end
+  of_maps[regs] = of_maps[regs] or effects.of_map(regs.map)
+  return of_maps[regs]
+end
+
+-- What reading ("read") or writing ("write") does: by the definition, or by what else is at its bytes. Of an array the first
+-- element that has an effect.
 local function effect_of(at, env, kind)
   local def = at.def
   local own = kind == "read" and def.read_effect or kind == "write" and def.write_effect
   if own or kind == "write" and not def.writable then return own or nil end
-  local known = env.regs.device and effects.of(env.regs.device) or effects.of_map(env.regs.map)
+  local known, conditions = effects_of(env.regs), when.of(env.regs.map, def, at.path)
   for i = 0, not at.element and def.count and def.count - 1 or 0 do
-    local why = known:why(kind, def.region, at.offset + i * (def.stride or 0), def.width / 8,
-      when.of(env.regs.map, def, at.path))
+    local why = known:why(kind, def.region, at.offset + i * (def.stride or 0), def.width / 8, conditions)
     if why then return why end
   end
 end
@@ -375,16 +382,19 @@ end
 
 -- ---- Searching -----------------------------------------------------------------------------------
 
--- Calls fn for every definition, not for every element: path, offset of the first, definition.
-local function each_definition(map, fn)
-  local function walk(block, prefix, base)
-    for _, def in ipairs(block.children) do
-      local path = prefix .. def.name .. (def.count and "[*]" or "")
+--- Calls fn for every definition of a map or in a block, not for every element, until it returns false.
+---@param block luio.Map|luio.Def
+---@param fn fun(path: string, offset: integer, def: luio.Def): false?  an array's path ends in [*], its offset is the first's
+---@param prefix? string  of the paths
+function M.each(block, fn, prefix)
+  local function walk(outer, before, base)
+    for _, def in ipairs(outer.children) do
+      local path = before .. def.name .. (def.count and "[*]" or "")
       if fn(path, base + def.offset, def) == false then return false end
       if def.kind == "block" and walk(def, path .. ".", base + def.offset) == false then return false end
     end
   end
-  walk(map, "", 0)
+  walk(block, prefix or "", 0)
 end
 
 local function has(text, word)
@@ -430,7 +440,7 @@ function M.search(env, word, options)
     rows[#rows + 1] = { path, ("0x%x"):format(offset), sentence(text or "") }
   end
   if wanted:match "^%s*$" then return "search for which word?" end
-  each_definition(map, function(path, offset, def)
+  M.each(map, function(path, offset, def)
     if has(def.name, wanted) or has(def.description, wanted) or has(def.read_effect, wanted) or has(def.write_effect, wanted) then
       found(path, offset, def.description or def.read_effect or def.write_effect)
     end

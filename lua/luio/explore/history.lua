@@ -7,12 +7,15 @@
 --- else could put a link (HOME is another's after `su`).
 
 local door = require "luio.ffi"
+local output = require "luio.output"
 local trust = require "luio.trust"
 local uv = require "luv"
 
 local M = {}
 
 M.BOUND = 10000 -- entries
+
+local OWN = tonumber("600", 8) -- the user's alone
 
 ---@class luio.History
 ---@field entries string[]  oldest first
@@ -74,24 +77,6 @@ local function cause(message)
   return (message:gsub("Unknown system error %-(%d+)", function(number) return door.errno_name(tonumber(number)) end))
 end
 
--- Written whole: all of it, or what was there before.
-local function write_all(path, text)
-  local temporary = ("%s.%d"):format(path, uv.os_getpid())
-  local fd, message = uv.fs_open(temporary, "w", tonumber("600", 8))
-  if not fd then return nil, message end
-  local n
-  n, message = uv.fs_write(fd, text)
-  local ok, late = uv.fs_fsync(fd) -- else a disk that fails does so when what was there before is gone
-  uv.fs_close(fd)
-  if n == #text and ok then
-    ok, message = uv.fs_rename(temporary, path)
-    if ok then return true end
-  end
-  message = message or late
-  uv.fs_unlink(temporary)
-  return nil, message or "the file system is full"
-end
-
 -- Why that file is not to be opened.
 local function fault_of(path)
   local dir, stat = path, uv.fs_stat(path)
@@ -131,11 +116,11 @@ function M.open(path)
     table.insert(lines, encode(all[i]))
   end
   if too_many > 0 then
-    ok, message = write_all(path, table.concat(lines))
+    ok, message = output.file(path, table.concat(lines), OWN)
     if not ok then return give_up(message) end
   end
   local fd
-  fd, message = uv.fs_open(path, "a", tonumber("600", 8))
+  fd, message = uv.fs_open(path, "a", OWN)
   if not fd then return give_up(message) end
   uv.fs_close(fd)
   return self
@@ -151,7 +136,7 @@ function History:add(text)
   table.insert(self.entries, entry)
   if not self.path then return entry end
   local line = encode(entry)
-  local fd, message = uv.fs_open(self.path, "a", tonumber("600", 8))
+  local fd, message = uv.fs_open(self.path, "a", OWN)
   local n
   if fd then
     n, message = uv.fs_write(fd, line)

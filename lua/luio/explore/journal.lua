@@ -96,7 +96,8 @@ end
 function Journal:before(reg)
   local known = self.last
   self.last = nil
-  local why, unasked = self.target:left_out(reg), self.target:unasked(reg)
+  local why = self.target:left_out(reg)
+  local unasked = why or self.target:undescribed(reg)
   if not why and known and known.reg == reg then
     self.pending = { old = known.value, update = true }
   elseif unasked then
@@ -182,7 +183,7 @@ local function undo_one(self, entry)
   if bit.band(changed, mask) == 0ULL and changed ~= 0ULL then
     return refuse "what was written does something, or does not stay"
   end
-  local unread = self.target:unasked(reg)
+  local unread = reason or self.target:undescribed(reg)
   local whole = bit.bnot(mask) == 0ULL
   if unread and not whole then return refuse(unread) end
   local now = not unread and show.look(reg) or nil

@@ -11,8 +11,10 @@ local ffi = require "ffi"
 local M = {}
 
 local MOST = 2 ^ 20 -- bytes that were written to memory and are kept
+local FAR = 2 ^ 32 -- an address from here on has halves
 local REMEMBERED = 1000 -- buffers; of those that were freed the oldest are forgotten
-local SHIFTS = { 4, 8, 12, 16, 32 } -- how devices cut off the low bits of an address, and its upper half
+local UPPER = 32 -- bits, of which the upper half of an address is shifted
+local SHIFTS = { 4, 8, 12, 16, UPPER } -- how devices cut off the low bits of an address, and its upper half
 
 ---@class luio.SessionBuffer
 ---@field name string        of the variable: "b1"
@@ -25,17 +27,38 @@ local SHIFTS = { 4, 8, 12, 16, 32 } -- how devices cut off the low bits of an ad
 ---@field written boolean?   the journal has what was written to it
 ---@field parts table<string, { value: integer, shift: integer }>  by who was given what may be a part of its address
 
+-- What a value is compared with before the buffers are gone through. It only grows.
+---@class luio.SessionReach
+---@field first integer
+---@field last integer  the end of a buffer is an address, too
+
 ---@class luio.SessionMemory
 ---@field buffers luio.SessionBuffer[]
 ---@field package by_handle table<string, luio.SessionBuffer>
 ---@field package made integer  so far
 ---@field package kept integer  bytes
+---@field package places luio.SessionReach  of all addresses
+---@field package halves luio.SessionReach  of the lower 32 bits of those from 4 GiB on
 local Memory = {}
 Memory.__index = Memory
 
 --- An empty record.
 ---@return luio.SessionMemory
-function M.new() return setmetatable({ buffers = {}, by_handle = {}, made = 0, kept = 0 }, Memory) end
+function M.new()
+  local function nowhere() return { first = math.huge, last = -1 } end
+  return setmetatable({ buffers = {}, by_handle = {}, made = 0, kept = 0, places = nowhere(), halves = nowhere() }, Memory)
+end
+
+local function widen(reach, first, size)
+  reach.first, reach.last = math.min(reach.first, first), math.max(reach.last, first + size)
+end
+
+-- The oldest that was freed is forgotten.
+local function forget_one(buffers)
+  for i, b in ipairs(buffers) do
+    if b.freed then return table.remove(buffers, i) end
+  end
+end
 
 --- A buffer was allocated.
 function Memory:alloc(buffer, options, mask)
@@ -46,7 +69,13 @@ function Memory:alloc(buffer, options, mask)
   }
   table.insert(self.buffers, entry)
   self.by_handle[tostring(buffer.handle)] = entry
-  if #self.buffers > REMEMBERED and self.buffers[1].freed then table.remove(self.buffers, 1) end
+  widen(self.places, entry.iova, entry.size)
+  if entry.iova + entry.size > FAR then
+    local low = entry.iova % FAR
+    local across = low + entry.size > FAR -- a multiple of 4 GiB
+    widen(self.halves, across and 0 or low, across and FAR or entry.size)
+  end
+  if #self.buffers > REMEMBERED then forget_one(self.buffers) end
 end
 
 --- What is known of a buffer; nil: it was there before the session looked.
@@ -62,6 +91,7 @@ end
 
 -- The buffer that has an address; the latest first, for addresses are used again.
 local function find(self, address)
+  if address < self.places.first or address > self.places.last then return nil end
   local behind
   for i = #self.buffers, 1, -1 do
     local b = self.buffers[i]
@@ -83,7 +113,27 @@ end
 ---@field high boolean?   the upper
 ---@field freed boolean?  the buffer had been freed by then
 
---- What a value is an address of, as a register or memory was given it; nil: of none. Notes what looks like a part of one.
+-- What a value is an address of; nil: of none.
+local function place_of(self, value)
+  local b, offset = find(self, value)
+  if not b or value <= 0 then return nil end
+  b.used = true
+  return { buffer = b, offset = offset, freed = b.freed }
+end
+
+-- What 32 bits are the lower half of an address of; nil: of none.
+local function half_of(self, value)
+  if value < self.halves.first or value > self.halves.last or value <= 0 then return nil end
+  for _, b in ipairs(self.buffers) do
+    local offset = (value - b.iova) % FAR
+    if offset < b.size and b.iova + offset >= FAR then
+      b.used = true
+      return { buffer = b, offset = offset, low = true, freed = b.freed }
+    end
+  end
+end
+
+--- What a value is an address of, as a register was given it; nil: of none. Notes what looks like a part of one.
 ---@param value integer|ffi.cdata*
 ---@param width integer  bits
 ---@param path string    who was given it, for messages
@@ -92,54 +142,41 @@ function Memory:address(value, width, path)
   if not self.buffers[1] then return nil end
   value = number(width == 64 and bits.wide(value, 64) or value)
   if not value or value <= 0 then return nil end
-  local b, offset = find(self, value)
-  if b then
-    b.used = true
-    return { buffer = b, offset = offset, freed = b.freed }
-  end
+  local address = place_of(self, value) or width == 32 and half_of(self, value)
+  if address then return address end
   for _, one in ipairs(self.buffers) do
-    local low = one.iova % 2 ^ 32
-    if width == 32 and one.iova >= 2 ^ 32 and value >= low and value < low + one.size then
-      one.used = true
-      return { buffer = one, offset = value - low, low = true, freed = one.freed }
-    end
     for _, shift in ipairs(one.freed and {} or SHIFTS) do
       local part = math.floor(one.iova / 2 ^ shift)
-      if part > 0 and value == part then one.parts[path] = { value = value, shift = shift } end
+      -- What may be an upper half is no fault of a buffer that is used: it takes no other part's place.
+      local worse = shift == UPPER and one.parts[path]
+      if part > 0 and value == part and not worse then one.parts[path] = { value = value, shift = shift } end
     end
   end
 end
 
---- Splits what was written into a buffer at the addresses in it.
+local function word(data, at)
+  return data[at] + data[at + 1] * 2 ^ 8 + data[at + 2] * 2 ^ 16 + data[at + 3] * 2 ^ 24
+end
+
+--- Splits what was written into a buffer at the addresses in it: at each multiple of 4 bytes, 64 bits before 32, wherever
+--- descriptors have them.
 ---@param bytes string
 ---@return (string|{ width: integer, address: luio.SessionAddress })[]
 function Memory:pieces(bytes)
-  local list, from, at = {}, 1, 1
+  local list, from, at, size = {}, 0, 0, #bytes
   local data = ffi.cast("const uint8_t *", bytes)
-  while at + 3 <= #bytes do
-    local address, width
-    for _, w in ipairs { 64, 32 } do
-      if not address and (at - 1) % (w / 8) == 0 and at + w / 8 - 1 <= #bytes then
-        local v = 0ULL
-        for i = w / 8 - 1, 0, -1 do v = v * 256 + data[at - 1 + i] end
-        local n = number(v)
-        local b, offset = find(self, n or -1)
-        if b and n > 0 then
-          b.used = true
-          address, width = { buffer = b, offset = offset, freed = b.freed }, w
-        end
-      end
-    end
+  while at + 4 <= size do
+    local low, width = word(data, at), 64
+    local address = at + 8 <= size and place_of(self, low + word(data, at + 4) * FAR) or nil
+    if not address then address, width = place_of(self, low) or half_of(self, low), 32 end
     if address then
-      if at > from then table.insert(list, bytes:sub(from, at - 1)) end
+      if at > from then table.insert(list, bytes:sub(from + 1, at)) end
       table.insert(list, { width = width, address = address })
-      at = at + width / 8
-      from = at
-    else
-      at = at + 4
+      from = at + width / 8
     end
+    at = at + (address and width / 8 or 4)
   end
-  if from <= #bytes then table.insert(list, bytes:sub(from)) end
+  if from < size then table.insert(list, bytes:sub(from + 1)) end
   return list
 end
 
@@ -181,11 +218,13 @@ end
 local function other_half(entries, at)
   local entry = entries[at]
   local b = entry.address.buffer
-  local high = math.floor((b.iova + entry.address.offset) / 2 ^ 32)
+  local high = math.floor((b.iova + entry.address.offset) / FAR)
   for _, distance in ipairs { 1, -1, 2, -2, 3, -3 } do
     local one = entries[at + distance]
-    if one and one.kind == "write" and not one.address and one.value == high and one.reg.def.region == entry.reg.def.region
-      and math.abs(one.reg.offset - entry.reg.offset) == 4 then return one end
+    local near = one and one.kind == "write" and one.value == high and one.reg.def.region == entry.reg.def.region
+      and math.abs(one.reg.offset - entry.reg.offset) == 4
+    local before = near and one.address -- found by an earlier session(), or by the same address told twice
+    if near and (not before or before.high and before.buffer == b and before.offset == entry.address.offset) then return one end
   end
 end
 
@@ -208,6 +247,9 @@ function Memory:fault(entries)
       local b = place.buffer
       if place.freed then
         return ("%s was given 0x%x, an address in a buffer that had been freed"):format(entry.path or "memory", b.iova + place.offset)
+      elseif place.low and entry.kind == "memory" then
+        return ("memory was given 0x%x, which may be the lower half of 0x%x, an address in a buffer; what was given the upper is not known")
+          :format((b.iova + place.offset) % FAR, b.iova + place.offset)
       elseif b.opaque then
         return ("the device was told of a buffer of %d bytes (0x%x), and what it finds there is not known here: %s"):format(
           b.size, b.iova, b.opaque)
@@ -215,10 +257,11 @@ function Memory:fault(entries)
     end
   end
   for _, b in ipairs(self.buffers) do
-    local path, part = next(b.parts)
-    if path and not b.used then
-      return ("%s := 0x%x may be a part of the address of a buffer, 0x%x shifted by %d bits, or may not"):format(
-        path, part.value, b.iova, part.shift)
+    for path, part in pairs(b.parts) do
+      if not b.used or part.shift ~= UPPER then
+        return ("%s := 0x%x may be a part of the address of a buffer, 0x%x shifted by %d bits, or may not"):format(
+          path, part.value, b.iova, part.shift)
+      end
     end
   end
 end

@@ -20,6 +20,7 @@ local effects = require "luio.registers.effects"
 local maps = require "luio.maps"
 local match = require "luio.match"
 local near = require "luio.registers.near"
+local places = require "luio.explore.place"
 local registers = require "luio.registers"
 local bind = require("luio.registers.bind").bind
 local show = require "luio.registers.show"
@@ -362,17 +363,9 @@ local function no_map(self, what, instead)
     self.driver_fault or ("%s; name one with --map FILE, or %s"):format(self.no_map, instead))
 end
 
--- "CH*.CTRL" as a Lua pattern: * and ? stay within a name; what is below a match matches, too.
-local function as_pattern(glob)
-  local pattern = glob:gsub("[%[%]%.*?]", { ["["] = "%[", ["]"] = "%]", ["."] = "%.", ["*"] = "[%w_]*", ["?"] = "[%w_]" })
-  -- What ends in a name ends there: CTRL is not CTRL2.
-  return "^" .. pattern .. (glob:match "%]$" and "" or "%f[^%w_]")
-end
-
 local function find_several(self, place, glob)
-  local list, pattern = {}, as_pattern(glob)
+  local list, pattern = {}, places.matcher(glob)
   self.regs.map:each(function(path)
-    -- The frontier needs something behind the last letter.
     if (path .. "."):find(pattern) then table.insert(list, { reg = assert(self.regs:find(path)), label = path }) end
   end)
   if not list[1] then return fail("%s: no register of %s is called so", place.text, self.map_name) end
@@ -440,16 +433,20 @@ function Target:left_out(reg, force) -- luacheck: ignore 212
   return reason, nil, hidden
 end
 
---- Why a register is not read beside a write, which nobody asked for; nil: it may be. An offset may be anything,
---- unless a map says of all its bytes that they can be read.
+--- That an offset may be anything: no map says of all its bytes that they can be read; nil: it is no such offset.
+---@param reg luio.Register
+---@return string? reason
+function Target:undescribed(reg)
+  if reg.raw and not effects.of(self.dev):described(reg.def.region, reg.offset, reg.def.width / 8) then
+    return "not read: no map describes it"
+  end
+end
+
+--- Why a register is not read beside a write, which nobody asked for; nil: it may be.
 ---@param reg luio.Register
 ---@return string? reason
 function Target:unasked(reg)
-  local reason = self:left_out(reg)
-  if not reason and reg.raw and not effects.of(self.dev):described(reg.def.region, reg.offset, reg.def.width / 8) then
-    return "not read: no map describes it"
-  end
-  return reason
+  return self:left_out(reg) or self:undescribed(reg)
 end
 
 return M

@@ -103,6 +103,8 @@ function cut(block, def, list, base, from)
     if new then
       new.name = def.name .. i
       put(block, new)
+      block.elements = block.elements or {}
+      block.elements[("%s[%d]"):format(def.name, i)] = new -- as conditions name it (luio.registers.when)
     end
   end
 end

@@ -150,7 +150,7 @@ end
 --- thread's top half are not the map's.
 ---@param fn fun(access: luio.Access)?  nil: no more
 function Root:on_access(fn)
-  self.listeners:set("user", fn)
+  self.listeners:set("on_access", fn)
 end
 
 --- Every register, elements of arrays each, by region and offset.

@@ -97,7 +97,8 @@ function Check:option(path, options, key, value)
   local kind = options[key]
   if not kind then
     local said = foreign_keys[plain_word(key)]
-    self:fault(path, "unknown key %s%s", key, said and options.read_effect and (" (%s)"):format(said) or near.hint(key, options))
+    local here = said == BEHIND and options.when or said ~= BEHIND and options.read_effect
+    self:fault(path, "unknown key %s%s", key, said and here and (" (%s)"):format(said) or near.hint(key, options))
   elseif kind ~= "value" and type(value) ~= kind and not (value == false and key:find "_effect$") then
     local example = key == "write_effect" and ', that says what writing does: "sends the command"'
       or key == "when" and ": when = { SELECTOR = value }" or ""
@@ -423,7 +424,8 @@ function Check:selectors(map)
     end
   end)
   map:each(function(_, def, offset)
-    for _, range in pairs(def.selects and {} or ranges) do
+    if def.selects then return end -- another element does
+    for _, range in pairs(ranges) do
       if def.region == range.region and offset < range.last and range.first < offset + def.width / 8 then def.selects = true end
     end
   end)

@@ -2,7 +2,8 @@
 ---
 --- A map is bound several times where a driver runs: for its user (`dev.regs`) and for each version of the driver's code. They
 --- share one list of listeners, so that `dev.regs:on_access(f)` hears what the driver does, and goes on over a reload.
---- Each listener has a key: the user's is one, the journal of the prompt (luio.explore.journal) another; neither takes the other's place.
+--- Each listener has a key, which a warning names: "on_access" is the user's, "journal" that of the prompt's journal
+--- (luio.explore.journal). Neither takes the other's place.
 ---
 --- A listener does not hear of the accesses that it makes itself, which would call it again without end. One that raises is taken away,
 --- and that is said: the access was made, and whoever made it gets its value. Errors that are no text (a task that is cancelled, Ctrl-C)
@@ -85,8 +86,13 @@ local function tell(self, one, reg, fn, ...)
   one.busy[here] = nil
   if ok then return end
   if type(thrown) ~= "string" then error(thrown, 0) end
-  self:set(one.key, nil)
-  reg.root.device:warn(("on_access: the function raised, and is not called any more: %s"):format(errors.text(thrown)))
+  for _, still in ipairs(self.list) do
+    if still == one then -- else it has put another in its place
+      self:set(one.key, nil)
+      break
+    end
+  end
+  reg.root.device:warn(("%s: the function raised, and is not called any more: %s"):format(one.key, errors.text(thrown)))
 end
 
 --- Before a write.

@@ -85,22 +85,43 @@ function M.fields(reg, value)
   return table.concat(parts, " ")
 end
 
--- One register as a line; read once, if it may be. The widths line up several; without, it is shown alone.
-local function line(reg, path_width, offset_width)
-  local alone = not path_width
-  path_width, offset_width = path_width or 1, offset_width or 1
-  local reason = left_out(reg)
+---@class luio.Seen        a register that was looked at
+---@field reg luio.Register
+---@field reason string?  why it was not read
+---@field hidden boolean? it is not visible
+---@field value integer|ffi.cdata*|nil
+
+-- Looks at one register, once: its selectors, and if it may be read, itself.
+local function see(reg, alone)
+  local reason, hidden = left_out(reg)
+  return { reg = reg, reason = reason, hidden = hidden, value = not reason and look(reg, alone) or nil }
+end
+
+-- That as a line. The widths line up several.
+local function line(seen, path_width, offset_width)
+  local reg, value = seen.reg, seen.value
   local head = ("%-" .. path_width .. "s %" .. offset_width .. "s"):format(reg.path, ("0x%x"):format(reg.offset))
-  if reason then return ("%s   (%s)"):format(head, reason) end
-  local value = look(reg, alone)
+  if seen.reason then return ("%s   (%s)"):format(head, seen.reason) end
   return (("%s = %s  %s"):format(head, hex(value, reg.def.width), M.fields(reg, value)):gsub("%s+$", ""))
+end
+
+-- Several as lines, in columns.
+local function lines_of(list)
+  local path_width, offset_width, lines = 1, 1, {}
+  for _, seen in ipairs(list) do
+    path_width, offset_width = math.max(path_width, #seen.reg.path), math.max(offset_width, #("0x%x"):format(seen.reg.offset))
+  end
+  -- LuaJIT's format takes widths of two digits.
+  path_width, offset_width = math.min(path_width, 99), math.min(offset_width, 99)
+  for i, seen in ipairs(list) do lines[i] = line(seen, path_width, offset_width) end
+  return lines
 end
 
 --- One register in one line: name, offset, value, fields.
 ---@param reg luio.Register
 ---@return string
 function M.register(reg)
-  return line(reg)
+  return line(see(reg, true), 1, 1)
 end
 
 local SHOWN = 8 -- names of hidden registers
@@ -132,23 +153,16 @@ end
 ---@param prefix string  path of the block; "": all
 ---@return string
 function M.block(root, prefix)
-  local shown, hidden, path_width, offset_width = {}, {}, 1, 1
+  local shown, hidden = {}, {}
   for reg in root:each() do
-    local wanted = prefix == "" or reg.path:sub(1, #prefix + 1) == prefix .. "."
-    local reason = wanted and selectors.hidden(reg)
-    if reason then
-      table.insert(hidden, { reason = reason, path = reg.path })
-    elseif wanted then
-      table.insert(shown, reg)
-      path_width = math.max(path_width, #reg.path)
-      offset_width = math.max(offset_width, #("0x%x"):format(reg.offset))
+    if prefix == "" or reg.path:sub(1, #prefix + 1) == prefix .. "." then
+      local seen = see(reg)
+      if seen.hidden then table.insert(hidden, { reason = seen.reason, path = reg.path }) else table.insert(shown, seen) end
     end
   end
-  -- LuaJIT's format takes widths of two digits.
-  path_width, offset_width = math.min(path_width, 99), math.min(offset_width, 99)
-  for i, reg in ipairs(shown) do shown[i] = line(reg, path_width, offset_width) end
-  for _, text in ipairs(M.hidden(hidden)) do table.insert(shown, text) end
-  return table.concat(shown, "\n")
+  local lines = lines_of(shown)
+  for _, text in ipairs(M.hidden(hidden)) do table.insert(lines, text) end
+  return table.concat(lines, "\n")
 end
 
 local MAX_ELEMENTS = 16 -- registers of an array that are shown
@@ -159,7 +173,7 @@ local MAX_ELEMENTS = 16 -- registers of an array that are shown
 ---@return string
 function M.array(array, offset)
   local def, path = array.def, array.path
-  local shown, path_width, offset_width = {}, 1, 1
+  local shown = {}
   local function add(thing)
     if #shown == MAX_ELEMENTS then return end
     if rawget(thing, "count") then
@@ -170,13 +184,12 @@ function M.array(array, offset)
     elseif thing.def.kind == "block" then
       for _, child in ipairs(thing.def.children) do add(thing[child.name]) end
     else
-      shown[#shown + 1] = thing
-      path_width, offset_width = math.max(path_width, #thing.path), math.max(offset_width, #("0x%x"):format(thing.offset))
+      shown[#shown + 1] = see(thing)
     end
   end
   add(array)
   local lines = { ("%s: %d elements of 0x%x bytes at 0x%x"):format(path, def.count, def.stride, offset) }
-  for i, reg in ipairs(shown) do lines[i + 1] = line(reg, math.min(path_width, 99), math.min(offset_width, 99)) end
+  for _, text in ipairs(lines_of(shown)) do table.insert(lines, text) end
   local more = def.count * (def.total or 1) - #shown
   if more > 0 then lines[#lines + 1] = ("... %.0f more register%s: dump \"%s\" shows all"):format(more, more == 1 and "" or "s", path) end
   return table.concat(lines, "\n")

@@ -209,16 +209,22 @@ end
 
 local known = setmetatable({}, { __mode = "k" }) -- map -> path -> conditions
 
--- The paths of the blocks that a register is in, by depth; its offset, and its definition in this map.
--- No offset, where a map that is a part of another (luio.registers.absolute) does not have it.
+-- The paths of the blocks that a register is in, by depth; its offset, its definition and its path in this map.
+-- No offset, where a map that is a part of another (luio.registers.absolute) does not have it; and where that has some
+-- elements of an array alone, they have other names there.
 local function blocks_of(map, path)
   local prefixes, def, base, prefix, depth = { [0] = "" }, map, 0, "", 0
   for name, index in path:gmatch "([%a_][%w_]*)%[?(%d*)%]?%.?" do
-    def = def.child[name]
-    if not def then return prefixes end
-    base = base + def.offset + (tonumber(index) or 0) * (def.stride or 0)
-    if def.kind == "register" then return prefixes, base, def end
-    depth, prefix = depth + 1, ("%s%s%s."):format(prefix, name, index ~= "" and ("[%s]"):format(index) or "")
+    local element = index ~= "" and ("%s[%s]"):format(name, index) or name
+    local child = def.child[name]
+    if not child then
+      child = def.elements and def.elements[element]
+      if not child then return prefixes end
+      element = child.name
+    end
+    def, base = child, base + child.offset + (tonumber(index) or 0) * (child.stride or 0)
+    if def.kind == "register" then return prefixes, base, def, prefix .. element end
+    depth, prefix = depth + 1, prefix .. element .. "."
     prefixes[depth] = prefix
   end
 end
@@ -253,7 +259,8 @@ function M.of(map, def, path)
   end
   for _, c in ipairs(def.conditions) do
     local at = prefixes[c.depth] .. c.path
-    local _, offset, selector = blocks_of(map, at)
+    local _, offset, selector, here = blocks_of(map, at)
+    at = here or at
     local behind = selector and M.of(map, selector, at)
     for _, before in ipairs(behind or {}) do add(before) end
     add {
