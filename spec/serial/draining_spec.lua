@@ -5,6 +5,7 @@ local far_end = require "spec.support.far_end"
 local files = require "spec.support.files"
 local luio = require "luio"
 local serial = require "luio.serial"
+local task = require "luio.task"
 local wait = require "spec.support.wait"
 
 local port, far
@@ -154,6 +155,21 @@ describe("what was written to a serial port", function()
       end
     end)
     assert.same({ 300, 0 }, { port:stats().tx_bytes, port:stats().tx_lost })
+  end)
+
+  it("may be nothing: a task that has waited for what comes closes the port", function()
+    local failed
+    local shown = task.on_failure
+    finally(function() luio.on_task_failure(shown) end)
+    luio.on_task_failure(function(_, traceback) failed = traceback end)
+    open()
+    luio.run(function()
+      local reads = luio.spawn(function() return port:read(1, 20) and port:close() end)
+      far:send "x"
+      assert(reads:join(20))
+      assert.is_true(reads.results[1])
+    end)
+    assert.is_nil(failed)
   end)
 
   it("can't become more while the port is being closed", function()
