@@ -72,13 +72,14 @@ end
 -- ---- luv -----------------------------------------------------------------------------------------
 
 local METHODS = {}
-for name in ("start close listen shutdown read_start write write2 connect close_reset send recv_start readdir closedir"):gmatch "%S+" do
+for name in ([[start start_oneshot close listen shutdown read_start write write2 connect connect2 close_reset send recv_start readdir
+  closedir]]):gmatch "%S+" do
   METHODS[name] = true
 end
 
 local FUNCTIONS = [[check_start close fs_event_start fs_poll_start getaddrinfo getnameinfo idle_start listen new_async pipe_connect
-  poll_start prepare_start random read_start shutdown signal_start signal_start_oneshot spawn tcp_close_reset tcp_connect timer_start
-  udp_recv_start udp_send walk write write2]]
+  pipe_connect2 poll_start prepare_start random read_start shutdown signal_start signal_start_oneshot spawn tcp_close_reset tcp_connect
+  timer_start udp_recv_start udp_send walk write write2]]
 
 for name, meta in pairs(debug.getregistry()) do
   local methods = type(name) == "string" and name:match "^uv_" and type(meta) == "table" and rawget(meta, "__index")
@@ -158,7 +159,7 @@ function M.luv(version)
   local own = {}
   for name, fn in pairs(uv) do
     -- Without a function these block and return, so luio's own go past this.
-    own[name] = name:match "^fs_" and type(fn) == "function" and wrap(fn, 1) or fn
+    own[name] = name:match "^fs_" and not name:match "^fs_%a+_start$" and type(fn) == "function" and wrap(fn, 1) or fn
   end
   for name, fn in pairs(own) do
     if name == "spawn" or name:match "^new_" and name ~= "new_thread" and name ~= "new_work" then

@@ -8,6 +8,7 @@
 
 local task = require "luio.task"
 local uv = require "luv"
+local start_poll = uv.poll_start -- luv's own: luio.callbacks has a look at what others start
 local waiter = require "luio.waiter"
 local C = require("luio.ffi").C
 
@@ -59,7 +60,7 @@ end
 ---@package
 function Watch:start()
   if self.started then return true end
-  local ok, message, code = self.poll:start(self.what, self.fired)
+  local ok, message, code = start_poll(self.poll, self.what, self.fired)
   if not ok then return nil, message, code end
   self.poll:unref() -- the timer of a wait keeps the loop turning, not this
   self.started = true

@@ -73,13 +73,19 @@ local function is_ours(t)
   return found
 end
 
+--- Whether a metatable is one of luio's objects'.
+---@param meta table
+---@return boolean
+function M.is_luios(meta)
+  local index = rawget(meta, "__index")
+  return is_ours(meta) or type(index) == "table" and is_ours(index)
+end
+
 -- Whether a metatable is shared: of all values of a type, of C's objects, of luio's.
 local function is_shared(self, value, meta)
   local kind = type(value)
   if kind == "userdata" then return not self.proxies[meta] end
-  if kind ~= "table" then return true end
-  local index = rawget(meta, "__index")
-  return is_ours(meta) or type(index) == "table" and is_ours(index)
+  return kind ~= "table" or M.is_luios(meta)
 end
 
 -- What a version sees of something shared.

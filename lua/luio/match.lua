@@ -153,7 +153,8 @@ local function fault_in_text(name)
   local path = paths.find(name, "init")
   local text = text_of(path)
   if not text then return nil end
-  for _, file in ipairs { path, (path:gsub("init%.lua$", "registers.lua")) } do
+  local map = text:find("[\"']drivers%.[%w_%-]+%.registers[\"']") and path:gsub("init%.lua$", "registers.lua")
+  for _, file in ipairs { path, map or nil } do
     local code = file == path and text or text_of(file)
     local ok, message = true, nil
     if code then ok, message = load(code:gsub("^#[^\n]*", ""), "@" .. paths.shown(file), "t") end
@@ -186,6 +187,7 @@ end
 ---@field match table?     what its text says
 ---@field unclear string?  why its text does not say it; nil without match: it says nothing of match at all
 ---@field driver table?     once it was loaded
+---@field fault string|false|nil  of M.fault_of, once it was asked for
 
 local known ---@type luio.KnownDriver[]
 
@@ -227,6 +229,14 @@ function M.fault(name)
   return why and M.told(name, why)
 end
 
+--- The same of one of M.all, looked at once.
+---@param entry luio.KnownDriver
+---@return string?
+function M.fault_of(entry)
+  if entry.fault == nil then entry.fault = M.fault(entry.name) or false end
+  return entry.fault or nil
+end
+
 -- A folder may have several models: model.lua, model_OTHER.lua.
 local function of_model(address)
   local model = address:match "^sim:(.+)$"
@@ -257,7 +267,7 @@ function M.stated(info)
   local unclear, broken, fault = {}, nil, nil
   for _, entry in ipairs(all()) do
     if entry.match and M.fits(entry.match, info) then
-      local why = M.fault(entry.name)
+      local why = M.fault_of(entry)
       if not why then return entry.name end
       if not broken then broken, fault = entry.name, why end
     end

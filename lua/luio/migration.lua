@@ -5,6 +5,7 @@
 --- version's `migrate` may then change the copy, or return another table.
 
 local dma = require "luio.dma"
+local environment = require "luio.environment"
 local errors = require "luio.errors"
 local task = require "luio.task"
 local watchdog = require "luio.watchdog"
@@ -43,7 +44,9 @@ function M.objects(state)
   local found, known, waiting = {}, {}, {}
   local function look(value)
     if type(value) == "userdata" then found[value] = true end
-    if type(value) ~= "table" or known[value] or debug.getmetatable(value) then return end
+    if type(value) ~= "table" or known[value] then return end
+    local meta = debug.getmetatable(value)
+    if meta and environment.is_luios(meta) then return end -- a driver's own objects may have some
     known[value] = true
     table.insert(waiting, value)
   end

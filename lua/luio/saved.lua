@@ -206,7 +206,6 @@ end
 ---@return luio.Follower
 function M.follow(dev, options, kept, hearing)
   local self = setmetatable({ dev = dev, options = options, good = dev.live.version, tried = kept and kept.tried }, Follower)
-  self.from_kept = kept ~= nil
   keep(self)
   dev.live.on_report = options.tell
   function dev.live.on_staged(files) staged(self, files) end

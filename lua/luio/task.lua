@@ -13,7 +13,8 @@ local term = require "luio.term"
 
 local M = {}
 
-local start_timer = uv.timer_start -- luv's own: luio.callbacks has a look at what others start
+-- luv's own: luio.callbacks has a look at what others start.
+local start_timer, start_idle, start_check = uv.timer_start, uv.idle_start, uv.check_start
 
 ---@class luio.Task
 ---@field name string
@@ -239,10 +240,12 @@ local Next = {}
 Next.__index = Next
 local idle_nexts = {}
 
+local function nothing() end
+
 local function next_turn(fn)
   local one = table.remove(idle_nexts) or setmetatable({ idle = assert(uv.new_idle()), check = assert(uv.new_check()) }, Next)
-  one.idle:start(function() end) -- so that the loop does not sleep
-  one.check:start(fn)
+  start_idle(one.idle, nothing) -- so that the loop does not sleep
+  start_check(one.check, fn)
   return one
 end
 
@@ -406,6 +409,7 @@ end
 ---@param handle userdata
 ---@param made string?  when it was made: a version's phase
 function Group:owns(handle, made)
+  if self.ended then return M.dispose(handle) end -- by a task that does not end
   self.handles[handle] = made or "at work"
 end
 

@@ -42,7 +42,7 @@ local EVERYWHERE = { ["a syntax error"] = COMMANDS, ["a fault in its map"] = COM
 
 local folder
 
-local function luio(args) return files.shell(("cd '%s' && timeout 30 %s %s"):format(folder, program.PATH, args)) end
+local function luio(args) return program.run_in(folder, args) end
 
 local function write(fault)
   folder = uv.cwd() .. "/" .. select(2, files.write("drivers/mine/init.lua", fault[1]))

@@ -9,7 +9,7 @@ local MAP = "return { name = 'mine', match = {}, registers = require('luio').reg
 
 local folder
 
-local function luio(args) return files.shell(("cd '%s' && timeout 30 %s %s"):format(folder, program.PATH, args)) end
+local function luio(args) return program.run_in(folder, args) end
 
 local function write(read, on_write)
   folder = uv.cwd() .. "/" .. select(2, files.write("drivers/mine/model.lua", HEAD:format(read, on_write or "")))

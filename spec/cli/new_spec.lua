@@ -20,6 +20,8 @@ describe("luio new", function()
 
   it("writes a driver that loads, passes its spec and runs", function()
     local dir, shell = workshop()
+    local p
+    finally(function() if p then p:close() end end)
     for name, args in pairs {
       adc = "1234:5678", dac = "1234:5678 8086:10D3", rtc = "arm,pl031", fabric = "uio:fabric", chip = "1234:0001 --svd chip.svd -p P",
     } do
@@ -31,7 +33,7 @@ describe("luio new", function()
       assert.matches("1 success / 0 failures / 0 errors", out)
       out, status = shell("%s lint drivers/%s", program.PATH, name)
       if name ~= "chip" then assert.same({ "1 register, 0 findings\n", 0 }, { out, status }) end
-      local p = program.start { "run", dir .. "/drivers/" .. name, ("sim:%s/drivers/%s"):format(dir, name) }
+      p = program.start { "run", dir .. "/drivers/" .. name, ("sim:%s/drivers/%s"):format(dir, name) }
       p:wait(("driver %s runs"):format(name))
       p:kill "sigint"
       assert.equal(0, p:status())
@@ -58,16 +60,12 @@ describe("luio new", function()
       uv.os_setenv("LUIO_DRIVERS", root)
       package.path = package.path:gsub("%./", root .. "/")
       uv.chdir(dir)
-      local said = {}
-      io.stderr = { write = function(_, ...) table.insert(said, table.concat { ... }) end }
-      io.write = function() end
-      _G.print = io.write
-      local status = require("luio.cli").main { "new", "serial", "0000:00:04.0" }
+      local said, status = command("new", "serial", "0000:00:04.0")
       local function text(name)
         local f = assert(io.open("drivers/serial/" .. name))
         return f:read "*a", f:close()
       end
-      local all = { status, (text "registers.lua"), (text "model.lua"), (text "init.lua"), table.concat(said) }
+      local all = { status, (text "registers.lua"), (text "model.lua"), (text "init.lua"), said }
       uv.chdir(root)
       return all ]])
     assert.equal(0, text[1], text[5])
@@ -75,7 +73,7 @@ describe("luio new", function()
     assert.matches("\n  pci = { vendor = 0x1234, device = 0x11e8, class = 0x078000, revision = 0x%x+ },\n", text[3])
     assert.matches("\n  regions = { [0] = { size = 0x10000 } },\n", text[3], 1, true)
     assert.matches('match = { pci = "1234:11e8" }', text[4], 1, true)
-    assert.matches("note: drivers/edu is for this device, too", text[5], 1, true)
+    assert.matches("note: drivers/edu fits it, too: of several the first by name is taken", text[5], 1, true)
   end)
 
   it("begins nothing where others may write", function()
@@ -85,6 +83,35 @@ describe("luio new", function()
     assert.equal(1, status)
     assert.matches("^luio: drivers/adc is not begun here, because [^\n]*/drivers may be written by anybody: chmod [^\n]*\n$", out)
     assert.equal("", (shell "ls -A drivers"))
+  end)
+
+  it("begins where the device's registers are, by its first id", function()
+    local text = udev.run(udev.pci(4, { resource = udev.NO_BAR .. "\n" .. udev.NO_BAR .. "\n0x00000000feb00000 0x00000000feb0ffff 0x0000000000040200\n" }), [[
+      local uv = require "luv"
+      local root, dir = uv.cwd(), assert(uv.fs_mkdtemp "/tmp/luio-XXXXXX") -- not in umockdev's tree, whose name a real path lacks
+      package.path = package.path:gsub("%./", root .. "/")
+      uv.chdir(dir)
+      local said, status = command("new", "far", "0000:00:04.0")
+      assert(status == 0, said)
+      said, status = command("new", "other", "1234:5678", "0000:00:04.0")
+      assert(status == 0, said)
+      local function text(name)
+        local f = assert(io.open(dir .. "/" .. name))
+        return f:read "*a", f:close()
+      end
+      local driver = assert(require("luio.driver").load(dir .. "/drivers/far"))
+      local dev = assert(require("luio").open("sim:" .. dir .. "/drivers/far"))
+      local regs = assert(require("luio").bind(driver.registers, dev))
+      local all = { (text "drivers/far/registers.lua"), (text "drivers/far/model.lua"), (text "drivers/other/model.lua"), regs.ID:read() }
+      assert(dev:close())
+      uv.chdir(root)
+      os.execute("rm -r " .. dir)
+      return all ]])
+    assert.matches("\n  region = 2,\n", text[1])
+    assert.matches("regions = { [2] = { size = 0x10000 } }", text[2], 1, true)
+    assert.matches("vendor = 0x1234, device = 0x5678, class = 0xff0000", text[3])
+    assert.matches("regions = { [0] = { size = 0x1000 } }", text[3], 1, true)
+    assert.equal(0x10, text[4])
   end)
 
   it("refuses what it can't begin, and leaves nothing behind", function()

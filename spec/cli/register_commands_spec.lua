@@ -293,7 +293,7 @@ describe("luio watch", function()
   end)
 
   it("does not pass for done when it was only ended", function()
-    local out, status = files.shell("LUIO_DRIVERS=$PWD/spec/support timeout --preserve-status -s INT 0.5 build/luio watch sim:probe CTRL --until CTRL.MODE=FAST")
+    local out, status = interrupted(program.PATH .. " watch sim:probe CTRL --until CTRL.MODE=FAST", FIRST:match "[^\n]+", "INT")
     assert.same({ FIRST .. "luio: CTRL.MODE=FAST was not so when it was ended\n", 1 }, { out, status })
   end)
 

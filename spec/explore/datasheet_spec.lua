@@ -89,14 +89,23 @@ describe("a map with no device", function()
   end)
 
   it("says that there is no device, and how to name one, whatever would touch it", function()
-    for _, chunk in ipairs {
+    local words = ("there is no device, only a map: luio explore DEVICE --map %s ("):format(map)
+    local chunks = {
       "FIFO:read()", "CHANNEL[1].LENGTH:write(1)", "ID:get \"MAGIC\"", "ID.MAGIC = 1", "dev:close()", "dev.irqs[0]:wait(1)", "driver.go(dev)",
       "get \"ID\"", "reg \"0x20:u32\"", "set \"ID=1\"", "snapshot()", "watch(\"ID\", 1)", "irqs()", "unmask()", "start()", "reopen()", "undo()",
       "session()", "info()", "doctor()", "reload()", "regs:each()", "regs:snapshot()",
-    } do
-      local out, status = explore { chunk }
+    }
+    local tries = {}
+    for i, chunk in ipairs(chunks) do tries[i] = ("print(%d, pcall(function() %s end))"):format(i, chunk) end
+    local out, status = explore(tries)
+    assert.equal(0, status, out)
+    for i, chunk in ipairs(chunks) do
+      assert.is_truthy(("\n" .. out):find(("\n%d\tfalse\t%s"):format(i, words), 1, true), chunk .. "\n" .. out)
+    end
+    for _, chunk in ipairs { "FIFO:read()", "start()" } do -- as messages they are errors
+      out, status = explore { chunk }
       assert.equal(1, status, chunk)
-      assert.is_truthy(out:find(("luio: there is no device, only a map: luio explore DEVICE --map %s ("):format(map), 1, true), chunk .. out)
+      assert.equal(1, out:find("luio: " .. words, 1, true), out)
     end
     assert.matches("there is no device", (explore { "dev" }))
   end)
@@ -104,6 +113,7 @@ describe("a map with no device", function()
   it("is completed and explained at the prompt #tmux", function()
     local t = tmux.start(("%s explore --map %s"):format(LUIO, map), { env = { HOME = "/nonexistent",
       XDG_STATE_HOME = uv.cwd() .. "/" .. map .. ".state" } })
+    finally(function() t:close() end)
     t:wait_last "m.lua>"
     t:type "CHA\t"
     t:wait_last "m.lua> CHANNEL["
@@ -114,6 +124,5 @@ describe("a map with no device", function()
     t:type "ID:re\t)\n"
     t:wait "luio explore DEVICE"
     t:key "C-d"
-    t:close()
   end)
 end)

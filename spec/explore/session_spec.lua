@@ -1,5 +1,6 @@
 --- Sessions: what the prompt has in scope, the journal, undo, and the script that is made of it.
 
+local files = require "spec.support.files"
 local luio = require "luio"
 local probe = require "spec.support.probe"
 local sessions = require "luio.explore.session"
@@ -219,7 +220,6 @@ describe("undo", function()
   end)
 
   it("does not send a command, start or reset anything again, by whichever name it was written", function()
-    local files = require "spec.support.files"
     local map = files.write("effects.lua", [[return require("luio").registers {
       CMD = { 0x1f0, 32, "rw", write_effect = "sends the command" }, PLAIN = { 0x1f0, 32, "rw", alias = "CMD" },
       CTRL = { 0x1f4, 32, "rw", MODE = { 7, 4 }, GO = { 0, write_effect = "goes" } },
@@ -270,7 +270,6 @@ end)
 
 -- Runs a spec's text as a spec of its own.
 local function busted(text)
-  local files = require "spec.support.files"
   local path = files.write("kept_spec.lua", text)
   local out, status = files.shell(("luajit $(command -v busted) --ignore-lua --lpath './lua/?.lua;./lua/?/init.lua;./?.lua' -o TAP '%s'")
     :format(path))

@@ -383,9 +383,9 @@ describe("bus master that another process switches off", function()
         if lost then break end
       end
       assert.is_true(lost)
-      wait.till(3, "the look of every second", function() return dev.repairs.bus_master == before + 1 end)
+      wait.till(20, "the look of every second", function() return dev.repairs.bus_master == before + 1 end)
       assert.is_true(dev.config:command().bus_master)
-      wait.till(3, "its word, which waits for a cause that the kernel knows of", function() return said[1] end)
+      wait.till(20, "its word, which waits for a cause that the kernel knows of", function() return said[1] end)
       assert.matches("^config space of 0000:00:04.0 was changed by another process: .*bus master was off: .*/dev/uio%d+", said[1])
       works()
       os.execute("true </dev/" .. dev.info.uio)

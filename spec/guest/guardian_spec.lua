@@ -13,6 +13,7 @@ local files = require "spec.support.files"
 local memory = require "spec.support.memory"
 local program = require "spec.support.program"
 local sysfs = require "spec.support.sysfs"
+local system = require "spec.support.system"
 local wait = require "spec.support.wait"
 
 local BOUND, BARE, NVME = "0000:00:04.0", "0000:00:09.0", "0000:00:08.0"
@@ -380,12 +381,8 @@ describe("the guardian", function()
       function d.start(dev)
         luio.spawn(function()
           luio.sleep(0.1)
-          hostile.request { kind = hostile.KINDS.CLOSED, address = dev.address }
-          for i = 1, 12 do
-            luio.sleep(0.02) -- the guardian takes one at a time
-            hostile.request { kind = hostile.KINDS.OPEN, address = "another " .. i }
-          end
-          luio.sleep(0.02)
+          hostile.ask { kind = hostile.KINDS.CLOSED, address = dev.address }
+          for i = 1, 12 do hostile.ask { kind = hostile.KINDS.OPEN, address = "another " .. i } end
           print "done"
           io.stdout:flush()
         end)
@@ -403,10 +400,7 @@ describe("the guardian", function()
   it("stops the device of a worker that was killed and hangs in the kernel, also one that it said was closed", function()
     if files.shell "command -v dmsetup" == "" then return pending "no dmsetup here (package dmsetup)" end
     local MODPROBE = "/run/luio/bin/modprobe"
-    local function must(...)
-      local out, status = files.shell((...):format(select(2, ...)))
-      assert.equal(0, status, out)
-    end
+    local must = system.must
     must("%s dm_mod && %s brd rd_nr=1 rd_size=1024", MODPROBE, MODPROBE)
     must "dmsetup create hangs --noudevsync --table '0 2048 linear /dev/ram0 0' && dmsetup suspend --noudevsync hangs"
     finally(function() files.shell "dmsetup resume --noudevsync hangs; dmsetup remove --noudevsync hangs" end)
@@ -420,7 +414,7 @@ describe("the guardian", function()
       function d.start(dev)
         luio.spawn(function()
           luio.sleep(0.1)
-          hostile.request { kind = hostile.KINDS.CLOSED, address = dev.address }
+          hostile.ask { kind = hostile.KINDS.CLOSED, address = dev.address }
           local block = ffi.new "void *[1]"
           assert(ffi.C.posix_memalign(block, 4096, 4096) == 0)
           local fd = ffi.C.open("/dev/dm-0", 0x4000) -- O_DIRECT: the wait can't be interrupted

@@ -1,18 +1,13 @@
 --- UIO maps that are not whole pages, and a BAR that a kernel driver has claimed: what the kernel refuses, for the reason it has, and
 --- the way that is left. spec/guest/pages has such maps, over edu's BAR and an SD host's. LUIO_PAGES: its .ko.
 
-local files = require "spec.support.files"
 local luio = require "luio"
 local program = require "spec.support.program"
 local sysfs = require "spec.support.sysfs"
+local system = require "spec.support.system"
+local uio_named = require "spec.support.uio_named"
 
 local MODULE, EDU, HOST, CARD = os.getenv "LUIO_PAGES", "0000:00:04.0", "0000:00:0d.0", "0000:00:05.0"
-
-local function find(name)
-  for _, info in ipairs(assert(luio.list())) do
-    if info.uio_name == name then return info end
-  end
-end
 
 describe("a UIO map that is not whole pages", function()
   if not MODULE then
@@ -24,13 +19,12 @@ describe("a UIO map that is not whole pages", function()
 
   setup(function()
     sysfs.unbind(EDU)
-    local out, status = files.shell("/run/luio/bin/insmod " .. MODULE .. " slot=4 other=5")
-    assert(status == 0, out)
-    info = assert(find "luio_pages")
+    system.must("/run/luio/bin/insmod %s slot=4 other=5", MODULE)
+    info = assert(uio_named "luio_pages")
     bar = info.maps[0].addr
   end)
   teardown(function()
-    assert.equal(0, select(2, files.shell "/run/luio/bin/rmmod luio_pages"))
+    system.must "/run/luio/bin/rmmod luio_pages"
     sysfs.bind(EDU)
   end)
 
@@ -91,7 +85,7 @@ describe("a UIO map that is not whole pages", function()
   end)
 
   it("on PCI leaves the BAR to resourceN", function()
-    local host = assert(find "luio_host")
+    local host = assert(uio_named "luio_host")
     assert.same({ HOST, 0x100, 0x100 }, { host.address, host.maps[0].size, host.bars[0].size })
     assert.is_nil(host.problem)
     local dev = assert(luio.open(HOST))
@@ -105,10 +99,10 @@ end)
 describe("a BAR that a kernel driver has claimed", function()
   setup(function()
     sysfs.unbind(CARD)
-    assert.equal(0, os.execute "/run/luio/bin/modprobe e1000e")
+    system.must "/run/luio/bin/modprobe e1000e"
   end)
   teardown(function()
-    assert.equal(0, os.execute "/run/luio/bin/rmmod e1000e")
+    system.must "/run/luio/bin/rmmod e1000e"
     sysfs.bind(CARD)
   end)
 

@@ -5,14 +5,9 @@ local files = require "spec.support.files"
 local luio = require "luio"
 local program = require "spec.support.program"
 local sysfs = require "spec.support.sysfs"
+local uio_named = require "spec.support.uio_named"
 
 local MODULE, SERIAL = os.getenv "LUIO_PORTIO", "0000:00:06.0"
-
-local function find()
-  for _, info in ipairs(assert(luio.list())) do
-    if info.uio_name == "uart16550" then return info end
-  end
-end
 
 describe("ports of a UIO device", function()
   if not MODULE then
@@ -24,7 +19,7 @@ describe("ports of a UIO device", function()
   sysfs.unbind(SERIAL)
   local out, status = files.shell("/run/luio/bin/insmod " .. MODULE .. " slot=6")
   assert(status == 0, out)
-  local address = assert(find()).address
+  local address = assert(uio_named "uart16550").address
 
   teardown(function()
     assert.equal(0, select(2, files.shell "/run/luio/bin/rmmod luio_portio"))
@@ -32,7 +27,7 @@ describe("ports of a UIO device", function()
   end)
 
   it("are regions behind the maps, of which there are none", function()
-    local info = find()
+    local info = uio_named "uart16550"
     assert.same({ "platform", 0x40 - 0x38 }, { info.bus, info.ports[0].size })
     assert.same({ "port_x86", "port_gpio" }, { info.ports[0].porttype, info.ports[1].porttype })
     local dev = assert(luio.open(address))
@@ -85,10 +80,10 @@ describe("ports of a UIO device", function()
       local dev = assert(luio.open("%s", { read_only = true }))
       print(select(2, dev:region(0)))
     ]]):format(address))
-    assert.equal(0, os.execute("chmod 666 /dev/" .. find().uio))
+    assert.equal(0, os.execute("chmod 666 /dev/" .. uio_named("uart16550").uio))
     local said = files.shell(("LUA_PATH='./lua/?.lua;./lua/?/init.lua;;' setpriv --reuid 65534 --regid 65534 --clear-groups luajit %s"):format(path))
     assert.matches("open port0 of uio%d+: ioperm of 0x%x+%+0x8: EPERM: it takes CAP_SYS_RAWIO", said)
-    assert.equal(0, os.execute("chmod 600 /dev/" .. find().uio))
+    assert.equal(0, os.execute("chmod 600 /dev/" .. uio_named("uart16550").uio))
   end)
 
   it("are used by the interrupt thread, too", function()

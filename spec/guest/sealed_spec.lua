@@ -210,8 +210,7 @@ describe("a hostile worker without privileges", function()
       local before = hostile.mapping "luio-dma"
       for slot = 0, 8 do
         for _, kind in ipairs { "MAKE", "HOLD", "GONE", "NO_RESET", "CLOSED" } do
-          hostile.request { kind = hostile.KINDS[kind], address = dev.address, slot = slot }
-          luio.sleep(0.002) -- the guardian takes one at a time
+          hostile.ask { kind = hostile.KINDS[kind], address = dev.address, slot = slot }
         end
       end]]
     local pid = started(1)
@@ -255,14 +254,11 @@ describe("a hostile worker with a device", function()
         luio.spawn(function()
           repeat luio.sleep(0.002) until uv.getuid() ~= 0
           for _, kind in ipairs { "GONE", "NO_RESET", "CLOSED", "OPEN" } do
-            hostile.request { kind = hostile.KINDS[kind], address = dev.address }
-            luio.sleep(0.01)
+            hostile.ask { kind = hostile.KINDS[kind], address = dev.address }
           end
           for slot = 2, 4 do
-            hostile.request { kind = hostile.KINDS.MAKE, address = dev.address, slot = slot }
-            luio.sleep(0.01)
-            hostile.request { kind = hostile.KINDS.HOLD, address = dev.address, slot = slot }
-            luio.sleep(0.01)
+            hostile.ask { kind = hostile.KINDS.MAKE, address = dev.address, slot = slot }
+            hostile.ask { kind = hostile.KINDS.HOLD, address = dev.address, slot = slot }
           end
           print "done" io.stdout:flush()
           while true do

@@ -111,6 +111,7 @@ end)
 describe("a storm of luio run's", function()
   it("is named there and by luio doctor, and no more once it is over", function()
     local running = program.start { "run", "spec/support/drivers/stuck", EDU }
+    finally(function() running:close() end)
     running:wait(("luio: interrupt storm of %s: %%d+ interrupts/s, each with IRQ_STATUS=1: its acknowledgement %%(writes IRQ_ACK := "
       .. "IRQ_STATUS & 0xfffffffe%%) does not take the line back"):format(EDU), LONG)
     local out = program.run("doctor " .. EDU)
@@ -119,7 +120,6 @@ describe("a storm of luio run's", function()
     assert.matches("luio's driver edu reads IRQ_STATUS, writes IRQ_ACK := IRQ_STATUS, unmasks", (out:gsub("\n +", " ")))
     running:kill "sigterm"
     assert.equal(0, running:status(LONG))
-    running:close()
     out = program.run("doctor " .. EDU)
     assert.is_nil(out:find("storm", 1, true))
   end)

@@ -21,8 +21,7 @@ describe("several UIO devices of one PCI device", function()
 
   setup(function()
     system.start()
-    local out, status = files.shell("/run/luio/bin/insmod " .. MODULE)
-    assert.equal(0, status, out)
+    system.must("/run/luio/bin/insmod %s", MODULE)
     assert.matches(EDU .. ": luio_vectors, as uio%d+\n", (system.fine("bind %s --driver luio_vectors", EDU)))
     for _, info in ipairs(assert(luio.list())) do
       local n = (info.uio_name or ""):match "^vector(%d+)$"
@@ -31,7 +30,7 @@ describe("several UIO devices of one PCI device", function()
   end)
   teardown(function()
     system.fine("unbind %s", EDU)
-    assert.equal(0, select(2, files.shell "/run/luio/bin/rmmod luio_vectors"))
+    system.must "/run/luio/bin/rmmod luio_vectors"
     system.stop()
   end)
   after_each(luio.close_all)
@@ -90,12 +89,15 @@ describe("several UIO devices of one PCI device", function()
 
   it("are kept from others while bus master is on, all of them", function()
     local dev = assert(luio.open(uio[3]))
+    finally(function()
+      dev:close()
+      files.shell "chmod 600 /dev/uio*"
+    end)
     files.shell "chmod 666 /dev/uio*"
     assert(dev:bus_master(true))
     for n = 0, VECTORS - 1 do assert.equal(tonumber("600", 8), bit.band(uv.fs_stat("/dev/" .. uio[n]).mode, 511)) end
     assert(dev:close())
     for n = 0, VECTORS - 1 do assert.equal(tonumber("666", 8), bit.band(uv.fs_stat("/dev/" .. uio[n]).mode, 511)) end
-    files.shell "chmod 600 /dev/uio*"
   end)
 
   it("are found by their names, also under a guardian, two beside each other", function()

@@ -74,6 +74,7 @@ local WAYS = {
     .. "h:start('r', function() h:stop() uv.fs_close(ends.read) fail() end)",
   ["a signal"] = "local h = uv.new_signal() h:start('sigusr2', fail) h:unref() uv.kill(uv.os_getpid(), 'sigusr2')",
   ["a function that a library of its calls"] = "late = fail uv.new_timer():start(1, 0, function() late() end)",
+  ["a signal, once"] = "uv.signal_start_oneshot(uv.new_signal(), 'sigusr2', fail) luio.spawn(function() luio.sleep(0.002) uv.kill(uv.os_getpid(), 'sigusr2') end)",
   ["all handles"] = "luio.spawn(function() luio.sleep(0.002) uv.walk(fail) end)",
   ["the collector"] = "local x = ffi.gc(ffi.new 'int[1]', fail) x = nil luio.spawn(function() luio.sleep(0.002) collectgarbage() end)",
   ["the collector, of a proxy"] = "getmetatable(newproxy(true)).__gc = fail luio.spawn(function() luio.sleep(0.002) collectgarbage() end)",
@@ -125,13 +126,22 @@ describe("a callback", function()
     assert(start "dev.state.n = 0 uv.new_timer():start(1, 1, function() dev.state.n = dev.state.n + 1 end)")
     wait.till(5, "called", function() return dev.state.n > 2 end)
     local state, before = dev.state, nil
-    luio.spawn(function() -- while the new version starts
-      luio.sleep(0.02)
+    finally(function()
+      uv.os_unsetenv "LUIO_SPEC_STARTS"
+      uv.os_unsetenv "LUIO_SPEC_SEEN"
+    end)
+    local looks = luio.spawn(function() -- while the new version starts
+      wait.till(5, "the new version starts", function() return os.getenv "LUIO_SPEC_STARTS" end)
       before = state.n
       luio.sleep(0.02)
-      assert.equal(before, state.n)
+      local after = state.n
+      uv.os_setenv("LUIO_SPEC_SEEN", "1")
+      assert.equal(before, after)
     end)
-    assert.is_false(reload("luio.sleep(0.1) error 'no'").ok)
+    local report = reload("uv.os_setenv('LUIO_SPEC_STARTS', '1') repeat luio.sleep(0.001) until os.getenv 'LUIO_SPEC_SEEN' error 'no'")
+    assert.is_false(report.ok)
+    assert.matches("init%.lua:5: no$", report.message)
+    assert(looks:join(5))
     assert.is_true(state.n > before)
     assert.same({}, failures)
   end)

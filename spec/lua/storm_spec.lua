@@ -175,19 +175,19 @@ describe("a storm of a driver at work", function()
 
   it("is named by luio run, which still hears that it is to end", function()
     local running = program.start { "run", DRIVER, DEVICE }
+    finally(function() running:close() end)
     running:wait("luio: " .. NAMED, LONG)
     running:kill "sigterm"
     assert.equal(0, running:status(LONG))
-    running:close()
   end)
 
   it("is named by luio irq, and at the prompt", function()
     local running = program.start { "irq", DEVICE, "--trigger", "IRQ_RAISE=1", "--count", "1000000000", "--json" }
+    finally(function() running:close() end)
     running:wait("luio: " .. NAMED, LONG)
     running:kill "sigint"
     running:status(LONG)
     local doc = json.decode(running:text():match "\n({.*})")
-    running:close()
     assert.same({ number = 1, pause = 5e-3, captured = { IRQ_STATUS = "0x00000001" } },
       { number = doc.storm.number, pause = doc.storm.pause, captured = doc.storm.captured })
     local out = program.run(([[explore %s -e 'irqs(); IRQ_RAISE:write(1)

@@ -4,6 +4,7 @@ local files = require "spec.support.files"
 local luio = require "luio"
 local memif = require "luio.net.memif"
 local net = require "luio.net"
+local task = require "luio.task"
 local uv = require "luv"
 
 local FRAME = "\2\0\0\0\0\2\2\0\0\0\0\1\8\0" .. ("x"):rep(50)
@@ -23,9 +24,37 @@ describe("a port that is closed", function()
   end)
 
   it("has sent all that it was given", function()
-    assert.equal(100, port.tx[0]:burst(frames(port.pool, 100), 100))
+    local dev, sent = port.dev, nil
+    local close = dev.close
+    function dev:close()
+      sent = port.offer.stats().tx_packets
+      return close(self)
+    end
+    luio.run(function()
+      dev.regs.TCTL:update { EN = 0 }
+      assert.equal(100, port.tx[0]:burst(frames(port.pool, 100), 100))
+      local closing = luio.spawn(function() return port:close() end)
+      dev.regs.TCTL:update { EN = 1 }
+      assert(closing:join(20))
+      assert.is_true(closing.results[1])
+    end)
+    assert.equal(100, sent)
     assert(port:close())
-    assert(port:close())
+  end)
+
+  it("may be closed by a task that has waited for its packet", function()
+    local failed
+    local shown = task.on_failure
+    finally(function() luio.on_task_failure(shown) end)
+    luio.on_task_failure(function(_, traceback) failed = traceback end)
+    port:promiscuous(true)
+    luio.run(function()
+      local receives = luio.spawn(function() return port.rx[0]:wait(20) and port:close() end)
+      assert.equal(1, port.tx[0]:burst(frames(port.pool, 1), 1))
+      assert(receives:join(20))
+      assert.is_true(receives.results[1])
+    end)
+    assert.is_nil(failed)
   end)
 
   it("says how much it could not send, and is closed all the same", function()

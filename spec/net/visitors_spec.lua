@@ -2,6 +2,7 @@
 --- the same, and the server ends when it is told to. And a server that sends such things to its clients.
 
 local files = require "spec.support.files"
+local luio = require "luio"
 local memif = require "luio.net.memif"
 local program = require "spec.support.program"
 local socket = require "luio.net.memif.socket"
@@ -145,7 +146,9 @@ describe("a client of a server that sends what blocks", function()
     end)
     p:wait "listening"
     for i = 1, 6 do
+      local before = luio.now()
       local client, message, code = memif.connect(path)
+      assert.is_true(luio.now() - before < 50) -- a close that waits takes 60 s
       assert.same({ nil, "EPROTO" }, { client, code }, p:text())
       assert.matches(i < 3 and "the server sent a descriptor" or "the server sent HELLO, not ACK", message)
     end

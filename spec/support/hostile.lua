@@ -17,6 +17,8 @@ int connect(int, const void *, unsigned);
 int setsockopt(int, int, int, const void *, unsigned);
 ssize_t send(int, const void *, size_t, int);
 ssize_t sendmsg(int, const void *, int);
+ssize_t recv(int, void *, size_t, int);
+int getsockopt(int, int, int, void *, unsigned *);
 ssize_t write(int, const void *, size_t);
 int fcntl(int, int, ...);
 int close(int);
@@ -89,14 +91,47 @@ function M.mapping(name)
   error(name .. " is not mapped")
 end
 
---- Puts a request into the guardian's mail (runtime/guard.h) and rings.
+--- Puts a request into the guardian's mail (runtime/guard.h) and rings. One that it has not taken yet is lost.
 ---@param fields table  kind, slot, size, address
+---@return integer number  as the mail has it: uint64_t
 function M.request(fields)
   local mail = M.mapping "luio-mail"
   local q = ffi.cast("struct { uint64_t number; uint32_t kind, version, slot, restarts; uint64_t backoff, stop, size; char address[64]; } *", mail)
-  q.kind, q.version, q.slot, q.size, q.address = fields.kind, 3, fields.slot or 0, fields.size or 0, fields.address or ""
+  q.kind, q.version, q.slot, q.size, q.address = fields.kind, 4, fields.slot or 0, fields.size or 0, fields.address or ""
   q.number = q.number + 1
   M.ring()
+  return q.number
+end
+
+local replies
+
+-- The descriptor that they come by: a SOCK_SEQPACKET that our parent has made.
+local function find_replies()
+  local kind, peer, size = ffi.new "int[1]", ffi.new "int[3]", ffi.new "unsigned[1]"
+  local function option(fd, name, to)
+    size[0] = ffi.sizeof(to)
+    return C.getsockopt(fd, 1, name, to, size) == 0
+  end
+  for _, fd in ipairs(M.descriptors()) do
+    if option(fd, 3, kind) and kind[0] == 5 and option(fd, 17, peer) and peer[0] == C.getppid() then return fd end -- SO_TYPE, SO_PEERCRED
+  end
+  error "no replies come"
+end
+
+--- The same, and waits for the reply, so that the guardian has taken it. The descriptors of the reply are dropped.
+---@param fields table
+---@return integer code  0 or an errno value
+function M.ask(fields)
+  replies = replies or find_replies()
+  local number = M.request(fields)
+  local reply = ffi.new "struct { uint64_t number; int32_t code; uint32_t slots, settled, humble, restarts; uint64_t died; }"
+  for _ = 1, 5000 do
+    while C.recv(replies, reply, ffi.sizeof(reply), 0x40) > 0 do -- MSG_DONTWAIT
+      if reply.number == number then return reply.code end
+    end
+    uv.sleep(1)
+  end
+  error "the guardian does not answer"
 end
 
 M.KINDS = { OPEN = 2, MAKE = 3, HOLD = 4, GONE = 5, NO_RESET = 6, CLOSED = 7, READY = 8 }

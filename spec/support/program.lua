@@ -29,6 +29,15 @@ function M.run(args)
   return files.shell(("timeout 30 %s %s"):format(M.PATH, args))
 end
 
+--- The same in a folder.
+---@param folder string
+---@param args string
+---@return string output
+---@return integer status
+function M.run_in(folder, args)
+  return files.shell(("cd '%s' && timeout 30 %s %s"):format(folder, M.PATH, args))
+end
+
 --- The document that it prints with --json; its exit status; all of its output.
 ---@param args string
 ---@return table? document

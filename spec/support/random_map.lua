@@ -193,8 +193,6 @@ local function svd_registers(random, size, bases, depth, mark)
       local effect, field = random(3) == 0 and ("<readAction>%s</readAction>"):format(READ_ACTIONS[random(4) + 1]), ""
       if effect and random(2) == 0 then
         field, effect = ("<fields><field><name>F</name><bitRange>[1:0]</bitRange>%s</field></fields>"):format(effect), ""
-      elseif not effect then
-        effect = nil
       end
       for _, base in ipairs(effect and bases or {}) do
         for _, more in ipairs(places) do

@@ -1,6 +1,7 @@
 --- A simulated device that counts the reads of bytes which a spec says must not be read.
 ---
----     local bus = ticklish.open()            regions 0 and 2 are memory, 0x100 bytes each
+---     local dev = luio.open(ticklish.address())   regions 0 and 2 are memory, 0x100 bytes each
+---     local bus = ticklish.watch(dev)
 ---     bus:mark { [0] = { [0x10] = true } }
 ---     bus:disturbed()                        -> 2, "0:0x10": how many reads met a marked byte, and where the last was
 ---     bus:reads()                            -> how many there were at all
@@ -23,11 +24,11 @@ function model.reset(dev)
 end
 function model.read(dev, offset, width, region)
   if region == 1 then return offset == 0 and dev.met or offset == 4 and dev.last or dev.reads end
-  local v, met = 0ULL, false
+  local v = 0ULL
   local page = region == 0 and dev.pages[tonumber(dev.mem[0][0xf8]) ] or {}
   for i = width / 8 - 1, 0, -1 do
     v = v * 256 + dev.mem[region][offset + i]
-    if dev.marked[region][offset + i] or page[offset + i] then dev.met, dev.last, met = dev.met + 1, region * 0x1000 + offset + i, true end
+    if dev.marked[region][offset + i] or page[offset + i] then dev.met, dev.last = dev.met + 1, region * 0x1000 + offset + i end
   end
   dev.reads = dev.reads + 1
   return width == 64 and v or tonumber(v)
@@ -55,7 +56,7 @@ return model
 ]]
 
 ---@class spec.Ticklish
----@field address string  to open it
+---@field bus luio.Region  by which the model is told, and tells
 local Bus = {}
 Bus.__index = Bus
 

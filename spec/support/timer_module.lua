@@ -1,8 +1,8 @@
 --- The kernel module uio_timer in the guest: loaded and unloaded. spec/guest/specs has built it.
 
 local files = require "spec.support.files"
-local luio = require "luio"
 local sysfs = require "spec.support.sysfs"
+local uio_named = require "spec.support.uio_named"
 local wait = require "spec.support.wait"
 
 local M = {}
@@ -11,11 +11,7 @@ local INSMOD, RMMOD = "/run/luio/bin/insmod", "/run/luio/bin/rmmod"
 
 --- What luio knows of its device; nil: there is none.
 ---@return luio.Info?
-function M.find()
-  for _, info in ipairs(assert(luio.list())) do
-    if info.uio_name == "uio_timer" then return info end
-  end
-end
+function M.find() return uio_named "uio_timer" end
 
 --- Whether it is in the kernel.
 ---@return boolean

@@ -7,6 +7,7 @@
 ---     luio               the library
 ---     attempt(address)   luio.open(address) as { opened, message, code, left = descriptors left open }
 ---     put(path, text)    writes `path` of the tree, /proc and /drivers too, with the folders above it
+---     command(...)       what `luio ...` prints, in this process: on both streams; its status; on standard output
 ---     vanish(path)       takes /sys`path` away, as the kernel does when a device goes
 ---     allocated()        bytes of C memory in use (0 under a sanitizer, which has its own malloc)
 ---     testbed()          a tree of its own that can send uevents, from TREE_FILE
@@ -61,6 +62,24 @@ end
 
 function env.put(path, text)
   files.put(tree() .. path, text)
+end
+
+function env.command(...)
+  local both, out = {}, {}
+  local print, write, stderr = _G.print, io.write, io.stderr
+  local function stdout(...)
+    for _, text in ipairs { ... } do
+      table.insert(both, tostring(text))
+      table.insert(out, tostring(text))
+    end
+  end
+  _G.print = function(...) stdout(...) stdout "\n" end
+  io.write = stdout -- luacheck: ignore 122
+  io.stderr = { write = function(_, ...) table.insert(both, table.concat { ... }) end } -- luacheck: ignore 122
+  local ran, status = pcall(require("luio.cli").main, { ... })
+  _G.print, io.write, io.stderr = print, write, stderr -- luacheck: ignore 122
+  if not ran then error(status, 0) end
+  return table.concat(both), status, table.concat(out)
 end
 
 function env.vanish(path)

@@ -23,7 +23,7 @@ end
 local PRELUDE = ([[
   local LINE, HOSTILE = %s, %s
   local uv, files = require "luv", require "spec.support.files"
-  local sysfs, term, cli = require "luio.sysfs", require "luio.term", require "luio.cli"
+  local sysfs, term = require "luio.sysfs", require "luio.term"
   local root = os.getenv "UMOCKDEV_DIR"
   local DEVICE = "/sys/devices/pci0000:00/0000:00:04.0"
   term.colour = true -- which is when escape sequences are sent at all
@@ -59,21 +59,8 @@ local PRELUDE = ([[
   uv.os_setenv("LUIO_DRIVERS", root)
 
   local function luio(...)
-    local both, out = {}, {}
-    local print, write, stderr = _G.print, io.write, io.stderr
-    local function stdout(...)
-      for _, text in ipairs { ... } do
-        table.insert(both, tostring(text))
-        table.insert(out, tostring(text))
-      end
-    end
-    _G.print = function(...) stdout(...) stdout "\n" end
-    io.write = stdout
-    io.stderr = { write = function(_, ...) table.insert(both, table.concat { ... }) end }
-    local ok, why = pcall(cli.main, { ... })
-    _G.print, io.write, io.stderr = print, write, stderr
-    if not ok then error(why) end
-    return { table.concat(both), table.concat(out) }
+    local both, _, out = command(...)
+    return { both, out }
   end
 ]]):format(source(LINE), source(HOSTILE))
 

@@ -17,7 +17,7 @@ local function vectors(slot, numbers)
   return (tree:gsub("(uio%d+)\nE: SUBSYSTEM=uio\n", "%0N: %1=00\n"))
 end
 
--- Runs before the code of a spec: `cli(...)` is what a command prints (both streams), and its status.
+-- Runs before the code of a spec.
 local PRELUDE = [[
   local sysfs = require "luio.sysfs"
   local root = os.getenv "UMOCKDEV_DIR"
@@ -25,15 +25,6 @@ local PRELUDE = [[
   put("/proc/1/comm", "init\n")
   put("/proc/self/status", "Name:\tluajit\nCapEff:\t000001ffffffffff\n")
   local A, FOLDER = "0000:00:04.0", "/sys/devices/pci0000:00/0000:00:04.0"
-  local function cli(...)
-    local lines, print, write, err = {}, _G.print, io.write, io.stderr
-    _G.print = function(line) table.insert(lines, line .. "\n") end
-    io.write = function(...) table.insert(lines, table.concat { ... }) end
-    io.stderr = { write = function(_, ...) table.insert(lines, table.concat { ... }) end }
-    local status = require("luio.cli").main { ... }
-    _G.print, io.write, io.stderr = print, write, err
-    return table.concat(lines), status
-  end
   local function try(address, options)
     local dev, message, code = luio.open(address, options)
     return dev, { message, code }
@@ -51,7 +42,7 @@ describe("several UIO devices of one PCI device", function()
     local got = run(TREE, [[
       local order, dev = {}, assert(luio.open(A))
       for i, info in ipairs(assert(luio.list())) do order[i] = info.uio end
-      local got = { order, dev.info.uio, dev.warnings, (cli("info", A)), (cli("info", "uio11")), (cli("doctor", "uio10")) }
+      local got = { order, dev.info.uio, dev.warnings, (command("info", A)), (command("info", "uio11")), (command("doctor", "uio10")) }
       dev:close()
       dev = assert(luio.open "uio10")
       got[7], got[8] = dev.info.uio, #dev.warnings
@@ -115,7 +106,7 @@ describe("several UIO devices of one PCI device", function()
       put("/sys/bus/pci/drivers_probe", "")
       put(FOLDER .. "/driver_override", "(null)\n")
       assert(link("../../../bus/pci/drivers/card", root .. FOLDER .. "/driver"))
-      return { { cli("unbind", "uio9") }, (cli("info", "uio9")), (cli("info", "uio10")) }]])
+      return { { command("unbind", "uio9") }, (command("info", "uio9")), (command("info", "uio10")) }]])
     assert.equal(1, got[1][2])
     assert.matches("unbind 0000:00:04.0: refused: process 812 %(card%) drives it: /dev/uio10 ", got[1][1])
     assert.matches("\nheld by       nobody\n", got[2]) -- of this vector
@@ -181,7 +172,7 @@ describe("several devices that fit a driver", function()
     finally(files.clean)
     local got = run(fabric { 2, 3 }, ([[
       local driver = "%s/fabric"
-      return { { cli("run", driver) }, { cli("run", driver, "uio3") }, { cli("run", driver, "--wait=5") } }]]):format(dir))
+      return { { command("run", driver) }, { command("run", driver, "uio3") }, { command("run", driver, "--wait=5") } }]]):format(dir))
     local told = "luio: 2 devices fit driver fabric, and uio2 is taken, the first; name another to have that: uio3\n"
     for _, i in ipairs { 1, 3 } do
       assert.equal(told, got[i][1]:match "^[^\n]*\n")
@@ -201,7 +192,7 @@ describe("several drivers that fit a device", function()
     local tree = udev.uio(3):gsub("E: SUBSYSTEM=uio\n", "%0N: uio3=00\n")
     local got = run(tree, ([[
       require("luv").os_setenv("LUIO_DRIVERS", "%s")
-      return { (cli("info", "uio3")), (cli("doctor", "uio3")), (cli("get", "uio3", "0x0")), (cli("get", "uio3", "0x0", "--map", "edu")) }]]):format(dir))
+      return { (command("info", "uio3")), (command("doctor", "uio3")), (command("get", "uio3", "0x0")), (command("get", "uio3", "0x0", "--map", "edu")) }]]):format(dir))
     assert.matches("\nluio driver   aaa; drivers/bbb fits it, too\n", got[1])
     assert.matches("luio driver: aaa matches; drivers/bbb fits it, too\n", got[2])
     assert.matches("^note: drivers/aaa is used; drivers/bbb fits it, too: %-%-map names another\n", got[3])

@@ -12,7 +12,7 @@ local function run(args)
   local infos, message, code = about.devices()
   if not infos then return nil, message, code end
   for _, entry in ipairs(match.all()) do
-    local fault = match.fault(entry.name)
+    local fault = match.fault_of(entry)
     if fault then
       note(fault)
     elseif entry.unclear then

@@ -21,7 +21,7 @@ local uv = require "luv"
 
 ---@class luio.NewDevice
 ---@field ids string[]     as entries of `match`
----@field info luio.Info?  of the first that is on this machine
+---@field info luio.Info?  of the first id's device, if one is on this machine
 
 local function ids_of(info)
   if info.vendor then return { ("pci = \"%04x:%04x\""):format(info.vendor, info.device) } end
@@ -37,7 +37,7 @@ local function add_id(known, text, infos)
     if not info then return nil, message, code end
     local ids = ids_of(info)
     if not ids then return nil, text .. ": a driver could know it by nothing: it has no PCI id, no compatible, no UIO name", "ENOTSUP" end
-    known.info = known.info or info
+    if not known.ids[1] then known.info = info end
     entry = ids[1]
   elseif text:match "^%x%x%x%x:%x%x%x%x$" then
     entry = ("pci = %q"):format(text:lower())
@@ -51,7 +51,7 @@ local function add_id(known, text, infos)
   end
   local key, value = entry:match "^(%w+) = \"(.*)\"$"
   for _, info in ipairs(infos) do
-    if not known.info and match.fits({ [key] = value }, info) then known.info = info end
+    if not known.ids[1] and not known.info and match.fits({ [key] = value }, info) then known.info = info end
   end
   table.insert(known.ids, entry)
   return true
@@ -76,7 +76,7 @@ local luio = require "luio"
 -- does is part of it: access "w1c", "rc"; read_effect, write_effect. `luio lint drivers/%NAME%` says what looks forgotten.
 return luio.registers {
   name = "%NAME%",
-
+%WHERE%
 %REGIONS%  --        offset width access  fields: bit | { high, low }
   -- An example. Nothing that only looks reads it as long as read_effect is there: delete that once the datasheet says so.
   ID      = { 0x00, 32, "ro", read_effect = "nobody has looked it up yet", REVISION = { 7, 0 } },
@@ -175,7 +175,7 @@ local function first_register(map)
       return { name = def.name, offset = def.offset, region = def.region, reset = type(def.reset) == "number" and def.reset or 0 }
     end
   end
-  if not map then return { name = "ID", offset = 0, region = 0, reset = 0x10 } end
+  if not map then return { name = "ID", offset = 0, reset = 0x10 } end
 end
 
 local function words_for(name, known, register)
@@ -193,6 +193,7 @@ local function words_for(name, known, register)
   local ids = known.ids
   return {
     NAME = name, MATCH = ids[2] and "{ { " .. table.concat(ids, " }, { ") .. " } }" or "{ " .. ids[1] .. " }",
+    WHERE = regions[1].index > 0 and ("  region = %d,\n"):format(regions[1].index) or "",
     REGIONS = known.info and table.concat(rows, "\n") .. "\n" or "", SIZES = table.concat(sizes, ", "), IDENTITY = identity,
     REGISTER = register.name, FUNCTION = "read_" .. register.name:lower(), CONSTANT = register.name,
     OFFSET = ("0x%02x"):format(register.offset), RESET = ("0x%x"):format(register.reset),
@@ -202,9 +203,10 @@ end
 
 -- ---- The command ---------------------------------------------------------------------------------
 
-local function imported(args, dir)
+local function imported(args, dir, info)
   local text, notes, code = svd.import(args.svd, {
     peripherals = #args.peripheral > 0 and args.peripheral or nil, name = args.name, overlay = "registers.overlay.lua",
+    region = regions_of(info)[1].index,
   })
   if not text then return nil, notes, code end
   for _, note in ipairs(notes) do term.tell("note: " .. tostring(note)) end
@@ -251,7 +253,7 @@ local function new(args)
 
   local text, map, code
   if args.svd then
-    text, map, code = imported(args, dir)
+    text, map, code = imported(args, dir, known.info)
     if not text then return nil, map, code end
   end
   local register = first_register(map)
@@ -265,15 +267,16 @@ local function new(args)
     ["registers.lua"] = text or fill(EXAMPLE, words), ["init.lua"] = fill(INIT, words), ["model.lua"] = fill(MODEL, words),
     [name .. "_spec.lua"] = fill(SPEC, words),
   })
-  if not ok then return nil, ("%s: %s; nothing was written"):format(dir, message) end
+  if not ok then
+    if made then uv.fs_rmdir "drivers" end
+    return nil, ("%s: %s; nothing was written"):format(dir, message)
+  end
 
   term.print(("%s: registers.lua, init.lua, model.lua, %s_spec.lua"):format(dir, name))
   term.tell(("next: busted --lua=luajit %s; luio explore sim:%s; luio run %s sim:%s, and save its init.lua"):format(
     dir, name, dir, name))
-  local other = known.info and match.stated(known.info)
-  if other and other ~= name then
-    term.tell(("note: drivers/%s is for this device, too: of two the first by name is taken"):format(other))
-  end
+  local others = known.info and match.others(known.info, name)
+  if others then term.tell(("note: %s: of several the first by name is taken"):format(others)) end
   return 0
 end
 

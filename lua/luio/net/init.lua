@@ -206,7 +206,7 @@ end
 -- A version's own task: takes the device's interrupts.
 local function listen(port, view, offer)
   local due, fruitless, said = now() + TICK, 0, false
-  while true do
+  while not view.closed do -- those who are woken here may close the port
     local event, message, code = view.irqs[0]:wait(math.max(0, due - now()))
     if event then
       port.taken = event.time
@@ -224,7 +224,7 @@ local function listen(port, view, offer)
       view:warn(("interrupts of %s: %s"):format(view.address, message))
       task.sleep(TICK)
     end
-    if now() >= due then
+    if now() >= due and not view.closed then
       due = now() + TICK
       local warning = offer.tick and offer.tick()
       if warning then view:warn(warning) end

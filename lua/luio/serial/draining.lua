@@ -15,7 +15,9 @@ local closed, check_seconds = ports.closed, ports.check_seconds
 
 local M = {}
 
-local STANDING = 2 -- seconds without a byte, besides what the FIFO takes
+--- Seconds without a byte until a line stands still, besides what the FIFO takes.
+M.STANDING = 2
+
 local SHORTEST, LONGEST = 0.001, 0.05 -- seconds between two looks
 
 ---@class luio.serial.Port
@@ -63,7 +65,7 @@ local function leave(port, what, seconds, patience)
     local at, character = now(), settings.character_time(port.settings)
     if port.sent ~= sent or port.paused then since, sent = at, port.sent end
     local holds, code = holder(port)
-    local stall = code == "EAGAIN" and patience or STANDING + 2 * (port.fifo + 2) * character
+    local stall = code == "EAGAIN" and patience or M.STANDING + 2 * (port.fifo + 2) * character
     if seconds and at - start >= seconds then
       return failure(port, what, ("not within %g s%s"):format(seconds, holds and "; " .. holds or ""), "ETIMEDOUT")
     elseif at - since >= stall and last then -- what had come by then was looked at once more

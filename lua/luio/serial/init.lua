@@ -127,7 +127,7 @@ end
 local function listen(port, view, offer)
   local fruitless, before, said = 0, -1, false
   local function progress() return port.received + port.sent + port.line_changes + offer.counts.breaks end
-  while true do
+  while not view.closed do -- those who are woken here may close the port
     local event, message, code = view.irqs[0]:wait(TICK)
     if event then
       port.interrupts = port.interrupts + 1
@@ -151,6 +151,7 @@ local function listen(port, view, offer)
     end
     if port.offer == offer then
       service(port) -- also without an interrupt: should one ever be lost, a wait is late, not stuck
+      if view.closed then return end
       local ok, why, why_code = view:unmask()
       if not ok and why_code ~= "ENODEV" then view:warn(why) end
     end

@@ -142,6 +142,7 @@ local function import(read, source, options, notes)
   end
   beside.add(blocks, others, one and one.offset or 0)
   head.options = map_options(work, blocks, name)
+  if (options.region or 0) ~= 0 then table.insert(head.options, ("region = %d,"):format(options.region)) end
   if options.overlay then table.insert(head.options, ("overlay = %q,"):format(options.overlay)) end
   return write.write(blocks, head), notes.list
 end
@@ -149,6 +150,7 @@ end
 ---@class luio.SvdOptions
 ---@field peripherals? string[]   only these; a single one becomes a map of its own registers, from offset 0
 ---@field name? string            of the map; else the peripheral's or the device's
+---@field region? integer       of the device that its registers are in; 0
 ---@field overlay? string        name of the file with corrections, beside the map
 ---@field descriptions? "data"|"comments"  where they go: `description = "..."` (default), which prompt and editor show, or comments
 

@@ -4,6 +4,7 @@
 local files = require "spec.support.files"
 local luio = require "luio"
 local match = require "luio.match"
+local uio_named = require "spec.support.uio_named"
 
 local EDU = "0000:00:04.0"
 local MODULES = os.getenv "LUIO_MODULES" -- a folder of them
@@ -11,12 +12,6 @@ local MODULES = os.getenv "LUIO_MODULES" -- a folder of them
 local function insert(name)
   local out, status = files.shell(("/run/luio/bin/insmod '%s'"):format(name))
   assert.equal(0, status, out)
-end
-
-local function find(name)
-  for _, info in ipairs(assert(luio.list())) do
-    if info.uio_name == name then return info end
-  end
 end
 
 -- 256 bytes, none like the next.
@@ -47,12 +42,12 @@ describe("memory that a UIO driver brings", function()
   lazy_setup(function()
     for _, name in ipairs { "genirq/uio_dmem_genirq.ko", "uio_memory/uio_memory.ko" } do insert(MODULES .. "/" .. name) end
   end)
-  before_each(function() dev = assert(luio.open(find("uio_memory").uio)) end)
+  before_each(function() dev = assert(luio.open(uio_named("uio_memory").uio)) end)
   after_each(function() assert(dev:close()) end)
 
   it("has no address before it is opened, and is listed all the same", function()
     assert(dev:close())
-    local info = find "uio_memory"
+    local info = uio_named "uio_memory"
     assert.equal("uio_dmem_genirq", info.driver)
     assert.same({ name = "", addr = 0, size = 0x10000, offset = 0, at_open = true }, info.maps[0])
     assert.equal(0x1000, info.maps[1].size)
@@ -100,8 +95,8 @@ describe("memory that a UIO driver brings", function()
     local buffer = assert(dev.dma:alloc(64))
     assert(dev:close())
     assert.has_error(function() buffer:read(0, 1) end)
-    assert.is_true(find("uio_memory").maps[0].at_open)
-    dev = assert(luio.open(find("uio_memory").uio))
+    assert.is_true(uio_named("uio_memory").maps[0].at_open)
+    dev = assert(luio.open(uio_named("uio_memory").uio))
   end)
 end)
 

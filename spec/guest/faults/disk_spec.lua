@@ -4,6 +4,7 @@
 
 local ffi = require "ffi"
 local files = require "spec.support.files"
+local must = require("spec.support.system").must
 
 local USER = 12345
 local MODPROBE = "/run/luio/bin/modprobe"
@@ -12,11 +13,6 @@ ffi.cdef "long syscall(long, ...);"
 
 describe("a disk", function()
   local dir
-  local function must(command, ...)
-    local out, status = files.shell(command:format(...))
-    assert.equal(0, status, out)
-    return out
-  end
 
   setup(function()
     for _, name in ipairs { "dm_mod", "ext4", "quota_v2", "brd rd_nr=2 rd_size=8192" } do must("%s %s", MODPROBE, name) end
