@@ -13,7 +13,7 @@
 local filter = require "luio.net.filter"
 local luio = require "luio"
 local net = require "luio.net"
-local numbers = require "luio.cli.numbers"
+local numbers = require "luio.tool.cli.numbers"
 local pcapng = require "luio.net.pcapng"
 
 local now = luio.now

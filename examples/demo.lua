@@ -8,9 +8,9 @@
 --- `make demo` and `make demo-uio` run it. What it drives is drivers/edu.
 
 local luio = require "luio"
-local paths = require "luio.paths"
-local reload_report = require "luio.reload_report"
-local term = require "luio.term"
+local paths = require "luio.driver.paths"
+local reload_report = require "luio.reload.report"
+local term = require "luio.text.term"
 local uv = require "luv"
 
 local address = arg[1] or "sim:edu"

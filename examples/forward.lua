@@ -10,7 +10,7 @@
 local ffi = require "ffi"
 local luio = require "luio"
 local net = require "luio.net"
-local numbers = require "luio.cli.numbers"
+local numbers = require "luio.tool.cli.numbers"
 
 local parser = require "argparse"("luio examples/forward.lua", "Forwards frames between two ports, both ways.")
 parser:argument("a", "The one port's device.")

@@ -10,10 +10,10 @@
 --- bursts that never waits for the device. It is a function of its own, with all that it uses in locals, because LuaJIT
 --- compiles that best; what is shown once a second is outside of it.
 
-local histogram = require "luio.histogram"
+local histogram = require "luio.text.histogram"
 local luio = require "luio"
 local net = require "luio.net"
-local numbers = require "luio.cli.numbers"
+local numbers = require "luio.tool.cli.numbers"
 local pace = require "luio.net.pace"
 local stream = require "luio.net.stream"
 

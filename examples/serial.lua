@@ -9,13 +9,13 @@
 --- pty.lua, bridge.lua.
 
 local bridges = require "luio.serial.bridge"
-local descriptor = require "luio.descriptor"
+local descriptor = require "luio.loop.fd_watch"
 local ffi = require "ffi"
 local luio = require "luio"
 local ptys = require "luio.serial.pty"
 local serial = require "luio.serial"
 local settings = require "luio.serial.settings"
-local task = require "luio.task"
+local task = require "luio.loop.task"
 local termios = require "luio.serial.termios"
 local uv = require "luv"
 

@@ -15,7 +15,7 @@
 
 local luio = require "luio"
 local net = require "luio.net"
-local numbers = require "luio.cli.numbers"
+local numbers = require "luio.tool.cli.numbers"
 local share = require "luio.net.share"
 
 local parser = require "argparse"("luio examples/share.lua", "Share a network port with other processes, over memif.")

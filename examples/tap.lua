@@ -13,10 +13,10 @@
 local bridges = require "luio.net.bridge"
 local luio = require "luio"
 local net = require "luio.net"
-local numbers = require "luio.cli.numbers"
-local output = require "luio.output"
+local numbers = require "luio.tool.cli.numbers"
+local output = require "luio.tool.output"
 local taps = require "luio.net.tap"
-local task = require "luio.task"
+local task = require "luio.loop.task"
 local uv = require "luv"
 
 local parser = require "argparse"("luio examples/tap.lua", "Bridges a network port to a TAP device.")

@@ -6,8 +6,8 @@
 ---     luio examples/ticks.lua sim:uio_timer --rate 500  without
 
 local luio = require "luio"
-local histogram = require "luio.histogram"
-local numbers = require "luio.cli.numbers"
+local histogram = require "luio.text.histogram"
+local numbers = require "luio.tool.cli.numbers"
 
 local parser = require "argparse"("luio examples/ticks.lua", "Take a timer's interrupts by a shared ring, and one by one.")
 parser:argument("device", "As `luio list` has it; the first uio_timer unless said."):args "?"

@@ -12,7 +12,7 @@
  * state to go back to.
  *
  * Descriptors and mappings that others had before can't be taken from them: who has them is looked for
- * by lua/luio/strangers.lua, after this and before bus master is on.
+ * by lua/luio/host/other_writers.lua, after this and before bus master is on.
  *
  * Somebody may switch bus master off, or the kernel in a sleep of the machine, and then udev's rules may give the files
  * away again, even take them back: whoever opened them in between has them. So what is compared is the time of the last

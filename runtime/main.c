@@ -3,7 +3,7 @@
  * Where the modules are follows from where the program is: in a source tree it is build/luio and
  * they are in lua/; installed it is PREFIX/bin/luio and they are in PREFIX/share/lua/5.1. So a tree
  * can be moved, and DESTDIR needs no thought. The program of `make dist` has them in itself. All else is
- * lua/luio/cli/, with the compiler kept in check by lua/luio/compiler/.
+ * lua/luio/tool/cli/, with the compiler kept in check by lua/luio/compiler/.
  *
  * Modules come from absolute folders only: these, those of LUA_PATH and LUA_CPATH, and LuaJIT's own. LuaJIT's default begins
  * with the current folder, where root would run the ./luv.lua of whoever it belongs to. A folder in LUA_PATH is a choice of
@@ -167,7 +167,7 @@ int main(int argc, char **argv)
   int rc = load(L, "luio.compiler");
   /* cli.main never raises: it returns the exit status. */
   if (rc == 0)
-    rc = load(L, "luio.cli");
+    rc = load(L, "luio.tool.cli");
   if (rc == 0) {
     lua_getfield(L, -1, "main");
     lua_getglobal(L, "arg");

@@ -5,7 +5,7 @@
  * last turned (luio_watchdog_beat), and acts in two steps.
  *
  *   1. Over the limit: luio_watchdog_expired says so, and a hook of the interpreter, which asks it every thousand
- *      instructions, raises an error in what runs (lua/luio/watchdog.lua). System calls that block are interrupted
+ *      instructions, raises an error in what runs (lua/luio/loop/watchdog.lua). System calls that block are interrupted
  *      by SIGURG, whose handler does nothing and is installed without SA_RESTART: they return EINTR, and the hook
  *      has its turn.
  *   2. Over twice the limit: no hook gets there. It is compiled code, or a call into C that computes, or one that

@@ -12,13 +12,13 @@ local region = require "luio.region"
 local irq = require "luio.irq"
 local dma = require "luio.dma"
 local config = require "luio.config"
-local config_watch = require "luio.config_watch"
-local presence = require "luio.presence"
-local reload_report = require "luio.reload_report"
-local staging = require "luio.staging"
-local sysfs = require "luio.sysfs"
-local task = require "luio.task"
-local watchdog = require "luio.watchdog"
+local config_watch = require "luio.hotplug.config_watch"
+local presence = require "luio.hotplug"
+local reload_report = require "luio.reload.report"
+local staging = require "luio.reload.staging"
+local sysfs = require "luio.host.sysfs"
+local task = require "luio.loop.task"
+local watchdog = require "luio.loop.watchdog"
 local C, err = door.C, door.err
 
 local M = {}
@@ -35,10 +35,10 @@ local M = {}
 ---@field state table      the driver's own
 ---@field closed boolean?
 ---@field gone boolean?    it was removed or unbound, and has not come back yet
----@field gone_code string? "ESTALE": it was stopped for good, for its DMA memory has moved (luio.presence)
+---@field gone_code string? "ESTALE": it was stopped for good, for its DMA memory has moved (luio.hotplug)
 ---@field over boolean?    stopped for good, and its driver has been told
 ---@field return_code string?  why it could not be taken again, last time: "EACCES"
----@field repairs table<string, integer>  how often what of config space was set right (luio.config_watch)
+---@field repairs table<string, integer>  how often what of config space was set right (luio.hotplug.config_watch)
 ---@field warnings string[] the last few things that work, but not as they should
 ---@field on_warning fun(message: string)?  called for each
 ---@field package on_bus_master fun(on: boolean)?  called when it was switched
@@ -52,8 +52,8 @@ local M = {}
 ---@field package driven_elsewhere boolean?  another process, or the kernel, may be at its registers, too
 ---@field package effects luio.Effects?  what its register maps say of side effects (luio.registers.effects)
 ---@field package saved string?  durable state as it was saved last
----@field package life integer?  of a PCI device, while it is watched (luio.sysfs)
----@field package sleeps luio.Sleeps?  of the machine, when config space was looked at last (luio.config_watch)
+---@field package life integer?  of a PCI device, while it is watched (luio.host.sysfs)
+---@field package sleeps luio.Sleeps?  of the machine, when config space was looked at last (luio.hotplug.config_watch)
 ---@field package alone boolean?   nobody else can write its registers
 ---@field package beside boolean?  another process drives it
 ---@field package bridges luio.Bridge[]?  above it, as they were
@@ -289,7 +289,7 @@ function M.open(address, options)
   if C.luio_device_open(address, flags, out, err) < 0 then return door.failure() end
   local dev = M.wrap(out[0], options)
   if options.quiet then return dev end
-  local look = require "luio.look"
+  local look = require "luio.host.inspect"
   local unanswered, several = look.unanswered(dev.info), address ~= dev.info.uio and look.one_of(dev.info)
   if unanswered then dev:warn(unanswered) end
   if several then dev:warn(("%s is %s, and the first that its address means"):format(dev.info.uio, several)) end
@@ -343,7 +343,7 @@ local function ours_alone(self)
     self:warn(("others may open /dev/%s while bus master of %s is on, and so could have it write to any memory: only a driver that "
       .. "root has started can keep them from it (luio run --user)"):format(info.uio, self.address))
   end
-  local holder = rc > 0 and require("luio.strangers").of(self.info)
+  local holder = rc > 0 and require("luio.host.other_writers").of(self.info)
   if holder then
     return nil, ("switch bus master of %s on: EBUSY: process %d (%s) of user %d can write its registers, and so could have it "
       .. "write to any memory: kill %d; or let others do that, by LUIO_SHARED_BARS in udev's rules (60-luio.rules)"):format(
@@ -411,7 +411,7 @@ end
 ---@return string? code  "EINVAL" "E2BIG"
 function Device:checkpoint()
   if self.closed then error(("checkpoint of %s: the device is closed"):format(self.address), 2) end
-  return require("luio.guard").save(self.root or self)
+  return require("luio.reload.guardian").save(self.root or self)
 end
 
 --- Tells who uses what a driver makes of the device (luio.net) whose version is in place now.
@@ -488,7 +488,7 @@ function Device:close()
   return true
 end
 
---- Exchanges the code of the driver that runs for what its files hold now (luio.live).
+--- Exchanges the code of the driver that runs for what its files hold now (luio.reload.live).
 ---@return luio.ReloadReport? report
 ---@return string? message  which step was refused, and why; the version before goes on
 ---@return string? code
@@ -500,7 +500,7 @@ function Device:reload()
   return report
 end
 
--- ---- Going away and coming back (luio.presence) --------------------------------------------------
+-- ---- Going away and coming back (luio.hotplug) --------------------------------------------------
 
 Device.watch_presence = presence.watch
 Device.wait_return = presence.wait_return
@@ -547,7 +547,7 @@ function Device:vanish(why, code, forgot)
 end
 
 --- Takes a device that was gone again: same object, same regions, same DMA buffers. Its driver is not
---- started by this. luio.presence does both when the device is watched.
+--- started by this. luio.hotplug does both when the device is watched.
 ---@return boolean? ok
 ---@return string? message
 ---@return string? code  "ENODEV": it is not there yet, or has no UIO driver; "ESTALE": it was stopped for good

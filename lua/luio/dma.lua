@@ -11,7 +11,7 @@
 
 local ffi = require "ffi"
 local door = require "luio.ffi"
-local staging = require "luio.staging"
+local staging = require "luio.reload.staging"
 local C, err = door.C, door.err
 
 local M = {}
@@ -39,7 +39,7 @@ local function check(buffer, verb, offset, length)
   end
 end
 
--- Tells who keeps a record of the memory (luio.explore.journal) what is done to it.
+-- Tells who keeps a record of the memory (luio.tool.explore.journal) what is done to it.
 local function tell(buffer, what, ...)
   local told = buffer.dma.pool.told
   if told then told(what, buffer, ...) end
@@ -90,7 +90,7 @@ function Buffer:pointer(ctype, offset)
 end
 
 --- Looks the address up again. Pages are pinned where the kernel lets us (dma:stats().pinned), and then they stay;
---- for those that are not, a device at work is looked at every second (luio.presence).
+--- for those that are not, a device at work is looked at every second (luio.hotplug).
 ---@return boolean? ok
 ---@return string? message
 ---@return string? code  "ESTALE": it moved; stop the device

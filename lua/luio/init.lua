@@ -10,10 +10,10 @@
 
 require "luio.compiler" -- first: plain luajit may not have it yet
 local door = require "luio.ffi"
-local task = require "luio.task"
+local task = require "luio.loop.task"
 local device = require "luio.device"
-local staging = require "luio.staging"
-require "luio.paths" -- `require "drivers.edu.registers"` finds drivers
+local staging = require "luio.reload.staging"
+require "luio.driver.paths" -- `require "drivers.edu.registers"` finds drivers
 local ffi = require "ffi"
 local C = door.C
 
@@ -42,7 +42,7 @@ function luio.open(address, options)
   local model = address:match "^sim:(.+)$"
   if model then return require("luio.sim").open(model, options) end
   local dev, message, code = device.open(address, options)
-  if code == "EINVAL" and message:match "^\"" then message = message .. require("luio.sysfs").address_hint(address) end
+  if code == "EINVAL" and message:match "^\"" then message = message .. require("luio.host.sysfs").address_hint(address) end
   return dev, message, code
 end
 
@@ -51,21 +51,21 @@ end
 ---@return string? message
 ---@return string? code
 function luio.monitor()
-  return require("luio.monitor").open()
+  return require("luio.hotplug.monitor").open()
 end
 
 -- ---- Drivers -------------------------------------------------------------------------------------
 
 -- luio.driver and luio.registers are loaded when they are needed: a command such as `luio list` has no use for them.
 
---- Loads a driver without touching hardware. Where drivers are looked for: luio.paths.
+--- Loads a driver without touching hardware. Where drivers are looked for: luio.driver.paths.
 ---@param name string  "edu" or "drivers/edu"; a path, relative to the current folder: "./drivers/edu", "path/to/driver.lua"
 ---@return table? driver
 ---@return string? message  a syntax error, what it threw, or what its table lacks; with file and line
 ---@return string? code
 function luio.load(name)
   if type(name) ~= "string" then error("luio.load wants a driver's name or path, not " .. type(name), 2) end
-  return require("luio.driver").load(require("luio.paths").by_name(name))
+  return require("luio.driver").load(require("luio.driver.paths").by_name(name))
 end
 
 --- States a register map: luio.registers (lua/luio/registers/init.lua) has the format. Checked here;
@@ -91,14 +91,14 @@ function luio.start(name, address)
   local note
   if not address then
     local found
-    found, note, code = require("luio.match").choose(d)
+    found, note, code = require("luio.driver.match").choose(d)
     if not found and note then return nil, note, code end
     if not found then
-      local model = require("luio.paths").find(d.name, "model")
+      local model = require("luio.driver.paths").find(d.name, "model")
       return nil, ("no device for driver %s here%s"):format(d.name, model
         and ("; there is its simulated one: sim:%s, named beside the driver"):format(d.name) or ""), "ENODEV"
     end
-    address = require("luio.look").opens(found)
+    address = require("luio.host.inspect").opens(found)
   end
   local dev
   dev, message, code = luio.open(address)
@@ -159,7 +159,7 @@ luio.run = task.run
 ---@return fun(): boolean stopping
 ---@return fun() forget
 function luio.stopping()
-  return require "luio.stopping"()
+  return require "luio.loop.stop_signal"()
 end
 
 --- Is told of warnings: what works, but not as it should. Without it they are kept in dev.warnings.

@@ -30,13 +30,13 @@
 --- that comes before ours is acknowledged counts for both. A driver that captures its cause finds nothing there, and goes on waiting.
 
 local bit = require "bit"
-local descriptor = require "luio.descriptor"
+local descriptor = require "luio.loop.fd_watch"
 local errors = require "luio.errors"
 local ffi = require "ffi"
 local uv = require "luv"
 local door = require "luio.ffi"
-local staging = require "luio.staging"
-local task = require "luio.task"
+local staging = require "luio.reload.staging"
+local task = require "luio.loop.task"
 local top_half = require "luio.top_half"
 local C, err = door.C, door.err
 

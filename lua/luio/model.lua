@@ -26,7 +26,7 @@
 local ffi = require "ffi"
 local errors = require "luio.errors"
 local door = require "luio.ffi"
-local paths = require "luio.paths" -- models require their registers
+local paths = require "luio.driver.paths" -- models require their registers
 local C = door.C
 
 local M = {}

@@ -12,10 +12,10 @@ local door = require "luio.ffi"
 local device = require "luio.device"
 local models = require "luio.model"
 local near = require "luio.registers.near"
-local paths = require "luio.paths"
-local staging = require "luio.staging"
-local presence = require "luio.presence"
-local watchdog = require "luio.watchdog"
+local paths = require "luio.driver.paths"
+local staging = require "luio.reload.staging"
+local presence = require "luio.hotplug"
+local watchdog = require "luio.loop.watchdog"
 local C, err = door.C, door.err
 
 local M = {}

@@ -32,7 +32,7 @@ local function irq_on(fd)
   local irq = require("luio.irq").new({ address = "a pipe" }, 0)
   local source = irq.source
   source.handle, source.names, source.raw = out[0], { [0] = {} }, ffi.new "luio_irq_event"
-  source.watch = assert(require("luio.task").watch(C.luio_irq_fd(source.handle), source.handle))
+  source.watch = assert(require("luio.loop.task").watch(C.luio_irq_fd(source.handle), source.handle))
   return irq
 end
 

@@ -92,7 +92,7 @@ for _, arch in ipairs { "amd64", "arm64" } do
       local out, status = b:run "/tmp/x.lua"
       assert.equal(1, status)
       assert.matches("^luio: /tmp/x.lua:1: luio.open wants an address, not number", out)
-      assert.is_nil(out:find("luio/cli", 1, true), out) -- luio's own files are left out of tracebacks
+      assert.is_nil(out:find("luio/tool/cli", 1, true), out) -- luio's own files are left out of tracebacks
       b:put("/tmp/where.lua", 'print(debug.getinfo(require("luio").open, "S").short_src)\n')
       out, status = b:run "/tmp/where.lua"
       assert.same({ "luio/init.lua\n", 0 }, { out, status })

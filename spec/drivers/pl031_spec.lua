@@ -2,7 +2,7 @@
 --- the one that QEMU's board has, by uio_pdrv_genirq.
 
 local luio = require "luio"
-local match = require "luio.match"
+local match = require "luio.driver.match"
 local wait = require "spec.support.wait"
 
 -- "find": where a driver would find it, for numbers of UIO devices are no names.

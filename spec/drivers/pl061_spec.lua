@@ -2,7 +2,7 @@
 --- one that QEMU's board has, by uio_pdrv_genirq. There QEMU's system_powerdown pulses line 3, as a power button would.
 
 local luio = require "luio"
-local match = require "luio.match"
+local match = require "luio.driver.match"
 local qmp = require "spec.support.qmp"
 local wait = require "spec.support.wait"
 

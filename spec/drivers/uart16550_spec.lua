@@ -57,7 +57,7 @@ describe("drivers/uart16550", function()
   it("starts on a chip that somebody left with the divisor latch open", function()
     local dev = assert(luio.open "sim:uart16550")
     dev.regions[0]:write8(3, 0x80) -- LCR.DLAB
-    assert(require("luio.live").start(require "drivers.uart16550", dev))
+    assert(require("luio.reload.live").start(require "drivers.uart16550", dev))
     assert.equal(0, dev.regs.LCR:get "DLAB")
     assert(dev:close())
   end)

@@ -5,12 +5,12 @@ local bit = require "bit"
 local conformance = require "spec.backend.conformance"
 local files = require "spec.support.files"
 local luio = require "luio"
-local place = require "luio.explore.place"
+local place = require "luio.tool.explore.place"
 local program = require "spec.support.program"
-local record = require "luio.explore.record"
+local record = require "luio.tool.explore.record"
 local sysfs = require "spec.support.sysfs"
 local system = require "spec.support.system"
-local target = require "luio.explore.target"
+local target = require "luio.tool.explore.target"
 local uv = require "luv"
 
 local EDU, NIC, NODE = "0000:00:04.0", "0000:00:05.0", "/dev/mem"
@@ -239,7 +239,7 @@ describe("a range of physical addresses", function()
     assert.is_nil(none)
     assert.equal("ENOTSUP", code)
     assert.matches("has no interrupt: /dev/mem brings none", message)
-    assert.is_nil(require("luio.match").driver_of(assert(require("luio.look").find(EDU_BAR)))) -- not by itself
+    assert.is_nil(require("luio.driver.match").driver_of(assert(require("luio.host.inspect").find(EDU_BAR)))) -- not by itself
   end)
 
   it("is driven under a guardian, by a process that gave root up, and again after that was killed", function()

@@ -3,7 +3,7 @@
 
 local luio = require "luio"
 local program = require "spec.support.program"
-local sessions = require "luio.explore.session"
+local sessions = require "luio.tool.explore.session"
 local sysfs = require "spec.support.sysfs"
 local system = require "spec.support.system"
 local wait = require "spec.support.wait"

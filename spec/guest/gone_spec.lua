@@ -281,7 +281,7 @@ describe("a device that goes away", function()
   end)
 
   it("says what to do when it is there, but nobody binds it", function()
-    local presence = require "luio.presence"
+    local presence = require "luio.hotplug"
     local usual = presence.RETURN
     presence.RETURN = 0.3
     luio.run(function()

@@ -8,7 +8,7 @@ local WHY = "/sys is mounted read-only here, as in a container: do it on the hos
 
 -- Runs commands and asks the library, one after another; a line between what each gave.
 local SCRIPT = [[
-  local cli, luio = require "luio.cli", require "luio"
+  local cli, luio = require "luio.tool.cli", require "luio"
   local EDU, TESTDEV = "0000:00:04.0", "0000:00:07.0"
   io.stdout:setvbuf "no"
   io.stderr = io.stdout
@@ -23,7 +23,7 @@ local SCRIPT = [[
   run("bind", TESTDEV)
   run("unbind", EDU)
   run("doctor", EDU)
-  require("luio.doctor.system").read_only(print) -- all of it would load each driver, in a process
+  require("luio.host.doctor.system").read_only(print) -- all of it would load each driver, in a process
   print "----"
   run("run", "drivers/edu", EDU)
   run("set", EDU, "0x4=1")
@@ -33,11 +33,11 @@ local SCRIPT = [[
   tell(dev:mask())
   for _, file in ipairs { "bus/pci/drivers/uio_pci_generic/new_id", "bus/pci/devices/" .. EDU .. "/driver_override", "bus/pci/rescan",
     "bus/pci/devices/" .. EDU .. "/enable", "bus/pci/devices/" .. EDU .. "/reset" } do
-    if require("luio.sysfs").exists("/sys/" .. file) then tell(require("luio.process").write("/sys/" .. file, "x", 10)) end
+    if require("luio.host.sysfs").exists("/sys/" .. file) then tell(require("luio.host.process").write("/sys/" .. file, "x", 10)) end
   end
   assert(dev:close())
   run("get", EDU, "ID")
-  print(require("luio.sysfs").remedy("/proc/sys/vm/nr_hugepages", nil, "32"))
+  print(require("luio.host.sysfs").remedy("/proc/sys/vm/nr_hugepages", nil, "32"))
   print "----"
 ]]
 

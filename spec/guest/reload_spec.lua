@@ -3,7 +3,7 @@
 
 local amount = require "spec.support.amount"
 local files = require "spec.support.files"
-local live = require "luio.live"
+local live = require "luio.reload.live"
 local luio = require "luio"
 local wait = require "spec.support.wait"
 

@@ -15,7 +15,7 @@ local must = udevd.must
 -- takes a second to start here.
 local WAYS = [[
   local luio = require "luio"
-  local cli = require "luio.cli"
+  local cli = require "luio.tool.cli"
   local address = arg[1]
   local function say(what, ...)
     local ok, message, code = ...

@@ -4,7 +4,7 @@
 local ffi = require "ffi"
 local files = require "spec.support.files"
 local luio = require "luio"
-local match = require "luio.match"
+local match = require "luio.driver.match"
 local module = require "spec.support.timer_module"
 local sysfs = require "spec.support.sysfs"
 local wait = require "spec.support.wait"

@@ -4,7 +4,7 @@ local files = require "spec.support.files"
 local luio = require "luio"
 local memif = require "luio.net.memif"
 local net = require "luio.net"
-local task = require "luio.task"
+local task = require "luio.loop.task"
 local uv = require "luv"
 
 local FRAME = "\2\0\0\0\0\2\2\0\0\0\0\1\8\0" .. ("x"):rep(50)

@@ -46,7 +46,7 @@ describe("a network driver's offer", function()
   it("must have all counters", function()
     dev.driver = { name = "mynic" }
     assert(net.serve(dev, offer))
-    dev.users[1](dev) -- as luio.live does when it has started
+    dev.users[1](dev) -- as luio.reload.live does when it has started
     local port = net.port(dev)
     assert.error_matches(function() port:stats() end, "driver mynic: its stats lack rx_bytes")
   end)

@@ -7,7 +7,7 @@ local files = require "spec.support.files"
 local luio = require "luio"
 local program = require "spec.support.program"
 local serial = require "luio.serial"
-local task = require "luio.task"
+local task = require "luio.loop.task"
 local wait = require "spec.support.wait"
 
 local port, far

@@ -15,7 +15,7 @@
 package.path = package.path .. ";./?.lua" -- started from the checkout
 local counts = require "spec.soak.counts"
 local files = require "spec.support.files"
-local live = require "luio.live"
+local live = require "luio.reload.live"
 local ledger = require "spec.soak.ledger"
 local luio = require "luio"
 local program = require "spec.support.program"
@@ -80,7 +80,7 @@ local function goes_on(name)
   expect(name .. " goes on", function() return count(name, "rounds") > before + 2 end)
 end
 
--- A version that is killed in its first second is not tried again (luio.saved), so kills wait until it has stood that.
+-- A version that is killed in its first second is not tried again (luio.reload.follow), so kills wait until it has stood that.
 local saving = false
 local function kill(name)
   if name == "one" and not wait.poll(PATIENCE, function() return over or not saving end) then return end

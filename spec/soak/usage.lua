@@ -1,7 +1,7 @@
 --- What processes and the machine use now.
 
 local files = require "spec.support.files"
-local sysfs = require "luio.sysfs"
+local sysfs = require "luio.host.sysfs"
 
 local M = {}
 

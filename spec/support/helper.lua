@@ -7,7 +7,7 @@ require "luio.compiler" -- before any spec; spec/run has it before busted itself
 local busted = require "busted"
 local uv = require "luv"
 require "luio" -- loaded now, so that what it opens for good is there before the first file
--- And this, because luio.match, which stays with luio, keeps the drivers that it found: loaded anew for each file the pool's
+-- And this, because luio.driver.match, which stays with luio, keeps the drivers that it found: loaded anew for each file the pool's
 -- packets would be of another type than those of a driver that an earlier file has used.
 require "luio.net"
 

@@ -137,7 +137,7 @@ function M.build(root)
   end
   assert(os.execute(table.concat(commands, " && ")) == 0) -- one process: under umockdev they start slowly
   for path, bytes in pairs(M.FILES) do files.save(root .. path, bytes) end
-  require("luio.sysfs").proc = root .. "/proc" -- listing /proc itself is nothing that umockdev does
+  require("luio.host.sysfs").proc = root .. "/proc" -- listing /proc itself is nothing that umockdev does
 end
 
 -- ---- What must hold ------------------------------------------------------------------------------
@@ -284,9 +284,9 @@ M.PARSERS = {
     end,
   },
   {
-    name = "mem", reads = "^/proc/iomem$", covers = { "runtime/iomem.c", "runtime/devmem.c", "lua/luio/doctor/mem.lua" },
+    name = "mem", reads = "^/proc/iomem$", covers = { "runtime/iomem.c", "runtime/devmem.c", "lua/luio/host/doctor/mem.lua" },
     run = function()
-      local look, doctor = require "luio.look", require "luio.doctor"
+      local look, doctor = require "luio.host.inspect", require "luio.host.doctor"
       local iomem = slurp "/proc/iomem" or ""
       for _ = 1, 2 do
         local range = pick(RANGES)
@@ -304,24 +304,24 @@ M.PARSERS = {
   },
   {
     name = "holders", reads = "^/proc/[%dl]", covers = {
-      "lua/luio/holders.lua", "lua/luio/strangers.lua", "lua/luio/sysfs.lua", "lua/luio/process.lua",
+      "lua/luio/host/holders.lua", "lua/luio/host/other_writers.lua", "lua/luio/host/sysfs.lua", "lua/luio/host/process.lua",
     },
     run = function()
-      local holders, look = require "luio.holders", require "luio.look"
+      local holders, look = require "luio.host.holders", require "luio.host.inspect"
       local info = look.find(pick { "uio12", "mem:0x20200000+0x1000" })
       for _, holder in ipairs(info and holders.of(info) or {}) do
         clean_all(holder, "a holder", 0)
         M.clean(holders.describe(holder), "a holder")
       end
-      local stranger = info and require("luio.strangers").of(info)
+      local stranger = info and require("luio.host.other_writers").of(info)
       if stranger then clean_all(stranger, "a stranger", 0) end
-      require("luio.process").modprobe()
+      require("luio.host.process").modprobe()
     end,
   },
   {
-    name = "about", reads = "^/sys/", covers = { "lua/luio/about.lua", "lua/luio/look.lua", "lua/luio/sysfs.lua" },
+    name = "about", reads = "^/sys/", covers = { "lua/luio/host/report.lua", "lua/luio/host/inspect.lua", "lua/luio/host/sysfs.lua" },
     run = function()
-      local about, look = require "luio.about", require "luio.look"
+      local about, look = require "luio.host.report", require "luio.host.inspect"
       local address = pick { "uio12", "uio7", "0000:00:02.0", "uio1" }
       local info, message, code = look.find(address)
       if not info then return failure(message, code, "find") end
@@ -331,9 +331,9 @@ M.PARSERS = {
     end,
   },
   {
-    name = "uses", reads = "^/[sp][yr]", covers = { "lua/luio/uses.lua", "lua/luio/binding.lua" },
+    name = "uses", reads = "^/[sp][yr]", covers = { "lua/luio/host/in_use.lua", "lua/luio/host/binding.lua" },
     run = function()
-      local binding, uses, look = require "luio.binding", require "luio.uses", require "luio.look"
+      local binding, uses, look = require "luio.host.binding", require "luio.host.in_use", require "luio.host.inspect"
       local info = look.find "0000:00:0c.0"
       if info then clean_all(uses.of(info), "uses", 0) end
       local result, message, code = binding.bind("0000:00:02.0", { dry_run = true, force = math.random(2) == 1 })
@@ -342,10 +342,11 @@ M.PARSERS = {
   },
   {
     name = "doctor", reads = "^/[sp][yr]", covers = {
-      "lua/luio/doctor/system.lua", "lua/luio/doctor/device.lua", "lua/luio/doctor/storm.lua", "lua/luio/doctor/rights.lua", "lua/luio/doctor.lua", "lua/luio/sysfs.lua",
+      "lua/luio/host/doctor/system.lua", "lua/luio/host/doctor/device.lua", "lua/luio/host/doctor/storm.lua",
+      "lua/luio/host/doctor/rights.lua", "lua/luio/host/doctor/init.lua", "lua/luio/host/sysfs.lua",
     },
     run = function()
-      local doctor = require "luio.doctor"
+      local doctor = require "luio.host.doctor"
       if math.random(2) == 1 then return clean_all(doctor.system(), "doctor", 0) end
       local findings, message, code = doctor.device(pick { "uio12", "uio7", "0000:00:02.0" })
       if not findings then return failure(message, code, "doctor") end

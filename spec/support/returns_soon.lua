@@ -1,5 +1,5 @@
 --- For drivers of specs, as impatient.lua: a device that went away is looked for every 1.5 s.
 
-require("luio.presence").RETURN = 1.5
+require("luio.hotplug").RETURN = 1.5
 
 return true

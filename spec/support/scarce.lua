@@ -29,7 +29,7 @@ local steps = {
   ["a network port"] = { function() return require("luio.net").open("sim:e1000e", { loopback = true }) end },
   ["a serial port"] = { function() return require("luio.serial").open "sim:uart16550" end },
   ["require"] = { function() return require "luio.net.pcapng" end },
-  ["the kernel's events"] = { function() return require("luio.monitor").open() end },
+  ["the kernel's events"] = { function() return require("luio.hotplug.monitor").open() end },
   ["a return"] = { function(dev)
     dev.sim.plug()
     return dev:wait_return(5)

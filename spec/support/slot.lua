@@ -21,7 +21,7 @@ Slot.__index = Slot
 
 local function name_of(address)
   local where = address:match "^(.*)%."
-  for _, name in ipairs(require("luio.sysfs").entries "/sys/bus/pci/slots") do
+  for _, name in ipairs(require("luio.host.sysfs").entries "/sys/bus/pci/slots") do
     if sysfs.read(("bus/pci/slots/%s/address"):format(name)) == where then return name end
   end
   error("no slot for " .. address)

@@ -21,7 +21,7 @@ local M = {
 -- Starting a program takes half a second on an emulated CPU. So one process runs command after
 -- command, exactly as the program does, and says how each ended; another one for an ordinary user.
 local SERVER = [[
-  local cli = require "luio.cli"
+  local cli = require "luio.tool.cli"
   io.stdout:setvbuf "no"
   for line in io.lines(arg[1]) do
     local argv = {}

@@ -76,7 +76,7 @@ function env.command(...)
   _G.print = function(...) stdout(...) stdout "\n" end
   io.write = stdout -- luacheck: ignore 122
   io.stderr = { write = function(_, ...) table.insert(both, table.concat { ... }) end } -- luacheck: ignore 122
-  local ran, status = pcall(require("luio.cli").main, { ... })
+  local ran, status = pcall(require("luio.tool.cli").main, { ... })
   _G.print, io.write, io.stderr = print, write, stderr -- luacheck: ignore 122
   if not ran then error(status, 0) end
   return table.concat(both), status, table.concat(out)

@@ -7,9 +7,9 @@ local udev = require "spec.support.umockdev"
 -- Runs before the code of a spec: `kernel` plays the driver core for 0000:00:04.0.
 local PRELUDE = [[
   local uv = require "luv"
-  local binding = require "luio.binding"
-  local process = require "luio.process"
-  local sysfs = require "luio.sysfs"
+  local binding = require "luio.host.binding"
+  local process = require "luio.host.process"
+  local sysfs = require "luio.host.sysfs"
   local root = os.getenv "UMOCKDEV_DIR"
   local A, DEVICE = "0000:00:04.0", root .. "/sys/devices/pci0000:00/0000:00:04.0"
   local PCI = root .. "/sys/bus/pci"
@@ -191,7 +191,7 @@ describe("binding", function()
   it("waits for a hanging kernel no longer than it said", function()
     -- A FIFO that nobody reads is a file whose opening hangs: the true process.write meets it.
     local got = udev.run(tree(), [[
-      local process = require "luio.process"
+      local process = require "luio.host.process"
       local path = os.getenv "UMOCKDEV_DIR" .. "/sys/devices/pci0000:00/0000:00:04.0/unbind"
       assert(os.execute("mkfifo " .. path) == 0)
       local start = luio.now()
@@ -271,7 +271,7 @@ describe("binding", function()
 
   it("has nothing for devices that are not on PCI", function()
     local got = udev.run(udev.uio(3), [[
-      local binding = require "luio.binding"
+      local binding = require "luio.host.binding"
       local result, message, code = binding.bind "uio3"
       return { message, code, (select(2, binding.unbind "sim:edu")) }]])
     assert.same({ 'bind uio3: it is not a PCI device; on bus "platform" its driver is chosen by the device tree, '

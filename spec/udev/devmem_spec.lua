@@ -246,7 +246,7 @@ describe("a range of physical addresses", function()
 
   it("is gone when a kernel driver claims it, and comes back when that lets it go", function()
     local got = run(TREE, PC, [[
-      local presence = require "luio.presence"
+      local presence = require "luio.hotplug"
       local dev = assert(luio.open "mem:0x10000000+0x1000")
       store(0x10000000, "\1\2\3\4")
       local r, results = dev.regions[0], {}
@@ -293,7 +293,7 @@ describe("a range of physical addresses", function()
 
   it("is described without being opened", function()
     local got = run(TREE, PC, [[
-      local look = require "luio.look"
+      local look = require "luio.host.inspect"
       local free, claimed = assert(look.find "mem:0x10000010+0x10"), assert(look.find "mem:0x10100000+0x10")
       return { free, claimed }]])
     local free, claimed = got[1], got[2]

@@ -7,8 +7,8 @@ local config = udev.config
 local PRELUDE = [[
   local config = require("spec.support.umockdev").config
   local uv = require "luv"
-  local doctor = require "luio.doctor"
-  local sysfs = require "luio.sysfs"
+  local doctor = require "luio.host.doctor"
+  local sysfs = require "luio.host.sysfs"
   local root = os.getenv "UMOCKDEV_DIR"
   local A, DEVICE = "0000:00:04.0", "/sys/devices/pci0000:00/0000:00:04.0"
   local function link(target, path) assert(uv.fs_symlink(target, root .. path)) end
@@ -75,7 +75,7 @@ describe("luio doctor, of the machine,", function()
 
   it("tells how a user stands to a group, and what makes a member of him", function()
     local got = run(bare, [[
-      local rights = require "luio.doctor.rights"
+      local rights = require "luio.host.doctor.rights"
       rights.group_file = root .. "/group"
       local results = {}
       local function case(groups, ours)
@@ -362,7 +362,7 @@ describe("luio doctor, of a device,", function()
 
   it("shows status, text and remedy; exits with 1 when something stops a driver; as JSON, too", function()
     local got = run(fine(), [[
-      local output = require "luio.output"
+      local output = require "luio.tool.output"
       put("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0\n")
       local good = { command("doctor", A) }
       put(DEVICE .. "/power_state", "D3cold\n")

@@ -4,8 +4,8 @@
 ---
 --- A command that has no case here fails.
 
-local cli = require "luio.cli"
-local term = require "luio.term"
+local cli = require "luio.tool.cli"
+local term = require "luio.text.term"
 local udev = require "spec.support.umockdev"
 local files = require "spec.support.files"
 
@@ -23,7 +23,7 @@ end
 local PRELUDE = ([[
   local LINE, HOSTILE = %s, %s
   local uv, files = require "luv", require "spec.support.files"
-  local sysfs, term = require "luio.sysfs", require "luio.term"
+  local sysfs, term = require "luio.host.sysfs", require "luio.text.term"
   local root = os.getenv "UMOCKDEV_DIR"
   local DEVICE = "/sys/devices/pci0000:00/0000:00:04.0"
   term.colour = true -- which is when escape sequences are sent at all
@@ -35,10 +35,10 @@ local PRELUDE = ([[
   put("/proc/cmdline", "iommu=" .. LINE .. "\n")
 
   -- A kernel with a UIO driver, in which every write fails.
-  require("luio.binding").run_dir = root .. "/run/luio/bind"
+  require("luio.host.binding").run_dir = root .. "/run/luio/bind"
   for _, file in ipairs { "bind", "unbind" } do put("/sys/bus/pci/drivers/uio_pci_generic/" .. file, "") end
   put("/sys/bus/pci/drivers_probe", "")
-  require("luio.process").write = function(path) return nil, ("write %%s: EIO"):format(path), "EIO" end
+  require("luio.host.process").write = function(path) return nil, ("write %%s: EIO"):format(path), "EIO" end
 
   -- A map whose words are hostile, in a file whose name is.
   local MAP = root .. "/maps/" .. HOSTILE .. ".lua"
@@ -112,7 +112,7 @@ local CASES = {
     [[luio("explore", "sim:edu", "-e", "nothing", "--map", HOSTILE)]],
     [[luio("explore", "sim:edu", "-e", "list()", "-e", "info '0000:00:04.0'")]],
     [[luio("explore", "sim:edu", "-e", ("error(%q, 0)"):format(HOSTILE))]] },
-  run = { json = "spec/cli/json_spec.lua", [[luio("run", "evil", "sim:evil", "--no-guardian")]], [[luio("run", "broken", "sim:evil", "--no-guardian")]],
+  run = { json = "spec/tool/cli/json_spec.lua", [[luio("run", "evil", "sim:evil", "--no-guardian")]], [[luio("run", "broken", "sim:evil", "--no-guardian")]],
     [[luio("run", HOSTILE, "--no-guardian")]] },
   irq = { [[luio("irq", "sim:edu", "--map", MAP, "--capture", "G", "--ack", "D=G", "--trigger", "C=0x10", "--count", "1")]],
     [[luio("irq", "sim:edu", "--map", MAP, "--capture", "G", "--for", "0.01", "--json")]],
@@ -128,9 +128,9 @@ local CASES = {
   doctor = { [[luio "doctor"]], [[luio("doctor", "0000:00:04.0")]], [[luio("doctor", "uio0")]],
     [[luio("doctor", "0000:00:04.0", "--json")]] },
   import = { [[(function()
-      put("/chip.svd", require("spec.svd.fixtures").HEAD .. "<peripheral><name>P</name><description>EVIL\194\155\226\128\174</description>"
+      put("/chip.svd", require("spec.registers.import.fixtures").HEAD .. "<peripheral><name>P</name><description>EVIL\194\155\226\128\174</description>"
         .. "<baseAddress>0x1000</baseAddress><registers><register><name>A</name><description>EVIL\194\155\226\128\174</description>"
-        .. "<addressOffset>0</addressOffset></register></registers></peripheral>" .. require("spec.svd.fixtures").TAIL)
+        .. "<addressOffset>0</addressOffset></register></registers></peripheral>" .. require("spec.registers.import.fixtures").TAIL)
       return { luio("import", "svd", root .. "/chip.svd"), luio("import", "svd", root .. "/" .. HOSTILE) }
     end)()]] },
   new = { [[luio("new", "evil", LINE)]], [[luio("new", HOSTILE, "1234:11e8")]], [[luio("new", "evil", "arm,x", "--svd", root .. "/" .. HOSTILE)]] },
@@ -182,7 +182,7 @@ local function has_json(row)
       return self
     end
   end })
-  local command = require("luio.cli." .. row[3])[row[1]]
+  local command = require("luio.tool.cli." .. row[3])[row[1]]
   if command.options then command.options(parser) end
   return flag
 end
@@ -211,7 +211,7 @@ describe("text from elsewhere", function()
     end)
   end
 
-  it("is written by no other file than luio.term, or a prompt that draws itself", function()
+  it("is written by no other file than luio.text.term, or a prompt that draws itself", function()
     local own = { ["term.lua"] = true, ["explore/repl.lua"] = true, ["explore/editor.lua"] = true, ["output.lua"] = true }
     local list = io.popen "find lua/luio -name '*.lua'"
     for path in list:lines() do

@@ -11,8 +11,8 @@ local recorded = udev.tree "spec/udev/recorded.umockdev"
 -- Runs before the code of a spec: `info(address)` is what the command prints, and its status.
 local PRELUDE = [[
   local config = require("spec.support.umockdev").config
-  local output = require "luio.output"
-  local sysfs = require "luio.sysfs"
+  local output = require "luio.tool.output"
+  local sysfs = require "luio.host.sysfs"
   local root = os.getenv "UMOCKDEV_DIR"
   sysfs.proc = root .. "/proc"
   put("/proc/1/comm", "init\n")

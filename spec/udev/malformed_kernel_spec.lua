@@ -17,7 +17,7 @@ local function run(code)
       must("mkdir -p '%%s%%s' && ln -sfn '%%s' '%%s%%s'", root, path:match "^(.*)/", target, root, path)
     end
     text.build(root)
-    local look, uses, doctor = require "luio.look", require "luio.uses", require "luio.doctor"
+    local look, uses, doctor = require "luio.host.inspect", require "luio.host.in_use", require "luio.host.doctor"
     local CARD = %q
     local card = assert(look.find "0000:00:0c.0")
     local function finding(check)
@@ -132,7 +132,7 @@ describe("a number that is none", function()
         groups[i] = look.iommu(card) or "none"
       end
       link("/proc/99999999999999999999/fd/3", "/dev/uio12")
-      local holders = (require("luio.holders").of(assert(look.find "uio12")))
+      local holders = (require("luio.host.holders").of(assert(look.find "uio12")))
       return { groups = groups, holders = #holders, pid = holders[1].pid }]]
     assert.same({ groups = { "none", "none", "none", "none" }, holders = 1, pid = 812 }, got)
   end)
@@ -216,15 +216,16 @@ describe("spec/fuzz/kernel", function()
     ["runtime/files.c"] = "/proc/self/fd of its own, to open it once it was looked at",
     ["runtime/porter.c"] = "/proc/self/fd of a descriptor that it was given: spec/net/share_spec.lua",
     ["runtime/watchdog.c"] = "schedstat of a thread of its own: one number",
-    ["lua/luio/bus_errors.lua"] = "names and numbers of the AER counters: spec/guest/faults/aer_spec.lua",
-    ["lua/luio/bridges.lua"] = "addresses out of a path, two bytes of config space: spec/guest/faults/bridge_spec.lua",
-    ["lua/luio/config_watch.lua"] = "how often and how long the machine was asleep: three numbers",
-    ["lua/luio/lint_code.lua"] = "a driver's Lua",
+    ["lua/luio/hotplug/bus_errors.lua"] = "names and numbers of the AER counters: spec/guest/faults/aer_spec.lua",
+    ["lua/luio/hotplug/bridges.lua"] = "addresses out of a path, two bytes of config space: spec/guest/faults/bridge_spec.lua",
+    ["lua/luio/hotplug/config_watch.lua"] = "how often and how long the machine was asleep: three numbers",
+    ["lua/luio/driver/lint_code.lua"] = "a driver's Lua",
     ["lua/luio/net/pcapng.lua"] = "/proc/self/fd of its own, to open it once more",
     ["lua/luio/net/memif/memory.lua"] = "/proc/self/fd of what a client gave: spec/net/memif_spec.lua",
     ["lua/luio/device.lua"] = "makes a table of what C has read",
-    ["lua/luio/cli/dma.lua"] = "hugepages, by sysfs.hugepages",
-    ["lua/luio/cli/run.lua"] = "hands the path on",
+    ["lua/luio/tool/cli/dma.lua"] = "hugepages, by sysfs.hugepages",
+    ["lua/luio/tool/cli/run.lua"] = "hands the path on",
+    ["lua/luio/tool/output.lua"] = "/proc/self/fd of its own, to open it once more",
   }
 
   it("drives everything that reads /sys or /proc", function()

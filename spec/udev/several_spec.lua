@@ -19,7 +19,7 @@ end
 
 -- Runs before the code of a spec.
 local PRELUDE = [[
-  local sysfs = require "luio.sysfs"
+  local sysfs = require "luio.host.sysfs"
   local root = os.getenv "UMOCKDEV_DIR"
   sysfs.proc = root .. "/proc"
   put("/proc/1/comm", "init\n")

@@ -10,7 +10,7 @@
 --- While there is something to carry both ways are served in turn, without a wait; every 10 ms the loop turns once, so that
 --- link events, reloads and signals come through. Otherwise two tasks wait, one for each end, and no time is used.
 
-local carrier = require "luio.carrier"
+local carrier = require "luio.port.relay"
 local luio = require "luio"
 
 local M = {}

@@ -33,7 +33,7 @@ local now = require("luio.ffi").now
 local offers = require "luio.net.offer"
 local ports = require "luio.port"
 local queue = require "luio.net.queue"
-local task = require "luio.task"
+local task = require "luio.loop.task"
 
 local M = {}
 

@@ -7,7 +7,7 @@
 local now = require("luio.ffi").now
 local pool = require "luio.pool"
 local ports = require "luio.port"
-local waiter = require "luio.waiter"
+local waiter = require "luio.loop.wait_slot"
 
 local closed, check_seconds = ports.closed, ports.check_seconds
 

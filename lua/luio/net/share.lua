@@ -26,7 +26,7 @@
 --- a ring or a packet of a card sees the frames of others, and who can write there has the card write anywhere. And what
 --- a decision is made on must not change after it, as a client's memory may. So a frame from client to client is copied twice.
 
-local descriptor = require "luio.descriptor"
+local descriptor = require "luio.loop.fd_watch"
 local bit = require "bit"
 local ffi = require "ffi"
 local addresses = require "luio.net.share.addresses"
@@ -36,7 +36,7 @@ local memif_server = require "luio.net.memif.server"
 local net = require "luio.net"
 local pool = require "luio.pool"
 local ring = require "luio.net.memif.ring"
-local task = require "luio.task"
+local task = require "luio.loop.task"
 local now = luio.now
 
 local band = bit.band

@@ -22,7 +22,7 @@
 local bit = require "bit"
 local door = require "luio.ffi"
 local ffi = require "ffi"
-local histogram = require "luio.histogram"
+local histogram = require "luio.text.histogram"
 
 local band, bswap, tobit = bit.band, bit.bswap, bit.tobit
 local copy, cast = ffi.copy, ffi.cast

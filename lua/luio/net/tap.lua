@@ -24,11 +24,11 @@
 --- It lives in the network namespace that the process is in when it is opened, and ends when it is closed, unless it was
 --- there before (`ip tuntap add NAME mode tap user USER`: so a process without CAP_NET_ADMIN can use one).
 
-local descriptor = require "luio.descriptor"
+local descriptor = require "luio.loop.fd_watch"
 local bit = require "bit"
 local ffi = require "ffi"
 local net = require "luio.net"
-local sysfs = require "luio.sysfs"
+local sysfs = require "luio.host.sysfs"
 local errno_name = require("luio.ffi").errno_name
 
 local band, bor, rshift = bit.band, bit.bor, bit.rshift

@@ -6,8 +6,8 @@
 --- addresses. Then the part of it that is in reach becomes a map of its own, whose offsets are those in the regions; names stay as
 --- they are. An array of which only some elements are in reach becomes these: UART1, of UART[2].
 
-local look = require "luio.look"
-local output = require "luio.output"
+local look = require "luio.host.inspect"
+local output = require "luio.tool.output"
 
 local M = {}
 

@@ -61,7 +61,7 @@
 local checks = require "luio.registers.check"
 local lines = require "luio.registers.lines"
 local overlays = require "luio.registers.overlay"
-local paths = require "luio.paths"
+local paths = require "luio.driver.paths"
 local whens = require "luio.registers.when"
 
 local M = {}

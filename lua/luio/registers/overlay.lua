@@ -23,7 +23,7 @@
 
 local errors = require "luio.errors"
 local near = require "luio.registers.near"
-local trust = require "luio.trust"
+local trust = require "luio.host.trust"
 local uv = require "luv"
 
 local M = {}

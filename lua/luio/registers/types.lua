@@ -3,8 +3,8 @@
 --- The result is a file for the language server, not for Lua: `luio types drivers/edu > edu.types.lua`,
 --- then `---@type edu.Registers` on a variable, or `---@param dev { regs: edu.Registers }`.
 
-local quote = require("luio.svd.text").quote
-local term = require "luio.term"
+local quote = require("luio.registers.import.text").quote
+local term = require "luio.text.term"
 local when = require "luio.registers.when"
 
 local M = {}

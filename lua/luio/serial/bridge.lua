@@ -8,7 +8,7 @@
 --- taken from it meanwhile. While nobody has the terminal open it is as with a port that nobody has opened: what comes
 --- is dropped (`unheard`), and DTR is off. A client that comes finds nothing of before.
 
-local carrier = require "luio.carrier"
+local carrier = require "luio.port.relay"
 local luio = require "luio"
 local errors = require "luio.errors"
 local settings = require "luio.serial.settings"

@@ -9,7 +9,7 @@ local moving = require "luio.serial.moving"
 local now = require("luio.ffi").now
 local ports = require "luio.port"
 local settings = require "luio.serial.settings"
-local task = require "luio.task"
+local task = require "luio.loop.task"
 
 local closed, check_seconds = ports.closed, ports.check_seconds
 

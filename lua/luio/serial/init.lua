@@ -30,14 +30,14 @@
 
 local now = require("luio.ffi").now
 local draining = require "luio.serial.draining"
-local guard = require "luio.guard"
+local guard = require "luio.reload.guardian"
 local line = require "luio.serial.line"
 local moving = require "luio.serial.moving"
 local ports = require "luio.port"
 local rings = require "luio.serial.ring"
 local settings = require "luio.serial.settings"
-local task = require "luio.task"
-local waiter = require "luio.waiter"
+local task = require "luio.loop.task"
+local waiter = require "luio.loop.wait_slot"
 
 local closed, check_seconds = ports.closed, ports.check_seconds
 local service, set_lines, withhold = moving.service, moving.set_lines, moving.withhold

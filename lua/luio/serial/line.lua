@@ -3,7 +3,7 @@
 local moving = require "luio.serial.moving"
 local ports = require "luio.port"
 local settings = require "luio.serial.settings"
-local task = require "luio.task"
+local task = require "luio.loop.task"
 
 local closed, check_seconds, service = ports.closed, ports.check_seconds, moving.service
 

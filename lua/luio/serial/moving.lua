@@ -4,7 +4,7 @@
 local bit = require "bit"
 local now = require("luio.ffi").now
 local rings = require "luio.serial.ring"
-local task = require "luio.task"
+local task = require "luio.loop.task"
 
 local band, bor = bit.band, bit.bor
 

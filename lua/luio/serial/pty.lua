@@ -11,7 +11,7 @@
 --- break to nobody, and has no modem lines for it.
 
 local bit = require "bit"
-local descriptor = require "luio.descriptor"
+local descriptor = require "luio.loop.fd_watch"
 local errno_name = require("luio.ffi").errno_name
 local ffi = require "ffi"
 local termios = require "luio.serial.termios"

@@ -2,7 +2,7 @@
 
 local busted = require "busted"
 local assert = require "luassert"
-local look = require "luio.look"
+local look = require "luio.host.inspect"
 local luio = require "luio"
 local support = require "spec.backend.conformance.support"
 

@@ -3,7 +3,7 @@
 
 local files = require "spec.support.files"
 local luio = require "luio"
-local match = require "luio.match"
+local match = require "luio.driver.match"
 local program = require "spec.support.program"
 local sysfs = require "spec.support.sysfs"
 local wait = require "spec.support.wait"

@@ -3,7 +3,7 @@
 
 local files = require "spec.support.files"
 local luio = require "luio"
-local match = require "luio.match"
+local match = require "luio.driver.match"
 local uio_named = require "spec.support.uio_named"
 
 local EDU = "0000:00:04.0"

@@ -1,6 +1,6 @@
 --- A disk that fails, and a user's quota that is used up: what is to be written is said to be lost, with the cause. In the guest
 --- `faults`, on disks in memory: one whose place device-mapper lets fail, and one with quotas. That a disk is full, or read-only, is
---- spec/cli/full_disk_spec.lua.
+--- spec/tool/cli/full_disk_spec.lua.
 
 local ffi = require "ffi"
 local files = require "spec.support.files"
@@ -29,7 +29,7 @@ describe("a disk", function()
     must("mkfs.ext4 -q -O ^has_journal /dev/dm-0 && mount -t ext4 -o errors=continue /dev/dm-0 %s/fails && echo before > %s/fails/kept && sync", dir, dir)
     -- The history has more entries than are kept, so it is written anew when it is opened.
     must("for i in $(seq 20000); do echo entry $i; done > %s/fails/history; sync", dir)
-    local history = files.write("history.lua", [[print(require("luio.explore.history").open(arg[1]).note)]])
+    local history = files.write("history.lua", [[print(require("luio.tool.explore.history").open(arg[1]).note)]])
     local capture = files.write("capture.lua", [[
       local file = assert(require("luio.net.pcapng").create(arg[1]))
       os.execute(arg[2])
@@ -60,7 +60,7 @@ describe("a disk", function()
     assert.equal(1, status)
     local capture = files.write("capture.lua", [[print(select(2, require("luio.net.pcapng").create(arg[1])))]])
     assert.matches("capture: EDQUOT", (as_user(("build/luio %s %s/quota/capture"):format(capture, dir))))
-    local history = files.write("history.lua", [[print(select(2, require("luio.explore.history").open(arg[1]):add "entry"))]])
+    local history = files.write("history.lua", [[print(select(2, require("luio.tool.explore.history").open(arg[1]):add "entry"))]])
     assert.matches("^the history is no longer kept: [^\n]*EDQUOT", (as_user(("build/luio %s %s/quota/history"):format(history, dir))))
   end)
 end)

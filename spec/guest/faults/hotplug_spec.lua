@@ -70,7 +70,7 @@ describe("a slot", function()
     wait.till(20, "gone", function() return p:count "is gone: " >= n end)
   end
 
-  local function descriptors() return #require("luio.sysfs").entries(("/proc/%d/fd"):format(p:children()[1])) end
+  local function descriptors() return #require("luio.host.sysfs").entries(("/proc/%d/fd"):format(p:children()[1])) end
 
   it(("may be emptied and filled %d times under a driver, which goes on by itself each time"):format(CYCLES), function()
     run "--bind"

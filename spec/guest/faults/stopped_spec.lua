@@ -1,5 +1,5 @@
 --- A process that is stopped while it waits for an interrupt: one that came meanwhile counts, though the wait's deadline has passed.
---- The same of other waits is spec/lua/stopped_spec.lua.
+--- The same of other waits is spec/runtime/stopped_spec.lua.
 
 local amount = require "spec.support.amount"
 local files = require "spec.support.files"

@@ -25,7 +25,7 @@ local mem = {
   { "regs:read64(0x80)", "read64 0x80" },
 }
 local clock = {
-  address = [[require("luio.match").devices(luio.load "pl031")[1].address]], region = "pl031",
+  address = [[require("luio.driver.match").devices(luio.load "pl031")[1].address]], region = "pl031",
   { "regs:write32(4, 7)", "write32 0x4" },
   { "regs:read32(0)", "read32 0x0" },
   { "regs:read8(0xfe0)", "read8 0xfe0" },

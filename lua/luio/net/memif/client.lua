@@ -10,7 +10,7 @@
 ---
 --- A client that waits is woken by the server; one that polls is not.
 
-local descriptor = require "luio.descriptor"
+local descriptor = require "luio.loop.fd_watch"
 local client_ring = require "luio.net.memif.client_ring"
 local door = require "luio.ffi"
 local ffi = require "ffi"
@@ -20,7 +20,7 @@ local pool = require "luio.pool"
 local protocol = require "luio.net.memif.protocol"
 local queues = require "luio.net.queue"
 local socket = require "luio.net.memif.socket"
-local task = require "luio.task"
+local task = require "luio.loop.task"
 local uv = require "luv"
 local C, now = door.C, door.now
 

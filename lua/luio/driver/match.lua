@@ -1,0 +1,331 @@
+--- Which driver is for which device.
+---
+--- A driver says it in `match`: { pci = "1234:11e8" }, { of = "device-tree name" }, { uio = "what its
+--- UIO driver calls it" }, or a list of such.
+---
+--- Commands that only look take it from the driver's text, where it is stated as literals (luio.text.literal): no driver runs so
+--- that `luio list` can name it (M.stated). A driver whose text does not say it is unknown to them, which they tell. Commands
+--- that need the driver load it (M.driver_of): first those whose text says that they match, then those that do not say.
+---
+--- A driver that does not load is not "no driver": every command says the same of it (M.told), those that only look as far as its files
+--- tell without being run (M.fault).
+
+local door = require "luio.ffi"
+local device = require "luio.device"
+local errors = require "luio.errors"
+local literal = require "luio.text.literal"
+local look = require "luio.host.inspect"
+local near = require "luio.registers.near"
+local paths = require "luio.driver.paths"
+local uv = require "luv"
+
+local M = {}
+
+--- Whether `match`, or one of a list of them, fits the device.
+---@param match table
+---@param info luio.Info
+---@return boolean
+function M.fits(match, info)
+  if match[1] then
+    for _, m in ipairs(match) do
+      if M.fits(m, info) then return true end
+    end
+    return false
+  end
+  if match.pci then
+    return info.vendor ~= nil and ("%04x:%04x"):format(info.vendor, info.device) == match.pci:lower()
+  end
+  if match.of then
+    for _, name in ipairs(info.compatible) do
+      if name == match.of then return true end
+    end
+  end
+  return match.uio ~= nil and match.uio == info.uio_name
+end
+
+--- The devices a driver is for: those that a UIO driver has come first.
+---@param driver table
+---@return luio.Info[]? infos
+---@return string? message
+---@return string? code
+function M.devices(driver)
+  local list, message, code = device.list()
+  if not list then return nil, message, code end
+  local bound, others = {}, {}
+  for _, info in ipairs(list) do
+    if M.fits(driver.match or {}, info) then table.insert(info.uio and bound or others, info) end
+  end
+  for _, info in ipairs(others) do table.insert(bound, info) end
+  return bound
+end
+
+local MOST_NAMED = 4
+
+-- "uio5 (0000:00:04.0)"
+local function named(info)
+  local address = look.opens(info)
+  local other = address == info.uio and info.bus == "pci" and info.address or address ~= info.uio and info.uio
+  return other and ("%s (%s)"):format(address, other) or address
+end
+
+--- The device that a driver gets when none is named: the first that its match fits. One that no UIO driver has counts only where
+--- none has one.
+---@param driver table
+---@return luio.Info? info      nil without a message: none is for it
+---@return string? note_or_why  that others fit, too; without `info` what failed
+---@return string? code
+function M.choose(driver)
+  local list, message, code = M.devices(driver)
+  if not list then return nil, message, code end
+  local first, others = list[1], {}
+  for i = 2, #list do
+    if (list[i].uio ~= nil) == (first.uio ~= nil) then table.insert(others, named(list[i])) end
+  end
+  if not others[1] then return first end
+  local n = #others
+  for i = n, MOST_NAMED + 1, -1 do others[i] = nil end
+  if n > MOST_NAMED then table.insert(others, ("%d more"):format(n - MOST_NAMED)) end
+  return first, ("%d devices fit driver %s, and %s is taken, the first; name another to have that: %s"):format(n + 1, driver.name,
+    named(first), table.concat(others, ", "))
+end
+
+-- ---- What is wrong with a driver -----------------------------------------------------------------
+
+local MATCH = { pci = "string", of = "string", uio = "string" }
+
+--- What is wrong with what a driver matches; nil: nothing.
+---@param match table  or what stands in its place
+---@return string? fault  ".pci is ...", to be put behind "NAME.match"
+function M.misstated(match)
+  for _, one in ipairs(match[1] ~= nil and match or { match }) do
+    if type(one) ~= "table" then return (" is a table, or a list of tables, not of a %s"):format(type(one)) end
+    for key, value in pairs(one) do
+      local name = errors.text(key)
+      if not MATCH[key] then return (": unknown key %s%s"):format(name, near.hint(name, MATCH)) end
+      if type(value) ~= MATCH[key] then return (".%s is a %s, not a %s"):format(name, type(value), MATCH[key]) end
+    end
+    if one.pci and not one.pci:match "^%x%x%x%x:%x%x%x%x$" then
+      return (".pci is four digits of the vendor and four of the device, as in \"1234:11e8\", not %q"):format(one.pci)
+    end
+  end
+end
+
+local function text_of(path)
+  local stat = path and uv.fs_stat(path) -- opening a FIFO would wait for its other end
+  local f = stat and stat.type == "file" and io.open(path)
+  local text = f and f:read "*a"
+  if f then f:close() end
+  return text
+end
+
+-- A table that is nearly called `match`, and holds what a match does.
+local function nearly_match(text)
+  for word in text:gmatch "%f[%w_]([%a_][%w_]*)%f[^%w_]%s*=%s*{" do
+    local near_one = word ~= "match" and near.within(word, { match = true }, 1)
+    local list = near_one and literal.assigned(text, word)
+    local value = list and list[1]
+    if type(value) == "table" and next(value) ~= nil and not M.misstated(value) then return word end
+  end
+end
+
+-- A driver's name, where it stands in front of its match.
+local function name_in(text)
+  return text:gsub("%-%-[^\n]*", ""):match "[{%s,;]name%s*=%s*[\"']([^\"'\n]+)[\"']%s*[,;]%s*match%s*="
+end
+
+--- The folder that a driver's name has to be.
+---@param path string  of its file
+---@return string?
+function M.folder(path) return path:match "drivers/([^/]+)/init%.lua$" end
+
+--- What is said of a driver whose name is not its folder's.
+---@param path string  as shown
+---@param called string
+---@param folder string
+---@return string
+function M.misnamed(path, called, folder)
+  return ("%s: the driver calls itself %q, its folder %q: one name for one thing"):format(path, called, folder)
+end
+
+-- What is wrong with a driver as far as its files tell without being run: one that is no Lua, a name that is not the folder's, a match
+-- that is misspelt. Others (a fault in its map) only loading finds.
+local function fault_in_text(name)
+  local path = paths.find(name, "init")
+  local text = text_of(path)
+  if not text then return nil end
+  local map = text:find("[\"']drivers%.[%w_%-]+%.registers[\"']") and path:gsub("init%.lua$", "registers.lua")
+  for _, file in ipairs { path, map or nil } do
+    local code = file == path and text or text_of(file)
+    local ok, message = true, nil
+    if code then ok, message = load(code:gsub("^#[^\n]*", ""), "@" .. paths.shown(file), "t") end
+    if not ok then return message end
+  end
+  local shown, called, list = paths.shown(path), name_in(text), literal.assigned(text, "match")
+  local folder = M.folder(path)
+  if called and folder and called ~= folder then return M.misnamed(shown, called, folder) end
+  local one = list and not list[2] and list[1]
+  local misstated = one and M.misstated(one)
+  if misstated then return ("%s: %s.match%s"):format(shown, folder or name, misstated) end
+  local slip = list and not list[1] and nearly_match(text)
+  return slip and ("%s: %s.%s: did you mean match?"):format(shown, folder or name, slip) or nil
+end
+
+-- What the text of a driver says that it matches: a list of tables, empty when it says nothing. Nil and why when only running
+-- it tells.
+local function stated(path)
+  local text = text_of(path)
+  if not text then return nil, "it can't be read" end
+  local list, why = literal.assigned(text, "match")
+  if not list then return nil, why end
+  if list[2] then return nil, "match is stated more than once" end
+  if list[1] and M.misstated(list[1]) then return nil, "match is not what luio.driver says" end
+  return list
+end
+
+---@class luio.KnownDriver
+---@field name string
+---@field match table?     what its text says
+---@field unclear string?  why its text does not say it; nil without match: it says nothing of match at all
+---@field driver table?     once it was loaded
+---@field fault string|false|nil  of M.fault_of, once it was asked for
+
+local known ---@type luio.KnownDriver[]
+
+local function all()
+  if known then return known end
+  known = {}
+  for _, name in ipairs(paths.names "init") do
+    local list, why = stated((paths.find(name, "init")))
+    table.insert(known, { name = name, match = list and list[1], unclear = why })
+  end
+  return known
+end
+
+--- The drivers in the drivers/ folders. Runs none of them.
+---@return luio.KnownDriver[]
+function M.all() return all() end
+
+-- One that did not load may have been mended since.
+local function load_entry(entry)
+  if entry.driver then return entry.driver end
+  local problem
+  entry.driver, problem = require("luio.driver").load(entry.name)
+  return entry.driver, problem
+end
+
+--- What every command says of a driver that does not load.
+---@param name string  or its folder
+---@param why string
+---@return string  one line
+function M.told(name, why)
+  return ("driver %s does not load: %s"):format(name:match "[^/]+$" or name, (why:gsub("%s*\n%s*", "; ")))
+end
+
+--- What is wrong with a driver, as far as can be known without running it; nil: nothing that can.
+---@param name string
+---@return string?
+function M.fault(name)
+  local why = fault_in_text(name)
+  return why and M.told(name, why)
+end
+
+--- The same of one of M.all, looked at once.
+---@param entry luio.KnownDriver
+---@return string?
+function M.fault_of(entry)
+  if entry.fault == nil then entry.fault = M.fault(entry.name) or false end
+  return entry.fault or nil
+end
+
+-- A folder may have several models: model.lua, model_OTHER.lua.
+local function of_model(address)
+  local model = address:match "^sim:(.+)$"
+  return model and (model:gsub("/?model[%w_]*%.lua$", ""))
+end
+
+local NONE = "no driver in drivers/ matches"
+
+-- Whether one that is missing may only not have been read.
+local function short_of_descriptors()
+  local room, message = door.descriptors "look for a driver"
+  if room then return nil end
+  known = nil -- what could not be read may be the one
+  return message
+end
+
+--- The driver for a device, by what the drivers' texts say: the first by name of those that may load, else the first. Runs none.
+---@param info luio.Info
+---@return string? name
+---@return string? message  why there is none; with a name: why it does not load
+function M.stated(info)
+  local model = of_model(info.address)
+  if model then
+    local path, message = paths.find(model, "init")
+    if not path then return nil, message end
+    return model:match "[^/]+$", M.fault(model)
+  end
+  local unclear, broken, fault = {}, nil, nil
+  for _, entry in ipairs(all()) do
+    if entry.match and M.fits(entry.match, info) then
+      local why = M.fault_of(entry)
+      if not why then return entry.name end
+      if not broken then broken, fault = entry.name, why end
+    end
+    if entry.unclear then table.insert(unclear, "drivers/" .. entry.name) end
+  end
+  if broken then return broken, fault end
+  local short = short_of_descriptors()
+  if short then return nil, short end
+  if not unclear[1] then return nil, NONE end
+  return nil, ("%s; only running it would tell what %s matches"):format(NONE, table.concat(unclear, ", "))
+end
+
+--- That other drivers' texts say that they match, too.
+---@param info luio.Info
+---@param name string  of the driver that was taken
+---@return string?
+function M.others(info, name)
+  local list = {}
+  for _, entry in ipairs(not of_model(info.address) and all() or {}) do
+    if entry.name ~= name and entry.match and M.fits(entry.match, info) then table.insert(list, "drivers/" .. entry.name) end
+  end
+  return list[1] and ("%s %s it, too"):format(table.concat(list, ", "), list[2] and "fit" or "fits") or nil
+end
+
+--- The driver for a device, of those in the drivers/ folders; the first by name when there are
+--- several, and before all others those whose text says that they match. Loads those that may match, which touches no
+--- hardware. One that does not load is passed over, and named.
+---@param info luio.Info
+---@return string? name     also of one that is for it and does not load
+---@return table? driver
+---@return string? message  why there is none; with one: which was passed over, and why
+function M.driver_of(info)
+  local model = of_model(info.address)
+  if model then
+    local there, missing = paths.find(model, "init")
+    if not there then return nil, nil, missing end
+    local driver, message = require("luio.driver").load(model)
+    return driver and driver.name or model:match "[^/]+$", driver, not driver and M.told(model, message) or nil
+  end
+  -- One that does not load may be the one.
+  local skipped, broken = {}, nil
+  for _, says in ipairs { true, false } do
+    for _, entry in ipairs(all()) do
+      if says == (entry.match ~= nil) and (not entry.match or M.fits(entry.match, info)) then
+        local driver, problem = load_entry(entry)
+        if driver and M.fits(driver.match or {}, info) then
+          return entry.name, driver, broken and ("%s; drivers/%s is taken"):format(table.concat(skipped, "; "), entry.name)
+        elseif not driver then
+          table.insert(skipped, M.told(entry.name, problem))
+          if says then broken = broken or entry.name end
+        end
+      end
+    end
+  end
+  local short = short_of_descriptors()
+  if short then return nil, nil, short end
+  if not broken then table.insert(skipped, 1, NONE) end
+  return broken, nil, table.concat(skipped, "; ")
+end
+
+return M

@@ -1,0 +1,306 @@
+--- What could stop a driver from working with one device.
+---
+--- /dev/uioX is not opened, not even to see whether it could be: closing it again would clear the
+--- bus master of whoever drives the device. access(2) is asked instead.
+
+local sysfs = require "luio.host.sysfs"
+local look = require "luio.host.inspect"
+local match = require "luio.driver.match"
+local uses = require "luio.host.in_use"
+local holders = require "luio.host.holders"
+local rights = require "luio.host.doctor.rights"
+local system = require "luio.host.doctor.system"
+
+local M = {}
+
+---@class luio.DoctorContext
+---@field info luio.Info
+---@field config luio.ConfigLook?
+---@field config_problem string?
+---@field driver table?  luio's, that matches
+---@field driver_name string?
+---@field no_driver string?     why there is none; of one that is for it and does not load: why not
+---@field lockdown string?
+
+-- ---- Identity ------------------------------------------------------------------------------------
+
+function M.description(say, at)
+  if at.info.problem then
+    say("description", "problem", "its description has a fault: " .. at.info.problem, "dmesg | grep -i " .. at.info.address)
+  end
+  if at.config and not at.config.answers then
+    local physical = at.config.physical
+    say("description", "problem", "its config space reads as all ones: " .. (physical
+      and ("was its physical function %s reset, or its driver taken?"):format(physical) or "it is switched off, or fell off the bus"),
+      sysfs.remedy(at.info.sysfs, physical
+        and ("echo 0 > %s/physfn/sriov_numvfs, then the number that there is to be"):format(at.info.sysfs)
+        or ("echo 1 > %s/remove; echo 1 > /sys/bus/pci/rescan"):format(at.info.sysfs)))
+  elseif at.config_problem then
+    say("description", "problem", "its config space can't be read: " .. at.config_problem, "luio list")
+  end
+end
+
+-- What needs config space or an attribute written fails for everybody, root too.
+function M.read_only(say, at)
+  local why = at.info.sysfs and sysfs.read_only(at.info.sysfs)
+  if not why then return end
+  say("sysfs", "problem", "nobody can write to /sys here" .. (at.info.bus == "pci"
+    and ": no bind and unbind, no bus master, no interrupts from uio_pci_generic, no regions without a UIO map" or ""), why)
+end
+
+-- What a driver for it would say in `match`.
+local function match_of(info)
+  if info.vendor then return ('{ pci = "%04x:%04x" }'):format(info.vendor, info.device) end
+  if info.compatible[1] then return ("{ of = %q }"):format(info.compatible[1]) end
+  return info.uio_name and ("{ uio = %q }"):format(info.uio_name)
+end
+
+function M.luio_driver(say, at)
+  if at.driver then
+    local others = match.others(at.info, at.driver_name)
+    say("luio driver", "ok", ("%s matches%s"):format(at.driver_name, others and "; " .. others or ""))
+    if at.no_driver then say("luio driver", "note", at.no_driver) end
+    return
+  elseif at.driver_name then
+    return say("luio driver", "problem", at.no_driver)
+  end
+  local says = match_of(at.info)
+  say("luio driver", "note", (at.no_driver or "no driver") .. "; luio get, set, dump and explore work without one",
+    says and ("put match = %s into drivers/NAME/init.lua"):format(says))
+end
+
+-- ---- Kernel driver -------------------------------------------------------------------------------
+
+function M.binding(say, at)
+  local info = at.info
+  if info.uio then
+    return say("kernel driver", "ok", ("%s has it, as %s%s"):format(info.driver or info.uio_name or "a UIO driver", info.uio,
+      look.one_of(info) and ", " .. look.one_of(info) or ""))
+  elseif not info.driver then
+    return say("kernel driver", "problem", "no kernel driver has it: its registers can be reached, its interrupts can't",
+      "luio bind " .. info.address)
+  end
+  say("kernel driver", "problem", ("the kernel driver %s has it"):format(info.driver), "luio bind " .. info.address)
+  for _, use in ipairs(uses.of(info)) do
+    say("in use", "problem", ("%s: luio bind refuses to take it away"):format(use.text), use.remedy)
+  end
+end
+
+-- Whether its driver has its registers to itself (runtime/guard_bars.c).
+local function kept_from(at, code)
+  return code == "EACCES" and at.info.bus == "pci" and at.config ~= nil and at.config.bus_master
+end
+
+local SHARE = "end its driver; or let the group have them all the same: LUIO_SHARED_BARS, see 60-luio.rules"
+
+function M.node(say, at)
+  local uio = at.info.uio
+  if not uio then return end
+  local node = "/dev/" .. uio
+  local ok, code = sysfs.access(node, "rw")
+  local group = at.info.bus == "pci" and rights.group "luio" ~= "none"
+  local on = at.config and at.config.bus_master
+  if kept_from(at, code) then
+    return say("node", "problem", ("%s can't be opened: %s: bus master is on, and so long its registers are its driver's alone"):format(
+      node, code), SHARE)
+  elseif ok and group and on and not at.info.shared_bars and sysfs.shared(node) then
+    return say("node", "problem", ("bus master is on, and others may open %s: they could have it write to any memory"):format(node),
+      "run its driver as root: sudo luio run --user NAME ...")
+  elseif ok and group and not on and not sysfs.shared(node) then
+    return say("node", "note", ("%s is not the group's: a driver was killed together with its guardian, or udev has not seen it"):format(
+      node), "udevadm trigger --action=add --subsystem-match=uio")
+  end
+  if ok then return say("node", "ok", ("%s may be opened"):format(node)) end
+  say("node", "problem", ("/dev/%s can't be opened: %s"):format(uio, code),
+    rights.node(code))
+end
+
+function M.holders(say, at)
+  local list, partial = holders.of(at.info)
+  for _, holder in ipairs(list) do
+    say("holder", holder.drives and "problem" or "note", holders.describe(holder), holder.drives and "kill " .. holder.pid or nil)
+  end
+  if not list[1] then
+    say("holder", partial and "note" or "ok", partial and "nobody that this user can see has it; root sees all" or "nobody has it",
+      partial and "sudo luio doctor " .. at.info.address or nil)
+  end
+end
+
+-- ---- Registers -----------------------------------------------------------------------------------
+
+function M.regions(say, at)
+  local info = at.info
+  local any, pci = false, info.bus == "pci"
+  for i = 0, 9 do
+    local way = look.way(info, i)
+    local bar = info.bars[i]
+    if way and pci and way:match "^resource" then
+      any = true
+      local path = ("%s/%s"):format(info.sysfs, way)
+      local ok, code = sysfs.access(path, "rw")
+      local what = bar.kind == "port" and "I/O ports" or "memory"
+      if at.lockdown and at.lockdown ~= "none" then
+        say("regions", "problem", ("region %d (%s) has no UIO map, and lockdown forbids %s"):format(i, what, way),
+          "switch secure boot off, or boot without lockdown=")
+      elseif not ok then
+        say("regions", "problem", ("region %d (%s) is reached by %s, which can't be opened: %s"):format(i, what, way, code),
+          kept_from(at, code) and SHARE or code == "ENOENT" and "use another kernel: this one offers no such file"
+            or info.uio and rights.write("luio", path) or sysfs.remedy(path, "sudo luio ..."))
+      else
+        say("regions", "ok", ("region %d (%s) is reached by %s"):format(i, what, way))
+      end
+    elseif way and look.regions(info)[i].port then
+      any = true
+      if at.lockdown and at.lockdown ~= "none" then
+        say("regions", "problem", ("region %d is I/O ports, which lockdown forbids"):format(i),
+          "switch secure boot off, or boot without lockdown=")
+      else
+        say("regions", "ok", ("region %d is reached by %s, with port instructions: that takes root's CAP_SYS_RAWIO"):format(i, way))
+      end
+    elseif way then
+      any = true
+      local map = not pci and info.maps[i]
+      local reach, length = 0, 0
+      if map then reach, length = look.reach(map) end
+      if reach < length then
+        say("regions", "problem", ("region %d has 0x%x bytes at 0x%x, and UIO maps whole pages: 0x%x bytes of it are reached by %s"):format(
+          i, length, map.addr, reach, way), ("luio get mem:0x%x+0x%x 0x0"):format(map.addr - map.addr % 8, length + map.addr % 8))
+      else
+        say("regions", "ok", ("region %d is reached by %s"):format(i, way))
+      end
+    end
+  end
+  if not any then
+    say("regions", "problem", next(info.ports) and "it has ports only, of a kind that only its UIO driver reaches" or "it has no regions",
+      pci and "dmesg | grep -i " .. info.address .. " (was a BAR given no address?)" or nil)
+  end
+  local config = at.config
+  if not config or not config.answers then return end
+  for i = 0, 5 do
+    local why, remedy = look.silent(info, i, config)
+    if why and not config.sleeps then -- which M.power tells
+      return say("regions", "problem", ("it %s: what is read there is no register's value"):format(why), remedy)
+    end
+  end
+end
+
+-- ---- Interrupt -----------------------------------------------------------------------------------
+
+function M.interrupt(say, at)
+  local info, config = at.info, at.config
+  if info.bus ~= "pci" or not config or not config.answers then return end
+  local wants = at.driver and at.driver.irq
+  if not config.pin then
+    return say("interrupt", wants and "problem" or "note", (config.physical and "a virtual function" or "it")
+      .. " has no INTx pin: UIO gives it no interrupts"
+      .. (wants and ", but its luio driver waits for them" or ""), "poll its registers; MSI needs another kernel driver")
+  elseif not info.irq then
+    return say("interrupt", wants and "problem" or "note", ("its pin %s was given no interrupt line"):format(config.pin),
+      "dmesg | grep -i " .. info.address)
+  end
+  if at.lockdown and at.lockdown ~= "none" and info.driver == "uio_pci_generic" then
+    return say("interrupt", "problem", "lockdown forbids writing config space, so interrupts can't be unmasked",
+      "switch secure boot off, or boot without lockdown=")
+  end
+  if config.messages and info.driver == "uio_pci_generic" then
+    say("interrupt", "problem", ("%s is on, so it drives no line, and uio_pci_generic sees no interrupt; a driver at work sets that right")
+      :format(config.messages), sysfs.remedy(info.sysfs, ("setpci -s %s CAP_%s+2.w=0:%s"):format(info.address,
+      config.messages, config.messages == "MSI" and "1" or "8000")))
+  end
+  say("interrupt", "ok", ("%s, line %d%s"):format(config.pin, info.irq,
+    config.intx_disable and "; masked now: luio unmasks at the first wait" or ""))
+  if info.uio then
+    local ok, code = sysfs.access(info.sysfs .. "/config", "rw")
+    if not ok and info.driver == "uio_pci_generic" then
+      say("interrupt", wants == nil and at.driver and "note" or "problem",
+        ("%s/config can't be written (%s): interrupts can't be unmasked"):format(info.sysfs, code),
+        rights.write("luio-config", info.sysfs .. "/config"))
+    end
+  end
+end
+
+-- ---- DMA -----------------------------------------------------------------------------------------
+
+-- Where the CPU's caches are between it and memory.
+local function caches(say, at)
+  local info, brings = at.info, false
+  for i = 0, 4 do brings = brings or info.maps[i] and info.maps[i].at_open end
+  if brings then return say("memory", "ok", "its UIO driver brings memory for DMA") end
+  if not info.incoherent then return end
+  say("memory", at.driver and at.driver.dma and "problem" or "note",
+    "its DMA does not look into the CPU's caches (no dma-coherent in the device tree): luio refuses it ordinary memory",
+    "give it a UIO driver that brings memory (uio_dmem_genirq)")
+end
+
+function M.dma(say, at)
+  local info, config = at.info, at.config
+  caches(say, at)
+  if info.bus ~= "pci" then return end
+  local wants = at.driver and at.driver.dma
+  local group = look.iommu(info)
+  if group and group.type ~= "identity" then
+    local n = #group.devices - 1
+    local others = n == 1 and ", and the other device of the group" or n > 1 and (", and the %d others of the group"):format(n) or ""
+    say("iommu", wants and "problem" or at.driver and "note" or "problem",
+      ("the IOMMU translates for it (group %d, %s): physical addresses would fault, so luio refuses DMA"):format(group.group,
+        group.type or "its type can't be read"),
+      ("boot with iommu=pt; or with it unbound%s: %s"):format(others, sysfs.remedy(info.sysfs .. "/iommu_group/type", nil, "identity")))
+  elseif group then
+    say("iommu", "ok", ("IOMMU group %d passes addresses through"):format(group.group))
+  else
+    say("iommu", "ok", "no IOMMU translates for it")
+  end
+  if not config or not config.answers then return end
+  local driven = false
+  for _, holder in ipairs((holders.of(info))) do driven = driven or holder.drives end
+  if config.bus_master and not driven and (info.uio or not info.driver) then
+    say("bus master", "note", "bus master is on, though nobody drives it: it may still write to memory",
+      sysfs.remedy(info.sysfs, ("setpci -s %s COMMAND=0:4"):format(info.address)))
+  else
+    say("bus master", "ok", ("bus master is %s%s"):format(config.bus_master and "on" or "off",
+      config.bus_master and "" or wants and "; luio switches it on when the driver starts" or ""))
+  end
+end
+
+-- ---- What takes more than this user has ---------------------------------------------------------
+
+--- What of all that only root, or the group luio-config, could do here; without a luio driver, what one may want.
+function M.rights(say, at)
+  local info, driver = at.info, at.driver
+  if at.lockdown and at.lockdown ~= "none" or info.sysfs and sysfs.read_only(info.sysfs) then return end -- nor could root
+  local missing = {}
+  local writable = info.bus ~= "pci" or sysfs.access(info.sysfs .. "/config", "rw")
+  local irqs, dma = not driver or driver.irq, not driver or driver.dma
+  if not writable and irqs and info.driver == "uio_pci_generic" then table.insert(missing, "unmasking its interrupt") end
+  if not writable and dma then table.insert(missing, "switching bus master on") end
+  if not system.capable(system.CAP_SYS_ADMIN) and dma then table.insert(missing, "physical addresses for DMA") end
+  if not missing[1] then
+    return say("rights", "ok", ("%s may do all that %s"):format(rights.who(), driver and "its luio driver wants" or "a driver may want"))
+  end
+  say("rights", "note", ("%s takes root: %s; luio run gives root up once the driver has started"):format(
+    driver and "its luio driver" or "a driver may want what", table.concat(missing, ", ")), rights.as_root(at.driver_name, info.address))
+end
+
+-- ---- Power ---------------------------------------------------------------------------------------
+
+function M.power(say, at)
+  local info = at.info
+  local state = look.attribute(info, "power_state")
+  if info.bus ~= "pci" then return end
+  local config = at.config
+  if config and config.answers and config.sleeps then -- which may be more than the kernel knows
+    say("power", "problem", ("it sleeps (D%d): registers read as all ones; a driver at work wakes it"):format(config.sleeps),
+      sysfs.remedy(info.sysfs, ("setpci -s %s CAP_PM+4.w=0:3"):format(info.address)))
+  elseif state and state:match "^D[123]" then
+    say("power", "problem", ("it sleeps (%s): registers read as all ones"):format(state),
+      sysfs.remedy(info.sysfs .. "/power/control", nil, "on"))
+  elseif state == "D0" then
+    say("power", "ok", "it is awake (D0)")
+  end
+  if info.uio and look.attribute(info, "enable") == "0" then
+    say("power", "problem", "it has a UIO driver, but is disabled",
+      ("luio unbind %s; luio bind %s"):format(info.address, info.address))
+  end
+end
+
+return M

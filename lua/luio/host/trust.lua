@@ -1,0 +1,162 @@
+--- Whether a file or a folder is in the hands of those who are trusted: for Lua that luio finds without being told its name.
+---
+--- What is loaded runs with all rights of whoever calls luio, root's mostly. A file that the user named is his choice. One
+--- that luio finds by itself (the current folder's drivers/, a module or an overlay beside a named file) is taken only if
+--- nobody could have put it there or changed it who is not trusted anyway:
+---
+--- * for the current folder, root and the user who asks. Each folder on the way, from / down, and the file are theirs, and
+---   neither the group nor others may write to them;
+--- * for what lies beside a named file, also whoever could change that file: they have what they want already. So a
+---   driver in somebody's checkout finds its modules when root names it, and one in /tmp does not find /tmp/bit.lua of
+---   another user.
+---
+--- A folder with the sticky bit (/tmp) may be on the way: what a trusted user has there nobody else can rename. It can't
+--- be the folder that is searched, for others can add to it. Symbolic links are followed here, one by one, and the
+--- folders that they lead through count. With an access control list the group's bits show the most that any entry of
+--- it gives, so it needs no look of its own. A group counts as others do, even a user's own group of one: who is in a group
+--- can't be known for certain (NSS need not enumerate), and `chmod g-w` is one command.
+---
+--- There is no gap between the check and the use. It goes from / downwards, and looks at an entry only when the folder that
+--- holds it is known to be out of others' reach. So they can't exchange what was looked at, then or later: the path leads where
+--- it led, whenever it is opened.
+
+local bit = require "bit"
+local ffi = require "ffi"
+local term = require "luio.text.term"
+local uv = require "luv"
+
+ffi.cdef [[
+unsigned luio_trust_geteuid(void) __asm__("geteuid");
+]]
+
+local M = {}
+
+local TYPE, DIRECTORY, REGULAR, LINK = 0xf000, 0x4000, 0x8000, 0xa000 -- S_IFMT and its values, stat(2)
+local STICKY, GROUP_WRITES, OTHERS_WRITE = 0x200, 0x10, 0x2
+local MAX_LINKS = 40 -- as the kernel's
+
+---@class luio.Writers  who may change something
+---@field uids table<integer, boolean>
+---@field gids table<integer, boolean>
+---@field all boolean?  anybody
+
+---@return luio.Writers
+local function trusted()
+  return { uids = { [0] = true, [ffi.C.luio_trust_geteuid()] = true }, gids = {} }
+end
+
+local function whose(uid)
+  return uid == 0 and "root's" or ("user %d's"):format(uid)
+end
+
+local function has(mode, bits) return bit.band(mode, bits) ~= 0 end
+
+--- Why others than the trusted could change something; nil: they can't. A rule by itself: it looks at nothing.
+---@param stat { uid: integer, gid: integer, mode: integer }
+---@param writers luio.Writers  who is trusted
+---@param passing boolean?      a folder on the way: a sticky one protects what is in it
+---@return string? reason
+---@return string? remedy       "chmod g-w", where that is one
+function M.fault(stat, writers, passing)
+  if writers.all then return nil end
+  if not writers.uids[stat.uid] then return "is " .. whose(stat.uid) end
+  local sticky = has(stat.mode, STICKY)
+  if passing and sticky then return nil end
+  if has(stat.mode, OTHERS_WRITE) then return "may be written by anybody", not sticky and "chmod go-w" or nil end
+  if has(stat.mode, GROUP_WRITES) and not writers.gids[stat.gid] then
+    return ("may be written by group %d"):format(stat.gid), not sticky and "chmod g-w" or nil
+  end
+end
+
+-- Goes along a path from /, through symbolic links. Calls `look(path, stat, passing)` for each thing on it, for the last one
+-- with `passing` false; what that returns, if anything, ends it. Then the path without links, and its stat.
+local function walk(path, look)
+  if path:sub(1, 1) ~= "/" then path = (uv.cwd() or "") .. "/" .. path end
+  if path:sub(1, 1) ~= "/" then return nil, "the current folder can't be reached from /" end
+  local rest, at, links = {}, "", 0
+  local function push(names) -- those of a path, in front of what is left
+    local list = {}
+    for name in names:gmatch "[^/]+" do table.insert(list, name) end
+    for i = #list, 1, -1 do table.insert(rest, list[i]) end
+  end
+  push(path)
+  local stat, message = uv.fs_lstat "/"
+  if not stat then return nil, message end
+  local fault, remedy = look("/", stat, true)
+  while not fault and rest[1] do
+    local name = table.remove(rest)
+    if name == ".." then
+      at = at:gsub("/[^/]*$", "")
+    elseif name ~= "." then
+      local here = at .. "/" .. name
+      stat, message = uv.fs_lstat(here)
+      if not stat then return nil, message end
+      if bit.band(stat.mode, TYPE) == LINK then
+        links = links + 1
+        local target = links <= MAX_LINKS and uv.fs_readlink(here)
+        if not target then return nil, here .. ": too many symbolic links" end
+        -- Its mode says nothing; its owner counts, for in a sticky folder anybody may have made it.
+        fault, remedy = look(here, { uid = stat.uid, gid = stat.gid, mode = LINK }, true)
+        if target:sub(1, 1) == "/" then at = "" end
+        push(target)
+      else
+        at = here
+        fault, remedy = look(here, stat, bit.band(stat.mode, TYPE) == DIRECTORY)
+      end
+    end
+  end
+  if at == "" then at = "/" end
+  if not fault then
+    stat, message = uv.fs_lstat(at) -- behind ".." it is another than the last one
+    if not stat then return nil, message end
+    fault, remedy = look(at, stat, false)
+  end
+  if fault then return nil, fault, remedy end
+  return at, stat
+end
+
+local function check(path, writers, kind)
+  local real, stat, remedy = walk(path, function(here, stat, passing)
+    local reason, command = M.fault(stat, writers, passing)
+    if not reason then return nil end
+    return ("%s %s"):format(here, reason), command and ("%s %s"):format(command, term.quoted(here))
+  end)
+  if not real then return nil, stat, remedy end
+  if bit.band(stat.mode, TYPE) ~= kind then return nil, ("%s is no %s"):format(real, kind == REGULAR and "file" or "folder") end
+  return real
+end
+
+--- Whether nobody but root and this user can change what is in a folder.
+---@param path string
+---@return string? real   the path without links
+---@return string? reason "/srv/x may be written by anybody"; or why it can't be looked at
+---@return string? remedy a command
+function M.folder(path)
+  return check(path, trusted(), DIRECTORY)
+end
+
+--- Whether nobody but root, this user and `writers` can change a file, or put another in its place.
+---@param path string
+---@param writers? luio.Writers
+---@return string? real
+---@return string? reason
+---@return string? remedy
+function M.file(path, writers)
+  return check(path, writers or trusted(), REGULAR)
+end
+
+--- Everybody who could change a file, or put another in its place; root and this user, too.
+---@param path string
+---@return luio.Writers
+function M.writers(path)
+  local w = trusted()
+  walk(path, function(_, stat, passing)
+    w.uids[stat.uid] = true
+    if passing and has(stat.mode, STICKY) then return end
+    if has(stat.mode, OTHERS_WRITE) then w.all = true end
+    if has(stat.mode, GROUP_WRITES) then w.gids[stat.gid] = true end
+  end)
+  return w
+end
+
+return M

@@ -1,0 +1,70 @@
+--- While a driver's files are loaded, no device may be touched: what a file does when it is loaded it
+--- would do at every reload, to a device that another version drives.
+---
+--- Regions of open devices are suspended meanwhile, so that their accessors, which have no time for a
+--- flag, refuse. What opens, allocates and spawns asks here.
+
+local region = require "luio.region"
+
+local M = {}
+
+local WHY = "a driver is being loaded, and loading touches no hardware: do it in start"
+
+--- The file that is being loaded; nil: none.
+---@type string?
+M.active = nil
+
+--- Raises while a file is loaded.
+---@param what string
+---@param level integer  as of error(), in the caller
+function M.refuse(what, level)
+  if M.active then error(("%s: %s"):format(what, WHY), level + 1) end
+end
+
+local function each_region(devices, fn)
+  for dev in pairs(devices) do
+    for _, r in pairs(dev.regions) do fn(r, WHY) end
+    for view in pairs(dev.views or {}) do
+      for _, r in pairs(view.regions or {}) do fn(r, WHY) end -- its driver may have taken it away
+    end
+  end
+end
+
+-- Calls a function in a coroutine of its own. A yield in it would else be the caller's: the loop went on, with every device
+-- out of reach for good.
+local function unyielding(fn, ...)
+  local thread = coroutine.create(fn)
+  local function leave(ok, ...)
+    if coroutine.status(thread) == "suspended" then
+      local frame = debug.getinfo(thread, 1, "Sl") or { short_src = "?", currentline = 0 }
+      error(("%s:%d: coroutine.yield: there is nobody to go on with it"):format(frame.short_src, frame.currentline), 0)
+    end
+    if not ok then error((...), 0) end
+    return ...
+  end
+  return leave(coroutine.resume(thread, ...))
+end
+
+--- Runs a function as the loading of a file.
+---@param path string  or what else is run, for messages
+---@param devices table<luio.Device, true>  those that are open
+---@param fn fun(...): any
+---@param ... any
+---@return boolean ok
+---@return any result  or the error
+function M.run(path, devices, fn, ...)
+  local before = M.active
+  M.active = path
+  if not before then each_region(devices, function(r, why)
+    if not r.stale then region.suspend(r, why) end
+  end) end
+  local watchdog = require "luio.loop.watchdog" -- which needs tasks, which ask here
+  local ok, result = watchdog.call(path, nil, unyielding, fn, ...)
+  M.active = before
+  if not before then each_region(devices, function(r)
+    if r.stale == WHY then region.resume(r) end
+  end) end
+  return ok, result
+end
+
+return M

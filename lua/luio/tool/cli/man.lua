@@ -1,0 +1,322 @@
+--- `luio __man`: the manual page, luio(1), on standard output; `make` writes it to build/luio.1.
+---
+--- What can be looked up in the commands' parsers is taken from there: arguments, options, examples. So
+--- the page and --help can't say different things. The prose around it is below. The text is in man(7)'s
+--- macros, without what only groff or only mandoc knows.
+
+local DATE = "2026-11-22" -- of the prose; the build's would make each build another
+
+-- ---- roff ----------------------------------------------------------------------------------------
+
+local function code_point(bytes)
+  local first = bytes:byte()
+  local value = first < 0xe0 and first % 0x20 or first < 0xf0 and first % 0x10 or first % 0x08
+  for i = 2, #bytes do value = value * 64 + bytes:byte(i) % 64 end
+  return ("\\[u%04X]"):format(value)
+end
+
+-- What is to be typed as it stands: roff makes typographer's signs of some of it otherwise.
+local literal_signs = { ["\\"] = "\\e", ["-"] = "\\-", ["'"] = "\\(aq", ["`"] = "\\(ga", ["^"] = "\\(ha", ["~"] = "\\(ti" }
+
+local function literal(text)
+  text = text:gsub("[\\'`^~-]", literal_signs):gsub("[\192-\247][\128-\191]+", code_point)
+  return (text:gsub("^%.", "\\&."))
+end
+
+-- Prose: `code` is bold, and so is what looks like an option.
+local function prose(text)
+  local codes = {}
+  local function keep(code)
+    codes[#codes + 1] = ("\\fB%s\\fR"):format(literal(code))
+    return ("\1%d\2"):format(#codes)
+  end
+  text = text:gsub("`([^`]+)`", keep):gsub("%f[%w%-]%-%-%a[%w%-]*", keep)
+  text = text:gsub("\\", "\\e"):gsub("'", "\\(aq"):gsub("~", "\\(ti"):gsub("[\192-\247][\128-\191]+", code_point)
+  return (text:gsub("\1(%d+)\2", function(n) return codes[tonumber(n)] end))
+end
+
+-- One sentence a line, so that roff knows where they end, and no line longer than 80: that is its style.
+local function sentences(text)
+  local lines = {}
+  text = text:gsub("%s+", " "):gsub("^ ", ""):gsub(" $", ""):gsub("([%.%?]) (%u)", "%1\n%2")
+  for sentence in text:gmatch "[^\n]+" do
+    local line = ""
+    for word in prose(sentence):gmatch "%S+" do
+      if line ~= "" and #line + 1 + #word > 78 then
+        lines[#lines + 1] = line
+        line = ""
+      end
+      line = line .. (line ~= "" and " " or word:match "^[.']" and "\\&" or "") .. word
+    end
+    lines[#lines + 1] = line
+  end
+  return table.concat(lines, "\n")
+end
+
+---@class luio.Page
+local Page = {}
+Page.__index = Page
+
+function Page:add(...)
+  for _, line in ipairs { ... } do self[#self + 1] = line end
+end
+
+-- Paragraphs, set apart by empty lines; those that begin with spaces are examples.
+function Page:text(text)
+  for paragraph in (text:gsub("^\n+", "") .. "\n\n"):gmatch "(.-)\n\n+" do
+    if paragraph:match "^%s" then self:example(paragraph)
+    elseif paragraph ~= "" then self:paragraph(sentences(paragraph)) end
+  end
+end
+
+function Page:paragraph(text)
+  if not self[#self]:match "^%.S[HS] " then self:add ".PP" end -- it would be one too many
+  self:add(text)
+end
+
+function Page:example(text)
+  local indent = text:match "^( *)"
+  self:add(".PP", ".in +4n", ".EX")
+  for line in text:gmatch "[^\n]+" do self:add(literal((line:gsub("^" .. indent, "")))) end
+  self:add(".EE", ".in")
+end
+
+function Page:item(label, text)
+  self:add(".TP", label, sentences(text))
+end
+
+function Page:section(title, text)
+  self:add(".SH " .. title)
+  if text then self:text(text) end
+end
+
+-- ---- Commands ------------------------------------------------------------------------------------
+
+-- "<place>" -> "PLACE": what stands for a value.
+local function value_name(element, name)
+  if element._choices then return table.concat(element._choices, "|") end
+  local argname = element._argname
+  if type(argname) == "table" then argname = argname[1] end
+  return ((argname or name):gsub("[<>]", ""):upper())
+end
+
+local function italic(text)
+  return ("\\fI%s\\fR"):format(literal(text))
+end
+
+local function bold(text)
+  return ("\\fB%s\\fR"):format(literal(text))
+end
+
+-- How an argument stands in the line: DEVICE, [DEVICE], PLACE..., [PLACE...]
+local function argument_usage(argument)
+  local text = italic(value_name(argument, argument._name))
+  if argument._maxargs > 1 then text = text .. " ..." end
+  return argument._minargs == 0 and "[" .. text .. "]" or text
+end
+
+local function long_name(option)
+  for _, alias in ipairs(option._public_aliases) do
+    local long = alias:match "^%-%-(.*)$"
+    if long then return long end
+  end
+  return option._name:gsub("^%-", "")
+end
+
+local function option_label(option)
+  local names = {}
+  for i, alias in ipairs(option._public_aliases) do names[i] = bold(alias) end
+  local label = table.concat(names, ", ")
+  local value = option._maxargs > 0 and italic(value_name(option, (long_name(option))))
+  if value then label = label .. (option._minargs == 0 and "[" .. value .. "]" or " " .. value) end
+  return label
+end
+
+local function is_help(option)
+  return option._public_aliases[1] == "-h"
+end
+
+local function shown(option)
+  return not option._hidden and not is_help(option)
+end
+
+-- "Notes. Example: ONE      TWO\n         THREE" -> the notes, { ONE, TWO, THREE }.
+local function split_epilog(text)
+  local notes, rest = text:match "^(.-)Examples?:%s*(.*)$"
+  local examples = {}
+  for line in (rest or ""):gmatch "[^\n]+" do
+    for part in line:gsub("%s%s%s%s+", "\n"):gmatch "[^\n]+" do examples[#examples + 1] = part:match "^%s*(.-)%s*$" end
+  end
+  return notes or text, examples
+end
+
+local function describe(element)
+  local text = element._description or ""
+  if element._default and element._show_default ~= false and type(element._default) == "string" then
+    text = ("%s Default: %s."):format(text, element._default)
+  end
+  return text
+end
+
+function Page:command(command, parser)
+  self:add(".SS " .. literal(command.name))
+  local usage = { bold("luio " .. command.name) }
+  for _, option in ipairs(parser._options) do
+    if shown(option) then
+      usage[2] = "[" .. italic "OPTION" .. " ...]"
+      break
+    end
+  end
+  for _, argument in ipairs(parser._arguments) do usage[#usage + 1] = argument_usage(argument) end
+  self:add(table.concat(usage, " "))
+  self:paragraph(sentences(command.summary))
+  for _, argument in ipairs(parser._arguments) do
+    self:item(italic(value_name(argument, argument._name)), describe(argument))
+  end
+  for _, option in ipairs(parser._options) do
+    if shown(option) then self:item(option_label(option), describe(option)) end
+  end
+  local notes, examples = split_epilog(parser._epilog or "")
+  self:text(notes)
+  if examples[1] then self:example("  " .. table.concat(examples, "\n  ")) end
+end
+
+-- ---- Prose ---------------------------------------------------------------------------------------
+
+local DESCRIPTION = [[
+luio runs Linux device drivers that are written as Lua scripts, and lets a person look at and work with devices from the
+shell. It reaches devices behind the kernel's UIO drivers, PCI devices through sysfs, and simulated devices, all under
+one kind of address.
+
+`luio FILE.lua` runs a script with its arguments in `arg`; `require "luio"` is the library. Each command has `--help`,
+with an example.]]
+
+local DEVICES = {
+  { "uio0", "What /dev/uio0 stands for." },
+  { "0000:00:04.0", "A PCI device: domain, bus, device, function. With a UIO driver it can be driven; without one its "
+    .. "memory can be looked at." },
+  { "sim:NAME", "A simulated device: the model drivers/NAME/model.lua, on a thread of its own. Needs no hardware and no "
+    .. "privileges." },
+  { "mem:0xADDR+0xLEN", "A range of physical addresses, by /dev/mem: as root, for prototyping where no UIO driver exists. No "
+    .. "interrupts, no DMA. RAM, and what a kernel driver has, is refused. `explore` only looks and `set` refuses, unless "
+    .. "told `--write`." },
+}
+
+local DEVICES_NOTE = [[
+Registers have names by the register map that belongs to the device: that of the driver in drivers/ whose `match` fits
+it, or the one that `--map` names. Without a map there are offsets.]]
+
+local PLACES = {
+  { "STATUS", "A register. In blocks and arrays: `CHANNEL[2].CTRL`." },
+  { "STATUS.RAISE_IRQ", "A field of it." },
+  { "STATUS[7:4]", "Bits of it: high:low, both included. One bit is `[7:7]`." },
+  { "CHANNEL[2]", "A block or an array: all registers in it. So is a pattern: `RX*`, `CHANNEL[*].CTRL`." },
+  { "0x20:u32", "32 bits at offset 0x20 of region 0, whether a map knows of it or not. Widths are u8, u16, u32 and u64." },
+  { "1:0x20:u16[7:7]", "Of region 1 (BAR 1), and only bit 7." },
+  { "0x0+0x40:u8", "A range, start+length, in bytes. Without a width it is read as 32 bits." },
+}
+
+local PLACES_NOTE = [[
+An assignment is a place, `=`, and a number (0x7f, 127, 0b1111111, with _ between digits) or the name of a value. Several
+fields of one register are written at once:
+
+    luio set uio0 CTRL.MODE=FAST,ENABLE=1
+
+A place is one word: a shell that takes [ ] and * for patterns of file names wants it quoted.]]
+
+local LOOKING = [[
+`list`, `info`, `get`, `dump`, `snapshot`, `diff`, `watch` and `doctor` never write to a device, and never read a register
+whose read has a side effect by its map, or that has a byte of one, by whatever name, map or offset: it is shown as left out,
+with the reason. `--force-read` reads it all the same and says what it disturbed. `set` reads before and after a write only
+where that disturbs nothing; at an offset that no map describes it does so only with `--read`, or to keep bits that are not
+named. A PCI device that another process drives is opened through its BARs, beside that process, which notices nothing; other
+devices are left to that process. Where a map does not state a side effect luio can't know of it: `luio lint` names suspects.]]
+
+local STATUS = {
+  { "0", "It is done." },
+  { "1", "It failed, or was refused; the message on standard error says why and what helps. `diff` with `--exit-code`: "
+    .. "something differs. `lint`: there are findings. `doctor`: something stops a driver." },
+  { "2", "Misuse: the command line makes no sense." },
+}
+
+local STATUS_NOTE = [[
+A script's status is the whole number it returns, else 0; it is 1 when the script or one of its tasks fails.]]
+
+local ENVIRONMENT = {
+  { "LUIO_DRIVERS", "Folders that hold a drivers/ folder, set apart by colons. A relative one is used as the current folder is." },
+  { "LUIO_LIBRARY", "The runtime to load in the place of libluio.so, such as one with a sanitizer." },
+  { "NO_COLOR", "If set and not empty, nothing is coloured." },
+  { "CLICOLOR_FORCE", "If set and not 0, output is coloured although it goes to no terminal." },
+  { "XDG_STATE_HOME", "Where `explore` keeps its history; ~/.local/state if not set." },
+}
+
+local FILES = {
+  { "drivers/NAME/init.lua", "A driver. Looked for in the folders of LUIO_DRIVERS, in luio's source tree or where luio was "
+    .. "installed (PREFIX/share/luio), and last in the current folder, if nobody else may write to it; `luio doctor` tells." },
+  { "drivers/NAME/registers.lua", "Its register map." },
+  { "drivers/NAME/model.lua", "A model of the device: `sim:NAME`." },
+  { "~/.local/state/luio/history", "What was entered at the prompt of `explore`." },
+  { "/dev/uioX, /sys/bus/pci/devices/ADDRESS", "How devices are reached. `luio doctor` names what is missing." },
+}
+
+local EXAMPLES = [[
+What there is, and one register of it, decoded:
+
+    luio list
+    luio get 0000:00:04.0 STATUS
+
+What a write changes:
+
+    luio snapshot uio0 > before.json
+    luio set uio0 CTRL.MODE=FAST
+    luio diff before.json uio0]]
+
+local function items(page, list)
+  for _, row in ipairs(list) do page:item(bold(row[1]), row[2]) end
+end
+
+-- ---- The page ------------------------------------------------------------------------------------
+
+local function write()
+  local cli = require "luio.tool.cli"
+  local page = setmetatable({}, Page)
+  page:add(('.TH LUIO 1 "%s" "luio %s" "User Commands"'):format(DATE, require("luio").version))
+  page:section "NAME"
+  page:add "luio \\- Linux device drivers as Lua scripts"
+  page:section "SYNOPSIS"
+  page:add("\\fBluio\\fR \\fICOMMAND\\fR [\\fIARGUMENT\\fR ...]", ".br", "\\fBluio\\fR \\fIFILE\\fR.lua [\\fIARGUMENT\\fR ...]", ".br",
+    "\\fBluio\\fR \\fICOMMAND\\fR \\fB\\-\\-help\\fR", ".br", "\\fBluio \\-\\-help\\fR | \\fB\\-\\-version\\fR")
+  page:section("DESCRIPTION", DESCRIPTION)
+  page:section "COMMANDS"
+  for _, row in ipairs(cli.commands) do
+    local command = assert(cli.find(row[1]))
+    page:command(command, cli.parser(command))
+  end
+  page:section "DEVICES"
+  items(page, DEVICES)
+  page:text(DEVICES_NOTE)
+  page:section "PLACES"
+  items(page, PLACES)
+  page:text(PLACES_NOTE)
+  page:section('"LOOKING CHANGES NOTHING"', LOOKING)
+  page:section '"EXIT STATUS"'
+  items(page, STATUS)
+  page:text(STATUS_NOTE)
+  page:section "ENVIRONMENT"
+  items(page, ENVIRONMENT)
+  page:section "FILES"
+  items(page, FILES)
+  page:section("EXAMPLES", EXAMPLES)
+  page:section '"SEE ALSO"'
+  page:add("\\fBluajit\\fR(1),", "\\fBlspci\\fR(8),", "\\fBsetpci\\fR(8),", "\\fBmodprobe\\fR(8)")
+  return table.concat(page, "\n") .. "\n"
+end
+
+return {
+  __man = {
+    run = function()
+      require("luio.text.term").write(write())
+      return 0
+    end,
+  },
+}

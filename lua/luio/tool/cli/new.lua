@@ -1,0 +1,294 @@
+--- `luio new NAME ID...`: a driver's folder that loads, runs on its model and passes its first spec, to be filled from the
+--- datasheet.
+---
+--- What is known is written down: ids, and of a device that is on this machine its regions, their sizes and its class; with
+--- --svd the vendor's registers. Nothing is read from a device. A register that is only an example says that reading has an
+--- effect, so that nothing that merely looks (`luio dump`) reads an unknown device's bytes. The folder appears whole, by a
+--- rename, or not at all.
+
+local common = require "luio.tool.cli.common"
+local errors = require "luio.errors"
+local device = require "luio.device"
+local look = require "luio.host.inspect"
+local match = require "luio.driver.match"
+local output = require "luio.tool.output"
+local svd = require "luio.registers.import"
+local term = require "luio.text.term"
+local trust = require "luio.host.trust"
+local uv = require "luv"
+
+-- ---- What is known -------------------------------------------------------------------------------
+
+---@class luio.NewDevice
+---@field ids string[]     as entries of `match`
+---@field info luio.Info?  of the first id's device, if one is on this machine
+
+local function ids_of(info)
+  if info.vendor then return { ("pci = \"%04x:%04x\""):format(info.vendor, info.device) } end
+  if info.compatible[1] then return { ("of = %q"):format(info.compatible[1]) } end
+  return info.uio_name and { ("uio = %q"):format(info.uio_name) } or nil
+end
+
+-- A device's address, a PCI id, a name from a device tree ("arm,pl031"), what a UIO driver calls it ("uio:fabric").
+local function add_id(known, text, infos)
+  local entry
+  if common.is_address(text) then
+    local info, message, code = look.find(text)
+    if not info then return nil, message, code end
+    local ids = ids_of(info)
+    if not ids then return nil, text .. ": a driver could know it by nothing: it has no PCI id, no compatible, no UIO name", "ENOTSUP" end
+    if not known.ids[1] then known.info = info end
+    entry = ids[1]
+  elseif text:match "^%x%x%x%x:%x%x%x%x$" then
+    entry = ("pci = %q"):format(text:lower())
+  elseif text:match "^uio:[%w_.,%-]+$" then
+    entry = ("uio = %q"):format(text:sub(5))
+  elseif text:match "^[%w_.%-]+,[%w_.,%-]+$" then
+    entry = ("of = %q"):format(text)
+  else
+    return nil, ("%q is no id: 1234:11e8 (PCI), arm,pl031 (device tree), uio:NAME, or the address of a device that is here"):format(
+      text), "USAGE"
+  end
+  local key, value = entry:match "^(%w+) = \"(.*)\"$"
+  for _, info in ipairs(infos) do
+    if not known.ids[1] and not known.info and match.fits({ [key] = value }, info) then known.info = info end
+  end
+  table.insert(known.ids, entry)
+  return true
+end
+
+-- Index, kind and size of each region; one of a page where no device tells.
+local function regions_of(info)
+  local list, all = {}, info and look.regions(info) or {}
+  for i = 0, 15 do
+    local r = all[i]
+    if r then table.insert(list, { index = i, kind = r.kind or "memory", size = tonumber(r.length or r.size) }) end
+  end
+  return list[1] and list or { { index = 0, kind = "memory", size = 0x1000 } }
+end
+
+-- ---- What is written -----------------------------------------------------------------------------
+
+local EXAMPLE = [[
+local luio = require "luio"
+
+-- The datasheet's table of registers; lua/luio/registers/init.lua has all that can be said of one. What reading or writing
+-- does is part of it: access "w1c", "rc"; read_effect, write_effect. `luio lint drivers/%NAME%` says what looks forgotten.
+return luio.registers {
+  name = "%NAME%",
+%WHERE%
+%REGIONS%  --        offset width access  fields: bit | { high, low }
+  -- An example. Nothing that only looks reads it as long as read_effect is there: delete that once the datasheet says so.
+  ID      = { 0x00, 32, "ro", read_effect = "nobody has looked it up yet", REVISION = { 7, 0 } },
+}
+]]
+
+local INIT = [[
+--- %NAME%: what it is, and which datasheet (revision, sections) this follows.
+
+local %NAME% = { name = "%NAME%", match = %MATCH%, registers = require "drivers.%NAME%.registers" }
+
+-- An interrupt's top half, once it is known: the register that tells the cause, the one that takes it back (lua/luio/top_half.lua).
+-- %NAME%.irq = { capture = "STATUS", ack = "STATUS" }
+-- DMA, once it does any: how many address bits the device drives.
+-- %NAME%.dma = { bits = 32 }
+
+--- Makes the device ready; nil, message, code where that fails. Saving this file exchanges the code of a driver that runs.
+function %NAME%.start(dev)
+  return true
+end
+
+--- Makes the device quiet: no interrupts, no DMA.
+function %NAME%.stop(dev)
+end
+
+--- What %REGISTER% holds.
+---@return integer
+function %NAME%.%FUNCTION%(dev)
+  return dev.regs.%REGISTER%:read()
+end
+
+return %NAME%
+]]
+
+local MODEL = [[
+--- A model of %NAME%: what the driver can see of the device, it does (lua/luio/model.lua).
+
+-- Stated once more, not taken from the driver's map: a model that shared it would share its faults.
+local %CONSTANT%, %CONSTANT%_AT_RESET = %OFFSET%, %RESET%
+
+local model = {
+%IDENTITY%  vectors = 1,
+  regions = { %SIZES% },
+}
+
+function model.reset(dev)
+  dev.held = {} -- what was written, by region and offset
+end
+
+function model.read(dev, offset, _, region)
+  if region == %REGION% and offset == %CONSTANT% then return %CONSTANT%_AT_RESET end
+  return dev.held[region .. ":" .. offset] or 0
+end
+
+function model.write(dev, offset, _, value, region)
+  dev.held[region .. ":" .. offset] = value
+  -- dev:raise() where the device would interrupt, dev:lower() when that is taken back
+end
+
+return model
+]]
+
+local SPEC = [[
+--- drivers/%NAME%, on its model, or on the device that LUIO_DEVICE names:
+---
+---     busted --lua=luajit drivers/%NAME%                              (outside of luio's checkout: eval "$(luio env)" first)
+---     LUIO_DEVICE=0000:00:04.0 busted --lua=luajit drivers/%NAME%     (once the map is right for it)
+
+local luio = require "luio"
+
+describe("drivers/%NAME%", function()
+  local dev
+  before_each(function() dev = assert(luio.start("drivers/%NAME%", os.getenv "LUIO_DEVICE" or "sim:drivers/%NAME%")) end)
+  after_each(function() assert(dev:close()) end)
+
+  it("reads %REGISTER%", function()
+    assert.equal(%RESET%, dev.driver.%FUNCTION%(dev))
+  end)
+
+  -- The next one, before the code that makes it pass:
+  -- it("answers within a second", function()
+  --   dev.regs.CTRL:write { START = 1 }
+  --   assert(dev.regs.STATUS:wait({ READY = 1 }, 1))
+  -- end)
+end)
+]]
+
+local function fill(template, words)
+  return (template:gsub("%%(%u+)%%", function(word) return words[word] end))
+end
+
+-- The first register that can be looked at, in an imported map; the example's else.
+local function first_register(map)
+  for _, def in ipairs(map and map.children or {}) do
+    if def.kind == "register" and def.readable and not def.read_effect and not def.count and def.name:match "^%u[%u%d_]*$" then
+      return { name = def.name, offset = def.offset, region = def.region, reset = type(def.reset) == "number" and def.reset or 0 }
+    end
+  end
+  if not map then return { name = "ID", offset = 0, reset = 0x10 } end
+end
+
+local function words_for(name, known, register)
+  local regions, sizes, rows = regions_of(known.info), {}, {}
+  for i, r in ipairs(regions) do
+    sizes[i] = ("[%d] = { size = 0x%x }"):format(r.index, r.size)
+    rows[i] = ("  -- region %d: %s, 0x%x bytes"):format(r.index, r.kind == "port" and "I/O ports" or "memory", r.size)
+  end
+  local info, identity = known.info, ""
+  local vendor, id = (known.ids[1]):match "^pci = \"(%x+):(%x+)\""
+  if vendor then
+    identity = ("  pci = { vendor = 0x%s, device = 0x%s, class = 0x%06x, revision = 0x%02x },\n"):format(vendor, id,
+      info and info.class or 0xff0000, info and info.revision or 0)
+  end
+  local ids = known.ids
+  return {
+    NAME = name, MATCH = ids[2] and "{ { " .. table.concat(ids, " }, { ") .. " } }" or "{ " .. ids[1] .. " }",
+    WHERE = regions[1].index > 0 and ("  region = %d,\n"):format(regions[1].index) or "",
+    REGIONS = known.info and table.concat(rows, "\n") .. "\n" or "", SIZES = table.concat(sizes, ", "), IDENTITY = identity,
+    REGISTER = register.name, FUNCTION = "read_" .. register.name:lower(), CONSTANT = register.name,
+    OFFSET = ("0x%02x"):format(register.offset), RESET = ("0x%x"):format(register.reset),
+    REGION = tostring(register.region or regions[1].index),
+  }
+end
+
+-- ---- The command ---------------------------------------------------------------------------------
+
+local function imported(args, dir, info)
+  local text, notes, code = svd.import(args.svd, {
+    peripherals = #args.peripheral > 0 and args.peripheral or nil, name = args.name, overlay = "registers.overlay.lua",
+    region = regions_of(info)[1].index,
+  })
+  if not text then return nil, notes, code end
+  for _, note in ipairs(notes) do term.tell("note: " .. tostring(note)) end
+  local chunk, message = loadstring(text, "@" .. dir .. "/registers.lua") -- there its overlay is looked for
+  local ok, map = pcall(chunk or error, message)
+  if not ok then return nil, ("%s: %s"):format(args.svd, errors.text(map)), "EINVAL" end
+  return term.ready(text), map
+end
+
+local function write(dir, files)
+  local made, why, code = uv.fs_mkdtemp(dir:match "^(.*)/" .. "/.new-XXXXXX")
+  if not made then return nil, why, code end
+  local ok, message = true, nil
+  for name, text in pairs(files) do
+    if ok then ok, message = output.file(made .. "/" .. name, text) end
+  end
+  if ok then
+    uv.fs_chmod(made, tonumber("755", 8))
+    ok, message = uv.fs_rename(made, dir)
+  end
+  if ok then return true end
+  for name in pairs(files) do os.remove(made .. "/" .. name) end
+  uv.fs_rmdir(made)
+  return nil, message
+end
+
+local function new(args)
+  local name, known = args.name, { ids = {} }
+  if not name:match "^%l[%l%d_]*$" then return nil, ("%q is no name for a driver: small letters, digits, _"):format(name), "USAGE" end
+  if loadstring("local " .. name) == nil then return nil, ("%q is a word of Lua's"):format(name), "USAGE" end
+  local infos = device.list() or {}
+  for _, id in ipairs(args.id) do
+    local ok, message, code = add_id(known, id, infos)
+    if not ok then return nil, message, code end
+  end
+  local dir = "drivers/" .. name
+  if uv.fs_lstat(dir) then return nil, dir .. " is there already; nothing was changed", "EEXIST" end
+
+  -- Where others may write, a driver would not be found afterwards, and `drivers` could be a link of theirs to anywhere.
+  local ours, reason, remedy = trust.folder(uv.fs_lstat "drivers" and "drivers" or ".")
+  if not ours then
+    return nil, ("%s is not begun here, because %s%s"):format(dir, reason, remedy and ": " .. remedy or ""), "EPERM"
+  end
+
+  local text, map, code
+  if args.svd then
+    text, map, code = imported(args, dir, known.info)
+    if not text then return nil, map, code end
+  end
+  local register = first_register(map)
+  if not register then
+    return nil, ("%s: no register of it can be read without a side effect; -p names another peripheral"):format(args.svd), "EINVAL"
+  end
+  local words = words_for(name, known, register)
+  local made, why, failed = uv.fs_mkdir("drivers", tonumber("755", 8))
+  if not made and failed ~= "EEXIST" then return nil, "make the folder drivers: " .. why, failed end
+  local ok, message = write(dir, {
+    ["registers.lua"] = text or fill(EXAMPLE, words), ["init.lua"] = fill(INIT, words), ["model.lua"] = fill(MODEL, words),
+    [name .. "_spec.lua"] = fill(SPEC, words),
+  })
+  if not ok then
+    if made then uv.fs_rmdir "drivers" end
+    return nil, ("%s: %s; nothing was written"):format(dir, message)
+  end
+
+  term.print(("%s: registers.lua, init.lua, model.lua, %s_spec.lua"):format(dir, name))
+  term.tell(("next: busted --lua=luajit %s; luio explore sim:%s; luio run %s sim:%s, and save its init.lua"):format(
+    dir, name, dir, name))
+  local others = known.info and match.others(known.info, name)
+  if others then term.tell(("note: %s: of several the first by name is taken"):format(others)) end
+  return 0
+end
+
+return {
+  new = {
+    options = function(p)
+      p:argument("name", "Of the driver: its folder becomes drivers/NAME."):argname "NAME"
+      p:argument("id", "What it drives: 1234:11e8, arm,pl031, uio:NAME, or the address of a device that is here."):argname "ID":args "+"
+      p:option("--svd", "A CMSIS-SVD file with its registers."):argname "FILE"
+      p:option("-p --peripheral", "Of that only this peripheral; may be repeated."):count "*"
+      p:epilog "Example: luio new adc 1234:5678"
+    end,
+    run = new,
+  },
+}

@@ -1,0 +1,42 @@
+--- What a service manager is told: that a service is ready, and how it is (sd_notify(3)).
+---
+--- That is a datagram of lines to the socket which NOTIFY_SOCKET names; without one, in a shell, nothing
+--- happens. A name that begins with @ is an abstract one. Sending does not wait: a manager that is slow gets
+--- the next one.
+
+local ffi = require "ffi"
+local term = require "luio.text.term"
+
+ffi.cdef [[
+int socket(int, int, int);
+int close(int);
+ssize_t sendto(int, const void *, size_t, int, const void *, unsigned);
+]]
+local C = ffi.C
+
+local M = {}
+
+local AF_UNIX, DGRAM = 1, 0x80802 -- SOCK_DGRAM, NONBLOCK, CLOEXEC
+local NOSIGNAL = 0x4000
+local PATH = 2 -- offset of the path in a sockaddr_un, which has 108 bytes for it
+
+--- Tells the service manager how it is.
+---@param change string?  what became of the service: "READY=1"
+---@param status string   for people; a line end in it would begin another statement, MAINPID= for example
+---@return boolean sent   false: there is nobody, or it could not be told
+function M.send(change, status)
+  local text = (change and change .. "\n" or "") .. "STATUS=" .. term.clean(status)
+  local name = os.getenv "NOTIFY_SOCKET"
+  if not name or #name < 2 or #name > 108 or not name:match "^[/@]" then return false end
+  local address = ffi.new "struct { uint16_t family; char path[108]; }"
+  address.family = AF_UNIX
+  ffi.copy(address.path, name, #name)
+  if name:byte() == 64 then address.path[0] = 0 end -- @
+  local fd = C.socket(AF_UNIX, DGRAM, 0)
+  if fd < 0 then return false end
+  local sent = C.sendto(fd, text, #text, NOSIGNAL, address, PATH + #name)
+  C.close(fd)
+  return sent == #text
+end
+
+return M
