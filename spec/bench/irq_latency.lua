@@ -18,10 +18,11 @@
 ---
 --- A sample is the median (or the 99th percentile) of ROUNDS signals.
 
+local amount = require("tools").amount
 local ffi = require "ffi"
 
-local ROUNDS = 700
-local SAMPLES = 7
+local ROUNDS = amount(700)
+local SAMPLES = amount(7)
 
 local M = { name = "irq_latency" }
 

@@ -13,11 +13,12 @@
 --- The interrupt is a real one but for its descriptor: luio.irq opens those of devices only, so
 --- this one is put together here from the same parts.
 
+local amount = require("tools").amount
 local ffi = require "ffi"
 
-local EVENTS = 200000
+local EVENTS = amount(200000)
 local WINDOW = 512
-local SAMPLES = 7
+local SAMPLES = amount(7)
 
 local M = { name = "irq_throughput" }
 
@@ -32,7 +33,8 @@ local function irq_on(fd)
   local irq = require("luio.irq").new({ address = "a pipe" }, 0)
   local source = irq.source
   source.handle, source.names, source.raw = out[0], { [0] = {} }, ffi.new "luio_irq_event"
-  source.watch = assert(require("luio.loop.task").watch(C.luio_irq_fd(source.handle), source.handle))
+  source.watch = assert(require("luio.loop.fd_watch").watch(C.luio_irq_fd(source.handle), source.handle))
+  source.news, source.storm, source.storm_base = C.luio_irq_storm_news(source.handle), 0, 0
   return irq
 end
 

@@ -5,7 +5,9 @@
 --- processes included; RssAnon the part that is its alone. The peer is an idle python3 that has
 --- loaded nothing.
 
-local SAMPLES = 5
+local amount = require("tools").amount
+
+local SAMPLES = amount(5)
 local FIELDS = { "VmRSS", "RssAnon" }
 
 local M = { name = "memory" }

@@ -15,11 +15,12 @@
 --- A loop that is not compiled would be thirty times slower and still look like a figure, so the
 --- trace compiler is watched while the samples are taken; the note says what it did.
 
+local amount = require("tools").amount
 local ffi = require "ffi"
 local jutil = require "jit.util"
 
-local N = 4000000 -- accesses per sample: some 10 ms
-local ROUNDS = 15
+local N = amount(4000000) -- accesses per sample: some 10 ms
+local ROUNDS = amount(15)
 local OFFSET = 0x10
 local NEVER = 0xffffffff
 

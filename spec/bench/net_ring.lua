@@ -5,9 +5,10 @@
 --- would do (mark descriptors as done) is done between the samples, not timed. The peer is the same in C: the same
 --- descriptors, a pool that is a stack of pointers, the same checks of who owns a packet (twin.c).
 
+local amount = require("tools").amount
 local ffi = require "ffi"
 
-local COUNT, POOL, ROUNDS, SAMPLES = 512, 2048, 400, 15
+local COUNT, POOL, ROUNDS, SAMPLES = 512, 2048, amount(400), amount(15)
 local BATCHES = { 1, 8, 32, 256 }
 
 local M = { name = "net_ring", under = { "umockdev-run", "-d", "%BENCH/ram.umockdev", "--" } }
@@ -71,7 +72,7 @@ function M.run(tools)
   collectgarbage()
   collectgarbage "stop"
   local before, batch = collectgarbage "count", luio.batch(32)
-  for _ = 1, 1e6 / 480 do
+  for _ = 1, amount(1e6) / 480 do
     twin.twin_ring_sent(ffi.cast("void *", tx.d), COUNT)
     transmit(pool, tx, batch, 32, 15)
     twin.twin_ring_received(ffi.cast("void *", rx.d), COUNT, 60)

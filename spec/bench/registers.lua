@@ -8,10 +8,11 @@
 --- The aims are absolute: at most 1 ns over the accessor, for an update at most 2 ns over its two
 --- accesses. `garbage` is what a million of each leave behind.
 
+local amount = require("tools").amount
 local ffi = require "ffi"
 
-local N = 4000000
-local ROUNDS = 15
+local N = amount(4000000)
+local ROUNDS = amount(15)
 local OFFSET = 0x10
 local NEVER = 0xffffffff
 
@@ -96,7 +97,7 @@ function M.run(tools)
     table.insert(garbage, ("%s %.0f"):format(name, (collectgarbage "count" - before) * 1024))
   end
   table.sort(garbage)
-  local tables = tools.take_turns(5, { update = timed(update_table, N / 40, reg) })
+  local tables = tools.take_turns(amount(5), { update = timed(update_table, N / 40, reg) })
   dev:close()
 
   return {

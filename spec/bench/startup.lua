@@ -4,9 +4,10 @@
 --- luio; and the luio program with a script that opens a simulated device and reads its first register (first_read.lua), which
 --- starts the model's thread and Lua state as well. The peer of all is `python3 -c pass`, an interpreter that loads nothing.
 
+local amount = require("tools").amount
 local ffi = require "ffi"
 
-local SAMPLES = 25
+local SAMPLES = amount(25)
 
 local M = { name = "startup" }
 

@@ -7,6 +7,17 @@ M.root = M.here .. "/../.."
 M.out = M.root .. "/build/bench"
 M.program = M.root .. "/build/luio"
 
+local SMOKE = 100 -- a smoke run does this part of the work
+
+M.smoke = os.getenv "LUIO_BENCH_SMOKE" ~= nil
+
+--- How often a benchmark does something: `n` times, or in a smoke run (`spec/bench/run --smoke`) a small part of that.
+---@param n integer
+---@return integer
+function M.amount(n)
+  return M.smoke and math.ceil(n / SMOKE) or n
+end
+
 --- A word for the shell.
 ---@param s string
 ---@return string
