@@ -396,6 +396,14 @@ static void read_parent(luio_info *info, struct udev_device *dev, struct udev_hw
   read_names(info, dev, hwdb);
 }
 
+static void set_capabilities(luio_info *info)
+{
+  info->capabilities = !strcmp(info->bus, "pci")
+                           ? LUIO_HAS_SYSFS | LUIO_HAS_CONFIG | LUIO_HAS_BARS |
+                                 LUIO_HAS_INTERRUPTS | LUIO_HAS_DMA | LUIO_CAN_LEAVE | LUIO_CAN_BIND
+                           : LUIO_HAS_SYSFS | LUIO_HAS_INTERRUPTS | LUIO_HAS_DMA | LUIO_CAN_LEAVE;
+}
+
 static void blank(luio_info *info)
 {
   memset(info, 0, sizeof *info);
@@ -409,6 +417,7 @@ void luio_describe_uio(luio_info *info, struct udev_device *dev, struct udev_hwd
   blank(info);
   copy(info, info->uio, sizeof info->uio, udev_device_get_sysname(dev), "the UIO name");
   copy(info, info->address, sizeof info->address, info->uio, "the address");
+  luio_format(info->node, sizeof info->node, "/dev/%s", info->uio);
   const char *name = udev_device_get_sysattr_value(dev, "name");
   if (!name || !*name)
     problem(info, "name is %s", name ? "empty" : "missing");
@@ -430,10 +439,12 @@ void luio_describe_uio(luio_info *info, struct udev_device *dev, struct udev_hwd
     match_maps(info);
   else
     read_lengths(info);
+  set_capabilities(info);
 }
 
 void luio_describe_pci(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb)
 {
   blank(info);
   read_parent(info, dev, hwdb);
+  set_capabilities(info);
 }

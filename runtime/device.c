@@ -352,6 +352,9 @@ int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_d
   luio_info *info = &d->info;
   luio_format(info->address, sizeof info->address, "sim:%s", name);
   luio_format(info->bus, sizeof info->bus, "sim");
+  info->capabilities = LUIO_HAS_CONFIG | LUIO_HAS_BARS | LUIO_HAS_DMA;
+  if (c->n_vectors)
+    info->capabilities |= LUIO_HAS_INTERRUPTS;
   luio_format(info->driver, sizeof info->driver, "model");
   info->vendor = c->vendor;
   info->device = c->device;

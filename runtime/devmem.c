@@ -187,6 +187,8 @@ int luio_devmem_find(const char *address, luio_info *out, luio_error *err)
   luio_format(info.address, sizeof info.address, "mem:0x%llx+0x%llx",
               (unsigned long long)range->addr, (unsigned long long)range->size);
   luio_format(info.bus, sizeof info.bus, "mem");
+  luio_format(info.node, sizeof info.node, NODE);
+  info.capabilities = LUIO_CAN_LEAVE; /* a kernel driver can claim the range */
   range->present = 1;
   range->offset = range->addr & (LUIO_PAGE - 1);
   rc = ask_iomem(range, &m, &why);

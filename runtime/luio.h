@@ -43,7 +43,7 @@ extern "C" {
 /* ---- Version --------------------------------------------------------------------------------- */
 
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
-enum { LUIO_ABI = 10 };
+enum { LUIO_ABI = 11 };
 
 LUIO_API unsigned luio_abi(void);
 LUIO_API const char *luio_version(void);
@@ -102,6 +102,20 @@ typedef struct luio_port { /* /sys/class/uio/uioN/portio/portN */
 
 enum { LUIO_BAR_NONE, LUIO_BAR_MEM, LUIO_BAR_IO };
 
+/* What the way to a device offers. A caller asks for these, not for the name of a bus. Each says what is possible in
+ * principle; the call itself says whether this device, this kernel and this process can. */
+enum {
+  LUIO_HAS_SYSFS =
+      1, /* the kernel knows the device: it has a directory in sysfs, ids or names that a
+                              driver can match, and events when it comes and goes */
+  LUIO_HAS_CONFIG = 2,     /* luio_config_*, luio_bus_master, luio_config_check */
+  LUIO_HAS_BARS = 4,       /* region N is BAR N */
+  LUIO_HAS_INTERRUPTS = 8, /* luio_device_irq */
+  LUIO_HAS_DMA = 16,       /* luio_device_dma */
+  LUIO_CAN_LEAVE = 32,     /* it can go away while it is open, and come back */
+  LUIO_CAN_BIND = 64       /* its kernel driver can be exchanged, by driver_override */
+};
+
 typedef struct luio_bar { /* a line of the PCI device's `resource` file */
   int kind;
   uint64_t addr, size, flags; /* flags: IORESOURCE_*, include/linux/ioport.h */
@@ -115,8 +129,10 @@ typedef struct luio_info {
   char uio[32];      /* "uio3"; empty: no UIO driver is bound */
   char uio_name[64]; /* what its UIO driver calls itself, e.g. "uio_pci_generic" */
   char uio_version[32];
-  uint64_t event;  /* interrupts counted since the UIO driver was bound */
-  char bus[16];    /* "pci", "platform", ... of the parent; empty: none; "mem" */
+  uint64_t event; /* interrupts counted since the UIO driver was bound */
+  char bus[16];   /* for people: "pci", "platform", ... of the parent; empty: none; "mem", "sim" */
+  char node[32];  /* the device node that leads to it: "/dev/uio3", "/dev/mem"; empty: none */
+  unsigned capabilities; /* LUIO_HAS_*, LUIO_CAN_* */
   char driver[64]; /* kernel driver bound to the parent, or that claims the range; empty: none */
   char sysfs[256]; /* the parent's directory, or the UIO device's where there is no parent */
   char compatible[256]; /* platform: device-tree compatible strings, space separated */

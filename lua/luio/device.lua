@@ -4,6 +4,7 @@
 --- `dev.regions[0]`, `dev.irqs[0]`. C owns the descriptors and mappings; after `close` every part
 --- of the device that Lua still holds is stale, and using it an error.
 
+local bit = require "bit"
 local ffi = require "ffi"
 local errors = require "luio.errors"
 local door = require "luio.ffi"
@@ -97,7 +98,15 @@ local text = ffi.string
 ---@field uio_name string?
 ---@field uio_version string?
 ---@field event integer        interrupts counted so far
----@field bus string           "pci", "platform", "sim", "mem"
+---@field bus string           for people: "pci", "platform", "sim", "mem"; code asks for what it needs:
+---@field has_sysfs boolean    the kernel knows the device: a directory in sysfs, ids or names to match, hot-plug events
+---@field has_config boolean   config space and a bus master switch
+---@field has_bars boolean     region N is BAR N
+---@field has_interrupts boolean  the way to it brings interrupts; whether the device has one is told on use
+---@field has_dma boolean      the same of DMA memory
+---@field can_leave boolean    it can go away while it is open, and come back
+---@field can_bind boolean     `luio bind` and `unbind` can exchange its kernel driver
+---@field node string?         the device node that leads to it: "/dev/uio0", "/dev/mem"
 ---@field driver string?       kernel driver of the parent; or that claims the range
 ---@field sysfs string?
 ---@field compatible string[]  device-tree names
@@ -122,6 +131,11 @@ local function some(s)
   return s ~= "" and s or nil
 end
 
+local CAPABILITIES = {
+  has_sysfs = C.LUIO_HAS_SYSFS, has_config = C.LUIO_HAS_CONFIG, has_bars = C.LUIO_HAS_BARS,
+  has_interrupts = C.LUIO_HAS_INTERRUPTS, has_dma = C.LUIO_HAS_DMA, can_leave = C.LUIO_CAN_LEAVE, can_bind = C.LUIO_CAN_BIND,
+}
+
 --- A luio_info as a table.
 ---@param raw ffi.cdata*
 ---@return luio.Info
@@ -134,8 +148,9 @@ function M.info(raw)
     vendor_name = some(text(raw.vendor_name)), device_name = some(text(raw.device_name)),
     irq = raw.irq ~= 0 and raw.irq or nil, numa_node = raw.numa_node >= 0 and raw.numa_node or nil,
     incoherent = raw.incoherent ~= 0 or nil, shared_bars = raw.shared_bars ~= 0 or nil,
-    maps = {}, ports = {}, bars = {}, problem = some(text(raw.problem)),
+    maps = {}, ports = {}, bars = {}, problem = some(text(raw.problem)), node = some(text(raw.node)),
   }
+  for name, flag in pairs(CAPABILITIES) do info[name] = bit.band(raw.capabilities, flag) ~= 0 end
   if numbered then
     info.vendor, info.device, info.revision = raw.vendor, raw.device, raw.revision
     info.subvendor, info.subdevice, info.class = raw.subvendor, raw.subdevice, raw.class_code

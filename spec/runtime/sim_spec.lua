@@ -78,6 +78,15 @@ describe("a model", function()
     assert.is_nil(event)
     assert.equal("ENOTSUP", code)
     assert.matches("has no interrupt", message)
+    assert.is_false(dev.info.has_interrupts)
+  end)
+
+  it("offers all but what the kernel has of a device", function()
+    dev = assert(open("function model.read() return 0 end function model.write() end"))
+    local info = dev.info
+    assert.same({ true, true, true, true }, { info.has_config, info.has_bars, info.has_dma, info.has_interrupts })
+    assert.same({ false, false, false }, { info.has_sysfs, info.can_leave, info.can_bind })
+    assert.is_nil(info.node)
   end)
 
   it("may have several regions, and holes between them", function()

@@ -149,4 +149,16 @@ function M.pci(slot, changes, uio)
   }, uio) or "")
 end
 
+--- Adds to what a listing should say of a device the capabilities of its way: config space, BARs and an exchange of drivers on
+--- PCI only, all else with any UIO device.
+---@param info table
+---@return table info
+function M.capable(info)
+  local pci = info.bus == "pci"
+  info.has_config, info.has_bars, info.can_bind = pci, pci, pci
+  info.has_sysfs, info.has_interrupts, info.has_dma, info.can_leave = true, true, true, true
+  info.node = info.uio and "/dev/" .. info.uio
+  return info
+end
+
 return M

@@ -299,6 +299,8 @@ describe("a range of physical addresses", function()
     local free, claimed = got[1], got[2]
     assert.same({ "mem:0x10000010+0x10", "mem", nil, nil }, { free.address, free.bus, free.driver, free.problem })
     assert.same({ name = "0000:00:04.0", addr = 0x10000010, size = 0x10, offset = 0x10 }, free.maps[0])
+    assert.same({ false, false, false, false, false, true, false, "/dev/mem" }, { free.has_sysfs, free.has_config, free.has_bars,
+      free.has_interrupts, free.has_dma, free.can_leave, free.can_bind, free.node })
     assert.equal("e1000e", claimed.driver)
     assert.matches("^the kernel driver e1000e has 0x10100000", claimed.problem)
   end)

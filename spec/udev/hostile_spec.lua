@@ -212,7 +212,9 @@ describe("text from elsewhere", function()
   end
 
   it("is written by no other file than luio.text.term, or a prompt that draws itself", function()
-    local own = { ["term.lua"] = true, ["explore/repl.lua"] = true, ["explore/editor.lua"] = true, ["output.lua"] = true }
+    local own = {
+      ["text/term.lua"] = true, ["tool/explore/repl.lua"] = true, ["tool/explore/editor.lua"] = true, ["tool/output.lua"] = true,
+    }
     local list = io.popen "find lua/luio -name '*.lua'"
     for path in list:lines() do
       for line in not own[path:match "^lua/luio/(.*)$"] and io.lines(path) or function() end do

@@ -33,7 +33,7 @@ describe("a PCI device", function()
       problem = problem,
     }
     if differences then differences(want) end
-    assert.same(want, devices[address])
+    assert.same(udev.capable(want), devices[address])
   end
 
   local function without_bar0(info) info.bars[0] = nil end

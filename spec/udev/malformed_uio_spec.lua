@@ -27,7 +27,7 @@ describe("a UIO device", function()
       problem = problem,
     }
     if differences then differences(want) end
-    assert.same(want, devices[address])
+    assert.same(udev.capable(want), devices[address])
   end
 
   local function without_map0(info) info.maps[0] = nil end
@@ -203,7 +203,7 @@ describe("a UIO device", function()
   local orphan = "uio500"
   table.insert(trees, udev.device("/devices/virtual/uio/uio500", "uio", { name = "orphan", event = "0" }))
   it("needs no parent", function()
-    assert.same({
+    assert.same(udev.capable {
       address = orphan, uio = orphan, uio_name = "orphan", event = 0, bus = "",
       sysfs = "/sys/devices/virtual/uio/uio500", compatible = {}, maps = {}, ports = {}, bars = {},
     }, devices[orphan])
