@@ -554,11 +554,12 @@ int luio_dma_open_sim(luio_device *device, luio_dma **out, luio_error *err)
 void luio_dma_forked(luio_dma *dma)
 {
   for (int i = 0; i < STORES; i++)
-    luio_lead_nowhere(dma->stores[i].fd);
-  luio_lead_nowhere(dma->park[0]);
-  luio_lead_nowhere(dma->park[1]);
-  luio_lead_nowhere(dma->pagemap_fd);
-  luio_lead_nowhere(dma->ring_fd); /* or the pages would stay pinned as long as the child lives */
+    luio_devnull_replace(dma->stores[i].fd);
+  luio_devnull_replace(dma->park[0]);
+  luio_devnull_replace(dma->park[1]);
+  luio_devnull_replace(dma->pagemap_fd);
+  luio_devnull_replace(
+      dma->ring_fd); /* or the pages would stay pinned as long as the child lives */
   for (live *l = dma->buffers; l; l = l->next)
     l->record = NULL;
   /* The pages are not mapped here. Their places are kept with nothing in them, or they would become the child's

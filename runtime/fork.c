@@ -12,15 +12,10 @@
  * but the list's, which fork() itself waits for. */
 #include "dma.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <unistd.h>
 
-static pthread_mutex_t lock =
-    PTHREAD_MUTEX_INITIALIZER; /* of the list, and of what changes the next */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the list */
 static luio_device *devices;
-static _Atomic int nowhere = -1; /* /dev/null: later there may be no descriptor left for it */
 
 static void leave(luio_device *d)
 {
@@ -30,15 +25,15 @@ static void leave(luio_device *d)
     if (!r)
       continue;
     r->gone = true;
-    luio_place_cover(r); /* nothing is mapped there; an access finds ones */
+    luio_sigbus_cover(r); /* nothing is mapped there; an access finds ones */
     r->port_id = 0;
-    luio_lead_nowhere(r->fd);
+    luio_devnull_replace(r->fd);
   }
-  luio_lead_nowhere(d->config_fd);
-  luio_lead_nowhere(d->uio_fd);
-  luio_lead_nowhere(d->mem_fd);
+  luio_devnull_replace(d->config_fd);
+  luio_devnull_replace(d->uio_fd);
+  luio_devnull_replace(d->mem_fd);
   for (int i = 0; i < GUARD_SLOTS; i++)
-    luio_lead_nowhere(d->kept[i]);
+    luio_devnull_replace(d->kept[i]);
   if (d->dma)
     luio_dma_forked(d->dma);
   d->state = NULL;
@@ -70,29 +65,18 @@ static void watch_forks(void)
   pthread_atfork(before_fork, in_parent, in_child);
 }
 
-int luio_nowhere(void)
-{
-  return nowhere;
-}
-
 int luio_fork_add(luio_device *d, const char *what, luio_error *err)
 {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, watch_forks);
+  int rc = luio_devnull_hold(what, err);
+  if (rc < 0)
+    return rc;
   pthread_mutex_lock(&lock);
-  int fd = nowhere;
-  if (fd < 0)
-    fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-  nowhere = fd;
-  int code = fd < 0 ? errno : 0;
-  if (!code) {
-    d->next_open = devices;
-    devices = d;
-  }
+  d->next_open = devices;
+  devices = d;
   pthread_mutex_unlock(&lock);
-  return !code ? 0
-               : luio_fail(err, code, "%s: open /dev/null: %s%s", what, luio_errno_name(code),
-                           code == EMFILE ? ": raise `ulimit -n`" : "");
+  return 0;
 }
 
 void luio_fork_remove(luio_device *d)
@@ -101,11 +85,10 @@ void luio_fork_remove(luio_device *d)
   luio_device **p = &devices;
   while (*p && *p != d)
     p = &(*p)->next_open;
-  if (*p)
+  bool found = *p;
+  if (found)
     *p = d->next_open;
-  if (!devices && nowhere >= 0) {
-    close(nowhere);
-    nowhere = -1;
-  }
   pthread_mutex_unlock(&lock);
+  if (found)
+    luio_devnull_release();
 }

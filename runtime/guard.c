@@ -258,9 +258,9 @@ void luio_guard_forked(void)
 {
   if (!guard.attached)
     return;
-  luio_lead_nowhere(guard.fd);
-  luio_lead_nowhere(guard.bell);
-  luio_lead_nowhere(guard.wake_fd);
+  luio_devnull_replace(guard.fd);
+  luio_devnull_replace(guard.bell);
+  luio_devnull_replace(guard.wake_fd);
   guard.attached = false;
   guard.wake_fd = -1; /* luio_guard_fd */
 }

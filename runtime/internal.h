@@ -225,15 +225,19 @@ int luio_irq_check_mask(luio_device *d, unsigned *wrong, luio_error *err);
 /* fork.c. While it is in the list a forked child finds the device gone. what: for messages. */
 int luio_fork_add(luio_device *device, const char *what, luio_error *err);
 void luio_fork_remove(luio_device *device);
-int luio_nowhere(void); /* what luio_lead_nowhere needs; open while there is a device */
 
-/* gone.c. Exchanges what a descriptor of a device means for /dev/null; the number stays. Below 0: nothing. */
-void luio_lead_nowhere(int fd);
-/* Watches over a mapped region until spare: luio_place_guard before its first access. */
-int luio_place_guard(luio_region *region, luio_error *err);
-void luio_place_spare(luio_region *region);
-/* The placeholder over a mapped region. */
-void luio_place_cover(luio_region *region);
+/* devnull.c. What luio_devnull_replace needs: held while there is a device. what: for messages. */
+int luio_devnull_hold(const char *what, luio_error *err);
+void luio_devnull_release(void);
+/* From now on the descriptor leads to /dev/null; its number stays. Below 0: nothing. */
+void luio_devnull_replace(int fd);
+
+/* sigbus.c. A mapped region in whose place an access that raises SIGBUS finds a placeholder, from add (before its first
+ * access) until remove. */
+int luio_sigbus_add(luio_region *region, luio_error *err);
+void luio_sigbus_remove(luio_region *region);
+/* Puts the placeholder there now. */
+void luio_sigbus_cover(luio_region *region);
 
 /* dma.c */
 int luio_dma_open_physical(luio_device *device, luio_dma **out, luio_error *err);

@@ -388,7 +388,7 @@ static int start_thread(luio_irq *irq, luio_error *err)
     pthread_attr_setaffinity_np(&attr, sizeof set, &set);
   }
   /* Signals are for the program's own threads; but a top half's access to a device that is gone may
-   * raise SIGBUS right here, and blocked it would kill (gone.c). */
+   * raise SIGBUS right here, and blocked it would kill (sigbus.c). */
   sigset_t all, old;
   sigfillset(&all);
   sigdelset(&all, SIGBUS);

@@ -343,7 +343,7 @@ int luio_device_region(luio_device *d, unsigned index, luio_region **out, luio_e
     return luio_fail(err, ENOMEM, "open region %u of %s: out of memory", index, d->info.address);
   int rc = open_region(d, r, index, err);
   if (rc == 0 && r->map)
-    rc = luio_place_guard(r, err);
+    rc = luio_sigbus_add(r, err);
   if (rc < 0) {
     luio_region_free(r);
     return rc;
@@ -372,11 +372,11 @@ int luio_region_return(luio_device *d, luio_region *r, luio_error *err)
     n.base = (volatile uint8_t *)r->map + (n.base - (volatile uint8_t *)n.map);
     n.map = r->map;
   } else if (n.map) {
-    luio_place_spare(r);
+    luio_sigbus_remove(r);
     munmap(r->map, r->map_size);
     r->map = n.map;
     r->map_size = n.map_size;
-    rc = luio_place_guard(r, err);
+    rc = luio_sigbus_add(r, err);
   }
   luio_port_close(&n);
   luio_port_close(r);
@@ -409,13 +409,23 @@ void luio_region_free(luio_region *r)
 {
   if (!r)
     return;
-  luio_place_spare(r);
+  luio_sigbus_remove(r);
   luio_port_close(r);
   if (r->map)
     munmap(r->map, r->map_size);
   if (r->fd >= 0)
     close(r->fd);
   free(r);
+}
+
+int luio_region_gone(const luio_region *r)
+{
+  return r->gone;
+}
+
+uint64_t luio_region_fault(const luio_region *r)
+{
+  return r->fault;
 }
 
 /* ---- Checked access --------------------------------------------------------------------------- */

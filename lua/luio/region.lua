@@ -10,7 +10,7 @@
 --- again and can fail. Offsets are in bytes; widths in bits.
 ---
 --- A device can go away. Then the region is made stale as by closing, at no cost for the check that is
---- made anyway. Who learns of it by the access itself sees all ones (runtime/gone.c): a read of memory
+--- made anyway. Who learns of it by the access itself sees all ones (runtime/sigbus.c): a read of memory
 --- that gives all ones asks, before it believes them.
 
 local ffi = require "ffi"

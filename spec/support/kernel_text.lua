@@ -257,7 +257,7 @@ M.PARSERS = {
   },
   {
     name = "open", reads = "^/sys/devices/p.*/", covers = {
-      "runtime/device.c", "runtime/pci.c", "runtime/region.c", "runtime/port.c", "runtime/gone.c", "runtime/dma.c", "runtime/pagemap.c",
+      "runtime/device.c", "runtime/pci.c", "runtime/region.c", "runtime/port.c", "runtime/hotplug.c", "runtime/dma.c", "runtime/pagemap.c",
       "runtime/guardian_devices.c", "lua/luio/config.lua",
     },
     run = function()

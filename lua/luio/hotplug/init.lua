@@ -1,7 +1,7 @@
 --- Presence: devices that go away and come back.
 ---
 --- A device is *gone* when it was removed, or its UIO driver unbound. That is learned from whatever
---- comes first: its interrupt (the source fails), an access (SIGBUS, runtime/gone.c), a kernel event,
+--- comes first: its interrupt (the source fails), an access (SIGBUS, runtime/sigbus.c), a kernel event,
 --- or the look that is taken every second. Events only make us look; whether the device is gone its
 --- own descriptors say, so that a late event of an earlier time does no harm. Then, at once:
 ---
