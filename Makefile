@@ -1,6 +1,6 @@
-# luio: `make demo` shows it, `make test` checks it; both install what Debian packages they miss.
+# luio: `make demo` shows it, `make test` checks it; both install the Debian packages that they miss.
 #
-#   make            the runtime and the program, in build/
+#   make            the runtime and the program, in build/; installs nothing, and names the packages that are missing
 #   make demo       the edu driver on a simulated device; no hardware, no privileges
 #   make demo-uio   the same on a real /dev/uio0, in a QEMU guest with Debian's kernel
 #   make test       all specs: simulated, sanitized, recorded sysfs, and in the guest. LONG=1: with all amounts (1,000 reloads in
@@ -11,11 +11,12 @@
 #   make bench      figures, each as a ratio to a C twin measured in the same run
 #   make modules    kernel modules of examples/kernel/, for the guest's kernel, in build/modules/
 #   make lint       luacheck, clang-tidy, cppcheck;  make format: clang-format
+#   make doc        the API reference, in build/doc/ (doc/doc.mk)
 #   make man        build/luio.1
 #   make dist       one file for a board that has a C library and nothing else: build/dist/luio-VERSION-ARCH.tar.xz
 #   make install / uninstall   PREFIX (/usr/local), DESTDIR
 #   make install-system / uninstall-system   udev rules, groups, a systemd unit (runtime/system/system.mk)
-# V=1 shows the commands. ARCH=arm64 builds for that architecture, in build/arm64/: with Debian's cross compiler, and with its
+# V=1 shows the commands. BUILD=DIR builds elsewhere. ARCH=arm64 builds for that architecture, in build/arm64/: with Debian's cross compiler, and with its
 # LuaJIT and libudev unpacked beside it.
 
 VERSION := 0.1.0
@@ -49,7 +50,11 @@ SOURCES := $(filter-out $(PROGRAM),$(wildcard runtime/*.c))
 PROGRAM += runtime/guard_wire.c runtime/guard_bars.c runtime/descriptors.c # in both
 HEADERS := $(wildcard runtime/*.h)
 
-all: $(BUILD)/libluio.so $(BUILD)/luio support
+# These goals install packages. Every other goal only checks for them.
+export LUIO_SETUP := $(or $(LUIO_SETUP),$(filter demo demo-uio test test-% cross-% check modules fuzz soak bench lint format doc dist,$(MAKECMDGOALS)))
+
+all: $(BUILD)/libluio.so $(BUILD)/luio $(BUILD)/compile_commands.json support
+	$(if $(LUIO_SETUP)$(cross),,@.ci/deps --note run)
 
 # ---- The runtime, once per flavour: plain, and with each sanitizer --------------------------------
 
@@ -97,6 +102,16 @@ $(BUILD)/spec/lib%.so: spec/support/%.c runtime/luio.h runtime/luio_sim.h | tool
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARNINGS) -fPIC -shared -D_GNU_SOURCE -Iruntime -o $@ $< -pthread
+
+# For clangd, which looks for it in a folder `build` above the file that is edited. With another BUILD: clangd --compile-commands-dir=DIR.
+compiled := $(wildcard runtime/*.c runtime/board/*.c spec/support/*.c spec/fuzz/*.c)
+$(BUILD)/compile_commands.json: Makefile $(compiled) | tools
+	$(call say,GEN,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q){ comma='['; for file in $(compiled); do \
+	  printf '%s\n{"directory": "%s", "file": "%s", "arguments": [' "$$comma" '$(CURDIR)' "$$file"; \
+	  printf '"%s", ' $(CC) -std=gnu11 $(WARNINGS) -D_GNU_SOURCE -DLUIO_VERSION=$(VERSION) -I$(BUILD) -Iruntime $(call pkg,--cflags) -c; \
+	  printf '"%s"]}' "$$file"; comma=,; done; echo; echo ']'; } > $@.tmp && mv $@.tmp $@
 
 # ---- Showing, checking, measuring ----------------------------------------------------------------
 
@@ -212,7 +227,7 @@ include runtime/system/system.mk runtime/board/dist.mk
 # ---- Set-up ----------------------------------------------------------------------------------------
 
 deps-%:
-	$(Q).ci/deps $*
+	$(Q).ci/deps $(if $(LUIO_SETUP),,--check) $*
 
 ifeq ($(cross),)
 tools: deps-build

@@ -9,6 +9,8 @@ local wait = require "spec.support.wait"
 
 local EDU = "0000:00:04.0"
 local UNITS, LOG = "/run/systemd/system", "/run/luio-service.log"
+-- The checkout once more: the unit's own /tmp (PrivateTmp) hides one that lies below /tmp.
+local TREE = "/run/luio-service-tree"
 
 describe("luio@.service", function()
   local p
@@ -38,16 +40,17 @@ describe("luio@.service", function()
 
   setup(function()
     files.put("/etc/luio/edu.conf", ("# Comment\nDRIVER=drivers/edu\nDEVICE=%s\nOPTIONS=--bind --user nobody --backoff 1\n"):format(EDU))
-    files.put(UNITS .. "/luio@.service", (files.read "runtime/system/luio@.service.in":gsub("@PREFIX@/bin", uv.cwd() .. "/build")))
+    assert.same({ "", 0 }, { files.shell(("mkdir -p %s && mount --bind '%s' %s"):format(TREE, uv.cwd(), TREE)) })
+    files.put(UNITS .. "/luio@.service", (files.read "runtime/system/luio@.service.in":gsub("@PREFIX@/bin", TREE .. "/build")))
     -- What every service depends on is left out: all of a system would start.
     files.put(UNITS .. "/luio@.service.d/alone.conf", ("[Unit]\nDefaultDependencies=no\nAfter=\n[Service]\nWorkingDirectory=%s\n"
-      .. "StandardOutput=append:%s\nStandardError=inherit\n"):format(uv.cwd(), LOG))
+      .. "StandardOutput=append:%s\nStandardError=inherit\n"):format(TREE, LOG))
     files.save("/proc/sys/kernel/printk_devkmsg", "on\n")
     sysfs.write(("bus/pci/devices/%s/remove"):format(EDU), "1")
   end)
   teardown(function()
     if p then p:close() end
-    os.execute("rm -rf /etc/luio " .. UNITS .. " " .. LOG)
+    os.execute(("rm -rf /etc/luio %s %s; umount -l %s; rmdir %s"):format(UNITS, LOG, TREE, TREE))
     files.clean()
     if not sysfs.exists("bus/pci/devices/" .. EDU) then sysfs.write("bus/pci/rescan", "1") end
     if not sysfs.driver(EDU) then sysfs.bind(EDU) end
