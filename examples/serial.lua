@@ -9,7 +9,7 @@
 --- pty.lua, bridge.lua.
 
 local bridges = require "luio.serial.bridge"
-local descriptor = require "luio.loop.fd_watch"
+local fd_watch = require "luio.loop.fd_watch"
 local ffi = require "ffi"
 local luio = require "luio"
 local ptys = require "luio.serial.pty"
@@ -180,7 +180,7 @@ end
 
 -- From standard input to the port.
 local function input()
-  local watch = descriptor.watch(0) -- nil: a file, which is always ready
+  local watch = fd_watch.watch(0) -- nil: a file, which is always ready
   local state, buffer = {}, ffi.new("uint8_t[?]", 4096)
   while true do
     if not watch or watch:readable(1) then

@@ -14,7 +14,7 @@ local irq = require "luio.irq"
 local dma = require "luio.dma"
 local config = require "luio.config"
 local config_watch = require "luio.hotplug.config_watch"
-local presence = require "luio.hotplug"
+local hotplug = require "luio.hotplug"
 local reload_report = require "luio.reload.report"
 local staging = require "luio.reload.staging"
 local sysfs = require "luio.host.sysfs"
@@ -304,8 +304,8 @@ function M.open(address, options)
   if C.luio_device_open(address, flags, out, err) < 0 then return door.failure() end
   local dev = M.wrap(out[0], options)
   if options.quiet then return dev end
-  local look = require "luio.host.inspect"
-  local unanswered, several = look.unanswered(dev.info), address ~= dev.info.uio and look.one_of(dev.info)
+  local inspect = require "luio.host.inspect"
+  local unanswered, several = inspect.unanswered(dev.info), address ~= dev.info.uio and inspect.one_of(dev.info)
   if unanswered then dev:warn(unanswered) end
   if several then dev:warn(("%s is %s, and the first that its address means"):format(dev.info.uio, several)) end
   return dev
@@ -464,7 +464,7 @@ function Device:close()
   if root then return root:close() end
   if self.closed then return true end
   self.closing = true -- no version is started on it any more
-  presence.forget(self)
+  hotplug.forget(self)
   config_watch.flush()
   local given, why, why_code = true, nil, nil
   if self.before_stop and not self.stopped then
@@ -517,8 +517,8 @@ end
 
 -- ---- Going away and coming back (luio.hotplug) --------------------------------------------------
 
-Device.watch_presence = presence.watch
-Device.wait_return = presence.wait_return
+Device.watch_presence = hotplug.watch
+Device.wait_return = hotplug.wait_return
 Device.check_config = config_watch.check
 
 -- The device's own handle and its views.
@@ -558,7 +558,7 @@ function Device:vanish(why, code, forgot)
     for _, r in pairs(handle.regions or {}) do region.gone(r, why) end
   end
   M.tell_users(self, nil)
-  presence.vanished(self)
+  hotplug.vanished(self)
 end
 
 --- Takes a device that was gone again: same object, same regions, same DMA buffers. Its driver is not

@@ -155,7 +155,7 @@ luio.spawn = task.spawn
 luio.sleep = task.sleep
 luio.run = task.run
 
---- For loops that poll until SIGINT or SIGTERM: luio.stopping.
+--- For loops that poll until SIGINT or SIGTERM: luio.loop.stop_signal.
 ---@return fun(): boolean stopping
 ---@return fun() forget
 function luio.stopping()

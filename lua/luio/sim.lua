@@ -14,7 +14,7 @@ local models = require "luio.model"
 local near = require "luio.registers.near"
 local paths = require "luio.driver.paths"
 local staging = require "luio.reload.staging"
-local presence = require "luio.hotplug"
+local hotplug = require "luio.hotplug"
 local watchdog = require "luio.loop.watchdog"
 local C, err = door.C, door.err
 
@@ -194,7 +194,7 @@ function M.open(name, options)
 
   --- Puts it back, where it is taken again if it is watched (dev:watch_presence()). As after an unbind
   --- the model is as it was; bus master is off.
-  function dev.sim.plug() presence.look(dev) end
+  function dev.sim.plug() hotplug.look(dev) end
 
   -- What hardware would pass over in silence.
   local denied = 0

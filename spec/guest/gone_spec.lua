@@ -281,9 +281,9 @@ describe("a device that goes away", function()
   end)
 
   it("says what to do when it is there, but nobody binds it", function()
-    local presence = require "luio.hotplug"
-    local usual = presence.RETURN
-    presence.RETURN = 0.3
+    local hotplug = require "luio.hotplug"
+    local usual = hotplug.RETURN
+    hotplug.RETURN = 0.3
     luio.run(function()
       remove(EDU)
       rescan()
@@ -298,7 +298,7 @@ describe("a device that goes away", function()
       returns(10)
       works()
     end)
-    presence.RETURN = usual
+    hotplug.RETURN = usual
   end)
 
   it("is closed while it is gone, and left to who has it then", function()

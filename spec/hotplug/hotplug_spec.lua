@@ -2,7 +2,7 @@
 --- do is spec/guest/gone_spec.lua's.
 
 local luio = require "luio"
-local presence = require "luio.hotplug"
+local hotplug = require "luio.hotplug"
 local wait = require "spec.support.wait"
 
 local dev, reasons, gone, said
@@ -88,7 +88,7 @@ describe("a device that goes away", function()
   end)
 
   it("survives a driver whose gone throws, or does not end", function()
-    presence.GONE = 0.05
+    hotplug.GONE = 0.05
     function dev.live.version.driver.gone() error "no" end
     luio.run(function()
       dev.sim.unplug()
@@ -102,7 +102,7 @@ describe("a device that goes away", function()
       assert(dev:wait_return(2))
       luio.sleep(0.2)
     end)
-    presence.GONE = 3
+    hotplug.GONE = 3
   end)
 end)
 

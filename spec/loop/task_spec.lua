@@ -1,6 +1,6 @@
 --- Tasks: the loop, waiting, failing, ending.
 
-local descriptor = require "luio.loop.fd_watch"
+local fd_watch = require "luio.loop.fd_watch"
 local luio = require "luio"
 local task = require "luio.loop.task"
 local uv = require "luv"
@@ -38,7 +38,7 @@ describe("tasks", function()
     local pipe = assert(uv.pipe { nonblock = true })
     local seen, stop = {}, luio.now() + 10
     luio.run(function()
-      local signal, watch = assert(uv.new_signal()), assert(descriptor.watch(pipe.read))
+      local signal, watch = assert(uv.new_signal()), assert(fd_watch.watch(pipe.read))
       signal:start("sigusr1", function() seen.signal = true end)
       signal:unref()
       luio.spawn(function() seen.descriptor = watch:readable(10) end)

@@ -3,7 +3,7 @@
 local ffi = require "ffi"
 local luio = require "luio"
 local memif = require "luio.net.memif"
-local plain = require "luio.net.memory"
+local memory = require "luio.net.memory"
 local protocol = require "luio.net.memif.protocol"
 local socket = require "luio.net.memif.socket"
 local stranger = require "spec.support.stranger"
@@ -61,7 +61,7 @@ describe("luio.net.memif", function()
     path = os.tmpname()
     os.remove(path)
     clients, refused, gone, guests = {}, {}, {}, {}
-    pool = plain.pool { count = 256, size = 10240 }
+    pool = memory.pool { count = 256, size = 10240 }
   end)
   after_each(function()
     for _, one in ipairs(guests) do one:close() end

@@ -6,7 +6,7 @@ local ffi = require "ffi"
 local files = require "spec.support.files"
 local live = require "luio.reload.live"
 local luio = require "luio"
-local saved = require "luio.reload.follow"
+local follow = require "luio.reload.follow"
 local uv = require "luv"
 local version = require "luio.reload.version"
 local wait = require "spec.support.wait"
@@ -24,13 +24,13 @@ return d
 ]]):format(("-- a comment\n"):rep(1000), answer)
 end
 
-local function follow()
+local function start_following()
   path, folder = files.write("init.lua", text(1))
   files.save(folder .. "/part.lua", "return 'first'")
   dev = assert(luio.start(path, "sim:edu"))
   dev.warnings = {}
   reports = {}
-  follower = saved.follow(dev, { watch = true, tell = function(report) table.insert(reports, report) end })
+  follower = follow.follow(dev, { watch = true, tell = function(report) table.insert(reports, report) end })
 end
 
 -- Waits until somebody has looked n more times whether a file is being written.
@@ -67,7 +67,7 @@ teardown(files.clean)
 
 describe("a save", function()
   it_runs("in place is loaded when the writer has closed the file, once, and not before", function()
-    follow()
+    start_following()
     local f = assert(io.open(path, "w")) -- empty from now on
     looked(5)
     local whole = text(2)
@@ -84,7 +84,7 @@ describe("a save", function()
   end)
 
   it_runs("that changes nothing in the end is none", function()
-    follow()
+    start_following()
     local f = assert(io.open(path, "w"))
     looked(5)
     f:write(text(1))
@@ -95,7 +95,7 @@ describe("a save", function()
   end)
 
   it_runs("by another file in its place is loaded, also when the old one is taken away before", function()
-    follow()
+    start_following()
     files.save(path .. "~", text(2))
     assert(os.rename(path, folder .. "/backup"))
     looked(5)
@@ -106,7 +106,7 @@ describe("a save", function()
   end)
 
   it_runs("of several files, one of which is still being written, is loaded when all are whole", function()
-    follow()
+    start_following()
     local f = assert(io.open(folder .. "/part.lua", "w"))
     files.save(path, text(2))
     looked(5)
@@ -122,7 +122,7 @@ describe("a save", function()
     live.WRITING = 0.2
     local warnings = {}
     luio.on_warning(function(message) table.insert(warnings, message) end)
-    follow()
+    start_following()
     local f = assert(io.open(path, "w"))
     f:write(text(2))
     f:flush()
@@ -148,7 +148,7 @@ describe("a save", function()
   end)
 
   it_runs("by what is no file, or endless, is refused without being opened for long, and the next one loaded", function()
-    follow()
+    start_following()
     for i, put in ipairs { "mkfifo", "mkdir", "ln -s /dev/zero", "truncate -s 100G" } do
       os.remove(path)
       assert(os.execute(("%s '%s'"):format(put, path)) == 0)
@@ -165,7 +165,7 @@ describe("a save", function()
 
   if uv.getuid() == 0 then
     it_runs("does not look into what somebody else has put beside it", function()
-      follow()
+      start_following()
       -- Read, the second would take all memory.
       assert(os.execute(("cd '%s' && mkfifo a.lua && truncate -s 100G b.lua && chown 65534 a.lua b.lua && chmod 1777 ."):format(folder)) == 0)
       files.save(path, text(2))
@@ -175,7 +175,7 @@ describe("a save", function()
   end
 
   it_runs("is heard in a folder where something is written all the time", function()
-    follow()
+    start_following()
     local log = assert(io.open(folder .. "/log", "w"))
     files.save(path, text(2))
     wait.till(10, "reloaded", function()
@@ -227,7 +227,7 @@ describe("a save at any moment", function()
     path, folder = files.write("init.lua", source)
     reports = {}
     dev = assert(luio.start(path, "sim:edu"))
-    follower = saved.follow(dev, { watch = true, tell = function(report) table.insert(reports, report) end })
+    follower = follow.follow(dev, { watch = true, tell = function(report) table.insert(reports, report) end })
     follower:begin()
   end
 
@@ -248,7 +248,7 @@ describe("a save at any moment", function()
     reports = {}
     dev = assert(luio.start(path, "sim:edu"))
     assert.equal(1, dev.driver.answer())
-    follower = saved.follow(dev, { watch = true, tell = function(report) table.insert(reports, report) end })
+    follower = follow.follow(dev, { watch = true, tell = function(report) table.insert(reports, report) end })
     follower:begin()
     ends_with(2)
   end)
@@ -341,7 +341,7 @@ describe("a save at any moment", function()
     path = files.write("drivers/edu/init.lua", version_of(1, {}))
     reports = {}
     dev = assert(luio.start(path, "sim:edu"))
-    follower = saved.follow(dev, { watch = true, tell = function(report) table.insert(reports, report) end })
+    follower = follow.follow(dev, { watch = true, tell = function(report) table.insert(reports, report) end })
     files.save(path, version_of(2, { load = "d.part = require 'missing.parts.part'" }))
     wait.till(5, "refused", function() return reports[1] end)
     assert.matches("missing%.parts%.part", reports[1].message)

@@ -100,6 +100,34 @@ describe("a replaced version", function()
     assert.matches("free a DMA buffer of sim:edu: it belongs to version 1", failures[1][2])
   end)
 
+  it_runs("leaves the new one the memory and the timers that are in objects of the driver's own", function()
+    local text = [[d.dma = { bits = 28 }
+      local Ring = {}
+      Ring.__index = Ring
+      function Ring:text() return self.buffer:read(0, 4) end
+      function Ring:rename(text) self.buffer:write(0, text) end
+      function d.start(dev, reason)
+        if reason ~= "fresh" then return true end
+        local timer = require("luv").new_timer()
+        timer:start(60000, 60000, function() end)
+        dev.state.ring = setmetatable({ buffer = assert(dev.dma:alloc(4096)), timer = timer }, Ring)
+        dev.state.ring:rename "kept"
+        return true
+      end
+      function d.ring(dev) return dev.state.ring end]]
+    start(text)
+    local before = dev.driver.ring(dev)
+    save(text .. " -- 2")
+    assert(dev:reload())
+    wait.till(5, "the old version has ended", function() return dev.live.probation == nil end)
+    local ring = dev.driver.ring(dev)
+    assert.same({ "kept", true }, { ring:text(), ring.timer:is_active() })
+    ring:rename "new!"
+    assert.equal("new!", ring:text())
+    assert.equal(1, dev.dma:stats().buffers)
+    assert.has_error(function() before:text() end) -- the old version's object has the old version's handle
+  end)
+
   it_runs("is forgotten: a thousand cost no more than two", function()
     live.PROBATION = 0.001
     start "function d.big() return 1 end"

@@ -1,6 +1,6 @@
 --- Interrupts: the ring, its overflow, its order; the top half; waiting.
 
-local descriptor = require "luio.loop.fd_watch"
+local fd_watch = require "luio.loop.fd_watch"
 local ffi = require "ffi"
 local luio = require "luio"
 local door = require "luio.ffi"
@@ -204,7 +204,7 @@ describe("a source that the loop shares with the thread", function()
   local function start(config)
     config.source, config.fd = config.source or C.LUIO_IRQ_UIO, reader
     irq = assert(open(config))
-    watch = assert(descriptor.watch(C.luio_irq_fd(irq), irq))
+    watch = assert(fd_watch.watch(C.luio_irq_fd(irq), irq))
   end
   before_each(function() reader, writer = shareable_pipe() end)
   after_each(function()

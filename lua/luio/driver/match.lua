@@ -14,7 +14,7 @@ local door = require "luio.ffi"
 local device = require "luio.device"
 local errors = require "luio.errors"
 local literal = require "luio.text.literal"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local near = require "luio.registers.near"
 local paths = require "luio.driver.paths"
 local uv = require "luv"
@@ -63,7 +63,7 @@ local MOST_NAMED = 4
 
 -- "uio5 (0000:00:04.0)"
 local function named(info)
-  local address = look.opens(info)
+  local address = inspect.opens(info)
   local other = address == info.uio and info.bus == "pci" and info.address or address ~= info.uio and info.uio
   return other and ("%s (%s)"):format(address, other) or address
 end

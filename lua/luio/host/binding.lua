@@ -22,8 +22,8 @@ local uv = require "luv"
 local task = require "luio.loop.task"
 local sysfs = require "luio.host.sysfs"
 local term = require "luio.text.term"
-local look = require "luio.host.inspect"
-local uses = require "luio.host.in_use"
+local inspect = require "luio.host.inspect"
+local in_use = require "luio.host.in_use"
 local process = require "luio.host.process"
 
 local M = {}
@@ -165,7 +165,7 @@ local function target(what, address)
   if address:match "^sim:" then
     return nil, ("%s %s: a simulated device has no kernel driver, and needs none"):format(what, address), "ENOTSUP"
   end
-  local info, message, code = look.find(address)
+  local info, message, code = inspect.find(address)
   if not info then return nil, message, code end
   if info.bus == "mem" then
     return nil, ("%s %s: a range of physical addresses has no kernel driver: name the device that is there"):format(what,
@@ -225,7 +225,7 @@ end
 local function why_not(info, driver)
   local ok, message, code = process.write(("%s/drivers/%s/bind"):format(PCI, driver), info.address, M.patience)
   if ok and driver_of(info) == driver then return nil end
-  local config = look.config(info)
+  local config = inspect.config(info)
   if driver ~= "uio_pci_generic" or code ~= "ENODEV" then
     return ("%s did not take it: %s; dmesg may say more"):format(driver, message or "no reason given"), code or "ENODEV"
   elseif config and not config.pin then
@@ -277,10 +277,10 @@ function M.bind(address, options)
     ok, message, code = may_write("bind", info)
     if not ok then return nil, message, code end
   end
-  local found = uses.of(info, not options.dry_run)
+  local found = in_use.of(info, not options.dry_run)
   if found[1] and not options.force then return refusal("bind", info, found) end
   for _, use in ipairs(found) do table.insert(result.notes, "forced, although " .. use.text) end
-  local config = look.config(info)
+  local config = inspect.config(info)
   if config and not config.pin then
     table.insert(result.notes, (config.physical and "a virtual function" or "it")
       .. " has no INTx pin: no interrupts by UIO, its driver must poll")
@@ -369,7 +369,7 @@ function M.unbind(address, options)
   local ok
   ok, message, code = may_write("unbind", info)
   if not ok then return nil, message, code end
-  local found = uses.hold(info)
+  local found = in_use.hold(info)
   if found[1] and not options.force then return refusal("unbind", info, found) end
   local result = { address = info.address, previous = info.driver, steps = {}, notes = {} }
   for _, use in ipairs(found) do table.insert(result.notes, "forced, although " .. use.text) end
@@ -407,7 +407,7 @@ function M.unbind(address, options)
   if not ok then return nil, ("unbind %s: %s; %s"):format(info.address, message, put_back(info, override, code)), code end
   if not result.driver then
     table.insert(result.notes, ("no loaded driver takes it; `modprobe %s` may load one"):format(
-      term.quoted(look.attribute(info, "modalias") or "MODULE")))
+      term.quoted(inspect.attribute(info, "modalias") or "MODULE")))
   end
   forget(info)
   return result

@@ -10,9 +10,9 @@
 ---
 --- Of processes of other users only root sees descriptors and mappings. Locks everybody sees.
 
-local guard = require "luio.reload.guardian"
+local guardian = require "luio.reload.guardian"
 local uv = require "luv"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local sysfs = require "luio.host.sysfs"
 local term = require "luio.text.term"
 
@@ -28,7 +28,7 @@ local M = {}
 
 -- Path -> how it is called in the answer. The links in /proc show the kernel's own paths.
 local function files_of(info, whole)
-  local files, siblings = {}, info.bus == "pci" and look.siblings(info) or {}
+  local files, siblings = {}, info.bus == "pci" and inspect.siblings(info) or {}
   if info.bus == "mem" then return { ["/dev/mem"] = "/dev/mem" } end
   if info.uio then files["/dev/" .. info.uio] = "/dev/" .. info.uio end
   if not info.sysfs or info.sysfs == "" then return files end
@@ -134,13 +134,13 @@ end
 function M.of(info, whole)
   local files = files_of(info, whole)
   if not next(files) then return {}, false end
-  local own, guardian, by_pid, partial = uv.os_getpid(), guard.status and uv.os_getppid(), {}, false
+  local own, guardian_pid, by_pid, partial = uv.os_getpid(), guardian.status and uv.os_getppid(), {}, false
   local processes = sysfs.entries(sysfs.proc)
   local seen_any = false
   for _, name in ipairs(processes) do
     local pid = sysfs.whole(name)
     if pid then seen_any = true end
-    if pid and pid ~= own and pid ~= guardian then
+    if pid and pid ~= own and pid ~= guardian_pid then
       local dir = ("%s/%d"):format(sysfs.proc, pid)
       local holder, denied = look_at(dir, files, info.bus == "mem" and info.maps[0] or nil)
       partial = partial or denied
@@ -159,7 +159,7 @@ function M.of(info, whole)
   for _, line in ipairs(sysfs.proc_lines "locks") do
     local pid, key = lock_of(line)
     local dir = ("%s/%d"):format(sysfs.proc, pid or 0)
-    if pid and pid > 0 and pid ~= own and pid ~= guardian and keys[key] and not by_pid[pid] and sysfs.exists(dir) then
+    if pid and pid > 0 and pid ~= own and pid ~= guardian_pid and keys[key] and not by_pid[pid] and sysfs.exists(dir) then
       by_pid[pid] = { pid = pid, command = M.command(dir, pid), files = { keys[key] }, lock = true, drives = true }
     end
   end

@@ -7,7 +7,7 @@
 
 local uv = require "luv"
 local sysfs = require "luio.host.sysfs"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local holders = require "luio.host.holders"
 local term = require "luio.text.term"
 
@@ -244,7 +244,7 @@ end
 
 local function console(info)
   local uses = {}
-  if look.attribute(info, "boot_vga") == "1" then
+  if inspect.attribute(info, "boot_vga") == "1" then
     table.insert(uses, { text = "it is the display that the machine booted with", remedy = "work over the network or a serial line" })
   end
   for name in (sysfs.read "/sys/class/tty/console/active" or ""):gmatch "%S+" do
@@ -286,7 +286,7 @@ local MOST_NAMED = 8 -- of as many as 65535
 
 -- "0000:01:00.1 (vfio-pci, process 812 (qemu-system-x86) drives it: /dev/vfio/7)"
 local function virtual_function(address)
-  local info = look.find(address)
+  local info = inspect.find(address)
   local words = { info and info.driver or "no driver" }
   for _, one in ipairs(info and M.drivers(info) or {}) do table.insert(words, one.text) end
   return ("%s (%s)"):format(shown(address), table.concat(words, ", "))
@@ -294,7 +294,7 @@ end
 
 -- They live by the driver of their physical function (SR-IOV): without it nobody hears their requests.
 local function virtual_functions(info)
-  local list, names = look.virtual(info), {}
+  local list, names = inspect.virtual(info), {}
   if not list[1] then return {} end
   for i = 1, math.min(#list, MOST_NAMED) do names[i] = virtual_function(list[i]) end
   if #list > MOST_NAMED then table.insert(names, ("and %d more"):format(#list - MOST_NAMED)) end
@@ -324,7 +324,7 @@ end
 function M.of(info, probe)
   local uses = {}
   for _, list in ipairs {
-    bridge(info, look.config(info)), disks(info, probe), shared_folders(info), network(info), console(info), virtual_functions(info),
+    bridge(info, inspect.config(info)), disks(info, probe), shared_folders(info), network(info), console(info), virtual_functions(info),
     M.drivers(info),
   } do
     for _, one in ipairs(list) do table.insert(uses, one) end

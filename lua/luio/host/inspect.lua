@@ -75,7 +75,7 @@ function M.one_of(info)
   return names[1] and ("one of %d UIO devices of %s: %s"):format(#names, info.address, table.concat(names, " ")) or nil
 end
 
----@class luio.ConfigLook
+---@class luio.ConfigHeader
 ---@field answers boolean       false: every bit reads as one, so nothing is there to answer
 ---@field physical string?      of a virtual function: the address of its physical function
 ---@field command integer
@@ -137,7 +137,7 @@ end
 --- The header of a PCI device's config space. Of a virtual function it leaves out what is its physical function's: its ids and
 --- its memory enable (SR-IOV 1.1, 3.4.1) are taken from there.
 ---@param info luio.Info
----@return luio.ConfigLook?
+---@return luio.ConfigHeader?
 ---@return string? message
 ---@return string? code  "ENOTSUP": not a PCI device
 function M.config(info)
@@ -166,7 +166,7 @@ end
 --- written goes nowhere. Nil: no reason is known.
 ---@param info luio.Info
 ---@param index integer
----@param config luio.ConfigLook?  nil: not on PCI, or it can't be read
+---@param config luio.ConfigHeader?  nil: not on PCI, or it can't be read
 ---@return string? why    "sleeps (D3)": the device's name or "it" comes before it
 ---@return string? remedy  a command
 function M.silent(info, index, config)
@@ -216,14 +216,14 @@ function M.uio_lines(info)
   return seen and lines or nil
 end
 
----@class luio.IommuLook
+---@class luio.IommuGroup
 ---@field group integer
 ---@field type string?       "identity": addresses pass through; others translate; nil: can't be read
 ---@field devices string[]   that share the group
 
 --- The IOMMU group of a device; nil when there is none, and so no translation.
 ---@param info luio.Info
----@return luio.IommuLook?
+---@return luio.IommuGroup?
 function M.iommu(info)
   if not info.sysfs or info.sysfs == "" then return nil end
   local link = info.sysfs .. "/iommu_group"

@@ -8,12 +8,12 @@
 
 local uv = require "luv"
 local holders = require "luio.host.holders"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local sysfs = require "luio.host.sysfs"
 
 local M = {}
 
----@class luio.Stranger
+---@class luio.OtherWriter
 ---@field pid integer
 ---@field uid integer
 ---@field command string
@@ -21,7 +21,7 @@ local M = {}
 -- What is to be found: a list of tests on what stat says. And whose it is.
 local function wanted(info)
   local list, owner = {}, 0
-  local names = look.siblings(info)
+  local names = inspect.siblings(info)
   for _, name in ipairs(names[1] and names or { info.uio }) do
     local node = uv.fs_stat("/dev/" .. name)
     if node then
@@ -97,7 +97,7 @@ end
 
 --- A process of somebody else that could write the device's registers; nil: there is none.
 ---@param info luio.Info
----@return luio.Stranger?
+---@return luio.OtherWriter?
 function M.of(info)
   local own, tests, owner = uv.os_getpid(), wanted(info)
   for _, name in ipairs((sysfs.entries(sysfs.proc))) do

@@ -2,7 +2,7 @@
 --- show. From sysfs, config space and /proc; opens neither /dev/uioX nor a region, and changes nothing.
 
 local device = require "luio.device"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local match = require "luio.driver.match"
 local output = require "luio.tool.output"
 local term = require "luio.text.term"
@@ -51,22 +51,22 @@ function M.of(info)
   all.compatible = output.list { unpack(info.compatible) }
   all.luio_driver, all.luio_driver_problem = match.stated(info)
   all.other_drivers = all.luio_driver and match.others(info, all.luio_driver)
-  all.one_of = look.one_of(info)
-  all.regions = numbered(look.regions(info), function(entry)
+  all.one_of = inspect.one_of(info)
+  all.regions = numbered(inspect.regions(info), function(entry)
     entry.kind = entry.kind or "memory"
-    entry.by = look.way(info, entry.index)
+    entry.by = inspect.way(info, entry.index)
   end)
   all.maps, all.ports = numbered(info.maps), numbered(info.ports)
-  local config, message = look.config(info)
+  local config, message = inspect.config(info)
   all.config = config
   if not config and info.bus == "pci" then all.config_problem = message end
-  all.iommu = look.iommu(info)
+  all.iommu = inspect.iommu(info)
   if all.iommu then all.iommu.devices = output.list(all.iommu.devices) end
   local sleeps = config and config.answers and config.sleeps -- which may be more than the kernel knows
-  all.power_state = sleeps and "D" .. sleeps or look.attribute(info, "power_state")
-  all.uio_lines = info.uio and look.uio_lines(info)
+  all.power_state = sleeps and "D" .. sleeps or inspect.attribute(info, "power_state")
+  all.uio_lines = info.uio and inspect.uio_lines(info)
   if all.uio_lines then output.list(all.uio_lines) end
-  all.virtual = look.virtual(info)
+  all.virtual = inspect.virtual(info)
   all.virtual = all.virtual[1] and output.list(all.virtual)
   local list, partial = require("luio.host.holders").of(info)
   all.holders, all.holders_partial = output.list(list), partial

@@ -1,6 +1,6 @@
 --- Hot-plug: UIO and PCI devices that are added, removed, bound and unbound, as events.
 
-local descriptor = require "luio.loop.fd_watch"
+local fd_watch = require "luio.loop.fd_watch"
 local ffi = require "ffi"
 local uv = require "luv"
 local door = require "luio.ffi"
@@ -27,7 +27,7 @@ function M.open()
   local out = ffi.new "luio_monitor *[1]"
   if C.luio_monitor_open(out, err) < 0 then return door.failure() end
   local handle = ffi.gc(out[0], C.luio_monitor_close)
-  local watch, message, code = descriptor.watch(C.luio_monitor_fd(handle))
+  local watch, message, code = fd_watch.watch(C.luio_monitor_fd(handle))
   if not watch then return nil, message, code end
   return setmetatable({ handle = handle, watch = watch, raw = ffi.new "luio_hotplug" }, Monitor)
 end

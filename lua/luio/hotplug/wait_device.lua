@@ -7,7 +7,7 @@
 --- it is there is tried again, for a while, before that counts as a failure; but not one that another process drives.
 
 local device = require "luio.device"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local match = require "luio.driver.match"
 local now = require("luio.ffi").now
 local task = require "luio.loop.task"
@@ -20,7 +20,7 @@ M.SETTLE = 5
 local LOOK = 2 -- seconds between looks, without an event
 local FIRST, SLOWEST = 0.02, 0.25 -- seconds before it is tried again
 
----@class luio.ArrivalOptions
+---@class luio.WaitDeviceOptions
 ---@field seconds number?        the deadline; nil: until `stopped` says so
 ---@field bind boolean?          a PCI device that no UIO driver has is given to uio_pci_generic (luio.host.binding)
 ---@field bare boolean?          a device that no driver has is opened, too, unless luio had given it to a UIO driver
@@ -38,7 +38,7 @@ end
 -- The device, bound or not, and that others fit, too; or what is missing.
 local function find(driver, address)
   if address then
-    local info, message, code = look.find(address)
+    local info, message, code = inspect.find(address)
     if code == "ENODEV" then message = "there is no such device" end
     return info, message, code
   end
@@ -65,7 +65,7 @@ local function try(driver, address, options)
     return nil, ("%s: `luio bind %s`"):format(message, info.address), "ENODEV", false
   end
   local dev
-  dev, message, code = device.open(address or look.opens(info))
+  dev, message, code = device.open(address or inspect.opens(info))
   if not dev then return nil, note and ("%s; %s"):format(message, note) or message, code, true end
   if note then dev:warn(note) end
   return dev
@@ -123,7 +123,7 @@ end
 --- Waits until a device can be opened, and opens it.
 ---@param driver table      as luio.load returns it
 ---@param address string?   "uio0", "0000:00:04.0"; nil: the first device that the driver matches
----@param options luio.ArrivalOptions
+---@param options luio.WaitDeviceOptions
 ---@return luio.Device?
 ---@return string? message
 ---@return string? code  "ETIMEDOUT": it did not come; "ECANCELED"; else why it can't be opened

@@ -10,7 +10,7 @@
 --- While there is something to carry both ways are served in turn, without a wait; every 10 ms the loop turns once, so that
 --- link events, reloads and signals come through. Otherwise two tasks wait, one for each end, and no time is used.
 
-local carrier = require "luio.port.relay"
+local relay = require "luio.port.relay"
 local luio = require "luio"
 
 local M = {}
@@ -125,7 +125,7 @@ end
 ---@return string? message
 ---@return string? code
 function Bridge:run()
-  local ok, message, code = carrier.run(self, { { attend, self.there }, { attend, self.back } })
+  local ok, message, code = relay.run(self, { { attend, self.there }, { attend, self.back } })
   for _, way in ipairs { self.there, self.back } do -- what was taken and has nowhere to go
     way.packets:free(way.have)
     way.left, way.have = way.have, 0
@@ -134,6 +134,6 @@ function Bridge:run()
 end
 
 --- Ends `run`, at once. Idempotent.
-function Bridge:stop() carrier.stop(self) end
+function Bridge:stop() relay.stop(self) end
 
 return M

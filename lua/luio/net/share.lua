@@ -26,7 +26,7 @@
 --- a ring or a packet of a card sees the frames of others, and who can write there has the card write anywhere. And what
 --- a decision is made on must not change after it, as a client's memory may. So a frame from client to client is copied twice.
 
-local descriptor = require "luio.loop.fd_watch"
+local fd_watch = require "luio.loop.fd_watch"
 local bit = require "bit"
 local ffi = require "ffi"
 local addresses = require "luio.net.share.addresses"
@@ -484,7 +484,7 @@ function M.start(port, options)
     if self.own_pool then self.pool:close() end
     return nil, message, code
   end
-  self.watch, message, code = descriptor.watch(self.server.fd)
+  self.watch, message, code = fd_watch.watch(self.server.fd)
   if not self.watch then
     self.server:close()
     if self.own_pool then self.pool:close() end

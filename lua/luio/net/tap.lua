@@ -24,7 +24,7 @@
 --- It lives in the network namespace that the process is in when it is opened, and ends when it is closed, unless it was
 --- there before (`ip tuntap add NAME mode tap user USER`: so a process without CAP_NET_ADMIN can use one).
 
-local descriptor = require "luio.loop.fd_watch"
+local fd_watch = require "luio.loop.fd_watch"
 local bit = require "bit"
 local ffi = require "ffi"
 local net = require "luio.net"
@@ -467,7 +467,7 @@ function M.open(options)
   ok, message, code = open_device(self, options)
   if ok then ok, message, code = configure(self, options) end
   if ok then
-    self.watch, message, code = descriptor.watch(self.fd)
+    self.watch, message, code = fd_watch.watch(self.fd)
     ok = self.watch
   end
   if not ok then

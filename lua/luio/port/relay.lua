@@ -10,13 +10,13 @@ local M = {}
 
 local LOOK = 1 -- seconds of a wait for one task
 
----@class luio.Carrier
+---@class luio.Relay
 ---@field stopped boolean?
 ---@field why { [1]: string, [2]: string }?  message and code
 ---@field package tasks luio.Task[]?
 
 --- Runs functions as tasks, each with the carrier first, until all have ended. In a task.
----@param self luio.Carrier
+---@param self luio.Relay
 ---@param parts { [1]: function, [integer]: any }[]  a function and what it is given besides the carrier
 ---@return true? ok  it was stopped
 ---@return string? message
@@ -40,7 +40,7 @@ function M.run(self, parts)
 end
 
 --- Ends `run`, at once. Idempotent.
----@param self luio.Carrier
+---@param self luio.Relay
 function M.stop(self)
   self.stopped = true
   for _, one in ipairs(self.tasks or {}) do

@@ -6,12 +6,12 @@
 --- addresses. Then the part of it that is in reach becomes a map of its own, whose offsets are those in the regions; names stay as
 --- they are. An array of which only some elements are in reach becomes these: UART1, of UART[2].
 
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local output = require "luio.tool.output"
 
 local M = {}
 
-local function regions_of(device) return device.info and look.regions(device.info) or {} end
+local function regions_of(device) return device.info and inspect.regions(device.info) or {} end
 
 -- Where the device is, by address. Regions that can't be opened are left out.
 local function spans(device)

@@ -16,7 +16,7 @@
 --- Not wrapped: FFI callbacks, whose errors are raised in the function that called into C, which is the driver's own; and hooks.
 
 local errors = require "luio.errors"
-local leaving = require "luio.reload.exit"
+local exit = require "luio.reload.exit"
 local task = require "luio.loop.task"
 local uv = require "luv"
 
@@ -25,7 +25,7 @@ local M = {}
 -- The group that a function's calls belong to; nil: no driver's. And the version, if it is being loaded: what it sets up then lasts as
 -- long as the version, whose group is another when its device has been away.
 local function group_of(fn)
-  local version = leaving.version_of(fn)
+  local version = exit.version_of(fn)
   if version then return version.group, version.phase == "loading" and version or nil end
   local running = task.running()
   local group = running and running.group

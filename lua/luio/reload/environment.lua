@@ -23,7 +23,7 @@
 
 local callbacks = require "luio.reload.callbacks"
 local errors = require "luio.errors"
-local leaving = require "luio.reload.exit"
+local exit = require "luio.reload.exit"
 local task = require "luio.loop.task"
 
 local M = {}
@@ -301,7 +301,7 @@ function M.new(version, own_require)
     local value = _G[name]
     return value ~= nil and self.own[value] or value -- what it has taken from its own it does not find in others'
   end })
-  leaving.know(globals, version)
+  exit.know(globals, version)
   return self
 end
 

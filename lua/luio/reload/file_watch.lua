@@ -3,7 +3,7 @@
 --- Most editors don't write into a file, they put another in its place: so it is folders that are watched, by
 --- libuv (inotify), and a change counts when a file's text differs. What comes within a moment is one change, and a folder
 --- in which something changes all the time is looked at every second. Whether a file was saved to its end is
---- luio.version's to know.
+--- luio.reload.version's to know.
 
 local task = require "luio.loop.task"
 local uv = require "luv"
@@ -14,7 +14,7 @@ local M = {}
 local DEBOUNCE = 0.03 -- seconds: a save is several events, and a formatter may save again at once
 local LONGEST = 1 -- seconds of them
 
----@class luio.Watcher.Files
+---@class luio.FileWatch
 ---@field package folders table<string, { event: userdata, inode: integer? }>  path -> uv_fs_event_t, of that folder
 local Watcher = {}
 Watcher.__index = Watcher
@@ -45,7 +45,7 @@ end
 --- Watches the folders of these files.
 ---@param files table<string, any>  by path
 ---@param fn fun()                  called after something in them changed, from a task
----@return luio.Watcher.Files
+---@return luio.FileWatch
 ---@return string? message          the first folder that can't be watched, and why
 function M.new(files, fn)
   local self = setmetatable({ folders = {}, fn = fn }, Watcher)

@@ -10,12 +10,12 @@
 --- started in its place.
 
 local driver = require "luio.driver"
-local guard = require "luio.reload.guardian"
+local guardian = require "luio.reload.guardian"
 local task = require "luio.loop.task"
 local trust = require "luio.host.trust"
 local uv = require "luv"
 local version = require "luio.reload.version"
-local watcher = require "luio.reload.file_watch"
+local file_watch = require "luio.reload.file_watch"
 
 local M = {}
 
@@ -41,16 +41,16 @@ end
 ---@return string? code
 ---@return luio.KeptCode? kept  when that is what it was loaded from
 function M.load(name)
-  local kept, why = guard.kept_code()
+  local kept, why = guardian.kept_code()
   if kept and kept.starting and untried(kept.files, kept.tried) then
     local fresh = driver.load(name)
     kept.tried = try_of(kept.files)
-    guard.keep_code(kept)
+    guardian.keep_code(kept)
     if fresh then return fresh end
   end
   if kept then
     kept.starting = true
-    guard.keep_code(kept)
+    guardian.keep_code(kept)
     local loaded, message = driver.load(kept.path, kept)
     if loaded then return loaded, nil, nil, kept end
     why = message
@@ -89,7 +89,7 @@ local function keep(self)
   if not self.options.keep then return end
   local good = self.good
   self.kept_files = count(good.files)
-  local ok, message = guard.keep_code { path = good.path, files = good.files, names = good.names, tried = self.tried }
+  local ok, message = guardian.keep_code { path = good.path, files = good.files, names = good.names, tried = self.tried }
   if not ok then self.dev:warn(("after a crash the driver starts from its files: %s"):format(message)) end
 end
 
@@ -214,7 +214,7 @@ function M.follow(dev, options, kept, hearing)
     keep(self)
   end
   if options.watch then
-    self.files = watcher.new({}, function() saved(self) end)
+    self.files = file_watch.new({}, function() saved(self) end)
     watch(self)
   end
   self.hearing = hearing or M.hear()

@@ -27,12 +27,12 @@ local C, err = door.C, door.err
 
 local M = {}
 
----@class luio.GuardStatus
+---@class luio.GuardianStatus
 ---@field restarts integer  workers that died before this one
 ---@field died number?      seconds on luio.now()'s clock, when the last of them was seen dead
 
 --- Filled by attach: nil without a guardian.
----@type luio.GuardStatus?
+---@type luio.GuardianStatus?
 M.status = nil
 
 --- Finds the guardian of this process. Before a device is opened.

@@ -21,13 +21,13 @@
 ---
 --- The steps are here, but for 3, which is luio.reload.migration. What is said of a reload is luio.reload.report.
 
-local binding = require "luio.registers.bind"
+local bind = require "luio.registers.bind"
 local device = require "luio.device"
 local dma = require "luio.dma"
 local effects = require "luio.registers.effects"
 local errors = require "luio.errors"
-local facade = require "luio.reload.driver_proxy"
-local guard = require "luio.reload.guardian"
+local driver_proxy = require "luio.reload.driver_proxy"
+local guardian = require "luio.reload.guardian"
 local irq = require "luio.irq"
 local luio_driver = require "luio.driver"
 local migration = require "luio.reload.migration"
@@ -74,7 +74,7 @@ local function make_view(self, v)
   local view = device.view(self.dev)
   view.driver, view.live, view.version = v.driver, self, v
   if v.driver.registers then
-    local regs, message, code = binding.bind(v.driver.registers, view)
+    local regs, message, code = bind.bind(v.driver.registers, view)
     if not regs then return nil, message, code end
     view.regs = regs
   end
@@ -146,7 +146,7 @@ local function bring_up(self, v, reason)
   if reason ~= "reload" then selectors.forget(self.dev) end -- it may have been reset since
   local ok, result, message, code = watchdog.call(watchdog.name(driver, "start"), v.group, function()
     local done, m, c = true, nil, nil
-    if reason == "fresh" or reason == "crash" then done, m, c = guard.prepare(driver, view) end
+    if reason == "fresh" or reason == "crash" then done, m, c = guardian.prepare(driver, view) end
     if done then done, m, c = luio_driver.prepare(driver, view, reason) end
     if not done then return nil, m, c end
     dma.offer(view.dma, reason == "reload" or reason == "returned")
@@ -175,16 +175,16 @@ end
 -- Makes a version the one that scripts and the prompt meet.
 local function install(self, v)
   self.version = v
-  facade.name_functions(self)
+  driver_proxy.name_functions(self)
   self.dev.state, self.dev.dma.mask = v.view.state, v.view.dma.mask
   local map = v.driver.registers
   if map and (not self.dev.regs or self.dev.regs.map ~= map) then
     local before = self.dev.regs
     if before then effects.replaced(before) end
-    self.dev.regs = binding.bind(map, self.dev) -- it fitted the view
-    if before then binding.share_listeners(self.dev.regs, before) end
+    self.dev.regs = bind.bind(map, self.dev) -- it fitted the view
+    if before then bind.share_listeners(self.dev.regs, before) end
   end
-  if map then binding.share_listeners(v.view.regs, self.dev.regs) end
+  if map then bind.share_listeners(v.view.regs, self.dev.regs) end
   effects.state(self.dev, "driver", map)
   device.tell_users(self.dev, v.view)
 end
@@ -205,12 +205,12 @@ function M.start(driver, dev, reason)
     v.id = 1
     if dev.state and next(dev.state) then v.view.state = dev.state end
     install(self, v)
-    dev.live, dev.driver = self, facade.new(self)
-    facade.name_functions(self)
-    ok, message, code = bring_up(self, v, reason or guard.reason())
+    dev.live, dev.driver = self, driver_proxy.new(self)
+    driver_proxy.name_functions(self)
+    ok, message, code = bring_up(self, v, reason or guardian.reason())
     install(self, v) -- start may have made a state of its own
   end
-  if ok and device.driver_user and guard.reason() == "crash" then guard.save(dev) end -- what it began with is good
+  if ok and device.driver_user and guardian.reason() == "crash" then guardian.save(dev) end -- what it began with is good
   if not ok then
     dev.driver = nil -- it did not start, so there is nothing to stop
     dev:close()

@@ -1,8 +1,9 @@
 --- The state of a driver on its way to a new version (step 3 of a reload, luio.reload.live).
 ---
 --- The new version gets a copy, so that the old one, which goes on when the reload fails, finds its own as it was. What is data is
---- copied; a handle of the old version's view (region, register, interrupt, DMA buffer) becomes the new view's. The new
---- version's `migrate` may then change the copy, or return another table.
+--- copied; a handle of the old version's view (region, register, interrupt, DMA buffer) becomes the new view's. A driver's own
+--- objects, which are tables with a metatable of its own, are copied like data and keep their metatable. luio's objects and
+--- C's are shared. The new version's `migrate` may then change the copy, or return another table.
 
 local dma = require "luio.dma"
 local environment = require "luio.reload.environment"
@@ -28,11 +29,12 @@ local function copier(old, new)
     for vector, one in pairs(old.irqs) do
       if one == value then return new.irqs[vector] end
     end
-    if getmetatable(value) then return dma.adopt(new.dma, value) or value end
+    local meta = debug.getmetatable(value)
+    if meta and environment.is_luios(meta) then return dma.adopt(new.dma, value) or value end
     local made = {}
     known[value] = made
-    for key, inner in pairs(value) do made[copy(key)] = copy(inner) end
-    return made
+    for key, inner in next, value do made[copy(key)] = copy(inner) end
+    return meta and setmetatable(made, meta) or made
   end
   return copy
 end

@@ -8,7 +8,7 @@
 --- taken from it meanwhile. While nobody has the terminal open it is as with a port that nobody has opened: what comes
 --- is dropped (`unheard`), and DTR is off. A client that comes finds nothing of before.
 
-local carrier = require "luio.port.relay"
+local relay = require "luio.port.relay"
 local luio = require "luio"
 local errors = require "luio.errors"
 local settings = require "luio.serial.settings"
@@ -161,7 +161,7 @@ function Bridge:run()
   self.port:set_lines { dtr = false }
   local written = self.port:stats().tx_written
   self.taken, self.in_hand = 0, 0
-  local ok, message, code = carrier.run(self, { { attend_client }, { attend_port } })
+  local ok, message, code = relay.run(self, { { attend_client }, { attend_port } })
   -- The tasks were ended where they stood.
   take_rest(self)
   local given = self.port:stats().tx_written - written
@@ -171,6 +171,6 @@ function Bridge:run()
 end
 
 --- Ends `run`, at once. Idempotent.
-function Bridge:stop() carrier.stop(self) end
+function Bridge:stop() relay.stop(self) end
 
 return M

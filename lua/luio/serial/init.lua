@@ -30,7 +30,7 @@
 
 local now = require("luio.ffi").now
 local draining = require "luio.serial.draining"
-local guard = require "luio.reload.guardian"
+local guardian = require "luio.reload.guardian"
 local line = require "luio.serial.line"
 local moving = require "luio.serial.moving"
 local ports = require "luio.port"
@@ -190,7 +190,7 @@ local function new_port(dev)
     function place.on_leave() place.awaited = nil end
   end
   function dev.before_stop() -- the device is closed, and not by port:close()
-    return draining.finish(port, guard.fd() and GUARDED or nil)
+    return draining.finish(port, guardian.fd() and GUARDED or nil)
   end
   return port
 end

@@ -11,7 +11,7 @@
 --- break to nobody, and has no modem lines for it.
 
 local bit = require "bit"
-local descriptor = require "luio.loop.fd_watch"
+local fd_watch = require "luio.loop.fd_watch"
 local errno_name = require("luio.ffi").errno_name
 local ffi = require "ffi"
 local termios = require "luio.serial.termios"
@@ -87,9 +87,9 @@ local function set_up(self, options)
   while C.luio_pty_read(self.fd, self.buffer, MOST + 1) > 0 do end -- that we have set it ourselves is no news
   self.out = C.luio_pty_dup(self.fd, F_DUPFD_CLOEXEC, 0)
   if self.out < 0 then return failure "a second descriptor of a pseudo-terminal" end
-  self.reads, message, code = descriptor.watch(self.fd)
+  self.reads, message, code = fd_watch.watch(self.fd)
   if not self.reads then return nil, message, code end
-  self.writes, message, code = descriptor.watch(self.out, nil, "w")
+  self.writes, message, code = fd_watch.watch(self.out, nil, "w")
   if not self.writes then return nil, message, code end
   if options.link then return make_link(self, options.link) end
   return true

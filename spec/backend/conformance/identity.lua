@@ -2,7 +2,7 @@
 
 local busted = require "busted"
 local assert = require "luassert"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local luio = require "luio"
 local support = require "spec.backend.conformance.support"
 
@@ -21,7 +21,7 @@ return function(subject)
       assert.is_truthy(tostring(dev):find(dev.address, 1, true), tostring(dev))
       assert(dev:close())
     end
-    local info = assert(look.find(subject.address)) -- not opened
+    local info = assert(inspect.find(subject.address)) -- not opened
     assert.equal(first, info.address)
     for _, i in ipairs(numbers(subject)) do
       local part = info.bars[i] or info.maps[i] or info.ports[i]

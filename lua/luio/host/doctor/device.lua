@@ -4,9 +4,9 @@
 --- bus master of whoever drives the device. access(2) is asked instead.
 
 local sysfs = require "luio.host.sysfs"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local match = require "luio.driver.match"
-local uses = require "luio.host.in_use"
+local in_use = require "luio.host.in_use"
 local holders = require "luio.host.holders"
 local rights = require "luio.host.doctor.rights"
 local system = require "luio.host.doctor.system"
@@ -15,7 +15,7 @@ local M = {}
 
 ---@class luio.DoctorContext
 ---@field info luio.Info
----@field config luio.ConfigLook?
+---@field config luio.ConfigHeader?
 ---@field config_problem string?
 ---@field driver table?  luio's, that matches
 ---@field driver_name string?
@@ -75,13 +75,13 @@ function M.binding(say, at)
   local info = at.info
   if info.uio then
     return say("kernel driver", "ok", ("%s has it, as %s%s"):format(info.driver or info.uio_name or "a UIO driver", info.uio,
-      look.one_of(info) and ", " .. look.one_of(info) or ""))
+      inspect.one_of(info) and ", " .. inspect.one_of(info) or ""))
   elseif not info.driver then
     return say("kernel driver", "problem", "no kernel driver has it: its registers can be reached, its interrupts can't",
       "luio bind " .. info.address)
   end
   say("kernel driver", "problem", ("the kernel driver %s has it"):format(info.driver), "luio bind " .. info.address)
-  for _, use in ipairs(uses.of(info)) do
+  for _, use in ipairs(in_use.of(info)) do
     say("in use", "problem", ("%s: luio bind refuses to take it away"):format(use.text), use.remedy)
   end
 end
@@ -132,7 +132,7 @@ function M.regions(say, at)
   local info = at.info
   local any, pci = false, info.bus == "pci"
   for i = 0, 9 do
-    local way = look.way(info, i)
+    local way = inspect.way(info, i)
     local bar = info.bars[i]
     if way and pci and way:match "^resource" then
       any = true
@@ -149,7 +149,7 @@ function M.regions(say, at)
       else
         say("regions", "ok", ("region %d (%s) is reached by %s"):format(i, what, way))
       end
-    elseif way and look.regions(info)[i].port then
+    elseif way and inspect.regions(info)[i].port then
       any = true
       if at.lockdown and at.lockdown ~= "none" then
         say("regions", "problem", ("region %d is I/O ports, which lockdown forbids"):format(i),
@@ -161,7 +161,7 @@ function M.regions(say, at)
       any = true
       local map = not pci and info.maps[i]
       local reach, length = 0, 0
-      if map then reach, length = look.reach(map) end
+      if map then reach, length = inspect.reach(map) end
       if reach < length then
         say("regions", "problem", ("region %d has 0x%x bytes at 0x%x, and UIO maps whole pages: 0x%x bytes of it are reached by %s"):format(
           i, length, map.addr, reach, way), ("luio get mem:0x%x+0x%x 0x0"):format(map.addr - map.addr % 8, length + map.addr % 8))
@@ -177,7 +177,7 @@ function M.regions(say, at)
   local config = at.config
   if not config or not config.answers then return end
   for i = 0, 5 do
-    local why, remedy = look.silent(info, i, config)
+    local why, remedy = inspect.silent(info, i, config)
     if why and not config.sleeps then -- which M.power tells
       return say("regions", "problem", ("it %s: what is read there is no register's value"):format(why), remedy)
     end
@@ -237,7 +237,7 @@ function M.dma(say, at)
   caches(say, at)
   if info.bus ~= "pci" then return end
   local wants = at.driver and at.driver.dma
-  local group = look.iommu(info)
+  local group = inspect.iommu(info)
   if group and group.type ~= "identity" then
     local n = #group.devices - 1
     local others = n == 1 and ", and the other device of the group" or n > 1 and (", and the %d others of the group"):format(n) or ""
@@ -285,7 +285,7 @@ end
 
 function M.power(say, at)
   local info = at.info
-  local state = look.attribute(info, "power_state")
+  local state = inspect.attribute(info, "power_state")
   if info.bus ~= "pci" then return end
   local config = at.config
   if config and config.answers and config.sleeps then -- which may be more than the kernel knows
@@ -297,7 +297,7 @@ function M.power(say, at)
   elseif state == "D0" then
     say("power", "ok", "it is awake (D0)")
   end
-  if info.uio and look.attribute(info, "enable") == "0" then
+  if info.uio and inspect.attribute(info, "enable") == "0" then
     say("power", "problem", "it has a UIO driver, but is disabled",
       ("luio unbind %s; luio bind %s"):format(info.address, info.address))
   end

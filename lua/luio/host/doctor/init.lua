@@ -8,7 +8,7 @@
 ---     note     works, but there is something to know; or it matters for some drivers only
 ---     problem  stops a driver, or a kind of them
 
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local match = require "luio.driver.match"
 local device = require "luio.host.doctor.device"
 local mem = require "luio.host.doctor.mem"
@@ -51,10 +51,10 @@ end
 ---@return string? message
 ---@return string? code  "ENODEV", "EINVAL"
 function M.device(address)
-  local info, message, code = look.find(address)
+  local info, message, code = inspect.find(address)
   if not info then return nil, message, code end
   local findings, say = collector()
-  local at = { info = info, lockdown = look.lockdown() }
+  local at = { info = info, lockdown = inspect.lockdown() }
   at.driver_name, at.driver, at.no_driver = system.try(function() return match.driver_of(info) end)
   if not at.driver_name and match.stated(info) then -- it did not come to an end
     at.driver_name = match.stated(info)
@@ -70,7 +70,7 @@ function M.device(address)
     for _, check in ipairs { mem.range, mem.node, mem.lockdown, mem.strict, device.holders, mem.limits } do check(say, at) end
     return findings
   end
-  at.config, message, code = look.config(info)
+  at.config, message, code = inspect.config(info)
   if not at.config and code ~= "ENOTSUP" then at.config_problem = message end
   if info.bus == "pci" and not info.uio then system.modules(say) end
   for _, check in ipairs {

@@ -3,7 +3,7 @@
 --- /dev/mem is not opened: that asks for rights, and under lockdown the kernel would note the attempt.
 
 local uv = require "luv"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local sysfs = require "luio.host.sysfs"
 local system = require "luio.host.doctor.system"
 
@@ -37,7 +37,7 @@ function M.node(say)
 end
 
 function M.lockdown(say)
-  local mode = look.lockdown()
+  local mode = inspect.lockdown()
   if not mode or mode == "none" then return say("lockdown", "ok", "no lockdown forbids /dev/mem") end
   say("lockdown", "problem", ("the kernel is locked down (%s): nobody opens /dev/mem"):format(mode),
     "use a UIO driver; or switch secure boot off in the firmware, or boot without lockdown=")

@@ -6,7 +6,7 @@
 --- would not tell. Off PCI there is only the count, and a high one is a question.
 
 local holders = require "luio.host.holders"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local now = require("luio.ffi").now
 local output = require "luio.tool.output"
 local sysfs = require "luio.host.sysfs"
@@ -52,7 +52,7 @@ function M.check(say, at)
   if not info.uio then return end
   if at.config and info.driver == "uio_pci_generic" then
     local rate = watch(info, function()
-      local config = look.config(info)
+      local config = inspect.config(info)
       return config and config.answers and config.interrupts
     end)
     if not rate then return end

@@ -5,14 +5,14 @@
 
 local ffi = require "ffi"
 local uv = require "luv"
-local apart = require "luio.host.lua_process"
+local lua_process = require "luio.host.lua_process"
 local door = require "luio.ffi"
 local output = require "luio.tool.output"
 local paths = require "luio.driver.paths"
 local term = require "luio.text.term"
 local top_half = require "luio.top_half"
 local sysfs = require "luio.host.sysfs"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local match = require "luio.driver.match"
 local rights = require "luio.host.doctor.rights"
 local C, err = door.C, door.err
@@ -141,7 +141,7 @@ function M.nodes(say)
 end
 
 function M.lockdown(say)
-  local mode, code = look.lockdown()
+  local mode, code = inspect.lockdown()
   if mode == "none" then
     say("lockdown", "ok", "the kernel is not locked down")
   elseif mode then
@@ -259,7 +259,7 @@ local LOADING = 5 -- seconds
 ---@return { name: string, irq: boolean?, dma: boolean?, top_half: string? }? driver
 ---@return string? message
 function M.try(find)
-  local result, message = apart.run(LOADING, function()
+  local result, message = lua_process.run(LOADING, function()
     local name, driver, why = find()
     return { name = name, message = why, driver = driver and { name = driver.name, irq = driver.irq ~= nil or nil,
       dma = driver.dma ~= nil or nil, top_half = driver.irq and top_half.summary(driver.irq) } }

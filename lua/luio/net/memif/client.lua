@@ -10,7 +10,7 @@
 ---
 --- A client that waits is woken by the server; one that polls is not.
 
-local descriptor = require "luio.loop.fd_watch"
+local fd_watch = require "luio.loop.fd_watch"
 local client_ring = require "luio.net.memif.client_ring"
 local door = require "luio.ffi"
 local ffi = require "ffi"
@@ -307,7 +307,7 @@ local function build(self, path, options, count, buffer)
   ok, message, code = self.poller:add(self.socket, 0)
   if ok then ok, message, code = self.poller:add(self.from_fd, 1, true) end
   if not ok then return nil, message, code end
-  self.watch, message, code = descriptor.watch(self.poller.fd)
+  self.watch, message, code = fd_watch.watch(self.poller.fd)
   if not self.watch then return nil, message, code end
   ok, message, code = expect(self, protocol.HELLO, deadline)
   if not ok then return nil, message, code end

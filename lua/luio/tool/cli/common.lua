@@ -1,7 +1,7 @@
 --- What the commands that reach registers share: their options, opening, saying what to know.
 
 local holders = require "luio.host.holders"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local output = require "luio.tool.output"
 local place = require "luio.tool.explore.place"
 local record = require "luio.tool.explore.record"
@@ -26,7 +26,7 @@ end
 ---@return string? message
 function M.address(text)
   if text:match "^mem:" then
-    local _, message, code = look.find(text)
+    local _, message, code = inspect.find(text)
     if code == "EINVAL" then return nil, message end
   end
   if M.is_address(text) then return text end

@@ -11,7 +11,7 @@
 --- wrong is not said: an error in the middle of somebody's command line helps nobody. What takes longer than a person waits
 --- for TAB is ended, whatever it is: a map that loops, a FIFO in the place of a file.
 
-local apart = require "luio.host.lua_process"
+local lua_process = require "luio.host.lua_process"
 local complete_place = require("luio.tool.explore.candidates").place
 local maps = require "luio.driver.maps"
 local match = require "luio.driver.match"
@@ -291,7 +291,7 @@ local function candidates(words)
 end
 
 local function run_complete(args)
-  local list = apart.run(PATIENCE, function() return candidates(args.words) end)
+  local list = lua_process.run(PATIENCE, function() return candidates(args.words) end)
   for _, candidate in ipairs(list or {}) do
     -- A name with a line's end in it would be two candidates; one that a terminal would obey is none.
     if term.clean(candidate) == candidate then term.print(candidate) end

@@ -1,19 +1,19 @@
 --- `luio info`: everything about one device. Opens neither /dev/uioX nor a region, and changes nothing.
 
-local about = require "luio.host.report"
+local report = require "luio.host.report"
 local common = require "luio.tool.cli.common"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local output = require "luio.tool.output"
 local term = require "luio.text.term"
 
 local function run(args)
-  local info, message, code = look.find(args.device)
+  local info, message, code = inspect.find(args.device)
   if not info then return nil, message, code end
-  local all = about.of(info)
+  local all = report.of(info)
   if args.json then
     output.json(all)
   else
-    term.print_all(about.lines(all, output.columns()))
+    term.print_all(report.lines(all, output.columns()))
   end
   return 0
 end

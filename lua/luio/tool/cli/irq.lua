@@ -22,7 +22,7 @@ local place = require "luio.tool.explore.place"
 local record = require "luio.tool.explore.record"
 local show = require "luio.registers.show"
 local term = require "luio.text.term"
-local top_halves = require "luio.top_half"
+local top_half = require "luio.top_half"
 local uv = require "luv"
 local verbs = require "luio.registers.verbs"
 
@@ -152,7 +152,7 @@ local function clears(t, setup)
   end
 end
 
-local function top_half(t, args)
+local function top_half_of(t, args)
   local stated, message, code = drivers_own(t)
   if not stated then return nil, message, code end
   local setup = { capture = {}, ack = stated.ack or {} }
@@ -163,7 +163,7 @@ local function top_half(t, args)
   ok, message, code = add_acks(t, setup, args.acks)
   if not ok then return nil, message, code end
   setup.unmask = args.unmask or setup.ack[1] ~= nil or clears(t, setup) or false
-  local fault = top_halves.fault(setup)
+  local fault = top_half.fault(setup)
   if fault then return nil, "top half: " .. fault, "EINVAL" end
   return setup
 end
@@ -177,9 +177,9 @@ end
 
 -- What the map of the user calls it, which need not be the driver's.
 local function describe(t, setup)
-  return top_halves.describe(setup, function(step, offset)
+  return top_half.describe(setup, function(step, offset)
     local found = found_at(t, step, offset)
-    return found and found.label or top_halves.place(step, offset)
+    return found and found.label or top_half.place(step, offset)
   end)
 end
 
@@ -533,7 +533,7 @@ local function run(args)
   t, message, code = common.own(args)
   if not t then return nil, message, code end
   local setup
-  setup, message, code = top_half(t, args)
+  setup, message, code = top_half_of(t, args)
   if not setup then return nil, message, code end
   if args.trigger then
     args.trigger, message, code = change.plan(t, args.pull)

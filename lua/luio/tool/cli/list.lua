@@ -1,6 +1,6 @@
 --- `luio list`: every UIO device, and every PCI device that could become one. Opens nothing.
 
-local about = require "luio.host.report"
+local report = require "luio.host.report"
 local match = require "luio.driver.match"
 local output = require "luio.tool.output"
 
@@ -9,7 +9,7 @@ local function note(text)
 end
 
 local function run(args)
-  local infos, message, code = about.devices()
+  local infos, message, code = report.devices()
   if not infos then return nil, message, code end
   for _, entry in ipairs(match.all()) do
     local fault = match.fault_of(entry)
@@ -19,7 +19,7 @@ local function run(args)
       note(("only running drivers/%s would tell what it matches (%s): it is left out here"):format(entry.name, entry.unclear))
     end
   end
-  if args.json then output.json(infos) else output.table(about.rows(infos)) end
+  if args.json then output.json(infos) else output.table(report.rows(infos)) end
   return 0
 end
 

@@ -9,7 +9,7 @@
 local common = require "luio.tool.cli.common"
 local errors = require "luio.errors"
 local device = require "luio.device"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local match = require "luio.driver.match"
 local output = require "luio.tool.output"
 local svd = require "luio.registers.import"
@@ -33,7 +33,7 @@ end
 local function add_id(known, text, infos)
   local entry
   if common.is_address(text) then
-    local info, message, code = look.find(text)
+    local info, message, code = inspect.find(text)
     if not info then return nil, message, code end
     local ids = ids_of(info)
     if not ids then return nil, text .. ": a driver could know it by nothing: it has no PCI id, no compatible, no UIO name", "ENOTSUP" end
@@ -59,7 +59,7 @@ end
 
 -- Index, kind and size of each region; one of a page where no device tells.
 local function regions_of(info)
-  local list, all = {}, info and look.regions(info) or {}
+  local list, all = {}, info and inspect.regions(info) or {}
   for i = 0, 15 do
     local r = all[i]
     if r then table.insert(list, { index = i, kind = r.kind or "memory", size = tonumber(r.length or r.size) }) end

@@ -7,13 +7,13 @@
 --- A service manager that wants to know is told when the driver has started; or, where the wait for its
 --- device has no end, when that begins: a boot is not to hang on a device that may never come.
 
-local arrival = require "luio.hotplug.wait_device"
+local wait_device = require "luio.hotplug.wait_device"
 local binding = require "luio.host.binding"
 local common = require "luio.tool.cli.common"
 local device = require "luio.device"
 local errors = require "luio.errors"
-local guard = require "luio.reload.guardian"
-local leaving = require "luio.reload.exit"
+local guardian = require "luio.reload.guardian"
+local exit = require "luio.reload.exit"
 local luio = require "luio"
 local luio_driver = require "luio.driver"
 local notify = require "luio.tool.notify"
@@ -22,7 +22,7 @@ local output = require "luio.tool.output"
 local reload_report = require "luio.reload.report"
 local task = require "luio.loop.task"
 local term = require "luio.text.term"
-local saved = require "luio.reload.follow"
+local follow = require "luio.reload.follow"
 local uv = require "luv"
 local watchdog = require "luio.loop.watchdog"
 
@@ -63,7 +63,7 @@ local function listen(guarded, stop)
     end)
     signal:unref() -- a wait of the driver's start, which turns the loop itself, is for its timer alone
   end
-  local fd = guard.fd()
+  local fd = guardian.fd()
   if fd then
     local poll = assert(uv.new_poll(fd))
     poll:start("r", function()
@@ -75,7 +75,7 @@ local function listen(guarded, stop)
 end
 
 local function announce(args, dev, guarded)
-  local died = guarded and guard.status.died
+  local died = guarded and guardian.status.died
   local what = ("driver %s runs %son %s"):format(dev.driver.name, died and "again " or "", tostring(dev))
   notify.send("READY=1", what)
   if args.json then return end
@@ -90,7 +90,7 @@ end
 
 -- Until it is there. Being told to stop meanwhile is no failure.
 local function await(args, driver, ending)
-  return arrival.open(driver, args.device, {
+  return wait_device.open(driver, args.device, {
     seconds = tonumber(args.wait or ""), bind = args.bind, bare = not args.wait, -- the one before had it without a UIO driver
     stopped = function() return ending.status ~= nil end,
     arm = function(wake)
@@ -108,7 +108,7 @@ end
 -- The device, with the driver started on it. After a crash it is waited for: it may have been pulled out meanwhile. Had the worker
 -- lived, it would have waited.
 local function start(args, driver, ending)
-  if (args.wait or guard.reason() == "crash") and arrival.can_wait(args.device) then
+  if (args.wait or guardian.reason() == "crash") and wait_device.can_wait(args.device) then
     local dev, message, code = await(args, driver, ending)
     if not dev then return nil, message, code end
     return luio_driver.start(driver, dev)
@@ -153,7 +153,7 @@ local function serve(args, dev, ending, follower)
       return function() ending.wake = nil end
     end)
     if dev.over then -- for good: another worker would find the same
-      guard.policy(0, 0, STOP)
+      guardian.policy(0, 0, STOP)
       ending.status, ending.why = 1, ("%s was stopped: %s"):format(dev.address, dev.gone_why)
     elseif not dev.closed then
       said = checkpoint(dev, said)
@@ -173,13 +173,13 @@ local function run(args)
     return nil, "--bind: wants the PCI device named that it is to take", "USAGE"
   end
   args.wait = args.wait and args.wait[1] -- what may be left out argparse gives as a list
-  local guarded, message, code = guard.attach()
+  local guarded, message, code = guardian.attach()
   if guarded == nil then return nil, message, code end
   local ok
-  ok, message, code = guard.policy(restarts, backoff, STOP)
+  ok, message, code = guardian.policy(restarts, backoff, STOP)
   if not ok then return nil, message, code end
 
-  function leaving.on_exit(version, what)
+  function exit.on_exit(version, what)
     term.tell(("luio: driver %s ends this process: %s"):format(errors.text(version.driver.name), what))
   end
   local ending = {}
@@ -187,29 +187,29 @@ local function run(args)
     ending.status, ending.why = ending.status or status, ending.why or why
     if ending.wake then ending.wake() end
   end)
-  local hearing = saved.hear()
+  local hearing = follow.hear()
   -- Root must not run what a process without privileges may have written.
   local driver, kept
   if args.user then driver, message, code = luio_driver.load(args.driver)
-  else driver, message, code, kept = saved.load(args.driver) end
+  else driver, message, code, kept = follow.load(args.driver) end
   if not driver then return nil, message, code end
   device.driver_user = args.user
   local dev
   dev, message, code = start(args, driver, ending)
   if not dev and code == "ECANCELED" and ending.status then
-    guard.leave()
+    guardian.leave()
     return ending.status
   end
-  if not dev and code == "ESTALE" then guard.policy(0, 0, STOP) end -- nor would another worker
+  if not dev and code == "ESTALE" then guardian.policy(0, 0, STOP) end -- nor would another worker
   if not dev then return nil, message, code end
   if args.user then
-    ok, message, code = guard.drop_privileges(dev, args.user)
+    ok, message, code = guardian.drop_privileges(dev, args.user)
     if not ok then return nil, message, code end
   end
-  local follower = saved.follow(dev, {
+  local follower = follow.follow(dev, {
     keep = guarded and not args.user, watch = not args.no_watch, tell = function(report) tell(args, report) end,
   }, kept, hearing)
-  ok, message, code = guard.ready()
+  ok, message, code = guardian.ready()
   if not ok then return nil, message, code end
   announce(args, dev, guarded)
   follower:begin()
@@ -218,7 +218,7 @@ local function run(args)
   ok, message, code = dev:close()
   if not ok and not dev.closed then return nil, message, code end
   if ending.why then return nil, ending.why end
-  guard.leave() -- without one there is nobody to tell
+  guardian.leave() -- without one there is nobody to tell
   if not ok then return nil, message, code end -- it is closed, and something that was given to it is lost
   return ending.status
 end

@@ -3,11 +3,11 @@
 --- Each comes with a line of help: `help()` lists them, `?dump` shows one. Places are given as text
 --- ("STATUS.RAISE_IRQ", "0x20:u32", "RX*"), or as registers: STATUS, CHANNEL[2].CTRL.
 
-local about = require "luio.host.report"
+local report = require "luio.host.report"
 local change = require "luio.tool.explore.change"
 local doctor = require "luio.host.doctor"
 local hexdump = require "luio.text.hexdump"
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local output = require "luio.tool.output"
 local luio = require "luio"
 local place = require "luio.tool.explore.place"
@@ -146,10 +146,10 @@ end
 local function knowing(self)
   return {
     { "info([ADDRESS])", "all about this device, or another: regions, interrupt, IOMMU, who holds it", "info", (function(address)
-      show(about.lines(about.of(check(look.find(address or self.dev.address))), output.columns()))
+      show(report.lines(report.of(check(inspect.find(address or self.dev.address))), output.columns()))
     end) },
     { "list()", "what devices there are, and what drives them", "list", function()
-      output.table(about.rows(check(about.devices())))
+      output.table(report.rows(check(report.devices())))
     end },
     { "doctor([ADDRESS])", "what would stop a driver of this device, or of another, and the remedy", "doctor", (function(address)
       show((doctor.lines(check(doctor.device(address or self.dev.address)), output.columns())))
@@ -243,10 +243,10 @@ function M.new(self)
     __call = function(_, ...)
       local columns = output.columns()
       if select("#", ...) > 0 then
-        local of = require "luio.tool.explore.help"
-        local name = of.name_of(self, (...))
+        local help_texts = require "luio.tool.explore.help"
+        local name = help_texts.name_of(self, (...))
         if not name then error(("help of what? %s has no name here: help \"NAME\""):format(tostring((...))), 0) end
-        for line in (check(of.name(self, name, { width = columns or 80 })) .. "\n"):gmatch "(.-)\n" do term.print(line) end
+        for line in (check(help_texts.name(self, name, { width = columns or 80 })) .. "\n"):gmatch "(.-)\n" do term.print(line) end
         return
       end
       local function say(call, text)

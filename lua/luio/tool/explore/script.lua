@@ -12,7 +12,7 @@
 local bits = require "luio.registers.bits"
 local memory = require "luio.tool.explore.memory"
 local paths = require "luio.driver.paths"
-local half = require "luio.top_half"
+local top_half = require "luio.top_half"
 local show = require "luio.registers.show"
 
 local M = {}
@@ -62,7 +62,7 @@ local function setup_text(setup)
   for _, key in ipairs { "capacity", "priority", "cpu" } do
     if setup[key] ~= nil then table.insert(parts, ("%s = %s"):format(key, tostring(setup[key]))) end
   end
-  local text = half.source(setup)
+  local text = top_half.source(setup)
   if not parts[1] then return text end
   return ("%s%s }"):format(text == "{}" and "{ " or text:sub(1, -3) .. ", ", table.concat(parts, ", "))
 end
@@ -155,7 +155,7 @@ local function setup_of(journal)
 end
 
 -- That, as a table.
-local function top_half(journal)
+local function stated_top_half(journal)
   local setup = setup_of(journal)
   if setup then return setup_text(setup), setup.unmask == false end
 end
@@ -170,7 +170,7 @@ end
 
 -- Opening the device, by a script or a spec.
 local function opening(journal, indent)
-  local target, irq, masked = journal.target, top_half(journal)
+  local target, irq, masked = journal.target, stated_top_half(journal)
   local map = map_of(target)
   local lines = {
     ("dev = assert(luio.open %q)"):format(target.dev.address), map and ("regs = assert(luio.bind(%s, dev))"):format(map),
@@ -216,7 +216,7 @@ end
 
 local function driver(journal)
   local target = journal.target
-  local info, map, irq = target.dev.info, map_of(target), top_half(journal)
+  local info, map, irq = target.dev.info, map_of(target), stated_top_half(journal)
   local name = target.driver and target.driver.name or "device"
   local dma = journal.memory.made > 0 and target.driver and target.driver.dma and target.driver.dma.bits
   local parts = {

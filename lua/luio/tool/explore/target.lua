@@ -14,7 +14,7 @@
 --- done to registers works on them; but what maps know of these bytes counts (luio.registers.effects), the
 --- driver's, too, where another is named or it does not fit.
 
-local look = require "luio.host.inspect"
+local inspect = require "luio.host.inspect"
 local luio = require "luio"
 local effects = require "luio.registers.effects"
 local maps = require "luio.driver.maps"
@@ -84,7 +84,7 @@ end
 
 local function info_of(address)
   if address:match "^sim:" then return { bus = "sim", address = address } end
-  if address:match "^mem:" then return look.find(address) end
+  if address:match "^mem:" then return inspect.find(address) end
   local list, message, code = luio.list()
   if not list then return nil, message, code end
   for _, info in ipairs(list) do
@@ -182,7 +182,7 @@ function M.open(address, options)
   -- Of a range of physical addresses nobody knows who has it.
   dev.driven_elsewhere = info ~= nil and (note ~= nil or info.bus == "mem" or kernel_drives(info)) or nil
   local self = setmetatable({ dev = dev, how = how, notes = { note }, raw_roots = {}, touched = {} }, Target)
-  local several = how ~= "own" and address ~= dev.info.uio and look.one_of(dev.info)
+  local several = how ~= "own" and address ~= dev.info.uio and inspect.one_of(dev.info)
   if several then table.insert(self.notes, ("%s is %s, and the first that its address means"):format(dev.info.uio, several)) end
   local map, from, from_code = map_of(self, options.map)
   if map then
@@ -242,7 +242,7 @@ end
 ---@return string?  a sentence with the remedy
 function Target:silent(regions)
   if self.dev.gone or not next(regions) then return nil end
-  return look.unanswered(self.dev.info, regions)
+  return inspect.unanswered(self.dev.info, regions)
 end
 
 -- ---- Places --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ local show = require "luio.registers.show"
 
 local M = {}
 
----@class luio.Watcher
+---@class luio.RegisterWatch
 ---@field target luio.Target
 ---@field rows luio.WatchRow[]
 ---@field samples integer
@@ -34,7 +34,7 @@ Watcher.__index = Watcher
 ---@param target luio.Target
 ---@param list luio.Found[]
 ---@param force boolean?  read whatever it does, every time
----@return luio.Watcher
+---@return luio.RegisterWatch
 function M.new(target, list, force)
   local self = setmetatable({ target = target, rows = {}, samples = 0, force = force, started = luio.now() }, Watcher)
   for i, found in ipairs(list) do
