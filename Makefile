@@ -10,7 +10,8 @@
 #   make soak       everything at once in one guest, for an hour (SECONDS=3600): reloads, kills, unplugging, traffic
 #   make bench      figures, each as a ratio to a C twin measured in the same run
 #   make modules    kernel modules of examples/kernel/, for the guest's kernel, in build/modules/
-#   make lint       luacheck, clang-tidy, cppcheck;  make format: clang-format
+#   make lint       layers, luacheck, clang-tidy, cppcheck;  make format: clang-format
+#   make layers     no file uses what lies above it: spec/lint/floors.lua has the floors
 #   make doc        the API reference, in build/doc/ (doc/doc.mk)
 #   make man        build/luio.1
 #   make dist       one file for a board that has a C library and nothing else: build/dist/luio-VERSION-ARCH.tar.xz
@@ -51,7 +52,7 @@ PROGRAM += runtime/guard_wire.c runtime/guard_bars.c runtime/descriptors.c # in 
 HEADERS := $(wildcard runtime/*.h)
 
 # These goals install packages. Every other goal only checks for them.
-export LUIO_SETUP := $(or $(LUIO_SETUP),$(filter demo demo-uio test test-% cross-% check modules fuzz soak bench lint format doc dist,$(MAKECMDGOALS)))
+export LUIO_SETUP := $(or $(LUIO_SETUP),$(filter demo demo-uio test test-% cross-% check modules fuzz soak bench layers lint format doc dist,$(MAKECMDGOALS)))
 
 all: $(BUILD)/libluio.so $(BUILD)/luio $(BUILD)/compile_commands.json support
 	$(if $(LUIO_SETUP)$(cross),,@.ci/deps --note run)
@@ -160,7 +161,12 @@ bench: all | deps-run deps-bench deps-guest
 soak: all | deps-run deps-test deps-guest
 	$(Q)spec/soak/run $(or $(SECONDS),3600)
 
-lint: $(BUILD)/luio.cdef.inc | deps-lint
+# Which file may use which: spec/lint/layers.lua, spec/lint/floors.lua.
+layers: $(BUILD)/libluio.so
+	$(call say,LINT,layers)
+	$(Q)luajit spec/lint/layers
+
+lint: layers $(BUILD)/luio.cdef.inc | deps-lint
 	$(call say,LINT,luacheck)
 	$(Q)luacheck -q .
 	$(call say,LINT,cppcheck)
@@ -239,4 +245,4 @@ $(SYSROOT): | deps-cross-$(cross)
 	  spec/guest/packages $(cross) $$new/root libluajit-5.1-dev libluajit-5.1-2 libudev-dev libudev1 && mv -T $$new/root $@
 endif
 
-.PHONY: tools all support demo demo-uio test test-arm64 cross-arm64 modules fuzz soak bench lint format man install uninstall clean
+.PHONY: tools all support demo demo-uio test test-arm64 cross-arm64 modules fuzz soak bench layers lint format man install uninstall clean
