@@ -28,10 +28,11 @@
  * From one producer to the next the mutex orders head and all else. One slot is kept for the GONE
  * event, so that a full ring can't hide that the device went away.
  *
- * The wake descriptor is written only when `signalled` goes 0 -> 1. The consumer, finding the ring
- * empty, drains the descriptor, exchanges `signalled` to 0 and looks at head once more. Both
- * exchanges are acq_rel on one variable, so they are ordered: if the producer's came first, the
- * consumer's second look sees its event; if it came second, it saw 0 and writes the descriptor.
+ * The wake descriptor is written only when `signalled` goes 0 -> 1, so 0 says that it is not readable, and an empty ring
+ * costs the consumer no system call. At 1 the consumer, finding the ring empty, reads the descriptor, and if that was
+ * written already exchanges `signalled` to 0 and looks at head once more. Both exchanges are acq_rel on one variable, so
+ * they are ordered: if the producer's came first, the consumer's second look sees its event; if it came second, it saw 0
+ * and writes the descriptor. A descriptor that is not written yet will be, and the consumer comes again.
  * Either way no event of the thread's waits without the descriptor being readable. For those that
  * the consumer took and left in the ring, luio_irq_publish sees to that. */
 #include "internal.h"
@@ -85,7 +86,8 @@ struct luio_irq {
 
   /* Written by who holds `taking`, read by anyone. */
   _Alignas(64) _Atomic uint64_t interrupts;
-  _Atomic uint64_t delivered, overflow, events, direct, news;
+  _Atomic uint64_t delivered, overflow, events, direct;
+  _Atomic uint32_t news;
 
   luio_irq_storm told;  /* of `storm`, for other threads */
   pthread_mutex_t lock; /* exited, told; within `taking` */
@@ -636,7 +638,36 @@ void luio_irq_unshare(luio_irq *irq)
   signal_fd(irq->call_fd);
 }
 
-void luio_irq_take(luio_irq *irq)
+/* 0: the ring is empty; 1: that was the last; 2: there are others. */
+static int next(luio_irq *irq, luio_irq_event *out)
+{
+  uint64_t tail = atomic_load_explicit(&irq->tail, memory_order_relaxed);
+  uint64_t head = atomic_load_explicit(&irq->head, memory_order_acquire);
+  if (head == tail) {
+    uint64_t count;
+    if (!atomic_load_explicit(&irq->signalled, memory_order_acquire) ||
+        read(irq->wake_fd, &count, sizeof count) < 0)
+      return 0;
+    atomic_exchange_explicit(&irq->signalled, 0, memory_order_acq_rel);
+    head = atomic_load_explicit(&irq->head, memory_order_acquire);
+    if (head == tail)
+      return 0;
+    /* One came in between; its wake-up may have been drained with the others, so make sure the
+     * descriptor is readable for those behind it. */
+    wake(irq);
+  }
+  *out = irq->ring[tail & (irq->capacity - 1)];
+  out->news = atomic_load_explicit(&irq->news, memory_order_acquire);
+  atomic_store_explicit(&irq->tail, tail + 1, memory_order_release);
+  return head - tail > 1 ? 2 : 1;
+}
+
+int luio_irq_next(luio_irq *irq, luio_irq_event *out)
+{
+  return next(irq, out) != 0;
+}
+
+int luio_irq_take(luio_irq *irq, luio_irq_event *out)
 {
   pthread_mutex_lock(&irq->taking);
   int rc = atomic_load(&irq->consumer_set) >= 0 ? drain(irq, CONSUMER) : 0;
@@ -644,6 +675,7 @@ void luio_irq_take(luio_irq *irq)
   /* More than one take takes; or the source is gone, and the thread can end; or it has a pause to wait for. */
   if (rc != 0 || irq->due_ns)
     signal_fd(irq->call_fd);
+  return next(irq, out);
 }
 
 void luio_irq_publish(luio_irq *irq)
@@ -651,25 +683,6 @@ void luio_irq_publish(luio_irq *irq)
   if (atomic_load_explicit(&irq->head, memory_order_acquire) !=
       atomic_load_explicit(&irq->tail, memory_order_relaxed))
     wake(irq);
-}
-
-int luio_irq_next(luio_irq *irq, luio_irq_event *out)
-{
-  uint64_t tail = atomic_load_explicit(&irq->tail, memory_order_relaxed);
-  if (atomic_load_explicit(&irq->head, memory_order_acquire) == tail) {
-    uint64_t count;
-    if (read(irq->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN && errno != EINTR)
-      return 0;
-    atomic_exchange_explicit(&irq->signalled, 0, memory_order_acq_rel);
-    if (atomic_load_explicit(&irq->head, memory_order_acquire) == tail)
-      return 0;
-    /* One came in between; its wake-up may have been drained with the others, so make sure the
-     * descriptor is readable for those behind it. */
-    wake(irq);
-  }
-  *out = irq->ring[tail & (irq->capacity - 1)];
-  atomic_store_explicit(&irq->tail, tail + 1, memory_order_release);
-  return 1;
 }
 
 void luio_irq_get_stats(const luio_irq *irq, luio_irq_stats *out)
@@ -687,15 +700,12 @@ void luio_irq_get_storm(luio_irq *irq, luio_irq_storm *out)
   ssize_t n;
   do
     n = read(irq->storm_fd, &calls, sizeof calls);
-  while (n < 0 && errno == EINTR); /* EAGAIN: nothing new */
+  while (n < 0 && errno == EINTR);                                        /* EAGAIN: nothing new */
+  uint32_t news = atomic_load_explicit(&irq->news, memory_order_acquire); /* first: it grows last */
   pthread_mutex_lock(&irq->lock);
   *out = irq->told;
   pthread_mutex_unlock(&irq->lock);
-}
-
-uint64_t luio_irq_storm_news(const luio_irq *irq)
-{
-  return atomic_load_explicit(&irq->news, memory_order_acquire);
+  out->news = news;
 }
 
 int luio_irq_storm_fd(const luio_irq *irq)

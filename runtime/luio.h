@@ -482,7 +482,7 @@ typedef struct luio_irq_event {
   uint32_t code;     /* errno behind the flags */
   uint32_t epoch;    /* the top half that filled value[]: 0, and one more for each
                         luio_irq_set_top_half */
-  uint32_t reserved;
+  uint32_t news; /* of storms, when the event was taken out: luio_irq_storm has the same count */
 } luio_irq_event;
 
 typedef struct luio_irq_stats {
@@ -505,6 +505,7 @@ typedef struct luio_irq_storm {
   uint64_t pause_ns; /* the source stays masked so long after each; 0: it does not */
   uint32_t epoch;    /* of the values */
   int seen;          /* 1: the line was held each time; 0: it came again too soon, each time */
+  uint32_t news;     /* beginnings and ends of storms since luio_irq_open; wraps */
 } luio_irq_storm;
 
 typedef struct luio_irq luio_irq;
@@ -525,27 +526,25 @@ LUIO_API int luio_irq_set_top_half(luio_irq *irq, const luio_irq_config *config,
 LUIO_API uint64_t luio_irq_waiting(const luio_irq *irq);
 /* Readable (level) while events may wait. Cleared by luio_irq_next when it finds none. */
 LUIO_API int luio_irq_fd(const luio_irq *irq);
-/* Takes the oldest event: 1, or 0 when there is none. Never blocks. One consumer thread. */
+/* Takes the oldest event out of the ring: 1, or 0 when there is none. Never blocks. One consumer thread. */
 LUIO_API int luio_irq_next(luio_irq *irq, luio_irq_event *out);
 LUIO_API void luio_irq_get_stats(const luio_irq *irq, luio_irq_stats *out); /* any thread */
 /* The last storm. Any thread; waits for nothing but its like. */
 LUIO_API void luio_irq_get_storm(luio_irq *irq, luio_irq_storm *out);
-/* Grows when a storm begins, and when it ends: cheap to ask. */
-LUIO_API uint64_t luio_irq_storm_news(const luio_irq *irq);
-/* Readable when that has happened since luio_irq_get_storm. */
+/* Readable when a storm has begun or ended since luio_irq_get_storm. */
 LUIO_API int luio_irq_storm_fd(const luio_irq *irq);
 
 /* Adds the source to the epoll set that the consumer sleeps in, as an event whose data.fd is
- * luio_irq_fd: whether that descriptor or the source is readable, the same is to be done, first of
- * all luio_irq_take. The set is borrowed, until unshare or close. From the consumer's thread, as
+ * luio_irq_fd: whether that descriptor or the source is readable, the same is to be done:
+ * luio_irq_take. The set is borrowed, until unshare or close. From the consumer's thread, as
  * the three below. -ENOTSUP: the thread keeps it to itself, because the config has a priority or
  * cpu, or fd is blocking; -errno: epoll does not take it. Nothing is wrong then but the speed. */
 LUIO_API int luio_irq_share(luio_irq *irq, int epoll_fd);
 LUIO_API void luio_irq_unshare(luio_irq *irq);
-/* Takes what a shared source has, never blocking on it, runs the top half, and puts it into the
- * ring; luio_irq_fd does not become readable. Then luio_irq_next; and if events may be left in the
- * ring, luio_irq_publish, which makes luio_irq_fd readable for them. */
-LUIO_API void luio_irq_take(luio_irq *irq);
+/* Takes what a shared source has, never blocking on it, and runs the top half. Then takes the oldest event out of the ring,
+ * which is the interrupt's own if none waited there. 0: there is none; 1: it was the only one; 2: others are left in the
+ * ring. luio_irq_fd does not become readable for those; luio_irq_publish makes it so, if they are not taken at once. */
+LUIO_API int luio_irq_take(luio_irq *irq, luio_irq_event *out);
 LUIO_API void luio_irq_publish(luio_irq *irq);
 
 /* What the first failed step or the failed source said; empty: nothing failed. Valid after an

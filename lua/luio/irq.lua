@@ -73,7 +73,7 @@ M.Irq = Irq -- for completion
 ---@field names table<integer, table>  by epoch: what the events' values are called
 ---@field epoch integer
 ---@field setup luio.IrqSetup  of the thread
----@field news ffi.cdata*       luio_irq_storm_news, as far as it was told
+---@field news integer          of storms (luio_irq_storm), as far as they were told
 ---@field storm integer         storms until then
 ---@field storm_base integer    and until this top half
 ---@field storm_over integer?   the last one whose end was told
@@ -180,8 +180,8 @@ local function is_power_of_two(n) return bit.band(n, n - 1) == 0 end
 -- Says that a storm has begun, or is over: of many the first, second, fourth, eighth.
 local function tell_storm(self)
   local source, storm = self.source, ffi.new "luio_irq_storm"
-  source.news = C.luio_irq_storm_news(source.handle)
   C.luio_irq_get_storm(source.handle, storm)
+  source.news = storm.news
   local number, new = tonumber(storm.number), tonumber(storm.number) ~= source.storm
   source.storm = number
   local nth = number - source.storm_base
@@ -230,12 +230,12 @@ function Irq:start()
   if C.luio_irq_open(config, out, err) < 0 then return door.failure() end
   source.handle, source.epoch, source.names = out[0], 0, { [0] = names }
   source.raw = ffi.new "luio_irq_event"
-  local watch, message, code = descriptor.watch(C.luio_irq_fd(source.handle), source.handle)
+  local watch, message, code = descriptor.watch(C.luio_irq_fd(source.handle), source.handle, source.raw)
   if not watch then
     self:close()
     return nil, message, code
   end
-  source.watch, source.news, source.storm, source.storm_over = watch, 0ULL, 0, 0
+  source.watch, source.news, source.storm, source.storm_over = watch, 0, 0, 0
   source.storm_base = 0
   local watched
   watched, message, code = watch_storms(self)
@@ -341,8 +341,13 @@ local function take(self)
   local source = self.source
   local event, message, code = table.remove(source.back, 1)
   if not event then
-    if C.luio_irq_next(source.handle, source.raw) == 0 then return false end
-    if C.luio_irq_storm_news(source.handle) ~= source.news then tell_storm(self) end -- the loop may not turn for long
+    local watch = source.watch
+    if watch.taken then
+      watch.taken = nil
+    elseif C.luio_irq_next(source.handle, source.raw) == 0 then
+      return false
+    end
+    if source.raw.news ~= source.news then tell_storm(self) end -- the loop may not turn for long
     event, message, code = convert(self, source.raw)
   end
   local who = task.current()
@@ -458,7 +463,8 @@ end
 --- Events that nobody has taken yet.
 ---@return integer
 function Source:waiting()
-  return #self.back + (self.handle and tonumber(C.luio_irq_waiting(self.handle)) or 0)
+  if not self.handle then return #self.back end
+  return #self.back + (self.watch.taken and 1 or 0) + tonumber(C.luio_irq_waiting(self.handle))
 end
 
 --- Gives back what tasks of a group have in hand: it is delivered again, first of all, in the order in
@@ -510,8 +516,8 @@ end
 function Irq:storm()
   local source, storm = self.source, ffi.new "luio_irq_storm"
   if not source.handle then return nil end
-  if C.luio_irq_storm_news(source.handle) ~= source.news then tell_storm(self) end -- reading takes the news from the loop
   C.luio_irq_get_storm(source.handle, storm)
+  if storm.news ~= source.news then tell_storm(self) end -- reading takes the news from the loop
   if storm.number == 0 then return nil end
   local plain = {}
   for _, one in ipairs(captured(source, storm)) do plain[one.name] = one.value end

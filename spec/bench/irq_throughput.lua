@@ -33,8 +33,8 @@ local function irq_on(fd)
   local irq = require("luio.irq").new({ address = "a pipe" }, 0)
   local source = irq.source
   source.handle, source.names, source.raw = out[0], { [0] = {} }, ffi.new "luio_irq_event"
-  source.watch = assert(require("luio.loop.fd_watch").watch(C.luio_irq_fd(source.handle), source.handle))
-  source.news, source.storm, source.storm_base = C.luio_irq_storm_news(source.handle), 0, 0
+  source.watch = assert(require("luio.loop.fd_watch").watch(C.luio_irq_fd(source.handle), source.handle, source.raw))
+  source.news, source.storm, source.storm_base = 0, 0, 0
   return irq
 end
 

@@ -18,6 +18,8 @@ local M = {}
 ---@field package poll userdata  uv_poll_t
 ---@field package what "r"|"w"
 ---@field package irq ffi.cdata*?  luio_irq, when it is an interrupt's descriptor
+---@field package event ffi.cdata*?  luio_irq_event: where an interrupt is taken to
+---@field taken boolean?  `event` is one that nobody has looked at yet
 ---@field package wake fun(...)? of who waits now
 ---@field package started boolean?
 ---@field package place luio.Waiter?
@@ -27,14 +29,15 @@ Watch.__index = Watch
 --- Watches a descriptor; the owner closes the watch before the descriptor.
 ---@param fd integer
 ---@param irq? ffi.cdata*  luio_irq whose descriptor it is
+---@param event? ffi.cdata*  luio_irq_event, where an interrupt is taken to: `taken` says so
 ---@param what? "r"|"w"  what it is waited for to be: readable; writable, and `readable` waits for that
 ---@return luio.Watch?
 ---@return string? message
 ---@return string? code
-function M.watch(fd, irq, what)
+function M.watch(fd, irq, event, what)
   local poll, message, code = uv.new_poll(fd)
   if not poll then return nil, message, code end
-  local self = setmetatable({ poll = poll, irq = irq, what = what or "r" }, Watch)
+  local self = setmetatable({ poll = poll, irq = irq, event = event, what = what or "r" }, Watch)
   function self.fired(failure)
     local wake = self.wake
     if not wake then -- readable and nobody there: level-triggered, it would fire for ever
@@ -46,9 +49,10 @@ function M.watch(fd, irq, what)
       self:stop()
       self:start()
     elseif irq then
-      C.luio_irq_take(irq)
+      local n = self.taken and 0 or C.luio_irq_take(irq, event)
+      self.taken = self.taken or n > 0
       wake(true)
-      if self.started then C.luio_irq_publish(irq) end -- else it may be closed
+      if n > 1 and self.started then C.luio_irq_publish(irq) end -- else it may be closed
     else
       wake(true)
     end
