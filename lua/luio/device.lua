@@ -16,7 +16,7 @@ local config = require "luio.config"
 local config_watch = require "luio.hotplug.config_watch"
 local hotplug = require "luio.hotplug"
 local reload_report = require "luio.reload.report"
-local staging = require "luio.reload.staging"
+local loading = require "luio.loop.loading"
 local sysfs = require "luio.host.sysfs"
 local task = require "luio.loop.task"
 local watchdog = require "luio.loop.watchdog"
@@ -222,7 +222,7 @@ end
 local function usable(self, what)
   if self.closed then error(("%s of %s: the device is closed"):format(what, self.address), 3) end
   if self.stale then error(("%s of %s: %s"):format(what, self.address, self.stale), 3) end
-  staging.refuse(("%s of %s"):format(what, self.address), 3)
+  loading.refuse(("%s of %s"):format(what, self.address), 3)
 end
 
 --- Wraps a luio_device. Used by open below and by luio.sim.
@@ -295,7 +295,7 @@ end
 ---@return string? code  "ENODEV" "EBUSY" "EACCES" "EPERM" "EINVAL"
 function M.open(address, options)
   options = options or {}
-  staging.refuse("open " .. address, 3)
+  loading.refuse("open " .. address, 3)
   if address:find("\0", 1, true) then -- C would see only what is before it
     return nil, "a device address has no NUL byte in it", "EINVAL"
   end

@@ -11,7 +11,7 @@
 
 local ffi = require "ffi"
 local door = require "luio.ffi"
-local staging = require "luio.reload.staging"
+local loading = require "luio.loop.loading"
 local C, err = door.C, door.err
 
 local M = {}
@@ -195,7 +195,7 @@ function Dma:alloc(size, options)
       error(("alloc: %s is a whole number, not %s"):format(name, tostring(value)), 2)
     end
   end
-  staging.refuse(("DMA memory for %s"):format(self.device.address), 2)
+  loading.refuse(("DMA memory for %s"):format(self.device.address), 2)
   local label = options.name
   if label ~= nil and type(label) ~= "string" then error(("alloc: name is text, not %s"):format(tostring(label)), 2) end
   local offered = label and self.pool.offered[label]

@@ -12,7 +12,7 @@ require "luio.compiler" -- first: plain luajit may not have it yet
 local door = require "luio.ffi"
 local task = require "luio.loop.task"
 local device = require "luio.device"
-local staging = require "luio.reload.staging"
+local loading = require "luio.loop.loading"
 require "luio.driver.paths" -- `require "drivers.edu.registers"` finds drivers
 local ffi = require "ffi"
 local C = door.C
@@ -38,7 +38,7 @@ luio.list = device.list
 ---@return string? code  "ENODEV" "EBUSY" "EACCES" "EPERM" "EINVAL" "ENOENT"
 function luio.open(address, options)
   if type(address) ~= "string" then error("luio.open wants an address, not " .. type(address), 2) end
-  staging.refuse("open " .. address, 2)
+  loading.refuse("open " .. address, 2)
   local model = address:match "^sim:(.+)$"
   if model then return require("luio.sim").open(model, options) end
   local dev, message, code = device.open(address, options)
@@ -84,7 +84,7 @@ end
 ---@return string? message
 ---@return string? code
 function luio.start(name, address)
-  staging.refuse("start driver " .. tostring(name), 2)
+  loading.refuse("start driver " .. tostring(name), 2)
   local d, message, code = name, nil, nil
   if type(name) ~= "table" then d, message, code = luio.load(name) end
   if not d then return nil, message, code end

@@ -35,7 +35,7 @@ local errors = require "luio.errors"
 local ffi = require "ffi"
 local uv = require "luv"
 local door = require "luio.ffi"
-local staging = require "luio.reload.staging"
+local loading = require "luio.loop.loading"
 local task = require "luio.loop.task"
 local top_half = require "luio.top_half"
 local C, err = door.C, door.err
@@ -169,9 +169,9 @@ local function captured(source, raw)
   return list
 end
 
-local function values(source, storm)
-  local show, parts = require "luio.registers.show", {} -- loaded only for those who have a storm
-  for i, one in ipairs(captured(source, storm)) do parts[i] = ("%s=%s"):format(one.name, show.value(one.value)) end
+local function with_values(source, storm)
+  local values, parts = require "luio.registers.values", {} -- loaded only for those who have a storm
+  for i, one in ipairs(captured(source, storm)) do parts[i] = ("%s=%s"):format(one.name, values.value(one.value)) end
   return parts[1] and (", each with %s"):format(table.concat(parts, " ")) or ""
 end
 
@@ -188,7 +188,7 @@ local function tell_storm(self)
   if nth == 0 or not is_power_of_two(nth) then return end
   if new then
     self.device:warn(("interrupt storm of %s: %d interrupts/s%s: %s%s"):format(self.device.address, tonumber(storm.rate),
-      values(source, storm), blame(source.setup, storm.seen == 1), storm.pause_ns == 0 and ""
+      with_values(source, storm), blame(source.setup, storm.seen == 1), storm.pause_ns == 0 and ""
         or (". One is let through every %g ms until it does"):format(tonumber(storm.pause_ns) / 1e6)))
   end
   if storm.ended_ns > 0 and source.storm_over ~= number then
@@ -221,7 +221,7 @@ function Irq:start()
   if source.handle then return self end
   if self.device.gone then return self.device:gone_failure(("interrupt %d"):format(self.vector)) end
   live(self, 2)
-  staging.refuse(("interrupt %d of %s"):format(self.vector, self.device.address), 2)
+  loading.refuse(("interrupt %d of %s"):format(self.vector, self.device.address), 2)
   local config = ffi.new "luio_irq_config"
   if C.luio_device_irq(self.device.handle, self.vector, config, err) < 0 then return door.failure() end
   local names, why, why_code = build(self, config, source.setup)

@@ -13,7 +13,7 @@ local device = require "luio.device"
 local models = require "luio.model"
 local near = require "luio.registers.near"
 local paths = require "luio.driver.paths"
-local staging = require "luio.reload.staging"
+local loading = require "luio.loop.loading"
 local hotplug = require "luio.hotplug"
 local watchdog = require "luio.loop.watchdog"
 local C, err = door.C, door.err
@@ -117,7 +117,7 @@ end
 ---@return string? code
 function M.open(name, options)
   options = options or {}
-  staging.refuse("open sim:" .. name, 3)
+  loading.refuse("open sim:" .. name, 3)
   local path, message, code = paths.find(name, "model")
   if not path then return nil, message, code end
   local loaded, chunk = pcall(models.chunk, path)

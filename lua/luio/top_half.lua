@@ -288,15 +288,15 @@ end
 ---@param place? fun(step: table, offset: integer): string  M.place
 ---@return string[]
 function M.acks(setup, place)
-  local show, parts = require "luio.registers.show", {} -- loaded only where something is said
+  local values, parts = require "luio.registers.values", {} -- loaded only where something is said
   for i, step in ipairs(setup.ack or {}) do
     local width = step.width or 32
     local value = step[2]
     if type(value) ~= "string" then
-      value = show.hex(width < 64 and tonumber(M.unsigned(value, width)) or M.unsigned(value, width), width)
+      value = values.hex(width < 64 and tonumber(M.unsigned(value, width)) or M.unsigned(value, width), width)
     elseif step.mask ~= nil then
       local mask = M.mask(step)
-      value = ("%s & %s"):format(value, show.hex(width < 64 and tonumber(mask) or mask, width))
+      value = ("%s & %s"):format(value, values.hex(width < 64 and tonumber(mask) or mask, width))
     end
     parts[i] = ("writes %s := %s"):format((place or M.place)(step, step[1]), value)
   end

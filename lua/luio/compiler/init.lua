@@ -55,7 +55,7 @@ local function begin()
   local watch = require "luio.compiler.watch"
   share(watch.begin(faults))
   jit.opt.start = watch.start -- luacheck: ignore 122
-  require("luio.compiler.threads").begin()
+  require("luio.compiler.threads").begin("luio.compiler")
   if on then jit.on() end
 end
 

@@ -1,5 +1,6 @@
---- Threads that luv starts have Lua states of their own, which compile as well: each begins with luio.compiler. Their modules
---- are searched where this state's are: LuaJIT's default, which a new state has, begins with the current folder.
+--- Threads that luv starts have Lua states of their own, which compile as well: each first requires the module that `begin` is
+--- given (luio.compiler). Their modules are searched where this state's are: LuaJIT's default, which a new state has, begins with
+--- the current folder.
 
 local M = {}
 
@@ -10,16 +11,18 @@ local found_by = dir and ("%s/?.lua;%s/?/init.lua;"):format(dir, dir) or ""
 -- What a thread begins with, before the bytecode that luv would have given it.
 local ENTRY = [[
 package.path, package.cpath = %q, %q
-require "luio.compiler"
+require %q
 package.path = %q
 return loadstring(%q, "=thread")(...)
 ]]
+
+local first_module ---@type string  each thread requires it first
 
 local function wrap(entry)
   local code = type(entry) == "function" and string.dump(entry) or entry
   if type(code) ~= "string" or not loadstring(code) then return entry end -- luv says what is wrong with it
   -- A function, for not each luv keeps a string while it needs it.
-  return loadstring(ENTRY:format(found_by .. package.path, package.cpath, package.path, code), "=thread")
+  return loadstring(ENTRY:format(found_by .. package.path, package.cpath, first_module, package.path, code), "=thread")
 end
 
 local function patch(uv)
@@ -32,7 +35,9 @@ local function patch(uv)
 end
 
 --- Sees to threads from now on, when luv is loaded.
-function M.begin()
+---@param first string  the module that each requires first
+function M.begin(first)
+  first_module = first
   local uv = package.loaded.luv
   if uv then return patch(uv) end
   local preloaded = package.preload.luv -- the program that brings luv along

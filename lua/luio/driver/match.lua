@@ -12,36 +12,16 @@
 
 local door = require "luio.ffi"
 local device = require "luio.device"
-local errors = require "luio.errors"
 local literal = require "luio.text.literal"
 local inspect = require "luio.host.inspect"
 local near = require "luio.registers.near"
 local paths = require "luio.driver.paths"
+local rules = require "luio.driver.match_rules"
 local uv = require "luv"
 
 local M = {}
 
---- Whether `match`, or one of a list of them, fits the device.
----@param match table
----@param info luio.Info
----@return boolean
-function M.fits(match, info)
-  if match[1] then
-    for _, m in ipairs(match) do
-      if M.fits(m, info) then return true end
-    end
-    return false
-  end
-  if match.pci then
-    return info.vendor ~= nil and ("%04x:%04x"):format(info.vendor, info.device) == match.pci:lower()
-  end
-  if match.of then
-    for _, name in ipairs(info.compatible) do
-      if name == match.of then return true end
-    end
-  end
-  return match.uio ~= nil and match.uio == info.uio_name
-end
+M.fits = rules.fits
 
 --- The devices a driver is for: those that a UIO driver has come first.
 ---@param driver table
@@ -53,7 +33,7 @@ function M.devices(driver)
   if not list then return nil, message, code end
   local bound, others = {}, {}
   for _, info in ipairs(list) do
-    if M.fits(driver.match or {}, info) then table.insert(info.uio and bound or others, info) end
+    if rules.fits(driver.match or {}, info) then table.insert(info.uio and bound or others, info) end
   end
   for _, info in ipairs(others) do table.insert(bound, info) end
   return bound
@@ -91,25 +71,6 @@ end
 
 -- ---- What is wrong with a driver -----------------------------------------------------------------
 
-local MATCH = { pci = "string", of = "string", uio = "string" }
-
---- What is wrong with what a driver matches; nil: nothing.
----@param match table  or what stands in its place
----@return string? fault  ".pci is ...", to be put behind "NAME.match"
-function M.misstated(match)
-  for _, one in ipairs(match[1] ~= nil and match or { match }) do
-    if type(one) ~= "table" then return (" is a table, or a list of tables, not of a %s"):format(type(one)) end
-    for key, value in pairs(one) do
-      local name = errors.text(key)
-      if not MATCH[key] then return (": unknown key %s%s"):format(name, near.hint(name, MATCH)) end
-      if type(value) ~= MATCH[key] then return (".%s is a %s, not a %s"):format(name, type(value), MATCH[key]) end
-    end
-    if one.pci and not one.pci:match "^%x%x%x%x:%x%x%x%x$" then
-      return (".pci is four digits of the vendor and four of the device, as in \"1234:11e8\", not %q"):format(one.pci)
-    end
-  end
-end
-
 local function text_of(path)
   local stat = path and uv.fs_stat(path) -- opening a FIFO would wait for its other end
   local f = stat and stat.type == "file" and io.open(path)
@@ -124,27 +85,13 @@ local function nearly_match(text)
     local near_one = word ~= "match" and near.within(word, { match = true }, 1)
     local list = near_one and literal.assigned(text, word)
     local value = list and list[1]
-    if type(value) == "table" and next(value) ~= nil and not M.misstated(value) then return word end
+    if type(value) == "table" and next(value) ~= nil and not rules.misstated(value) then return word end
   end
 end
 
 -- A driver's name, where it stands in front of its match.
 local function name_in(text)
   return text:gsub("%-%-[^\n]*", ""):match "[{%s,;]name%s*=%s*[\"']([^\"'\n]+)[\"']%s*[,;]%s*match%s*="
-end
-
---- The folder that a driver's name has to be.
----@param path string  of its file
----@return string?
-function M.folder(path) return path:match "drivers/([^/]+)/init%.lua$" end
-
---- What is said of a driver whose name is not its folder's.
----@param path string  as shown
----@param called string
----@param folder string
----@return string
-function M.misnamed(path, called, folder)
-  return ("%s: the driver calls itself %q, its folder %q: one name for one thing"):format(path, called, folder)
 end
 
 -- What is wrong with a driver as far as its files tell without being run: one that is no Lua, a name that is not the folder's, a match
@@ -161,10 +108,10 @@ local function fault_in_text(name)
     if not ok then return message end
   end
   local shown, called, list = paths.shown(path), name_in(text), literal.assigned(text, "match")
-  local folder = M.folder(path)
-  if called and folder and called ~= folder then return M.misnamed(shown, called, folder) end
+  local folder = rules.folder(path)
+  if called and folder and called ~= folder then return rules.misnamed(shown, called, folder) end
   local one = list and not list[2] and list[1]
-  local misstated = one and M.misstated(one)
+  local misstated = one and rules.misstated(one)
   if misstated then return ("%s: %s.match%s"):format(shown, folder or name, misstated) end
   local slip = list and not list[1] and nearly_match(text)
   return slip and ("%s: %s.%s: did you mean match?"):format(shown, folder or name, slip) or nil
@@ -178,7 +125,7 @@ local function stated(path)
   local list, why = literal.assigned(text, "match")
   if not list then return nil, why end
   if list[2] then return nil, "match is stated more than once" end
-  if list[1] and M.misstated(list[1]) then return nil, "match is not what luio.driver says" end
+  if list[1] and rules.misstated(list[1]) then return nil, "match is not what luio.driver says" end
   return list
 end
 
@@ -266,7 +213,7 @@ function M.stated(info)
   end
   local unclear, broken, fault = {}, nil, nil
   for _, entry in ipairs(all()) do
-    if entry.match and M.fits(entry.match, info) then
+    if entry.match and rules.fits(entry.match, info) then
       local why = M.fault_of(entry)
       if not why then return entry.name end
       if not broken then broken, fault = entry.name, why end
@@ -287,7 +234,7 @@ end
 function M.others(info, name)
   local list = {}
   for _, entry in ipairs(not of_model(info.address) and all() or {}) do
-    if entry.name ~= name and entry.match and M.fits(entry.match, info) then table.insert(list, "drivers/" .. entry.name) end
+    if entry.name ~= name and entry.match and rules.fits(entry.match, info) then table.insert(list, "drivers/" .. entry.name) end
   end
   return list[1] and ("%s %s it, too"):format(table.concat(list, ", "), list[2] and "fit" or "fits") or nil
 end
@@ -311,9 +258,9 @@ function M.driver_of(info)
   local skipped, broken = {}, nil
   for _, says in ipairs { true, false } do
     for _, entry in ipairs(all()) do
-      if says == (entry.match ~= nil) and (not entry.match or M.fits(entry.match, info)) then
+      if says == (entry.match ~= nil) and (not entry.match or rules.fits(entry.match, info)) then
         local driver, problem = load_entry(entry)
-        if driver and M.fits(driver.match or {}, info) then
+        if driver and rules.fits(driver.match or {}, info) then
           return entry.name, driver, broken and ("%s; drivers/%s is taken"):format(table.concat(skipped, "; "), entry.name)
         elseif not driver then
           table.insert(skipped, M.told(entry.name, problem))

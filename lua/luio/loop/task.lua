@@ -8,7 +8,7 @@
 
 local uv = require "luv"
 local errors = require "luio.errors"
-local staging = require "luio.reload.staging"
+local loading = require "luio.loop.loading"
 local term = require "luio.text.term"
 
 local M = {}
@@ -289,7 +289,7 @@ function M.await(seconds, arm)
   if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
     error("a wait needs a number of seconds, from 0 to 1e9, not " .. tostring(seconds), 3)
   end
-  staging.refuse("a wait", 3)
+  loading.refuse("a wait", 3)
   local task = M.current()
   local woken, results = false, nil
   local function wake(...)

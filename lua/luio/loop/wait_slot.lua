@@ -10,7 +10,7 @@
 --- nobody waits it does not keep the loop turning.
 
 local now = require("luio.ffi").now
-local staging = require "luio.reload.staging"
+local loading = require "luio.loop.loading"
 local task = require "luio.loop.task"
 local uv = require "luv"
 
@@ -90,7 +90,7 @@ function Waiter:wait(seconds)
       end
     end)
   end
-  staging.refuse("a wait", 3)
+  loading.refuse("a wait", 3)
   self.seconds, self.deadline = seconds, now() + seconds
   if self.armed and self.armed <= self.deadline + 0.001 then self.timer:ref() else arm(self, seconds) end
   self.task, self.a, self.b, self.c = who, nil, nil, nil

@@ -11,7 +11,7 @@
 
 local door = require "luio.ffi"
 local errors = require "luio.errors"
-local show -- luio.registers.show, which requires who requires this
+local values = require "luio.registers.values"
 
 local M = {}
 
@@ -29,9 +29,8 @@ Access.__index = Access
 
 --- "read STATUS = 0x00000080  RAISE_IRQ=1 COMPUTING=0  (demo.lua:12)". Touches nothing.
 function Access:__tostring()
-  show = show or require "luio.registers.show"
-  local fields = show.fields(self.reg, self.value)
-  return ("%-5s %s = %s%s%s%s"):format(self.direction, self.register, show.hex(self.value, self.reg.def.width),
+  local fields = values.fields(self.reg, self.value)
+  return ("%-5s %s = %s%s%s%s"):format(self.direction, self.register, values.hex(self.value, self.reg.def.width),
     fields ~= "" and "  " .. fields or "", self.looking and "  (to show it)" or "", self.source and ("  (%s)"):format(self.source) or "")
 end
 

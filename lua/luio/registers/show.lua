@@ -9,9 +9,12 @@ local bits = require "luio.registers.bits"
 local effects = require "luio.registers.effects"
 local selectors = require "luio.registers.selectors"
 local triggers = require "luio.registers.triggers"
+local values = require "luio.registers.values"
 local verbs = require "luio.registers.verbs"
 
 local M = {}
+
+M.hex, M.value, M.fields, M.number = values.hex, values.value, values.fields, values.number
 
 -- What reading an offset would do that no map has a register for: the map that was made for it says nothing.
 local function raw_effect(reg, known, bytes)
@@ -51,39 +54,12 @@ function M.left_out(reg)
   return M.disturbed(reg)
 end
 
---- A register's value, all its digits.
----@param value integer|ffi.cdata*
----@param width integer  bits
----@return string
-function M.hex(value, width)
-  if type(value) == "cdata" then return "0x" .. bit.tohex(value, 16) end
-  return ("0x%0" .. width / 4 .. "x"):format(value % 2 ^ width)
-end
-
-local left_out, hex = M.left_out, M.hex
+local left_out, hex, number_of = M.left_out, values.hex, values.number
 
 M.look = selectors.look
 
 local look = M.look
 local wide = bits.wide
-
---- A field's value: its name where it has one, one digit as it is, else hexadecimal.
----@param x integer|string|ffi.cdata*
----@return string
-function M.value(x)
-  if type(x) == "cdata" then return "0x" .. bit.tohex(x) end
-  return type(x) == "number" and x > 9 and ("0x%x"):format(x) or tostring(x)
-end
-
---- The fields of a value in words: "RAISE_IRQ=1 COMPUTING=0". Touches nothing.
----@param reg luio.Register
----@param value integer|ffi.cdata*
----@return string  "" where it has none
-function M.fields(reg, value)
-  local decoded, parts = reg:decode(value), {}
-  for _, f in ipairs(reg.def.fields) do table.insert(parts, f.name .. "=" .. M.value(decoded[f.name])) end
-  return table.concat(parts, " ")
-end
 
 ---@class luio.Seen        a register that was looked at
 ---@field reg luio.Register
@@ -214,18 +190,6 @@ function M.snapshot(root)
   end
   return snapshot
 end
-
---- The value that `hex` made a text of.
----@param text string
----@param width integer
----@return integer|ffi.cdata*
-function M.number(text, width)
-  if width < 64 then return tonumber(text) end
-  local high, low = text:match "^0x(%x%x%x%x%x%x%x%x)(%x%x%x%x%x%x%x%x)$"
-  return tonumber(high, 16) * 0x100000000ULL + tonumber(low, 16)
-end
-
-local number_of = M.number
 
 --- The fields in which two values of a register differ, from the highest down: by name where the value has
 --- one.

@@ -43,6 +43,7 @@ local SEARCH = { "path", "cpath", "preload", "loaders", "searchers" }
 ---@field globals table               what the version's functions have as _G
 ---@field package version luio.Version
 ---@field package own table<table, table>     a shared table -> the version's own
+---@field package library table?              luio, as the version sees it
 ---@field package views table<table, table>   a metatable -> what is shown of it
 ---@field package proxies table<table, table> the same, of proxies that it has made
 local Environment = {}
@@ -233,7 +234,10 @@ end
 ---@param module any  what Lua's `require` gives
 ---@return any
 function Environment:module(name, module)
-  if name == "luio" then return self.version.luio end
+  if name:match "^luio$" then
+    self.library = self.library or self.version:library(module)
+    return self.library
+  end
   if type(module) ~= "table" then return module end
   local own = self.own[module]
   if not own and name:match "^luio%." then

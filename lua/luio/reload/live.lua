@@ -22,16 +22,18 @@
 --- The steps are here, but for 3, which is luio.reload.migration. What is said of a reload is luio.reload.report.
 
 local bind = require "luio.registers.bind"
+local check = require "luio.driver.check"
 local device = require "luio.device"
 local dma = require "luio.dma"
 local effects = require "luio.registers.effects"
 local errors = require "luio.errors"
 local driver_proxy = require "luio.reload.driver_proxy"
+local driver_setup = require "luio.driver.setup"
 local guardian = require "luio.reload.guardian"
 local irq = require "luio.irq"
-local luio_driver = require "luio.driver"
 local migration = require "luio.reload.migration"
 local selectors = require "luio.registers.selectors"
+local loading = require "luio.loop.loading"
 local staging = require "luio.reload.staging"
 local task = require "luio.loop.task"
 local version = require "luio.reload.version"
@@ -147,7 +149,7 @@ local function bring_up(self, v, reason)
   local ok, result, message, code = watchdog.call(watchdog.name(driver, "start"), v.group, function()
     local done, m, c = true, nil, nil
     if reason == "fresh" or reason == "crash" then done, m, c = guardian.prepare(driver, view) end
-    if done then done, m, c = luio_driver.prepare(driver, view, reason) end
+    if done then done, m, c = driver_setup.prepare(driver, view, reason) end
     if not done then return nil, m, c end
     dma.offer(view.dma, reason == "reload" or reason == "returned")
     return own_start(v, reason)
@@ -252,7 +254,7 @@ local function stage(self)
   if self.on_staged then self.on_staged(v and v.files or files) end
   if not v then return nil, message, code end
   local ok
-  ok, message, code = luio_driver.check(v.driver, old.path)
+  ok, message, code = check.driver(v.driver, old.path)
   if not ok then return nil, message, code end
   if v.driver.name ~= old.driver.name then
     return nil, ("%s: this is driver %s now, not %s"):format(old.path, v.driver.name, old.driver.name), "EINVAL"
@@ -273,7 +275,7 @@ local function stage(self)
     end
   end
   ok, message, code = make_view(self, v)
-  if ok then ok, message, code = luio_driver.check_top_halves(v.driver, v.view, old.path) end
+  if ok then ok, message, code = check.top_halves(v.driver, v.view, old.path) end
   if not ok then return nil, message, code end
   return v
 end
@@ -549,7 +551,7 @@ local LONGEST = 600 -- seconds; never reached, for every step of a reload has a 
 ---@return luio.ReloadReport report
 function Live:reload()
   if self.dev.closed then error(("reload the driver of %s: the device is closed"):format(self.dev.address), 2) end
-  staging.refuse("a reload", 2)
+  loading.refuse("a reload", 2)
   if self.dev.closing then return refused(self, "stage", "the device is being closed", "EBUSY") end
   if self.dev.gone then return put_off(self, "the device is gone", "ENODEV") end
   if self.reloading then return put_off(self, "the driver is being exchanged or started already", "EBUSY") end

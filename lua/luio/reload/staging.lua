@@ -1,25 +1,15 @@
---- While a driver's files are loaded, no device may be touched: what a file does when it is loaded it
---- would do at every reload, to a device that another version drives.
+--- Runs what a driver's files do when they are loaded, and its `check`, with every device out of reach.
 ---
---- Regions of open devices are suspended meanwhile, so that their accessors, which have no time for a
---- flag, refuse. What opens, allocates and spawns asks here.
+--- What opens, allocates, spawns and waits asks luio.loop.loading. Accessors of regions have no time for a flag, so the regions
+--- of open devices are suspended meanwhile.
 
+local loading = require "luio.loop.loading"
 local region = require "luio.region"
+local watchdog = require "luio.loop.watchdog"
 
 local M = {}
 
-local WHY = "a driver is being loaded, and loading touches no hardware: do it in start"
-
---- The file that is being loaded; nil: none.
----@type string?
-M.active = nil
-
---- Raises while a file is loaded.
----@param what string
----@param level integer  as of error(), in the caller
-function M.refuse(what, level)
-  if M.active then error(("%s: %s"):format(what, WHY), level + 1) end
-end
+local WHY = loading.WHY
 
 local function each_region(devices, fn)
   for dev in pairs(devices) do
@@ -53,14 +43,13 @@ end
 ---@return boolean ok
 ---@return any result  or the error
 function M.run(path, devices, fn, ...)
-  local before = M.active
-  M.active = path
+  local before = loading.active
+  loading.active = path
   if not before then each_region(devices, function(r, why)
     if not r.stale then region.suspend(r, why) end
   end) end
-  local watchdog = require "luio.loop.watchdog" -- which needs tasks, which ask here
   local ok, result = watchdog.call(path, nil, unyielding, fn, ...)
-  M.active = before
+  loading.active = before
   if not before then each_region(devices, function(r)
     if r.stale == WHY then region.resume(r) end
   end) end

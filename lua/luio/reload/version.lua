@@ -21,6 +21,7 @@ local environment = require "luio.reload.environment"
 local errors = require "luio.errors"
 local loaded_code = require "luio.reload.loaded_code"
 local paths = require "luio.driver.paths"
+local loading = require "luio.loop.loading"
 local staging = require "luio.reload.staging"
 local task = require "luio.loop.task"
 local trust = require "luio.host.trust"
@@ -137,7 +138,7 @@ end
 
 -- luio itself is in the project when that is its source tree; it is never the driver's.
 local function is_ours(name)
-  return name == "luio" or name:match "^luio%."
+  return name:match "^luio$" or name:match "^luio%."
 end
 
 -- A syntax error as an error value: it says where by itself.
@@ -170,9 +171,30 @@ local function run_module(self, name)
   return true, pcall(run_file, self, path, name)
 end
 
+--- luio as a driver sees it. What is set for the whole process a version that is refused could not take back.
+---@param luio table  the library, as Lua's `require` gives it
+---@return table
+function Version:library(luio)
+  local own = {
+    spawn = function(fn, ...)
+      loading.refuse("luio.spawn", 2)
+      return task.spawn_in(self.group, fn, ...)
+    end,
+  }
+  for _, name in ipairs { "on_warning", "on_task_failure", "close_all" } do
+    own[name] = function(...)
+      loading.refuse("luio." .. name, 2)
+      if self.phase and self.id > 1 then
+        error(("luio.%s in %s: it is for the whole process, and this version may yet be refused"):format(name, self.phase), 2)
+      end
+      return luio[name](...)
+    end
+  end
+  return setmetatable(own, { __index = luio, __metatable = false })
+end
+
 local function new_require(self)
   return function(name)
-    if name == "luio" then return self.luio end
     if type(name) == "string" and is_ours(name) then return self.environment:module(name, require(name)) end
     local have = rawget(self.modules, name)
     if have == LOADING then error(("%s requires itself"):format(name), 2) end
@@ -202,27 +224,6 @@ local function new_require(self)
   end
 end
 
--- luio as a driver sees it. What is set for the whole process a version that is refused could not take back.
-local function private_luio(self)
-  local luio = require "luio"
-  local own = {
-    spawn = function(fn, ...)
-      staging.refuse("luio.spawn", 2)
-      return task.spawn_in(self.group, fn, ...)
-    end,
-  }
-  for _, name in ipairs { "on_warning", "on_task_failure", "close_all" } do
-    own[name] = function(...)
-      staging.refuse("luio." .. name, 2)
-      if self.phase and self.id > 1 then
-        error(("luio.%s in %s: it is for the whole process, and this version may yet be refused"):format(name, self.phase), 2)
-      end
-      return luio[name](...)
-    end
-  end
-  return setmetatable(own, { __index = luio, __metatable = false })
-end
-
 --- Loads a driver's file as a version. Touches no hardware, and lets it touch none.
 ---@param path string
 ---@param given? { files: table<string, string>, names: table<string, string> }  of a version: what to take its files for
@@ -237,7 +238,6 @@ function M.stage(path, given)
   self.group = task.group("driver " .. path)
   self.real = real_path(self, path)
   self.dir, self.project = own_folders(self.real)
-  self.luio = private_luio(self)
   self.environment = environment.new(self, new_require(self))
   self.phase = "loading"
   local ok, result = staging.run(path, device.open_devices, run_file, self, path)

@@ -1,0 +1,22 @@
+--- While a driver's files are loaded, no device may be touched, and nothing may wait: what a file does when it is loaded it would
+--- do at every reload, to a device that another version drives.
+---
+--- luio.reload.staging sets what is being loaded. What opens, allocates, spawns and waits asks here.
+
+local M = {}
+
+--- Why it is refused.
+M.WHY = "a driver is being loaded, and loading touches no hardware: do it in start"
+
+--- The file that is being loaded; nil: none.
+---@type string?
+M.active = nil
+
+--- Raises while a file is loaded.
+---@param what string
+---@param level integer  as of error(), in the caller
+function M.refuse(what, level)
+  if M.active then error(("%s: %s"):format(what, M.WHY), level + 1) end
+end
+
+return M
