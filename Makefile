@@ -139,7 +139,7 @@ cross-arm64: all | deps-arm64
 	$(Q)$(MAKE) --no-print-directory ARCH=arm64
 
 # The parsers of /sys and /proc, by themselves, under sanitizers: spec/fuzz/parsers.c.
-PARSERS := sysfs describe devicetree iomem pagemap error descriptors
+PARSERS := text sysfs describe devicetree iomem pagemap error descriptors
 $(BUILD)/fuzz/parsers: spec/fuzz/parsers.c spec/fuzz/parsers.h $(PARSERS:%=runtime/%.c) $(HEADERS)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)

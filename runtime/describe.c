@@ -24,29 +24,6 @@
 /* No device memory is larger; a map beyond it is a malformed one. 64 TiB = 46 address bits. */
 #define ABSURD ((uint64_t)1 << 46)
 
-/* What is shown must not be able to drive a terminal: control characters (those beyond ASCII too,
- * U+009B is another ESC [) and what is not UTF-8 become '?'. */
-void luio_clean(char *text)
-{
-  unsigned char *c = (unsigned char *)text;
-  while (*c) {
-    int tail = *c < 0x80                 ? 0
-               : *c >= 0xc2 && *c < 0xe0 ? 1
-               : *c >= 0xe0 && *c < 0xf0 ? 2
-               : *c >= 0xf0 && *c < 0xf5 ? 3
-                                         : -1;
-    bool fine = tail >= 0 && *c >= 0x20 && *c != 0x7f;
-    for (int i = 1; fine && i <= tail; i++) /* stops at the final NUL */
-      fine = (c[i] & 0xc0) == 0x80;
-    if (fine && *c == 0xc2 && c[1] < 0xa0)
-      fine = false;
-    if (fine)
-      c += tail + 1;
-    else
-      *c++ = '?';
-  }
-}
-
 static void problem(luio_info *info, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Problems are collected, "; " between them, as far as there is room. */
@@ -412,9 +389,9 @@ static void blank(luio_info *info)
     info->bars[i].map = -1;
 }
 
-void luio_describe_uio(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb)
+/* A UIO device's own part. */
+static void read_uio(luio_info *info, struct udev_device *dev)
 {
-  blank(info);
   copy(info, info->uio, sizeof info->uio, udev_device_get_sysname(dev), "the UIO name");
   copy(info, info->address, sizeof info->address, info->uio, "the address");
   luio_format(info->node, sizeof info->node, "/dev/%s", info->uio);
@@ -429,22 +406,23 @@ void luio_describe_uio(luio_info *info, struct udev_device *dev, struct udev_hwd
   info->shared_bars = shared && !strcmp(shared, "1");
   read_maps(info, dev);
   read_ports(info, dev);
-  struct udev_device *parent = udev_device_get_parent(dev); /* borrowed from dev */
-  if (parent && udev_device_get_subsystem(parent)) {
-    read_parent(info, parent, hwdb);
-  } else {
-    copy_path(info, dev);
-  }
-  if (!strcmp(info->bus, "pci"))
-    match_maps(info);
-  else
-    read_lengths(info);
-  set_capabilities(info);
 }
 
-void luio_describe_pci(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb)
+void luio_describe(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb)
 {
+  const char *subsystem = udev_device_get_subsystem(dev);
+  bool uio = subsystem && !strcmp(subsystem, "uio");
+  struct udev_device *parent = uio ? udev_device_get_parent(dev) : dev; /* borrowed from dev */
   blank(info);
-  read_parent(info, dev, hwdb);
+  if (uio)
+    read_uio(info, dev);
+  if (parent && udev_device_get_subsystem(parent))
+    read_parent(info, parent, hwdb);
+  else
+    copy_path(info, dev);
+  if (strcmp(info->bus, "pci"))
+    read_lengths(info);
+  else if (uio)
+    match_maps(info);
   set_capabilities(info);
 }

@@ -1,13 +1,11 @@
-/* discovery.c - what devices there are, by libudev.
+/* discovery.c - all devices, by libudev.
  *
- * A listing is the UIO devices, each with its parent, and then every PCI device that no UIO driver
- * has: those can become one. What is said of each is describe.c's. Devices are never opened. */
+ * A listing has the UIO devices, each with its parent, and then every PCI device that no UIO driver
+ * has: those can become one. describe.c fills in each. Devices are never opened. */
 #include "internal.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <libudev.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,24 +58,12 @@ static int scan(luio_list *list, struct udev *udev, const char *subsystem, struc
         rc = -ENOMEM;
         break;
       }
-      if (uio) {
-        luio_describe_uio(info, dev, hwdb);
-      } else {
-        luio_describe_pci(info, dev, hwdb);
-      }
+      luio_describe(info, dev, hwdb);
     }
     udev_device_unref(dev);
   }
   udev_enumerate_unref(e);
   return rc < 0 ? rc : 0;
-}
-
-/* By length first, which puts "uio2" before "uio10" and domain ffff before 10000; digits of a PCI address are
- * hexadecimal, which strverscmp does not know. */
-static int by_length(const char *a, const char *b)
-{
-  size_t m = strlen(a), n = strlen(b);
-  return m != n ? (m > n) - (m < n) : strcmp(a, b);
 }
 
 /* PCI first. Of several UIO devices of one PCI device the lowest number: that is the one its address means. */
@@ -87,8 +73,8 @@ static int by_address(const void *a, const void *b)
   int pci = !strcmp(y->bus, "pci") - !strcmp(x->bus, "pci");
   if (pci)
     return pci;
-  int address = by_length(x->address, y->address);
-  return address ? address : by_length(x->uio, y->uio);
+  int address = luio_compare_names(x->address, y->address);
+  return address ? address : luio_compare_names(x->uio, y->uio);
 }
 
 int luio_list_open(luio_list **out, luio_error *err)
@@ -134,62 +120,4 @@ void luio_list_close(luio_list *list)
     return;
   free(list->infos);
   free(list);
-}
-
-/* ---- Finding one ------------------------------------------------------------------------------- */
-
-static bool is_uio_address(const char *s)
-{
-  if (strncmp(s, "uio", 3) || !s[3] || strlen(s) > 12)
-    return false;
-  for (s += 3; *s; s++)
-    if (!isdigit((unsigned char)*s))
-      return false;
-  return true;
-}
-
-/* "0000:00:04.0", and "00:04.0" in domain 0. Domains beyond ffff exist: Intel's VMD has 10000. */
-static bool is_pci_address(const char *s, char *full, size_t size)
-{
-  unsigned domain = 0, bus, slot, function;
-  int used = 0;
-  if (s[strspn(s, "0123456789abcdefABCDEF:.")]) /* sscanf would take signs, blanks and 0x */
-    return false;
-  if (sscanf(s, "%8x:%2x:%2x.%1x%n", &domain, &bus, &slot, &function, &used) != 4 || s[used]) {
-    domain = 0;
-    used = 0;
-    if (sscanf(s, "%2x:%2x.%1x%n", &bus, &slot, &function, &used) != 3 || s[used])
-      return false;
-  }
-  return luio_format(full, size, "%04x:%02x:%02x.%x", domain, bus, slot, function);
-}
-
-int luio_find(const char *address, luio_info *out, luio_error *err)
-{
-  char bdf[64];
-  bool pci = false;
-  if (luio_devmem_is_address(address))
-    return luio_devmem_find(address, out, err);
-  if (!is_uio_address(address) && !(pci = is_pci_address(address, bdf, sizeof bdf))) {
-    char shown[61];
-    luio_format(shown, sizeof shown, "%s", address);
-    luio_clean(shown);
-    return luio_fail(err, EINVAL, "\"%s\" is not a device address: uio0 or 0000:00:04.0", shown);
-  }
-  luio_list *list;
-  int rc = luio_list_open(&list, err);
-  if (rc < 0)
-    return rc;
-  rc = -ENODEV;
-  for (size_t i = 0; i < list->count && rc; i++) {
-    const luio_info *info = &list->infos[i];
-    if (!strcmp(pci ? info->address : info->uio, pci ? bdf : address)) {
-      *out = *info;
-      rc = 0;
-    }
-  }
-  luio_list_close(list);
-  return rc ? luio_fail(err, ENODEV, "there is no device %s: `luio list` shows what there is",
-                        pci ? bdf : address)
-            : 0;
 }

@@ -73,12 +73,3 @@ int luio_need_descriptors(unsigned n, const char *what, luio_error *err)
     return luio_fail(err, ENFILE, "%s: ENFILE: the system has too many open files", what);
   return 0;
 }
-
-bool luio_format(char *to, size_t size, const char *format, ...)
-{
-  va_list args;
-  va_start(args, format);
-  int n = vsnprintf(to, size, format, args);
-  va_end(args);
-  return n >= 0 && (size_t)n < size;
-}

@@ -91,31 +91,33 @@ struct luio_device {
 /* error.c. Fills err (may be NULL), returns -code. */
 int luio_fail(luio_error *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* Formats into a fixed buffer; false when it had to cut. */
+
+/* text.c. Formats into a fixed buffer; false when it had to cut. */
 bool luio_format(char *to, size_t size, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Makes text from elsewhere fit to be shown: control characters and bad UTF-8 become '?'. */
+void luio_clean(char *text);
+/* A whole number, decimal or 0x; -EINVAL when it is anything else, -ERANGE when too large. */
+int luio_parse_u64(const char *text, uint64_t *value);
+/* Which of two names comes first, as strcmp, but numbers in them count: "uio2" before "uio10". */
+int luio_compare_names(const char *a, const char *b);
 
 /* sysfs.c. Reads a short text attribute, without its newline; -errno, -EOVERFLOW when longer. */
 int luio_sysfs_text(const char *dir, const char *name, char *to, size_t size);
-/* A whole number, decimal or 0x; -EINVAL when it is anything else, -ERANGE when too large. */
-int luio_parse_u64(const char *text, uint64_t *value);
+/* -EINVAL, -ERANGE: as luio_parse_u64. */
 int luio_sysfs_u64(const char *dir, const char *name, uint64_t *value);
 
 /* describe.c. Bytes of a map of physical memory that UIO maps: whole pages, and none where it does not begin with one. */
 uint64_t luio_map_reach(const luio_map *map);
-/* Fills *info from sysfs; never fails, for what is wrong becomes info->problem. */
+/* Fills *info from sysfs: of a UIO device with its parent, or of a device without one; never fails, for what is wrong becomes info->problem. */
 struct udev_device;
 struct udev_hwdb;
-void luio_describe_uio(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb);
-void luio_describe_pci(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb);
+void luio_describe(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb);
 
 /* devicetree.c. The length of each map, where the device's node says it. */
 void luio_devicetree_lengths(luio_info *info);
 /* Whether the DMA of a device, by its folder in sysfs, looks into the CPU's caches. */
 bool luio_devicetree_coherent(const char *sysfs);
-
-/* Makes text from elsewhere fit to be shown: control characters and bad UTF-8 become '?'. */
-void luio_clean(char *text);
 
 /* iomem.c. What /proc/iomem says of a range of physical addresses. */
 enum { IOMEM_FREE, IOMEM_RAM, IOMEM_CLAIMED, IOMEM_HIDDEN /* the addresses, from this process */ };

@@ -68,23 +68,6 @@ int luio_sysfs_text(const char *dir, const char *name, char *to, size_t size)
   return 0;
 }
 
-int luio_parse_u64(const char *text, uint64_t *value)
-{
-  if (!isdigit((unsigned char)text[0])) /* strtoull would take "-1" and " 1" */
-    return -EINVAL;
-  /* Hexadecimal says so; nothing is octal, whatever it begins with. */
-  int base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10;
-  char *end;
-  errno = 0;
-  unsigned long long v = strtoull(text, &end, base);
-  if (*end != '\0')
-    return -EINVAL;
-  if (errno == ERANGE)
-    return -ERANGE;
-  *value = v;
-  return 0;
-}
-
 int luio_sysfs_u64(const char *dir, const char *name, uint64_t *value)
 {
   char text[64];

@@ -509,10 +509,7 @@ static void run_case(void)
     check_iomem();
   } else {
     memset(&info, 0xa5, sizeof info);
-    if (which == 1)
-      luio_describe_pci(&info, &card, NULL);
-    else
-      luio_describe_uio(&info, which == 2 ? &card_uio : &board_uio, NULL);
+    luio_describe(&info, which == 1 ? &card : which == 2 ? &card_uio : &board_uio, NULL);
     check_info(&info);
   }
   if (one_in(16)) {

@@ -248,7 +248,7 @@ end
 
 M.PARSERS = {
   {
-    name = "list", reads = "^/sys/devices/p.*/", covers = { "runtime/discovery.c", "runtime/describe.c", "runtime/sysfs.c" },
+    name = "list", reads = "^/sys/devices/p.*/", covers = { "runtime/discovery.c", "runtime/describe.c", "runtime/sysfs.c", "runtime/find.c" },
     run = list,
   },
   {

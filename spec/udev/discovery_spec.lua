@@ -121,3 +121,45 @@ describe("a listing", function()
     assert.same({}, udev.list "P: /devices/platform/other\nE: SUBSYSTEM=platform\n")
   end)
 end)
+
+describe("finding one device by its address", function()
+  it("tells what a listing tells, of each device, by both of its names", function()
+    local got = udev.run(recorded, [[
+      local inspect = require "luio.host.inspect"
+      local pairs_found = {}
+      for _, info in ipairs(assert(luio.list())) do
+        for _, name in ipairs { info.address, info.uio } do
+          table.insert(pairs_found, { name = name, listed = info, found = (inspect.find(name)) })
+        end
+      end
+      return pairs_found]])
+    assert.equal(15, #got)
+    for _, one in ipairs(got) do assert.same(one.listed, one.found, one.name) end
+  end)
+
+  it("opens no file of another device", function()
+    local got = udev.run(recorded, [[
+      local ffi = require "ffi"
+      local inspect = require "luio.host.inspect"
+      ffi.cdef "int inotify_init1(int); int inotify_add_watch(int, const char *, uint32_t); ssize_t read(int, void *, size_t);"
+      local IN_OPEN, IN_NONBLOCK = 0x20, 0x800
+      local devices = os.getenv "UMOCKDEV_DIR" .. "/sys/devices/pci0000:00/"
+      -- How often one of the files of the device in slot 2 is opened.
+      local function opened(work)
+        local fd = ffi.C.inotify_init1(IN_NONBLOCK)
+        assert(ffi.C.inotify_add_watch(fd, devices .. "0000:00:02.0", IN_OPEN) >= 0)
+        work()
+        local bytes = ffi.C.read(fd, ffi.new "char[65536]", 65536)
+        assert(require("luv").fs_close(fd))
+        return bytes > 0
+      end
+      return {
+        list = opened(luio.list),
+        itself = opened(function() assert(inspect.find "0000:00:02.0") end),
+        card = opened(function() assert(inspect.find "0000:00:04.0") end),
+        uio = opened(function() assert(inspect.find "uio10") end),
+        none = opened(function() assert(not inspect.find "0000:00:07.0") end),
+      }]])
+    assert.same({ list = true, itself = true, card = false, uio = false, none = false }, got)
+  end)
+end)
