@@ -32,7 +32,7 @@
  *
  * Locks: command_lock over the comparison and the repair, as each change of the command register
  * has it. irq_lock and an interrupt's `taking` come before it, so the mask is looked at after that. */
-#include "internal.h"
+#include "backend.h"
 
 #include <errno.h>
 #include <string.h>
@@ -82,17 +82,8 @@ static bool silent(const uint8_t *header)
 /* As many bytes as can be read, at most size. Who opened `config` without privileges gets 64. */
 static unsigned read_bytes(luio_device *d, uint8_t *to, unsigned size)
 {
-  if (!d->sim) {
-    ssize_t got = pread(d->config_fd, to, size, 0);
-    return got < 0 ? 0 : (unsigned)got;
-  }
-  for (unsigned i = 0; i < size; i += 4) {
-    uint32_t value;
-    luio_sim_config_read(d->sim, i, 32, &value);
-    for (unsigned k = 0; k < 4; k++)
-      to[i + k] = (uint8_t)(value >> 8 * k);
-  }
-  return size;
+  ssize_t got = d->backend->config_read(d, 0, to, size);
+  return got < 0 ? 0 : (unsigned)got;
 }
 
 /* ---- What is wanted ---------------------------------------------------------------------------- */
@@ -101,8 +92,7 @@ void luio_config_watch(luio_device *d)
 {
   struct luio_config_wanted *w = &d->wanted;
   memset(w, 0, sizeof *w);
-  if (d->flags & (LUIO_READ_ONLY | LUIO_SHARED) || d->one_of_several ||
-      (!d->sim && d->config_fd < 0))
+  if (d->flags & (LUIO_READ_ONLY | LUIO_SHARED) || d->one_of_several || !d->backend->config_read)
     return;
   unsigned n = read_bytes(d, w->bytes, sizeof w->bytes);
   if (n < 64 || silent(w->bytes))
@@ -229,9 +219,9 @@ static int set_right(luio_device *d, unsigned *wrong, luio_error *err)
   struct luio_config_wanted *w = &d->wanted;
   uint8_t now[64];
   int rc = wake(d, wrong, err);
-  if (rc == 0 && luio_masks_by_command(d))
+  if (rc == 0 && d->intx_by_command)
     rc = no_messages(d, w->msi, MSI_ENABLE, wrong, err);
-  if (rc == 0 && luio_masks_by_command(d))
+  if (rc == 0 && d->intx_by_command)
     rc = no_messages(d, w->msix, MSIX_ENABLE, wrong, err);
   if (rc < 0)
     return rc;
@@ -276,7 +266,7 @@ int luio_config_check(luio_device *d, unsigned *wrong, luio_error *err)
   pthread_mutex_unlock(&d->command_lock);
   if (rc == 0 && *wrong & LUIO_WRONG_FORGOT) /* a device that kept it on is switched off for sure */
     rc = luio_bus_master(d, 0, err);
-  else if (rc == 0 && luio_masks_by_command(d))
+  else if (rc == 0 && d->intx_by_command)
     rc = luio_irq_check_mask(d, wrong, err);
   if (rc == 0 && *wrong & LUIO_WRONG_BUS_MASTER)
     rc = withhold(d, wrong, err);

@@ -358,27 +358,22 @@ static void copy_path(luio_info *info, struct udev_device *dev)
     info->sysfs[0] = '\0';
 }
 
-static void read_parent(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb)
+/* Whether it is a PCI device. */
+static bool read_parent(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb)
 {
   const char *bus = udev_device_get_subsystem(dev);
+  bool pci = bus && !strcmp(bus, "pci");
   copy(info, info->bus, sizeof info->bus, bus, "the bus name");
   copy(info, info->driver, sizeof info->driver, udev_device_get_driver(dev), "the driver's name");
   copy_path(info, dev);
-  if (!strcmp(info->bus, "pci")) {
+  if (pci) {
     copy(info, info->address, sizeof info->address, udev_device_get_sysname(dev), "the address");
     read_pci(info, dev);
   }
   read_compatible(info, dev);
   info->incoherent = !luio_devicetree_coherent(udev_device_get_syspath(dev));
   read_names(info, dev, hwdb);
-}
-
-static void set_capabilities(luio_info *info)
-{
-  info->capabilities = !strcmp(info->bus, "pci")
-                           ? LUIO_HAS_SYSFS | LUIO_HAS_CONFIG | LUIO_HAS_BARS |
-                                 LUIO_HAS_INTERRUPTS | LUIO_HAS_DMA | LUIO_CAN_LEAVE | LUIO_CAN_BIND
-                           : LUIO_HAS_SYSFS | LUIO_HAS_INTERRUPTS | LUIO_HAS_DMA | LUIO_CAN_LEAVE;
+  return pci;
 }
 
 static void blank(luio_info *info)
@@ -416,13 +411,13 @@ void luio_describe(luio_info *info, struct udev_device *dev, struct udev_hwdb *h
   blank(info);
   if (uio)
     read_uio(info, dev);
+  bool pci = false;
   if (parent && udev_device_get_subsystem(parent))
-    read_parent(info, parent, hwdb);
+    pci = read_parent(info, parent, hwdb);
   else
     copy_path(info, dev);
-  if (strcmp(info->bus, "pci"))
+  if (!pci)
     read_lengths(info);
   else if (uio)
     match_maps(info);
-  set_capabilities(info);
 }

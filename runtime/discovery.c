@@ -2,7 +2,7 @@
  *
  * A listing has the UIO devices, each with its parent, and then every PCI device that no UIO driver
  * has: those can become one. describe.c fills in each. Devices are never opened. */
-#include "internal.h"
+#include "backend.h"
 
 #include <errno.h>
 #include <libudev.h>
@@ -32,7 +32,7 @@ static luio_info *append(luio_list *list)
 static bool listed(const luio_list *list, const char *address)
 {
   for (size_t i = 0; i < list->count; i++)
-    if (!strcmp(list->infos[i].bus, "pci") && !strcmp(list->infos[i].address, address))
+    if (list->infos[i].capabilities & LUIO_HAS_BARS && !strcmp(list->infos[i].address, address))
       return true;
   return false;
 }
@@ -59,6 +59,7 @@ static int scan(luio_list *list, struct udev *udev, const char *subsystem, struc
         break;
       }
       luio_describe(info, dev, hwdb);
+      info->capabilities = luio_backend_of(info)->capabilities;
     }
     udev_device_unref(dev);
   }
@@ -66,13 +67,13 @@ static int scan(luio_list *list, struct udev *udev, const char *subsystem, struc
   return rc < 0 ? rc : 0;
 }
 
-/* PCI first. Of several UIO devices of one PCI device the lowest number: that is the one its address means. */
+/* Those with BARs first: PCI. Of several UIO devices of one PCI device the lowest number: that is the one its address means. */
 static int by_address(const void *a, const void *b)
 {
   const luio_info *x = a, *y = b;
-  int pci = !strcmp(y->bus, "pci") - !strcmp(x->bus, "pci");
-  if (pci)
-    return pci;
+  int bars = (int)(y->capabilities & LUIO_HAS_BARS) - (int)(x->capabilities & LUIO_HAS_BARS);
+  if (bars)
+    return bars;
   int address = luio_compare_names(x->address, y->address);
   return address ? address : luio_compare_names(x->uio, y->uio);
 }

@@ -423,8 +423,8 @@ int luio_dma_check(luio_device *d, luio_error *err)
 {
   luio_dma *dma = d->dma;
   luio_error found, why;
-  bool pci = !strcmp(d->info.bus, "pci");
-  if (!dma || (pci && !d->bus_master_on))
+  bool master = d->info.capabilities & LUIO_HAS_CONFIG;
+  if (!dma || (master && !d->bus_master_on))
     return 0;
   int rc = 0;
   pthread_mutex_lock(&dma->lock);
@@ -433,7 +433,7 @@ int luio_dma_check(luio_device *d, luio_error *err)
   pthread_mutex_unlock(&dma->lock);
   if (rc == 0)
     return 0;
-  if (pci && luio_bus_master(d, 0, &why) < 0)
+  if (master && luio_bus_master(d, 0, &why) < 0)
     return luio_fail(err, ESTALE, "%s; and its bus master is still on: %s", found.message,
                      why.message);
   return luio_fail(err, ESTALE, "%s", found.message);
@@ -577,6 +577,8 @@ void luio_dma_close(luio_dma *dma)
 {
   if (!dma)
     return;
+  if (dma->sim)
+    luio_sim_set_dma(dma->device->sim, NULL);
   luio_dma_unpin(dma);
   for (live *l = dma->buffers, *next; l; l = next) {
     next = l->next;

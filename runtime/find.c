@@ -2,7 +2,7 @@
  *
  * libudev is asked for the one device; of the others nothing is read. A PCI device's address means its UIO device, where it
  * has one: that with the lowest number, as in a listing. */
-#include "internal.h"
+#include "backend.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -72,6 +72,7 @@ static int find(struct udev *udev, const char *subsystem, const char *name, luio
   struct udev_device *uio = strcmp(subsystem, "pci") ? NULL : uio_of(udev, dev);
   struct udev_hwdb *hwdb = udev_hwdb_new(udev); /* none installed: no human names */
   luio_describe(out, uio ? uio : dev, hwdb);
+  out->capabilities = luio_backend_of(out)->capabilities;
   udev_hwdb_unref(hwdb);
   udev_device_unref(uio);
   udev_device_unref(dev);

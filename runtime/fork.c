@@ -10,7 +10,7 @@
  * That is for fork() itself. What starts a program (posix_spawn, vfork, clone) closes them by exec.
  * After a fork of a process with threads only system calls are allowed, so no lock is taken here
  * but the list's, which fork() itself waits for. */
-#include "dma.h"
+#include "backend.h"
 
 #include <pthread.h>
 
@@ -25,13 +25,10 @@ static void leave(luio_device *d)
     if (!r)
       continue;
     r->gone = true;
-    luio_sigbus_cover(r); /* nothing is mapped there; an access finds ones */
-    r->port_id = 0;
-    luio_devnull_replace(r->fd);
+    r->ops->forked(r);
   }
-  luio_devnull_replace(d->config_fd);
-  luio_devnull_replace(d->uio_fd);
-  luio_devnull_replace(d->mem_fd);
+  if (d->backend)
+    d->backend->forked(d);
   for (int i = 0; i < GUARD_SLOTS; i++)
     luio_devnull_replace(d->kept[i]);
   if (d->dma)

@@ -8,8 +8,7 @@
  * loop is told through an eventfd and stops the driver in order; should it be stuck, in a loop of
  * the driver's, the thread switches bus master off after LEAVE_NS and ends the process. It is the
  * one place in the library that does so. */
-#include "guard.h"
-#include "internal.h"
+#include "backend.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -286,7 +285,7 @@ int luio_guard_open(luio_device *d, luio_error *err)
     return 0;
   const char *address = d->info.address;
   if (slot_of(address) >= 0) {
-    if (d->sim)
+    if (d->backend && d->backend->names_repeat)
       return 0; /* another model of that name; only the first is guarded */
     return luio_fail(err, EBUSY, "open %s: EBUSY: this process drives it already", address);
   }

@@ -29,22 +29,24 @@ enum {
   PCI_STATUS_INTERRUPT = 1 << 3,
 };
 
+struct luio_region_ops;
 struct luio_region {
-  int kind, writable;
+  const struct luio_region_ops *ops; /* how it is reached: backend.h */
+  int writable;
   unsigned index;
   uint64_t size, addr;
   char name[64];          /* "BAR0 by uio0 map0" */
   char device[64];        /* whose, for messages */
-  volatile uint8_t *base; /* MEMORY: the first byte */
-  void *map;              /* MEMORY: the whole pages around it */
+  volatile uint8_t *base; /* memory: the first byte; NULL: accesses go through ops */
+  void *map;              /* memory: the whole pages around it */
   size_t map_size;
-  int fd; /* PORT: resourceN, one pread or pwrite is one port access; -1: by instruction only */
-  _Atomic uint64_t port_id; /* PORT: of its place among threads' rights; 0: not by instruction */
-  luio_region *next_port;   /* PORT: in the list of port.c */
-  luio_sim *sim;
-  _Atomic bool gone;      /* set by luio_device_gone, or by the SIGBUS handler */
-  _Atomic uint64_t fault; /* where SIGBUS came from; UINT64_MAX: nowhere */
-  struct luio_span *span; /* MEMORY: its entry in the handler's list */
+  int fd; /* ports: resourceN, one pread or pwrite is one port access; -1: by instruction only */
+  _Atomic uint64_t port_id; /* ports: of its place among threads' rights; 0: not by instruction */
+  luio_region *next_port;   /* ports: in the list of port.c */
+  luio_sim *sim;            /* backend_sim.c */
+  _Atomic bool gone;        /* set by luio_device_gone, or by the SIGBUS handler */
+  _Atomic uint64_t fault;   /* where SIGBUS came from; UINT64_MAX: nowhere */
+  struct luio_span *span;   /* memory: its entry in the handler's list */
 };
 
 /* Config space as it was found, and as this process has written it since (config_watch.c). Guarded by
@@ -56,16 +58,19 @@ struct luio_config_wanted {
   unsigned pm, msi, msix; /* where the control words of these capabilities are; 0: none */
 };
 
+struct luio_backend;
 struct luio_device {
+  const struct luio_backend *backend; /* the way to it: backend.h; NULL: not known yet */
   luio_info info;
   unsigned flags;
   int uio_fd, config_fd; /* -1: not opened */
-  int mem_fd;            /* /dev/mem, with its lock: devmem.c */
+  int mem_fd;            /* /dev/mem, with its lock: backend_mem.c */
   bool always_err;       /* uio_fd polls as an error though the device is there: no interrupt */
   _Atomic bool gone;
   bool config_writable;
+  bool intx_by_command;   /* INTX_DISABLE masks its interrupt, and so the mask is ours: intx.c */
   unsigned place;         /* among the UIO devices of its PCI device, by number */
-  bool one_of_several;    /* of these, and another has the function: device.c */
+  bool one_of_several;    /* of these, and another has the function: backend_pci.c */
   bool bus_master_on;     /* we switched it on, so we switch it off */
   bool bars_taken;        /* guard_bars.c */
   uid_t bars_uid;         /* for whom; 0: root, or not said */
@@ -78,10 +83,10 @@ struct luio_device {
   luio_irq *irqs;
   luio_region *regions[LUIO_MAX_REGIONS];
   luio_dma *dma;
-  luio_sim *sim;
-  bool guarded; /* the guardian knows of it */
-  bool humble;  /* what the guardian kept may be a lie: a worker without privileges had it */
-  bool settled; /* nothing that an earlier worker told it can make it write */
+  luio_sim *sim; /* backend_sim.c */
+  bool guarded;  /* the guardian knows of it */
+  bool humble;   /* what the guardian kept may be a lie: a worker without privileges had it */
+  bool settled;  /* nothing that an earlier worker told it can make it write */
   int kept[GUARD_SLOTS];  /* what the guardian gave back and nobody has taken yet; -1: nothing */
   luio_device *next_open; /* fork.c */
   void *state;            /* guard_state.c; NULL: not mapped */
@@ -132,22 +137,22 @@ typedef struct luio_iomem {
 int luio_iomem_look(uint64_t addr, uint64_t size, luio_iomem *out);
 
 /* devmem.c. Devices that are a range of physical addresses: mem:0xADDR+0xLEN. */
+#define LUIO_DEVMEM "/dev/mem"
 bool luio_devmem_is_address(const char *address);
 int luio_devmem_find(const char *address, luio_info *out, luio_error *err);
-int luio_devmem_open(luio_device *d, luio_error *err);
-int luio_devmem_region(luio_device *d, luio_region *r, luio_error *err);
+const luio_map *luio_devmem_range(const luio_info *info);
+bool luio_devmem_overlaps(const luio_map *range, uint64_t addr, uint64_t size);
+/* Whether the range may be had now, and, if asked, that no device is there that has a driver. */
+int luio_devmem_allowed(const luio_device *d, bool drivers, luio_error *err);
 /* Whether the kernel says that lockdown (secure boot) is on. */
 bool luio_locked_down(void);
 /* Whether a kernel driver has claimed it since. */
 bool luio_devmem_claimed(const luio_device *d);
 
 /* region.c */
-/* Maps the region's bytes, which begin `first` bytes into page page_index of fd. ERANGE: its size is absurd. */
-int luio_region_map(const luio_device *d, luio_region *region, int fd, uint64_t page_index,
-                    uint64_t first, const char *path, luio_error *err);
-/* Whether sysfs still has the device, and its UIO device: what an error code alone does not tell. */
-bool luio_is_there(const luio_device *d);
 void luio_region_free(luio_region *region);
+/* The device is gone: no access reaches it from now on. */
+void luio_region_leave(luio_region *region);
 /* Opens a region again, at the place it had where it can be. */
 int luio_region_return(luio_device *device, luio_region *region, luio_error *err);
 
@@ -176,19 +181,18 @@ int luio_device_open_files(luio_device *d, const char *address, const luio_devic
                            luio_error *err);
 void luio_device_free(luio_device *device);
 
-/* pci.c. A write that is nobody's wish: what is wanted stays as it is. */
+/* config.c. A write that is nobody's wish: what is wanted stays as it is. */
 int luio_config_put(luio_device *d, unsigned offset, unsigned width, uint32_t value,
                     luio_error *err);
-/* Whether INTX_DISABLE is how its interrupt is masked, and so ours. */
-bool luio_masks_by_command(const luio_device *d);
+/* Sets and clears bits of the command register; *command is what it was, with the status register in the upper half.
+ * With command_lock held. */
+int luio_command_change(luio_device *d, uint32_t set, uint32_t clear, uint32_t *command,
+                        luio_error *err);
 
-/* device.c. The numbers of the UIO devices below a device, in order; how many. */
-enum { LUIO_SIBLINGS = 64 }; /* as many as are looked at */
-unsigned luio_uio_siblings(const char *sysfs, unsigned numbers[LUIO_SIBLINGS]);
-/* What only one handle of a PCI device with several UIO devices has: -EBUSY in the others. */
+/* lock.c. What only one handle of a PCI device with several UIO devices has: -EBUSY in the others. */
 int luio_function_is_ours(const luio_device *d, const char *what, luio_error *err);
 
-/* pci.c. Why the files of a device's registers can't be opened, where that is because its driver has them
+/* bus_master.c. Why the files of a device's registers can't be opened, where that is because its driver has them
  * to itself; NULL: it is not. */
 const char *luio_bars_remedy(luio_device *d, int code);
 /* Takes the registers' files again, if need be and this process can. True: they were not ours alone all the time,
@@ -203,8 +207,6 @@ void luio_config_wants(luio_device *d, unsigned offset, unsigned width, uint32_t
 
 /* Whether a device held its interrupt line when it was unmasked. */
 enum luio_line { LUIO_LINE_UNSEEN, LUIO_LINE_LOW, LUIO_LINE_HELD };
-/* pci.c. luio_unmask, and how the line was just before. line may be NULL. */
-int luio_unmask_seeing(luio_device *d, enum luio_line *line, luio_error *err);
 
 /* storm.c. What it remembers of one source's interrupts. Guarded by who takes them. */
 struct luio_storm {

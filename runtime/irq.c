@@ -35,7 +35,7 @@
  * and writes the descriptor. A descriptor that is not written yet will be, and the consumer comes again.
  * Either way no event of the thread's waits without the descriptor being readable. For those that
  * the consumer took and left in the ring, luio_irq_publish sees to that. */
-#include "internal.h"
+#include "backend.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -195,7 +195,7 @@ static void let_through(luio_irq *irq)
   luio_error err;
   enum luio_line line;
   irq->due_ns = 0;
-  int rc = luio_unmask_seeing(irq->config.device, &line, &err);
+  int rc = irq->config.device->backend->unmask(irq->config.device, &line, &err);
   irq->masked = rc < 0;
   if (rc < 0) {
     set_failed(irq, &event, rc, &err);

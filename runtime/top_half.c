@@ -1,6 +1,6 @@
 /* top_half.c - what an interrupt does first: register operations as data, because no Lua may run
  * where they do. Checked once, when the interrupt is opened; run by irq.c for every interrupt. */
-#include "internal.h"
+#include "backend.h"
 
 #include <errno.h>
 
@@ -45,7 +45,7 @@ static int run_op(const luio_irq_config *c, const luio_irq_op *op, luio_irq_even
   case LUIO_OP_COPY:
     return luio_region_write(op->region, op->offset, op->width,
                              (event->value[op->slot] & op->mask) | op->value, err);
-  default: return line ? luio_unmask_seeing(c->device, line, err) : 0;
+  default: return line ? c->device->backend->unmask(c->device, line, err) : 0;
   }
 }
 

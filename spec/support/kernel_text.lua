@@ -257,7 +257,8 @@ M.PARSERS = {
   },
   {
     name = "open", reads = "^/sys/devices/p.*/", covers = {
-      "runtime/device.c", "runtime/pci.c", "runtime/region.c", "runtime/port.c", "runtime/hotplug.c", "runtime/dma.c", "runtime/pagemap.c",
+      "runtime/device.c", "runtime/backend_pci.c", "runtime/backend_uio.c", "runtime/bus_master.c", "runtime/config.c",
+      "runtime/dma.c", "runtime/dma_physical.c", "runtime/lock.c", "runtime/pagemap.c", "runtime/region.c", "runtime/uio.c",
       "runtime/guardian_devices.c", "lua/luio/config.lua",
     },
     run = function()
@@ -284,7 +285,7 @@ M.PARSERS = {
     end,
   },
   {
-    name = "mem", reads = "^/proc/iomem$", covers = { "runtime/iomem.c", "runtime/devmem.c", "lua/luio/host/doctor/mem.lua" },
+    name = "mem", reads = "^/proc/iomem$", covers = { "runtime/iomem.c", "runtime/devmem.c", "runtime/backend_mem.c", "lua/luio/host/doctor/mem.lua" },
     run = function()
       local look, doctor = require "luio.host.inspect", require "luio.host.doctor"
       local iomem = slurp "/proc/iomem" or ""

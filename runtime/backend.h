@@ -1,0 +1,131 @@
+/* backend.h - the ways to a device, and what a way has to bring.
+ *
+ * A device has a table of operations, and each of its regions has one. A public function (device.c, region.c, config.c,
+ * intx.c, hotplug.c, irq.c) makes the checks that are the same for every way, and then calls the table in one line. No
+ * other file asks what kind of device or region it has. A new way to devices is one new file with these two tables,
+ * and a line in backend.c:
+ *
+ *   backend_pci.c   PCI devices, by sysfs and, where one is bound, their UIO driver
+ *   backend_uio.c   UIO devices that are not on PCI
+ *   backend_mem.c   ranges of physical addresses, by /dev/mem
+ *   backend_sim.c   simulated devices; sim.c is the bus behind it
+ *
+ * Files that several ways share: uio.c (/dev/uioX), intx.c (INTx by the command register), region.c (mapped memory),
+ * region_port.c (I/O ports), dma_physical.c and its siblings (DMA memory). */
+#ifndef LUIO_BACKEND_H
+#define LUIO_BACKEND_H
+
+#include "internal.h"
+
+/* ---- Regions ------------------------------------------------------------------------------------
+ * A region that is mapped has a `base`, and luio_region_read and luio_region_write access it there themselves: memory
+ * has no call in between. All else goes through the table. */
+struct luio_region_ops {
+  int kind;         /* LUIO_REGION_* */
+  const char *no64; /* why there is no access of 64 bits; NULL: there is */
+
+  /* One access, which was checked. NULL for what has a base. */
+  int (*read)(luio_region *r, uint64_t offset, unsigned width, uint64_t *value, luio_error *err);
+  int (*write)(luio_region *r, uint64_t offset, unsigned width, uint64_t value, luio_error *err);
+  /* n accesses of one register in one go. False: not possible now, make them one by one. NULL: never possible. */
+  bool (*read_burst)(luio_region *r, uint64_t offset, unsigned width, void *to, uint64_t n);
+  bool (*write_burst)(luio_region *r, uint64_t offset, unsigned width, const void *from,
+                      uint64_t n);
+
+  /* The device is gone: no access reaches it from now on. */
+  void (*leave)(luio_region *r);
+  /* The device is back: r takes over what `now`, the same region opened anew, has. `now` is not closed afterwards. */
+  int (*take_over)(luio_region *r, luio_region *now, luio_error *err);
+  /* In a forked child: no access reaches the device. Only system calls. */
+  void (*forked)(luio_region *r);
+  /* Gives back everything but the structure itself. */
+  void (*close)(luio_region *r);
+};
+
+extern const struct luio_region_ops luio_memory_ops; /* region.c */
+extern const struct luio_region_ops luio_port_ops;   /* region_port.c */
+
+/* ---- Devices ------------------------------------------------------------------------------------ */
+struct luio_backend {
+  unsigned capabilities; /* LUIO_HAS_*, LUIO_CAN_* of its devices; a device may have fewer */
+  /* Where a capability is missing: why, and what to do instead. */
+  const char *no_config, *no_interrupt, *no_dma;
+  bool names_repeat; /* two devices of one process may have the same address */
+
+  /* Whether a described device is reached this way. NULL: such devices are not found, but made. */
+  bool (*takes)(const luio_info *info);
+  /* Opens files and locks; d->info is filled. before: what it was when it went away, NULL: it is new. What was opened
+   * when it fails halfway stays in the device. */
+  int (*open)(luio_device *d, const luio_device *before, luio_error *err);
+  /* Closes the files: nothing else of the device is left by then. */
+  void (*close)(luio_device *d);
+
+  bool (*has_region)(const luio_device *d, unsigned index);
+  /* Fills ops, name, addr, size and what the operations need. r has index, device and writable. */
+  int (*region)(luio_device *d, luio_region *r, luio_error *err);
+
+  /* Fills source, fd and baseline. */
+  int (*interrupt)(luio_device *d, luio_irq_config *config, luio_error *err);
+  /* Lets the next interrupt through; *line (may be NULL) is what was seen of the line just before. Any thread. */
+  int (*unmask)(luio_device *d, enum luio_line *line, luio_error *err);
+  int (*mask)(luio_device *d, luio_error *err);
+
+  int (*dma)(luio_device *d, luio_dma **out, luio_error *err);
+
+  /* Bytes of config space, as pread and pwrite: how many, or -errno. One access where size is 1, 2 or 4. Any thread. */
+  ssize_t (*config_read)(luio_device *d, unsigned offset, void *to, size_t size);
+  ssize_t (*config_write)(luio_device *d, unsigned offset, const void *from, size_t size);
+
+  /* Whether it is there, as far as can be told without its registers. NULL: always. */
+  bool (*present)(luio_device *d);
+  /* The device is gone, and its regions have left: no file of ours leads to it any more. */
+  void (*leave)(luio_device *d);
+  /* The device that was gone is taken again. luio_come_back: by opening its files anew, found by address_now. */
+  int (*come_back)(luio_device *d, luio_error *err);
+  int (*address_now)(const luio_device *d, char address[64], luio_error *err);
+  /* In a forked child: no file leads to the device. Only system calls. */
+  void (*forked)(luio_device *d);
+};
+
+extern const struct luio_backend luio_pci, luio_uio, luio_mem, luio_simulated;
+
+/* backend.c. The way to a device that was described. */
+const struct luio_backend *luio_backend_of(const luio_info *info);
+
+/* hotplug.c */
+int luio_come_back(luio_device *d, luio_error *err);
+
+/* lock.c. Takes the advisory lock of a file of the device. EBUSY names the process that has it. */
+int luio_lock(const luio_device *d, int fd, luio_error *err);
+/* The error of a device whose lock is somebody else's, by a descriptor of the locked file. */
+int luio_locked(const luio_device *d, int fd, luio_error *err);
+
+/* uio.c */
+int luio_uio_open(luio_device *d, luio_error *err);
+int luio_uio_interrupt(luio_device *d, luio_irq_config *config, luio_error *err);
+int luio_uio_unmask(luio_device *d, enum luio_line *line, luio_error *err);
+int luio_uio_mask(luio_device *d, luio_error *err);
+bool luio_uio_present(const luio_device *d);
+/* The numbers of the UIO devices below a device, in order; how many. */
+enum { LUIO_SIBLINGS = 64 }; /* as many as are looked at */
+unsigned luio_uio_siblings(const char *sysfs, unsigned numbers[LUIO_SIBLINGS]);
+
+/* intx.c. By INTX_DISABLE of the command register. */
+int luio_intx_unmask(luio_device *d, enum luio_line *line, luio_error *err);
+int luio_intx_mask(luio_device *d, luio_error *err);
+
+/* region.c */
+/* Maps the region's bytes, which begin `first` bytes into page page_index of fd, as memory. ERANGE: its size is absurd. */
+int luio_region_map(const luio_device *d, luio_region *region, int fd, uint64_t page_index,
+                    uint64_t first, const char *path, luio_error *err);
+/* Why a region can't be opened or mapped, and what to do, in `to`. d: NULL where only the code is known; resource: it was
+ * by sysfs resourceN. */
+const char *luio_region_remedy(const luio_device *d, const luio_region *r, int code, bool resource,
+                               char *to, size_t size);
+/* Whether sysfs still has the device, and its UIO device: what an error code alone does not tell. */
+bool luio_is_there(const luio_device *d);
+
+/* dma_physical.c. DMA memory of a device that sysfs knows, or why it can have none. */
+int luio_dma_of_sysfs(luio_device *d, luio_dma **out, luio_error *err);
+
+#endif

@@ -1,0 +1,54 @@
+/* intx.c - the mask of a device's interrupt: INTX_DISABLE in the command register, or the UIO driver's irqcontrol.
+ *
+ * The command register is read and written as 2 bytes. It must be 2: a 4-byte write would write the status half,
+ * whose bits are cleared by writing ones, and a 1-byte write of the upper half is not seen as a change of the INTx mask by
+ * QEMU 7.2. The register has writers in this process, the interrupt threads (unmask) and the owner (bus master, the watch),
+ * hence command_lock. Another is the kernel's own interrupt handler, which sets INTX_DISABLE; should it do so inside our
+ * read-modify-write, we undo that mask, the level is still asserted, and the handler runs and masks again: one more event,
+ * never one less. */
+#include "backend.h"
+
+static int update_command(luio_device *d, uint32_t set, uint32_t clear, uint32_t *command,
+                          luio_error *err)
+{
+  pthread_mutex_lock(&d->command_lock);
+  int rc = luio_command_change(d, set, clear, command, err);
+  pthread_mutex_unlock(&d->command_lock);
+  return rc;
+}
+
+/* Two accesses, once per interrupt, and no read back: the first is a read, which may not overtake
+ * the memory writes that the device made for what was acknowledged before; and what comes after
+ * it holds the line, and is an interrupt as soon as the mask is gone. What the load saw of the line was so
+ * before the store, after all that the acknowledgement wrote: it may not overtake these stores. */
+int luio_intx_unmask(luio_device *d, enum luio_line *line, luio_error *err)
+{
+  uint32_t command;
+  if (line)
+    *line = LUIO_LINE_UNSEEN;
+  /* Before it is so: the taker of the interrupt that comes at once says otherwise again. */
+  d->intx_open = true;
+  int rc = update_command(d, 0, PCI_COMMAND_INTX_DISABLE, &command, err);
+  if (rc < 0)
+    d->intx_open = false;
+  else if (line)
+    *line = command & (uint32_t)PCI_STATUS_INTERRUPT << 16 ? LUIO_LINE_HELD : LUIO_LINE_LOW;
+  return rc;
+}
+
+int luio_intx_mask(luio_device *d, luio_error *err)
+{
+  uint32_t command;
+  return update_command(d, PCI_COMMAND_INTX_DISABLE, 0, &command, err);
+}
+
+int luio_unmask(luio_device *d, luio_error *err)
+{
+  return d->backend->unmask(d, NULL, err);
+}
+
+int luio_mask(luio_device *d, luio_error *err)
+{
+  d->intx_open = false;
+  return d->backend->mask(d, err);
+}
