@@ -3,6 +3,7 @@
 
 local bit = require "bit"
 local conformance = require "spec.backend.conformance"
+local documents = require "spec.support.documents"
 local files = require "spec.support.files"
 local luio = require "luio"
 local place = require "luio.tool.explore.place"
@@ -406,8 +407,8 @@ describe("luio on mem:", function()
     assert.matches("problem  range: 0x%x+00000%-0x%x+ is System RAM", out)
   end)
 
-  on_pc("does what the README shows", function()
-    local block = assert(files.read("README.md"):match "```text\n(%$ grep [^\n]* /proc/iomem\n.-)```")
+  on_pc("does what the documents show", function()
+    local block = documents.of("spec/guest/devmem_spec.lua")[1].text
     local dev = assert(luio.open(EDU_BAR))
     dev.regions[0]:write32(4, 0xffffffff) -- as after power-on
     assert(dev:close())

@@ -1,6 +1,7 @@
---- The README's transcript of two network cards is true, but for times, rates, and the status line that comes every second.
+--- The documents' transcript of two network cards is true, but for times, rates, and the status line that comes every second.
 
 local assert = require "luassert"
+local documents = require "spec.support.documents"
 local files = require "spec.support.files"
 local program = require "spec.support.program"
 
@@ -8,11 +9,11 @@ local function masked(text)
   return (text:gsub("capture: +[%d.]+ s [^\n]*\n", ""):gsub("[%d.]+ k?packets/s in [%d.]+ s", "N packets/s in N s"):gsub("%d+%.%d%d%d%d+", "N"))
 end
 
-describe("README.md", function()
+describe("the documents", function()
   teardown(files.clean)
 
-  it("has a transcript of a capture that is true", function()
-    local block = assert(files.read("README.md"):match "```text\n(%$ luio examples/capture.-)```")
+  it("have a transcript of a capture that is true", function()
+    local block = documents.of("spec/guest/net/readme_spec.lua")[1].text
     local capture_line, pktgen_line, tshark_line = block:match "^%$ ([^\n]*) &\n.-\n%$ ([^\n]*)\n.-\n%$ ([^\n]*)\n"
     local _, dir = files.write("x", "")
     local function at_home(command) return (command:gsub("^luio", "build/luio"):gsub("out%.pcapng", dir .. "/out.pcapng")) end

@@ -1,11 +1,12 @@
---- The README's session at the prompt, typed as it stands there: the screen shows what the README shows.
+--- The documents' session at the prompt, typed as it stands there: the screen shows what the document shows.
 
+local documents = require "spec.support.documents"
 local files = require "spec.support.files"
 local tmux = require "spec.support.tmux"
 
-describe("README.md #tmux", function()
-  it("has a session at the prompt that is true", function()
-    local block = files.read("README.md"):match "```text\n%$ luio explore sim:edu\n(.-)```"
+describe("the documents #tmux", function()
+  it("have a session at the prompt that is true", function()
+    local block = documents.of("spec/tool/explore/transcript_spec.lua")[1].text:match "^%$ luio explore sim:edu\n(.*)$"
     local _, dir = files.write("x", "")
     local t = tmux.start("build/luio explore sim:edu", { columns = 120, rows = 60, env = { XDG_STATE_HOME = dir } })
     finally(function()

@@ -1,0 +1,54 @@
+--- The documents' commands for a real device, as they stand there. In the guest of spec/guest/specs.
+
+local documents = require "spec.support.documents"
+local files = require "spec.support.files"
+local program = require "spec.support.program"
+local sysfs = require "spec.support.sysfs"
+local uv = require "luv"
+
+local EDU, HUGEPAGES = "0000:00:04.0", "/proc/sys/vm/nr_hugepages"
+
+-- As a reader does who has luio in his PATH and has typed `eval "$(luio env)"`.
+local function run(dir, command)
+  return files.shell(("cd '%s' && export PATH='%s/build':\"$PATH\" && eval \"$(luio env)\" && { timeout 100 %s; }"):format(dir, uv.cwd(), command))
+end
+
+describe("the documents", function()
+  teardown(files.clean)
+
+  for _, block in ipairs(documents.of "spec/guest/documents_spec.lua") do
+    it(("have commands for a device that work: %s:%d"):format(block.path, block.line), function()
+      local _, dir = files.write("x", "")
+      assert.equal(0, select(2, files.shell(("cp -r drivers '%s'"):format(dir))))
+      if block.language == "text" then
+        documents.write(block.path, dir)
+        for _, step in ipairs(documents.steps(block)) do
+          local printed = run(dir, (step.command:gsub("^spec/guest/run %-%- ", "")))
+          assert.equal(documents.masked(step.expected), documents.masked(printed), step.command)
+        end
+        return
+      end
+      local pages, had = files.read(HUGEPAGES), sysfs.driver(EDU)
+      finally(function()
+        files.save(HUGEPAGES, pages)
+        if had and sysfs.driver(EDU) ~= had then sysfs.bind(EDU) end
+      end)
+      if had then assert.equal(0, select(2, run(dir, "luio unbind " .. EDU))) end
+      for command in block.text:gmatch "[^\n]+" do
+        local rest = command:match "^luio (run .-)%s*#" or command:match "^luio (run .*)$"
+        if rest then
+          local words = {}
+          for word in rest:gmatch "%S+" do words[#words + 1] = word end
+          local p = program.start(words)
+          finally(function() p:close() end)
+          p:wait("driver %w+ runs", 60)
+          p:kill "sigint"
+          assert.equal(0, p:status(60), p:text())
+        else
+          local printed, status = files.shell(("export PATH='%s/build':\"$PATH\"; %s"):format(uv.cwd(), command))
+          assert.equal(0, status, command .. ": " .. printed)
+        end
+      end
+    end)
+  end
+end)
