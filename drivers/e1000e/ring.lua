@@ -7,7 +7,7 @@
 --- equal to tail is an empty ring, so one descriptor is always left out.
 ---
 --- Bursts never wait. The rings' memory is plain memory: a burst begins with fence_flag, without which a
---- loop around it might look at the same old status for ever (LuaJIT keeps no order, ARCHITECTURE.md), and ends
+--- loop around it might look at the same old status for ever (LuaJIT keeps no order, runtime/README.md), and ends
 --- with fence_doorbell before the tail is written. Writing it is the dearest thing in a burst, so the transmitter is told
 --- once a burst, and asked to report (RS) once; the receiver is told when a sixteenth of its ring can be given back.
 ---

@@ -14,7 +14,7 @@
 ---   WAKE_AT is stored, fence_full, HEAD is loaded again before we sleep. The handler stores HEAD, and has a full barrier
 ---   before it loads WAKE_AT. Whoever comes second sees what the other stored, so no wake-up is lost.
 --- Every load and store is one of the region's exact accessors, because LuaJIT keeps no order among plain ones
---- (ARCHITECTURE.md), and because on a simulated device there is no memory behind it.
+--- (runtime/README.md), and because on a simulated device there is no memory behind it.
 ---
 --- The interrupt has been acknowledged in the kernel, so there is no top half. The runtime need not unmask either: that is
 --- irqcontrol here, which starts the timer. We do it, for that and because a simulated device masks at each interrupt.

@@ -7,7 +7,7 @@
 --- The memory is the runtime's and lives as long as the device is open; `free` gives a buffer back
 --- to the pool. `read` and `write` copy and check bounds. For descriptor rings there is `pointer`:
 --- plain memory, as fast as C, but then the order of accesses is yours to state with
---- `luio.fence_doorbell()` and `luio.fence_flag()`, for LuaJIT keeps none (ARCHITECTURE.md).
+--- `luio.fence_doorbell()` and `luio.fence_flag()`, for LuaJIT keeps none (runtime/README.md).
 
 local ffi = require "ffi"
 local door = require "luio.ffi"

@@ -28,19 +28,20 @@ describe("the documents", function()
         end
         return
       end
-      local pages, had = files.read(HUGEPAGES), sysfs.driver(EDU)
+      local pages, had, p = files.read(HUGEPAGES), sysfs.driver(EDU), nil
       finally(function()
+        if p then p:close() end
         files.save(HUGEPAGES, pages)
         if had and sysfs.driver(EDU) ~= had then sysfs.bind(EDU) end
       end)
       if had then assert.equal(0, select(2, run(dir, "luio unbind " .. EDU))) end
-      for command in block.text:gmatch "[^\n]+" do
-        local rest = command:match "^luio (run .-)%s*#" or command:match "^luio (run .*)$"
+      for line in block.text:gmatch "[^\n]+" do
+        local command = line:gsub("%s+#.*$", "")
+        local rest = command:match "^luio (run .*)$"
         if rest then
           local words = {}
           for word in rest:gmatch "%S+" do words[#words + 1] = word end
-          local p = program.start(words)
-          finally(function() p:close() end)
+          p = program.start(words)
           p:wait("driver %w+ runs", 60)
           p:kill "sigint"
           assert.equal(0, p:status(60), p:text())
