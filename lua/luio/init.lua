@@ -12,6 +12,8 @@ require "luio.compiler" -- first: plain luajit may not have it yet
 local door = require "luio.ffi"
 local task = require "luio.loop.task"
 local device = require "luio.device"
+local discovery = require "luio.host.discovery"
+local inspect = require "luio.host.inspect"
 local loading = require "luio.loop.loading"
 require "luio.driver.paths" -- `require "drivers.edu.registers"` finds drivers
 local ffi = require "ffi"
@@ -24,9 +26,12 @@ luio.version = ffi.string(C.luio_version())
 
 luio.now = door.now
 
+-- A simulated device is found by starting its model.
+function inspect.find_simulated(name) return require("luio.sim").find(name) end
+
 -- ---- Devices -------------------------------------------------------------------------------------
 
-luio.list = device.list
+luio.list = discovery.list
 
 --- Opens a device by address: "uio0", "0000:00:04.0", "sim:NAME" for a simulated one, or
 --- "mem:0xADDR+0xLEN" for a range of physical addresses by /dev/mem. Touches no register, unmasks
@@ -98,7 +103,7 @@ function luio.start(name, address)
       return nil, ("no device for driver %s here%s"):format(d.name, model
         and ("; there is its simulated one: sim:%s, named beside the driver"):format(d.name) or ""), "ENODEV"
     end
-    address = require("luio.host.inspect").opens(found)
+    address = inspect.opens(found)
   end
   local dev
   dev, message, code = luio.open(address)
@@ -165,7 +170,7 @@ end
 --- Is told of warnings: what works, but not as it should. Without it they are kept in dev.warnings.
 ---@param fn fun(message: string, dev: luio.Device)?
 function luio.on_warning(fn)
-  device.on_warning = fn
+  device.settings.on_warning = fn
 end
 
 --- Replaces what happens when a task fails (a report on standard error).

@@ -331,7 +331,7 @@ end
 -- Memory for so many slots of that stride: buffers of at most a hugepage, because a slot is in one page. The device's own,
 -- not a version's: a pool outlives a reload.
 local function memory(dev, count, stride)
-  local buffers, left, root = {}, count, dev.root or dev
+  local buffers, left, root = {}, count, dev:root_device()
   local fits = math.floor(PAGE / stride)
   while left > 0 do
     local n = math.min(left, fits)
@@ -382,7 +382,7 @@ function M.new(dev, options)
   local records = records_for(options.count)
   local record, packets, stack = records.pool[0], records.packets, records.stack
   local self = setmetatable({
-    count = options.count, size = size + headroom, stride = stride, headroom = headroom, device = dev.root or dev,
+    count = options.count, size = size + headroom, stride = stride, headroom = headroom, device = dev:root_device(),
     buffers = buffers, records = records, record = record, stack = stack, number = number,
   }, Pool)
   record.stack, record.count, record.free, record.empty = stack, options.count, options.count, 0

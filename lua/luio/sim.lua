@@ -194,7 +194,7 @@ function M.open(name, options)
 
   --- Puts it back, where it is taken again if it is watched (dev:watch_presence()). As after an unbind
   --- the model is as it was; bus master is off.
-  function dev.sim.plug() hotplug.look(dev) end
+  function dev.sim.plug() hotplug.check_presence(dev) end
 
   -- What hardware would pass over in silence.
   local denied = 0
@@ -206,6 +206,22 @@ function M.open(name, options)
     end
   end
   return dev
+end
+
+--- What a simulated device is, as luio.host.inspect.find tells it. Its model starts for that, and ends again.
+---@param name string
+---@return luio.Info?
+---@return string? message
+---@return string? code
+function M.find(name)
+  local dev, message, code = M.open(name)
+  if not dev then return nil, message, code end
+  local info = dev.info
+  info.vectors = C.luio_device_irq(dev.handle, 0, ffi.new "luio_irq_config", err) == 0 and 1 or 0
+  local ok
+  ok, message, code = dev:close()
+  if not ok then return nil, message, code end
+  return info
 end
 
 return M

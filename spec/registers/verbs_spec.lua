@@ -297,7 +297,7 @@ describe("properties, on random maps", function()
     region["write" .. width] = function(r, _, v)
       r.value = width == 64 and require("ffi").cast("uint64_t", v) or v % 2 ^ width
     end
-    return { address = "fake", region = function() return region end }, region
+    return { address = "fake", region = function() return region end, root_device = function(self) return self end }, region
   end
   local function random_value(f)
     return f.bits > 30 and random(2 ^ 15) or random(2 ^ f.bits)

@@ -246,16 +246,16 @@ describe("a range of physical addresses", function()
 
   it("is gone when a kernel driver claims it, and comes back when that lets it go", function()
     local got = run(TREE, PC, [[
-      local presence = require "luio.hotplug"
+      local hotplug = require "luio.hotplug"
       local dev = assert(luio.open "mem:0x10000000+0x1000")
       store(0x10000000, "\1\2\3\4")
       local r, results = dev.regions[0], {}
       results.before = r:read32(0)
-      presence.look(dev, false)
+      hotplug.check_presence(dev, false)
       results.still = dev.gone == nil
       local claims = iomem:gsub("(10000000)(%-100fffff : 0000:00:04.0\n)", "%1%2    %1-10000fff : sly\n")
       put("/proc/iomem", claims)
-      presence.look(dev, false)
+      hotplug.check_presence(dev, false)
       results.gone = dev.gone
       results.read = select(2, pcall(r.read32, r, 0))
       results.write = select(2, pcall(r.write32, r, 0, 7))

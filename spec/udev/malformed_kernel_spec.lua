@@ -222,7 +222,7 @@ describe("spec/fuzz/kernel", function()
     ["lua/luio/driver/lint_code.lua"] = "a driver's Lua",
     ["lua/luio/net/pcapng.lua"] = "/proc/self/fd of its own, to open it once more",
     ["lua/luio/net/memif/memory.lua"] = "/proc/self/fd of what a client gave: spec/net/memif_spec.lua",
-    ["lua/luio/device.lua"] = "makes a table of what C has read",
+    ["lua/luio/host/discovery.lua"] = "makes a table of what C has read",
     ["lua/luio/tool/cli/dma.lua"] = "hugepages, by sysfs.hugepages",
     ["lua/luio/tool/cli/run.lua"] = "hands the path on",
     ["lua/luio/tool/output.lua"] = "/proc/self/fd of its own, to open it once more",

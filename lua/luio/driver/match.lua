@@ -11,7 +11,7 @@
 --- tell without being run (M.fault).
 
 local door = require "luio.ffi"
-local device = require "luio.device"
+local discovery = require "luio.host.discovery"
 local literal = require "luio.text.literal"
 local inspect = require "luio.host.inspect"
 local near = require "luio.registers.near"
@@ -29,7 +29,7 @@ M.fits = rules.fits
 ---@return string? message
 ---@return string? code
 function M.devices(driver)
-  local list, message, code = device.list()
+  local list, message, code = discovery.list()
   if not list then return nil, message, code end
   local bound, others = {}, {}
   for _, info in ipairs(list) do

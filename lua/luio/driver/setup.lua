@@ -60,7 +60,7 @@ function M.prepare(driver, view, reason)
     if not started then return nil, m, c end
   end
   -- A version before may have had more; what this one does not state, it may set up itself.
-  for vector, one in pairs(view.root.irqs) do
+  for vector, one in pairs(view:root_device().irqs) do
     if reason == "reload" and not M.top_halves(driver)[vector] and one:started() then
       local closed, m, c = one:close()
       if not closed then return nil, m, c end

@@ -10,7 +10,6 @@
 ---
 --- Of processes of other users only root sees descriptors and mappings. Locks everybody sees.
 
-local guardian = require "luio.reload.guardian"
 local uv = require "luv"
 local inspect = require "luio.host.inspect"
 local sysfs = require "luio.host.sysfs"
@@ -126,6 +125,10 @@ local function look_at(dir, files, range)
   return { files = list, lock = lock, drives = drives }, denied
 end
 
+--- The process that guards this one and keeps its devices; set by luio.reload.guardian. Nil: none.
+---@type integer?
+M.guardian_pid = nil
+
 --- The processes that have a device; this one is left out, and its guardian, which keeps what a worker before us had.
 ---@param info luio.Info
 ---@param whole boolean?  of a PCI device with several UIO devices: who has any of them, not only this one
@@ -134,7 +137,7 @@ end
 function M.of(info, whole)
   local files = files_of(info, whole)
   if not next(files) then return {}, false end
-  local own, guardian_pid, by_pid, partial = uv.os_getpid(), guardian.status and uv.os_getppid(), {}, false
+  local own, guardian_pid, by_pid, partial = uv.os_getpid(), M.guardian_pid, {}, false
   local processes = sysfs.entries(sysfs.proc)
   local seen_any = false
   for _, name in ipairs(processes) do

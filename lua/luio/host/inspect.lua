@@ -5,7 +5,7 @@
 
 local ffi = require "ffi"
 local door = require "luio.ffi"
-local device = require "luio.device"
+local discovery = require "luio.host.discovery"
 local sysfs = require "luio.host.sysfs"
 local term = require "luio.text.term"
 
@@ -24,23 +24,17 @@ local EXTENDED, CONFIG_SIZE, SRIOV, SRIOV_CONTROL = 0x100, 4096, 0x10, 0x08
 local VF_ENABLE, VF_MEMORY_SPACE = 0x1, 0x8
 local IO_SPACE, MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 0x1, 0x2, 0x4, 0x400
 
---- Finds a device by address, as luio.open does, but does not open it. A simulated one has to be
---- opened for that: its model starts, and ends again.
+--- Finds a simulated device by the name of its model, which starts for that, and ends again. Set by luio.
+---@type (fun(name: string): luio.Info?, string?, string?)?
+M.find_simulated = nil
+
+--- Finds a device by address, as luio.open does, but does not open it.
 ---@param address string
 ---@return luio.Info? info
 ---@return string? message
 ---@return string? code  "ENODEV", "EINVAL"
 function M.find(address)
-  if address:match "^sim:" then
-    local dev, message, code = require("luio.sim").open(address:sub(5))
-    if not dev then return nil, message, code end
-    local info = dev.info
-    info.vectors = door.C.luio_device_irq(dev.handle, 0, ffi.new "luio_irq_config", door.err) == 0 and 1 or 0
-    local ok
-    ok, message, code = dev:close()
-    if not ok then return nil, message, code end
-    return info
-  end
+  if M.find_simulated and address:match "^sim:" then return M.find_simulated(address:sub(5)) end
   if address:find("\0", 1, true) then return nil, "a device address has no NUL byte in it", "EINVAL" end
   local raw = ffi.new "luio_info"
   if door.C.luio_find(address, raw, door.err) < 0 then
@@ -48,7 +42,7 @@ function M.find(address)
     if code == "EINVAL" and message:match '^"' then message = message .. sysfs.address_hint(address) end
     return nil, message, code
   end
-  return device.info(raw)
+  return discovery.info(raw)
 end
 
 --- The UIO devices of a device, by number: a PCI device may have one for each vector.

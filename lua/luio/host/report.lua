@@ -1,7 +1,7 @@
 --- All about a device that is not opened: what `luio info`, `luio list` and the prompt's info() and list()
 --- show. From sysfs, config space and /proc; opens neither /dev/uioX nor a region, and changes nothing.
 
-local device = require "luio.device"
+local discovery = require "luio.host.discovery"
 local inspect = require "luio.host.inspect"
 local match = require "luio.driver.match"
 local output = require "luio.tool.output"
@@ -208,7 +208,7 @@ end
 ---@return string? message
 ---@return string? code
 function M.devices()
-  local infos, message, code = device.list()
+  local infos, message, code = discovery.list()
   if not infos then return nil, message, code end
   for _, info in ipairs(infos) do
     local name, fault = match.stated(info)

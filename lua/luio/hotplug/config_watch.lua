@@ -36,6 +36,14 @@ M.AGAIN = 0.03
 --- Seconds that the kernel may take to count a sleep after processes go on.
 M.COUNTING = 0.5
 
+--- Set by luio.hotplug.
+M.hooks = {
+  ---@type fun(dev: luio.Device): boolean  whether it was reset behind our back; then it counts as gone
+  find_reset = nil,
+  ---@type fun(dev: luio.Device, sign: boolean?)  finds out whether it is there
+  check_presence = nil,
+}
+
 local KINDS = {
   { C.LUIO_WRONG_POWER, "power", "it was put into another power state than D0" },
   { C.LUIO_WRONG_MSI, "msi", "its interrupts were switched to messages (MSI), which nobody takes" },
@@ -190,7 +198,7 @@ local WITHHELD = bit.bor(C.LUIO_WRONG_GIVEN, C.LUIO_WRONG_BUS_MASTER)
 local function take_back(dev, wrong)
   dev.withheld = dev.withheld or bit.band(wrong, C.LUIO_WRONG_GIVEN) ~= 0
   if not dev.withheld then return nil end
-  require("luio.hotplug").look(dev, false) -- its files go when it does, too
+  M.hooks.check_presence(dev, false) -- its files go when it does, too
   return dev:bus_master(true)
 end
 
@@ -216,11 +224,11 @@ end
 ---@return string? message the kinds: "bus_master, intx"
 ---@return string? code    "EIO": it does not stay right
 function M.check(dev)
-  dev = dev.root or dev
+  dev = dev:root_device()
   if dev.closed then error(("config space of %s: the device is closed"):format(dev.address), 2) end
   if dev.gone then return dev:gone_failure "look at config space" end
   -- All of it lost is no change, but a reset.
-  if require("luio.hotplug").look_at_reset(dev) then return dev:gone_failure "look at config space" end
+  if M.hooks.find_reset(dev) then return dev:gone_failure "look at config space" end
   local out = ffi.new "unsigned[1]"
   local rc = C.luio_config_check(dev.handle, out, err)
   if rc < 0 then return door.failure() end
@@ -240,7 +248,7 @@ function M.check(dev)
   if not named then return true end
   if bit.band(wrong, C.LUIO_WRONG_FORGOT) ~= 0 then
     dev:vanish("it slept (PCI power management), and forgot its registers", nil, true)
-    require("luio.hotplug").look(dev)
+    M.hooks.check_presence(dev)
   end
   return false, named
 end

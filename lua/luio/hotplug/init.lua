@@ -1,4 +1,4 @@
---- Presence: devices that go away and come back.
+--- Hot-plug: devices that go away and come back.
 ---
 --- A device is *gone* when it was removed, or its UIO driver unbound. That is learned from whatever
 --- comes first: its interrupt (the source fails), an access (SIGBUS, runtime/sigbus.c), a kernel event,
@@ -54,7 +54,7 @@ M.RETURN = 5
 --- Seconds that a driver's `gone` may take; and its `stop`, where memory has moved.
 M.GONE = 3
 
-local SETTLE = 0.02 -- after a sign, before the first try: bind events come in pairs
+local FIRST_PAUSE = 0.02 -- after a sign, before the first try: bind events come in pairs
 local SLOWEST = 0.25 -- pause between tries, at last
 
 local watched = {} ---@type table<luio.Device, table>
@@ -77,7 +77,7 @@ local function rebind(dev)
 end
 
 local function try(dev)
-  local deadline, pause, rebound = now() + M.RETURN, SETTLE, nil
+  local deadline, pause, rebound = now() + M.RETURN, FIRST_PAUSE, nil
   while true do
     task.sleep(pause)
     if dev.closed then return nil end
@@ -89,7 +89,7 @@ local function try(dev)
     if code == "ENODEV" and not rebound then
       local why, why_code
       rebound, why, why_code = rebind(dev)
-      if rebound then deadline, pause = now() + M.RETURN, SETTLE end
+      if rebound then deadline, pause = now() + M.RETURN, FIRST_PAUSE end
       if why then message, code = ("%s; %s"):format(message, why), why_code end
     end
     if now() >= deadline then return nil, message, code end
@@ -121,7 +121,7 @@ local function come_back(dev, away)
   w.returning = nil
   if not dev.gone then w.bus = bus_errors.state(dev) end
   if not dev.gone then tell(dev, true) end
-  if w.sign then M.look(dev, true) end
+  if w.sign then M.check_presence(dev, true) end
 end
 
 -- ---- Going away ----------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ local function call(dev, name)
   elseif not ok then dev:warn(("%s of driver %s failed: %s"):format(name, driver.name, errors.text(message))) end
 end
 
-local function settle(dev)
+local function finish_vanishing(dev)
   task.sleep(0) -- whoever found it gone may be in the middle of something
   if dev.closed then return end
   for _, irq in pairs(dev.gone and dev.irqs or {}) do -- retaken by hand already: closed, and new ones at work
@@ -149,23 +149,23 @@ local function settle(dev)
   dev.over = dev.gone_code ~= nil
   local w = watched[dev]
   if not w then return end
-  w.settling = nil
-  if w.sign then M.look(dev, true) end
+  w.vanishing = nil
+  if w.sign then M.check_presence(dev, true) end
 end
 
 --- Called by Device:vanish, from wherever it was noticed.
 ---@param dev luio.Device
 function M.vanished(dev)
   local w = watched[dev]
-  if w then w.settling, w.away = true, now() end
-  task.spawn_in(nil, settle, dev)
+  if w then w.vanishing, w.away = true, now() end
+  task.spawn_in(nil, finish_vanishing, dev)
 end
 
 --- Looks whether a device is there: notices that it is gone, and, given a sign of its return, takes it
 --- again.
 ---@param dev luio.Device
 ---@param sign boolean?  something was added or bound that may be it; default: yes
-function M.look(dev, sign)
+function M.check_presence(dev, sign)
   local w = watched[dev]
   if dev.closed then return end
   if not dev.gone then
@@ -176,7 +176,7 @@ function M.look(dev, sign)
   end
   if not w or sign == false or dev.gone_code then return end
   w.sign = true
-  if w.settling or w.returning then return end -- they look when they are done
+  if w.vanishing or w.returning then return end -- they look when they are done
   w.sign, w.returning = nil, true
   task.spawn_in(nil, come_back, dev, w.away)
 end
@@ -188,7 +188,7 @@ end
 ---@return string? message
 ---@return string? code  "ETIMEDOUT"; "ECANCELED": it was closed meanwhile
 function M.wait_return(dev, seconds)
-  dev = dev.root or dev
+  dev = dev:root_device()
   if dev.closed then error(("wait for %s: the device is closed"):format(dev.address), 2) end
   if dev.gone_code then return dev:gone_failure "wait" end
   M.watch(dev)
@@ -270,12 +270,12 @@ local function on_event()
       drop_monitor() -- it would stay readable
       each_watched(function(dev) dev:warn(message .. "; should it go away, its return will not be noticed: dev:retake()") end)
     elseif n < 0 then -- events were lost: look at everything
-      each_watched(M.look)
+      each_watched(M.check_presence)
     else
       local address, subsystem, action = text(raw.address), text(raw.subsystem), text(raw.action)
       each_watched(function(dev)
         local signs = dev.info.bus == "mem" and FREES or COMES
-        if concerns(dev, address, subsystem, action) then M.look(dev, signs[action] or false) end
+        if concerns(dev, address, subsystem, action) then M.check_presence(dev, signs[action] or false) end
       end)
     end
   end
@@ -286,14 +286,14 @@ end
 --- and returned: its driver starts again.
 ---@param dev luio.Device
 ---@return boolean
-function M.look_at_reset(dev)
+function M.find_reset(dev)
   local state = watched[dev] and watched[dev].bus
   if not state or dev.gone or dev.closed or not bus_errors.lost(dev, state) then return false end
   local ok, message = bus_errors.restore(dev, state)
   local why = "it was reset, and lost its configuration: a fatal error of its link? (dmesg: AER)"
   if not ok then why = ("%s; that can't be put back: %s"):format(why, message) end
   dev:vanish(why)
-  if ok then M.look(dev, true) end
+  if ok then M.check_presence(dev, true) end
   return true
 end
 
@@ -305,7 +305,7 @@ end
 
 local function tick()
   each_watched(function(dev)
-    M.look(dev, false)
+    M.check_presence(dev, false)
     tell_bus_errors(dev)
     -- Which looks for a reset, too.
     if not dev.gone and not dev.closed and check_memory(dev) then config_watch.tick(dev) end
@@ -328,7 +328,7 @@ end
 ---@param dev luio.Device
 ---@param on boolean?  false: no more
 function M.watch(dev, on)
-  dev = dev.root or dev
+  dev = dev:root_device()
   if on == false then return M.forget(dev) end
   if dev.closed then error(("watch %s: the device is closed"):format(dev.address), 2) end
   if watched[dev] then return end
@@ -354,5 +354,7 @@ function M.forget(dev)
   timer:stop()
   drop_monitor()
 end
+
+config_watch.hooks.find_reset, config_watch.hooks.check_presence = M.find_reset, M.check_presence
 
 return M

@@ -31,6 +31,7 @@ function Buffer:free() self.raw, self.first = nil, nil end
 ---@return luio.Pool
 function M.pool(options, name)
   local device = { address = name or "memory", dma = setmetatable({ pool = { closing = {} } }, Memory) }
+  function device:root_device() return self end
   return (assert(pool.new(device, options)))
 end
 

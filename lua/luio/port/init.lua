@@ -71,7 +71,7 @@ end
 ---@param listen (fun(port: luio.Port, view: luio.Device, offer: table))?  a task of the version: takes its interrupts
 ---@return true
 function M.serve(dev, offer, make, use, listen)
-  local root = dev.root or dev
+  local root = dev:root_device()
   if not root.port then
     local port = make(root)
     root.port = port
@@ -89,7 +89,7 @@ end
 ---@param dev luio.Device
 ---@return table
 function M.options(dev)
-  return (dev.root or dev).port_options or {}
+  return dev:root_device().port_options or {}
 end
 
 -- ---- The user's side -----------------------------------------------------------------------------
@@ -133,7 +133,7 @@ end
 ---@param class table
 ---@return luio.Port?
 function M.of(dev, class)
-  local port = (dev.root or dev).port
+  local port = dev:root_device().port
   return port and port.what == class.what and port or nil
 end
 

@@ -355,7 +355,7 @@ end
 ---@param device luio.Device
 ---@return luio.Effects
 function M.of(device)
-  device = device.root or device
+  device = device:root_device()
   local self = rawget(device, "effects")
   if not self then
     self = new(device)

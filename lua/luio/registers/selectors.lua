@@ -27,7 +27,7 @@ local M = {}
 ---@field fine integer|false    the generation in which all was known and met
 
 local function of(device)
-  device = device.root or device
+  device = device:root_device()
   local self = rawget(device, "selectors")
   if not self then
     self = { generation = 0, known = {}, places = {} }
@@ -49,7 +49,7 @@ end
 --- Nothing that was written counts any more: the device was away.
 ---@param device luio.Device
 function M.forget(device)
-  local self = rawget(device.root or device, "selectors")
+  local self = rawget(device:root_device(), "selectors")
   if self then self.known, self.generation = {}, self.generation + 1 end
 end
 

@@ -32,7 +32,7 @@ function M.disturbed(reg)
   if not def.readable then return "write-only" end
   local effect, bytes = def.read_effect, def.width / 8
   if not effect then
-    local known, device = effects.of(reg.root.device), reg.root.device.root or reg.root.device
+    local known, device = effects.of(reg.root.device), reg.root.device:root_device()
     -- Where somebody else drives the device he may switch between our look at the selector and the next load.
     local behind = not rawget(device, "driven_elsewhere") and reg.guard and reg.guard.conditions or nil
     if reg.raw then effect = raw_effect(reg, known, bytes) else effect = known:why("read", def.region, reg.offset, bytes, behind) end

@@ -22,7 +22,9 @@ local ffi = require "ffi"
 local errors = require "luio.errors"
 local buffer = require "string.buffer"
 local door = require "luio.ffi"
+local holders = require "luio.host.holders"
 local plain = require "luio.text.plain"
+local uv = require "luv"
 local C, err = door.C, door.err
 
 local M = {}
@@ -44,6 +46,7 @@ function M.attach()
   local rc = C.luio_guard_attach(s, err)
   if rc < 0 then return door.failure() end
   if rc == 0 then return false end
+  holders.guardian_pid = uv.os_getppid()
   M.status = { restarts = tonumber(s.restarts), died = s.died_ns ~= 0 and tonumber(s.died_ns) / 1e9 or nil }
   return true
 end
@@ -175,7 +178,7 @@ function M.save(dev)
 end
 
 -- Fills dev.state with what the worker before saved.
-local function restore(driver, dev)
+local function restore(driver, dev, user)
   local data, size = ffi.new "const void *[1]", ffi.new "size_t[1]"
   if C.luio_device_load(dev.handle, data, size, err) < 0 then return door.failure() end
   if data[0] == nil then return true end
@@ -186,7 +189,6 @@ local function restore(driver, dev)
       driver.name))
     return true
   end
-  local user = require("luio.device").driver_user
   if user and saved.tried then
     dev:warn(("driver %s did not start with the durable state that a process of %s left for %s: it starts without it"):format(
       driver.name, user, dev.address))
@@ -226,13 +228,14 @@ end
 --- For luio.driver, with the registers bound, before interrupts and bus master are on.
 ---@param driver table
 ---@param dev luio.Device
+---@param user string?  that root will be given up for, and that the worker before gave it up for
 ---@return boolean? ok
 ---@return string? message
 ---@return string? code
-function M.prepare(driver, dev)
+function M.prepare(driver, dev, user)
   if driver.reset == false and C.luio_device_no_reset(dev.handle, err) < 0 then return door.failure() end
   if driver.durable then
-    local ok, message, code = restore(driver, dev)
+    local ok, message, code = restore(driver, dev, user)
     if not ok then return nil, message, code end
   end
   if M.reason() == "crash" then return settle(driver, dev) end

@@ -32,6 +32,7 @@ local driver_setup = require "luio.driver.setup"
 local guardian = require "luio.reload.guardian"
 local irq = require "luio.irq"
 local migration = require "luio.reload.migration"
+local reload_report = require "luio.reload.report"
 local selectors = require "luio.registers.selectors"
 local loading = require "luio.loop.loading"
 local staging = require "luio.reload.staging"
@@ -60,6 +61,9 @@ M.PROBATION = 1 -- seconds
 ---@field on_staged fun(files: table<string, string>)?  called with what was loaded, path -> text, also when it is refused
 local Live = {}
 Live.__index = Live
+
+--- A report as one line.
+Live.line = reload_report.line
 
 local accept -- probation, below
 
@@ -148,7 +152,7 @@ local function bring_up(self, v, reason)
   if reason ~= "reload" then selectors.forget(self.dev) end -- it may have been reset since
   local ok, result, message, code = watchdog.call(watchdog.name(driver, "start"), v.group, function()
     local done, m, c = true, nil, nil
-    if reason == "fresh" or reason == "crash" then done, m, c = guardian.prepare(driver, view) end
+    if reason == "fresh" or reason == "crash" then done, m, c = guardian.prepare(driver, view, device.settings.driver_user) end
     if done then done, m, c = driver_setup.prepare(driver, view, reason) end
     if not done then return nil, m, c end
     dma.offer(view.dma, reason == "reload" or reason == "returned")
@@ -212,7 +216,7 @@ function M.start(driver, dev, reason)
     ok, message, code = bring_up(self, v, reason or guardian.reason())
     install(self, v) -- start may have made a state of its own
   end
-  if ok and device.driver_user and guardian.reason() == "crash" then guardian.save(dev) end -- what it began with is good
+  if ok and device.settings.driver_user and guardian.reason() == "crash" then guardian.save(dev) end -- what it began with is good
   if not ok then
     dev.driver = nil -- it did not start, so there is nothing to stop
     dev:close()
@@ -569,6 +573,14 @@ function Live:reload()
   worker:join(LONGEST)
   if not ok then error(report or "the reload was ended", 0) end
   return report
+end
+
+--- Copies the driver's durable state to where it outlives this process (luio.reload.guardian).
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function Live:checkpoint()
+  return guardian.save(self.dev)
 end
 
 --- Ends the driver's tasks: the device is being closed.

@@ -172,7 +172,7 @@ describe("what one name of a byte disturbs", function()
       [0] = { kind = "memory", size = 0x100, addr = 0xfe000000 }, { kind = "memory", size = 0x20, addr = 0xfe000010 },
       { kind = "memory", size = 0x100, addr = 0xfe001000 }, { kind = "port", size = 0x100, addr = 0xfe000000 },
     }
-    local double = { address = "double", region = function(_, i) return regions[i] end }
+    local double = { address = "double", region = function(_, i) return regions[i] end, root_device = function(self) return self end }
     assert(luio.bind(luio.registers { FIFO = { 0x14, 32, read_effect = "pops" } }, double))
     local known = effects.of(double)
     assert.equal("as FIFO, reading pops", known:why("read", 1, 4, 4))
@@ -183,6 +183,7 @@ describe("what one name of a byte disturbs", function()
   it("no region reads that could not be had before", function()
     local there = false
     local late = { address = "late", region = function() return there and { kind = "memory", size = 0x100, addr = 0xfe000000 } or nil end }
+    function late:root_device() return self end
     effects.state(late, "driver", luio.registers { FIFO = { 0x10, 32, "rc" } })
     local known = effects.of(late)
     assert.is_nil(known:why("read", 0, 0x10, 4))

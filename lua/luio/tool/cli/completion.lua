@@ -17,7 +17,7 @@ local maps = require "luio.driver.maps"
 local match = require "luio.driver.match"
 local paths = require "luio.driver.paths"
 local trust = require "luio.host.trust"
-local device = require "luio.device"
+local discovery = require "luio.host.discovery"
 local term = require "luio.text.term"
 
 local PATIENCE = 2 -- seconds
@@ -29,7 +29,7 @@ local kinds = {}
 
 function kinds.device(add, state)
   local pci_only = state.command == "bind"
-  for _, info in ipairs(device.list() or {}) do
+  for _, info in ipairs(discovery.list() or {}) do
     if not pci_only or info.bus == "pci" then add(info.address) end
     if info.uio and not pci_only then add(info.uio) end
   end
@@ -39,7 +39,7 @@ end
 
 local function info_of(address)
   if address:match "^sim:" then return { address = address, compatible = {} } end
-  for _, info in ipairs(device.list() or {}) do
+  for _, info in ipairs(discovery.list() or {}) do
     if info.address == address or info.uio == address then return info end
   end
 end
@@ -261,8 +261,7 @@ local function argument(state, word, list)
 end
 
 -- What the last of the words behind "luio" could become.
-local function candidates(words)
-  local cli = require "luio.tool.cli"
+local function candidates(words, cli)
   local list = {}
   local word = words[#words] or ""
   local function commands(more)
@@ -290,8 +289,8 @@ local function candidates(words)
   return list
 end
 
-local function run_complete(args)
-  local list = lua_process.run(PATIENCE, function() return candidates(args.words) end)
+local function run_complete(args, cli)
+  local list = lua_process.run(PATIENCE, function() return candidates(args.words, cli) end)
   for _, candidate in ipairs(list or {}) do
     -- A name with a line's end in it would be two candidates; one that a terminal would obey is none.
     if term.clean(candidate) == candidate then term.print(candidate) end

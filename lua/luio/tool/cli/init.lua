@@ -6,7 +6,7 @@
 ---
 ---     return { NAME = {
 ---       options = function(p) ... end,   -- adds arguments, options and an example to its parser
----       run = function(args) ... end,    -- 0 or 1; or nil, message, code. "USAGE" is misuse: status 2
+---       run = function(args, cli) ... end, -- cli: this module. 0 or 1; or nil, message, code. "USAGE" is misuse: status 2
 ---       optional = { ["--wait"] = true },-- options whose value may be left out, and so stands behind a "=": "" then
 ---     } }
 ---
@@ -176,7 +176,7 @@ function M.main(argv)
   local ok, args = M.parser(command):pparse(complete(command, rest))
   if not ok then return misuse(command, args) end
   if name == "run" or name == "explore" then print_at_once() end
-  local fine, status, message, code = xpcall(command.run, errors.traceback, args)
+  local fine, status, message, code = xpcall(command.run, errors.traceback, args, M)
   local closed, why = luio.close_all()
   uv.run "nowait" -- handles that were closed go
   if not fine then return fail(status) end

@@ -277,8 +277,7 @@ end
 
 -- ---- The page ------------------------------------------------------------------------------------
 
-local function write()
-  local cli = require "luio.tool.cli"
+local function write(cli)
   local page = setmetatable({}, Page)
   page:add(('.TH LUIO 1 "%s" "luio %s" "User Commands"'):format(DATE, require("luio").version))
   page:section "NAME"
@@ -314,8 +313,8 @@ end
 
 return {
   __man = {
-    run = function()
-      require("luio.text.term").write(write())
+    run = function(_, cli)
+      require("luio.text.term").write(write(cli))
       return 0
     end,
   },

@@ -8,7 +8,7 @@
 
 local common = require "luio.tool.cli.common"
 local errors = require "luio.errors"
-local device = require "luio.device"
+local discovery = require "luio.host.discovery"
 local inspect = require "luio.host.inspect"
 local match = require "luio.driver.match"
 local output = require "luio.tool.output"
@@ -237,7 +237,7 @@ local function new(args)
   local name, known = args.name, { ids = {} }
   if not name:match "^%l[%l%d_]*$" then return nil, ("%q is no name for a driver: small letters, digits, _"):format(name), "USAGE" end
   if loadstring("local " .. name) == nil then return nil, ("%q is a word of Lua's"):format(name), "USAGE" end
-  local infos = device.list() or {}
+  local infos = discovery.list() or {}
   for _, id in ipairs(args.id) do
     local ok, message, code = add_id(known, id, infos)
     if not ok then return nil, message, code end

@@ -193,7 +193,7 @@ local function run(args)
   if args.user then driver, message, code = luio_driver.load(args.driver)
   else driver, message, code, kept = follow.load(args.driver) end
   if not driver then return nil, message, code end
-  device.driver_user = args.user
+  device.settings.driver_user = args.user
   local dev
   dev, message, code = start(args, driver, ending)
   if not dev and code == "ECANCELED" and ending.status then

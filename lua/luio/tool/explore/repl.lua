@@ -332,7 +332,7 @@ function Repl:interactive()
   self.editor = editor
   editor.complete = function(before) return self:complete(before) end
   local undivert = self:divert()
-  local on_failure, on_warning = task.on_failure, device.on_warning
+  local on_failure, on_warning = task.on_failure, device.settings.on_warning
   luio.on_task_failure(function(t, traceback)
     self:say(term.red(("task %s failed: %s"):format(t.name, traceback:match "^[^\n]*")))
   end)
