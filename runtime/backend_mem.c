@@ -115,7 +115,7 @@ static int open_mem(luio_device *d, const luio_device *before, luio_error *err)
   if (d->mem_fd < 0)
     return open_failed(d, errno, err);
   rc = shared ? 0 : take_lock(d, err);
-  return rc == 0 && !shared && !before ? luio_guard_open(d, err) : rc;
+  return rc == 0 && !shared && !before ? luio_guard_open(&d->slots, err) : rc;
 }
 
 static void close_mem(luio_device *d)
@@ -170,8 +170,8 @@ static bool present(luio_device *d)
 
 static void leave(luio_device *d)
 {
-  if (d->guarded)
-    luio_guard_gone(d);
+  if (d->slots.guarded)
+    luio_guard_gone(&d->slots);
 }
 
 static int address_now(const luio_device *d, char address[64], luio_error *err)

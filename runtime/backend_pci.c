@@ -23,12 +23,12 @@
  * worker without a gap. */
 static void take_kept_config(luio_device *d)
 {
-  int fd = d->kept[GUARD_CONFIG];
+  int fd = d->slots.kept[GUARD_CONFIG];
   if (fd < 0)
     return;
   close(d->config_fd);
   d->config_fd = fd;
-  d->kept[GUARD_CONFIG] = -1;
+  d->slots.kept[GUARD_CONFIG] = -1;
   d->config_writable = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR;
 }
 
@@ -38,16 +38,18 @@ static void take_kept_config(luio_device *d)
  * ours, went away and is back; NULL: it was not. */
 static int own(luio_device *d, const luio_device *before, luio_error *err)
 {
-  bool again = before && before->guarded;
-  int rc = again ? luio_guard_reopen(before, d, err) : before ? 0 : luio_guard_open(d, err);
+  bool again = before && before->slots.guarded;
+  int rc = again    ? luio_guard_reopen(&before->slots, &d->slots, err)
+           : before ? 0
+                    : luio_guard_open(&d->slots, err);
   if (rc == -EAGAIN)
     return luio_locked(d, d->config_fd, err);
   if (rc < 0)
     return rc;
-  if (!again && !d->guarded)
+  if (!again && !d->slots.guarded)
     return luio_lock(d, d->config_fd, err);
   take_kept_config(d);
-  luio_guard_stops_by(d->info.address, d->config_fd);
+  luio_guard_stops_by(&d->slots, d->config_fd);
   return 0;
 }
 
@@ -251,8 +253,8 @@ static void leave(luio_device *d)
   if (d->bars_taken)
     guard_bars_leave(d->info.sysfs);
   d->bars_taken = false;
-  if (d->guarded)
-    luio_guard_gone(d);
+  if (d->slots.guarded)
+    luio_guard_gone(&d->slots);
 }
 
 /* PCI addresses stay, uio numbers don't. Of several UIO devices of a PCI device it is the one that comes at the same place. */

@@ -174,7 +174,9 @@ int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_d
   d->sim = sim;
   d->config_writable = d->intx_by_command = true;
   describe(&d->info, sim, name);
-  rc = flags & (LUIO_READ_ONLY | LUIO_SHARED) ? 0 : luio_guard_open(d, err);
+  luio_format(d->slots.address, sizeof d->slots.address, "%s", d->info.address);
+  d->slots.repeats = luio_simulated.names_repeat; /* another model of that name */
+  rc = flags & (LUIO_READ_ONLY | LUIO_SHARED) ? 0 : luio_guard_open(&d->slots, err);
   if (rc < 0) {
     luio_device_free(d);
     return rc;

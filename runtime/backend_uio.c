@@ -116,7 +116,7 @@ static int open_uio(luio_device *d, const luio_device *before, luio_error *err)
   if (rc == 0 && !shared)
     rc = luio_lock(d, d->uio_fd, err);
   if (rc == 0 && !shared && !before)
-    rc = luio_guard_open(d, err);
+    rc = luio_guard_open(&d->slots, err);
   return rc;
 }
 
@@ -133,8 +133,8 @@ static bool present(luio_device *d)
 
 static void leave(luio_device *d)
 {
-  if (d->guarded)
-    luio_guard_gone(d);
+  if (d->slots.guarded)
+    luio_guard_gone(&d->slots);
 }
 
 /* Its number may be another by now; its parent has its place in sysfs. */

@@ -12,6 +12,27 @@
 #include <string.h>
 #include <unistd.h>
 
+/* In a forked child: the device is gone. */
+static void forked(void *of)
+{
+  luio_device *d = of;
+  d->gone = true;
+  for (int i = 0; i < LUIO_MAX_REGIONS; i++) {
+    luio_region *r = d->regions[i];
+    if (!r)
+      continue;
+    r->gone = true;
+    r->ops->forked(r);
+  }
+  if (d->backend)
+    d->backend->forked(d);
+  luio_slots_forked(&d->slots);
+  if (d->dma)
+    luio_dma_forked(d->dma);
+  d->irqs = NULL; /* their threads are not here */
+  d->bus_master_on = false;
+}
+
 int luio_device_new(unsigned flags, const char *what, luio_device **out, luio_error *err)
 {
   luio_device *d = calloc(1, sizeof *d);
@@ -19,31 +40,33 @@ int luio_device_new(unsigned flags, const char *what, luio_device **out, luio_er
     return luio_fail(err, ENOMEM, "%s: out of memory", what);
   d->flags = flags;
   d->uio_fd = d->config_fd = d->mem_fd = -1;
-  for (int i = 0; i < GUARD_SLOTS; i++)
-    d->kept[i] = -1;
+  luio_slots_init(&d->slots);
   pthread_mutex_init(&d->command_lock, NULL);
   pthread_mutex_init(&d->irq_lock, NULL);
-  int rc = luio_fork_add(d, what, err);
+  int rc = luio_devnull_hold(what, err);
   if (rc < 0) {
     pthread_mutex_destroy(&d->command_lock);
     pthread_mutex_destroy(&d->irq_lock);
     free(d);
     return rc;
   }
+  d->fork_watch = (struct luio_fork_watch){.forked = forked, .of = d};
+  luio_fork_add(&d->fork_watch);
   *out = d;
   return 0;
 }
 
 void luio_device_free(luio_device *d)
 {
-  luio_fork_remove(d);
+  luio_fork_remove(&d->fork_watch);
+  luio_devnull_release();
   for (int i = 0; i < LUIO_MAX_REGIONS; i++)
     luio_region_free(d->regions[i]);
   luio_dma_close(d->dma);
   if (d->backend)
     d->backend->close(d);
-  luio_state_close(d);
-  luio_guard_close(d); /* last: from here on it is of no concern to the guardian */
+  luio_state_close(&d->slots);
+  luio_guard_close(&d->slots); /* last: from here on it is of no concern to the guardian */
   pthread_mutex_destroy(&d->command_lock);
   pthread_mutex_destroy(&d->irq_lock);
   free(d);
@@ -63,6 +86,8 @@ int luio_device_open_files(luio_device *d, const char *address, const luio_devic
   if (rc < 0)
     return rc;
   d->backend = luio_backend_of(&d->info);
+  luio_format(d->slots.address, sizeof d->slots.address, "%s", d->info.address);
+  d->slots.repeats = d->backend->names_repeat;
   return d->backend->open(d, before, err);
 }
 
@@ -132,10 +157,10 @@ int luio_device_dma(luio_device *d, luio_dma **out, luio_error *err)
 int luio_device_settle(luio_device *d, luio_error *err)
 {
   int rc = 0;
-  d->settled = true;
+  d->slots.settled = true;
   if (d->dma)
     luio_dma_settle(d->dma);
-  else if (d->kept[GUARD_RECORDS] >= 0) {
+  else if (d->slots.kept[GUARD_RECORDS] >= 0) {
     luio_dma *ignored;
     rc = luio_device_dma(d, &ignored, err); /* settles what it takes over */
   }
@@ -146,7 +171,7 @@ int luio_device_unsettled(luio_device *d, uint64_t *bytes, luio_error *err)
 {
   luio_dma *dma = d->dma;
   int rc = 0;
-  if (!dma && d->kept[GUARD_RECORDS] >= 0)
+  if (!dma && d->slots.kept[GUARD_RECORDS] >= 0)
     rc = luio_device_dma(d, &dma, err);
   *bytes = rc == 0 && dma ? luio_dma_unsettled(dma) : 0;
   return rc;

@@ -117,7 +117,7 @@ int luio_dma_take_kept(luio_dma *dma, const char *name, uint64_t size, uint64_t 
         "asked for now: its contents are gone",
         name, dma->who, (unsigned long long)r->size, (unsigned long long)iova);
     r->used = 0;
-    luio_dma_put_back(dma->device->settled ? &p->free : &p->later, r->offset, r->reserved);
+    luio_dma_put_back(dma->device->slots.settled ? &p->free : &p->later, r->offset, r->reserved);
     return 0;
   }
   l->record = r;
@@ -251,8 +251,8 @@ static int take_stores(luio_dma *dma, luio_error *err)
   for (int i = 0; i < STORES; i++) {
     store *s = &dma->stores[i];
     struct stat st;
-    int fd = d->kept[GUARD_SMALL + i];
-    d->kept[GUARD_SMALL + i] = -1;
+    int fd = d->slots.kept[GUARD_SMALL + i];
+    d->slots.kept[GUARD_SMALL + i] = -1;
     if (fd < 0)
       continue;
     s->fd = fd;
@@ -275,13 +275,13 @@ static void copy_records(void *to, const void *from)
 
 int luio_dma_adopt(luio_dma *dma, luio_error *err)
 {
-  if (!dma->device->guarded)
+  if (!dma->device->slots.guarded)
     return 0;
   void *at = NULL;
   int rc = take_stores(dma, err);
   if (rc == 0)
-    rc = luio_memfd_map(dma->device, GUARD_RECORDS, sizeof *dma->records, "records", copy_records,
-                        &at, err);
+    rc = luio_memfd_map(&dma->device->slots, GUARD_RECORDS, sizeof *dma->records, "records",
+                        copy_records, &at, err);
   if (rc < 0)
     return rc;
   dma->records = at;
@@ -298,15 +298,15 @@ int luio_dma_adopt(luio_dma *dma, luio_error *err)
       b->used = 0;
   }
   dma->unrecorded = true;
-  if (!dma->device->humble)
+  if (!dma->device->slots.humble)
     drop_unrecorded(dma);
   for (int i = 0; i < KEPT_PAGES; i++) {
     page_record *r = &dma->records->pages[i];
-    bool wanted = has_buffers(dma, r) || !dma->device->settled;
+    bool wanted = has_buffers(dma, r) || !dma->device->slots.settled;
     if (r->used && wanted && (rc = adopt_page(dma, r, err)) < 0)
       return rc;
   }
-  if (dma->device->settled)
+  if (dma->device->slots.settled)
     luio_dma_settle(dma);
   return 0;
 }

@@ -47,12 +47,12 @@ static int store_open(luio_dma *dma, store *s, luio_error *err)
     return 0;
   int slot = GUARD_SMALL + (int)(s - dma->stores);
   /* The guardian must have it before the device hears of a page in it. */
-  int fd = luio_guard_make(dma->device, slot, 0, err);
+  int fd = luio_guard_make(&dma->device->slots, slot, 0, err);
   if (fd < 0)
     return fd;
   int rc = luio_dma_park(dma, fd);
   if (rc == 0)
-    rc = luio_guard_hold(dma->device, slot, err);
+    rc = luio_guard_hold(&dma->device->slots, slot, err);
   if (rc < 0) {
     close(fd);
     return rc;

@@ -8,7 +8,7 @@
  * loop is told through an eventfd and stops the driver in order; should it be stuck, in a loop of
  * the driver's, the thread switches bus master off after LEAVE_NS and ends the process. It is the
  * one place in the library that does so. */
-#include "backend.h"
+#include "internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,6 +41,8 @@ static struct {
     int config_fd; /* borrowed from the device; -1: none */
   } open[GUARD_PLACES];
 } guard = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1, .bell = -1, .wake_fd = -1};
+
+static luio_slots process = {.address = GUARD_PROCESS};
 
 /* ---- Requests ---------------------------------------------------------------------------------- */
 
@@ -163,6 +165,34 @@ static int start_watch(luio_error *err)
   return 0;
 }
 
+/* ---- Forked children ----------------------------------------------------------------------------- */
+
+void luio_slots_init(luio_slots *s)
+{
+  for (int i = 0; i < GUARD_SLOTS; i++)
+    s->kept[i] = -1;
+}
+
+void luio_slots_forked(luio_slots *s)
+{
+  for (int i = 0; i < GUARD_SLOTS; i++)
+    luio_devnull_replace(s->kept[i]);
+  s->state = NULL;
+  s->state_last = NULL;
+  s->guarded = false;
+}
+
+static void forked(void *unused)
+{
+  (void)unused;
+  luio_slots_forked(&process);
+  luio_devnull_replace(guard.fd);
+  luio_devnull_replace(guard.bell);
+  luio_devnull_replace(guard.wake_fd);
+  guard.attached = false;
+  guard.wake_fd = -1; /* luio_guard_fd */
+}
+
 /* ---- Life -------------------------------------------------------------------------------------- */
 
 int luio_guard_attach(luio_guard_status *out, luio_error *err)
@@ -199,13 +229,24 @@ int luio_guard_attach(luio_guard_status *out, luio_error *err)
   rc = start_watch(err);
   if (rc < 0)
     return rc;
+  static struct luio_fork_watch watch_of = {.forked = forked};
+  rc = luio_devnull_hold("start below a guardian", err); /* for good */
+  if (rc < 0)
+    return rc;
+  luio_fork_add(&watch_of);
   guard.attached = true;
-  rc = luio_guard_own_place(err);
+  luio_slots_init(&process);
+  rc = luio_guard_open(&process, err);
   if (rc < 0)
     return rc;
   guard.status = (luio_guard_status){.restarts = r.restarts, .died_ns = r.died_ns};
   *out = guard.status;
   return 1;
+}
+
+luio_slots *luio_guard_process(void)
+{
+  return guard.attached ? &process : NULL;
 }
 
 int luio_guard_fd(void)
@@ -253,17 +294,6 @@ static int slot_of(const char *address)
   return -1;
 }
 
-void luio_guard_forked(void)
-{
-  if (!guard.attached)
-    return;
-  luio_devnull_replace(guard.fd);
-  luio_devnull_replace(guard.bell);
-  luio_devnull_replace(guard.wake_fd);
-  guard.attached = false;
-  guard.wake_fd = -1; /* luio_guard_fd */
-}
-
 /* What the guardian refuses to open; -EAGAIN is the caller's to explain. */
 static int refused(const char *address, int rc, luio_error *err)
 {
@@ -279,99 +309,99 @@ static int refused(const char *address, int rc, luio_error *err)
   return rc;
 }
 
-int luio_guard_open(luio_device *d, luio_error *err)
+int luio_guard_open(luio_slots *s, luio_error *err)
 {
   if (!guard.attached)
     return 0;
-  const char *address = d->info.address;
+  const char *address = s->address;
   if (slot_of(address) >= 0) {
-    if (d->backend && d->backend->names_repeat)
-      return 0; /* another model of that name; only the first is guarded */
+    if (s->repeats)
+      return 0;
     return luio_fail(err, EBUSY, "open %s: EBUSY: this process drives it already", address);
   }
   int i = slot_of("");
   struct guard_request q = {.kind = GUARD_OPEN};
   struct guard_reply r = {.code = 0};
   luio_format(q.address, sizeof q.address, "%s", address);
-  int rc = i < 0 ? -ENOSPC : request(&q, &r, d->kept, err);
+  int rc = i < 0 ? -ENOSPC : request(&q, &r, s->kept, err);
   if (rc < 0)
     return refused(address, rc, err);
   guard.open[i].config_fd = -1;
   luio_format(guard.open[i].address, sizeof guard.open[i].address, "%s", address);
-  d->guarded = true;
-  d->settled = r.settled;
-  d->humble = r.humble;
+  s->guarded = true;
+  s->settled = r.settled;
+  s->humble = r.humble;
   return 0;
 }
 
-int luio_guard_reopen(const luio_device *before, luio_device *d, luio_error *err)
+int luio_guard_reopen(const luio_slots *before, luio_slots *s, luio_error *err)
 {
   struct guard_request q = {.kind = GUARD_OPEN};
   struct guard_reply r = {.code = 0};
-  luio_format(q.address, sizeof q.address, "%s", before->info.address);
-  int rc = request(&q, &r, d->kept, err);
-  return rc < 0 ? refused(before->info.address, rc, err) : 0;
+  luio_format(q.address, sizeof q.address, "%s", before->address);
+  int rc = request(&q, &r, s->kept, err);
+  return rc < 0 ? refused(before->address, rc, err) : 0;
 }
 
-void luio_guard_stops_by(const char *address, int config_fd)
+void luio_guard_stops_by(const luio_slots *s, int config_fd)
 {
-  int i = guard.attached ? slot_of(address) : -1;
+  int i = guard.attached ? slot_of(s->address) : -1;
   if (i >= 0)
     guard.open[i].config_fd = config_fd;
 }
 
 /* A request about one device of ours. */
-static int about(const luio_device *d, uint32_t kind, int slot, uint64_t size, int *fds,
+static int about(const luio_slots *s, uint32_t kind, int slot, uint64_t size, int *fds,
                  luio_error *err)
 {
   struct guard_request q = {.kind = kind, .slot = (uint32_t)slot, .size = size};
   struct guard_reply r = {.code = 0};
-  luio_format(q.address, sizeof q.address, "%s", d->info.address);
+  luio_format(q.address, sizeof q.address, "%s", s->address);
   return request(&q, &r, fds, err);
 }
 
-int luio_guard_make(const luio_device *d, int slot, uint64_t size, luio_error *err)
+int luio_guard_make(const luio_slots *s, int slot, uint64_t size, luio_error *err)
 {
   int fds[GUARD_SLOTS] = {0};
-  if (!d->guarded)
-    return guard_memory((unsigned)slot, d->info.address, size);
-  int rc = about(d, GUARD_MAKE, slot, size, fds, err);
+  if (!s->guarded)
+    return guard_memory((unsigned)slot, s->address, size);
+  int rc = about(s, GUARD_MAKE, slot, size, fds, err);
   return rc < 0 ? rc : fds[slot];
 }
 
-int luio_guard_hold(const luio_device *d, int slot, luio_error *err)
+int luio_guard_hold(const luio_slots *s, int slot, luio_error *err)
 {
-  int rc = d->guarded ? about(d, GUARD_HOLD, slot, 0, NULL, err) : 0;
+  int rc = s->guarded ? about(s, GUARD_HOLD, slot, 0, NULL, err) : 0;
   if (rc < 0 && rc != -EPIPE && rc != -ETIMEDOUT)
-    luio_fail(err, -rc, "have the guardian keep memory of %s: %s", d->info.address,
+    luio_fail(err, -rc, "have the guardian keep memory of %s: %s", s->address,
               luio_errno_name(-rc));
   return rc;
 }
 
-void luio_guard_gone(const luio_device *d)
+void luio_guard_gone(const luio_slots *s)
 {
   luio_error ignored;
-  about(d, GUARD_GONE, 0, 0, NULL, &ignored);
+  about(s, GUARD_GONE, 0, 0, NULL, &ignored);
 }
 
 int luio_device_no_reset(luio_device *d, luio_error *err)
 {
-  int rc = d->guarded ? about(d, GUARD_NO_RESET, 0, 0, NULL, err) : 0;
+  int rc = d->slots.guarded ? about(&d->slots, GUARD_NO_RESET, 0, 0, NULL, err) : 0;
   if (rc == -EPERM)
     luio_fail(err, EPERM,
               "reset = false: privileges were dropped (--user), and only a start says that");
   return rc;
 }
 
-void luio_guard_close(luio_device *d)
+void luio_guard_close(luio_slots *s)
 {
   for (int i = 0; i < GUARD_SLOTS; i++)
-    if (d->kept[i] >= 0)
-      close(d->kept[i]);
-  if (!d->guarded)
+    if (s->kept[i] >= 0)
+      close(s->kept[i]);
+  if (!s->guarded)
     return;
-  guard.open[slot_of(d->info.address)].address[0] = '\0';
+  guard.open[slot_of(s->address)].address[0] = '\0';
   luio_error ignored;
-  about(d, GUARD_CLOSED, 0, 0, NULL, &ignored);
-  d->guarded = false;
+  about(s, GUARD_CLOSED, 0, 0, NULL, &ignored);
+  s->guarded = false;
 }

@@ -52,25 +52,25 @@ static void take_over(void *to, const void *from)
   }
 }
 
-static int map_state(luio_device *d, luio_error *err)
+static int map_state(luio_slots *s, luio_error *err)
 {
-  if (d->state)
+  if (s->state)
     return 0;
-  return luio_memfd_map(d, GUARD_STATE, 2 * sizeof(copy), "state", take_over, &d->state, err);
+  return luio_memfd_map(s, GUARD_STATE, 2 * sizeof(copy), "state", take_over, &s->state, err);
 }
 
-int luio_device_save(luio_device *d, const void *data, size_t size, luio_error *err)
+static int save(luio_slots *s, const void *data, size_t size, luio_error *err)
 {
   if (size > LUIO_STATE_MAX)
-    return luio_fail(err, E2BIG, "state of %s: %zu bytes are too many, at most %d", d->info.address,
+    return luio_fail(err, E2BIG, "state of %s: %zu bytes are too many, at most %d", s->address,
                      size, LUIO_STATE_MAX);
-  if (!d->guarded)
+  if (!s->guarded)
     return 0;
-  int rc = map_state(d, err);
+  int rc = map_state(s, err);
   if (rc < 0)
     return rc;
-  copy *both = d->state;
-  const copy *last = d->state_last ? d->state_last : newest(both);
+  copy *both = s->state;
+  const copy *last = s->state_last ? s->state_last : newest(both);
   copy *c = last == &both[0] ? &both[1] : &both[0];
   uint64_t number = last ? last->number + 1 : 1;
   atomic_store_explicit(&c->number, 0, memory_order_seq_cst);
@@ -78,20 +78,19 @@ int luio_device_save(luio_device *d, const void *data, size_t size, luio_error *
   memcpy(c->bytes, data, size);
   c->checksum = checksum(number, c->bytes, size);
   atomic_store_explicit(&c->number, number, memory_order_release);
-  d->state_last = c;
+  s->state_last = c;
   return 0;
 }
 
-int luio_device_load(luio_device *d, const void **data, size_t *size, luio_error *err)
+/* *data stays NULL where there is none. */
+static int load(luio_slots *s, const void **data, size_t *size, luio_error *err)
 {
-  *data = NULL;
-  *size = 0;
-  if (!d->guarded)
+  if (!s->guarded)
     return 0;
-  int rc = map_state(d, err);
+  int rc = map_state(s, err);
   if (rc < 0)
     return rc;
-  const copy *last = newest(d->state);
+  const copy *last = newest(s->state);
   if (last) {
     *data = last->bytes;
     *size = last->size;
@@ -99,34 +98,35 @@ int luio_device_load(luio_device *d, const void **data, size_t *size, luio_error
   return 0;
 }
 
-void luio_state_close(luio_device *d)
+void luio_state_close(luio_slots *s)
 {
-  if (d->state)
-    munmap(d->state, 2 * sizeof(copy));
-  d->state = NULL;
+  if (s->state)
+    munmap(s->state, 2 * sizeof(copy));
+  s->state = NULL;
 }
 
-/* ---- What belongs to no device ----------------------------------------------------------------- */
-
-static luio_device *process; /* a device that is none, so that the guardian has a place for it */
-
-int luio_guard_own_place(luio_error *err)
+int luio_device_save(luio_device *d, const void *data, size_t size, luio_error *err)
 {
-  int rc = luio_device_new(0, "start below a guardian", &process, err);
-  if (rc < 0)
-    return rc;
-  luio_format(process->info.address, sizeof process->info.address, "%s", GUARD_PROCESS);
-  return luio_guard_open(process, err);
+  return save(&d->slots, data, size, err);
+}
+
+int luio_device_load(luio_device *d, const void **data, size_t *size, luio_error *err)
+{
+  *data = NULL;
+  *size = 0;
+  return load(&d->slots, data, size, err);
 }
 
 int luio_guard_keep(const void *data, size_t size, luio_error *err)
 {
-  return process ? luio_device_save(process, data, size, err) : 0;
+  luio_slots *process = luio_guard_process();
+  return process ? save(process, data, size, err) : 0;
 }
 
 int luio_guard_kept(const void **data, size_t *size, luio_error *err)
 {
+  luio_slots *process = luio_guard_process();
   *data = NULL;
   *size = 0;
-  return process ? luio_device_load(process, data, size, err) : 0;
+  return process ? load(process, data, size, err) : 0;
 }

@@ -90,7 +90,7 @@ int luio_come_back(luio_device *d, luio_error *err)
     d->intx_by_command = now->intx_by_command;
     d->one_of_several = now->one_of_several;
     if (!d->one_of_several)
-      luio_guard_stops_by(d->info.address, d->config_fd);
+      luio_guard_stops_by(&d->slots, d->config_fd);
     d->always_err = now->always_err;
     d->info = now->info;
     d->gone = false;
@@ -99,8 +99,8 @@ int luio_come_back(luio_device *d, luio_error *err)
   for (int i = 0; rc == 0 && i < LUIO_MAX_REGIONS; i++)
     if (d->regions[i])
       rc = luio_region_return(d, d->regions[i], err);
-  if (rc < 0 && d->gone && d->guarded)
-    luio_guard_gone(d); /* it may hold what was opened */
+  if (rc < 0 && d->gone && d->slots.guarded)
+    luio_guard_gone(&d->slots); /* it may hold what was opened */
   else if (rc < 0)
     luio_device_gone(d);
   luio_device_free(now);

@@ -58,6 +58,25 @@ struct luio_config_wanted {
   unsigned pm, msi, msix; /* where the control words of these capabilities are; 0: none */
 };
 
+/* What a guardian keeps for one owner, a device or the process itself (guard.c). */
+typedef struct luio_slots {
+  char address[64];       /* by which the guardian knows the owner: a device's, or GUARD_PROCESS */
+  bool repeats;           /* another owner may have this address: only the first is guarded */
+  bool guarded;           /* the guardian knows of it */
+  bool humble;            /* what was kept may be a lie: a worker without privileges had it */
+  bool settled;           /* nothing that an earlier worker told the device can make it write */
+  int kept[GUARD_SLOTS];  /* what the guardian gave back and nobody has taken yet; -1: nothing */
+  void *state;            /* guard_state.c; NULL: not mapped */
+  const void *state_last; /* the copy this process wrote last; NULL: none yet */
+} luio_slots;
+
+/* fork.c. */
+struct luio_fork_watch {
+  void (*forked)(void *of); /* in the child: only system calls */
+  void *of;
+  struct luio_fork_watch *next;
+};
+
 struct luio_backend;
 struct luio_device {
   const struct luio_backend *backend; /* the way to it: backend.h; NULL: not known yet */
@@ -84,13 +103,8 @@ struct luio_device {
   luio_region *regions[LUIO_MAX_REGIONS];
   luio_dma *dma;
   luio_sim *sim; /* backend_sim.c */
-  bool guarded;  /* the guardian knows of it */
-  bool humble;   /* what the guardian kept may be a lie: a worker without privileges had it */
-  bool settled;  /* nothing that an earlier worker told it can make it write */
-  int kept[GUARD_SLOTS];  /* what the guardian gave back and nobody has taken yet; -1: nothing */
-  luio_device *next_open; /* fork.c */
-  void *state;            /* guard_state.c; NULL: not mapped */
-  const void *state_last; /* the copy this process wrote last; NULL: none yet */
+  luio_slots slots;
+  struct luio_fork_watch fork_watch;
 };
 
 /* error.c. Fills err (may be NULL), returns -code. */
@@ -226,9 +240,9 @@ bool luio_storm_end(struct luio_storm *s);
 /* irq.c. Looks whether somebody else has masked the device's interrupt, and unmasks; adds to *wrong. */
 int luio_irq_check_mask(luio_device *d, unsigned *wrong, luio_error *err);
 
-/* fork.c. While it is in the list a forked child finds the device gone. what: for messages. */
-int luio_fork_add(luio_device *device, const char *what, luio_error *err);
-void luio_fork_remove(luio_device *device);
+/* fork.c. From add to remove, `forked` is called in each child that this process forks, before fork() returns there. */
+void luio_fork_add(struct luio_fork_watch *watch);
+void luio_fork_remove(struct luio_fork_watch *watch);
 
 /* devnull.c. What luio_devnull_replace needs: held while there is a device. what: for messages. */
 int luio_devnull_hold(const char *what, luio_error *err);
@@ -259,32 +273,34 @@ uint64_t luio_dma_unsettled(luio_dma *dma); /* bytes that wait for that */
 void *luio_dma_find(luio_dma *dma, uint64_t iova, uint64_t size);
 
 /* guard.c. Without a guardian: 0, and nothing happens. */
-/* Tells the guardian of a device that is about to be driven; fills d->kept. */
-int luio_guard_open(luio_device *d, luio_error *err);
-/* The same for one that was open, went away and is back: d has the files, `before` is what the guardian
+void luio_slots_init(luio_slots *slots);
+/* In a forked child: nothing is kept there. */
+void luio_slots_forked(luio_slots *slots);
+/* Tells the guardian of a device that is about to be driven; fills slots->kept. */
+int luio_guard_open(luio_slots *slots, luio_error *err);
+/* The same for one that was open, went away and is back: slots has the files, `before` is what the guardian
  * knows. -EAGAIN, of both (err is the caller's to fill): the device's lock is somebody else's. */
-int luio_guard_reopen(const luio_device *before, luio_device *d, luio_error *err);
+int luio_guard_reopen(const luio_slots *before, luio_slots *slots, luio_error *err);
 /* By which descriptor a device is stopped when the guardian is dead and Lua is stuck. */
-void luio_guard_stops_by(const char *address, int config_fd);
+void luio_guard_stops_by(const luio_slots *slots, int config_fd);
 /* Memory for a slot, made by the guardian (or here, without one): a descriptor or -errno, err filled
  * only if the guardian is gone. The guardian keeps it for the next worker once it is told to hold it. */
-int luio_guard_make(const luio_device *d, int slot, uint64_t size, luio_error *err);
-int luio_guard_hold(const luio_device *d, int slot, luio_error *err);
+int luio_guard_make(const luio_slots *slots, int slot, uint64_t size, luio_error *err);
+int luio_guard_hold(const luio_slots *slots, int slot, luio_error *err);
 /* The device is gone: the guardian lets go of its files if it sees that, too. */
-void luio_guard_gone(const luio_device *d);
-void luio_guard_close(luio_device *d);
-/* In a forked child: there is no guardian. */
-void luio_guard_forked(void);
+void luio_guard_gone(const luio_slots *slots);
+void luio_guard_close(luio_slots *slots);
 int luio_guard_seal(luio_error *err);
+/* What belongs to this process and to no device; NULL: there is no guardian. */
+luio_slots *luio_guard_process(void);
 
 /* memfd.c. Maps `size` bytes that the guardian keeps in a slot, all zeros but for what `copy` takes of
  * those that the worker before had. what: for messages. */
-int luio_memfd_map(luio_device *d, int slot, size_t size, const char *what,
+int luio_memfd_map(luio_slots *slots, int slot, size_t size, const char *what,
                    void (*copy)(void *to, const void *from), void **out, luio_error *err);
 
 /* guard_state.c */
-void luio_state_close(luio_device *d);
-int luio_guard_own_place(luio_error *err); /* for luio_guard_keep; before any device is opened */
+void luio_state_close(luio_slots *slots);
 
 /* top_half.c */
 int luio_top_half_check(const luio_irq_config *config, const char *who, luio_error *err);

@@ -13,11 +13,11 @@
 #include <unistd.h>
 
 /* What the worker before had, or NULL. */
-static const void *map_kept(luio_device *d, int slot, size_t size)
+static const void *map_kept(luio_slots *s, int slot, size_t size)
 {
   struct stat st;
-  int fd = d->kept[slot];
-  d->kept[slot] = -1;
+  int fd = s->kept[slot];
+  s->kept[slot] = -1;
   if (fd < 0)
     return NULL;
   void *at = MAP_FAILED;
@@ -27,28 +27,28 @@ static const void *map_kept(luio_device *d, int slot, size_t size)
   return at == MAP_FAILED ? NULL : at;
 }
 
-int luio_memfd_map(luio_device *d, int slot, size_t size, const char *what,
+int luio_memfd_map(luio_slots *s, int slot, size_t size, const char *what,
                    void (*copy)(void *to, const void *from), void **out, luio_error *err)
 {
   void *at = MAP_FAILED;
-  int rc = 0, fd = luio_guard_make(d, slot, size, err);
+  int rc = 0, fd = luio_guard_make(s, slot, size, err);
   if (fd == -EPIPE || fd == -ETIMEDOUT)
     return fd;
   if (fd < 0)
-    return luio_fail(err, -fd, "%s of %s: memfd: %s%s", what, d->info.address, luio_errno_name(-fd),
+    return luio_fail(err, -fd, "%s of %s: memfd: %s%s", what, s->address, luio_errno_name(-fd),
                      fd == -EFBIG ? ": raise `ulimit -f`" : "");
   at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (at == MAP_FAILED)
-    rc = luio_fail(err, errno, "%s of %s: mmap: %s", what, d->info.address, luio_errno_name(errno));
+    rc = luio_fail(err, errno, "%s of %s: mmap: %s", what, s->address, luio_errno_name(errno));
   else
     madvise(at, size, MADV_DONTFORK);
-  const void *kept = rc == 0 ? map_kept(d, slot, size) : NULL;
+  const void *kept = rc == 0 ? map_kept(s, slot, size) : NULL;
   if (kept) {
     copy(at, kept);
     munmap((void *)kept, size);
   }
   if (rc == 0)
-    rc = luio_guard_hold(d, slot, err);
+    rc = luio_guard_hold(s, slot, err);
   if (rc < 0 && at != MAP_FAILED)
     munmap(at, size);
   close(fd);
