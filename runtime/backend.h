@@ -127,5 +127,9 @@ bool luio_is_there(const luio_device *d);
 
 /* dma_physical.c. DMA memory of a device that sysfs knows, or why it can have none. */
 int luio_dma_of_sysfs(luio_device *d, luio_dma **out, luio_error *err);
+/* dma_sim.c. For a model to reach, by luio_sim_dma_read and luio_sim_dma_write. */
+int luio_dma_of_sim(luio_device *d, luio_dma **out, luio_error *err);
+/* dma_regions.c. The regions that its UIO driver has allocated, and no other memory. */
+int luio_dma_of_regions(luio_device *d, luio_dma **out, luio_error *err);
 
 #endif

@@ -83,14 +83,6 @@ static int interrupt(luio_device *d, luio_irq_config *config, luio_error *err)
   return 0;
 }
 
-static int dma(luio_device *d, luio_dma **out, luio_error *err)
-{
-  int rc = luio_dma_open_sim(d, out, err);
-  if (rc == 0)
-    luio_sim_set_dma(d->sim, *out);
-  return rc;
-}
-
 /* ---- The device -------------------------------------------------------------------------------- */
 
 static void close_sim(luio_device *d)
@@ -127,7 +119,7 @@ const struct luio_backend luio_simulated = {
     .interrupt = interrupt,
     .unmask = luio_intx_unmask,
     .mask = luio_intx_mask,
-    .dma = dma,
+    .dma = luio_dma_of_sim,
     .config_read = config_read,
     .config_write = config_write,
     .leave = leave,

@@ -1,7 +1,8 @@
-/* dma.c - memory a device can reach, carved from hugepages.
+/* dma.c - memory a device can reach, carved from pages.
  *
- * A pool per device. It takes pages from the kernel (dma_pages.c), 2 MiB each, or 1 GiB for larger
- * buffers. A page is contiguous in physical memory; a buffer is a piece of one page, so it is
+ * A device has one pool. Where its pages come from, and what the device is told of them, is a table of operations: pages of the
+ * kernel's at their physical addresses (dma_physical.c), pages at addresses that we give out (dma_sim.c), or regions that a UIO
+ * driver brings (dma_regions.c). A page is contiguous as the device sees it; a buffer is a piece of one page, so it is
  * contiguous too. Free pieces of a page are a sorted list of extents; the first that fits size,
  * alignment and address mask is taken, and when none does, the next page.
  *
@@ -17,8 +18,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#define SIM_FIRST_IOVA (2 * MIB) /* not 0: a forgotten address register must not hit a buffer */
 
 /* ---- Pieces ------------------------------------------------------------------------------------ */
 
@@ -84,120 +83,7 @@ void luio_dma_put_back(extent **list, uint64_t offset, uint64_t size)
   }
 }
 
-/* ---- Why not ------------------------------------------------------------------------------------ */
-
-static uint64_t free_hugepages(uint64_t page_size)
-{
-  char dir[96];
-  uint64_t n = 0;
-  luio_format(dir, sizeof dir, "/sys/kernel/mm/hugepages/hugepages-%llukB",
-              (unsigned long long)(page_size / 1024));
-  luio_sysfs_u64(dir, "free_hugepages", &n);
-  return n;
-}
-
-#define HUGEPAGES "/proc/sys/vm/nr_hugepages"
-#define HUGEPAGES_1G "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
-
-/* What gives more of them, and why it can't be done here. */
-static const char *more_hugepages(uint64_t page_size, char *text, size_t size)
-{
-  const char *file = page_size == GIB ? HUGEPAGES_1G : HUGEPAGES, *read_only = luio_read_only(file);
-  luio_format(text, size, "echo %d > %s%s%s%s", page_size == GIB ? 1 : 32, file,
-              read_only ? " (" : "", read_only ? read_only : "", read_only ? ")" : "");
-  return text;
-}
-
-static int explain(luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_error *err)
-{
-  unsigned long long bytes = size, limit = mask;
-  uint64_t huge = size > 2 * MIB ? GIB : 2 * MIB;
-  const char *name = size > 2 * MIB ? "1 GiB" : "2 MiB";
-  char remedy[256];
-  if (rc == -EMFILE || rc == -ENFILE)
-    return luio_fail(err, -rc, "%llu bytes of DMA memory for %s: %s: too many open files", bytes,
-                     dma->who, luio_errno_name(-rc));
-  if (dma->of_regions)
-    return luio_fail(err, -rc,
-                     "%llu bytes of DMA memory for %s below 0x%llx: its UIO driver has brought "
-                     "%llu, in %llu regions, and no free piece is so large and lies there: free "
-                     "buffers, or have the driver bring more",
-                     bytes, dma->who, limit, (unsigned long long)dma->stats.mapped_bytes,
-                     (unsigned long long)dma->stats.pages);
-  if (rc == -ERANGE && dma->sim && !dma->stats.buffers)
-    return luio_fail(
-        err, ERANGE,
-        "%llu bytes of DMA memory for %s below 0x%llx: simulated devices get addresses "
-        "from 0x%llx on: widen the mask",
-        bytes, dma->who, limit, (unsigned long long)SIM_FIRST_IOVA);
-  if (rc == -ERANGE && dma->sim)
-    return luio_fail(err, ERANGE,
-                     "%llu bytes of DMA memory for %s below 0x%llx: all of it is in "
-                     "use: free buffers",
-                     bytes, dma->who, limit);
-  if (rc == -ERANGE)
-    return luio_fail(err, ERANGE,
-                     "%llu bytes of DMA memory for %s below 0x%llx: no free %s page lies there: "
-                     "reserve more at boot (hugepages=N on the kernel command line), or widen the "
-                     "device's address mask",
-                     bytes, dma->who, limit, name);
-  if (rc == -ENOMEM)
-    return luio_fail(
-        err, ENOMEM,
-        "%llu bytes of DMA memory for %s: %llu free hugepages of %s, one is needed: %s", bytes,
-        dma->who, (unsigned long long)free_hugepages(huge), name,
-        more_hugepages(huge, remedy, sizeof remedy));
-  if (rc == -EAGAIN || rc == -EPERM)
-    return luio_fail(err, ENOMEM, "%llu bytes of DMA memory for %s: mlock: %s: raise `ulimit -l`",
-                     bytes, dma->who, luio_errno_name(-rc));
-  if (rc == -EFBIG)
-    return luio_fail(err, EFBIG, "%llu bytes of DMA memory for %s: memfd: EFBIG: raise `ulimit -f`",
-                     bytes, dma->who);
-  return luio_fail(err, -rc,
-                   "%llu bytes of DMA memory for %s: memfd of %s pages: %s: does this "
-                   "kernel have hugetlbfs?",
-                   bytes, dma->who, name, luio_errno_name(-rc));
-}
-
 /* ---- Allocating -------------------------------------------------------------------------------- */
-
-/* A new page for a buffer, hugepages first. */
-static int grow(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, page **out,
-                luio_error *err)
-{
-  int which = size > 2 * MIB || align > 2 * MIB ? HUGE_1G : HUGE_2M;
-  luio_error why = {.code = 0};
-  if (dma->of_regions)
-    return explain(dma, -ENOMEM, size, mask, err);
-  int rc = luio_dma_page_take(dma, which, dma->stores[which].page_size, mask, out, &why);
-  if (rc == 0)
-    return 0;
-  uint64_t small = (size + LUIO_PAGE - 1) & ~(LUIO_PAGE - 1);
-  /* Pages next to each other in our address space are not so in memory: only one page will do. On
-   * a simulated device we say what is next to what. */
-  bool one_page = small == LUIO_PAGE && align <= LUIO_PAGE;
-  if (!why.code && (one_page || dma->sim)) {
-    if (dma->sim && align > LUIO_PAGE)
-      small = (size + align - 1) & ~(align - 1);
-    int fallback = luio_dma_page_take(dma, SMALL, small, mask, out, &why);
-    if (fallback == 0 && dma->sim)
-      return 0; /* a model does not care */
-    if (fallback == 0) {
-      char remedy[256];
-      luio_dma_warn(dma,
-                    "%llu bytes of DMA memory for %s are in small pages: %llu free hugepages of 2 "
-                    "MiB: %s",
-                    (unsigned long long)size, dma->who, (unsigned long long)free_hugepages(2 * MIB),
-                    more_hugepages(2 * MIB, remedy, sizeof remedy));
-      return 0;
-    }
-    if (fallback != -ENOMEM)
-      rc = fallback;
-  }
-  if (why.code)
-    return luio_fail(err, why.code, "%s", why.message);
-  return explain(dma, rc, size, mask, err);
-}
 
 static int validate(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, luio_error *err)
 {
@@ -252,7 +138,7 @@ static int carve(luio_dma *dma, live *l, uint64_t size, uint64_t align, uint64_t
     if ((offset = cut(p, reserved, align, mask)) != UINT64_MAX)
       break;
   if (!p) {
-    rc = grow(dma, reserved, align, mask, &p, err);
+    rc = dma->ops->grow(dma, reserved, align, mask, &p, err);
     if (rc == 0 && (offset = cut(p, reserved, align, mask)) == UINT64_MAX)
       rc = luio_fail(err, ENOMEM,
                      "%llu bytes of DMA memory for %s aligned to %llu: no page is so "
@@ -260,15 +146,14 @@ static int carve(luio_dma *dma, live *l, uint64_t size, uint64_t align, uint64_t
                      (unsigned long long)size, dma->who, (unsigned long long)align);
   }
   if (rc == 0)
-    l->buffer =
-        (luio_dma_buffer){.addr = p->addr + offset,
-                          .iova = p->iova + offset,
-                          .size = size,
-                          .page_size = dma->of_regions ? p->size : dma->stores[p->store].page_size,
-                          .uncached = dma->of_regions,
-                          .owner = dma,
-                          .page = p,
-                          .reserved = reserved};
+    l->buffer = (luio_dma_buffer){.addr = p->addr + offset,
+                                  .iova = p->iova + offset,
+                                  .size = size,
+                                  .page_size = p->unit,
+                                  .uncached = dma->ops->uncached,
+                                  .owner = dma,
+                                  .page = p,
+                                  .reserved = reserved};
   return rc;
 }
 
@@ -359,42 +244,9 @@ void *luio_dma_find(luio_dma *dma, uint64_t iova, uint64_t size)
 
 /* ---- Pages that the kernel has moved ------------------------------------------------------------- */
 
-/* What lies in a page, for people: " (3 buffers, "ring" among them)", or nothing. */
-static void describe_buffers(const luio_dma *dma, const page *p, char *to, size_t size)
-{
-  const char *name = NULL;
-  unsigned n = 0;
-  to[0] = '\0';
-  for (const live *l = dma->buffers; l; l = l->next) {
-    if (l->buffer.page != p)
-      continue;
-    n++;
-    if (l->name[0])
-      name = l->name;
-  }
-  if (n == 1 && name)
-    luio_format(to, size, " (buffer \"%s\")", name);
-  else if (n)
-    luio_format(to, size, " (%u buffer%s%s%s%s)", n, n == 1 ? "" : "s", name ? ", \"" : "",
-                name ? name : "", name ? "\" among them" : "");
-}
-
 int luio_dma_page_moved(const luio_dma *dma, const page *p, luio_error *err)
 {
-  if (dma->sim || dma->of_regions) /* the kernel's own allocator keeps it where it is */
-    return 0;
-  uint64_t now = 0;
-  luio_error why;
-  char buffers[128];
-  int rc = luio_pagemap_lookup(dma->pagemap_fd, p->addr, &now, &why);
-  if (rc == 0 && now == p->iova)
-    return 0;
-  describe_buffers(dma, p, buffers, sizeof buffers);
-  if (rc < 0)
-    return luio_fail(err, ESTALE, "a page of DMA memory of %s%s at 0x%llx is gone: %s", dma->who,
-                     buffers, (unsigned long long)p->iova, why.message);
-  return luio_fail(err, ESTALE, "a page of DMA memory of %s%s moved from 0x%llx to 0x%llx",
-                   dma->who, buffers, (unsigned long long)p->iova, (unsigned long long)now);
+  return dma->ops->moved ? dma->ops->moved(dma, p, err) : 0;
 }
 
 /* The same, with what to do about it. */
@@ -474,13 +326,17 @@ void luio_dma_get_stats(const luio_dma *dma, luio_dma_stats *out)
 
 /* ---- Pools ------------------------------------------------------------------------------------- */
 
-static luio_dma *pool(luio_device *device, const char *who)
+luio_dma *luio_dma_new(luio_device *device, const struct luio_dma_ops *ops, luio_error *err)
 {
+  const char *who = device->info.address;
   luio_dma *dma = calloc(1, sizeof *dma);
-  if (!dma)
+  if (!dma) {
+    luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", who);
     return NULL;
+  }
   luio_format(dma->who, sizeof dma->who, "%s", who);
   pthread_mutex_init(&dma->lock, NULL);
+  dma->ops = ops;
   dma->device = device;
   dma->pagemap_fd = dma->ring_fd = dma->park[0] = dma->park[1] = -1;
   dma->stores[SMALL] = (store){.page_size = LUIO_PAGE, .fd = -1};
@@ -489,66 +345,9 @@ static luio_dma *pool(luio_device *device, const char *who)
   return dma;
 }
 
-int luio_dma_open_physical(luio_device *device, luio_dma **out, luio_error *err)
+bool luio_dma_ends_with_device(const luio_dma *dma)
 {
-  const char *who = device->info.address;
-  luio_dma *dma = pool(device, who);
-  if (!dma)
-    return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", who);
-  dma->pagemap_fd = luio_pagemap_open(who, err);
-  luio_dma_pin_open(dma);
-  int rc = dma->pagemap_fd < 0 ? dma->pagemap_fd : luio_dma_adopt(dma, err);
-  if (rc < 0) {
-    luio_dma_close(dma);
-    return rc;
-  }
-  *out = dma;
-  return 0;
-}
-
-int luio_dma_open_regions(luio_device *device, luio_dma **out, luio_error *err)
-{
-  const char *who = device->info.address;
-  luio_dma *dma = pool(device, who);
-  if (!dma)
-    return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", who);
-  dma->of_regions = true;
-  for (unsigned i = LUIO_MAX_MAPS; i-- > 0;) { /* the first of them is the first to be used */
-    luio_region *r;
-    if (!device->info.maps[i].present || !device->info.maps[i].at_open)
-      continue;
-    int rc = luio_device_region(device, i, &r, err);
-    if (rc == 0)
-      rc = luio_dma_page_of_region(dma, r, err);
-    if (rc < 0) {
-      luio_dma_close(dma);
-      return rc;
-    }
-  }
-  *out = dma;
-  return 0;
-}
-
-bool luio_dma_is_of_regions(const luio_dma *dma)
-{
-  return dma->of_regions;
-}
-
-int luio_dma_open_sim(luio_device *device, luio_dma **out, luio_error *err)
-{
-  const char *who = device->info.address;
-  luio_dma *dma = pool(device, who);
-  if (!dma)
-    return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", who);
-  dma->sim = true;
-  dma->next_iova = SIM_FIRST_IOVA;
-  int rc = luio_dma_adopt(dma, err);
-  if (rc < 0) {
-    luio_dma_close(dma);
-    return rc;
-  }
-  *out = dma;
-  return 0;
+  return dma->ops->ends_with_device;
 }
 
 void luio_dma_forked(luio_dma *dma)
@@ -577,8 +376,8 @@ void luio_dma_close(luio_dma *dma)
 {
   if (!dma)
     return;
-  if (dma->sim)
-    luio_sim_set_dma(dma->device->sim, NULL);
+  if (dma->ops->close)
+    dma->ops->close(dma);
   luio_dma_unpin(dma);
   for (live *l = dma->buffers, *next; l; l = next) {
     next = l->next;
@@ -589,7 +388,7 @@ void luio_dma_close(luio_dma *dma)
     if (luio_dma_page_is_kept(dma, p))
       luio_dma_page_forget(p);
     else
-      luio_dma_page_release(dma, p);
+      dma->ops->release(dma, p);
   }
   if (dma->records)
     munmap(dma->records, sizeof *dma->records);

@@ -1,5 +1,6 @@
-/* dma.h - what a pool of DMA memory is made of; shared by dma.c (buffers), dma_pages.c (pages),
- * dma_pin.c (pages that stay in place) and dma_kept.c (what outlives a worker). */
+/* dma.h - what a pool of DMA memory is made of; shared by dma.c (buffers), dma_pages.c (pages of the kernel's),
+ * dma_kept.c (what outlives a worker), dma_pin.c (pages that stay in place) and the kinds of pools: dma_physical.c, dma_sim.c,
+ * dma_regions.c. */
 #ifndef LUIO_DMA_H
 #define LUIO_DMA_H
 
@@ -40,6 +41,7 @@ typedef struct records {
 typedef struct page {
   uint8_t *addr;
   uint64_t size, iova;
+  uint64_t unit; /* of its store's pages; of a region all of it */
   int store;
   uint64_t index; /* in its store's memfd */
   extent *free;
@@ -66,12 +68,39 @@ typedef struct live {
   struct live *next;
 } live;
 
+/* A kind of pool. All functions are called with the pool's lock held, or before anybody has the pool. */
+struct luio_dma_ops {
+  bool
+      device_writes; /* hardware writes there by itself, also after this process was killed: pages are locked, and memfds
+                         go last */
+  bool ascending; /* each new page has a higher address than those before */
+  bool uncached;
+  bool ends_with_device; /* when the device goes away */
+
+  /* One more page for a buffer of that size. */
+  int (*grow)(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, page **out,
+              luio_error *err);
+  /* The address that the device is told, into p->iova. */
+  int (*address)(luio_dma *dma, page *p, luio_error *err);
+  /* These addresses are in use. NULL: the kernel knows. */
+  void (*claim)(luio_dma *dma, uint64_t iova, uint64_t size);
+  /* Keeps the page in its place, which may move it once more; or warns. NULL: it stays there. */
+  void (*pin)(luio_dma *dma, page *p);
+  /* -ESTALE: its address is another now, or it is gone. NULL: never. */
+  int (*moved)(const luio_dma *dma, const page *p, luio_error *err);
+  /* Whether a record of a page may be one of this kind, by size and address. */
+  bool (*believes)(const luio_dma *dma, const page_record *r);
+  /* The page's memory goes back to where it came from, and the page ends. */
+  void (*release)(luio_dma *dma, page *p);
+  /* The pool is about to end. NULL: nothing to do. */
+  void (*close)(luio_dma *dma);
+};
+
 struct luio_dma {
   pthread_mutex_t lock;
+  const struct luio_dma_ops *ops;
   char who[64];
   luio_device *device;
-  bool sim;
-  bool of_regions;  /* its pages are regions: the device's, and uncached */
   bool unrecorded;  /* what the stores have beside the records waits for the device to be settled */
   records *records; /* shared with the guardian; NULL: none */
   int park[2];
@@ -80,7 +109,7 @@ struct luio_dma {
   unsigned pins; /* buffers of the ring in use */
   int unpinned;  /* errno: why pages can't be pinned; 0: they can */
   bool unpinned_said;
-  uint64_t next_iova; /* sim */
+  uint64_t next_iova; /* dma_sim.c */
   store stores[STORES];
   page *pages;
   live *buffers;
@@ -88,7 +117,9 @@ struct luio_dma {
   char warning[1024], taken[1024];
 };
 
-/* dma.c. With the lock held. Puts a piece of a page into a list of extents. */
+/* dma.c. An empty pool; NULL: no memory. */
+luio_dma *luio_dma_new(luio_device *device, const struct luio_dma_ops *ops, luio_error *err);
+/* With the lock held. Puts a piece of a page into a list of extents. */
 void luio_dma_put_back(extent **list, uint64_t offset, uint64_t size);
 /* Adds a warning to those that luio_dma_warning has not given yet. */
 void luio_dma_warn(luio_dma *dma, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -100,7 +131,7 @@ int luio_dma_page_moved(const luio_dma *dma, const page *p, luio_error *err);
 
 /* Makes ready, with the rights that the process has now. Before anybody has the pool. */
 void luio_dma_pin_open(luio_dma *dma);
-/* Keeps the page in its place from now on, which may move it once more; or warns that it can't be. */
+/* Keeps the page in its place from now on, which may move it once more; or warns that it can't be: luio_dma_ops.pin. */
 void luio_dma_pin(luio_dma *dma, page *p);
 /* Ends that for all pages. The device must have been stopped. */
 void luio_dma_unpin(luio_dma *dma);
@@ -135,11 +166,20 @@ void luio_dma_punch(luio_dma *dma, int which, uint64_t index, uint64_t size);
  * page could not be found out. */
 int luio_dma_page_take(luio_dma *dma, int which, uint64_t size, uint64_t mask, page **out,
                        luio_error *err);
-/* Puts a region of the device into the pool. */
-int luio_dma_page_of_region(luio_dma *dma, luio_region *region, luio_error *err);
 /* Unmaps a page that is no longer in the pool, and leaves it in its memfd. */
 void luio_dma_page_forget(page *p);
 /* Gives it back to the kernel, too. */
 void luio_dma_page_release(luio_dma *dma, page *p);
+/* The free pieces of a page that ends. */
+void luio_dma_free_extents(extent *e);
+/* Puts a page into the pool. */
+void luio_dma_page_add(luio_dma *dma, page *p);
+/* The store whose pages a buffer needs, hugepages first. */
+int luio_dma_store_for(uint64_t size, uint64_t align);
+/* Why no page could be had, and what to do: rc is luio_dma_page_take's. */
+int luio_dma_no_pages(const luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_error *err);
+uint64_t luio_dma_free_hugepages(uint64_t page_size);
+/* What gives more of them, or why that can't be done here, in `text`. */
+const char *luio_dma_more_hugepages(uint64_t page_size, char *text, size_t size);
 
 #endif

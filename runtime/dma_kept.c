@@ -124,7 +124,7 @@ int luio_dma_take_kept(luio_dma *dma, const char *name, uint64_t size, uint64_t 
   l->buffer = (luio_dma_buffer){.addr = p->addr + r->offset,
                                 .iova = iova,
                                 .size = size,
-                                .page_size = dma->stores[p->store].page_size,
+                                .page_size = p->unit,
                                 .owner = dma,
                                 .page = p,
                                 .reserved = r->reserved,
@@ -134,8 +134,6 @@ int luio_dma_take_kept(luio_dma *dma, const char *name, uint64_t size, uint64_t 
 
 /* ---- Taking over ------------------------------------------------------------------------------- */
 
-#define SIM_MOST (1ull << 47) /* addresses of simulated devices are far below */
-
 /* The records were written by a process that died, perhaps one without our privileges. */
 static bool page_makes_sense(const luio_dma *dma, const page_record *r)
 {
@@ -143,10 +141,7 @@ static bool page_makes_sense(const luio_dma *dma, const page_record *r)
     return false;
   const store *s = &dma->stores[r->store];
   uint64_t count = r->size / s->page_size;
-  /* A page's address is asked for once: what is told to a real device is one page of its size. */
-  if (!dma->sim && r->size != s->page_size)
-    return false;
-  if (dma->sim && (!r->iova || r->iova % s->page_size || r->iova > SIM_MOST - r->size))
+  if (!dma->ops->believes(dma, r))
     return false;
   for (const page_record *other = dma->records->pages; other < r; other++)
     if (other->used && other->store == r->store && other->index < r->index + count &&
@@ -199,7 +194,8 @@ static int adopt_page(luio_dma *dma, page_record *r, luio_error *err)
   p->free = NULL;
   p->record = r;
   p->iova = r->iova;
-  luio_dma_pin(dma, p);
+  if (dma->ops->pin)
+    dma->ops->pin(dma, p);
   luio_error why;
   rc = luio_dma_page_moved(dma, p, &why);
   if (rc < 0) {
@@ -211,10 +207,7 @@ static int adopt_page(luio_dma *dma, page_record *r, luio_error *err)
     return rc;
   }
   find_gaps(dma, p);
-  p->next = dma->pages;
-  dma->pages = p;
-  dma->stats.pages++;
-  dma->stats.mapped_bytes += p->size;
+  luio_dma_page_add(dma, p);
   return 0;
 }
 
@@ -289,8 +282,8 @@ int luio_dma_adopt(luio_dma *dma, luio_error *err)
     page_record *r = &dma->records->pages[i];
     if (r->used && !page_makes_sense(dma, r))
       r->used = 0;
-    if (r->used && dma->sim && dma->next_iova < r->iova + r->size)
-      dma->next_iova = r->iova + r->size;
+    if (r->used && dma->ops->claim)
+      dma->ops->claim(dma, r->iova, r->size);
   }
   for (int i = 0; i < KEPT_BUFFERS; i++) {
     buffer_record *b = &dma->records->buffers[i];

@@ -6,11 +6,7 @@
  * narrow mask (edu: 28 bits) are held aside until one lies below, or none is left, and are then
  * given back.
  *
- * A region that a UIO driver has allocated is a page, too, of whatever size; it is the device's own,
- * mapped already, and its address was told by the kernel.
- *
- * IOVAs are physical addresses on real devices. On a simulated one the pool hands out addresses of
- * its own, as an IOMMU would; then any pages do. */
+ * What the device is told of a page is the pool's kind to say (luio_dma_ops). */
 #include "dma.h"
 
 #include <errno.h>
@@ -33,7 +29,7 @@
  * after the socket, and so after every file that the process has open, whatever their numbers. */
 int luio_dma_park(luio_dma *dma, int fd)
 {
-  if (dma->sim)
+  if (!dma->ops->device_writes)
     return 0;
   if (dma->park[0] < 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, dma->park) < 0)
     return -errno;
@@ -77,7 +73,7 @@ void luio_dma_punch(luio_dma *dma, int which, uint64_t index, uint64_t size)
             (off_t)size);
 }
 
-static void free_extents(extent *e)
+void luio_dma_free_extents(extent *e)
 {
   for (extent *next; e; e = next) {
     next = e->next;
@@ -88,36 +84,13 @@ static void free_extents(extent *e)
 void luio_dma_page_forget(page *p)
 {
   munmap(p->addr, p->size);
-  free_extents(p->free);
-  free_extents(p->later);
+  luio_dma_free_extents(p->free);
+  luio_dma_free_extents(p->later);
   free(p);
-}
-
-int luio_dma_page_of_region(luio_dma *dma, luio_region *r, luio_error *err)
-{
-  page *p = calloc(1, sizeof *p);
-  extent *e = calloc(1, sizeof *e);
-  if (!p || !e) {
-    free(p);
-    free(e);
-    return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", dma->who);
-  }
-  *e = (extent){.size = r->size};
-  *p = (page){.addr = (uint8_t *)(uintptr_t)r->base, .size = r->size, .iova = r->addr, .free = e};
-  p->next = dma->pages;
-  dma->pages = p;
-  dma->stats.pages++;
-  dma->stats.mapped_bytes += p->size;
-  return 0;
 }
 
 void luio_dma_page_release(luio_dma *dma, page *p)
 {
-  if (dma->of_regions) { /* what is mapped there is the region's */
-    free_extents(p->free);
-    free(p);
-    return;
-  }
   int which = p->store;
   uint64_t index = p->index, size = p->size;
   page_record *record = p->record;
@@ -138,7 +111,7 @@ int luio_dma_page_map(luio_dma *dma, int which, uint64_t index, uint64_t size, p
     free(e);
     return -ENOMEM;
   }
-  *p = (page){.size = size, .store = which, .index = index, .free = e};
+  *p = (page){.size = size, .unit = s->page_size, .store = which, .index = index, .free = e};
   *e = (extent){.size = size};
   p->addr =
       mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, s->fd, (off_t)(p->index * s->page_size));
@@ -148,8 +121,8 @@ int luio_dma_page_map(luio_dma *dma, int which, uint64_t index, uint64_t size, p
   }
   madvise(p->addr, size, MADV_DONTFORK);
   rc = populate(p->addr, size);
-  if (rc == 0 && which == SMALL && mlock(p->addr, size) < 0 && !dma->sim)
-    rc = -errno; /* sim: nothing looks at where it is, so swapping it is fine */
+  if (rc == 0 && which == SMALL && mlock(p->addr, size) < 0 && dma->ops->device_writes)
+    rc = -errno; /* otherwise nothing looks at where it is, so swapping it is fine */
   if (rc < 0) {
     munmap(p->addr, size);
     goto fail;
@@ -179,13 +152,12 @@ static int map_new(luio_dma *dma, int which, uint64_t size, page **out, luio_err
   return rc;
 }
 
-static int page_address(luio_dma *dma, page *p, luio_error *err)
+void luio_dma_page_add(luio_dma *dma, page *p)
 {
-  if (!dma->sim)
-    return luio_pagemap_lookup(dma->pagemap_fd, p->addr, &p->iova, err);
-  uint64_t align = p->size & (p->size - 1) ? dma->stores[p->store].page_size : p->size;
-  p->iova = (dma->next_iova + align - 1) & ~(align - 1);
-  return 0;
+  p->next = dma->pages;
+  dma->pages = p;
+  dma->stats.pages++;
+  dma->stats.mapped_bytes += p->size;
 }
 
 static bool reachable(const page *p, uint64_t mask)
@@ -205,10 +177,10 @@ int luio_dma_page_take(luio_dma *dma, int which, uint64_t size, uint64_t mask, p
       rc = tried ? -ERANGE : rc;
       break;
     }
-    rc = page_address(dma, p, err);
-    if (rc == 0 && reachable(p, mask)) {
-      luio_dma_pin(dma, p);
-      rc = page_address(dma, p, err); /* pinning may have moved it */
+    rc = dma->ops->address(dma, p, err);
+    if (rc == 0 && reachable(p, mask) && dma->ops->pin) {
+      dma->ops->pin(dma, p);
+      rc = dma->ops->address(dma, p, err); /* pinning may have moved it */
     }
     if (rc == 0 && reachable(p, mask))
       break;
@@ -217,7 +189,7 @@ int luio_dma_page_take(luio_dma *dma, int which, uint64_t size, uint64_t mask, p
     p = NULL;
     if (rc < 0)
       break;
-    if (dma->sim) { /* the next address would only be higher */
+    if (dma->ops->ascending) {
       rc = -ERANGE;
       break;
     }
@@ -231,12 +203,71 @@ int luio_dma_page_take(luio_dma *dma, int which, uint64_t size, uint64_t mask, p
     luio_dma_page_release(dma, p);
   if (rc < 0)
     return rc;
-  if (dma->sim)
-    dma->next_iova = p->iova + p->size;
-  p->next = dma->pages;
-  dma->pages = p;
-  dma->stats.pages++;
-  dma->stats.mapped_bytes += p->size;
+  if (dma->ops->claim)
+    dma->ops->claim(dma, p->iova, p->size);
+  luio_dma_page_add(dma, p);
   *out = p;
   return 0;
+}
+
+int luio_dma_store_for(uint64_t size, uint64_t align)
+{
+  return size > 2 * MIB || align > 2 * MIB ? HUGE_1G : HUGE_2M;
+}
+
+/* ---- Why there is none ------------------------------------------------------------------------- */
+
+uint64_t luio_dma_free_hugepages(uint64_t page_size)
+{
+  char dir[96];
+  uint64_t n = 0;
+  luio_format(dir, sizeof dir, "/sys/kernel/mm/hugepages/hugepages-%llukB",
+              (unsigned long long)(page_size / 1024));
+  luio_sysfs_u64(dir, "free_hugepages", &n);
+  return n;
+}
+
+#define HUGEPAGES "/proc/sys/vm/nr_hugepages"
+#define HUGEPAGES_1G "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
+
+/* What gives more of them, and why it can't be done here. */
+const char *luio_dma_more_hugepages(uint64_t page_size, char *text, size_t size)
+{
+  const char *file = page_size == GIB ? HUGEPAGES_1G : HUGEPAGES, *read_only = luio_read_only(file);
+  luio_format(text, size, "echo %d > %s%s%s%s", page_size == GIB ? 1 : 32, file,
+              read_only ? " (" : "", read_only ? read_only : "", read_only ? ")" : "");
+  return text;
+}
+
+int luio_dma_no_pages(const luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_error *err)
+{
+  unsigned long long bytes = size, limit = mask;
+  uint64_t huge = size > 2 * MIB ? GIB : 2 * MIB;
+  const char *name = size > 2 * MIB ? "1 GiB" : "2 MiB";
+  char remedy[256];
+  if (rc == -EMFILE || rc == -ENFILE)
+    return luio_fail(err, -rc, "%llu bytes of DMA memory for %s: %s: too many open files", bytes,
+                     dma->who, luio_errno_name(-rc));
+  if (rc == -ERANGE)
+    return luio_fail(err, ERANGE,
+                     "%llu bytes of DMA memory for %s below 0x%llx: no free %s page lies there: "
+                     "reserve more at boot (hugepages=N on the kernel command line), or widen the "
+                     "device's address mask",
+                     bytes, dma->who, limit, name);
+  if (rc == -ENOMEM)
+    return luio_fail(
+        err, ENOMEM,
+        "%llu bytes of DMA memory for %s: %llu free hugepages of %s, one is needed: %s", bytes,
+        dma->who, (unsigned long long)luio_dma_free_hugepages(huge), name,
+        luio_dma_more_hugepages(huge, remedy, sizeof remedy));
+  if (rc == -EAGAIN || rc == -EPERM)
+    return luio_fail(err, ENOMEM, "%llu bytes of DMA memory for %s: mlock: %s: raise `ulimit -l`",
+                     bytes, dma->who, luio_errno_name(-rc));
+  if (rc == -EFBIG)
+    return luio_fail(err, EFBIG, "%llu bytes of DMA memory for %s: memfd: EFBIG: raise `ulimit -f`",
+                     bytes, dma->who);
+  return luio_fail(err, -rc,
+                   "%llu bytes of DMA memory for %s: memfd of %s pages: %s: does this "
+                   "kernel have hugetlbfs?",
+                   bytes, dma->who, name, luio_errno_name(-rc));
 }

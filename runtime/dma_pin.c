@@ -82,8 +82,6 @@ const char *luio_dma_pin_remedy(int code)
 
 void luio_dma_pin(luio_dma *dma, page *p)
 {
-  if (dma->sim || dma->of_regions)
-    return;
   int rc = pin(dma, p);
   p->pinned = rc == 0;
   if (rc == 0)

@@ -50,7 +50,7 @@ int luio_device_return(luio_device *d, luio_error *err)
     return 0;
   if (d->irqs)
     return luio_fail(err, EBUSY, "take %s again: its interrupt thread still runs", d->info.address);
-  if (d->dma && luio_dma_is_of_regions(d->dma))
+  if (d->dma && luio_dma_ends_with_device(d->dma))
     return luio_fail(err, ENOTSUP,
                      "take %s again: its DMA memory was its UIO driver's, and went with it: close "
                      "it and open it anew",

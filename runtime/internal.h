@@ -258,11 +258,8 @@ void luio_sigbus_remove(luio_region *region);
 void luio_sigbus_cover(luio_region *region);
 
 /* dma.c */
-int luio_dma_open_physical(luio_device *device, luio_dma **out, luio_error *err);
-int luio_dma_open_sim(luio_device *device, luio_dma **out, luio_error *err);
-/* The memory that its UIO driver brings, and no other. */
-int luio_dma_open_regions(luio_device *device, luio_dma **out, luio_error *err);
-bool luio_dma_is_of_regions(const luio_dma *dma);
+/* Whether it goes with the device: a device that comes back does not have it. */
+bool luio_dma_ends_with_device(const luio_dma *dma);
 void luio_dma_close(luio_dma *dma);
 /* In a forked child: none of its descriptors leads anywhere. */
 void luio_dma_forked(luio_dma *dma);

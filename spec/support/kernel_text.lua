@@ -258,7 +258,7 @@ M.PARSERS = {
   {
     name = "open", reads = "^/sys/devices/p.*/", covers = {
       "runtime/device.c", "runtime/backend_pci.c", "runtime/backend_uio.c", "runtime/bus_master.c", "runtime/config.c",
-      "runtime/dma.c", "runtime/dma_physical.c", "runtime/lock.c", "runtime/pagemap.c", "runtime/region.c", "runtime/uio.c",
+      "runtime/dma_pages.c", "runtime/dma_physical.c", "runtime/lock.c", "runtime/pagemap.c", "runtime/region.c", "runtime/uio.c",
       "runtime/guardian_devices.c", "lua/luio/config.lua",
     },
     run = function()

@@ -1,0 +1,44 @@
+--- The ways to a device are tables of operations (runtime/backend.h), so that a new way is a new file. No other file may ask
+--- which way a device, a region or DMA memory is reached by.
+
+local files = require "spec.support.files"
+
+-- The ways themselves, and the bus of simulated devices.
+local WAYS = { "backend_%w+%.c$", "/dma_sim%.c$", "/sim%.c$" }
+
+-- Questions after a kind.
+local QUESTIONS = {
+  "strn?cmp%([^;]-[>.]bus%f[%W]", -- the name of a bus
+  "%->sim%f[%W]", -- a simulated device, its region or its memory
+  "%f[%w]r%->kind", "%f[%w]region%->kind", "%f[%w]n%.kind", "ops%->kind%s*[=!]=", "luio_region_kind%([^)]*%)%s*[=!]=",
+  "[=!]=%s*&luio_%w+", -- a table of operations
+  "%->of_regions", "%->is_sim",
+}
+
+local function is_way(path)
+  for _, pattern in ipairs(WAYS) do
+    if path:match(pattern) then return true end
+  end
+  return false
+end
+
+describe("the C runtime", function()
+  it("asks after the kind of a device, a region or DMA memory in no file but the ways themselves", function()
+    local asked, seen = {}, 0
+    for path in files.shell("ls runtime/*.c runtime/*.h"):gmatch "%S+" do
+      local number = 0
+      for line in is_way(path) and function() end or io.lines(path) do
+        number, seen = number + 1, seen + 1
+        local code = line:gsub("/%*.-%*/", ""):gsub("^%s*%*.*", "")
+        for _, pattern in ipairs(QUESTIONS) do
+          if code:find(pattern) then
+            table.insert(asked, ("%s:%d: %s"):format(path, number, line))
+            break
+          end
+        end
+      end
+    end
+    assert.is_true(seen > 1000)
+    assert.same({}, asked)
+  end)
+end)
