@@ -125,7 +125,7 @@ demo-uio: all | deps-run deps-guest
 	  spec/guest/run --env CLICOLOR_FORCE=$$colour -- \
 	  $(BUILD)/luio examples/demo.lua 0000:00:04.0
 
-test: all cross-arm64 $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(BUILD)/luio-asan $(BUILD)/luio-tsan $(SUPPORT) | deps-run deps-test deps-guest
+test: all cross-arm64 $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(BUILD)/luio-asan $(BUILD)/luio-tsan $(SUPPORT) | deps-run deps-test deps-doc deps-guest
 	$(Q)$(if $(LONG),LUIO_LONG=1 )spec/run $(STAGES)
 
 # For the guest's kernel (spec/guest/headers). For the one that runs here: make -C /lib/modules/$$(uname -r)/build M=...
@@ -228,7 +228,7 @@ uninstall:
 clean:
 	$(Q)rm -rf $(BUILD)
 
-include runtime/system/system.mk runtime/board/dist.mk
+include runtime/system/system.mk runtime/board/dist.mk doc/doc.mk
 
 # ---- Set-up ----------------------------------------------------------------------------------------
 

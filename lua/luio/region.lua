@@ -36,6 +36,31 @@ local M = {}
 ---@field package owner luio.Device?  is told when an access finds it gone
 ---@field package handle ffi.cdata*
 ---@field package base ffi.cdata*?  first byte, for memory regions only
+---@field read8 fun(self: luio.Region, offset: integer): integer  one load, as wide as the name says. Offsets are in bytes, multiples of
+---                                the width. Raises outside of the region, and when the device is gone
+---@field read16 fun(self: luio.Region, offset: integer): integer
+---@field read32 fun(self: luio.Region, offset: integer): integer
+---@field read64 fun(self: luio.Region, offset: integer): ffi.cdata*  one load of 64 bits, as a uint64_t
+---@field write8 fun(self: luio.Region, offset: integer, value: integer)  one store, as wide as the name says. Raises for a value that
+---                                does not fit, for a region that is read-only, and as a load does
+---@field write16 fun(self: luio.Region, offset: integer, value: integer)
+---@field write32 fun(self: luio.Region, offset: integer, value: integer)
+---@field write64 fun(self: luio.Region, offset: integer, value: integer|ffi.cdata*)  one store of 64 bits: a number below 2^53, or a
+---                                uint64_t
+---@field read16_swapped fun(self: luio.Region, offset: integer): integer  the same with the bytes reversed, for a device of the other
+---                                endianness
+---@field read32_swapped fun(self: luio.Region, offset: integer): integer
+---@field read64_swapped fun(self: luio.Region, offset: integer): ffi.cdata*
+---@field write16_swapped fun(self: luio.Region, offset: integer, value: integer)
+---@field write32_swapped fun(self: luio.Region, offset: integer, value: integer)
+---@field write64_swapped fun(self: luio.Region, offset: integer, value: integer|ffi.cdata*)
+---@field read8_many fun(self: luio.Region, offset: integer, to: ffi.cdata*, n: integer)  loads the one register n times, into an array
+---                                of its width: empties a FIFO
+---@field read16_many fun(self: luio.Region, offset: integer, to: ffi.cdata*, n: integer)
+---@field read32_many fun(self: luio.Region, offset: integer, to: ffi.cdata*, n: integer)
+---@field write8_many fun(self: luio.Region, offset: integer, from: ffi.cdata*, n: integer)  stores n values of an array: fills a FIFO
+---@field write16_many fun(self: luio.Region, offset: integer, from: ffi.cdata*, n: integer)
+---@field write32_many fun(self: luio.Region, offset: integer, from: ffi.cdata*, n: integer)
 local Region = {}
 
 local uint64 = ffi.typeof "uint64_t"

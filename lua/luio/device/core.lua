@@ -41,7 +41,7 @@ local M = {}
 ---@field package before_stop (fun(): true?, string?, string?)?  called when it is about to be closed, while its driver still works;
 ---                                what it gives up is what `close` says
 ---@field views table<luio.Device, true>  weak
----@field live luio.Live?     the driver that runs
+---@field package live luio.Live?     the driver that runs
 ---@field stale string?       of a view: why it must not be used any more
 ---@field package selectors luio.Selectors?  what was written to what shows other registers (luio.registers.selectors)
 ---@field package driven_elsewhere boolean?  another process, or the kernel, may be at its registers, too

@@ -26,7 +26,7 @@ local start_timer, start_idle, start_check = uv.timer_start, uv.idle_start, uv.c
 ---@field package waiters fun()[]?  in join
 ---@field package thread thread
 ---@field package wake fun(...)?  resumes it from its wait
----@field group luio.TaskGroup?
+---@field package group luio.TaskGroup?
 local Task = {}
 Task.__index = Task
 

@@ -90,7 +90,7 @@ local record_t = ffi.typeof [[struct {
 
 ---@class luio.share.Shared
 ---@field port any
----@field server luio.memif.Server
+---@field package server luio.memif.Server
 ---@field unclaimed integer  frames from the wire that nobody has a claim to
 local Shared = {}
 Shared.__index = Shared

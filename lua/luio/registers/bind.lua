@@ -21,15 +21,32 @@ local when = require "luio.registers.when"
 
 local M = {}
 
+---@class luio.WaitOptions
+---@field interval number?  seconds between two loads; 0.001
+---@field spin boolean?     load without a pause, and let no other task run
+
 ---@class luio.Register
 ---@field path string        "CHANNEL[2].CTRL"
 ---@field def luio.RegisterDef
 ---@field offset integer     bytes, in its region
 ---@field region luio.Region
----@field prepared table
 ---@field root luio.Registers
----@field guard luio.Guard?  it is behind a selector
----@field key string?  its bytes, where they are a selector's
+---@field package prepared table
+---@field package guard luio.Guard?  it is behind a selector
+---@field package key string?  its bytes, where they are a selector's
+---@field read fun(self: luio.Register): integer|ffi.cdata*  one load; a register of 64 bits gives a uint64_t
+---@field write fun(self: luio.Register, value: integer|ffi.cdata*|table<string, any>)  one store. Of { FIELD = value } the fields that
+---                                are not named are as after a reset
+---@field get fun(self: luio.Register, field: string): integer|ffi.cdata*, string?  one load: a field's value, and its name if it has one
+---@field update fun(self: luio.Register, fields: table<string, any>)  one load, one store. The same without a table, for hot loops:
+---                                reg:update("FIELD", value, "OTHER", value), up to four
+---@field wait fun(self: luio.Register, fields: table, seconds: number, opts?: luio.WaitOptions): integer|ffi.cdata*|nil, string?, string?
+---                                loads until the fields have these values, and gives the register's value; nil, message and "ETIMEDOUT"
+---                                at the deadline, "ENODEV" if the device goes. Other tasks run meanwhile
+---@field read_many fun(self: luio.Register, to: ffi.cdata*, n: integer)  loads this register n times, into an array of its width
+---@field write_many fun(self: luio.Register, from: ffi.cdata*, n: integer)  stores n values, from an array of its width
+---@field decode fun(self: luio.Register, value: integer|ffi.cdata*): table<string, any>  fields by name; touches nothing
+---@field encode fun(self: luio.Register, fields: table<string, any>): integer|ffi.cdata*  what write would store; touches nothing
 
 -- To assign is a slip that would access nothing. A name in lower case is software's. One that was used before is a key of its
 -- own by now, and is not seen here.

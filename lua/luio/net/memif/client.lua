@@ -41,8 +41,8 @@ local M = {}
 ---@field mac string
 ---@field mtu integer
 ---@field pool luio.Pool
----@field rx table<integer, luio.memif.Rx>  0
----@field tx table<integer, luio.memif.Tx>  0
+---@field rx table<integer, luio.net.Rx>  0
+---@field tx table<integer, luio.net.Tx>  0
 ---@field ended string?  why there is no connection any more
 ---@field remote string  what the server calls itself
 ---@field package queue ffi.cdata*
