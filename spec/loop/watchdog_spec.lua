@@ -53,11 +53,9 @@ after_each(function()
   assert.is_nil(debug.gethook())
   assert.is_true((jit.status()))
 end)
-setup(function() files.shell "mkdir -p build/spec/tmp && rm -f build/spec/tmp/fifo && mkfifo build/spec/tmp/fifo" end)
-teardown(function()
-  os.remove "build/spec/tmp/fifo"
-  files.clean()
-end)
+local FIFO = files.write("fifo", "")
+setup(function() files.shell(("rm -f '%s' && mkfifo '%s'"):format(FIFO, FIFO)) end)
+teardown(files.clean)
 
 -- What a function does that never comes back, each in its way.
 local LOOPS = {
@@ -67,7 +65,7 @@ local LOOPS = {
   ["a loop in a coroutine of its own"] = "local co = coroutine.wrap(function() while true do pcall(coroutine.yield) end end) while true do pcall(co) end",
   ["a loop that catches errors in a handler that loops, too"] = "while true do xpcall(function() while true do end end, function() for _ = 1, 1e4 do end end) end",
   ["a loop over a library's function"] = "while true do (' '):rep(10):find 'x' end",
-  ["a file that blocks"] = "io.open('build/spec/tmp/fifo')",
+  ["a file that blocks"] = ("io.open('%s')"):format(FIFO),
 }
 
 describe("a new version that does not come back", function()
