@@ -1,8 +1,9 @@
-# luio: `make demo` shows it, `make test` checks it; both install the Debian packages that they miss.
+# luio: `make demo` shows it, `make check` and `make test` check it; they install the Debian packages that they miss.
 #
 #   make            the runtime and the program, in build/; installs nothing, and names the packages that are missing
 #   make demo       the edu driver on a simulated device; no hardware, no privileges
 #   make demo-uio   the same on a real /dev/uio0, in a QEMU guest with Debian's kernel
+#   make check      what takes a minute: layers, luacheck, the specs on simulated devices and recorded sysfs trees; no QEMU
 #   make test       all specs: simulated, sanitized, recorded sysfs, and in the guest. LONG=1: with all amounts (1,000 reloads in
 #                   the guest, 100 kills, 1 GiB through the network, 1 MiB through the serial line)
 #   make test-arm64 only those of the arm64 guest: device tree, generic-uio
@@ -125,6 +126,11 @@ demo-uio: all | deps-run deps-guest
 	  spec/guest/run --env CLICOLOR_FORCE=$$colour -- \
 	  $(BUILD)/luio examples/demo.lua 0000:00:04.0
 
+check: all layers | deps-run deps-check deps-doc
+	$(call say,LINT,luacheck)
+	$(Q)luacheck -q .
+	$(Q)spec/run sim udev
+
 test: all cross-arm64 $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(BUILD)/luio-asan $(BUILD)/luio-tsan $(SUPPORT) | deps-run deps-test deps-doc deps-guest
 	$(Q)$(if $(LONG),LUIO_LONG=1 )spec/run $(STAGES)
 
@@ -245,4 +251,4 @@ $(SYSROOT): | deps-cross-$(cross)
 	  spec/guest/packages $(cross) $$new/root libluajit-5.1-dev libluajit-5.1-2 libudev-dev libudev1 && mv -T $$new/root $@
 endif
 
-.PHONY: tools all support demo demo-uio test test-arm64 cross-arm64 modules fuzz soak bench layers lint format man install uninstall clean
+.PHONY: tools all support demo demo-uio check test test-arm64 cross-arm64 modules fuzz soak bench layers lint format man install uninstall clean

@@ -190,12 +190,13 @@ for card, address in pairs(MODELS) do
       assert(dev.irqs[0]:setup({ capture = { { "ICR", 0xc0 } } }):start())
       regs.ITR:write { INTERVAL = 65535 } -- 16.8 ms
       regs.IMS:write { RXT0 = 1 }
-      local times = {}
-      for i = 1, 4 do
+      local began, last = luio.now(), nil
+      for _ = 1, 4 do
         regs.ICS:write { RXT0 = 1 }
-        times[i] = assert(dev.irqs[0]:wait(2)).time
+        last = assert(dev.irqs[0]:wait(20)).time
       end
-      for i = 2, 4 do assert.is_true(times[i] - times[i - 1] > 0.012, times[i] - times[i - 1]) end
+      -- From before the first: how long an interrupt takes to be seen is not the model's.
+      assert.is_true(last - began > 3 * 0.0167, last - began)
     end)
 
     it("counts into registers that reading clears, of 64 bits with the high half", function()

@@ -2,7 +2,7 @@
 ---
 ---   a line for each spec that failed: the command that runs it alone
 ---   LUIO_CLAIMS  a folder that several processes of one stage have in common: each goes through all of the stage's files in
----                the same order, and runs those that it is the first to claim. The spec that runs is in running.PID there:
+---                the same order, and runs those that it is the first to claim. The spec that runs is in running.PARENT there:
 ---                spec/run tells from it where a process hung or crashed
 ---   LUIO_TIMES   a file that gets a line for each spec and each file: its kind, seconds, seconds of CPU time (with that of
 ---                processes that it has waited for), the file, the spec
@@ -77,7 +77,7 @@ return function(options)
 
   local lock
   if CLAIMS then
-    local running = ("%s/running.%d"):format(CLAIMS, uv.os_getpid())
+    local running = ("%s/running.%d"):format(CLAIMS, uv.os_getppid()) -- of timeout, which spec/run has started
     on({ "file", "start" }, function(file)
       if not claim(file.name) then getmetatable(file.run).__call = function() end end
     end)

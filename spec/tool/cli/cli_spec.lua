@@ -149,7 +149,7 @@ describe('require "luio"', function()
   end)
 
   it("works when installed, from the program and from luajit; uninstall leaves nothing", function()
-    local prefix = ROOT .. "/" .. select(2, files.write("prefix/made", "")) .. "/prefix"
+    local prefix = ROOT .. "/" .. select(2, files.write("beside", "")) .. "/prefix"
     assert.equal(0, select(2, shell(("make -s install PREFIX='%s'"):format(prefix))))
     local script = files.write("use.lua", [[
       local luio = require "luio"
