@@ -81,7 +81,7 @@ for i, address in ipairs { options.a, options.b } do
   local message
   ports[i], message = net.open(address)
   if not ports[i] then return fail(message) end
-  if address:find "^sim:" and i == 2 and ports[1].dev.info.bus == "sim" then
+  if i == 2 and options.a:find "^sim:" and address:find "^sim:" then
     return fail "two simulated cards have neither a wire nor memory in common: one of them at least is to be real"
   end
   ports[i]:promiscuous(not options.no_promiscuous)

@@ -316,7 +316,7 @@ local function convert(self, raw)
     self.device:vanish(gone and "removed or unbound" or message)
     return self.device:gone_failure(("interrupt %d"):format(self.vector))
   end
-  if self.device.sim then self.device.sim.notice() end
+  if self.device.on_interrupt then self.device.on_interrupt() end
   local event = {
     time = tonumber(raw.time_ns) / 1e9,
     count = tonumber(raw.count),
@@ -412,8 +412,7 @@ function Irq:wait(seconds)
         -- One may have come in the last moment.
         taken, event, message, code = take(self)
         if taken then return event, message, code end
-        local sim = self.device.sim
-        local failure = sim and sim.failure()
+        local failure = self.device.failure and self.device.failure()
         if failure then return nil, failure, "EIO" end
         message, code = ("no interrupt of %s within %g s"):format(self.device.address, seconds), "ETIMEDOUT"
       end

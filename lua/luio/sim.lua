@@ -171,11 +171,6 @@ function M.open(name, options)
         dma_faults = tonumber(s.dma_faults), dma_denied = tonumber(s.dma_denied), interrupts = tonumber(s.interrupts),
       }
     end,
-    --- Why the model failed, outside of an access, too; nil while it has not.
-    ---@return string?
-    failure = function()
-      if C.luio_sim_wait_ready(sim, 0, err) < 0 then return "model: " .. ffi.string(err.message) end
-    end,
   }
   --- Config space as another process reads and writes it, who is not the driver. For specs.
   ---@param offset integer
@@ -196,9 +191,15 @@ function M.open(name, options)
   --- the model is as it was; bus master is off.
   function dev.sim.plug() hotplug.check_presence(dev) end
 
+  --- Why the model failed, outside of an access, too; nil while it has not.
+  ---@return string?
+  function dev.failure()
+    if C.luio_sim_wait_ready(sim, 0, err) < 0 then return "model: " .. ffi.string(err.message) end
+  end
+
   -- What hardware would pass over in silence.
   local denied = 0
-  function dev.sim.notice()
+  function dev.on_interrupt()
     local stats = dev.sim.stats()
     if stats.dma_denied > denied then
       denied = stats.dma_denied

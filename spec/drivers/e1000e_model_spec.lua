@@ -259,7 +259,7 @@ for card, address in pairs(MODELS) do
       regs.TCTL:write { EN = 1, PSP = 1 }
       local tail = fill(d, data.iova)
       regs.TDT[0]:write(tail or 1)
-      return wait.poll(2, function() return dev.sim.failure() end)
+      return wait.poll(2, function() return dev.failure() end)
     end
 
     it("takes descriptors that say nonsense for an error, and names them", function()

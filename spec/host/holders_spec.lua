@@ -15,7 +15,7 @@ describe("holders", function()
     path, dir = files.write("config", ("\0"):rep(64))
     dir = uv.fs_realpath(dir)
     assert(os.execute(("cp %s %s/resource0"):format(path, dir)) == 0)
-    info = { address = "0000:00:04.0", bus = "pci", sysfs = dir }
+    info = { address = "0000:00:04.0", bus = "pci", sysfs = dir, has_bars = true }
   end)
   after_each(function()
     for _, pid in ipairs(pids) do uv.kill(pid, "sigkill") end
@@ -45,7 +45,7 @@ describe("holders", function()
 
   it("has nobody for a device that nobody has, and for a simulated one", function()
     assert.same({}, (holders.of(info)))
-    assert.same({}, (holders.of { address = "sim:edu", bus = "sim" }))
+    assert.same({}, (holders.of { address = "sim:edu", is_private = true }))
   end)
 
   it("has a process with an open file: which, by whom; it only looks", function()
@@ -120,7 +120,7 @@ describe("holders", function()
     start(("exec sleep 20 <'%s/config'"):format(dir))
     wait_for(1)
     local script = files.write("user.lua", ([[
-      local list, partial = require("luio.host.holders").of { address = "0000:00:04.0", bus = "pci", sysfs = "%s" }
+      local list, partial = require("luio.host.holders").of { address = "0000:00:04.0", bus = "pci", sysfs = "%s", has_bars = true }
       print(#list, partial)
     ]]):format(dir))
     local out = files.shell(("LUA_PATH='./lua/?.lua;./lua/?/init.lua;;' setpriv --reuid 65534 --regid 65534 --clear-groups luajit %s"):format(script))

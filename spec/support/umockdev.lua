@@ -157,6 +157,7 @@ function M.capable(info)
   local pci = info.bus == "pci"
   info.has_config, info.has_bars, info.can_bind = pci, pci, pci
   info.has_sysfs, info.has_interrupts, info.has_dma, info.can_leave = true, true, true, true
+  info.is_private, info.is_range = false, false
   info.node = info.uio and "/dev/" .. info.uio
   return info
 end

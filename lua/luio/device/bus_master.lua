@@ -22,7 +22,7 @@ local function ours_alone(self)
   end
   if rc == 2 then root.alone = nil end
   if root.alone then return true end
-  if rc == 0 and info.bus == "pci" and info.uio and not info.shared_bars and sysfs.shared("/dev/" .. info.uio) then
+  if rc == 0 and info.has_config and info.uio and not info.shared_bars and sysfs.shared("/dev/" .. info.uio) then
     self:warn(("others may open /dev/%s while bus master of %s is on, and so could have it write to any memory: only a driver that "
       .. "root has started can keep them from it (luio run --user)"):format(info.uio, self.address))
   end

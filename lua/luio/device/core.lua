@@ -37,6 +37,8 @@ local M = {}
 ---@field repairs table<string, integer>  how often what of config space was set right (luio.hotplug.config_watch)
 ---@field warnings string[] the last few things that work, but not as they should
 ---@field on_warning fun(message: string)?  called for each
+---@field package on_interrupt fun()?  called with each event
+---@field package failure (fun(): string?)?  why no interrupt comes any more, where that is known
 ---@field package on_bus_master fun(on: boolean)?  called when it was switched
 ---@field package before_stop (fun(): true?, string?, string?)?  called when it is about to be closed, while its driver still works;
 ---                                what it gives up is what `close` says
@@ -163,7 +165,7 @@ function Device:root_device() return self end
 
 -- Of a map that does not end with a page UIO gives only the whole ones (runtime/region.c).
 local function warn_of_rest(self, r)
-  local map = self.info.bus ~= "pci" and r.kind == "memory" and self.info.maps[r.index]
+  local map = not self.info.has_bars and r.kind == "memory" and self.info.maps[r.index]
   local length = map and (map.length or map.size)
   if not map or r.size >= length then return end
   self:warn(("map%d of %s: UIO maps whole pages, of its 0x%x bytes the first 0x%x; as root mem:0x%x+0x%x reaches the rest, by /dev/mem")

@@ -73,8 +73,7 @@ end
 ---@return string? message
 ---@return string? code
 function M.start(driver, dev)
-  local bus = dev.info.bus
-  if driver.match and bus ~= "sim" and bus ~= "mem" and not match_rules.fits(driver.match, dev.info) then
+  if driver.match and dev.info.has_sysfs and not match_rules.fits(driver.match, dev.info) then
     dev:close()
     return nil, ("driver %s is not for %s"):format(driver.name, tostring(dev)), "ENODEV"
   end

@@ -44,8 +44,8 @@ local MOST_NAMED = 4
 -- "uio5 (0000:00:04.0)"
 local function named(info)
   local address = inspect.opens(info)
-  local other = address == info.uio and info.bus == "pci" and info.address or address ~= info.uio and info.uio
-  return other and ("%s (%s)"):format(address, other) or address
+  local other = address == info.uio and info.address or info.uio
+  return other and other ~= address and ("%s (%s)"):format(address, other) or address
 end
 
 --- The device that a driver gets when none is named: the first that its match fits. One that no UIO driver has counts only where
@@ -243,11 +243,12 @@ end
 --- several, and before all others those whose text says that they match. Loads those that may match, which touches no
 --- hardware. One that does not load is passed over, and named.
 ---@param info luio.Info
+---@param address string?  as it was named, where that says more than info.address: a model by its path
 ---@return string? name     also of one that is for it and does not load
 ---@return table? driver
 ---@return string? message  why there is none; with one: which was passed over, and why
-function M.driver_of(info)
-  local model = of_model(info.address)
+function M.driver_of(info, address)
+  local model = of_model(address or info.address)
   if model then
     local there, missing = paths.find(model, "init")
     if not there then return nil, nil, missing end

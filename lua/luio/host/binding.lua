@@ -167,11 +167,11 @@ local function target(what, address)
   end
   local info, message, code = inspect.find(address)
   if not info then return nil, message, code end
-  if info.bus == "mem" then
+  if info.is_range then
     return nil, ("%s %s: a range of physical addresses has no kernel driver: name the device that is there"):format(what,
       address), "ENOTSUP"
   end
-  if info.bus ~= "pci" then
+  if not info.can_bind then
     return nil, ("%s %s: it is not a PCI device; on bus %q its driver is chosen by the device tree, "
       .. "or by a parameter of the module (uio_pdrv_genirq: of_id=)"):format(what, address, info.bus), "ENOTSUP"
   end

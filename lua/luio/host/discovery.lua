@@ -31,6 +31,8 @@ local M = {}
 ---@field has_dma boolean      the same of DMA memory
 ---@field can_leave boolean    it can go away while it is open, and come back
 ---@field can_bind boolean     `luio bind` and `unbind` can exchange its kernel driver
+---@field is_private boolean   only this process has it, and no kernel driver can: a model
+---@field is_range boolean     a range of physical addresses: any kernel driver may claim it, and let it go, without an event for it
 ---@field node string?         the device node that leads to it: "/dev/uio0", "/dev/mem"
 ---@field driver string?       kernel driver of the parent; or that claims the range
 ---@field sysfs string?
@@ -76,6 +78,7 @@ function M.info(raw)
     maps = {}, ports = {}, bars = {}, problem = some(text(raw.problem)), node = some(text(raw.node)),
   }
   for name, flag in pairs(CAPABILITIES) do info[name] = bit.band(raw.capabilities, flag) ~= 0 end
+  info.is_private, info.is_range = not info.can_leave, info.can_leave and not info.has_sysfs
   if numbered then
     info.vendor, info.device, info.revision = raw.vendor, raw.device, raw.revision
     info.subvendor, info.subdevice, info.class = raw.subvendor, raw.subdevice, raw.class_code

@@ -27,14 +27,14 @@ local M = {}
 
 -- Path -> how it is called in the answer. The links in /proc show the kernel's own paths.
 local function files_of(info, whole)
-  local files, siblings = {}, info.bus == "pci" and inspect.siblings(info) or {}
-  if info.bus == "mem" then return { ["/dev/mem"] = "/dev/mem" } end
+  local files, siblings = {}, info.has_bars and inspect.siblings(info) or {}
+  if info.is_range then return { [info.node] = info.node } end
   if info.uio then files["/dev/" .. info.uio] = "/dev/" .. info.uio end
   if not info.sysfs or info.sysfs == "" then return files end
   local group = sysfs.link(info.sysfs .. "/iommu_group")
   if group then files["/dev/vfio/" .. group] = "/dev/vfio/" .. group end
   for _, name in ipairs(whole and siblings or {}) do files["/dev/" .. name] = "/dev/" .. name end
-  if info.bus == "pci" then
+  if info.has_bars then
     -- Of several UIO devices each has its own lock; that on config says who has what they share.
     if whole or not siblings[1] then files[info.sysfs .. "/config"] = "config" end
     for i = 0, 5 do
@@ -145,7 +145,7 @@ function M.of(info, whole)
     if pid then seen_any = true end
     if pid and pid ~= own and pid ~= guardian_pid then
       local dir = ("%s/%d"):format(sysfs.proc, pid)
-      local holder, denied = look_at(dir, files, info.bus == "mem" and info.maps[0] or nil)
+      local holder, denied = look_at(dir, files, info.is_range and info.maps[0] or nil)
       partial = partial or denied
       if holder then
         holder.pid, holder.command = pid, M.command(dir, pid)
@@ -155,7 +155,7 @@ function M.of(info, whole)
   end
   -- The lock of a process whose descriptors are hidden from us.
   local keys = {}
-  for path, name in pairs(info.bus ~= "mem" and files or {}) do
+  for path, name in pairs(not info.is_range and files or {}) do
     local key = (name:match "^/dev/" or name == "config") and key_of(path)
     if key then keys[key] = name end
   end

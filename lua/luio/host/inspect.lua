@@ -99,7 +99,7 @@ end
 ---@param info luio.Info
 ---@return string? address
 function M.physical(info)
-  local physical = info.bus == "pci" and info.sysfs and sysfs.link(info.sysfs .. "/physfn")
+  local physical = info.has_config and info.sysfs and sysfs.link(info.sysfs .. "/physfn")
   return physical and term.clean(physical) or nil
 end
 
@@ -107,7 +107,7 @@ end
 ---@param info luio.Info
 ---@return string[] addresses
 function M.virtual(info)
-  local numbers, list = info.bus == "pci" and info.sysfs and sysfs.numbered(info.sysfs, "^virtfn(%d+)$") or {}, {}
+  local numbers, list = info.has_config and info.sysfs and sysfs.numbered(info.sysfs, "^virtfn(%d+)$") or {}, {}
   for i, n in ipairs(numbers) do list[i] = term.clean(sysfs.link(("%s/virtfn%d"):format(info.sysfs, n)) or "virtfn" .. n) end
   return list
 end
@@ -135,7 +135,7 @@ end
 ---@return string? message
 ---@return string? code  "ENOTSUP": not a PCI device
 function M.config(info)
-  if info.bus ~= "pci" or not info.sysfs then return nil, info.address .. " is not a PCI device", "ENOTSUP" end
+  if not info.has_config or not info.sysfs then return nil, info.address .. " is not a PCI device", "ENOTSUP" end
   local bytes, message, code = sysfs.bytes(info.sysfs .. "/config", 256)
   if not bytes then return nil, message, code end
   if #bytes < 64 then return nil, ("%s/config has %d bytes, not 64"):format(info.sysfs, #bytes), "EIO" end
@@ -186,7 +186,7 @@ end
 ---@param regions? table<integer, any>  their numbers as keys; else all
 ---@return string?
 function M.unanswered(info, regions)
-  local config = info.bus == "pci" and M.config(info)
+  local config = M.config(info)
   for i in pairs(config and (regions or info.bars) or {}) do
     local why, remedy = M.silent(info, i, config)
     if why then
@@ -246,7 +246,7 @@ end
 ---@param info luio.Info
 ---@return table<integer, table>  entries of info.bars, info.maps, info.ports; those of ports with kind and addr, too
 function M.regions(info)
-  if info.bus == "pci" or info.bus == "sim" then return info.bars end
+  if info.has_bars then return info.bars end
   local list, first = {}, first_port(info)
   for i = 0, 15 do
     local port = info.ports[i]
@@ -279,9 +279,9 @@ end
 ---@return string?
 function M.way(info, index)
   local bar = info.bars[index]
-  if info.bus == "sim" then return "its model" end
-  if info.bus == "mem" then return index == 0 and "/dev/mem" or nil end
-  if info.bus ~= "pci" then
+  if info.is_private then return "its model" end
+  if info.is_range then return index == 0 and info.node or nil end
+  if not info.has_bars then
     local region = info.uio and M.regions(info)[index]
     if not region then return nil end
     if not region.port then return ("%s map%d"):format(info.uio, index) end

@@ -46,7 +46,8 @@ function M.of(info)
   local all = {}
   for _, key in ipairs {
     "address", "uio", "uio_name", "uio_version", "event", "bus", "driver", "sysfs", "vendor", "device", "subvendor", "subdevice",
-    "class", "revision", "vendor_name", "device_name", "irq", "numa_node", "incoherent", "vectors", "problem",
+    "class", "revision", "vendor_name", "device_name", "irq", "numa_node", "incoherent", "vectors", "problem", "node", "has_sysfs",
+    "has_config", "has_bars", "has_interrupts", "has_dma", "can_leave", "can_bind", "is_private", "is_range",
   } do all[key] = info[key] end
   all.compatible = output.list { unpack(info.compatible) }
   all.luio_driver, all.luio_driver_problem = match.stated(info)
@@ -57,9 +58,9 @@ function M.of(info)
     entry.by = inspect.way(info, entry.index)
   end)
   all.maps, all.ports = numbered(info.maps), numbered(info.ports)
-  local config, message = inspect.config(info)
+  local config, message, code = inspect.config(info)
   all.config = config
-  if not config and info.bus == "pci" then all.config_problem = message end
+  if not config and code ~= "ENOTSUP" then all.config_problem = message end
   all.iommu = inspect.iommu(info)
   if all.iommu then all.iommu.devices = output.list(all.iommu.devices) end
   local sleeps = config and config.answers and config.sleeps -- which may be more than the kernel knows
@@ -108,11 +109,11 @@ end
 
 local function interrupt(all)
   local config = all.config
-  if all.bus == "sim" then return all.vectors == 0 and "none: its model declares none" or "by its model" end
-  if all.bus == "mem" then return "none by /dev/mem: poll" end
-  local of_its_own = all.bus ~= "pci" or all.driver ~= "uio_pci_generic" -- not the pin's, as the header has it
+  if all.vectors then return all.vectors == 0 and "none: its model declares none" or "by its model" end
+  if not all.has_interrupts then return ("none by %s: poll"):format(all.node) end
+  local of_its_own = all.driver ~= "uio_pci_generic" -- not the pin's, as the header has it
   if all.uio and of_its_own then return uio_interrupt(all) end
-  if all.bus ~= "pci" then return "none known" end
+  if not all.has_config then return "none known" end
   if config and config.physical then return "a virtual function has no INTx: poll, or use MSI-X by another driver" end
   if config and not config.pin then return "no INTx pin: poll, or use MSI by another driver" end
   if config and not all.irq and not config.messages and all.event == 0 then return config.pin .. ", which was given no line: poll" end
@@ -154,23 +155,23 @@ function M.lines(all, columns)
   if name ~= "" then say("name", name) end
   if all.compatible[1] then say("compatible", table.concat(all.compatible, " ")) end
   if all.bus ~= "" then say("bus", all.bus) end
-  if all.bus ~= "sim" then
+  if not all.is_private then
     say("kernel driver", all.driver or "none")
   end
   if all.config and all.config.physical then say("virtual", "a function of " .. all.config.physical) end
   if all.virtual then say("virtual", ("%s: %s"):format(output.count(#all.virtual, "function"), table.concat(all.virtual, " "))) end
-  if all.bus == "mem" then
+  if all.is_range then
     say("/proc/iomem", all.maps[1].name ~= "" and all.maps[1].name or "nothing that has all of it")
-  elseif all.bus ~= "sim" then
+  elseif all.has_sysfs then
     say("uio", all.uio and ("%s, %s, version %s, %s so far%s"):format(all.uio, all.uio_name or "no name",
       all.uio_version or "unknown", output.count(all.event, "interrupt"), all.one_of and "; " .. all.one_of or "")
-      or all.bus == "pci" and "none: luio bind " .. all.address or "none")
+      or all.can_bind and "none: luio bind " .. all.address or "none")
   end
-  if all.bus ~= "mem" then
+  if not all.is_range then
     say("luio driver", (all.luio_driver_problem or all.luio_driver) .. (all.other_drivers and "; " .. all.other_drivers or ""))
   end
   for _, entry in ipairs(all.regions) do say("region " .. entry.index, region(entry)) end
-  if all.bus == "pci" then
+  if all.has_bars then
     for _, m in ipairs(all.maps) do
       local from = m.offset > 0 and (", starts at 0x%x"):format(m.offset) or ""
       say("map " .. m.index, ("0x%x+0x%x%s %s"):format(m.addr, m.size, from, m.name))
@@ -189,11 +190,11 @@ function M.lines(all, columns)
   elseif all.config_problem then
     say("command", "can't be read: " .. all.config_problem)
   end
-  if all.bus == "pci" then say("IOMMU", iommu(all.iommu)) end
+  if all.has_config and all.sysfs then say("IOMMU", iommu(all.iommu)) end
   if all.numa_node then say("NUMA node", tostring(all.numa_node)) end
   if all.power_state and all.power_state ~= "unknown" then say("power", all.power_state) end
   for _, holder in ipairs(all.holders) do say("held by", require("luio.host.holders").describe(holder)) end
-  if not all.holders[1] and all.bus ~= "sim" then
+  if not all.holders[1] and not all.is_private then
     say("held by", all.holders_partial and "nobody that this user can see (root sees all)" or "nobody")
   end
   if all.sysfs then say("sysfs", all.sysfs) end
@@ -219,7 +220,7 @@ end
 
 local function describe(info)
   local name = table.concat({ info.vendor_name or "", info.device_name or "" }, " "):match "^%s*(.-)%s*$"
-  if name == "" then name = info.compatible[1] or info.bus ~= "pci" and info.uio_name or "" end
+  if name == "" then name = info.compatible[1] or not info.has_config and info.uio_name or "" end
   return info.problem and ("%s [%s]"):format(name, info.problem) or name
 end
 

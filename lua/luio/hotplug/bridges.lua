@@ -40,7 +40,7 @@ end
 ---@return luio.Bridge[]
 function M.above(info)
   local list = {}
-  for address in (info.bus == "pci" and info.sysfs or ""):gmatch "/(%x+:%x%x:%x%x%.%x)" do
+  for address in (info.has_config and info.sysfs or ""):gmatch "/(%x+:%x%x:%x%x%.%x)" do
     local command, fd = open(address)
     if command then
       uv.fs_close(fd)

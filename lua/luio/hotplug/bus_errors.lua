@@ -73,7 +73,7 @@ end
 ---@param dev luio.Device
 ---@return luio.BusState?  nil: not on PCI
 function M.state(dev)
-  if dev.info.bus ~= "pci" then return nil end
+  if not dev.info.has_config or not dev.info.sysfs then return nil end
   local state = { header = read_header(dev), express = read_express(dev) }
   if not sysfs.exists(counter(dev, KINDS[1])) then return state end
   state.errors = {}

@@ -71,7 +71,7 @@ end
 
 -- A device that was pulled out has no UIO driver when it is there again. Whether it was given to that again, or why not.
 local function rebind(dev)
-  if dev.info.bus ~= "pci" or not dev.info.uio then return nil end
+  if not dev.info.can_bind or not dev.info.uio then return nil end
   local bound, message, code = require("luio.host.binding").again(dev.address, dev.info.driver, dev.life)
   return bound ~= nil, message, code
 end
@@ -170,7 +170,7 @@ function M.check_presence(dev, sign)
   if dev.closed then return end
   if not dev.gone then
     if C.luio_device_present(dev.handle) == 0 then
-      dev:vanish(dev.info.bus == "mem" and "a kernel driver has claimed it" or "removed or unbound")
+      dev:vanish(dev.info.is_range and "a kernel driver has claimed it" or "removed or unbound")
     end
     if not dev.gone then return end
   end
@@ -206,7 +206,7 @@ function M.wait_return(dev, seconds)
   end)
   if code == "ETIMEDOUT" then
     message = ("%s has not come back within %g s"):format(dev.address, seconds)
-    local guess = dev.info.bus == "mem" and "who has it?" or "is its UIO driver bound?"
+    local guess = dev.info.is_range and "who has it?" or "is its UIO driver bound?"
     message = w.failure and ("%s: %s"):format(message, w.failure) or ("%s; %s `luio info %s`"):format(message, guess, dev.address)
   end
   return ok, message, code
@@ -239,7 +239,7 @@ local COMES = { add = true, bind = true, change = true }
 local FREES = { remove = true, unbind = true }
 
 local function concerns(dev, address, subsystem, action)
-  if dev.info.bus == "mem" then return true end -- any driver may have claimed it, or let it go
+  if dev.info.is_range then return true end -- any driver may have claimed it, or let it go
   return address == dev.address or address == dev.info.uio or (dev.gone and subsystem == "uio" and action == "add")
 end
 
@@ -274,7 +274,7 @@ local function on_event()
     else
       local address, subsystem, action = text(raw.address), text(raw.subsystem), text(raw.action)
       each_watched(function(dev)
-        local signs = dev.info.bus == "mem" and FREES or COMES
+        local signs = dev.info.is_range and FREES or COMES
         if concerns(dev, address, subsystem, action) then M.check_presence(dev, signs[action] or false) end
       end)
     end
@@ -313,7 +313,7 @@ local function tick()
 end
 
 local function listen(dev)
-  if monitor or dev.info.bus == "sim" then return end
+  if monitor or not dev.info.can_leave then return end
   local opened, message = require("luio.hotplug.monitor").open()
   if not opened then
     dev:warn(("%s; should %s go away, its return will not be noticed: dev:retake()"):format(message, dev.address))

@@ -109,7 +109,7 @@ function M.open(address, class, options)
     loaded, message, code = driver.load(paths.by_name(options.driver))
   else
     local _
-    _, loaded, message = match.driver_of(dev.info.bus == "sim" and { address = address } or dev.info)
+    _, loaded, message = match.driver_of(dev.info, address)
     message, code = ("%s: %s"):format(tostring(dev), message), "ENODEV"
   end
   if not loaded then

@@ -102,7 +102,7 @@ end
 function M.drop_privileges(dev, user)
   for index in pairs(dev.info.bars) do dev:region(index) end -- one that can't be had is nobody's now
   for index in pairs(dev.info.maps) do
-    if dev.info.bus ~= "pci" then dev:region(index) end
+    if not dev.info.has_bars then dev:region(index) end
   end
   if dev.driver.dma then
     local out = ffi.new "luio_dma *[1]"

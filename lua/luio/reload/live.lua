@@ -223,7 +223,7 @@ function M.start(driver, dev, reason)
     return nil, message, code
   end
   watchdog.runs(dev, true)
-  if dev.info.bus ~= "sim" then dev:watch_presence() end
+  if dev.info.can_leave then dev:watch_presence() end
   return dev
 end
 

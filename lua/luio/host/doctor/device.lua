@@ -44,7 +44,7 @@ end
 function M.read_only(say, at)
   local why = at.info.sysfs and sysfs.read_only(at.info.sysfs)
   if not why then return end
-  say("sysfs", "problem", "nobody can write to /sys here" .. (at.info.bus == "pci"
+  say("sysfs", "problem", "nobody can write to /sys here" .. (at.info.can_bind
     and ": no bind and unbind, no bus master, no interrupts from uio_pci_generic, no regions without a UIO map" or ""), why)
 end
 
@@ -88,7 +88,7 @@ end
 
 -- Whether its driver has its registers to itself (runtime/guard_bars.c).
 local function kept_from(at, code)
-  return code == "EACCES" and at.info.bus == "pci" and at.config ~= nil and at.config.bus_master
+  return code == "EACCES" and at.config ~= nil and at.config.bus_master
 end
 
 local SHARE = "end its driver; or let the group have them all the same: LUIO_SHARED_BARS, see 60-luio.rules"
@@ -98,7 +98,7 @@ function M.node(say, at)
   if not uio then return end
   local node = "/dev/" .. uio
   local ok, code = sysfs.access(node, "rw")
-  local group = at.info.bus == "pci" and rights.group "luio" ~= "none"
+  local group = at.info.has_bars and rights.group "luio" ~= "none"
   local on = at.config and at.config.bus_master
   if kept_from(at, code) then
     return say("node", "problem", ("%s can't be opened: %s: bus master is on, and so long its registers are its driver's alone"):format(
@@ -130,11 +130,11 @@ end
 
 function M.regions(say, at)
   local info = at.info
-  local any, pci = false, info.bus == "pci"
+  local any, bars = false, info.has_bars
   for i = 0, 9 do
     local way = inspect.way(info, i)
     local bar = info.bars[i]
-    if way and pci and way:match "^resource" then
+    if way and bars and way:match "^resource" then
       any = true
       local path = ("%s/%s"):format(info.sysfs, way)
       local ok, code = sysfs.access(path, "rw")
@@ -159,7 +159,7 @@ function M.regions(say, at)
       end
     elseif way then
       any = true
-      local map = not pci and info.maps[i]
+      local map = not bars and info.maps[i]
       local reach, length = 0, 0
       if map then reach, length = inspect.reach(map) end
       if reach < length then
@@ -172,7 +172,7 @@ function M.regions(say, at)
   end
   if not any then
     say("regions", "problem", next(info.ports) and "it has ports only, of a kind that only its UIO driver reaches" or "it has no regions",
-      pci and "dmesg | grep -i " .. info.address .. " (was a BAR given no address?)" or nil)
+      bars and "dmesg | grep -i " .. info.address .. " (was a BAR given no address?)" or nil)
   end
   local config = at.config
   if not config or not config.answers then return end
@@ -188,7 +188,7 @@ end
 
 function M.interrupt(say, at)
   local info, config = at.info, at.config
-  if info.bus ~= "pci" or not config or not config.answers then return end
+  if not config or not config.answers then return end
   local wants = at.driver and at.driver.irq
   if not config.pin then
     return say("interrupt", wants and "problem" or "note", (config.physical and "a virtual function" or "it")
@@ -235,7 +235,7 @@ end
 function M.dma(say, at)
   local info, config = at.info, at.config
   caches(say, at)
-  if info.bus ~= "pci" then return end
+  if not info.has_config then return end
   local wants = at.driver and at.driver.dma
   local group = inspect.iommu(info)
   if group and group.type ~= "identity" then
@@ -269,7 +269,7 @@ function M.rights(say, at)
   local info, driver = at.info, at.driver
   if at.lockdown and at.lockdown ~= "none" or info.sysfs and sysfs.read_only(info.sysfs) then return end -- nor could root
   local missing = {}
-  local writable = info.bus ~= "pci" or sysfs.access(info.sysfs .. "/config", "rw")
+  local writable = not info.has_config or sysfs.access(info.sysfs .. "/config", "rw")
   local irqs, dma = not driver or driver.irq, not driver or driver.dma
   if not writable and irqs and info.driver == "uio_pci_generic" then table.insert(missing, "unmasking its interrupt") end
   if not writable and dma then table.insert(missing, "switching bus master on") end
@@ -286,7 +286,7 @@ end
 function M.power(say, at)
   local info = at.info
   local state = inspect.attribute(info, "power_state")
-  if info.bus ~= "pci" then return end
+  if not info.has_config then return end
   local config = at.config
   if config and config.answers and config.sleeps then -- which may be more than the kernel knows
     say("power", "problem", ("it sleeps (D%d): registers read as all ones; a driver at work wakes it"):format(config.sleeps),

@@ -60,19 +60,19 @@ function M.device(address)
     at.driver_name = match.stated(info)
     at.no_driver = match.told(at.driver_name, at.no_driver)
   end
-  if info.bus == "sim" then
+  if info.is_private then
     say("model", "ok", ("its model runs: %s"):format(info.address))
     if info.vectors == 0 then say("interrupt", "note", "its model declares no interrupt") end
     device.luio_driver(say, at)
     return findings
   end
-  if info.bus == "mem" then
+  if info.is_range then
     for _, check in ipairs { mem.range, mem.node, mem.lockdown, mem.strict, device.holders, mem.limits } do check(say, at) end
     return findings
   end
   at.config, message, code = inspect.config(info)
   if not at.config and code ~= "ENOTSUP" then at.config_problem = message end
-  if info.bus == "pci" and not info.uio then system.modules(say) end
+  if info.can_bind and not info.uio then system.modules(say) end
   for _, check in ipairs {
     device.description, device.read_only, device.luio_driver, device.binding, device.node, device.holders, device.regions,
     device.interrupt, storm.check, device.power, system.permission, device.dma, device.rights, system.pins, system.hugepages,

@@ -30,7 +30,7 @@ local kinds = {}
 function kinds.device(add, state)
   local pci_only = state.command == "bind"
   for _, info in ipairs(discovery.list() or {}) do
-    if not pci_only or info.bus == "pci" then add(info.address) end
+    if not pci_only or info.can_bind then add(info.address) end
     if info.uio and not pci_only then add(info.uio) end
   end
   if state.command == "bind" or state.command == "unbind" then return end

@@ -257,7 +257,7 @@ local function banner(session)
     lines[2] = broken and "no register map" or "no register map: --map FILE names one"
   end
   if dev and dev.read_only then
-    table.insert(lines, "read-only: every write is refused" .. (dev.info.bus == "mem" and "; --write allows them" or ""))
+    table.insert(lines, "read-only: every write is refused" .. (dev.info.is_range and "; --write allows them" or ""))
   end
   table.insert(lines, "help(), ?NAME explain; Ctrl-D leaves")
   return lines

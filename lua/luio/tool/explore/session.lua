@@ -139,7 +139,7 @@ function M.open(args)
   local self = setmetatable({ args = args }, Session)
   attach(self, t)
   self.env = environment(self)
-  if t.dev.info.bus ~= "sim" then watch_hotplug(self) end
+  if t.dev.info.can_leave then watch_hotplug(self) end
   return self
 end
 

@@ -62,18 +62,18 @@ end
 -- The way a device can be opened, given who has it: how, and what to say about it.
 local function way(address, info, options)
   local how = options.how or "look"
-  if info.bus == "sim" then return how end
+  if info.is_private then return how end
   local others = {}
   for _, h in ipairs((require("luio.host.holders").of(info))) do
     if h.drives then table.insert(others, h) end -- who only looks disturbs nobody
   end
   if not others[1] then return how end
-  if info.bus ~= "pci" and info.bus ~= "mem" then
+  if not info.has_bars and not info.is_range then
     return nil, ("%s is driven by %s, and can't be reached without opening /dev/%s beside it"):format(
       address, who(others), info.uio), "EBUSY"
   elseif how == "own" then
     return "look", ("%s is driven by %s: opened read-only%s"):format(address, who(others),
-      info.bus == "pci" and " through its BARs, without interrupts" or "")
+      info.has_bars and " through its BARs, without interrupts" or "")
   elseif how == "write" and not options.force then
     return nil, ("%s is driven by %s; --force writes beside it"):format(address, who(others)), "EBUSY"
   elseif how == "write" then
@@ -83,7 +83,7 @@ local function way(address, info, options)
 end
 
 local function info_of(address)
-  if address:match "^sim:" then return { bus = "sim", address = address } end
+  if address:match "^sim:" then return { address = address, is_private = true } end
   if address:match "^mem:" then return inspect.find(address) end
   local list, message, code = luio.list()
   if not list then return nil, message, code end
@@ -95,7 +95,7 @@ end
 
 -- A driver of the kernel's, and not one that leaves the device to user space.
 local function kernel_drives(info)
-  return info.bus == "pci" and info.driver ~= nil and not info.uio and not info.driver:find "vfio"
+  return info.can_bind and info.driver ~= nil and not info.uio and not info.driver:find "vfio"
 end
 
 local PAGE = 4096
@@ -108,7 +108,7 @@ local function windows_of(info, range)
     windows[i] = addr
     meets = meets or addr < range.addr + range.size and range.addr < addr + size
   end
-  if info.bus == "pci" then
+  if info.has_bars then
     for i, bar in pairs(info.bars) do
       if bar.kind == "memory" then add(i, bar.addr, bar.size) end
     end
@@ -139,7 +139,7 @@ local function map_of(self, named)
   local others = driver and match.others(self.dev.info, name)
   self.driver, self.driver_fault = driver, name and message
   effects.state(self.dev, "driver", driver and driver.registers)
-  if self.dev.info.bus == "mem" then state_neighbours(self.dev) end
+  if self.dev.info.is_range then state_neighbours(self.dev) end
   if others and not named then table.insert(self.notes, ("drivers/%s is used; %s: --map names another"):format(name, others)) end
   if named then
     local map, code
@@ -168,7 +168,7 @@ function M.open(address, options)
   local info, message, code = info_of(address)
   -- What is no address is luio.open's to explain.
   if not info and code ~= "ENODEV" then return nil, message, code end
-  if info and info.bus == "mem" and options.how ~= "look" and not options.write then
+  if info and info.is_range and options.how ~= "look" and not options.write then
     return nil, ("%s is not written without --write"):format(address), "USAGE"
   end
   local how, note = options.how or "look", nil
@@ -180,7 +180,7 @@ function M.open(address, options)
   dev, message, code = luio.open(address, { read_only = how == "look", shared = how == "write", quiet = how ~= "own" })
   if not dev then return nil, message, code end
   -- Of a range of physical addresses nobody knows who has it.
-  dev.driven_elsewhere = info ~= nil and (note ~= nil or info.bus == "mem" or kernel_drives(info)) or nil
+  dev.driven_elsewhere = info ~= nil and (note ~= nil or info.is_range or kernel_drives(info)) or nil
   local self = setmetatable({ dev = dev, how = how, notes = { note }, raw_roots = {}, touched = {} }, Target)
   local several = how ~= "own" and address ~= dev.info.uio and inspect.one_of(dev.info)
   if several then table.insert(self.notes, ("%s is %s, and the first that its address means"):format(dev.info.uio, several)) end
