@@ -80,7 +80,7 @@ struct luio_backend {
   bool (*present)(luio_device *d);
   /* The device is gone, and its regions have left: no file of ours leads to it any more. */
   void (*leave)(luio_device *d);
-  /* The device that was gone is taken again. luio_come_back: by opening its files anew, found by address_now. */
+  /* The device that was gone is taken again. NULL: by opening its files anew, found by address_now. */
   int (*come_back)(luio_device *d, luio_error *err);
   int (*address_now)(const luio_device *d, char address[64], luio_error *err);
   /* In a forked child: no file leads to the device. Only system calls. */
@@ -91,9 +91,6 @@ extern const struct luio_backend luio_pci, luio_uio, luio_mem, luio_simulated;
 
 /* backend.c. The way to a device that was described. */
 const struct luio_backend *luio_backend_of(const luio_info *info);
-
-/* hotplug.c */
-int luio_come_back(luio_device *d, luio_error *err);
 
 /* lock.c. Takes the advisory lock of a file of the device. EBUSY names the process that has it. */
 int luio_lock(const luio_device *d, int fd, luio_error *err);

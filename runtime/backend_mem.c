@@ -202,7 +202,6 @@ const struct luio_backend luio_mem = {
     .mask = luio_uio_mask,
     .present = present,
     .leave = leave,
-    .come_back = luio_come_back,
     .address_now = address_now,
     .forked = forked,
 };

@@ -294,7 +294,6 @@ const struct luio_backend luio_pci = {
     .config_write = config_write,
     .present = present,
     .leave = leave,
-    .come_back = luio_come_back,
     .address_now = address_now,
     .forked = forked,
 };

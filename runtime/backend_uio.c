@@ -141,7 +141,7 @@ static void leave(luio_device *d)
 static int address_now(const luio_device *d, char address[64], luio_error *err)
 {
   luio_list *list;
-  int rc = luio_list_open(&list, err);
+  int rc = luio_discover(&list, NULL, err);
   if (rc < 0)
     return rc;
   bool found = false;
@@ -176,7 +176,6 @@ const struct luio_backend luio_uio = {
     .dma = luio_dma_of_sysfs,
     .present = present,
     .leave = leave,
-    .come_back = luio_come_back,
     .address_now = address_now,
     .forked = forked,
 };

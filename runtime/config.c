@@ -103,6 +103,27 @@ int luio_config_put(luio_device *d, unsigned offset, unsigned width, uint32_t va
   return got == (ssize_t)(width / 8) ? 0 : io_failed(d, got, "write", offset, err);
 }
 
+/* This process has written this, and means the bits in `changed`. */
+static void note_wanted(luio_device *d, unsigned offset, unsigned width, uint32_t value,
+                        uint32_t changed)
+{
+  uint8_t *wanted = d->wanted.bytes;
+  uint32_t command = 0; /* what of it was changed */
+  pthread_mutex_lock(&d->command_lock);
+  for (unsigned at = offset; at < offset + width / 8 && at < sizeof d->wanted.bytes; at++) {
+    unsigned shift = 8 * (at - offset);
+    uint8_t bits = (uint8_t)(changed >> shift);
+    wanted[at] = (uint8_t)((wanted[at] & ~bits) | (value >> shift & bits));
+    if (at == PCI_COMMAND || at == PCI_COMMAND + 1)
+      command |= (uint32_t)bits << 8 * (at - PCI_COMMAND);
+  }
+  if (command & PCI_COMMAND_MASTER)
+    d->bus_master_on = wanted[PCI_COMMAND] & PCI_COMMAND_MASTER;
+  if (command & PCI_COMMAND_INTX_DISABLE)
+    d->intx_open = !(wanted[PCI_COMMAND + 1] & PCI_COMMAND_INTX_DISABLE >> 8);
+  pthread_mutex_unlock(&d->command_lock);
+}
+
 int luio_config_write(luio_device *d, unsigned offset, unsigned width, uint32_t value,
                       luio_error *err)
 {
@@ -111,7 +132,7 @@ int luio_config_write(luio_device *d, unsigned offset, unsigned width, uint32_t 
     before = value;
   int rc = luio_config_put(d, offset, width, value, err);
   if (rc == 0)
-    luio_config_wants(d, offset, width, value, value ^ before);
+    note_wanted(d, offset, width, value, value ^ before);
   return rc;
 }
 

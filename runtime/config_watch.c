@@ -116,26 +116,6 @@ void luio_config_watch(luio_device *d)
   }
 }
 
-void luio_config_wants(luio_device *d, unsigned offset, unsigned width, uint32_t value,
-                       uint32_t changed)
-{
-  uint8_t *wanted = d->wanted.bytes;
-  uint32_t command = 0; /* what of it was changed */
-  pthread_mutex_lock(&d->command_lock);
-  for (unsigned at = offset; at < offset + width / 8 && at < sizeof d->wanted.bytes; at++) {
-    unsigned shift = 8 * (at - offset);
-    uint8_t bits = (uint8_t)(changed >> shift);
-    wanted[at] = (uint8_t)((wanted[at] & ~bits) | (value >> shift & bits));
-    if (at == PCI_COMMAND || at == PCI_COMMAND + 1)
-      command |= (uint32_t)bits << 8 * (at - PCI_COMMAND);
-  }
-  if (command & PCI_COMMAND_MASTER)
-    d->bus_master_on = wanted[PCI_COMMAND] & PCI_COMMAND_MASTER;
-  if (command & PCI_COMMAND_INTX_DISABLE)
-    d->intx_open = !(at16(wanted, PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE);
-  pthread_mutex_unlock(&d->command_lock);
-}
-
 /* ---- Setting it right, with command_lock held -------------------------------------------------- */
 
 static int wake(luio_device *d, unsigned *wrong, luio_error *err)

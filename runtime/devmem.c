@@ -119,7 +119,7 @@ static int has_driver(const luio_map *range, luio_error *err)
 {
   luio_list *list;
   int rc = 0;
-  if (luio_list_open(&list, NULL) < 0)
+  if (luio_discover(&list, NULL, NULL) < 0)
     return 0; /* a machine without sysfs has none */
   for (size_t i = 0; rc == 0 && i < luio_list_count(list); i++) {
     const luio_info *info = luio_list_get(list, i);
@@ -174,7 +174,6 @@ int luio_devmem_find(const char *address, luio_info *out, luio_error *err)
               (unsigned long long)range->addr, (unsigned long long)range->size);
   luio_format(info.bus, sizeof info.bus, "mem");
   luio_format(info.node, sizeof info.node, LUIO_DEVMEM);
-  info.capabilities = luio_mem.capabilities;
   range->present = 1;
   range->offset = range->addr & (LUIO_PAGE - 1);
   rc = ask_iomem(range, &m, &why);
@@ -210,11 +209,4 @@ bool luio_devmem_claimed(const luio_device *d)
   const luio_map *range = luio_devmem_range(&d->info);
   return luio_iomem_look(range->addr, range->size, &m) == 0 &&
          (m.verdict == IOMEM_CLAIMED || m.verdict == IOMEM_RAM);
-}
-
-bool luio_locked_down(void)
-{
-  char lockdown[80] = "";
-  luio_sysfs_text("/sys/kernel/security", "lockdown", lockdown, sizeof lockdown);
-  return strstr(lockdown, "[integrity]") || strstr(lockdown, "[conf");
 }

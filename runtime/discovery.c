@@ -2,7 +2,7 @@
  *
  * A listing has the UIO devices, each with its parent, and then every PCI device that no UIO driver
  * has: those can become one. describe.c fills in each. Devices are never opened. */
-#include "backend.h"
+#include "internal.h"
 
 #include <errno.h>
 #include <libudev.h>
@@ -29,10 +29,16 @@ static luio_info *append(luio_list *list)
   return &list->infos[list->count++];
 }
 
+/* Whether it is known by its UIO device's name: PCI devices have an address of their own. */
+static bool is_called_uio(const luio_info *info)
+{
+  return !strcmp(info->address, info->uio);
+}
+
 static bool listed(const luio_list *list, const char *address)
 {
   for (size_t i = 0; i < list->count; i++)
-    if (list->infos[i].capabilities & LUIO_HAS_BARS && !strcmp(list->infos[i].address, address))
+    if (!is_called_uio(&list->infos[i]) && !strcmp(list->infos[i].address, address))
       return true;
   return false;
 }
@@ -59,7 +65,6 @@ static int scan(luio_list *list, struct udev *udev, const char *subsystem, struc
         break;
       }
       luio_describe(info, dev, hwdb);
-      info->capabilities = luio_backend_of(info)->capabilities;
     }
     udev_device_unref(dev);
   }
@@ -67,18 +72,18 @@ static int scan(luio_list *list, struct udev *udev, const char *subsystem, struc
   return rc < 0 ? rc : 0;
 }
 
-/* Those with BARs first: PCI. Of several UIO devices of one PCI device the lowest number: that is the one its address means. */
+/* PCI first. Of several UIO devices of one PCI device the lowest number: that is the one its address means. */
 static int by_address(const void *a, const void *b)
 {
   const luio_info *x = a, *y = b;
-  int bars = (int)(y->capabilities & LUIO_HAS_BARS) - (int)(x->capabilities & LUIO_HAS_BARS);
-  if (bars)
-    return bars;
+  int pci = is_called_uio(x) - is_called_uio(y);
+  if (pci)
+    return pci;
   int address = luio_compare_names(x->address, y->address);
   return address ? address : luio_compare_names(x->uio, y->uio);
 }
 
-int luio_list_open(luio_list **out, luio_error *err)
+int luio_discover(luio_list **out, void (*complete)(luio_info *info), luio_error *err)
 {
   int room =
       luio_need_descriptors(8, "list devices", err); /* libudev leaves out what it can't read */
@@ -99,6 +104,8 @@ int luio_list_open(luio_list **out, luio_error *err)
     return luio_fail(err, -rc, "list devices by libudev: %s%s", luio_errno_name(-rc),
                      rc == -ENOENT ? ": is /sys mounted?" : "");
   }
+  for (size_t i = 0; complete && i < list->count; i++)
+    complete(&list->infos[i]);
   if (list->count)
     qsort(list->infos, list->count, sizeof *list->infos, by_address);
   *out = list;

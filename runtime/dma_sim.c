@@ -64,7 +64,7 @@ static bool believes(const luio_dma *dma, const page_record *r)
 
 static void close_sim(luio_dma *dma)
 {
-  luio_sim_set_dma(dma->device->sim, NULL);
+  luio_sim_set_memory(dma->device->sim, NULL, NULL);
 }
 
 static const struct luio_dma_ops simulated = {
@@ -77,6 +77,11 @@ static const struct luio_dma_ops simulated = {
     .close = close_sim,
 };
 
+static void *find(void *of, uint64_t iova, uint64_t size)
+{
+  return luio_dma_find(of, iova, size);
+}
+
 int luio_dma_of_sim(luio_device *d, luio_dma **out, luio_error *err)
 {
   luio_dma *dma = luio_dma_new(d, &simulated, err);
@@ -88,7 +93,7 @@ int luio_dma_of_sim(luio_device *d, luio_dma **out, luio_error *err)
     luio_dma_close(dma);
     return rc;
   }
-  luio_sim_set_dma(d->sim, dma);
+  luio_sim_set_memory(d->sim, find, dma);
   *out = dma;
   return 0;
 }

@@ -1,6 +1,6 @@
-/* find.c - one device, by its address.
+/* find.c - all devices, and one by its address, with the capabilities of the way that leads to it.
  *
- * libudev is asked for the one device; of the others nothing is read. A PCI device's address means its UIO device, where it
+ * For one, libudev is asked for that device; nothing is read of the others. A PCI device's address means its UIO device, where it
  * has one: that with the lowest number, as in a listing. */
 #include "backend.h"
 
@@ -63,6 +63,16 @@ static struct udev_device *uio_of(struct udev *udev, struct udev_device *pci)
   return lowest;
 }
 
+static void set_capabilities(luio_info *info)
+{
+  info->capabilities = luio_backend_of(info)->capabilities;
+}
+
+int luio_list_open(luio_list **out, luio_error *err)
+{
+  return luio_discover(out, set_capabilities, err);
+}
+
 /* Of a known form. */
 static int find(struct udev *udev, const char *subsystem, const char *name, luio_info *out)
 {
@@ -72,7 +82,7 @@ static int find(struct udev *udev, const char *subsystem, const char *name, luio
   struct udev_device *uio = strcmp(subsystem, "pci") ? NULL : uio_of(udev, dev);
   struct udev_hwdb *hwdb = udev_hwdb_new(udev); /* none installed: no human names */
   luio_describe(out, uio ? uio : dev, hwdb);
-  out->capabilities = luio_backend_of(out)->capabilities;
+  set_capabilities(out);
   udev_hwdb_unref(hwdb);
   udev_device_unref(uio);
   udev_device_unref(dev);
@@ -82,8 +92,12 @@ static int find(struct udev *udev, const char *subsystem, const char *name, luio
 int luio_find(const char *address, luio_info *out, luio_error *err)
 {
   char bdf[64];
-  if (luio_devmem_is_address(address))
-    return luio_devmem_find(address, out, err);
+  if (luio_devmem_is_address(address)) {
+    int found = luio_devmem_find(address, out, err);
+    if (found == 0)
+      set_capabilities(out);
+    return found;
+  }
   bool pci = is_pci_address(address, bdf, sizeof bdf);
   if (!pci && !is_uio_address(address)) {
     char shown[61];

@@ -44,22 +44,8 @@ static int same(const luio_device *d, const luio_device *now, luio_error *err)
   return 0;
 }
 
-int luio_device_return(luio_device *d, luio_error *err)
-{
-  if (!d->gone)
-    return 0;
-  if (d->irqs)
-    return luio_fail(err, EBUSY, "take %s again: its interrupt thread still runs", d->info.address);
-  if (d->dma && luio_dma_ends_with_device(d->dma))
-    return luio_fail(err, ENOTSUP,
-                     "take %s again: its DMA memory was its UIO driver's, and went with it: close "
-                     "it and open it anew",
-                     d->info.address);
-  return d->backend->come_back(d, err);
-}
-
 /* The files are opened as a device of their own, and exchanged when all of them are there. */
-int luio_come_back(luio_device *d, luio_error *err)
+static int open_anew(luio_device *d, luio_error *err)
 {
   luio_device *now;
   char what[96], address[64];
@@ -105,4 +91,18 @@ int luio_come_back(luio_device *d, luio_error *err)
     luio_device_gone(d);
   luio_device_free(now);
   return rc;
+}
+
+int luio_device_return(luio_device *d, luio_error *err)
+{
+  if (!d->gone)
+    return 0;
+  if (d->irqs)
+    return luio_fail(err, EBUSY, "take %s again: its interrupt thread still runs", d->info.address);
+  if (d->dma && luio_dma_ends_with_device(d->dma))
+    return luio_fail(err, ENOTSUP,
+                     "take %s again: its DMA memory was its UIO driver's, and went with it: close "
+                     "it and open it anew",
+                     d->info.address);
+  return d->backend->come_back ? d->backend->come_back(d, err) : open_anew(d, err);
 }

@@ -125,6 +125,11 @@ int luio_compare_names(const char *a, const char *b);
 int luio_sysfs_text(const char *dir, const char *name, char *to, size_t size);
 /* -EINVAL, -ERANGE: as luio_parse_u64. */
 int luio_sysfs_u64(const char *dir, const char *name, uint64_t *value);
+/* Whether the kernel says that lockdown (secure boot) is on. */
+bool luio_locked_down(void);
+
+/* discovery.c. All devices. `complete` (may be NULL) fills in what sysfs does not tell of each. */
+int luio_discover(luio_list **out, void (*complete)(luio_info *info), luio_error *err);
 
 /* describe.c. Bytes of a map of physical memory that UIO maps: whole pages, and none where it does not begin with one. */
 uint64_t luio_map_reach(const luio_map *map);
@@ -158,8 +163,6 @@ const luio_map *luio_devmem_range(const luio_info *info);
 bool luio_devmem_overlaps(const luio_map *range, uint64_t addr, uint64_t size);
 /* Whether the range may be had now, and, if asked, that no device is there that has a driver. */
 int luio_devmem_allowed(const luio_device *d, bool drivers, luio_error *err);
-/* Whether the kernel says that lockdown (secure boot) is on. */
-bool luio_locked_down(void);
 /* Whether a kernel driver has claimed it since. */
 bool luio_devmem_claimed(const luio_device *d);
 
@@ -215,9 +218,6 @@ bool luio_bars_given(luio_device *d);
 
 /* config_watch.c. From here on luio_config_check compares with what config space has now. */
 void luio_config_watch(luio_device *d);
-/* This process has written this, and means the bits in `changed`. */
-void luio_config_wants(luio_device *d, unsigned offset, unsigned width, uint32_t value,
-                       uint32_t changed);
 
 /* Whether a device held its interrupt line when it was unmasked. */
 enum luio_line { LUIO_LINE_UNSEEN, LUIO_LINE_LOW, LUIO_LINE_HELD };
@@ -316,6 +316,8 @@ const luio_sim_config *luio_sim_identity(const luio_sim *sim);
 /* Where a region is on its bus. */
 uint64_t luio_sim_address(const luio_sim *sim, int region);
 int luio_sim_event_fd(const luio_sim *sim);
-void luio_sim_set_dma(luio_sim *sim, luio_dma *dma);
+/* Where the model's device finds the driver's DMA memory: at [iova, iova + size); NULL: there is none. */
+typedef void *luio_sim_memory(void *of, uint64_t iova, uint64_t size);
+void luio_sim_set_memory(luio_sim *sim, luio_sim_memory *memory, void *of);
 
 #endif

@@ -428,7 +428,7 @@ static void destroy(luio_irq *irq)
 
 int luio_irq_open(const luio_irq_config *config, luio_irq **out, luio_error *err)
 {
-  const char *who = config->device ? luio_device_info(config->device)->address : "a descriptor";
+  const char *who = config->device ? config->device->info.address : "a descriptor";
   int rc = check(config, who, err);
   if (rc < 0)
     return rc;

@@ -45,7 +45,8 @@ struct luio_sim {
   uint8_t config[256], writable[256];
   bool level;
   int event_fd;
-  luio_dma *dma;
+  luio_sim_memory *memory; /* the driver's DMA memory; NULL: it has none */
+  void *memory_of;
 };
 
 static void deadline_in(struct timespec *t, uint64_t ns)
@@ -448,10 +449,11 @@ int luio_sim_config_write(luio_sim *sim, unsigned offset, unsigned width, uint32
 
 /* ---- DMA --------------------------------------------------------------------------------------- */
 
-void luio_sim_set_dma(luio_sim *sim, luio_dma *dma)
+void luio_sim_set_memory(luio_sim *sim, luio_sim_memory *memory, void *of)
 {
   pthread_mutex_lock(&sim->config_lock);
-  sim->dma = dma;
+  sim->memory = memory;
+  sim->memory_of = of;
   pthread_mutex_unlock(&sim->config_lock);
 }
 
@@ -477,7 +479,7 @@ static int dma(luio_sim *sim, uint64_t iova, void *to, const void *from, uint64_
 {
   int rc = 0;
   pthread_mutex_lock(&sim->config_lock);
-  void *at = sim->dma ? luio_dma_find(sim->dma, iova, size) : NULL;
+  void *at = sim->memory ? sim->memory(sim->memory_of, iova, size) : NULL;
   if (!awake(sim) || !(get16(sim->config + PCI_COMMAND) & PCI_COMMAND_MASTER)) {
     sim->stats.dma_denied++;
     rc = -EACCES;

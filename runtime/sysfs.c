@@ -74,3 +74,10 @@ int luio_sysfs_u64(const char *dir, const char *name, uint64_t *value)
   int rc = luio_sysfs_text(dir, name, text, sizeof text);
   return rc ? rc : luio_parse_u64(text, value);
 }
+
+bool luio_locked_down(void)
+{
+  char lockdown[80] = "";
+  luio_sysfs_text("/sys/kernel/security", "lockdown", lockdown, sizeof lockdown);
+  return strstr(lockdown, "[integrity]") || strstr(lockdown, "[conf");
+}
