@@ -6,23 +6,22 @@
 ---     ring[i].address = packet:address()
 ---     packet:free()
 ---
---- A packet is a slot of `size` bytes in hugepages, at a multiple of 64, in one page. Its data begin
---- `headroom` bytes into the slot, so that a header can be put before them without a copy. What is known of
---- a packet is a record, a C struct; Lua meets it as a pointer, and many of them in a batch (luio.batch). The list of
---- free ones is an array of such pointers, used as a stack, so the packet that was freed last, still in the
---- cache, comes first. All that happens to a packet on its way is loads and stores that LuaJIT compiles: no
---- table, no number in floating point, no object for the collector. For that, what lives longer than one turn of a loop
---- is a cdata object made once (an array, a record), not a pointer that was loaded: LuaJIT boxes such a pointer
---- wherever one trace goes over into another.
+--- A packet is a slot of `size` bytes in hugepages, at a multiple of 64, in one page. Its data begin `headroom` bytes
+--- into the slot, so that a header can be put before them without a copy. Each packet has a record, a C struct. Lua has
+--- a pointer to it, and many of them in a batch (luio.batch). The list of free ones is an array of such pointers, used
+--- as a stack, so the packet that was freed last, still in the cache, comes first. All that happens to a packet on its
+--- way is loads and stores that LuaJIT compiles: no table, no number in floating point, no object for the collector.
+--- For that, what lives longer than one turn of a loop is a cdata object made once (an array, a record), not a pointer
+--- that was loaded: LuaJIT boxes such a pointer wherever one trace goes over into another.
 ---
---- Whose a packet is at each step is written in it, and looked at:
+--- Each packet stores its owner, which is checked at each step:
 ---
 ---     free     the pool's: any use is an error
 ---     yours    from alloc, or from a ring that received it, until it is freed or given to a ring
 ---     device   a ring's: the device may read or write it; the ring gives it back
 ---
---- With `debug` free memory is filled with a pattern, and looked at when it is handed out again: who wrote
---- to a packet that was free, by a pointer of before or by a stray transfer, is found out then.
+--- With `debug` free memory is filled with a pattern, which is checked when the memory is handed out
+--- again. That finds writes to a free packet, by a stale pointer or by a stray transfer.
 ---
 --- One thread, as all of Lua. A pool ends with its device: then its packets are errors, not crashes, for
 --- records are never given back to the system. Those of a closed pool serve another one, much later.

@@ -4,8 +4,9 @@
 ---     luio.run(function() assert(bridge:run()) end)     -- until bridge:stop() is called
 ---
 --- Packets go from queue 0 of the one to queue 0 of the other as they are, in bursts, without a copy. Nothing is dropped here:
---- when an end has no room, what was taken waits, nothing more is taken on that way, and the other end's own queue fills; what
---- does not fit into that its owner drops, and counts (rx_missed of a port, rx_dropped of a TAP device). The other way goes on.
+--- when an end has no room, the packets that were taken wait, no more are taken in that direction, and the other end's own
+--- queue fills. Its owner drops packets that do not fit, and counts them (rx_missed of a port, rx_dropped of a TAP device). The
+--- other way goes on.
 ---
 --- While there is something to carry both ways are served in turn, without a wait; every 10 ms the loop turns once, so that
 --- link events, reloads and signals come through. Otherwise two tasks wait, one for each end, and no time is used.
@@ -49,7 +50,7 @@ local function new_way(from, to)
   }
 end
 
---- A bridge; it carries nothing before `run`. Whoever closes the ends stops it first.
+--- A bridge; it carries nothing before `run`. Stop it before you close the ends.
 ---@param a table  luio.net.Port or luio.net.Tap
 ---@param b table
 ---@return luio.net.Bridge

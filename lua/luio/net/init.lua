@@ -1,4 +1,5 @@
---- Network ports: what any network driver offers, and how packets pass from the one to the other.
+--- Network ports: the interface of every network driver, and the way of packets from one port to
+--- another.
 ---
 ---     local net = require "luio.net"
 ---     local port = assert(net.open "0000:00:05.0")       -- or "sim:e1000e"
@@ -10,17 +11,16 @@
 ---
 --- or blocking, in a task: port.rx[0]:receive(1), port.tx[0]:send(packet, 1).
 ---
---- Whose a packet is. `pool:alloc` and `rx:burst` make it yours. `tx:burst` makes those that it took the device's, and the
---- ring frees them once they were sent; those it did not take stay yours. A packet that you neither send nor free is lost
---- to its pool. Packets of one port's pool may be sent by another (that is how `forward` works without a copy) when
---- both are real devices; two simulated ones have no memory in common. Close the sender first.
+--- Owners of packets. `pool:alloc` and `rx:burst` give packets to you. `tx:burst` gives those that it takes to the device,
+--- and the ring frees them after sending; the others stay yours. A packet that you neither send nor free is lost to its
+--- pool. Packets of one port's pool may be sent by another (that is how `forward` works without a copy) when both are real
+--- devices; two simulated ones have no memory in common. Close the sender first.
 ---
---- Waiting is adaptive: under load nothing is interrupted, and idle nothing is polled. A wait first polls, for as long as it costs
---- to sleep and be woken, if what is awaited has lately come sooner than that (on average of the last few waits; one wait in 32
---- polls all the same, to find out). Then it is left to the interrupt. What waking costs is measured: three times the mean time
---- from an interrupt's stamp to the waiting task, at least 20 us and at most 1 ms; the option `poll` sets it, 0 never
---- polls. The device's interrupts for packets are off except while somebody waits; taking one switches them off again
---- (the driver's top half).
+--- Waiting is adaptive: under load nothing is interrupted, and idle nothing is polled. A wait first polls, for as long as sleeping
+--- and waking costs, if the last few waits ended sooner than that on average (one wait in 32 polls in any case, to find out). Then
+--- it is left to the interrupt. The cost of waking is measured: three times the mean time from an interrupt's stamp to the waiting
+--- task, at least 20 us and at most 1 ms; the option `poll` sets it, 0 never polls. The device's interrupts for packets are off
+--- except while somebody waits; taking one switches them off again (the driver's top half).
 ---
 --- A port outlives the versions of its driver's code: queues are the same objects, and after a reload they do what
 --- the new version says. While no version is at work (a reload, a device that is gone) a burst takes nothing, and waits go
@@ -92,7 +92,7 @@ local FRUITLESS = 1000 -- interrupts in a row with nothing behind them, of which
 ---@field reclaim fun(ring: any): integer
 ---@field pending fun(ring: any): integer
 
---- What a driver's `start` hands to `serve`. The functions are called with the port's options in force; none of them
+--- A driver's `start` hands this to `serve`. The functions are called with the port's options in force; none of them
 --- waits, except as stated.
 ---@class luio.net.Offer
 ---@field mac string
@@ -173,7 +173,8 @@ local function wake_ready(port)
   return receive, send, woken
 end
 
--- After an interrupt. Who still waits needs one more; and what came before that was on comes without. Whether it was for somebody.
+-- After an interrupt. A task that still waits needs another one, and an interrupt for packets that came before it was armed is not
+-- sent. Returns whether a task was woken.
 local function look(port)
   local receive, send, woken = wake_ready(port)
   if not (receive or send) or not port.offer then return woken end
@@ -352,7 +353,7 @@ function Port:wait_link(up, seconds)
   return true
 end
 
---- What was counted. Reading it reads the device's counters.
+--- The port's counters. Reading them reads the device's counters.
 ---@return luio.net.Stats
 function Port:stats()
   if self.closed then closed(self, "stats", 2) end
@@ -402,12 +403,13 @@ function Port:multicast(list)
 end
 
 --- Follows the driver's files, as `luio run` does: when one is saved, or on SIGHUP, the code is exchanged while the port
---- works. What does not load, or fails soon, changes nothing. Ends when the port is closed; calling it again changes `tell`.
+--- works. A version that does not load, or fails soon, changes nothing. Ends when the port is closed; calling it again
+--- changes `tell`.
 ---@param tell? fun(line: string, report: luio.ReloadReport)  what became of a reload
 function Port:follow(tell) ports.follow(self, tell) end
 
---- Closes the port and its device. What was given to send goes out first, as long as packets go: it ends when none has for a second.
---- What does not go is said; the port is closed all the same. Idempotent.
+--- Closes the port and its device. Packets that were given to send go out first, until none has gone for a second. An error names
+--- the number of those that did not go; the port is closed in any case. Idempotent.
 ---@return boolean? ok
 ---@return string? message
 ---@return string? code    "ENETDOWN": packets were not sent, and the link is down; "EIO": though it is up

@@ -24,7 +24,7 @@ local function queues(name, list, known)
   end
 end
 
---- What is wrong with an offer.
+--- The faults of an offer.
 ---@param offer luio.net.Offer
 ---@return string?  nil: nothing
 function M.fault(offer)

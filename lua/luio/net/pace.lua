@@ -3,8 +3,8 @@
 ---     local bucket = pace.new(1000)
 ---     local n = bucket:take(32, luio.now())     -- may be sent now: 0 to 32
 ---
---- It begins with one token, and gains `rate` of them a second. What can't be taken at once is kept for a second, so that
---- a process which had to wait makes up for it, and never with more than that. Within it the rate is exact: tokens are
+--- It begins with one token, and gains `rate` of them a second. Tokens that are not taken are kept for a second. So a
+--- process that had to wait makes up for it, and never with more than that. Within it the rate is exact: tokens are
 --- counted in fractions, and none is lost between two looks at the clock.
 
 local ffi = require "ffi"

@@ -20,9 +20,9 @@
 --- Time stamps are taken once a burst, not once a packet: the devices stamp nothing, and Lua sees a frame only when it takes
 --- the burst it is in. A clock read for each frame would tell how fast Lua runs through them.
 ---
---- A descriptor that takes no more for now (a pipe whose reader is slow) is waited for with a deadline; what is left of a
---- burst then stays where it is, and the next `write` goes on in the middle of it. A full disk cuts the file back to
---- its last whole block, where that can be done.
+--- A descriptor that takes no more for now (a pipe whose reader is slow) is waited for with a deadline; the rest of a
+--- burst then stays where it is, and the next `write` goes on in the middle of it. A full disk cuts the file back to its
+--- last whole block, where that can be done.
 
 local bit = require "bit"
 local door = require "luio.ffi"
@@ -64,7 +64,7 @@ local glues_t = ffi.typeof [[struct {
 } [?] ]]
 local BEFORE, HEAD, TAIL = 8, 28, 4 -- bytes: of glue before the head; of a block before its data, and behind the padding
 
--- What lasts, in C: no garbage, and no pointer that lives across loops (luio.pool's opening).
+-- Lasting state, in C: no garbage, and no pointer that lives across loops (luio.pool's opening).
 local state_t = ffi.typeof [[struct {
   int32_t descriptor, snaplen, capacity;
   int32_t packets;           // in line
@@ -341,7 +341,7 @@ local function release(self)
   if self.restore then C.luio_pcapng_fcntl(self.s.descriptor, F_SETFL, ffi.cast("int", self.restore)) end
   local ok, message, code = true, nil, nil
   if self.own then
-    -- What was written is in memory: that the disk does not take it shows here. Pipes and the like have no such thing.
+    -- Written data are in memory; an error of the disk shows here. Pipes and the like have no such thing.
     local synced, why, number = uv.fs_fsync(self.own)
     ok, message, code = uv.fs_close(self.own)
     if not synced and number ~= "EINVAL" then ok, message, code = nil, why, number end

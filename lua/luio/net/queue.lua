@@ -1,8 +1,8 @@
 --- A port's queues: bursts, which never wait, and waits, which end in one.
 ---
---- A queue is an object of the port and outlives versions of the driver; what it does, and with which ring, is given to it
---- by `serve` (a driver's offer) and taken by `rest` (no version is at work). How waiting goes is told in luio.net; here is how
---- it is done. Whoever waits is in `waiter` of each queue it waits for, and the port asks `awaited` after every interrupt.
+--- A queue is an object of the port and outlives versions of the driver. `serve` gives it the functions and the ring of a
+--- driver's offer; `rest` takes them away while no version is at work. luio.net describes waiting; it is done here. A waiting
+--- task is in `waiter` of each queue that it waits for, and the port asks `awaited` after every interrupt.
 
 local now = require("luio.ffi").now
 local pool = require "luio.pool"
@@ -83,7 +83,7 @@ local function adaptive(queues, seconds, what)
   return found, message, code
 end
 
--- What a queue is waited for, from now on; raises while somebody else waits for it.
+-- Notes the purpose of a wait for a queue; raises while another task waits for it.
 local function await(queue, awaited, level)
   if queue.waiter then error(("two tasks wait for one queue of %s"):format(queue.port.dev.address), level + 1) end
   queue.awaited = awaited
@@ -188,7 +188,8 @@ function Tx:reclaim()
   return self.reclaim_ring(self.ring)
 end
 
---- What the device has not reported as sent: packets, and what it may need beside them.
+--- Descriptors that the device has not reported as sent: packets, and others that it needs beside
+--- them.
 ---@return integer  descriptors; 0: all were sent
 function Tx:pending()
   self.reclaim_ring(self.ring)
@@ -319,7 +320,7 @@ function M.serve(queue, offer)
   end
 end
 
---- What waking costs before it was measured, in seconds.
+--- The cost of waking before it was measured, in seconds.
 M.WAKE_COST = LEAST / WAKES
 
 return M

@@ -10,21 +10,22 @@
 --- nil, then clients talk to each other alone.
 ---
 --- **By address** (the default). A client has one MAC address: the one that was written down for it (members), or that of its first
---- frame. What comes for an address goes to its owner; broadcast and multicast go to all; what comes for nobody is dropped. From client
---- to client frames pass here, and do not see the wire. A frame with another source address than the client's is dropped,
---- so nobody can take what is another's; an address is free again when its owner leaves.
+--- frame. A frame for an address goes to its owner; broadcast and multicast frames go to all; a frame for no known address is
+--- dropped. From client to client frames pass here, and do not see the wire. A frame with another source address than the client's
+--- is dropped, so a client cannot take another's address. An address is free again when its owner leaves.
 ---
---- **By flow.** All clients have the port's address, and share what comes for it, by addresses and ports (share/flow.lua); what
---- is no IP goes to all. What they send goes to the wire.
+--- **By flow.** All clients have the port's address, and share its frames by addresses and ports (share/flow.lua); frames other
+--- than IP go to all. Frames from clients go to the wire.
 ---
---- **Nobody waits for a client.** What does not fit into a client's ring is dropped, and counted for it. In a turn each client may send
---- 32 frames, beginning with another one each time; what it has beyond that stays in its own ring. While the port's transmit ring
---- is full, so do all; after 10 ms without room (the link is down) what is for the wire is dropped, so that clients can go
---- on talking to each other.
+--- **Nobody waits for a client.** A frame that does not fit into a client's ring is dropped, and counted for that client. In a turn
+--- each client may send 32 frames, beginning with another client each time; its other frames stay in its ring. While the port's
+--- transmit ring is full, so do all; after 10 ms without room (the link is down) what is for the wire is dropped, so that clients
+--- can go on talking to each other.
 ---
---- **Copies.** A frame is copied once between a client's memory and a packet. Clients must not see the port's memory: who sees
---- a ring or a packet of a card sees the frames of others, and who can write there has the card write anywhere. And what
---- a decision is made on must not change after it, as a client's memory may. So a frame from client to client is copied twice.
+--- **Copies.** A frame is copied once between a client's memory and a packet. Clients must not see the port's memory. A client
+--- that sees a ring or a packet of a card sees the frames of others, and one that can write there lets the card write
+--- anywhere. And a frame must not change after a decision about it, as a client's memory may. So a frame from client to client
+--- is copied twice.
 
 local fd_watch = require "luio.loop.fd_watch"
 local bit = require "bit"
@@ -82,7 +83,7 @@ local STUCK = 10e-3 -- how long a full transmit ring holds clients up
 ---@field tx_bytes integer
 ---@field tx_full integer      dropped: its ring was full
 
--- What is kept of each place; doubles are for Lua.
+-- The state of each place; doubles are for Lua.
 local record_t = ffi.typeof [[struct {
   int32_t low, high, known;
   double rx_long, rx_spoofed, rx_nowhere, rx_wire_full, tx_full;
@@ -182,7 +183,7 @@ local function to_all(self, packet, from)
   end
 end
 
--- What came from the wire, into boxes.
+-- Sorts frames from the wire into boxes.
 local function sort_wire(self, batch, n)
   local boxes, filled, owners, by_flow = self.boxes, self.filled, self.owners, self.by_flow
   for k = 0, n - 1 do
@@ -213,7 +214,8 @@ local function sort_wire(self, batch, n)
   end
 end
 
--- What a client sent: into boxes, onto the list for the wire, and onto that of packets that do not go there.
+-- Sorts a client's frames: into boxes, onto the list for the wire, and onto that of packets that do not go
+-- there.
 local function sort_client(self, batch, n, from)
   local record, boxes, filled, owners, by_flow = self.records[from], self.boxes, self.filled, self.owners, self.by_flow
   local wire, rest, has_wire, longest = self.wire, self.rest, self.port ~= nil, self.longest

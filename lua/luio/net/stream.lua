@@ -1,4 +1,4 @@
---- A stream of numbered, time-stamped UDP frames: its sender, and the receiver that says what became of it.
+--- A stream of numbered, time-stamped UDP frames: its sender, and a receiver that checks it.
 ---
 ---     local out = stream.sender(port.pool, { dst = "52:54:00:12:34:57" })
 ---     local have = out:fill(packets, 0, 128)              -- frames, made from the pool's packets
@@ -176,7 +176,7 @@ local receiver_t = ffi.typeof [[struct {
 local Receiver = {}
 Receiver.__index = Receiver
 
---- What became of a stream.
+--- The result of a stream.
 ---@class luio.net.StreamResult
 ---@field received integer  frames of the stream, doubled ones included
 ---@field bytes integer     of those
@@ -258,7 +258,7 @@ function Receiver:received()
   return self.s.received
 end
 
---- What has become of the stream so far.
+--- The result of the stream so far.
 ---@return luio.net.StreamResult
 function Receiver:result()
   local s = self.s

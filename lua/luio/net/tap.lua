@@ -1,5 +1,5 @@
---- A TAP device: an Ethernet card whose wire is a file descriptor. What the kernel's TCP/IP stack sends to it is read
---- here, and what is written here the stack receives.
+--- A TAP device: an Ethernet card whose wire is a file descriptor. Frames that the kernel's TCP/IP stack sends are
+--- read here; the stack receives frames that are written here.
 ---
 ---     local t = assert(require("luio.net.tap").open { name = "luio0", mtu = port.mtu, mac = port.mac, pool = port.pool })
 ---     local n = t.rx[0]:burst(packets, 32)     -- what the kernel sent
@@ -17,9 +17,9 @@
 --- Linux 6.1's tun does not look at it in what it is given (spec/net/tap_spec.lua shows that). The kernel sums itself.
 --- Segments are never longer than a frame (no TSO, no GSO): the cards we drive by legacy descriptors could not cut them.
 ---
---- What is lost is counted. The kernel drops, and counts (tx_dropped), what it can't put into the device's queue: 1000 frames
---- by default, `queue`. We count what can't be written because the device is down or the kernel short of memory, and what is
---- longer than mtu + 18 bytes, should somebody have raised the device's MTU.
+--- What is lost is counted. The kernel drops, and counts (tx_dropped), frames that do not fit into the device's queue: 1000
+--- frames by default, `queue`. We count frames that can't be written because the device is down or the kernel short of
+--- memory, and those longer than mtu + 18 bytes, in case the device's MTU was raised.
 ---
 --- It lives in the network namespace that the process is in when it is opened, and ends when it is closed, unless it was
 --- there before (`ip tuntap add NAME mode tap user USER`: so a process without CAP_NET_ADMIN can use one).
@@ -83,7 +83,7 @@ local LONGEST_FIELD = 255 -- of checksum_start and where the sum goes: what a po
 ---@field address string?      IPv4, "10.0.0.1/24"
 ---@field up boolean?          true
 
---- What was lost, since the device was opened; whole numbers.
+--- Lost frames since the device was opened; whole numbers.
 ---@class luio.net.TapStats
 ---@field rx_packets integer   read
 ---@field rx_bytes integer
@@ -182,7 +182,8 @@ local function open_device(self, options)
   return true
 end
 
--- MTU, MAC, addresses, up. What is as it should be is not set: that takes CAP_NET_ADMIN.
+-- MTU, MAC, addresses, up. A value that is right already is not set, because setting takes
+-- CAP_NET_ADMIN.
 local function configure(self, options)
   self.socket = C.luio_tap_socket(AF_INET, bor(SOCK_DGRAM, SOCK_CLOEXEC), 0)
   if self.socket < 0 then return failure("a socket for the settings of " .. self.name, ffi.errno()) end

@@ -1,8 +1,8 @@
---- What ports have in common, whatever they carry (luio.net, luio.serial): a device, opened and driven for what it serves.
+--- The common part of ports, for packets (luio.net) and for bytes (luio.serial): a device that is opened and driven.
 ---
 --- A driver's `start` hands over an offer, functions of its version. The port, made at the first one, outlives versions: it is
---- told whenever another offer is in place (`use`), or none is, during a reload or while the device is gone. Who uses
---- ports meets those of the kind; this module is for the kinds.
+--- told whenever another offer is in place (`use`), or none is, during a reload or while the device is gone. Programs use the
+--- ports of a kind; this module is for the kinds.
 
 local driver = require "luio.driver"
 local match = require "luio.driver.match"
@@ -42,7 +42,7 @@ function M.check_seconds(seconds, what, level)
   end
 end
 
---- What is wrong with a table of an offer: a driver that is being written lacks something at each save, and shall be told what.
+--- The faults of a table of an offer. A driver that is being written lacks something at each save, and the message names it.
 ---@param name string
 ---@param t any
 ---@param known table<string, string>  types by key; "any"; with a ? it may be missing
@@ -138,7 +138,8 @@ function M.of(dev, class)
 end
 
 --- Follows the driver's files, as `luio run` does: when one is saved, or on SIGHUP, the code is exchanged while the port
---- works. What does not load, or fails soon, changes nothing. Ends when the port is closed; calling it again changes `tell`.
+--- works. A version that does not load, or fails soon, changes nothing. Ends when the port is closed; calling it again
+--- changes `tell`.
 ---@param port luio.Port
 ---@param tell? fun(line: string, report: luio.ReloadReport)  what became of a reload
 function M.follow(port, tell)

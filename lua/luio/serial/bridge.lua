@@ -31,10 +31,10 @@ local LAST = 32 -- pieces that are taken at the end: a client that goes on writi
 local Bridge = {}
 Bridge.__index = Bridge
 
---- A bridge; it carries nothing before `run`. Whoever closes the ends stops it first.
+--- A bridge; it carries nothing before `run`. Stop it before you close the ends.
 ---@param port luio.serial.Port
 ---@param pty luio.serial.Pty
----@param options? { fixed: boolean?, tell: fun(line: string)? }  the line stays as it is, whatever clients set; what happens, in words
+---@param options? { fixed: boolean?, tell: fun(line: string)? }  the line stays as it is, whatever clients set; called with events, in words
 ---@return luio.serial.Bridge
 function M.new(port, pty, options)
   options = options or {}
@@ -117,7 +117,7 @@ local function attend_client(self)
   end
 end
 
--- What was read from the port goes to nobody.
+-- Bytes that were read from the port are dropped.
 local function drop(self)
   self.unheard, self.in_hand = self.unheard + self.in_hand, 0
 end
@@ -143,7 +143,8 @@ local function attend_port(self)
   end
 end
 
--- What clients had written when the bridge was told to end: the kernel keeps a few KiB. As much as the port has room for.
+-- Reads the rest that clients had written when the bridge was told to end: the kernel keeps a few KiB. As much as the
+-- port has room for.
 local function take_rest(self)
   for _ = 1, LAST do
     local text, changed = self.pty:read()

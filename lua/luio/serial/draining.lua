@@ -34,7 +34,7 @@ local function is_done(port)
   return port.tx:used() == 0 and port.urgent:used() == 0 and port.offer ~= nil and port.offer.idle()
 end
 
--- Who holds the bytes back, if not the line's speed.
+-- The reason that holds the bytes back, if not the line's speed.
 local function holder(port)
   if not port.offer then return "no version of its driver is at work", "EIO" end
   local flow = port.settings.flow

@@ -14,8 +14,8 @@
 --- flow control decides: with "none" what comes is dropped, and counted (rx_dropped). With "rts/cts" RTS goes off, or with
 --- "xon/xoff" an XOFF out, when it is three quarters full, and when it is full the device is no longer emptied; the sender may
 --- go on again when half of it is free. The last quarter is for what is under way: a few FIFOs with XOFF, so no ring of 64
---- bytes. What the device itself lost because it was not emptied in time is another count (overruns): it says that something was
---- lost, not how much. Characters with a parity or framing error are counted and handed on.
+--- bytes. The device's own losses, when it was not emptied in time, are another count (overruns). It counts the events, not the
+--- bytes. Characters with a parity or framing error are counted and handed on.
 ---
 --- With "rts/cts" nothing is sent while CTS is off; a device that does both by itself is let (port.auto_flow). With one that
 --- does not, what is in its FIFO when CTS goes off is still sent, and RTS protects the ring, not the FIFO: a sender that is on
@@ -84,7 +84,7 @@ M.character_time = settings.character_time
 ---@field clock integer?     what the chip is clocked with, in Hz; nil: what is usual
 ---@field driver string?     its name; nil: the one that matches
 
---- What a driver's `start` hands to `serve`. None of the functions waits, except as stated.
+--- A driver's `start` hands this to `serve`. None of the functions waits, except as stated.
 ---@class luio.serial.Offer
 ---@field kind string        "16550A"
 ---@field fifo integer       characters that the device holds, each way; 1: it has no FIFO
@@ -394,7 +394,7 @@ end
 
 -- ---- The rest ------------------------------------------------------------------------------------
 
---- What was counted.
+--- The port's counters.
 ---@return luio.serial.Stats
 function Port:stats()
   if self.offer then self.last_counts = self.offer.counts end
@@ -407,12 +407,13 @@ function Port:stats()
 end
 
 --- Follows the driver's files, as `luio run` does: when one is saved, or on SIGHUP, the code is exchanged while the port
---- works. What does not load, or fails soon, changes nothing. Ends when the port is closed; calling it again changes `tell`.
+--- works. A version that does not load, or fails soon, changes nothing. Ends when the port is closed; calling it again
+--- changes `tell`.
 ---@param tell? fun(line: string, report: luio.ReloadReport)  what became of a reload
 function Port:follow(tell) ports.follow(self, tell) end
 
---- Closes the port and its device. What was written goes out first, as long as bytes leave (`drain`). What does not is counted
---- (tx_lost), and said; the port is closed all the same. Idempotent.
+--- Closes the port and its device. Written bytes go out first, as long as bytes leave (`drain`). The others are counted
+--- (tx_lost), and an error names their number; the port is closed in any case. Idempotent.
 ---@param seconds? number  at most so long for what was written
 ---@return boolean? ok
 ---@return string? message

@@ -1,4 +1,4 @@
---- What a serial port says of its line, and does to it: settings, modem lines, breaks. Methods of luio.serial.Port.
+--- A serial port's line: settings, modem lines, breaks. Methods of luio.serial.Port.
 
 local moving = require "luio.serial.moving"
 local ports = require "luio.port"
@@ -121,7 +121,8 @@ function Port:wait_break(seconds)
   end)
 end
 
---- Sends a break: the line is at rest for so long. What was written before goes out first (`drain`).
+--- Sends a break: the line is at rest for so long. Bytes that were written before go out first
+--- (`drain`).
 ---@param seconds number  a break is longer than a character; 0.25 is usual
 ---@return true? ok
 ---@return string? message

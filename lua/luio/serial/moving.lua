@@ -147,7 +147,7 @@ local function wake_ready(port)
   end
 end
 
---- Moves what can be moved and wakes who waited for it. Whoever is woken may read and write at once, which comes here again.
+--- Moves what can be moved and wakes who waited for it. A woken task may read and write at once, which comes here again.
 ---@param port luio.serial.Port
 function M.service(port)
   if port.serving then

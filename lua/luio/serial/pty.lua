@@ -150,7 +150,8 @@ function Pty:write(text, from)
   return code ~= EIO and 0 or nil
 end
 
---- What the client wants of the line (luio.serial.termios). Sees to it that the next change is told, too.
+--- The settings that the client wants (luio.serial.termios). Sees to it that the next change is told,
+--- too.
 ---@return { baud: integer, stop: integer, flow: string }? line
 ---@return boolean|string hang_up
 function Pty:line()

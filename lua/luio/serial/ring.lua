@@ -13,7 +13,7 @@ local band = bit.band
 local M = {}
 
 local COUNT = 0x3fffffff
---- What head and tail are taken modulo, as a mask.
+--- The mask for head and tail: the capacity less one.
 M.COUNT = COUNT
 
 ---@class luio.serial.Ring

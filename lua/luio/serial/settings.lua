@@ -11,7 +11,7 @@ local M = {}
 ---@field stop number    bits: 1, 2, or 1.5 (with 5 bits only, where there is no 2)
 ---@field flow "none"|"rts/cts"|"xon/xoff"
 
---- What a port starts with.
+--- The settings that a port starts with.
 ---@type luio.serial.Settings
 M.DEFAULT = { baud = 115200, bits = 8, parity = "none", stop = 1, flow = "none" }
 
@@ -42,7 +42,7 @@ function M.fault(key, value)
   if value == nil or not VALUES[key][value] then return ("%s is %s, not %s"):format(key, WORDS[key], tostring(value)) end
 end
 
---- What is wrong with a part of the settings; what they are with it.
+--- The fault of a part of the settings; the settings with that part.
 ---@param now luio.serial.Settings
 ---@param changes table
 ---@return string? fault

@@ -1,4 +1,4 @@
---- What the kernel's terminals are set to, as numbers: TCGETS2 and TCSETS2 (asm-generic/termbits.h, x86 and arm64 alike), which
+--- The settings of the kernel's terminals, as numbers: TCGETS2 and TCSETS2 (asm-generic/termbits.h, x86 and arm64 alike), which
 --- say the speed in bits a second.
 
 local bit = require "bit"
@@ -76,8 +76,8 @@ function M.external(t)
   return true
 end
 
---- What a client wants of the line. Word length and parity are not among it: a pseudo-terminal has eight bits and no parity,
---- whatever is asked for (Linux: pty_set_termios).
+--- The settings that a client wants. Word length and parity are not among it: a pseudo-terminal has eight bits and no
+--- parity, whatever is asked for (Linux: pty_set_termios).
 ---@param t ffi.cdata*
 ---@return { baud: integer, stop: integer, flow: string } line  baud 0: hang up
 ---@return boolean hang_up  DTR is to go off with the last client

@@ -1,4 +1,4 @@
---- What a filter's primitives mean on Ethernet: trees of tests, in the order in which libpcap has them.
+--- The meaning of a filter's primitives on Ethernet: trees of tests, in libpcap's order.
 ---
 --- A *block* is true or false: { op = "and"|"or", a, b }, { op = "not", a }, or a test. A test loads bytes from the packet and
 --- compares them; a load outside of the packet makes the whole filter false, as in BPF, so the order of tests is

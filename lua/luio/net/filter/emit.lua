@@ -4,8 +4,8 @@
 --- load stands the look at the packet's length; a load that does not fit ends it all with false. Loads are
 --- repeated as often as they are needed: LuaJIT, which compiles what comes out, does each once.
 ---
---- Arithmetic is BPF's: 32 bits, unsigned. A value is held as a number from 0 to 2^32 - 1; what is known of how large it can
---- be spares most of the cutting.
+--- Arithmetic is BPF's: 32 bits, unsigned. A value is held as a number from 0 to 2^32 - 1; most of the cutting is left out,
+--- because the range of each value is known.
 
 local ffi = require "ffi"
 local bit = require "bit"

@@ -127,8 +127,8 @@ function Parser:operand()
   return node
 end
 
--- What comes after a first operand, of operators that bind at least so tightly. What an expression needs is what its leftmost
--- operand needs; those of the others are not looked at. That is libpcap's way, too.
+-- The rest of an expression after its first operand, as far as operators bind at least so tightly. An expression needs the
+-- protocols of its leftmost operand; those of the other operands are ignored. That is libpcap's way, too.
 function Parser:arithmetic_after(left, least)
   while true do
     local token = self:peek()
@@ -176,7 +176,7 @@ function Parser:is_value()
   return VALUE[token.kind] or token.kind == "number" or token.kind == "word" and not RESERVED[token.text]
 end
 
--- What stands behind qualifiers: a value, or several in parentheses.
+-- The part behind qualifiers: a value, or several in parentheses.
 function Parser:values(q)
   local token = self:peek()
   self:deeper(token)

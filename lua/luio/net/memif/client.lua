@@ -1,4 +1,5 @@
---- A memif client: what another process shares with us (luio.net.share, VPP, DPDK), as a port like a card's.
+--- A memif client: a port like a card's over the memory that another process shares (luio.net.share, VPP,
+--- DPDK).
 ---
 ---     local port = assert(memif.connect("/run/share.sock", { id = 1, mac = "02:00:00:00:00:01" }))
 ---     local n = port.rx[0]:burst(packets, 32)
@@ -6,7 +7,7 @@
 ---     port:close()
 ---
 --- Frames are copied between packets and the shared memory, once each way: packets of any pool may be sent, and are freed at once.
---- What luio.net.Port has and a connection has not (link events, multicast lists) is not here. There is no device: `dev` is nil.
+--- A connection has no link events and no multicast lists. There is no device: `dev` is nil.
 ---
 --- A client that waits is woken by the server; one that polls is not.
 
@@ -74,7 +75,7 @@ local function hear(self)
   return true
 end
 
--- Looks at the connection. What can come is its end.
+-- Looks at the connection. Only its end can come.
 local function look(port)
   for i = 0, port.poller:look() - 1 do
     if port.poller:tag(i) == 0 then
@@ -220,7 +221,7 @@ function Tx:flush(seconds)
   return until_room(self, function() return self:pending() == 0 end, seconds)
 end
 
---- What was counted.
+--- The port's counters.
 ---@return table<string, integer>
 function Port:stats()
   local q = self.queue
@@ -286,7 +287,7 @@ local function introduce(self, options, count, buffer, deadline)
   return say(self, message, nil, deadline)
 end
 
--- What connect makes, up to the end of the conversation.
+-- A connection in the making, up to the end of the handshake.
 local function build(self, path, options, count, buffer)
   local deadline = now() + (options.seconds or 3)
   local ok, message, code

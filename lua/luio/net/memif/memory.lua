@@ -1,10 +1,11 @@
 --- Memory that two processes share, when one of them is not trusted.
 ---
---- A region is a file that the client made and may go on changing. Who maps a file that gets shorter dies of SIGBUS, so a
---- region must be a memfd that is sealed against it (DPDK and libmemif seal theirs; one that is not is sealed here, where
---- its maker allowed that). Only then its size is looked at. Files of file systems, whose pages may come as late as somebody
---- likes, have no seals and are refused; so are hugepages, for holes can be punched into sealed ones, and the page that is
---- missing afterwards is a SIGBUS, too, when no hugepage is free. In a memfd of ordinary pages a hole is zeros.
+--- A region is a file that the client made and may go on changing. A process that maps a file dies of SIGBUS when the file
+--- gets shorter. So a region must be a memfd that is sealed against shrinking. DPDK and libmemif seal theirs; others are
+--- sealed here, where their maker allowed that. The size is read afterwards. Files of file systems, whose pages may come as
+--- late as somebody likes, have no seals and are refused; so are hugepages, for holes can be punched into sealed ones, and
+--- the page that is missing afterwards is a SIGBUS, too, when no hugepage is free. In a memfd of ordinary pages a hole is
+--- zeros.
 ---
 --- Pages that nobody touched before count as memory of who touches them: hence the limit to a region's size.
 ---
@@ -59,7 +60,7 @@ local function map(fd, size)
   return setmetatable({ base = ffi.cast("uint8_t *", base), size = size }, Region)
 end
 
--- What is wrong with a descriptor for a region of that size.
+-- The fault of a descriptor for a region of that size.
 local function fault_of(fd, size)
   local seals = C.fcntl(fd, GET_SEALS)
   if seals < 0 then return "it is no memfd" end

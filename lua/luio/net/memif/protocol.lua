@@ -19,8 +19,9 @@
 ---     to the server ("S2M")   the client fills buffers and moves the head behind them; the server moves the tail
 ---     to the client ("M2S")   the client puts empty buffers before the head; the server fills them and moves the tail
 ---
---- so the head is always the client's to write, and the tail the server's; both run freely through 16 bits. Who takes
---- frames out of a ring says by a flag in it (MASK_INT) whether he wants to be woken by the ring's eventfd.
+--- so the head is always the client's to write, and the tail the server's; both run freely through 16 bits. The side
+--- that takes frames out of a ring sets a flag in it (MASK_INT) when it does not want to be woken by the ring's
+--- eventfd.
 
 local ffi = require "ffi"
 

@@ -1,17 +1,17 @@
 --- memif's rings from the server's side: all memory is the client's, and it may write any of it at any time.
 ---
---- So nothing is believed. An index is read once; that it is not further than the ring is long is all that there is to
---- check, for it is only ever used modulo the ring's size. Descriptors are copied out of the ring, by one opaque call a
---- burst, and the copy is checked and used: what LuaJIT compiles is free to read a word of memory twice where the source says
---- once. Where in a region the data are is checked for each descriptor. The data are copied, too, before anybody
---- looks at them. A client that breaks a rule is not corrected: `fault` is set, and the connection ends.
+--- So nothing is believed. An index is read once, and must be no further than the ring is long; it is only used modulo the
+--- ring's size. Descriptors are copied out of the ring by one opaque call a burst, and the copy is checked and used, because
+--- compiled code may read a word twice that the source reads once. The place of the data in a region is checked for each
+--- descriptor. The data are copied before they are used. A client that breaks a rule is not corrected: `fault` is set, and
+--- the connection ends.
 ---
 --- Own indices are kept in private memory; the ring's are written, never read.
 ---
---- Order between the processors. What comes before an index is stored is seen before it: fence_doorbell (stores) when frames
---- were put into buffers, fence_flag (loads) when they were taken out. What is read after an index was loaded is not older:
---- fence_flag. An index is stored and then the flag "wake me" loaded, while the other side stores the flag and then loads the index:
---- fence_full on both sides, else both may see the old.
+--- Order between the processors. Accesses before the store of an index are seen before it: fence_doorbell (stores) after frames
+--- were put into buffers, fence_flag (loads) after they were taken out. Reads after the load of an index are not older: fence_flag.
+--- An index is stored and then the flag "wake me" loaded, while the other side stores the flag and then loads the index: fence_full
+--- on both sides, else both may see the old.
 ---
 --- Loops are as in drivers/e1000e/ring.lua: pointers live in a C struct, indices are cut by band().
 
@@ -37,7 +37,7 @@ M.BURST = 64
 --- Regions that a client may have.
 M.REGIONS = 8
 
---- What a client can do wrong: by number, for `fault`.
+--- A client's faults, by number, for `fault`.
 M.FAULTS = {
   "its ring's head is further ahead than the ring is long",
   "a descriptor lies outside of its region",

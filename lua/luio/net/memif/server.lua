@@ -5,15 +5,15 @@
 ---     local n = client:take(pool, batch, 32)  -- client: what `joined` was called with
 ---     client:give(batch, n)
 ---
---- Clients are strangers. Each message is checked for its size, its type at this point of the conversation, its descriptors, and all its
---- numbers; memory as memif/memory.lua says, rings as memif/ring.lua. Whoever breaks a rule is told so, if he listens, and is
+--- Clients are strangers. Each message is checked for its size, its type at this point of the conversation, its descriptors, and
+--- all its numbers; memory as memif/memory.lua says, rings as memif/ring.lua. A client that breaks a rule gets the reason, and is
 --- disconnected. Nothing that a client does or leaves undone makes a call here wait: a process of its own has its socket, and what
 --- it sends that is no memory and no eventfd (runtime/porter.c).
 ---
 --- There are at most so many clients, fewer of one user who is neither root nor ours; and a few that are still introducing
---- themselves, for which they have 3 s. Who comes when there are as many of these as may be takes the place of one: of the user who
---- has most, of his process that has most, of those that have said least, the oldest. So who holds silent connections open is
---- the first to lose them.
+--- themselves, for which they have 3 s. When all of these places are taken, a new client takes the place of one: of the user with
+--- most connections, of the process of that user with most, among those that have said least, the oldest. So a process that holds
+--- silent connections open loses them first.
 
 local door = require "luio.ffi"
 local memory = require "luio.net.memif.memory"
@@ -78,7 +78,7 @@ local function close_rings(self)
   self.regions, self.queue = {}, nil
 end
 
---- Ends the connection. What it had of ours is gone, what we had of its is given back. Idempotent.
+--- Ends the connection. It has nothing of ours any more, and its memory is given back. Idempotent.
 ---@param why string     for people
 ---@param told boolean?  true: the client knows already, or cannot be told
 function Client:disconnect(why, told)

@@ -95,7 +95,7 @@ end
 
 --- Listens. A socket that a dead server left is taken away.
 ---@param path string
----@param mode integer  permissions of the socket's file: who may write to it may connect
+---@param mode integer  permissions of the socket's file: a process that may write to it may connect
 ---@return integer? fd
 ---@return string? message
 ---@return string? code  "EADDRINUSE": a server is there, or a file that is no socket

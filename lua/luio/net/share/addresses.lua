@@ -1,4 +1,5 @@
---- Whose a MAC address is: a small hash table in C, looked into for every frame. Numbers of owners are 1 to 255.
+--- The owner of a MAC address: a small hash table in C, looked into for every frame. Numbers of owners are 1 to
+--- 255.
 
 local bit = require "bit"
 local ffi = require "ffi"
@@ -20,7 +21,7 @@ end
 ---@return ffi.cdata*
 function M.new() return M.table_t() end
 
---- Whose it is.
+--- The owner.
 ---@param t ffi.cdata*
 ---@param low integer   its first four bytes, as int32_t
 ---@param high integer  the other two, as uint16_t
