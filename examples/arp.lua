@@ -2,8 +2,8 @@
 ---
 ---     build/luio examples/arp.lua 0000:00:05.0 10.0.0.1
 ---
---- A frame that is received is changed where it lies and sent back: its bytes are never copied. What a packet has (read, write,
---- length, pointer) is in lua/luio/pool.lua.
+--- A frame that is received is changed where it lies and sent back: its bytes are never copied. The methods of a packet (read,
+--- write, length, pointer) are in lua/luio/pool.lua.
 
 local luio = require "luio"
 local net = require "luio.net"

@@ -7,8 +7,8 @@
 ---     luio examples/capture.lua 0000:00:05.0 - | tshark -r -
 ---
 --- A packet is looked at where the device put it, and written from there (luio.net.pcapng). The filter is compiled, first to
---- Lua and then by LuaJIT to machine code (luio.net.filter). What the device had to drop while the disk was busy is
---- counted, shown, and told at the file's end.
+--- Lua and then by LuaJIT to machine code (luio.net.filter). Frames that the device dropped while the disk was busy are
+--- counted, shown, and written at the file's end.
 
 local filter = require "luio.net.filter"
 local luio = require "luio"
@@ -69,7 +69,7 @@ if not file then
 end
 
 -- Takes what comes until `stop`, or `most` packets matched, or told to. The first `pending` packets of the batch are in line
--- to be written since the last call: whoever reads the file is slow, and the device counts what it misses meanwhile.
+-- to be written since the last call: the reader of the file is slow; the device counts the frames that it misses meanwhile.
 ---@return integer? taken    nil: it can't go on, the message and the code follow
 ---@return integer|string matched
 ---@return integer|string pending

@@ -5,7 +5,7 @@
 ---     luio examples/demo.lua              on sim:edu, a simulated device
 ---     luio examples/demo.lua uio0         on a real one
 ---
---- `make demo` and `make demo-uio` run it. What it drives is drivers/edu.
+--- `make demo` and `make demo-uio` run it. It drives a device by drivers/edu.
 
 local luio = require "luio"
 local paths = require "luio.driver.paths"

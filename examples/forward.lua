@@ -1,11 +1,11 @@
---- Two ports, both directions: what comes in at one goes out at the other.
+--- Two ports, both directions: frames that come in at one go out at the other.
 ---
 ---     build/luio examples/forward.lua 0000:00:05.0 0000:00:09.0
 ---     build/luio examples/forward.lua 0000:00:05.0 0000:00:09.0 --swap    # with MAC addresses exchanged
 ---
 --- No byte is copied: a packet of the one port's pool is lent to the other's transmit ring, and goes back to its pool when it
---- was sent. Under load it polls; when nothing comes it waits for an interrupt. What the other side has no room for is
---- dropped, and counted.
+--- was sent. Under load it polls; when nothing comes it waits for an interrupt. Frames for which the other side has no room
+--- are dropped, and counted.
 
 local ffi = require "ffi"
 local luio = require "luio"

@@ -6,9 +6,9 @@
 ---     luio examples/pktgen.lua 0000:00:05.0 --rate 10000 --seconds 5
 ---     luio examples/pktgen.lua 0000:00:09.0 --receive                     what arrives of it elsewhere
 ---
---- The frames are luio.net.stream's, the rate is luio.net.pace's. What is worth looking at here is `send`: a loop over
---- bursts that never waits for the device. It is a function of its own, with all that it uses in locals, because LuaJIT
---- compiles that best; what is shown once a second is outside of it.
+--- The frames are luio.net.stream's, the rate is luio.net.pace's. Read `send` first: a loop over bursts that never
+--- waits for the device. It is a function of its own, with all that it uses in locals, because LuaJIT compiles that
+--- best; the line once a second is outside of it.
 
 local histogram = require "luio.text.histogram"
 local luio = require "luio"

@@ -83,7 +83,7 @@ end
 
 local PATIENCE = 60 -- seconds that the other end may hold bytes back
 
--- What was written goes out, as long as bytes leave, or until a signal; why not.
+-- Sends the written bytes, as long as bytes leave, or until a signal; returns why not.
 local function send_rest()
   local seconds = port:unsent() * serial.character_time(port.settings)
   if seconds > 2 then say("%d bytes are still to be sent, %.0f s; Ctrl-C gives them up", port:unsent(), seconds) end
@@ -134,7 +134,7 @@ local COMMANDS = {
   end,
 }
 
--- What was typed, without the commands in it; nil: quit.
+-- The typed text, without the commands in it; nil: quit.
 local function without_commands(state, text)
   local out = {}
   for c in text:gmatch "." do
@@ -169,7 +169,7 @@ local function output()
   end
 end
 
--- What answers may take its time: as long as something comes, ten seconds at most.
+-- An answer may take its time: as long as bytes come, ten seconds at most.
 local function hear_out()
   local quiet, deadline, heard = 0.2 + 2 * port.fifo * serial.character_time(port.settings), luio.now() + 10, -1
   while port:stats().rx_bytes ~= heard and luio.now() < deadline do

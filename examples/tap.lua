@@ -57,7 +57,7 @@ local function speed(link)
   return link.speed and ("up, %d Mbit/s"):format(link.speed) or "up"
 end
 
--- What became of every frame that either side sent.
+-- Counts of all frames that either side sent.
 local function account(port, tap, bridge)
   local card, kernel = port:stats(), tap:stats()
   return {

@@ -111,7 +111,7 @@ local function place(parts, low, high, length, head, tail)
   tail:write(0)
 end
 
--- What RCTL holds besides the filters.
+-- RCTL without the filters.
 local function receive_control(port)
   local buffer = buffer_for(port.mtu)
   return {
@@ -134,8 +134,8 @@ local function multicast_table(regs, port)
   for i = 0, 127 do regs.MTA[i]:write(words[i] % 2 ^ 32) end
 end
 
--- What a reset sets to 0; QEMU's leaves it as whoever drove the card before had it: the kernel's e1000e has extended
--- descriptors, RSS, and its own ways with interrupts.
+-- Registers that a reset sets to 0. QEMU's reset leaves them as the former driver had them: the kernel's e1000e has
+-- extended descriptors, RSS, and its own ways with interrupts.
 local function plain(regs, card)
   for _, name in ipairs { "RDTR", "RADV", "TIDV", "TADV" } do regs[name]:write(0) end
   if card ~= "82574L" then return end
@@ -167,8 +167,8 @@ local function bring_up(regs, port, rx, tx)
   if not ok then return nil, message, code end
   port.mac, message, code = own_address(regs, port.card)
   if not port.mac then return nil, message, code end
-  -- 4.6.7: the PHY finds speed and duplex. What a reset sets to 0 as well, and QEMU's does not: no tag is taken out of a frame,
-  -- and no PAUSE frame sent or heeded.
+  -- 4.6.7: the PHY finds speed and duplex. More registers that a reset sets to 0, and QEMU's does not: no tag is taken out of a
+  -- frame, and no PAUSE frame sent or heeded.
   regs.CTRL:update { SLU = 1, ASDE = 0, ILOS = 0, FRCSPD = 0, FRCDPLX = 0, VME = 0, RFCE = 0, TFCE = 0 }
   ok, message, code = phy_loopback(regs, port.loopback and port.card ~= "82574L")
   if not ok then return nil, message, code end
@@ -230,7 +230,7 @@ local function hangs(regs, tx, was)
   return was.ticks >= HUNG
 end
 
--- What luio.net is told (luio.net.Offer).
+-- The offer to luio.net (luio.net.Offer).
 local function offer(dev, port, rx, tx)
   local regs, was = dev.regs, { ticks = 0, misfits = 0 }
   -- RCTL is left alone when it is right already: QEMU's 82540EM receives nothing for a second after it was written, and a
@@ -264,7 +264,7 @@ local function offer(dev, port, rx, tx)
       port.multicast = list
       filters()
     end,
-    -- Causes of before are cleared, or each would interrupt at once; whoever calls this looks at the rings afterwards.
+    -- Causes of before are cleared, or each would interrupt at once; the caller looks at the rings afterwards.
     arm = function(receive, send)
       local causes = (receive and RECEIVED or 0) + (send and SENT or 0)
       regs.ICR:write(causes)

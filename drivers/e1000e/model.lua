@@ -1,5 +1,5 @@
 --- A model of the Intel 82574L, after the "82574 GbE Controller Family Datasheet": sim:e1000e. Its older relative is
---- model_82540em.lua; what both are is in model_card.lua.
+--- model_82540em.lua; their common part is model_card.lua.
 
 return require "drivers.e1000e.model_card" {
   name = "82574L",

@@ -1,5 +1,5 @@
 --- A model of the Intel 82540EM, after the "8254x Family of Gigabit Ethernet Controllers Software Developer's Manual":
---- sim:drivers/e1000e/model_82540em.lua. What it has in common with the 82574L is in model_card.lua.
+--- sim:drivers/e1000e/model_82540em.lua. Its common part with the 82574L is in model_card.lua.
 
 return require "drivers.e1000e.model_card" {
   name = "82540EM",

@@ -1,5 +1,5 @@
---- What the models of the 82574L and the 82540EM are made of: registers, NVM, PHY, interrupts, the wire. The rings are in
---- model_rings.lua.
+--- The common part of the models of the 82574L and the 82540EM: registers, NVM, PHY, interrupts, the wire. The rings are
+--- in model_rings.lua.
 ---
 --- The wire is region 5, which no card has: a bench, for specs. Nobody is at its other end but who writes there.
 ---
@@ -8,9 +8,9 @@
 ---     0x0008  TAKE   reading takes the oldest frame that was sent: its length, its bytes from 0x5000 on; 0: there is none
 ---     0x000c  LOST   frames that were sent and not taken: 256 wait
 ---
---- A reset keeps what the datasheet says: the PHY, MTA, VFTA. What is not modelled (interrupt delays, VLANs,
---- segmentation, packet split, RSS, the second queue, MSI-X, flow control) is an error when a driver asks for it. Other
---- registers hold what is written.
+--- A reset keeps what the datasheet says: the PHY, MTA, VFTA. Interrupt delays, VLANs, segmentation, packet split, RSS,
+--- the second queue, MSI-X and flow control are not modelled; a driver that asks for one gets an error. Other registers
+--- hold what is written.
 
 local bit = require "bit"
 local ffi = require "ffi"
@@ -37,7 +37,7 @@ local FRAME, KEPT = 0x4000, 256
 
 local RESET_SECONDS, NVM_SECONDS, MDIC_SECONDS, NEGOTIATION_SECONDS = 1e-6, 20e-6, 64e-6, 20e-3
 
--- What is not there: register, bits of it, what they would ask for.
+-- Features that are not there: register, bits of it, and the feature that the bits ask for.
 local MISSING = {
   { CTRL, 0x58000000, "VLAN tags and flow control" }, { CTRL_TOO, 0x58000000, "VLAN tags and flow control" },
   { RCTL, 0x78040c00, "VLAN filters, packet split and FLXBUF" },
@@ -204,7 +204,7 @@ end
 
 -- ---- The card ------------------------------------------------------------------------------------
 
--- What every reset does (4.6.3); what it leaves alone is kept.
+-- The part of every reset (4.6.3); other registers keep their values.
 local function reset(dev, card)
   local old, r = dev.r or {}, {}
   for offset = 0, 0x5ffc, 4 do r[offset] = 0 end
@@ -353,7 +353,7 @@ end
 
 -- ---- Model ---------------------------------------------------------------------------------------
 
--- What the rings need of the card.
+-- The rings' access to the card.
 local function methods(dev)
   dev.cause = cause
   --- Frames leave: in MAC loopback without a link, too.

@@ -1,4 +1,4 @@
---- What a model of a network card does to a frame's bytes: checksums, the CRC, a look at IPv4.
+--- A model's work on a frame's bytes: checksums, the CRC, a look at IPv4.
 ---
 --- Sums are of little-endian 32-bit words, folded at the end: a ones' complement sum is the same in either byte order,
 --- swapped (RFC 1071). A model runs without the compiler, so a turn of a loop counts.
@@ -61,8 +61,8 @@ end
 local IPCS, TCPCS, UDPCS = 0x40, 0x20, 0x10 -- status of a receive descriptor (82574, 7.1.4.1)
 local IPE, TCPE = 0x40, 0x20 -- errors (7.1.4.2)
 
---- What a receiver finds of the checksums of an IPv4 packet: status and errors of its descriptor, 0 and 0 when there is
---- nothing to look at.
+--- A receiver's findings about the checksums of an IPv4 packet: status and errors of its descriptor, 0 and 0 if there
+--- is no checksum.
 ---@param bytes ffi.cdata*  const uint8_t *, the frame
 ---@param size integer
 ---@param ip boolean   looks at the header's

@@ -1,7 +1,7 @@
 --- Descriptor rings, as the 82574L's and the 82540EM's models work through them: transmit (82574, 7.2), receive (7.1).
 ---
---- A frame is a string without its CRC. What a driver must not do, and hardware would pass over in silence or answer
---- with nonsense, is an error here: the model fails, and so does the driver's next access.
+--- A frame is a string without its CRC. A driver's mistake that hardware would ignore, or answer with nonsense, is
+--- an error here: the model fails, and so does the driver's next access.
 ---
 --- Frames that no descriptor waits for stay in the packet buffer (PBA.RXA) until one does; those that find it full are
 --- missed. Sending takes no time of its own: frames go when the model comes to it, which is after the write of the tail.

@@ -6,7 +6,7 @@
 --- the 82540EM has one queue each way, no MSI-X (EIAC, IVAR, EITR) and no RSS.
 ---
 --- Reading ICR acknowledges, reading a statistics counter clears it, reading SWSM takes the semaphore.
---- Reset values are those of the 82574; what the NVM decides, or the link, has none.
+--- Reset values are those of the 82574; bits that the NVM or the link decides have none.
 
 local luio = require "luio"
 

@@ -14,14 +14,14 @@
 --- Packets (luio.pool) are lent to the device while they are in a ring. Loops over packets are `for` loops whose
 --- indices are cut by band(): LuaJIT then computes them as whole numbers.
 ---
---- What a device writes into a descriptor is not believed. A frame has at least its header and fits into the packet that
---- it was given, whatever the length says; it is in one descriptor; where a packet is, a descriptor only tells the device: we have a
---- list of our own, and write the address anew each time. What is otherwise is dropped and counted, a ring's length of it in
---- one burst at most, so that a device which never stops holds nobody up.
+--- What a device writes into a descriptor is not believed. A frame has at least its header and fits into the packet that it was
+--- given, whatever the length says; it is in one descriptor; where a packet is, a descriptor only tells the device: we have a list
+--- of our own, and write the address anew each time. Other frames are dropped and counted, at most a ring's length of them in one
+--- burst, so that a device that never stops delays nobody.
 ---
---- A ring outlives the version of the driver that made it: what it consists of is a table of plain data and DMA memory
---- in dev.state, its *parts*. A version makes its own handle of those, with its code and its register for the tail;
---- the handle of the version before goes on with the same parts, should that come back.
+--- A ring outlives the version of the driver that made it: its *parts* are a table of plain data and DMA memory in
+--- dev.state. A version makes its own handle of those, with its code and its register for the tail; the handle of the
+--- version before goes on with the same parts, should that come back.
 
 local bit = require "bit"
 local ffi = require "ffi"
@@ -57,7 +57,7 @@ local tx_t = ffi.typeof [[struct {
   union { struct { uint16_t length; uint8_t cso, cmd, status, css; uint16_t special; }; uint64_t word; };
 } *]]
 
--- What changes; counters are doubles, because they are for Lua.
+-- The changing part. Counters are doubles, because they are for Lua.
 local rx_counts_t = ffi.typeof "struct { int32_t next, owed, broken, seen; double received, errors, starved, misfits; }"
 local tx_counts_t = ffi.typeof "struct { int32_t next, clean, first, last; uint32_t context; double sent, dropped; }"
 
@@ -71,7 +71,7 @@ end
 
 -- ---- Receiving -----------------------------------------------------------------------------------
 
---- What a ring consists of, in dev.state.
+--- The parts of a ring, in dev.state.
 ---@class e1000e.Parts
 ---@field buffer luio.Buffer       the descriptors
 ---@field descriptors ffi.cdata*
@@ -91,7 +91,7 @@ local function rx_handle(parts, tail)
     parts = parts, tail = tail, d = parts.descriptors, packets = parts.packets, mask = parts.count - 1, c = parts.counts,
     pool = parts.pool, record = parts.pool.record, stack = parts.pool.stack, headroom = parts.pool.headroom,
     room = parts.pool.size - parts.pool.headroom, -- what the device may write of a packet
-    -- What may be kept back: the device has the rest.
+    -- The number of packets that may be kept back; the device has the rest.
     most_owed = math.max(1, parts.count / 16),
   }, Rx)
 end
@@ -468,7 +468,8 @@ function Tx:pending()
   return band(self.c.next - self.c.clean, self.mask)
 end
 
---- Begins anew: the device was reset. What was under way is freed; whether it was sent nobody knows.
+--- Begins anew: the device was reset. Packets under way are freed; it is unknown whether they were
+--- sent.
 ---@return integer dropped  packets
 function Tx:restart()
   local c, dropped = self.c, 0

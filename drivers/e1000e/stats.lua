@@ -5,7 +5,8 @@ local ffi = require "ffi"
 
 local M = {}
 
--- What of the device's counters goes where. TPR and TPT, TOR and TOT are read for the sake of `whole`.
+-- The device's counters, and the statistics that they belong to. TPR and TPT, TOR and TOT are read for
+-- the sake of `whole`.
 local ERRORS = { "CRCERRS", "ALGNERRC", "RXERRC", "RLEC", "RUC", "RFC", "ROC", "RJC" }
 local TX_ERRORS = { "ECOL", "LATECOL" }
 
@@ -57,7 +58,7 @@ local function sum(regs, names)
   return n
 end
 
---- What STATUS reads as when nobody answers: it has bits that are always 0.
+--- The value of STATUS when nothing answers: it has bits that are always 0.
 M.SILENT = 0xffffffff
 
 --- Adds what the device counted since the last time.

@@ -1,4 +1,5 @@
---- A model of QEMU's "edu", after hw/misc/edu.c: what the driver can see of it, it does.
+--- A model of QEMU's "edu", after hw/misc/edu.c: it behaves as the driver can see the device
+--- behave.
 
 local bit = require "bit"
 local ffi = require "ffi"
@@ -72,7 +73,7 @@ local function transfer(dev)
   if bit.band(command, DMA_RAISE_IRQ) ~= 0 then raise(dev, CAUSE_DMA) end
 end
 
--- As the hardware: what is not there reads all ones, and swallows writes.
+-- As the hardware: offsets without a register read all ones and ignore writes.
 local function allowed(offset, width)
   return width == 32 or (width == 64 and offset >= 0x80)
 end

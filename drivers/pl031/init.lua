@@ -1,8 +1,8 @@
 --- ARM's real-time clock PL031 (ARM DDI 0224): the time in seconds, and an alarm.
 ---
---- The counter itself can't be stopped or loaded; what is read is the counter and an offset, which writing RTCLR changes. The
---- comparator tells equality: a match value that has gone by interrupts when 32 bits have come round, in 136 years. So an alarm
---- in the past is refused, and one whose second came while it was being set is found by looking once more.
+--- The counter itself can't be stopped or loaded; a read returns the counter plus an offset, which a write to RTCLR changes.
+--- The comparator tells equality: a match value that has gone by interrupts when 32 bits have come round, in 136 years. So an
+--- alarm in the past is refused, and one whose second came while it was being set is found by looking once more.
 
 local luio = require "luio"
 

@@ -121,7 +121,8 @@ local WAYS = {
 function pl061.watch(dev, line, way)
   local mask, bits, regs = mask_of("watch", line), WAYS[way], dev.regs
   if not bits then error(("watch: rising, falling, both, low or high, not %s"):format(tostring(way)), 2) end
-  -- What is being changed may look like an edge: masked meanwhile, then forgotten.
+  -- A change of these registers may look like an edge, so the line is masked meanwhile and the edge
+  -- cleared.
   change(regs.GPIOIE, mask, 0)
   change(regs.GPIOIS, mask, bits[1] * mask)
   change(regs.GPIOIBE, mask, bits[2] * mask)

@@ -1,9 +1,9 @@
 --- UARTs that are compatible with the 16450 and 16550: QEMU's "pci-serial", and what a UIO driver of one's own calls
 --- "uart16550" (I/O ports or memory, eight registers of a byte each).
 ---
---- Sections are those of the PC16550D datasheet (SNLS378C); where the TL16C550C has more its part says so. What a user meets
---- is luio.serial. No top half: what holds the line goes away only when the FIFO is emptied or filled, which is Lua's, so the
---- interrupt stays masked until that was done (luio.serial's `listen`).
+--- Sections are those of the PC16550D datasheet (SNLS378C); where the TL16C550C has more its part says so. Programs use it
+--- through luio.serial. No top half: the line is taken back only when Lua empties or fills the FIFO, so the interrupt stays
+--- masked until then (luio.serial's `listen`).
 
 local bit = require "bit"
 local luio = require "luio"
@@ -140,7 +140,7 @@ end
 
 -- ---- What a port is made of ----------------------------------------------------------------------
 
--- What luio.serial is told (luio.serial.Offer). `state` is kept over reloads.
+-- The offer to luio.serial (luio.serial.Offer). `state` is kept over reloads.
 local function offer(dev, state)
   local regs, chip, counts = dev.regs, state.chip, state.counts
   local RBR, THR, LSR, IIR, IER, MSR = regs.RBR, regs.THR, regs.LSR, regs.IIR, regs.IER, regs.MSR
@@ -200,7 +200,7 @@ local function offer(dev, state)
         end
       else
         -- 8.6.5: at the trigger level so many are there; and if LSR says so after that, none of them is marked: no need to ask
-        -- for each. What it said before is no good: some of them may have come since.
+        -- for each. An earlier value does not count: some of the characters may have come since.
         if by_level and band(lsr, FIFO_ERROR) == 0 and left >= LEVEL then
           by_level = band(IIR:read(), 0xf) == RECEIVED_DATA
           if by_level and band(status(), FIFO_ERROR) == 0 then n = LEVEL end
@@ -254,7 +254,8 @@ local function offer(dev, state)
   local function configure(line)
     local divisor, message, code = divisor_of(clock, line.baud)
     if not divisor then return nil, message, code end
-    -- What is in the FIFO goes out as it was meant; unless CTS holds it, or the loop is broken: then with the new settings.
+    -- Bytes in the FIFO go out with the old settings. If CTS holds them, or the loop is broken, they go out with the new
+    -- ones.
     local character = serial.character_time(serial.settings(dev))
     local deadline = luio.now() + (fifo + 2) * character
     while not idle() and luio.now() < deadline do luio.sleep(math.max(0.001, character)) end

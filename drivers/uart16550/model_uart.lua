@@ -1,5 +1,5 @@
---- A 16550-compatible UART, after the PC16550D datasheet (SNLS378C), and who is at the other end of its cable. What a chip has
---- more or less, each model file says (model.lua, model_tl16c550c.lua, model_16450.lua).
+--- A 16550-compatible UART, after the PC16550D datasheet (SNLS378C), and who is at the other end of its cable. Each model file
+--- states the features of its chip (model.lua, model_tl16c550c.lua, model_16450.lua).
 ---
 --- Region 0 is the chip. Characters take their time: (start + data + parity + stop bits) / baud, in real time, so a driver that
 --- is too slow loses some, as it would on the card.
@@ -182,7 +182,7 @@ local function next_due(dev)
   return due
 end
 
--- What has happened by now, in order.
+-- Plays the events up to now, in order.
 local function advance(dev, chip)
   local now = dev.now()
   start(dev)

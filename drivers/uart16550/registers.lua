@@ -3,8 +3,8 @@
 --- Instruments, SNLS378C); the TL16C550 is the same but for MCR.AFE. Descriptions say where the 8250
 --- and the 16450 differ.
 ---
---- Eight addresses hold twelve registers. What answers depends on the direction (RBR or THR, IIR or
---- FCR) and on LCR.DLAB, the divisor latch access bit (`when`): with DLAB = 1 addresses 0 and 1 are the
+--- Eight addresses hold twelve registers. The register that answers depends on the direction (RBR or THR, IIR
+--- or FCR) and on LCR.DLAB, the divisor latch access bit (`when`): with DLAB = 1 addresses 0 and 1 are the
 --- divisor and there is no way to RBR, THR and IER. Four of the reads are no mere looking: RBR, IIR, LSR, MSR.
 
 local luio = require "luio"

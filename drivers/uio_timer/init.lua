@@ -7,12 +7,11 @@
 ---     for k = 0, n - 1 do print(batch.at[k].number, batch.at[k].time) end
 ---
 --- The ring has one producer, the handler, and one consumer, us. HEAD counts what was put in, TAIL what was taken out; both
---- run freely, modulo 2^32. What orders them:
+--- run freely, modulo 2^32. Their order:
 ---   HEAD is loaded, fence_flag, records are loaded: so those are complete that HEAD counts (the handler stores HEAD with
----   release).
----   Records are loaded, fence_flag, TAIL is stored: so the handler writes over none that is still being read.
+---   release). Records are loaded, fence_flag, TAIL is stored: so the handler writes over none that is still being read.
 ---   WAKE_AT is stored, fence_full, HEAD is loaded again before we sleep. The handler stores HEAD, and has a full barrier
----   before it loads WAKE_AT. Whoever comes second sees what the other stored, so no wake-up is lost.
+---   before it loads WAKE_AT. The side that comes second sees the other's store, so no wake-up is lost.
 --- Every load and store is one of the region's exact accessors, because LuaJIT keeps no order among plain ones
 --- (runtime/README.md), and because on a simulated device there is no memory behind it.
 ---
@@ -138,7 +137,7 @@ local function load_records(region, at, tail, mask, n)
 end
 
 -- Missing numbers are interrupts that found the ring full. Numbers that go back, or so far on as the module would not in
--- days, are somebody else's, who writes to the map: what they say of losses is nothing.
+-- days, are somebody else's, who writes to the map: they do not count losses.
 local function count_lost(ring, at, n)
   local expected, lost = ring.expected or at[0].number, 0
   for k = 0, n - 1 do
@@ -219,7 +218,7 @@ end
 ---@field missed integer   periods that passed without an interrupt, also since then
 ---@field notified integer wake-ups, also
 
---- What was counted.
+--- The counters.
 ---@return uio_timer.Stats
 function uio_timer.stats(dev)
   local regs, ring = dev.regs, dev.state.ring

@@ -1,7 +1,7 @@
---- A model of the kernel module uio_timer (examples/kernel/uio_timer/uio_timer.c): what a driver can see of it, it does. Two
---- things are otherwise, because a model stands for a device and not for its kernel driver. It does not see whether its
---- interrupt is masked: the timer runs from when PERIOD_NS is written, until that is 0. And the interrupt is masked after each,
---- as uio_pci_generic does it: the driver unmasks before it sleeps.
+--- A model of the kernel module uio_timer (examples/kernel/uio_timer/uio_timer.c): it behaves as a driver can see the module
+--- behave. Two things are otherwise, because a model stands for a device and not for its kernel driver. It does not see whether
+--- its interrupt is masked: the timer runs from when PERIOD_NS is written, until that is 0. And the interrupt is masked after
+--- each, as uio_pci_generic does it: the driver unmasks before it sleeps.
 
 local bit = require "bit"
 local ffi = require "ffi"

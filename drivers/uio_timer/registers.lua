@@ -1,6 +1,6 @@
---- What the kernel module uio_timer shares with user space (examples/kernel/uio_timer): three UIO maps, which are regions 0,
---- 1 and 2. Words of region 0 lie in uncached memory, as a device's registers do. "ro" is what the kernel writes: it keeps
---- its own copy, so a stray write there misleads readers only.
+--- The memory that the kernel module uio_timer shares with user space (examples/kernel/uio_timer): three UIO maps, which are
+--- regions 0, 1 and 2. Words of region 0 lie in uncached memory, as a device's registers do. "ro" is what the kernel writes:
+--- it keeps its own copy, so a stray write there misleads readers only.
 
 local luio = require "luio"
 

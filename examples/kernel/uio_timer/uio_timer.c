@@ -72,9 +72,8 @@ struct uio_timer_registers {
 };
 
 /*
- * map1. The counters run freely, modulo 2^32. What the kernel writes and what
- * user space writes are 128 bytes apart: a cache line has one writer.
- */
+ * map1. The counters run freely, modulo 2^32. Words that the kernel writes and words that user
+ * space writes are 128 bytes apart: a cache line has one writer. /
 struct uio_timer_control {
 	u32 head;		/* k: records put into the ring */
 	u32 dropped;		/* k: interrupts that found no room for theirs */
@@ -121,7 +120,7 @@ struct uio_timer {
 	bool removed;
 };
 
-/* What user space asks for, within limits: it must not bring the CPU down. */
+/* The period that user space asks for, within limits: it must not bring the CPU down. */
 static u32 uio_timer_period(const struct uio_timer *t)
 {
 	u32 period = READ_ONCE(t->registers->period_ns);
@@ -184,7 +183,7 @@ static enum hrtimer_restart uio_timer_interrupt(struct hrtimer *timer)
 	u32 period = uio_timer_period(t);
 	bool there;
 
-	/* Whoever starts the timer again does so after this, with the lock. */
+	/* A restart of the timer comes after this, with the lock. */
 	spin_lock(&t->lock);
 	if (!period)
 		t->running = false;

@@ -52,7 +52,8 @@ end
 
 local cut
 
--- What of a definition at an address lies in one of the regions, no array any more. `from` as in cut.
+-- The part of a definition at an address that lies in one of the regions; no array any more. `from`
+-- as in cut.
 local function one(def, spans_of, address, from)
   local new = copy(def)
   new.count, new.stride = nil, nil
@@ -62,7 +63,7 @@ local function one(def, spans_of, address, from)
     new.region, new.offset = span.index, address - (from or span.first)
     return new
   end
-  -- What is in a block is in one region, or it is no block of this device.
+  -- All registers of a block are in one region, or it is no block of this device.
   local first
   for _, span in ipairs(spans_of) do
     if address <= span.last and address + def.size - 1 >= span.first then first = first or span end
@@ -82,8 +83,8 @@ local function put(block, def)
   block.total = block.total + (def.count or 1) * (def.total or 1)
 end
 
--- Puts what is in reach of a definition into a block. `base`: the address that the definition's offset counts from; `from`: what
--- offsets in the block count from, nil at the top, where that is a region's beginning.
+-- Puts what is in reach of a definition into a block. `base`: the address that the definition's offset counts from; `from`: the
+-- address from which offsets in the block count; nil at the top, where that is a region's beginning.
 function cut(block, def, list, base, from)
   local address = base + def.offset
   if not def.count then
@@ -127,7 +128,7 @@ end
 local NAMED = 6
 local CHIP = 2 ^ 24 -- bytes from the first register to the last, which one peripheral's are not
 
---- What is said of a whole chip's map that has nothing in the device's regions.
+--- The message about a whole chip's map that has nothing in the device's regions.
 ---@param map luio.Map
 ---@param device luio.Device
 ---@param some boolean  some of its registers would fit as offsets

@@ -106,7 +106,7 @@ local function new_array(root, def, path, offset)
   })
 end
 
--- What `block.NAME` is, made and kept.
+-- Makes and keeps `block.NAME`.
 local function member(root, block, self, prefix, base, name)
   local def = block.child[name]
   if not def then
@@ -162,8 +162,8 @@ function Root:find(path)
 end
 
 --- Calls a function for every access that goes through the map, after it was made; through that of the driver that runs, too.
---- Printed, an access is a line with its value, decoded, and the script's line. Costs nothing while there is none. What the
---- function itself accesses it is not told; one that raises is taken away, with a warning of the device's. Accesses of the interrupt
+--- Printed, an access is a line with its value, decoded, and the script's line. Costs nothing while there is none. The function is
+--- not called for its own accesses. A function that raises is removed, with a warning of the device's. Accesses of the interrupt
 --- thread's top half are not the map's.
 ---@param fn fun(access: luio.Access)?  nil: no more
 function Root:on_access(fn)
@@ -218,8 +218,8 @@ local function check(map, device)
   return faults, regions, fits
 end
 
---- Whoever listens to one map hears of another one, too, now and later. What is no map is left alone: `regs` of a device is a
---- field that a driver or a script may set.
+--- A listener to one map also gets the accesses of another one, now and later. A value that is no map is left alone: a
+--- driver or a script may set a device's `regs`.
 ---@param root luio.Registers
 ---@param other luio.Registers
 function M.share_listeners(root, other)

@@ -1,5 +1,5 @@
---- Checking the definitions of a map, and making what is kept of them: fields, registers, arrays, blocks; what may share bytes,
---- what a selector may be. A fault is noted and the rest looked at, so that a map says all its faults at once.
+--- Checking the definitions of a map, and making what is kept of them: fields, registers, arrays, blocks; shared bytes, and
+--- registers that may be selectors. A fault is noted and the rest looked at, so that a map says all its faults at once.
 ---
 --- The format is luio.registers', which this is a part of.
 
@@ -67,7 +67,7 @@ local function plain_word(text)
   return tostring(text):lower():gsub("[^%w]", "")
 end
 
--- What an access that is none may have been meant as.
+-- The access that a wrong name may have been meant as.
 local function access_hint(access)
   local ours = foreign_access[plain_word(access)]
   return ours and (" (did you mean %s?)"):format(ours) or near.hint(tostring(access), known_access)
@@ -129,7 +129,7 @@ end
 
 local OPEN = { read = false, write = false }
 
--- What somebody has looked up, and found that there is none.
+-- `false`: somebody has looked it up, and there is no effect.
 local function answered(spec)
   if type(spec) ~= "table" or spec.read_effect ~= false and spec.write_effect ~= false then return OPEN end
   return { read = spec.read_effect == false, write = spec.write_effect == false }
@@ -148,7 +148,8 @@ function Check:values(path, values, bits)
     elseif not fits(value, bits) then
       self:fault(path, "value %s = %s does not fit in %d bits", name, tostring(value), bits)
     elseif type(value) == "number" and (not names[value] or name < names[value]) then
-      -- Two names for one value: the first in the alphabet is shown. What is shown is part of a line.
+      -- Two names for one value: the first in the alphabet is shown. The name is shown as part of a
+      -- line.
       names[value] = (name:gsub("[\r\n]+", " "))
     end
   end
@@ -431,7 +432,7 @@ function Check:selectors(map)
   end)
 end
 
---- What may be said of a map, a register, a block and a field, and of which kind it is.
+--- The keys of a map, a register, a block and a field, each with its type.
 M.OPTIONS = { map = map_options, register = register_options, block = block_options, field = field_options }
 
 --- A check of one map.

@@ -1,25 +1,26 @@
---- What reading or writing a byte of a device does beside that, by everything its register maps say.
+--- The side effects of reading or writing a byte of a device, by all of its register maps.
 ---
 --- The bus knows addresses, not names: a read of byte 3 pops the FIFO, whether it is made as FIFO, as the wider
 --- register that FIFO is a part of, as an element of an array, in another block, by another map, or by an offset. So
---- a side effect that a map states of a register is kept as a range of bytes, and whoever only looks asks for the
---- bytes that he is about to read:
+--- a register's side effect is kept as a range of bytes. Code that only looks asks about the bytes that it is about
+--- to read:
 ---
 ---     effects.of(dev):find("read", 0, 0x10, 4)      -> { path = "FIFO", effect = "pops the FIFO", ... }, or nil
 ---     effects.of(dev):described(0, 0x10, 4)         -> every byte of it is some register's that can be read
 ---
---- Whose statements count: every map that is bound to the device (luio.bind; of a driver's versions the one at work),
---- and those that somebody stated without binding them (`state`): the matching driver's, where the user named another
---- map, and also when it does not fit, for what it says of the bytes that are there is all that is known of them. Where
---- two regions are windows to the same addresses, what is said of one holds for the other; and of a range of physical
---- addresses what is said of the device that has its registers there.
+--- These maps count: every map that is bound to the device (luio.bind; of a driver's versions the one at work), and
+--- maps that were stated without binding (`state`): the matching driver's, where the user named another map. That one
+--- counts even if it does not fit, because nothing else is known of these bytes. Where two regions are windows to the
+--- same addresses, the effects of one hold for the other. A range of physical addresses has the effects of the device
+--- that has its registers there.
 ---
 --- The ranges are worked out when somebody asks, and again when a map came or went: a driver that only works
 --- never pays for it, and registers keep the class that was made for them. An array without gaps is one range. For
 --- each question there is a list of ranges that don't overlap, so an answer is found by halving.
 ---
---- Registers that are behind a selector (luio.registers.when) are in lists of their own. Their effects count for everybody
---- who is not behind the same selector's other values: no selector is read here, and in doubt a byte has the effect.
+--- Registers that are behind a selector (luio.registers.when) are in lists of their own. Their effects count for every
+--- register except those behind other values of the same selector: no selector is read here, and in doubt a byte has the
+--- effect.
 
 local when = require "luio.registers.when"
 
@@ -150,8 +151,9 @@ local function new(device)
   return setmetatable({ device = device, roots = setmetatable({}, { __mode = "k" }), named = {}, bases = {}, missing = {} }, Effects)
 end
 
--- Where a region is: what it is a window to, and its first byte there. It stays what it was first, also when the
--- device comes back at other addresses: what is said of a region and what is asked of it must meet.
+-- Where a region is: the region that it is a window to, and its first byte there. It stays what it was first,
+-- also when the device comes back at other addresses: what is said of a region and what is asked of it must
+-- meet.
 local function place(self, index)
   local known = self.bases[index]
   if known then return known.space, known.base end
@@ -285,7 +287,7 @@ end
 
 local VERB = { read = "reading", write = "writing" }
 
---- The same as words: what else an access of these bytes does, and as which register's.
+--- The same as words: the side effect of an access of these bytes, and the register that has it.
 ---@param kind luio.AccessKind
 ---@param region integer
 ---@param offset integer
@@ -373,7 +375,7 @@ function M.of_map(map)
   return self
 end
 
---- What is stated changed otherwise than by the functions below: a version of a driver came or went.
+--- The statements changed otherwise than by the functions below: a version of a driver came or went.
 function Effects:changed()
   self.lists = nil
 end
@@ -386,7 +388,7 @@ function M.bound(root)
   self:changed()
 end
 
---- What was bound is replaced: it counts no more.
+--- A bound map was replaced: it no longer counts.
 ---@param root luio.Registers
 function M.replaced(root)
   local self = M.of(root.device)

@@ -38,22 +38,22 @@
 ---
 --- A write_effect is for what storing does not explain: a command that is sent, a doorbell, a counter that starts
 --- anew. A bit that holds what is written and works by it, as an enable, has none. `read_effect = false` and
---- `write_effect = false` say that somebody has looked it up, and answer what `luio lint` asks. What has one is never
---- written by undo() and regs:restore(), under any name that its bytes have, and `luio set` says it.
+--- `write_effect = false` say that somebody has looked it up, and answer what `luio lint` asks. undo() and
+--- regs:restore() never write such bytes, by any of their names, and `luio set` names the effect.
 ---
 --- Registers behind a selector (a paged window, a bank, the divisor latch of a 16550) say when they are there:
 ---
 ---       DLL        = { 0x0, 8, "rw", when = { ["LCR.DLAB"] = 1 } },            -- a field; or a whole register
 ---       EEPROM     = { 0x80, when = { MEM_PAGE = { 0xc, 0xd } }, block = { ... } },  -- any of these
 ---
---- The selector is a path from the block in which `when` stands, or from one around it up to the map: in an array of blocks
---- each element has its own; in another array it has an index ("BANK[2].SEL"). A value is a number or one of the field's names.
---- Several conditions must all be met, and those of the blocks around a register, too. Looking at a selector is harmless,
---- or it is none: it can be read and reading has no effect. It may be behind another selector, which is then asked first.
---- Registers that are never visible at the same time may share bytes without alias, and one's effects are not
---- the other's; by a raw offset, of which nobody knows what is there, all count. What is hidden is left out by who looks; to access
---- it is an error that names the selector. What that costs: luio.registers.selectors. A register without `when`
---- costs nothing. An interrupt's top half runs in C and asks no selector.
+--- The selector is a path from the block in which `when` stands, or from one around it up to the map: in an array of blocks each
+--- element has its own; in another array it has an index ("BANK[2].SEL"). A value is a number or one of the field's names. Several
+--- conditions must all be met, and those of the blocks around a register, too. Looking at a selector is harmless, or it is none: it
+--- can be read and reading has no effect. It may be behind another selector, which is then asked first. Registers that are never
+--- visible at the same time may share bytes without alias, and one's effects are not the other's; by a raw offset, of which nobody
+--- knows what is there, all count. Code that only looks leaves a hidden register out. An access to it is an error that names the
+--- selector. The cost: luio.registers.selectors. A register without `when` costs nothing. An interrupt's top half runs in C and
+--- asks no selector.
 ---
 --- A map holds definitions only. Bound to a device (luio.registers.bind) they become registers that
 --- can be read and written.

@@ -3,8 +3,9 @@
 ---     local line_of = lines.of_file "drivers/edu/registers.lua"
 ---     line_of "STATUS.COMPUTING"      -- 17
 ---
---- The text is gone through by its braces, not run: keys of a table that is written out are found by their path, in which `registers`,
---- `block` and `fields` do not count. What is made otherwise (by a loop, by a function) is found by its first name alone, or not at all.
+--- The text is gone through by its braces, not run: keys of a table that is written out are found by their path, in which
+--- `registers`, `block` and `fields` do not count. A register that is made otherwise (by a loop, by a function) is found by its
+--- first name alone, or not at all.
 
 local M = {}
 

@@ -1,4 +1,4 @@
---- What looks wrong in a map though it is well-formed: above all side effects that are missing.
+--- Suspects in a well-formed map: above all missing side effects.
 ---
 --- Register descriptions rarely say what reading or writing does; names and descriptions often give
 --- it away. These are guesses: each says what to check in the datasheet, and an overlay is the place
@@ -26,7 +26,8 @@ local CLEAR = set "CLR CLEAR ICR IFC INTCLR IRQCLR"
 local ACKNOWLEDGE = set "ACK CLR CLEAR ICR IFC INTCLR IRQCLR EOI"
 local SET = set "SETR INTENSET IFS INTSET BSRR SET"
 
--- What a write to it may set off; as the last word of a name, for START_ADDRESS holds a value.
+-- Names of registers whose write may set something off. The last word of the name counts, because
+-- START_ADDRESS holds a value.
 local TRIGGER = set "CMD COMMAND GO START TRIGGER TRIG DOORBELL DBELL KICK RESET RST SRST SWRST SWRESET SOFTRST FLUSH ABORT"
 local WORDY = set "CMD COMMAND DOORBELL DBELL" -- more than a bit or two
 local RESETS = set "RESET RST SRST SWRST SWRESET SOFTRST"
@@ -56,7 +57,7 @@ local function text_of(def)
   return ((def.description or "") .. " "):lower()
 end
 
--- What a description says in passing.
+-- Side effects that a description mentions.
 local phrases = {
   { { "clear%w* on read", "clear%w* by read", "read%w* clear", "cleared when read", "read to clear", "reading this register clears" }, "rc",
     "reading seems to clear it: access = \"rc\" or read_effect" },
@@ -99,7 +100,8 @@ local function suspected(f, siblings)
     and f.bits <= (WORDY[word] and 8 or 2) and not says_effect(f) and not f.answered.write and not of_pair(f.name, siblings)
 end
 
--- Writing what can be read is what undo() and regs:restore() do; what can't be read they leave alone anyway.
+-- Writing what can be read is what undo() and regs:restore() do; they never read a register that can't be
+-- read.
 local function check_writes(path, def, report, siblings)
   if not (def.readable and def.writable) or def.write_effect or def.answered.write then return end
   local answered, names, resets = false, {}, 0

@@ -1,4 +1,4 @@
---- Who hears of the accesses that go through a map, and what each is told.
+--- Listeners to the accesses through a map, and their arguments.
 ---
 --- A map is bound several times where a driver runs: for its user (`dev.regs`) and for each version of the driver's code. They
 --- share one list of listeners, so that `dev.regs:on_access(f)` hears what the driver does, and goes on over a reload.

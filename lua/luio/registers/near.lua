@@ -55,7 +55,7 @@ end
 
 local FEW = 8
 
---- What to say of a wrong name: what there are, where they are few; else which one is near.
+--- The hint about a wrong name: all names where they are few, else the nearest.
 ---@param wrong string
 ---@param names table<string, any>
 ---@return string

@@ -17,9 +17,9 @@
 ---       NEW = { 0x40, 32, "rw" },                                      -- one that is missing
 ---     }
 ---
---- Names are written as the map has them, and in either of its forms: beside each other or in `registers = {}`, fields beside the options
---- or in `fields = {}`, whichever the map has used. What is not understood is a fault, with the overlay's line and the nearest
---- name: a correction that is not applied would be one more side effect that nobody knows of.
+--- Names are written as the map has them, and in either of its forms: beside each other or in `registers = {}`, fields beside the
+--- options or in `fields = {}`, whichever the map has used. A key or name that is not known is a fault, with the overlay's line and
+--- the nearest name. A correction that was silently left out would be one more unknown side effect.
 
 local errors = require "luio.errors"
 local near = require "luio.registers.near"
@@ -30,7 +30,7 @@ local M = {}
 
 local positions = { offset = 1, width = 2, access = 3 }
 
---- What an overlay is checked against, and who is told.
+--- The map that an overlay is checked against, and the list of faults.
 ---@class luio.OverlayCheck
 ---@field fault fun(path: string, format: string, ...)
 ---@field options { map: table, register: table, block: table, field: table }  keys that each may have
@@ -55,7 +55,7 @@ end
 
 local function is_span(patch) return type(patch) == "number" or type(patch) == "table" and patch[1] ~= nil end
 
--- What is shared (a block that several peripherals have) is copied before it is changed.
+-- A shared block (of several peripherals) is copied before it is changed.
 local function merge_field(check, old, patch, path)
   if type(patch) ~= "table" and type(patch) ~= "number" then
     check.fault(path, "a field's correction is a table, a bit, or false to remove it, not a %s", type(patch))

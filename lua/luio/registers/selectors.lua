@@ -1,13 +1,13 @@
---- What a device's selectors say: which registers are visible (luio.registers.when) when somebody accesses or looks.
+--- A device's selectors: they decide at each access which registers are visible (luio.registers.when).
 ---
---- Who looks (printing, dump, watch, a snapshot) asks the device each time: one load of each selector, just before. An access
---- (a driver's, mostly) asks, too, until this process has written the selector through the map. From then on what was
---- written last counts, and an access costs one comparison: a driver that switches the page itself never pays a load for
---- it. A load of the selector through the map corrects what is known. Before an access is refused the device is always asked, so
---- knowledge that is out of date never refuses one. It is forgotten when the device goes away and when another name
---- of these bytes is written. Bits that do not hold what is written (read-only ones, that follow something) are
---- asked each time. A write that is none of the map's, by region:write8() or another process, is not seen: who does that,
---- or resets the device, writes or reads the selector afterwards.
+--- Who looks (printing, dump, watch, a snapshot) asks the device each time: one load of each selector, just before. An access (a
+--- driver's, mostly) asks, too, until this process has written the selector through the map. From then on what was written last
+--- counts, and an access costs one comparison: a driver that switches the page itself never pays a load for it. A load of the
+--- selector through the map corrects what is known. Before an access is refused the device is always asked, so knowledge that is
+--- out of date never refuses one. It is forgotten when the device goes away and when another name of these bytes is written.
+--- Bits that do not hold what is written (read-only ones, that follow something) are asked each time. A write that is none of
+--- the map's, by region:write8() or another process, is not seen: code that does that, or resets the device, writes or reads the
+--- selector afterwards.
 
 local bits = require "luio.registers.bits"
 local effects = require "luio.registers.effects"
@@ -36,7 +36,7 @@ local function of(device)
   return self
 end
 
---- What a register that is behind a selector keeps; nil: it is always visible.
+--- The state of a register behind a selector; nil: the register is always visible.
 ---@param root luio.Registers
 ---@param def luio.RegisterDef
 ---@param path string
@@ -53,7 +53,8 @@ function M.forget(device)
   if self then self.known, self.generation = {}, self.generation + 1 end
 end
 
---- One load that only looks: a hook (Root:on_access) is told so, and it is not guarded: who looks has asked before.
+--- One load that only looks: a hook (Root:on_access) is told so, and it is not guarded: code that looks has asked
+--- before.
 ---@param reg luio.Register
 ---@param shown boolean?  it is the one that somebody asked to see, not one of many
 ---@return integer|ffi.cdata*
@@ -67,7 +68,7 @@ function M.look(reg, shown)
   return value
 end
 
--- What a selector's register holds; nil: it must not be read.
+-- The value of a selector's register; nil: it must not be read.
 local function read(root, c)
   if c.missing then return nil, ("%s, which says whether it is visible, is not in reach: another device's"):format(c.path) end
   local why = effects.of(root.device):why("read", c.def.region, c.offset, c.def.width / 8, c.behind)
@@ -124,13 +125,14 @@ local function ask(reg, guard)
   guard.fine = sure and selectors.generation
 end
 
--- A store was made, or a load: what it says of selectors.
+-- A store was made, or a load: its effect on selectors.
 local function note(selectors, reg, value)
   if reg.def.width < 64 then value = value % 2 ^ reg.def.width end -- bit operations are signed
   selectors.known[reg.key], selectors.generation = value, selectors.generation + 1
 end
 
--- A store is about to be made: what it may change, by all names of these bytes, is not known until it was.
+-- A store is about to be made: the selectors that it may change, by all names of these bytes, are unknown
+-- until then.
 local function unknow(selectors, reg)
   local region, first, last, listed = reg.def.region, reg.offset, reg.offset + reg.def.width / 8, false
   for _, place in ipairs(selectors.places) do

@@ -2,7 +2,7 @@
 ---
 --- Each register is read once. One whose read has a side effect (a FIFO that pops, bits that clear), by its own
 --- definition or by what any map says of its bytes (luio.registers.effects), is never read here, and one that
---- can't be read is not tried; what was left out is said, with the reason.
+--- can't be read is not tried; registers that were left out are named, with the reason.
 
 local bit = require "bit"
 local bits = require "luio.registers.bits"
@@ -16,7 +16,8 @@ local M = {}
 
 M.hex, M.value, M.fields, M.number = values.hex, values.value, values.fields, values.number
 
--- What reading an offset would do that no map has a register for: the map that was made for it says nothing.
+-- The effect of reading an offset for which no map has a register; the map that was made for it does not
+-- state any.
 local function raw_effect(reg, known, bytes)
   local found = known:find("read", reg.def.region, reg.offset, bytes)
   if found then return ("%s: %s"):format(found.path, found.effect) end
@@ -178,7 +179,7 @@ end
 ---@field registers { path: string, value: string?, skipped: string? }[]  values in hexadecimal: plain
 ---                                                                       data, exact for 64 bits
 
---- What every register that may be looked at holds now. Plain data: it can be stored as JSON.
+--- The present values of all registers that may be read. Plain data: it can be stored as JSON.
 ---@return luio.Snapshot
 function M.snapshot(root)
   local snapshot = { device = root.device.address, registers = {} }
@@ -208,7 +209,7 @@ function M.changes(def, before, after)
   return list
 end
 
--- What a bit holds after a write, by access; those that are not here stay as they are, or nobody knows.
+-- The value of a bit after a write, by access. Other kinds stay as they are, or are unknown.
 local after_write = {
   rw = function(_, written) return written end, wonce = function(_, written) return written end,
   w1c = function(old, written) return bit.band(old, bit.bnot(written)) end, w1s = bit.bor, w1t = bit.bxor, w0c = bit.band,
@@ -216,8 +217,8 @@ local after_write = {
   w0t = function(old, written) return bit.bxor(old, bit.bnot(written)) end,
 }
 
---- What a register will hold after a write, as far as the map says: bits that 1 clears are cleared, not set. What only the
---- hardware knows (self-clearing and write-only bits, what is reserved) is left as it was.
+--- The value of a register after a write, as far as the map says: bits that 1 clears are cleared, not set. Bits that only
+--- the hardware knows (self-clearing, write-only, reserved) stay as they were.
 ---@param def luio.RegisterDef
 ---@param old integer|ffi.cdata*
 ---@param written integer|ffi.cdata*
@@ -241,7 +242,7 @@ end
 ---@field after string
 ---@field fields table<string, { [1]: any, [2]: any }>  name -> before, after
 
---- What differs from an earlier snapshot: now, or in another snapshot.
+--- The differences from an earlier snapshot: now, or in another snapshot.
 ---@param before luio.Snapshot
 ---@param after? luio.Snapshot
 ---@return luio.Difference[]

@@ -1,7 +1,7 @@
---- What a write sets off, by the bytes it goes to and the value it has.
+--- The triggers of a write, by its bytes and its value.
 ---
 --- A map says it in three ways: `write_effect` of a register (every write does it, whatever is written), `write_effect` of a
---- field (a write of anything but 0 there does it), and access: what "sc" starts, "w1c" clears, "w1t" toggles. The bus knows
+--- field (a write of anything but 0 there does it), and access: "sc" starts, "w1c" clears, "w1t" toggles. The bus knows
 --- addresses, not names; so what is stated of any register at these bytes (luio.registers.effects) counts: of an alias, a
 --- narrower or a wider one, one in another block or map, and also where an offset is written that no map has.
 ---
@@ -15,7 +15,7 @@ local band, bnot, bor, rshift = bit.band, bit.bnot, bit.bor, bit.rshift
 
 local M = {}
 
--- What a bit of each access does when it is not written as its neutral value.
+-- The effect of a bit of each access when it is not written as its neutral value.
 local BY_ACCESS = {
   sc = "starts something, and the hardware clears it",
   w1c = "clears it where 1 is written", w1s = "sets it where 1 is written", w1t = "toggles it where 1 is written",
@@ -27,7 +27,7 @@ local NEUTRAL_IS_ONE = { w0c = true, w0s = true, w0t = true }
 ---@field name string   what does it: a register's path, or a field's
 ---@field text string   what a write there does
 
--- What a definition says.
+-- The write_effect of a definition.
 ---@class luio.TriggerDef
 ---@field field string?
 ---@field text string
@@ -80,7 +80,7 @@ local function sets_off(trigger, other, reg, value)
   return false
 end
 
---- What a write of a value to a register sets off, besides what the value shows. Touches nothing.
+--- The triggers of writing a value to a register, beside the change of the value. Touches nothing.
 ---@param reg luio.Register
 ---@param value integer|ffi.cdata*
 ---@return luio.Trigger[]  empty: nothing that a map says

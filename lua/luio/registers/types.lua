@@ -36,7 +36,7 @@ local function comment(out, text, first)
   end
 end
 
--- What writing does, for the line of a verb that writes: of the register, and of fields.
+-- The effect of writing, of the register and of its fields, for the line of a verb that writes.
 local function effect_of(def)
   local parts = { def.write_effect }
   for _, f in ipairs(def.fields) do

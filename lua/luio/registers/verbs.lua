@@ -1,4 +1,4 @@
---- What a register can do: one class of verbs for each way to reach a register.
+--- The verbs of a register: one class for each way to reach a register.
 ---
 ---     reg:read()               one load
 ---     reg:write(v)             one store; reg:write { FIELD = .. }: unnamed fields from the reset value
@@ -38,7 +38,7 @@ local function ones(high, low, wide)
   return wide and mask or bit.tobit(tonumber(mask))
 end
 
--- What each access kind does to a bit that an update or a partial write does not name.
+-- The value for a bit that an update or a partial write does not name, by access kind.
 local keep = { rw = true, ro = true, preserve = true, rc = true, rs = true, wonce = true } -- as it was read
 local as_one = { w0c = true, w0s = true, w0t = true, one = true } -- 1: neutral, or reserved so; all others: 0
 local from_reset = { wo = true } -- nobody knows what is in it
@@ -83,8 +83,8 @@ function M.prepare(def)
   return p
 end
 
---- What an update stores, given what was read: M.prepare's rules for any width, without touching anything.
---- The updates of the classes below are the same, made for speed.
+--- The value that an update stores, from the value that was read: M.prepare's rules for any width, without
+--- an access. The updates of the classes below are the same, made for speed.
 ---@param reg luio.Register
 ---@param old integer|ffi.cdata*|nil  nil: not read, the other bits come from the reset value, as in a write
 ---@param mask ffi.cdata*  uint64_t: the bits that are named
@@ -198,7 +198,7 @@ local function wanted_bits(reg, ops, wanted)
   return mask, bits
 end
 
--- "BUSY is 1, not 0": why a wait has not ended. What is as wanted is no reason.
+-- "BUSY is 1, not 0": why a wait has not ended. A field that has the wanted value is no reason.
 local function differences(reg, ops, wanted, v)
   local parts = {}
   for name, value in pairs(wanted) do
@@ -212,8 +212,8 @@ local function differences(reg, ops, wanted, v)
   return table.concat(parts, ", ")
 end
 
--- What a register object does not have. Lowercase is software's, and may be asked for; a field in the
--- place of a key is a slip that would be nil, and a write that would go nowhere.
+-- A name that a register object does not have. Lowercase is software's, and may be asked for; a field
+-- in the place of a key is a slip that would be nil, and a write that would go nowhere.
 local SLIP = {
   __index = function(_, key)
     if type(key) == "string" and key:find "^%u[%u%d_]*$" then

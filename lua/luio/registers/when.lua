@@ -1,4 +1,4 @@
---- Registers behind a selector: what a map's `when` means, found out while the map is checked.
+--- Registers behind a selector: a map's `when`, resolved while the map is checked.
 ---
 ---     LCR = { 3, 8, "rw", DLAB = { 7, values = { DATA = 0, DIVISOR = 1 } } },
 ---     DLL = { 0, 8, "rw", alias = "RBR", when = { ["LCR.DLAB"] = "DIVISOR" } },
@@ -7,8 +7,8 @@
 --- A key names the selector as a path, looked for in the block in which `when` stands, then in each block around it up to
 --- the map; so in an array of blocks each element has the selector that is in it. `M.of` gives the conditions of one
 --- register with all its indices known: those of the blocks it is in, its own, and before each the conditions of the
---- selector itself. Checked from the first, no selector is ever read while it is hidden. What a device says of them
---- is luio.registers.selectors.
+--- selector itself. Checked from the first, no selector is ever read while it is hidden. luio.registers.selectors reads
+--- them from a device.
 
 local bit = require "bit"
 local bits = require "luio.registers.bits"
@@ -48,7 +48,7 @@ end
 
 -- ---- Stated --------------------------------------------------------------------------------------
 
--- What a path means from a block on: a register and maybe a field of it; or what is wrong with it.
+-- The meaning of a path from a block on: a register and maybe a field of it; or its fault.
 local function descend(block, path)
   local def, at, rest = block, "", path
   while rest ~= "" do
@@ -287,7 +287,7 @@ function M.met(c, value)
   return false, is
 end
 
---- "DATA": what a selector is, as text.
+--- "DATA": a selector as text.
 ---@param c luio.Condition
 ---@param is integer|ffi.cdata*
 ---@return string

@@ -34,7 +34,7 @@ Bridge.__index = Bridge
 --- A bridge; it carries nothing before `run`. Stop it before you close the ends.
 ---@param port luio.serial.Port
 ---@param pty luio.serial.Pty
----@param options? { fixed: boolean?, tell: fun(line: string)? }  the line stays as it is, whatever clients set; called with events, in words
+---@param options? { fixed: boolean?, tell: fun(line: string)? }  the line stays as it is, whatever clients set; told of events, in words
 ---@return luio.serial.Bridge
 function M.new(port, pty, options)
   options = options or {}

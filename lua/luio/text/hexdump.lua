@@ -27,7 +27,8 @@ local function width_of(per_line, digits, address_digits, bars)
   return digits + 2 + (address_digits > 0 and address_digits + 2 or 0) + per_line * 3 - 1 + gap + 2 + per_line + (bars and 2 or 0)
 end
 
--- What fits: 16 bytes a line, on narrow terminals 8 or 4; the address and the bars where there is room.
+-- The layout that fits: 16 bytes a line, on narrow terminals 8 or 4; the address and the bars where
+-- there is room.
 local function layout(options)
   local columns = options.columns or 80
   local digits = math.max(4, #("%x"):format(options.size))

@@ -135,8 +135,8 @@ local function row(bucket, most, room)
   return ("%s%s %8d  %s"):format((" "):rep(10 - width_of(from)), from, bucket.count, bar):gsub("%s+$", "")
 end
 
---- What it shows: least, median, 99 %, greatest; then a row for each power of two, with a bar. One
---- time alone has no rows. Longer runs of empty buckets become one line.
+--- The text: least, median, 99 %, greatest; then a row for each power of two, with a bar. One time
+--- alone has no rows. Longer runs of empty buckets become one line.
 ---@param columns integer  of the terminal
 ---@return string[]
 function Histogram:lines(columns)

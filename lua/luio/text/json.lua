@@ -12,7 +12,7 @@ M.LIMIT = 64 * 2 ^ 20
 local ESCAPES = { ['"'] = '"', ["\\"] = "\\", ["/"] = "/", b = "\b", f = "\f", n = "\n", r = "\r", t = "\t" }
 local WORDS = { { "true", true }, { "false", false }, { "null", nil } }
 
--- What decode catches: a table, so that no other error is taken for one of these.
+-- The error that decode catches: a table, so that no other error is taken for one of these.
 local function fail(at, format, ...)
   error({ at = at, text = format:format(...) }, 0)
 end

@@ -29,8 +29,8 @@ local function long(text, at)
   return last + 1, (text:sub(from, first - 1):gsub("^\r?\n", ""))
 end
 
--- A quoted string that opens at `at`: what is behind it, and its value; the value is nil when it has an escape that is not
--- read here (\u{...}, \z).
+-- A quoted string that opens at `at`: the position behind it, and its value; the value is nil when it has an escape that
+-- is not read here (\u{...}, \z).
 local function quoted(text, at)
   local quote, parts, plain = text:sub(at, at), {}, true
   at = at + 1
@@ -57,7 +57,7 @@ local function quoted(text, at)
   end
 end
 
--- What is behind a comment that begins at `at`; nil: it does not end.
+-- The position behind a comment that begins at `at`; nil: the comment does not end.
 local function behind_comment(text, at)
   return long(text, at + 2) or not text:find("^%-%-%[=*%[", at) and text:match("^[^\n]*()", at) or nil
 end
@@ -222,7 +222,7 @@ function M.assigned(text, name)
     local list, eq, depth = read_ahead(text, at)
     if not eq then return end
     local after, value = read(list, eq + 1, 0)
-    -- What stands behind a whole expression: the next entry, or statement; not an operator or a call.
+    -- The text behind a whole expression: the next entry, or statement; not an operator or a call.
     local next_one = after and list[after]
     local whole = depth == 0 and (not next_one or next_one.kind == "name" and next_one.value ~= "or" and next_one.value ~= "and"
       or is(next_one, ",") or is(next_one, ";") or is(next_one, "}"))

@@ -1,4 +1,5 @@
---- Plain data out of bytes that nobody vouches for: what a process without privileges kept for one with them.
+--- Plain data out of bytes that nobody vouches for: data that a process without privileges kept for one with
+--- them.
 ---
 --- The bytes are those of LuaJIT's string.buffer, whose format its documentation describes ("Serialization Format Specification").
 --- string.buffer's own decoder is for data that one wrote oneself: it makes tables as large as ten bytes say, and pointers. This one
@@ -92,7 +93,7 @@ function object(r, depth)
   error(("no plain data: tag 0x%02x"):format(tag), 0)
 end
 
---- What bytes of string.buffer's encode say, if it is plain data.
+--- The value in bytes of string.buffer's encode, if it is plain data.
 ---@param data ffi.cdata*  const uint8_t *, or anything that can be one
 ---@param size integer     bytes
 ---@return any value

@@ -1,4 +1,4 @@
---- What people see: the one door for text to a terminal, and colour.
+--- The one door for text to a terminal, and colour.
 ---
 ---     term.print(line)        a line on standard output
 ---     term.write(text)        text with lines in it, such as a file
@@ -13,7 +13,8 @@
 --- Our own sequences are made by the functions below, in an inner form: it begins with a number that is drawn when the
 --- program starts, so no text from elsewhere can contain it, and only the door makes it into what a terminal knows.
 ---
---- NO_COLOR (no-color.org) turns colour off, CLICOLOR_FORCE on. What a script or a driver prints by itself is its own.
+--- NO_COLOR (no-color.org) turns colour off, CLICOLOR_FORCE on. A script or a driver that prints by itself goes past
+--- it.
 
 local uv = require "luv"
 

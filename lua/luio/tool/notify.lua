@@ -1,4 +1,4 @@
---- What a service manager is told: that a service is ready, and how it is (sd_notify(3)).
+--- Messages to a service manager: a service is ready, and its state (sd_notify(3)).
 ---
 --- That is a datagram of lines to the socket which NOTIFY_SOCKET names; without one, in a shell, nothing
 --- happens. A name that begins with @ is an abstract one. Sending does not wait: a manager that is slow gets

@@ -131,7 +131,7 @@ local function create(name, mode)
   return f, why
 end
 
--- A new file: what somebody has put in its place (a link, a FIFO) is neither followed nor waited for.
+-- A new file: another file in its place (a link, a FIFO) is neither followed nor waited for.
 local function new_file(path, mode)
   for n = 0, 9 do
     local name = ("%s.%d%s.tmp"):format(path, uv.os_getpid(), n > 0 and "-" .. n or "")

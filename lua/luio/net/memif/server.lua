@@ -2,7 +2,7 @@
 ---
 ---     local server = assert(memif.listen("/run/share.sock", { joined = ..., left = ... }))
 ---     server:look()                           -- what came on sockets; never waits
----     local n = client:take(pool, batch, 32)  -- client: what `joined` was called with
+---     local n = client:take(pool, batch, 32)  -- client: the argument of `joined`
 ---     client:give(batch, n)
 ---
 --- Clients are strangers. Each message is checked for its size, its type at this point of the conversation, its descriptors, and

@@ -1,9 +1,9 @@
---- What reading and writing do: SVD's access, modifiedWriteValues, readAction and writeConstraint,
---- which are four things, as a map's one access, its read_effect and its write_effect.
+--- Access kinds: SVD's access, modifiedWriteValues, readAction and writeConstraint become a map's
+--- one access, its read_effect and its write_effect.
 ---
 --- Where the two don't fit, what can be read decides: a write-only register that is said to be
---- one-to-clear stays write-only, since a bus may fault on the read. Whatever has no word in a map is
---- a remark in it, and a note.
+--- one-to-clear stays write-only, since a bus may fault on the read. A behaviour for which a map has
+--- no word becomes a remark in it, and a note.
 
 local M = {}
 

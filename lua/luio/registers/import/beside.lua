@@ -1,4 +1,4 @@
---- What stands at the address of an imported peripheral and is not imported with it.
+--- Registers at the address of an imported peripheral that are not imported with it.
 ---
 --- `--peripheral SPI1` of a chip that has I2S1 in the same place makes a map of SPI1. But a read of its DATA is a read of I2S1's,
 --- which may pop a FIFO, and a write of it may be a command of I2S1's: a side effect belongs to the bytes
@@ -28,7 +28,7 @@ local function with_effect(children)
     end
   end
   for i, item in ipairs(kept) do
-    -- What it is an alias of is left out: an array may overlap others without being one.
+    -- Aliases are left out: an array may overlap others without being one.
     if item.alias and not names_kept[item.alias] then
       item = layout.copy(item, { count = 1, stride = item.width / 8 })
       item.alias = nil
@@ -52,7 +52,8 @@ function M.find(device, import, blocks)
     if base and imported[base] then others[kid.name] = imported[base] end
   end
   if not next(others) then return {} end
-  -- What is noted of them is nothing to whoever imports another; nor is he to fail by them.
+  -- Notes about them do not concern the import of another peripheral, and their faults do not fail
+  -- it.
   local work = expand.new(device, notes_of.new())
   local found, message = failing.catch("SVD", function()
     return work:peripherals(function(name) return others[name] ~= nil end)

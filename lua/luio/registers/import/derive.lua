@@ -1,4 +1,5 @@
---- derivedFrom: what a peripheral, cluster, register, field or enumeration takes from another.
+--- derivedFrom: the properties that a peripheral, cluster, register, field or enumeration takes
+--- from another.
 ---
 --- A node without derivedFrom is itself; one with it becomes a copy of its base with its own values
 --- over it, made when it is first asked for, so that references may point forwards. A path of dotted
@@ -6,8 +7,8 @@
 --- device. Chains are followed in a loop and not by recursion: a file may chain thousands.
 ---
 --- What is taken: everything but names and what says where else the base is to be found (alternate...).
---- dim is taken only by a name with a "%s", which means nothing without; who states a dim of his own
---- keeps the base's distance, and its indices where there are as many. Who moves a field keeps its
+--- dim is taken only by a name with a "%s", which means nothing without; an element with a dim of its
+--- own keeps the base's distance, and its indices where there are as many. A moved field keeps its
 --- width. Of what inherits (size, access, reset values, protection) also what the base's own
 --- surroundings give it and the new place's do not.
 
@@ -137,7 +138,7 @@ function Resolver:only_enumeration(name)
   return self.enumerations[name]
 end
 
--- What is being put together has its own children already: looking at them is enough.
+-- An element that is being put together has its own children already; these are enough.
 function Resolver:whole(node)
   return self.busy[node] and node or self:resolve(node)
 end

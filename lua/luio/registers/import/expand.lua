@@ -1,5 +1,5 @@
---- From the tree of an SVD file to the blocks of a map: what derives, inherits and repeats is
---- followed here, block by block; the fields are fields.lua's, what a map is stricter about layout.lua's.
+--- From the tree of an SVD file to the blocks of a map: derivation, inheritance and repetition are
+--- followed here, block by block. fields.lua makes the fields, layout.lua meets a map's stricter rules.
 ---
 --- Arrays stay arrays. A budget counts every definition that is made, so that a small file that
 --- repeats its repetitions ends in an error and not in all of the memory.

@@ -66,7 +66,7 @@ local function add_value(self, list, used, remarks, kid, width, path)
   table.insert(list, { name = name, value = value, text = kid.description })
 end
 
--- What a read shows is what values are for. Names that are for writing only would be shown for reads.
+-- Values are for what a read returns. Names that are for writing only would be shown for reads.
 local function values(self, node, kind, width, remarks, path)
   local reading, writing = {}, {}
   local read_names, write_names = {}, {}

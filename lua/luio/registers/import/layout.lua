@@ -32,7 +32,8 @@ end
 
 M.copy = copy
 
--- Items are copied with the list of remarks they share; whoever adds to it has one of its own first.
+-- Items are copied with the list of remarks they share; code that adds to it makes one of its own
+-- first.
 local function remark(item, text)
   if item.remarks_of ~= item then
     item.remarks, item.remarks_of = copy(item.remarks or {}, {}), item

@@ -1,4 +1,4 @@
---- Names: what SVD allows in them and a register map does not, and the names of an array's elements.
+--- Names: names that SVD allows and a register map does not, and the names of an array's elements.
 ---
 --- `dim` repeats an element. Its name has a "%s" somewhere: "CH[%s]" is an array, "CH%s_CTRL" a list of
 --- separate names, and dimIndex says what stands for the "%s": "A,B,C", "A-D", "3-6", or by default
@@ -51,7 +51,7 @@ function M.of_element(name, index)
   return (name:gsub("%[%%s%]", "%%s"):gsub("%%s", function() return index end))
 end
 
---- What is said of an array, of one element of it.
+--- The text about an array, for one element of it.
 ---@param text string
 ---@param index string
 ---@return string

@@ -1,4 +1,4 @@
---- What an import could not carry over, or had to decide.
+--- Notes of an import: properties that a map cannot have, and decisions.
 ---
 --- Vendors repeat themselves: the same thing is said of thousands of fields. Notes with the same text
 --- are one note with a list of places, so that a long list stays short to read and nothing is lost.

@@ -1,10 +1,10 @@
 --- Reads an SVD file into a tree of nodes.
 ---
---- expat streams, so nothing is held twice, and this file decides element by element what is kept.
---- What states one value (<name>, <size>) becomes a key of its node; what repeats (registers, fields,
---- enumerated values) becomes a node in `kids`, in the file's order; the containers between them
---- (<registers>, <fields>) vanish. An element with no meaning here is skipped with all that is in it,
---- and noted.
+--- expat streams, so nothing is held twice, and this file decides element by element what is kept. An
+--- element with one value (<name>, <size>) becomes a key of its node. An element that repeats
+--- (registers, fields, enumerated values) becomes a node in `kids`, in the file's order; the
+--- containers between them (<registers>, <fields>) vanish. An element with no meaning here is skipped
+--- with all that is in it, and noted.
 ---
 --- The file is not trusted. SVD needs no DTD, so one is refused before its entities are read, which
 --- leaves nothing to expand. Depth, elements, length of a text and of a single token, and the whole
@@ -16,7 +16,7 @@ local fail = require("luio.registers.import.fail").fail
 
 local M = {}
 
---- What a file may have. The largest public files have 15 MB and 200,000 elements that are kept.
+--- Limits of a file. The largest public files have 15 MB and 200,000 elements that are kept.
 M.limits = {
   bytes = 64 * 2 ^ 20,
   nodes = 10 ^ 6,
@@ -186,8 +186,8 @@ function Reader:text(text)
   end
 end
 
--- Side effects are what a map is most lacking, and some vendors have them in comments only: within a register or field. What
--- stands around those is a template of the format.
+-- Side effects are what a map is most lacking, and some vendors have them in comments only: within a register or field. The
+-- text around those is a template of the format.
 function Reader:comment(text)
   local within = self.stack[self.depth]
   if type(within) ~= "table" or not (within.tag == "register" or within.tag == "field") then return end

@@ -1,4 +1,4 @@
---- Who is in whose place: registers that share addresses, as a map wants it stated.
+--- Registers that share addresses, stated as a map wants it.
 ---
 --- Registers at one offset are aliases of the first of them. A narrower one inside a wider one (the
 --- bytes of a data register) can be no alias, since that must be at the same offset; it goes into a
@@ -15,7 +15,7 @@ end
 --- Bytes from an item's start to its end.
 M.bytes = bytes
 
---- What reading a register does beside that, of it or of one of its fields; nil: nothing is stated.
+--- The side effect of reading a register, by it or by one of its fields; nil: none is stated.
 local function effect_of(item)
   if item.read_effect then return item.read_effect end
   if item.access == "rc" or item.access == "rs" then return "reading has an effect" end

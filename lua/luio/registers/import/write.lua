@@ -1,11 +1,11 @@
 --- Writes the blocks of a map as Lua that reads like the datasheet's table.
 ---
---- Columns are aligned within a block: name, offset, width, access, reset. What SVD describes is a
+--- Columns are aligned within a block: name, offset, width, access, reset. SVD's description is a
 --- `description`, at the end of the row where it fits, on lines of its own where it does not, so that the
 --- prompt and the editor can show it; or, where that is wanted, a comment. Remarks are comments: behind
---- the line, or wrapped above it. Nothing is shortened.
---- Blocks with the same registers (copies of a peripheral, elements of a list) are written once, as a
---- local. LuaJIT takes 65,536 constants in one function, so a very large table is joined from parts.
+--- the line, or wrapped above it. Nothing is shortened. Blocks with the same registers (copies of a
+--- peripheral, elements of a list) are written once, as a local. LuaJIT takes 65,536 constants in one
+--- function, so a very large table is joined from parts.
 
 local numbers = require "luio.registers.import.numbers"
 local texts = require "luio.registers.import.text"
@@ -29,7 +29,7 @@ function Writer:count(lines)
   if self.bytes > M.MAX_BYTES then fail("E2BIG", nil, "the map has more than %d MiB", M.MAX_BYTES / 2 ^ 20) end
 end
 
--- What is said of an item; nil: nothing but its name.
+-- The description of an item; nil: only its name.
 local function description(item)
   local text = item.text and flat(item.text) or ""
   return text ~= "" and text:lower() ~= (item.stated or item.name):lower() and text or nil

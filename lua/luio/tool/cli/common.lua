@@ -1,4 +1,4 @@
---- What the commands that reach registers share: their options, opening, saying what to know.
+--- The common part of commands that reach registers: options, opening, notes to the user.
 
 local holders = require "luio.host.holders"
 local inspect = require "luio.host.inspect"
@@ -42,7 +42,7 @@ function M.device(p, or_map)
   p:option("-m --map", "A register map's file, or a driver's name; else the driver's that matches."):argname "FILE"
 end
 
---- Whether a map is to be looked at with no device; what stands in the device's place then is a place, too.
+--- Whether a map is to be looked at with no device; a word in the device's place then is a place, too.
 ---@param args table
 ---@return boolean?
 ---@return string? message
@@ -148,7 +148,8 @@ function M.places(texts)
   return list
 end
 
--- What places mean on the device; without places the whole map. And which of them are a range's.
+-- The registers of places on the device; without places the whole map. And which of them are a
+-- range's.
 local function find(t, places)
   if not places[1] then
     local all, message, code = t:all()

@@ -2,14 +2,14 @@
 --- words could become.
 ---
 --- The scripts know nothing of commands; all of it is here, taken from the commands' own parsers, so
---- that a new option is completed without a further line. What kind of value an argument takes follows
---- from its name: a `device` is one of luio.list(), a `place` is a register of that device's map.
+--- that a new option is completed without a further line. The kind of an argument's value follows from
+--- its name: a `device` is one of luio.list(), a `place` is a register of that device's map.
 ---
---- Candidates go to standard output, a line each. A line ":files svd xml" asks the shell for files of
---- these kinds (":files": of any), which it names better than we could. A candidate that ends in one of
---- . [ = : / goes on: no space is put behind it. Nothing is opened, no model is started, and what goes
---- wrong is not said: an error in the middle of somebody's command line helps nobody. What takes longer than a person waits
---- for TAB is ended, whatever it is: a map that loops, a FIFO in the place of a file.
+--- Candidates go to standard output, a line each. A line ":files svd xml" asks the shell for files of these kinds
+--- (":files": of any), which it names better than we could. A candidate that ends in one of . [ = : / goes on: no space is
+--- put behind it. Nothing is opened, no model is started, and what goes wrong is not said: an error in the middle of
+--- somebody's command line helps nobody. A completion that takes longer than a person waits for TAB is ended: a map that
+--- loops, a FIFO in the place of a file.
 
 local lua_process = require "luio.host.lua_process"
 local complete_place = require("luio.tool.explore.candidates").place
@@ -44,8 +44,9 @@ local function info_of(address)
   end
 end
 
--- Whether a name on the line may be loaded. What is not entered yet is no choice, so nobody else may have had a hand in a
--- file that is named by its path (luio.host.trust). Bare names are looked for in the user's folders, or luio's own (luio.driver.paths).
+-- Whether a name on the line may be loaded. A word that is not entered yet is no choice of the user's, so a file that is named by
+-- its path must be out of others' reach (luio.host.trust). Bare names are looked for in the user's folders, or luio's own
+-- (luio.driver.paths).
 local function safe(name, file)
   if name:match "%.lua$" then return trust.file(name) end
   return not name:match "/" or trust.file(("%s/%s.lua"):format(name, file))
@@ -117,7 +118,7 @@ function kinds.file_or_device(add, state, word)
   add ":files"
 end
 
--- What `luio dump --map FILE` shows without a device.
+-- Completes the places of `luio dump --map FILE`, without a device.
 function kinds.device_or_place(add, state, word)
   kinds.device(add, state)
   if state.given.map then kinds.place(add, state, word) end
@@ -143,7 +144,7 @@ local function name_of(element)
   return element._name
 end
 
--- What an option is called by: "--map" -> option.
+-- Options by name: "--map" -> option.
 local function options_of(parser)
   local by_alias = {}
   for _, option in ipairs(parser._options) do
@@ -233,7 +234,7 @@ local function add_values(state, element, add, word)
   if kind then kinds[kind](add, state, word) end
 end
 
--- What the last of a command's words could become.
+-- Candidates for the last of a command's words.
 local function argument(state, word, list)
   local function adding(before, prefix)
     return function(candidate)
@@ -260,7 +261,7 @@ local function argument(state, word, list)
   if word == "" and not state.argument and not list[1] then add_option_names(state, add, true) end
 end
 
--- What the last of the words behind "luio" could become.
+-- Candidates for the last of the words behind "luio".
 local function candidates(words, cli)
   local list = {}
   local word = words[#words] or ""

@@ -3,7 +3,7 @@
 ---
 --- The device is opened as its driver would, because DMA memory belongs to who owns the device; no
 --- register is touched. With --hold the memory stays while the device is made to use it from elsewhere
---- (`luio set` beside this command needs --force); what was there before is kept in pieces of 1 MiB,
+--- (`luio set` beside this command needs --force); the former contents are kept in pieces of 1 MiB,
 --- because one string of a gigabyte would be too much at once, and compared afterwards.
 
 local bit = require "bit"
@@ -188,8 +188,8 @@ local function say_buffer(s)
   say("filled with", "%s", s.filled)
 end
 
--- Prints a dump. What was left out at the end of one and at the start of the next is one gap: `last`
--- is the line before, the result the last one.
+-- Prints a dump. Lines that were left out at the end of one piece and at the start of the next are
+-- one gap: `last` is the line before, the result the last one.
 local function dump(options, last)
   for line in hexdump.lines(options) do
     if line ~= "*" or last ~= "*" then term.print(line) end

@@ -1,11 +1,11 @@
---- `luio env`: what lets plain luajit and busted find luio, keeps them from the current folder's modules, and keeps LuaJIT's
---- compiler in check there (luio.compiler).
+--- `luio env`: settings by which plain luajit and busted find luio, find no modules in the current folder, and have
+--- luio.compiler.
 
 local term = require "luio.text.term"
 local uv = require "luv"
 
--- luajit runs LUA_INIT first; so does any other Lua, which luio.compiler leaves alone. What was set stays: text, or "@" and a file's
--- name.
+-- luajit runs LUA_INIT first; so does any other Lua, which luio.compiler leaves alone. An earlier setting stays: text, or "@" and a
+-- file's name.
 local function init(dir, set)
   local ours = ("local path = package.path; package.path = %q .. path; pcall(require, 'luio.compiler'); package.path = path"):format(
     ("%s/?.lua;%s/?/init.lua;"):format(dir, dir))
@@ -21,8 +21,8 @@ local function run()
   end
   dir = uv.fs_realpath(dir) or dir
   if dir:match "[;?]" then return nil, ("%s: LUA_PATH can't name a folder that has ; or ? in its name"):format(dir), "EINVAL" end
-  -- Behind ours is what the program itself uses: what was set, else LuaJIT's own, without what is relative. ";;" would bring
-  -- "./?.lua" back.
+  -- Behind ours is what the program itself uses: the earlier setting, else LuaJIT's own, without relative entries. ";;"
+  -- would bring "./?.lua" back.
   local function export(name, first, path)
     local list, known = {}, {}
     for entry in (first .. path):gmatch "[^;]+" do

@@ -51,7 +51,7 @@ M.hidden = {
   { "__man", "Print the manual page, luio(1).", "man" },
 }
 
--- What a driver or a script says shall be seen when it says it, in a pipe or a journal, too.
+-- Output of a driver or a script appears at once, in a pipe or a journal, too.
 local function print_at_once() io.stdout:setvbuf "line" end
 
 local function fail(message, status)
@@ -67,8 +67,8 @@ local function script(argv)
   print_at_once()
   local chunk, message = loadfile(argv[1])
   if not chunk then return fail(message) end
-  -- Whoever runs a script has chosen its author, and so what he has put beside it; not what others have, nor the current
-  -- folder, which is no part of the name that was typed.
+  -- A user who runs a script has chosen its author, and so the files that the author put beside it. He has not chosen
+  -- other people's files, nor the current folder, which is no part of the name that was typed.
   require("luio.driver.paths").beside(argv[1])
   local args = { [0] = argv[1] }
   for i = 2, #argv do args[i - 1] = argv[i] end

@@ -56,7 +56,7 @@ local function step_of(reg, ...)
   return step
 end
 
--- What a planned write carries, given what was read.
+-- The value of a planned write, from the values that were read.
 local function value_of(plan, old)
   if not plan.whole then return verbs.merged(plan.reg, old, plan.mask, plan.bits) end
   return plan.reg.def.width < 64 and tonumber(plan.bits) or plan.bits
@@ -89,7 +89,7 @@ local function capture_of(t, setup, text)
   end
 end
 
--- What an ack writes: "CAPTURE", "CAPTURE & MASK", or a value of the register.
+-- The value that an ack writes: "CAPTURE", "CAPTURE & MASK", or a value of the register.
 local function what_of(t, setup, a)
   local text, mask_text = a.value, nil
   if text then
@@ -112,7 +112,8 @@ local function what_of(t, setup, a)
   local plan
   plan, message, code = change.plan(t, a)
   if not plan then return nil, message, code end
-  -- A top half does not read first: what is not named comes from the reset value, as in a write.
+  -- A top half does not read first: fields that are not named come from the reset value, as in a
+  -- write.
   return value_of(plan, nil)
 end
 
@@ -175,7 +176,7 @@ local function found_at(t, step, offset)
   return list and list[1]
 end
 
--- What the map of the user calls it, which need not be the driver's.
+-- The register's name in the user's map, which need not be the driver's.
 local function describe(t, setup)
   return top_half.describe(setup, function(step, offset)
     local found = found_at(t, step, offset)
@@ -211,7 +212,7 @@ local function new_session(t, setup, args)
   return s
 end
 
--- "IRQ_STATUS 0x00000001 FACTORIAL=1": what is 0 and has no name is left out.
+-- "IRQ_STATUS 0x00000001 FACTORIAL=1": values of 0 without a name are left out.
 local function capture_text(found, name, value, width)
   local parts = { name, show.hex(value, width) }
   for _, f in ipairs(found and record.of(found, value).fields or {}) do
@@ -343,8 +344,8 @@ function Session:listen()
   return true
 end
 
--- What is there already was not triggered: it is counted, not measured. In a storm there is no end
--- of it, so a thousand are enough.
+-- An event that is there already was not triggered: it is counted, not measured. In a storm there
+-- is no end of it, so a thousand are enough.
 function Session:drain(seconds)
   for _ = 1, 1000 do
     local event, message, code
@@ -369,7 +370,8 @@ end
 
 -- Which event is a trigger's? The first after the write, since the ring was empty before it. The time
 -- stamp alone can't tell: it is another processor's clock, and with emulated ones it was seen to lie
--- 15 µs before the write that raised the interrupt. What is stamped long before was pending.
+-- 15 µs before the write that raised the interrupt. An interrupt that was stamped long before was
+-- pending.
 function Session:fire()
   while self.triggered < self.args.count do
     local ok, message, code = self:drain(self.triggered == 0 and SETTLE or nil)
@@ -456,7 +458,7 @@ function Session:json(ok, message)
   }
 end
 
--- What the end means: true, or a message for the shell.
+-- The result at the end: true, or a message for the shell.
 function Session:verdict(ok, message, code)
   local args, address = self.args, self.t.dev.address
   local wanted, got = args.count or 1, self.trigger and self.triggered or self.interrupts

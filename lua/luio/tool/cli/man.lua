@@ -15,7 +15,7 @@ local function code_point(bytes)
   return ("\\[u%04X]"):format(value)
 end
 
--- What is to be typed as it stands: roff makes typographer's signs of some of it otherwise.
+-- Text to be typed as it stands: roff would turn some of it into typographer's signs.
 local literal_signs = { ["\\"] = "\\e", ["-"] = "\\-", ["'"] = "\\(aq", ["`"] = "\\(ga", ["^"] = "\\(ha", ["~"] = "\\(ti" }
 
 local function literal(text)

@@ -40,7 +40,7 @@ local function say(line)
     message or "the file system is full"))
 end
 
--- What became of a reload, for people or for machines.
+-- The result of a reload, for people or for machines.
 local function tell(args, report)
   say(args.json and output.line(report) or reload_report.line(report))
 end

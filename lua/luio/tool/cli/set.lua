@@ -11,7 +11,7 @@ local function hex(c, value)
   return value and show.hex(value, c.reg.def.width)
 end
 
--- What would be done does not look like what was done, in no line of it.
+-- No line of a dry run looks like a line of a write.
 local function line(c)
   local reg = c.reg
   local old = hex(c, c.old) or ("(%s)"):format(c.why_unread)

@@ -1,4 +1,4 @@
---- `luio snapshot` and `luio diff`: what the registers held, saved and compared.
+--- `luio snapshot` and `luio diff`: register values, saved and compared.
 
 local common = require "luio.tool.cli.common"
 local maps = require "luio.driver.maps"
@@ -42,7 +42,7 @@ local function map_of(args, before)
   return map
 end
 
--- What is on the other side of a comparison, and the map that tells its fields.
+-- The other side of a comparison, and the map with its fields.
 local function other_side(args, before)
   if not common.is_address(args.after) then
     local after, message, code = snapshots.load(args.after)

@@ -84,8 +84,8 @@ end
 
 -- ---- The command ---------------------------------------------------------------------------------
 
--- --until PLACE=VALUE: what a sample must show. Its register is watched with the others (`list`), so that
--- the change that ends the watching is seen, and one load serves for both.
+-- --until PLACE=VALUE: the value that a sample must have. Its register is watched with the others
+-- (`list`), so that the change that ends the watching is seen, and one load serves for both.
 local function condition(t, text, list, force)
   local a, message, code = place.assignment(text)
   if not a then return nil, message, code end
@@ -168,7 +168,8 @@ local function run(args)
   release()
   if ok and w.silent then return nil, w.silent, "EIO" end
   if ok then return 0 end
-  -- Whoever goes on when it has come true must not when it was only ended.
+  -- A script that goes on when the condition came true must not go on when the watch was only
+  -- ended.
   local when = caught and "when it was ended" or ("within %g s"):format(args.time)
   return nil, ("%s was not so %s"):format(args["until"], when), "ETIMEDOUT"
 end

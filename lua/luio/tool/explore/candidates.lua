@@ -1,11 +1,11 @@
---- Candidates: what a word that names something of a register map could become.
+--- Candidates: completions of a word that names something of a register map.
 ---
 ---     candidates.place(map, "CTRL.MODE=F")         { "CTRL.MODE=FAST" }
 ---     candidates.place(map, "CHANNEL[2].C")        { "CHANNEL[2].COUNT", "CHANNEL[2].CTRL" }
 ---
 --- The part of the word that is finished is followed through the map's definitions, never through
---- accessors; what begins as the rest does is collected. Only that one level of the map is walked, so
---- that its size below does not matter.
+--- accessors; names that begin as the rest does are collected. Only that one level of the map is
+--- walked, so that its size below does not matter.
 
 local place = require "luio.tool.explore.place"
 
@@ -44,7 +44,7 @@ local sorted = M.sorted
 
 -- ---- Definitions ---------------------------------------------------------------------------------
 
--- What a definition's name needs behind it before it can be read.
+-- The text that a definition's name needs behind it before it can be read.
 local function suffix_of(def)
   return def.count and "[" or def.kind == "block" and "." or nil
 end
@@ -67,7 +67,7 @@ function M.children(block, prefix, add)
   for _, def in ipairs(children(block, prefix)) do add(def.name, suffix_of(def)) end
 end
 
---- What a finished path names: CHANNEL[2].CTRL; "" is the map itself. An index may be "[*]".
+--- The definition of a finished path: CHANNEL[2].CTRL; "" is the map itself. An index may be "[*]".
 ---@param map luio.Map
 ---@param path string
 ---@return luio.Map|luio.BlockDef|luio.RegisterDef|nil
@@ -122,8 +122,8 @@ local function element(def, text, wanted, fields)
   return sorted(list)
 end
 
--- What is in a block, by its name. Of one that is left more is offered: the elements of an array, and a
--- register's fields, so that the shell does not end the word behind its name.
+-- The definitions in a block, by name. Of one that is left more is offered: the elements of an array,
+-- and a register's fields, so that the shell does not end the word behind its name.
 local function names(block, before, word, wanted, fields)
   local found = {}
   for _, child in ipairs(children(block, word)) do
@@ -160,7 +160,7 @@ local function register_paths(map, text, wanted, fields)
   return names(def, before, word, wanted, fields)
 end
 
--- REGISTER.FIELD=VALUE,FIELD=VALUE: what stands behind the first "=". Only an assignment takes more
+-- REGISTER.FIELD=VALUE,FIELD=VALUE: the text behind the first "=". Only an assignment takes more
 -- than one field.
 local function assignments(map, text, wanted)
   local list, add = collector(text)
@@ -198,7 +198,7 @@ end
 ---@field compare boolean?    it is to be compared with a value: only what can be read, with "=" behind it
 ---@field registers boolean?  no fields
 
---- What a place on the command line could become (luio.tool.explore.place has their grammar).
+--- Candidates for a place on the command line (luio.tool.explore.place has the grammar).
 ---@param map luio.Map?
 ---@param text string  what there is of it
 ---@param options? luio.PlaceCompletion

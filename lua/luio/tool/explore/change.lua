@@ -5,10 +5,10 @@
 --- write-1-to-clear fields, as in Register:update); where the register can't be read, or reading it does
 --- something, there is no such change: writing the whole register is the way.
 ---
---- The value before and the one after are read only where that disturbs nothing, and at an offset that no map
---- describes only when that is asked for: it may be a FIFO. Of bits there the value before is read, for the others.
---- What the write sets off (a map's write_effect, of any register or field at these bytes) is said, of a dry run, too;
---- that shows what the register would hold then, which is not what is written to it: a 1 clears a write-1-to-clear bit.
+--- The value before and the one after are read only where that disturbs nothing, and at an offset that no map describes
+--- only when that is asked for: it may be a FIFO. Of bits there the value before is read, for the others. The triggers
+--- of the write (a map's write_effect, of any register or field at these bytes) are named, also by a dry run. A dry run
+--- shows the value that the register would hold. That is not the written value: a 1 clears a write-1-to-clear bit.
 
 local bit = require "bit"
 local bits_of = require "luio.registers.bits"
@@ -37,7 +37,7 @@ local M = {}
 ---@field triggers luio.Trigger[]          what it sets off
 ---@field dry_run boolean                   it was not written
 
--- What a value's text means for a field; or for plain bits, without one.
+-- The value of a text for a field; or for plain bits, without one.
 local function value_of(label, text, field, bits)
   local number = place.number(text)
   if not number and field and field.values and field.values[text] then return wide(field.values[text]) end
@@ -88,7 +88,7 @@ function M.plan(target, assignment, read)
   local found = list[1]
   local reg, def = found.reg, found.reg.def
   if not def.writable then return nil, ("%s can't be written: it is read-only"):format(reg.path), "EACCES" end
-  -- Whether it is visible is asked when it is written: what is written before may be its selector.
+  -- Whether it is visible is asked when it is written: an earlier write may go to its selector.
   local change = setmetatable({
     found = found, reg = reg, whole = not found.high, mask = 0ULL, bits = 0ULL, why_unread = show.disturbed(reg),
   }, M)
@@ -170,7 +170,7 @@ function M.fields(self)
   return list
 end
 
---- What a change does besides what its first line says, as lines: fields, and what is set off.
+--- The lines of a change after the first: fields, and triggers.
 ---@param self luio.Change
 ---@param mark? fun(text: string): string  colours the new value
 ---@return string[]

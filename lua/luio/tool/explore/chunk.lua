@@ -1,10 +1,10 @@
---- What was typed at the prompt: an expression, statements, the beginning of something longer, or a
---- word to the prompt itself (`?STATUS`, `??word`, `help NAME`, `exit`).
+--- A line that was typed at the prompt: an expression, statements, the beginning of something
+--- longer, or a word to the prompt itself (`?STATUS`, `??word`, `help NAME`, `exit`).
 ---
---- Lua's own parser decides. What compiles behind `return` is an expression, else what compiles is a
---- statement; an error at `<eof>` means that more lines belong to it. A chunk and the functions that
---- it makes are never compiled to machine code: a compiled loop sees no hook, and Ctrl-C comes by a
---- hook (luio.tool.explore.interrupt).
+--- Lua's own parser decides. Text that compiles behind `return` is an expression; other text that
+--- compiles is a statement. An error at `<eof>` means that more lines follow. A chunk and the
+--- functions that it makes are never compiled to machine code: a compiled loop sees no hook, and
+--- Ctrl-C comes by a hook (luio.tool.explore.interrupt).
 
 local M = {}
 
@@ -23,13 +23,13 @@ local function unfinished(text, message)
   return not message:find "unfinished string" or text:find "\\\n?$" ~= nil
 end
 
--- `local x = 5` alone: whoever types it expects to use x in the next line.
+-- `local x = 5` alone: the user expects to use x in the next line.
 local function lone_local(text)
   local name = text:match "^local%s+([%a_][%w_]*)%s*=" or text:match "^local%s+function%s+([%a_][%w_]*)"
   return name and not text:find "[;\n]" and name or nil
 end
 
---- What a text is. Runs nothing.
+--- The kind of a text. Runs nothing.
 ---@param text string
 ---@param name string  of the chunk, in messages: "prompt"
 ---@param env? table   what its globals are

@@ -1,4 +1,4 @@
---- The functions at the prompt: what the commands of the program do, on the open device.
+--- The functions at the prompt: the program's commands, on the open device.
 ---
 --- Each comes with a line of help: `help()` lists them, `?dump` shows one. Places are given as text
 --- ("STATUS.RAISE_IRQ", "0x20:u32", "RX*"), or as registers: STATUS, CHANNEL[2].CTRL.
@@ -27,7 +27,7 @@ local function check(value, message, ...)
   return value, message, ...
 end
 
--- What a place means: registers and blocks are given as they are, by their path.
+-- The path of a place: registers and blocks are given as they are.
 local function find(self, what)
   if type(what) == "table" and rawget(what, "path") then
     if rawget(what, "root") then return { { reg = what, label = what.path } } end
@@ -142,7 +142,7 @@ local function looking(self)
   }
 end
 
--- What is asked without opening anything: of any device, by its address.
+-- Commands that open nothing: about any device, by its address.
 local function knowing(self)
   return {
     { "info([ADDRESS])", "all about this device, or another: regions, interrupt, IOMMU, who holds it", "info", (function(address)

@@ -1,4 +1,4 @@
---- Completion at the prompt: what the word before the cursor could become.
+--- Completion at the prompt: completions of the word before the cursor.
 ---
 ---     complete.line(env, 'regs.CHANNEL[2].C')      14, { "CTRL" }
 ---     complete.line(env, 'STATUS:get "RA')         13, { "RAISE_IRQ" }
@@ -19,7 +19,7 @@ local M = {}
 local collector, sorted = candidates.collector, candidates.sorted
 local literal = syntax.literal
 
--- What the expression that ends at token i means.
+-- The value of the expression that ends at token i.
 local function thing_at(env, list, i)
   return meaning.of(env, syntax.steps(list, i))
 end
@@ -77,7 +77,7 @@ local function arguments(list, i)
   return starts
 end
 
--- What can stand in a table that is a verb's argument, open at token i.
+-- Candidates in a table that is a verb's argument, open at token i.
 local function in_table(env, list, i, prefix, quoted)
   local thing, verb = call_at(env, list, i)
   if not thing or thing.kind ~= "register" or not TAKES[verb] or verb == "get" then return nil end
@@ -120,7 +120,7 @@ local function command(env, name)
   return type(text) == "string" and (text:match "^(.-)  " or text) or nil
 end
 
--- What goes into its strings, by what it says it takes: places, or words.
+-- The kind of its strings, as the function states it: places, or words.
 local function command_strings(env, name, prefix)
   local takes = command(env, name)
   if not takes then return nil end
@@ -162,7 +162,7 @@ local function in_brackets(env, list, i, prefix)
   end
 end
 
--- What can stand in an open string. `list` ends before it; `open` is the innermost bracket that is open.
+-- Candidates in an open string. `list` ends before it; `open` is the innermost bracket that is open.
 local function in_string(env, list, open, token)
   local prefix = token.text:match "^%[=*%[(.*)$" or token.text:sub(2)
   local start = token.stop - #prefix + 1
@@ -188,7 +188,7 @@ local function indices(def)
   return list
 end
 
--- A name that stands by itself: what is in the environment, registers, Lua's words.
+-- A name that stands by itself: names of the environment, registers, Lua's words.
 local function bare(env, prefix)
   local list, add = collector(prefix)
   local map = meaning.map(env)
@@ -219,7 +219,7 @@ local function help(env, start, word)
   return start, sorted(list)
 end
 
---- What the word before the cursor could become, at a prompt that takes Lua, `?NAME` and `??WORD`.
+--- Completions of the word before the cursor, at a prompt that takes Lua, `?NAME` and `??WORD`.
 --- Touches no device and runs none of the user's code.
 ---@param env table    the environment of chunks; env.regs a luio.Registers or nil, env.dev the device,
 ---                    env.help a table of the prompt's commands or nil: name -> "dump(PLACE)  what it does"

@@ -1,4 +1,5 @@
---- A register map with no device: what `luio dump --map FILE` prints, and the session of `luio explore --map FILE`.
+--- A register map with no device: the output of `luio dump --map FILE`, and the session of `luio explore --map
+--- FILE`.
 ---
 --- A register, a block or an array is then its definition: printed, it is what `?NAME` says of it. The session has the parts that
 --- the prompt asks of luio.Session; `dev`, and whatever would reach the device, raises an error that says how one is named.
@@ -69,7 +70,7 @@ end
 
 -- ---- As a session --------------------------------------------------------------------------------
 
--- Whatever is asked of it but what it holds raises why there is none.
+-- Any access but to its own contents raises the reason why there is no device.
 local function nothing(why, holds)
   local function refuse() error(why, 0) end
   return setmetatable(holds or {}, { __index = refuse, __newindex = refuse, __call = refuse, __tostring = function() return why end })

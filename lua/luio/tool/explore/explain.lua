@@ -1,4 +1,5 @@
---- Explanation: what the map says of a register, a block, an array or a field, as text for a person.
+--- Explanation: the map's facts about a register, a block, an array or a field, as text for a
+--- person.
 ---
 ---     print(explain.name(session, "STATUS"))            session.regs is a luio.Registers
 ---     print(explain.name(session, "CTRL.SPEED", { width = 60 }))
@@ -17,8 +18,8 @@ local term = require "luio.text.term"
 
 local M = {}
 
---- Further names that there is help for, with the text: a prompt adds its commands. What an
---- environment has in `help` counts, too.
+--- Further names that there is help for, with the text: a prompt adds its commands. Entries of an
+--- environment's `help` count, too.
 ---@type table<string, string>
 M.topics = {}
 
@@ -27,7 +28,7 @@ local MIN_TEXT = 24 -- columns a description needs beside its field
 local MAX_FOUND = 40
 local MAX_NEAR = 20000 -- names that a wrong one is compared with: half a second
 
--- What access means, in a few words.
+-- Access kinds in a few words.
 local ACCESS = {
   ro = "read-only", rw = "read and write", wo = "write-only",
   w1c = "writing 1 clears, 0 leaves", w1s = "writing 1 sets, 0 leaves", w1t = "writing 1 toggles, 0 leaves",
@@ -62,7 +63,7 @@ local function value_text(f, value)
   return type(value) == "number" and f.names and f.names[value] or show.value(value)
 end
 
--- What a field holds after a reset; nil: the map does not say.
+-- The value of a field after a reset; nil: the map has none.
 local function field_reset(def, f)
   if f.reset ~= nil then return f.reset end
   return def.reset ~= nil and bits.take(def.reset, f.high, f.low) or nil
@@ -106,7 +107,7 @@ end
 ---@field reading string?   what reading it does
 ---@field strides string[]  what was left open: "+ 0x20 * i"
 
--- What a path means. An index may be left out: then it is the array that is explained.
+-- The definition of a path. An index may be left out: then it is the array that is explained.
 local function find(map, path)
   local at = { path = "", offset = 0, strides = {} }
   local def, rest = map, path
@@ -156,8 +157,8 @@ local function effects_of(regs)
   return of_maps[regs]
 end
 
--- What reading ("read") or writing ("write") does: by the definition, or by what else is at its bytes. Of an array the first
--- element that has an effect.
+-- The effect of reading ("read") or writing ("write"): by the definition, or by other definitions at its bytes. Of an array
+-- the first element that has an effect.
 local function effect_of(at, env, kind)
   local def = at.def
   local own = kind == "read" and def.read_effect or kind == "write" and def.write_effect
@@ -210,7 +211,7 @@ local function origin(lines, def, width)
   if def.section then entry(lines, "datasheet", "section " .. def.section, width) end
 end
 
--- What stands beside a field in the table.
+-- The text beside a field in the table.
 local function field_words(def, f)
   local parts = {}
   if f.description then parts[#parts + 1] = sentence(f.description) end
@@ -247,7 +248,7 @@ local function field_table(lines, def, width)
   end
 end
 
--- What the less common kinds of access mean that are in the table.
+-- Explains the less common access kinds of the table.
 local function legend(lines, def, width)
   local known, list = { ro = true, rw = true, wo = true, [def.access] = true }, {}
   for _, f in ipairs(def.fields) do
@@ -324,8 +325,8 @@ local function explain_block(lines, at, map, width)
   if #def.children > MAX_CHILDREN then lines[#lines + 1] = ("  and %d more"):format(#def.children - MAX_CHILDREN) end
 end
 
--- What the prompt has help for: `help` of the session, or of its environment. An environment may raise
--- for what it does not have.
+-- The names with help: in `help` of the session, or of its environment. An environment may raise for
+-- what it does not have.
 local function commands(env)
   for _, t in ipairs { env, rawget(env, "env") } do
     local ok, help = pcall(function() return t.help end)
@@ -423,8 +424,8 @@ local function cut(text, width)
   return table.concat(out) .. "…"
 end
 
---- What contains a word, whatever its case: names and descriptions of registers, blocks and fields,
---- and names of values. One line each, in order of offset; at most 40.
+--- Finds a word, in any case, in names and descriptions of registers, blocks and fields, and in
+--- names of values. One line each, in order of offset; at most 40.
 ---@param env table
 ---@param word string
 ---@param options? luio.ExplainOptions

@@ -1,5 +1,5 @@
---- Help by name, for `help 'irqs'`, `help(STATUS)`, `help luio.sleep` and `?NAME` at the prompt: what the map says of a register, the
---- line of a command, and of a function the comment above it in its file. No register is read.
+--- Help by name, for `help 'irqs'`, `help(STATUS)`, `help luio.sleep` and `?NAME` at the prompt: a register's explanation from the
+--- map, a command's line, and the comment above a function in its file. No register is read.
 
 local errors = require "luio.errors"
 local explain = require "luio.tool.explore.explain"
@@ -51,7 +51,7 @@ local function value_of(env, name)
   return value
 end
 
---- What a name means.
+--- The object of a name.
 ---@param session luio.ReplSession
 ---@param name string
 ---@param options luio.ExplainOptions

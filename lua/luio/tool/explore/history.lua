@@ -1,4 +1,4 @@
---- What was entered before, across sessions: ${XDG_STATE_HOME:-~/.local/state}/luio/history.
+--- Earlier input, across sessions: ${XDG_STATE_HOME:-~/.local/state}/luio/history.
 ---
 --- A text file, an entry a line. An entry of several lines has a tab before each but its first, and
 --- no entry begins with one. Sessions that run at the same time each append what is entered in them,

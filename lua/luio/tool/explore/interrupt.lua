@@ -6,11 +6,10 @@
 --- handler. Here a hook looks at the counter every few thousand instructions, and raises an error when
 --- a signal has waited for so long that the loop evidently does not turn.
 ---
---- Compiled code sees no hook (LuaJIT checks for them only when built with LUAJIT_ENABLE_CHECKHOOK,
---- which Debian's is not), so between start and stop the compiler is off, and what it had compiled is
---- dropped. `jit.on()` at the prompt turns it on again; then only what was entered there (luio.tool.explore.chunk)
---- can be stopped while it is busy. What no hook reaches is a call into C that does not return; Ctrl-\
---- ends the program then.
+--- Compiled code sees no hook (LuaJIT checks for them only when built with LUAJIT_ENABLE_CHECKHOOK, which Debian's
+--- is not), so between start and stop the compiler is off, and what it had compiled is dropped. `jit.on()` at the
+--- prompt turns it on again; then only what was entered there (luio.tool.explore.chunk) can be stopped while it is
+--- busy. No hook reaches a call into C that does not return; Ctrl-\ ends the program then.
 
 local ffi = require "ffi"
 local errors = require "luio.errors"
@@ -33,7 +32,7 @@ local SIGNALS = { "sigint", "sigterm", "sighup" }
 local Interrupt = {}
 Interrupt.__index = Interrupt
 
--- What an interrupted chunk ends with.
+-- The error of an interrupted chunk.
 M.INTERRUPTED = setmetatable({}, { __tostring = function() return "interrupted" end })
 
 -- Runs on the thread, in a fresh Lua state: no upvalues reach it. counts[0]: SIGINTs so far,

@@ -1,4 +1,5 @@
---- What was done to the registers: to undo it, and to keep it as a script (luio.tool.explore.script).
+--- A journal of register accesses, for undo and for the session as a script
+--- (luio.tool.explore.script).
 ---
 --- The journal listens to the accesses that go through a target's maps. Of a write it wants to know what
 --- was there before: from the load just before it, where there is one (an update's), else by a load of
@@ -109,7 +110,7 @@ function Journal:before(reg)
   end
 end
 
--- Who updates a field writes the others, too: what that sets off in any case is said, once. A driver knows its device.
+-- An update of a field writes the other fields, too. Their triggers are named once. A driver knows its device.
 local function note_update(self, reg, old)
   if not self.say or not reg.def.fields[1] or self.noted[reg.path] or self.target.dev.live then return end
   local sets_off = triggers.sentence(reg, verbs.merged(reg, old, 0ULL, 0ULL))

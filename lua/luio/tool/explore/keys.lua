@@ -1,4 +1,4 @@
---- What is typed at the terminal: read as the loop turns, taken a character at a time.
+--- Keys that are typed at the terminal: read as the loop turns, taken a character at a time.
 ---
 --- Standard input is polled by the loop; bytes wait here until they are asked for, and who asks while
 --- there are none turns the loop, so tasks run meanwhile. A paste, which the terminal marks, comes as one

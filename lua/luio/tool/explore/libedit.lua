@@ -7,7 +7,7 @@
 --- a buffer that has moved when a line has grown past a thousand bytes.
 ---
 --- The C functions here call back into Lua, so they may only be called from code that is not compiled
---- (jit.off below); a callback neither raises nor yields: what a handler raises is returned by `take_key`.
+--- (jit.off below); a callback neither raises nor yields: `take_key` returns a handler's error.
 
 local ffi = require "ffi"
 local text = require "luio.tool.explore.text"
@@ -44,7 +44,7 @@ local EL_EDITOR, EL_SIGNAL, EL_BIND, EL_ADDFN, EL_HIST, EL_GETCFN = 2, 3, 4, 9, 
 local EL_UNBUFFERED, EL_GETTC, EL_REFRESH, EL_PROMPT_ESC = 15, 17, 20, 21
 local H_SETSIZE, H_ENTER = 1, 10
 
---- What a key's function returns: that is all; draw the line anew; beep; forget the line, and prompt anew
+--- Results of a key's function: done; draw the line anew; beep; forget the line, and prompt anew
 --- (CC_FATAL).
 M.NORM, M.REFRESH, M.ERROR, M.AGAIN = 0, 4, 6, 7
 
@@ -142,7 +142,7 @@ end
 
 -- ---- The line ------------------------------------------------------------------------------------
 
---- What is typed, and what of it is before the cursor.
+--- The typed line, and its part before the cursor.
 ---@return string all
 ---@return string before
 function Libedit:line()

@@ -1,10 +1,10 @@
---- What an expression at the prompt means, found without evaluating it.
+--- The meaning of an expression at the prompt, found without evaluating it.
 ---
---- Its steps (luio.tool.explore.syntax) are followed through things. What is registers is looked up in the
---- definitions of the map, never through accessors; Lua tables, and luio's own objects, by rawget and
---- along `__index` tables, never by calling an `__index` function. The one function that is called is the
---- session environment's own, and only for the names that the session put there. So nothing runs, and no
---- device is touched.
+--- Its steps (luio.tool.explore.syntax) are followed through things. Registers are looked up in the
+--- definitions of the map, never through accessors. Lua tables and luio's own objects are looked up by
+--- rawget and along `__index` tables, never by calling an `__index` function. The one function that is
+--- called is the session environment's own, and only for the names that the session put there. So nothing
+--- runs, and no device is touched.
 ---
 --- A thing is { kind = "map" | "block" | "array" | "register", def = } or { kind = one of PARTS,
 --- value = the object, or nil: it is not made before it is asked for } or { kind = "lua", value = }.
@@ -25,7 +25,7 @@ local MAX_CHAIN = 20 -- of __index tables: one may lead back to itself
 ---@field def table?
 ---@field value any
 
--- What stands behind a "." on them; a device's only while it is there.
+-- Names behind a "." on them; a device's only while it is there.
 local PARTS = {
   device = { "address", "config", "dma", "driver", "info", "irqs", "read_only", "regions", "regs", "sim", "state", "warnings" },
   region = { "addr", "index", "kind", "name", "size", "writable" },
@@ -87,7 +87,8 @@ end
 
 -- ---- The session's environment -------------------------------------------------------------------
 
---- What the session itself put into the environment: env.regs, env.dev, env.help, however it keeps them.
+--- Entries that the session itself put into the environment: env.regs, env.dev, env.help, however it
+--- keeps them.
 ---@param env table
 ---@param name string
 ---@return any
@@ -157,7 +158,7 @@ local function stepped(thing, kind, key, argument)
   end
 end
 
---- What an expression means.
+--- The meaning of an expression.
 ---@param env table
 ---@param steps table[]?  of luio.tool.explore.syntax
 ---@return luio.Thing?  nil: nothing that is known
@@ -187,7 +188,7 @@ function M.each_name(value, fn)
   end
 end
 
--- What can be done to a register; a verb that would only refuse is left out.
+-- The verbs of a register; a verb that would only refuse is left out.
 local function add_verbs(def, add)
   local allowed = {
     decode = true, encode = true, get = def.readable, read = def.readable, wait = def.readable, write = def.writable,
@@ -221,7 +222,7 @@ local function add_parts(thing, prefix, add)
   end
 end
 
---- What can stand behind a separator on a thing, and begins with a prefix.
+--- Names behind a separator on an object that begin with a prefix.
 ---@param thing luio.Thing
 ---@param separator "."|":"
 ---@param prefix string

@@ -1,9 +1,9 @@
 --- The DMA memory of a session: which buffers there are, what was written into them, and which register was told of which.
 ---
---- An address is the device's licence to read and write there, and the next time the same number is somebody else's memory.
---- So a script of the session (luio.tool.explore.script) may hold no such number: where a value lies in a buffer it becomes an expression
---- of that buffer's `iova`. What can't be put so (a part of an address, an address in memory that was freed, memory that
---- was written by a pointer, past us) has no script, and `fault` says why.
+--- An address is the device's licence to read and write there, and the next time the same number is somebody else's memory. So a
+--- script of the session (luio.tool.explore.script) may hold no such number: where a value lies in a buffer it becomes an
+--- expression of that buffer's `iova`. Other uses (a part of an address, an address in memory that was freed, memory that was
+--- written by a pointer) have no script, and `fault` has the reason.
 
 local bits = require "luio.registers.bits"
 local ffi = require "ffi"
@@ -27,7 +27,7 @@ local SHIFTS = { 4, 8, 12, 16, UPPER } -- how devices cut off the low bits of an
 ---@field written boolean?   the journal has what was written to it
 ---@field parts table<string, { value: integer, shift: integer }>  by who was given what may be a part of its address
 
--- What a value is compared with before the buffers are gone through. It only grows.
+-- The range that a value is compared with before the buffers are searched. It only grows.
 ---@class luio.SessionReach
 ---@field first integer
 ---@field last integer  the end of a buffer is an address, too
@@ -78,7 +78,7 @@ function Memory:alloc(buffer, options, mask)
   if #self.buffers > REMEMBERED then forget_one(self.buffers) end
 end
 
---- What is known of a buffer; nil: it was there before the session looked.
+--- The record of a buffer; nil: the buffer was there before the session looked.
 ---@param buffer luio.Buffer
 ---@return luio.SessionBuffer?
 function Memory:of(buffer) return self.by_handle[tostring(buffer.handle)] end
@@ -113,7 +113,7 @@ end
 ---@field high boolean?   the upper
 ---@field freed boolean?  the buffer had been freed by then
 
--- What a value is an address of; nil: of none.
+-- The buffer that a value is an address of; nil: none.
 local function place_of(self, value)
   local b, offset = find(self, value)
   if not b or value <= 0 then return nil end
@@ -121,7 +121,7 @@ local function place_of(self, value)
   return { buffer = b, offset = offset, freed = b.freed }
 end
 
--- What 32 bits are the lower half of an address of; nil: of none.
+-- The buffer whose address has these 32 bits as its lower half; nil: none.
 local function half_of(self, value)
   if value < self.halves.first or value > self.halves.last or value <= 0 then return nil end
   for _, b in ipairs(self.buffers) do
@@ -133,7 +133,7 @@ local function half_of(self, value)
   end
 end
 
---- What a value is an address of, as a register was given it; nil: of none. Notes what looks like a part of one.
+--- The buffer that a register's value is an address of; nil: none. Notes what looks like a part of one.
 ---@param value integer|ffi.cdata*
 ---@param width integer  bits
 ---@param path string    who was given it, for messages
@@ -147,7 +147,8 @@ function Memory:address(value, width, path)
   for _, one in ipairs(self.buffers) do
     for _, shift in ipairs(one.freed and {} or SHIFTS) do
       local part = math.floor(one.iova / 2 ^ shift)
-      -- What may be an upper half is no fault of a buffer that is used: it takes no other part's place.
+      -- A value that may be an upper half is no fault of a buffer that is used: it takes no other
+      -- part's place.
       local worse = shift == UPPER and one.parts[path]
       if part > 0 and value == part and not worse then one.parts[path] = { value = value, shift = shift } end
     end

@@ -122,13 +122,13 @@ function M.parse(text)
   return place
 end
 
---- A pattern for paths as a Lua pattern: * and ? stay within a name; what is below a match matches, too. The path needs
+--- A pattern for paths as a Lua pattern: * and ? stay within a name; names below a match match, too. The path needs
 --- something behind its last letter: a dot.
 ---@param glob string  "CH*.CTRL"
 ---@return string
 function M.matcher(glob)
   local pattern = glob:gsub("[%[%]%.*?]", { ["["] = "%[", ["]"] = "%]", ["."] = "%.", ["*"] = "[%w_]*", ["?"] = "[%w_]" })
-  -- What ends in a name ends there: CTRL is not CTRL2.
+  -- A pattern that ends in a name ends there: CTRL is not CTRL2.
   return "^" .. pattern .. (glob:match "%]$" and "" or "%f[^%w_]")
 end
 

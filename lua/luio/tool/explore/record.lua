@@ -1,4 +1,4 @@
---- What was read of a register, and how it looks: as a line, as JSON.
+--- The value that was read from a register, as a line and as JSON.
 
 local bits = require "luio.registers.bits"
 local show = require "luio.registers.show"

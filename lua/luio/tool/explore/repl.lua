@@ -55,7 +55,7 @@ local function frames(level)
   return list
 end
 
--- What luio itself complains about was done by the user: the message says where. (A nil where luio did
+-- The user caused an error that luio itself raises: the message names his line. (A nil where luio did
 -- not expect one is a fault of luio's.)
 local function blame(message, frame)
   local place, rest = message:match "^(.-:%d+): (.*)$"
@@ -184,7 +184,7 @@ end
 
 -- ---- What is printed meanwhile -------------------------------------------------------------------
 
--- Whatever is printed while a line is typed belongs above it.
+-- Output while a line is typed belongs above it.
 function Repl:divert()
   local real_print, real_write = print, io.write
   local stdout, part = io.stdout, "" -- of a line whose end is yet to come
@@ -203,7 +203,7 @@ function Repl:divert()
     end
   end
   term.sink = line
-  -- What is asked to be printed at the prompt is mostly what others wrote. Bytes as they are: io.write.
+  -- Text that is printed at the prompt was mostly written by others. Bytes as they are: io.write.
   _G.print = function(...)
     local texts = {}
     for i = 1, select("#", ...) do texts[i] = tostring((select(i, ...))) end
@@ -452,7 +452,7 @@ function Repl:batch(chunks)
   return status == 0 and failed and 1 or status
 end
 
---- Runs a session to its end. The device stays open: whoever opened it closes it.
+--- Runs a session to its end. The device stays open: its opener closes it.
 ---@param session luio.ReplSession
 ---@param options? luio.ReplOptions
 ---@return integer? status  0; 1: a chunk failed (without a terminal); 128 + the signal that ended it

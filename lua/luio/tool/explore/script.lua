@@ -1,12 +1,11 @@
---- What was done in a session, as Lua: a script, a spec that expects what was read, or a driver that does
---- it when it starts.
+--- A session as Lua: a script, a spec that expects what was read, or a driver that does it when it
+--- starts.
 ---
---- Made from the journal: writes, the undoing of some of them, reads that were asked for, and interrupts that came
---- while they were shown, with the top half they were taken by. What was only looked at (get(), a register shown) is in a script and a
---- spec, not in a driver. How long a person waited is not in it: what
---- takes a device time is waited for where an interrupt told of its end.
+--- Made from the journal: writes, the undoing of some of them, reads that were asked for, and interrupts that came while they were
+--- shown, with the top half they were taken by. Reads that only looked (get(), a register shown) are in a script and a spec, not in
+--- a driver. How long a person waited is not in it: an operation that takes time is waited for where an interrupt told of its end.
 ---
---- DMA memory is allocated anew, and what was told of it is told the new address; what can't be put so is refused
+--- DMA memory is allocated anew, and what was told of it is told the new address; other uses are refused
 --- (luio.tool.explore.memory).
 
 local bits = require "luio.registers.bits"
@@ -22,7 +21,7 @@ local function literal(value, width)
   return width == 64 and text .. "ULL" or text
 end
 
--- What the value means, for a comment.
+-- The value's meaning, for a comment.
 local function meaning(entry)
   local parts = {}
   for _, f in ipairs(entry.reg.def.fields) do
@@ -43,7 +42,7 @@ local function call(entry, verb, ...)
   return ("dev.regions[%d]:%s%d(%s)"):format(reg.def.region, verb, reg.def.width, table.concat(args, ", "))
 end
 
--- What was written into memory, as an expression.
+-- Written memory as an expression.
 local function text_of(pieces)
   local parts = {}
   for i, piece in ipairs(pieces) do
@@ -67,7 +66,7 @@ local function setup_text(setup)
   return ("%s%s }"):format(text == "{}" and "{ " or text:sub(1, -3) .. ", ", table.concat(parts, ", "))
 end
 
--- What was done besides registers.
+-- The steps that are no register accesses.
 local other = {
   exchange = function(entry) return ("assert(dev.irqs[0]:exchange %s)"):format(setup_text(entry.setup)) end,
   master = function(entry) return ("assert(dev:bus_master(%s))"):format(tostring(entry.on)) end,
@@ -244,7 +243,7 @@ end
 
 local FORMS = { script = script, spec = spec, driver = driver }
 
---- What was done, as Lua.
+--- The session as Lua.
 ---@param journal luio.Journal
 ---@param form? "script"|"spec"|"driver"  script
 ---@return string? text

@@ -1,4 +1,4 @@
---- A session with a device: what the prompt of `luio explore` has in scope.
+--- A session with a device: the scope of the prompt of `luio explore`.
 ---
 --- The environment of its chunks (`session.env`) has the device, every register of the map under its own
 --- name, luio, Lua's globals, and the functions of luio.tool.explore.commands. A name in capitals that nothing
@@ -160,7 +160,7 @@ function Session:reopen()
   return true
 end
 
---- Ends the session: what listens stops, the device is closed.
+--- Ends the session: listeners end, the device is closed.
 ---@return boolean? ok
 ---@return string? message
 ---@return string? code
@@ -252,8 +252,7 @@ local function listen(self, irq)
   end
 end
 
--- What takes the interrupts: what was given, else what was set up by hand, else what the driver states. Nothing: each is left
--- masked.
+-- The top half: the given one, else the one set up by hand, else the driver's. Nothing: each is left masked.
 local function set_up(self, irq, given)
   local by_hand = next(irq.source.setup) ~= nil
   if given or not by_hand and not irq:started() and self.target.driver then

@@ -1,4 +1,4 @@
---- Snapshots as files: what the registers held, as JSON that outlives the tool.
+--- Snapshots as files: register values as JSON that outlives the tool.
 ---
 ---     { "luio": "snapshot", "version": 1, "device": "sim:edu", "map": "drivers/edu",
 ---       "registers": [ { "path": "ID", "value": "0x010000ed" }, { "path": "IRQ_ACK", "skipped": "write-only" } ] }
@@ -30,7 +30,7 @@ function M.of(target, records)
   return s
 end
 
--- What is wrong with an entry; nil: nothing.
+-- The fault of an entry; nil: none.
 local function fault(entry, first)
   if type(entry) ~= "table" or json.is_array(entry) then return "is no object" end
   local path, value, skipped = entry.path, entry.value, entry.skipped
@@ -48,7 +48,7 @@ end
 
 local OPTIONAL = { "device", "map", "time" }
 
--- What is wrong with a document; nil: nothing.
+-- The fault of a document; nil: none.
 local function fault_of_all(s)
   if type(s) ~= "table" or s.luio ~= "snapshot" then return "`luio snapshot DEVICE` makes one" end
   if type(s.version) ~= "number" then return "it has no version" end
@@ -88,14 +88,15 @@ end
 ---@field after string?
 ---@field fields { name: string, before: string, after: string }[]
 
--- What the map has at a path: a register, a block, a field; nil: nothing.
+-- The map's definition at a path: a register, a block, a field; nil: none.
 local function named(map, path)
   local def = map
   for name in path:gsub("%[%d+%]", ""):gmatch "[^.]+" do def = def and (def.child and def.child[name] or def.field and def.field[name]) end
   return def
 end
 
--- What is compared: a value, or why there is none. What a selector was meanwhile is no difference of what is behind it.
+-- The compared value, or the reason why there is none. Another value of a selector is no difference of the registers
+-- behind it.
 local function content(entry)
   return entry.value or entry.skipped:match "^not visible" or entry.skipped
 end
@@ -133,7 +134,8 @@ function M.again(before, target, read)
   return M.of(target, read(target, list))
 end
 
---- What differs between two snapshots: in the order of the first, then what only the second has.
+--- The differences between two snapshots: in the order of the first, then the entries that only the
+--- second has.
 ---@param before luio.SavedSnapshot
 ---@param after luio.SavedSnapshot
 ---@param map luio.Map?  to say it by fields

@@ -121,8 +121,8 @@ local function windows_of(info, range)
   return meets and windows or nil
 end
 
--- A range of physical addresses is another name for the registers of the device that is there: what the map of that
--- one's driver says counts.
+-- A range of physical addresses is another name for the registers of the device that is there: the map of that
+-- device's driver counts.
 local function state_neighbours(dev)
   local range = dev.info.maps[0]
   if not range or type(range.addr) ~= "number" then return end
@@ -166,7 +166,7 @@ end
 function M.open(address, options)
   options = options or {}
   local info, message, code = info_of(address)
-  -- What is no address is luio.open's to explain.
+  -- luio.open explains a word that is no address.
   if not info and code ~= "ENODEV" then return nil, message, code end
   if info and info.is_range and options.how ~= "look" and not options.write then
     return nil, ("%s is not written without --write"):format(address), "USAGE"
@@ -203,7 +203,7 @@ function M.open(address, options)
   return self
 end
 
---- What is to be known where work goes on without the driver, or without its map.
+--- Notes for work without the driver, or without its map.
 ---@return string?
 function Target:lacks()
   if self.no_map_code then return "the map is not used: " .. self.no_map end
@@ -271,7 +271,7 @@ local function beginning_at(self, region, offset)
   return self.addresses and self.addresses[region .. ":" .. offset] or {}
 end
 
---- What reading these bytes would disturb, as far as the maps know.
+--- The effect of reading these bytes, as far as the maps know.
 ---@param region integer
 ---@param offset integer
 ---@param bytes integer
@@ -397,7 +397,7 @@ local function find_named(self, place)
   return { { reg = parent, field = field, high = field.high, low = field.low, label = parent.path .. "." .. name } }
 end
 
---- What a place means on this device. Touches nothing.
+--- The registers of a place on this device. Touches nothing.
 ---@param place luio.Place
 ---@return luio.Found[]?
 ---@return string? message

@@ -106,7 +106,7 @@ function M.extent(text, columns, column)
   return row, column
 end
 
---- What all texts begin with, not cut within a character.
+--- The common beginning of texts, not cut within a character.
 ---@param list string[]  at least one
 ---@return string
 function M.common_prefix(list)

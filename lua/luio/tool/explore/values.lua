@@ -6,8 +6,8 @@
 ---     STATUS 0x20 = ...   what has a text of its own: registers, blocks, devices
 ---     nil  message  (ETIMEDOUT)
 ---
---- A table is shown in one line where that fits, else with an entry a line; what is in it, in one line
---- each. However large a value is, at most MAX_LINES lines come of it, and what they leave out is said.
+--- A table is shown in one line where that fits, else with an entry a line; its entries, one line each.
+--- However large a value is, at most MAX_LINES lines come of it, and what they leave out is said.
 --- Showing calls nobody's code but `__tostring`.
 
 local bit = require "bit"
@@ -36,7 +36,8 @@ end
 
 local function quoted(text, max)
   local shown, left = head(text, max)
-  -- Three digits where a digit follows: it would be one of the number's. What is no UTF-8 or not to be seen is luio.text.term's.
+  -- Three digits where a digit follows: it would be one of the number's. luio.text.term handles invalid UTF-8 and invisible
+  -- characters.
   shown = shown:gsub('([%c"\\])(%d?)', function(c, digit)
     return (NAMED[c] or (digit == "" and "\\%d" or "\\%03d"):format(c:byte())) .. digit
   end)

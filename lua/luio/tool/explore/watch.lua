@@ -1,10 +1,8 @@
 --- Watching registers: reading them again and again, and telling what changed.
 ---
 --- Each sample is one load of each register that may be read; none while the device sleeps or does not decode its memory, which
---- is looked up before each. What was left out once is left out for
---- good, also when only a map that came meanwhile says so; what is behind a selector is asked for each time. What happens
---- between two samples is not seen:
---- this is looking, not tracing.
+--- is looked up before each. A register that was left out once stays left out, also when only a later map states the effect. A
+--- register behind a selector is asked for each time. A change between two samples is not seen: this is looking, not tracing.
 
 local luio = require "luio"
 local record = require "luio.tool.explore.record"
