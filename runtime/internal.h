@@ -237,7 +237,7 @@ bool luio_storm_rages(const struct luio_storm *s);
 /* Begins anew. Whether there was one. */
 bool luio_storm_end(struct luio_storm *s);
 
-/* irq.c. Looks whether somebody else has masked the device's interrupt, and unmasks; adds to *wrong. */
+/* irq_mask.c. Looks whether somebody else has masked the device's interrupt, and unmasks; adds to *wrong. */
 int luio_irq_check_mask(luio_device *d, unsigned *wrong, luio_error *err);
 
 /* fork.c. From add to remove, `forked` is called in each child that this process forks, before fork() returns there. */
@@ -301,9 +301,8 @@ void luio_state_close(luio_slots *slots);
 
 /* top_half.c */
 int luio_top_half_check(const luio_irq_config *config, const char *who, luio_error *err);
-/* *line: of its unmasking; NULL: it does not unmask. */
-int luio_top_half_run(const luio_irq_config *config, luio_irq_event *event, enum luio_line *line,
-                      luio_error *err);
+/* The register accesses, up to the first that fails. */
+int luio_top_half_run(const luio_irq_config *config, luio_irq_event *event, luio_error *err);
 
 /* pagemap.c */
 int luio_pagemap_open(const char *who, luio_error *err); /* descriptor or -errno */

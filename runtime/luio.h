@@ -443,7 +443,8 @@ enum {
 };
 
 /* One step. READ: value[slot] = register. WRITE: register = constant. COPY: register =
- * (value[slot] & mask) | constant, e.g. to acknowledge just what was seen. UNMASK: luio_unmask. */
+ * (value[slot] & mask) | constant, e.g. to acknowledge just what was seen. UNMASK: luio_unmask; the
+ * last step. */
 enum { LUIO_OP_READ, LUIO_OP_WRITE, LUIO_OP_COPY, LUIO_OP_UNMASK };
 
 typedef struct luio_irq_op {

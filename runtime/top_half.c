@@ -1,6 +1,6 @@
 /* top_half.c - what an interrupt does first: register operations as data, because no Lua may run
- * where they do. Checked once, when the interrupt is opened; run by irq.c for every interrupt. */
-#include "backend.h"
+ * where they do. Checked once, when the interrupt is opened; run by irq_take.c for every interrupt. */
+#include "internal.h"
 
 #include <errno.h>
 
@@ -19,6 +19,9 @@ int luio_top_half_check(const luio_irq_config *c, const char *who, luio_error *e
                        "interrupt of %s: step %u is not READ, WRITE, COPY or UNMASK "
                        "with a slot of 0..%d",
                        who, i + 1, LUIO_IRQ_CAPTURES - 1);
+    if (op->op == LUIO_OP_UNMASK && i + 1 < c->n_ops)
+      return luio_fail(err, EINVAL, "interrupt of %s: step %u unmasks, and is not the last", who,
+                       i + 1);
     if (op->op == LUIO_OP_UNMASK)
       continue;
     unsigned bytes = op->width / 8;
@@ -35,8 +38,7 @@ int luio_top_half_check(const luio_irq_config *c, const char *who, luio_error *e
   return 0;
 }
 
-static int run_op(const luio_irq_config *c, const luio_irq_op *op, luio_irq_event *event,
-                  enum luio_line *line, luio_error *err)
+static int run_op(const luio_irq_op *op, luio_irq_event *event, luio_error *err)
 {
   switch (op->op) {
   case LUIO_OP_READ:
@@ -45,16 +47,14 @@ static int run_op(const luio_irq_config *c, const luio_irq_op *op, luio_irq_even
   case LUIO_OP_COPY:
     return luio_region_write(op->region, op->offset, op->width,
                              (event->value[op->slot] & op->mask) | op->value, err);
-  default: return line ? c->device->backend->unmask(c->device, line, err) : 0;
+  default: return 0; /* UNMASK: irq_take.c's */
   }
 }
 
-/* A step that fails ends it: better a masked device than one acknowledged blindly. */
-int luio_top_half_run(const luio_irq_config *c, luio_irq_event *event, enum luio_line *line,
-                      luio_error *err)
+int luio_top_half_run(const luio_irq_config *c, luio_irq_event *event, luio_error *err)
 {
   int rc = 0;
   for (unsigned i = 0; i < c->n_ops && rc == 0; i++)
-    rc = run_op(c, &c->ops[i], event, line, err);
+    rc = run_op(&c->ops[i], event, err);
   return rc;
 }

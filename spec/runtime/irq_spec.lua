@@ -185,6 +185,18 @@ describe("the event ring", function()
     end
   end)
 
+  it("refuses a top half that unmasks before its last step", function()
+    local dev = assert(luio.open "sim:edu")
+    finally(function() assert(dev:close()) end)
+    local c = ffi.new "luio_irq_config"
+    assert.equal(0, C.luio_device_irq(dev.handle, 0, c, door.err))
+    c.n_ops = 2
+    c.ops[0].op = C.LUIO_OP_UNMASK
+    c.ops[1] = { op = C.LUIO_OP_READ, width = 32, region = dev:region(0).handle, offset = 0x24 }
+    assert.is_true(C.luio_irq_open(c, ffi.new "luio_irq *[1]", door.err) < 0)
+    assert.equal("interrupt of sim:edu: step 1 unmasks, and is not the last", select(2, door.failure()))
+  end)
+
   it("runs with real-time priority and on a CPU where that is permitted, or says what it takes", function()
     local fd = ffi.C.eventfd(0, 0)
     local irq, message, code = open { source = C.LUIO_IRQ_EVENTFD, fd = fd, priority = 10, cpu = 0 }

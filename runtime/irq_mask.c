@@ -1,0 +1,52 @@
+/* irq_mask.c - an interrupt that somebody else has masked.
+ *
+ * The kernel sets INTX_DISABLE at each interrupt, counts it, and the taker clears it. So it is set rightly from there on
+ * until the taker's UNMASK, or until the driver's own; `intx_open` says that we unmasked last. With `taking` held no
+ * taker is in between, and no count waits: then either somebody else has set it, or the kernel's handler is between mask
+ * and count. That takes it microseconds, so who it was is decided at a second look that finds nothing changed. Should a
+ * handler have been held up for so long, unmasking does no harm: the line is still asserted and fires once more, one
+ * event too many. */
+#include "irq.h"
+
+#include <poll.h>
+
+#define SUSPECT_NS 20000000
+
+static int check_mask(luio_irq *irq, unsigned *wrong, luio_error *err)
+{
+  luio_device *d = irq->config.device;
+  struct pollfd source = {.fd = irq->config.fd, .events = POLLIN};
+  uint32_t command = 0;
+  int rc = 0;
+  if (pthread_mutex_trylock(&irq->taking)) /* somebody takes one: so they do come */
+    return 0;
+  bool open = !irq->gone && d->intx_open && poll(&source, 1, 0) == 0;
+  if (open)
+    rc = luio_config_read(d, PCI_COMMAND, 16, &command, err);
+  uint64_t taken = atomic_load_explicit(&irq->interrupts, memory_order_relaxed), now = luio_now();
+  if (rc < 0 || !(command & PCI_COMMAND_INTX_DISABLE)) {
+    irq->suspected_ns = 0;
+  } else if (!irq->suspected_ns || irq->suspected_at != taken) {
+    irq->suspected_ns = now;
+    irq->suspected_at = taken;
+    *wrong |= LUIO_WRONG_AGAIN;
+  } else if (now - irq->suspected_ns < SUSPECT_NS) {
+    *wrong |= LUIO_WRONG_AGAIN;
+  } else {
+    irq->suspected_ns = 0;
+    *wrong |= LUIO_WRONG_INTX;
+    rc = luio_unmask(d, err);
+  }
+  pthread_mutex_unlock(&irq->taking);
+  return rc;
+}
+
+int luio_irq_check_mask(luio_device *d, unsigned *wrong, luio_error *err)
+{
+  int rc = 0;
+  pthread_mutex_lock(&d->irq_lock);
+  for (luio_irq *irq = d->irqs; irq && rc == 0; irq = irq->next)
+    rc = check_mask(irq, wrong, err);
+  pthread_mutex_unlock(&d->irq_lock);
+  return rc;
+}
