@@ -11,11 +11,11 @@
 local bridges = require "luio.serial.bridge"
 local fd_watch = require "luio.loop.fd_watch"
 local ffi = require "ffi"
+local handles = require "luio.loop.handles"
 local luio = require "luio"
 local ptys = require "luio.serial.pty"
 local serial = require "luio.serial"
 local settings = require "luio.serial.settings"
-local task = require "luio.loop.task"
 local termios = require "luio.serial.termios"
 local uv = require "luv"
 
@@ -227,7 +227,7 @@ if args.pty then luio.run(function() why = send_rest() or why end) end
 account()
 for _, signal in ipairs(signals) do
   signal:stop()
-  task.dispose(signal)
+  handles.dispose(signal)
 end
 local closed, unsent = port:close(0) -- all that could be sent was
 if not closed then why = why or unsent end

@@ -11,12 +11,12 @@
 --- card has no room the kernel's queue fills, and what does not fit there is counted by the kernel.
 
 local bridges = require "luio.net.bridge"
+local handles = require "luio.loop.handles"
 local luio = require "luio"
 local net = require "luio.net"
 local numbers = require "luio.tool.cli.numbers"
 local output = require "luio.tool.output"
 local taps = require "luio.net.tap"
-local task = require "luio.loop.task"
 local uv = require "luv"
 
 local parser = require "argparse"("luio examples/tap.lua", "Bridges a network port to a TAP device.")
@@ -139,7 +139,7 @@ end)
 tell(account(port, tap, bridge))
 for _, signal in ipairs(signals) do
   signal:stop()
-  task.dispose(signal)
+  handles.dispose(signal)
 end
 tap:close()
 local closed, unsent = port:close()

@@ -22,19 +22,14 @@ local SAMPLES = amount(7)
 
 local M = { name = "irq_throughput" }
 
--- A started luio.Irq on a descriptor of our own: what Irq:start does, but for the device.
+-- A started luio.Irq on a descriptor of our own.
 local function irq_on(fd)
-  local door = require "luio.ffi"
-  local C = door.C
+  local C = require("luio.ffi").C
   local config = ffi.new "luio_irq_config"
   config.source, config.fd, config.cpu = C.LUIO_IRQ_UIO, fd, -1
-  local out = ffi.new "luio_irq *[1]"
-  if C.luio_irq_open(config, out, door.err) < 0 then error(select(2, door.failure())) end
-  local irq = require("luio.irq").new({ address = "a pipe" }, 0)
-  local source = irq.source
-  source.handle, source.names, source.raw = out[0], { [0] = {} }, ffi.new "luio_irq_event"
-  source.watch = assert(require("luio.loop.fd_watch").watch(C.luio_irq_fd(source.handle), source.handle, source.raw))
-  source.news, source.storm, source.storm_base = 0, 0, 0
+  local device = { address = "a pipe" }
+  local irq = require("luio.irq").new(device, 0)
+  assert(irq.source:open(config, {}, device))
   return irq
 end
 

@@ -11,7 +11,7 @@ return {
     { "loop", "lua/luio/loop/" },
     { "host", "lua/luio/host/", "lua/luio/driver/paths.lua", "lua/luio/driver/lint_code.lua" },
     { "registers", "lua/luio/registers/" },
-    { "parts", "lua/luio/region.lua", "lua/luio/config.lua", "lua/luio/dma.lua", "lua/luio/pool.lua", "lua/luio/irq.lua",
+    { "parts", "lua/luio/region.lua", "lua/luio/config.lua", "lua/luio/dma.lua", "lua/luio/pool.lua", "lua/luio/irq.lua", "lua/luio/irq/",
       "lua/luio/top_half.lua" },
     { "device", "lua/luio/device/", "lua/luio/hotplug/", "lua/luio/sim.lua", "lua/luio/model.lua" },
     { "driver", "lua/luio/driver/", "lua/luio/reload/", "lua/luio/host/doctor/", "lua/luio/host/report.lua",

@@ -1,6 +1,7 @@
 --- Tasks: the loop, waiting, failing, ending.
 
 local fd_watch = require "luio.loop.fd_watch"
+local handles = require "luio.loop.handles"
 local luio = require "luio"
 local task = require "luio.loop.task"
 local uv = require "luv"
@@ -51,7 +52,7 @@ describe("tasks", function()
       assert(uv.kill(uv.os_getpid(), "sigusr1"))
       while not (seen.signal and seen.descriptor) and luio.now() < stop do luio.sleep(0) end
       signal:stop()
-      task.dispose(signal)
+      handles.dispose(signal)
       watch:close()
     end)
     assert(uv.fs_close(pipe.read) and uv.fs_close(pipe.write))

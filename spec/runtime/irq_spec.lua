@@ -1,9 +1,9 @@
 --- Interrupts: the ring, its overflow, its order; the top half; waiting.
 
-local fd_watch = require "luio.loop.fd_watch"
 local ffi = require "ffi"
 local luio = require "luio"
 local door = require "luio.ffi"
+local sources = require "luio.irq.source"
 local C = door.C
 
 ffi.cdef [[
@@ -212,31 +212,32 @@ end)
 
 describe("a source that the loop shares with the thread", function()
   local uv = require "luv"
-  local reader, writer, irq, watch, event
+  local reader, writer, source, irq, watch, event
   local function start(config)
-    config.source, config.fd = config.source or C.LUIO_IRQ_UIO, reader
-    irq, event = assert(open(config)), ffi.new "luio_irq_event"
-    watch = assert(fd_watch.watch(C.luio_irq_fd(irq), irq, event))
+    local c = ffi.new "luio_irq_config"
+    c.source, c.fd, c.cpu = C.LUIO_IRQ_UIO, reader, -1
+    for key, value in pairs(config) do c[key] = value end
+    source = sources.new()
+    assert(source:open(c, {}, { address = "a pipe" }))
+    irq, event, watch = source.handle, source.raw, source.watch
   end
 
   -- The next event: what the loop has taken, or the ring's oldest.
   local function next_event()
-    local taken = watch.taken
-    watch.taken = nil
+    local taken = source.taken
+    source.taken = false
     return taken and 1 or C.luio_irq_next(irq, event)
   end
   before_each(function() reader, writer = shareable_pipe() end)
   after_each(function()
-    watch:stop()
-    assert.equal(0, C.luio_irq_close(irq, 1e9, nil))
-    watch:close()
+    assert(source:close())
     ffi.C.close(reader)
     ffi.C.close(writer)
   end)
 
   it("accounts for a million events, taken by either, as the loop sleeps or is busy", function()
     start { capacity = 256 }
-    local source = E.eventsource_start(writer, 1000000, 1000, 500000)
+    local counter = E.eventsource_start(writer, 1000000, 1000, 500000)
     local follow = follower()
     local taken, seen, rounds = 0, 0, 0
     local deadline = luio.now() + 60
@@ -252,7 +253,7 @@ describe("a source that the loop shares with the thread", function()
         local interrupts, _, _, events = stats(irq)
       until interrupts == count_after(1000000) and taken == events or luio.now() > deadline
     end)
-    local total = E.eventsource_join(source)
+    local total = E.eventsource_join(counter)
     local interrupts, delivered, overflow, events, direct = stats(irq)
     assert.equal(total, interrupts)
     assert.equal(total, delivered + overflow)
@@ -264,7 +265,7 @@ describe("a source that the loop shares with the thread", function()
 
   it("loses none to deadlines that pass at the same moment", function()
     start { capacity = 65536 }
-    local source = E.eventsource_start(writer, 3000, 1, 2000000)
+    local counter = E.eventsource_start(writer, 3000, 1, 2000000)
     local follow, seen, late = follower(), 0, 0
     local total = count_after(3000)
     local deadline = luio.now() + 60
@@ -275,7 +276,7 @@ describe("a source that the loop shares with the thread", function()
         while next_event() == 1 do seen = follow(event) end
       end
     end)
-    assert.equal(total, E.eventsource_join(source))
+    assert.equal(total, E.eventsource_join(counter))
     assert.equal(total, seen)
     local interrupts, delivered, overflow, _, direct = stats(irq)
     assert.same({ total, total, 0 }, { interrupts, delivered, overflow })

@@ -253,11 +253,9 @@ local function each_watched(fn, ...)
   end
 end
 
--- Closing wakes who waits, which is on_event: it must find none.
 local function drop_monitor()
-  local last = monitor
+  if monitor then monitor:close() end
   monitor = nil
-  if last then last:close() end
 end
 
 local function on_event()
@@ -320,8 +318,7 @@ local function listen(dev)
     return
   end
   monitor = opened
-  monitor.watch.wake = on_event -- for good, not for one wait
-  monitor.watch:start()
+  monitor.watch:listen(on_event)
 end
 
 --- Watches a device, as described above, until it is closed.

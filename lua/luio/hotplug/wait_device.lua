@@ -75,12 +75,9 @@ end
 local function pause(seconds, monitor, options)
   task.await(seconds, function(wake)
     local disarm = options.arm(function() wake(true) end)
-    if monitor then
-      monitor.watch.wake = wake
-      monitor.watch:start()
-    end
+    if monitor then monitor.watch:listen(wake) end
     return function()
-      if monitor then monitor.watch.wake = nil end
+      if monitor then monitor.watch:listen(nil) end
       disarm()
     end
   end)

@@ -1,114 +1,280 @@
---- A place to wait at, again and again: what task.await does, without making anything anew for each wait. For waits that are
---- as frequent as interrupts.
+--- Waiting.
 ---
----     local waiter = waiter.new()
----     local ok, message, code = waiter:wait(1)         -- in a task, or outside of one
----     waiter.wake_up(true)                              -- somebody else: wait returns true
+--- A *wait slot* is what one waits at: any table. Its field `waiter` is the task that waits there, and nothing else records the
+--- wait.
 ---
---- Its timer is not set for each wait either. One that is set already, for an earlier wait's deadline, is left to run, and
---- when it is up it is set for what is left: a place where somebody waits a second at a time costs one timer a second. While
---- nobody waits it does not keep the loop turning.
+---     local ok, message, code = wait_slot.wait(slot, 1)   -- in a task, or outside of one
+---     wait_slot.wake(slot, true)                          -- somebody else: wait returns true
+---
+--- In a task (luio.loop.task) a wait gives up the processor. Outside of one (a plain script, a spec, the REPL) it turns the loop
+--- right there until it has ended. So the same driver function works in both. Every wait has a deadline.
+---
+--- Nothing is made for a wait. A task has one timer for its deadlines, and that is not set for each of them: one that runs
+--- already, for an earlier deadline, is left to run, and when it is up it is set for what is left. So a task that waits a second
+--- at a time costs one timer a second.
 
+local handles = require "luio.loop.handles"
 local now = require("luio.ffi").now
 local loading = require "luio.loop.loading"
-local task = require "luio.loop.task"
 local uv = require "luv"
 
 local M = {}
 
 local start_timer = uv.timer_start -- luv's own: luio.reload.callbacks has a look at what others start
 
----@class luio.Waiter
----@field wake_up fun(a: any, b: any, c: any)  ends the wait, which returns that; nothing if nobody waits here
----@field on_leave fun()?            called when a wait ends, however it does
----@field package task luio.Task?    who waits
----@field package outer fun(...)?    wakes who waits outside of a task
----@field package deadline number
----@field package armed number?      when the timer is up
----@field package timer userdata?
----@field package following table?  the last look before the deadline counts (task.after_a_look)
-local Waiter = {}
-Waiter.__index = Waiter
+---@class luio.WaitSlot
+---@field waiter luio.Waiter?  that waits here, or has been woken and did not go on yet
 
-local function arm(self, seconds)
-  local timer = self.timer
-  if not timer then
-    timer = task.take_timer()
-    self.timer = timer
-  end
+---@class luio.Waiter  a task; or whatever runs outside of one
+---@field status string             "waiting" in a wait
+---@field package pause fun(self): any  gives up the processor until go_on; what is to be raised then
+---@field package go_on fun(self)
+---@field package deadline number   of its wait, or of the last
+---@field package seconds number    that the wait lasts at most
+---@field package alarm luio.Alarm? wakes it at the deadline
+---@field package a any             what the wait returns
+---@field package b any
+---@field package c any
+
+--- Tasks that are alive, by coroutine. luio.loop.task keeps it.
+---@type table<thread, luio.Task>
+M.tasks = {}
+
+-- ---- The loop ------------------------------------------------------------------------------------
+
+local turning = false
+
+local function check_turn()
+  if turning then error("a wait outside of a task, while the loop runs: use luio.spawn", 0) end
+end
+
+--- Turns the loop until finished(). Raises when nothing is left that could wake anybody, and where the loop turns already.
+---@param finished fun(): boolean
+function M.turn(finished)
+  check_turn()
+  turning = true
+  local ok, err = pcall(function()
+    while not finished() do
+      if not uv.run "once" and not finished() then error("every task waits, and nothing can wake one", 0) end
+    end
+  end)
+  turning = false
+  if not ok then error(err, 0) end
+end
+
+--- Has whoever turns the loop look at once whether it has finished: the end of a timer's callback would else be followed by a sleep.
+function M.look_up()
+  if turning then uv.stop() end
+end
+
+-- What runs outside of tasks. There is one wait at a time, because it turns the loop.
+local outside = { status = "ready" } ---@type luio.Waiter
+
+function outside.pause()
+  local ok, err = pcall(M.turn, function() return outside.status ~= "waiting" end)
+  return not ok and err or nil
+end
+
+function outside.go_on() uv.stop() end
+
+local function current()
+  local thread = coroutine.running()
+  local task = thread and M.tasks[thread]
+  if not task then check_turn() end
+  return task or outside
+end
+
+-- ---- Deadlines -----------------------------------------------------------------------------------
+
+local function end_wait(who, a, b, c)
+  who.status, who.a, who.b, who.c = "ready", a, b, c
+  who:go_on()
+end
+
+---@class luio.Alarm
+---@field package timer userdata  uv_timer_t
+---@field package at number?      when the timer is up; nil: it is not set
+---@field package who luio.Waiter?
+---@field package last_turn luio.AfterTurn  of the loop, before a deadline counts
+local Alarm = {}
+Alarm.__index = Alarm
+
+local unused = {} ---@type luio.Alarm[]
+
+local function set_timer(alarm, seconds)
   uv.update_time() -- the loop's clock stands still while Lua is busy
   local ms = math.ceil(seconds * 1000)
-  self.armed = now() + ms / 1000
-  timer:ref()
-  start_timer(timer, ms, 0, self.up)
+  alarm.at = now() + ms / 1000
+  start_timer(alarm.timer, ms, 0, alarm.up)
 end
 
-local function timed_out(self)
-  return nil, ("timed out after %g s"):format(self.seconds), "ETIMEDOUT"
-end
-
-local function no_more_looks(self)
-  if self.following then self.following:put_away() end
-  self.following = nil
-end
-
---- Makes one.
----@return luio.Waiter
-function M.new()
-  local self = setmetatable({}, Waiter)
-  function self.wake_up(a, b, c)
-    local who = self.task
-    if self.outer then return self.outer(a, b, c) end
-    if not who or who.wake ~= self.wake_up then return end -- nobody, or it was cancelled
-    self.task, self.a, self.b, self.c = nil, a, b, c
-    task.go_on(who)
+local function new_alarm()
+  local alarm = setmetatable({ timer = assert(uv.new_timer()) }, Alarm)
+  alarm.last_turn = handles.after_turn(function()
+    local who = alarm.who
+    if who.status == "waiting" then end_wait(who, nil, ("timed out after %g s"):format(who.seconds), "ETIMEDOUT") end
+  end)
+  function alarm.up()
+    alarm.at = nil
+    local who = alarm.who
+    if who.status ~= "waiting" then return end
+    local left = who.deadline - now()
+    -- The loop may have looked at nothing since long before the deadline: the process was stopped, or busy. libuv calls timers
+    -- first; what came in time is to count first.
+    if left > 0 then set_timer(alarm, left) else alarm.last_turn:want() end
   end
-  local function give_up()
-    no_more_looks(self)
-    if self.task then self.wake_up(timed_out(self)) end
-  end
-  function self.up()
-    self.armed = nil
-    if not self.task then return end
-    local left = self.deadline - now()
-    if left > 0 then arm(self, left) else self.following = self.following or task.after_a_look(give_up) end
-  end
-  return self
+  return alarm
 end
 
---- Waits until woken, at most `seconds`.
----@param seconds number
----@return any ...  what wake_up was given (three at most), or nil, message, "ETIMEDOUT"
-function Waiter:wait(seconds)
-  local who = task.current()
-  if not who or seconds == 0 then -- the loop is to be turned, or is to turn once: not frequent
-    return task.await(seconds, function(wake)
-      self.outer = wake
-      return function()
-        self.outer = nil
-        if self.on_leave then self.on_leave() end
-      end
-    end)
+-- Ends the wait at its deadline.
+local function set_alarm(who, seconds)
+  local alarm = who.alarm
+  if not alarm then
+    alarm = table.remove(unused) or new_alarm()
+    alarm.who, who.alarm = who, alarm
+  end
+  who.seconds, who.deadline = seconds, now() + seconds
+  if seconds == 0 then
+    alarm.last_turn:want()
+  elseif not (alarm.at and alarm.at <= who.deadline + 0.001) then
+    set_timer(alarm, seconds)
+  end
+end
+
+--- For a task that has ended: gives its timer back.
+---@param who luio.Waiter
+function M.release(who)
+  local alarm = who.alarm
+  if not alarm then return end
+  if alarm.at then alarm.timer:stop() end
+  alarm.at, alarm.who, who.alarm = nil, nil, nil
+  table.insert(unused, alarm)
+end
+
+-- ---- Waits ---------------------------------------------------------------------------------------
+
+-- Waits until end_wait, which the deadline calls at last. What is to be raised; the results are in who.a, b, c.
+local function pause(who, seconds)
+  set_alarm(who, seconds)
+  who.status = "waiting"
+  local failure = who:pause()
+  who.status = "ready"
+  who.alarm.last_turn:cancel()
+  if who == outside then M.release(who) end -- a timer that is set keeps the loop turning
+  return failure
+end
+
+--- Who waits at a slot now.
+---@param slot luio.WaitSlot
+---@return luio.Waiter?
+function M.waiter(slot)
+  local who = slot.waiter
+  return who and who.status == "waiting" and who or nil
+end
+
+local function check_free(slot)
+  if M.waiter(slot) then error("two tasks wait for the same thing at once", 0) end
+end
+
+local function check_seconds(seconds)
+  if type(seconds) ~= "number" or not (seconds >= 0 and seconds < 1e9) then
+    error("a wait needs a number of seconds, from 0 to 1e9, not " .. tostring(seconds), 3)
   end
   loading.refuse("a wait", 3)
-  self.seconds, self.deadline = seconds, now() + seconds
-  if self.armed and self.armed <= self.deadline + 0.001 then self.timer:ref() else arm(self, seconds) end
-  self.task, self.a, self.b, self.c = who, nil, nil, nil
-  local cancelled = task.pause(who, self.wake_up)
-  if self.task == who then self.task = nil end
-  if self.timer then self.timer:unref() end
-  no_more_looks(self)
-  if self.on_leave then self.on_leave() end
-  if cancelled then task.raise_cancelled() end
-  return self.a, self.b, self.c
 end
 
---- Lets its timer go. It can be used again.
-function Waiter:close()
-  if not self.timer then return end
-  self.timer:ref()
-  task.put_away(self.timer)
-  self.timer, self.armed = nil, nil
+--- Waits at a slot until woken. One at a time.
+---@param slot luio.WaitSlot
+---@param seconds number
+---@return any ...  what wake was given, three values at most; or nil, message, "ETIMEDOUT"
+function M.wait(slot, seconds)
+  check_seconds(seconds)
+  check_free(slot)
+  local who = current()
+  slot.waiter = who
+  local failure = pause(who, seconds)
+  if slot.waiter == who then slot.waiter = nil end
+  if failure then error(failure, 0) end
+  return who.a, who.b, who.c
+end
+
+--- Waits at several slots until woken at one of them.
+---@param slots luio.WaitSlot[]
+---@param seconds number
+---@return any ...  as M.wait
+function M.wait_any(slots, seconds)
+  check_seconds(seconds)
+  local who = current()
+  for i = 1, #slots do check_free(slots[i]) end
+  for i = 1, #slots do slots[i].waiter = who end
+  local failure = pause(who, seconds)
+  for i = 1, #slots do
+    if slots[i].waiter == who then slots[i].waiter = nil end
+  end
+  if failure then error(failure, 0) end
+  return who.a, who.b, who.c
+end
+
+--- Ends the wait at a slot.
+---@param slot luio.WaitSlot
+---@param a any  what it returns
+---@param b any
+---@param c any
+---@return boolean woken  false: nobody waits there
+function M.wake(slot, a, b, c)
+  local who = slot.waiter
+  if not who or who.status ~= "waiting" then return false end
+  slot.waiter = nil
+  end_wait(who, a, b, c)
+  return true
+end
+
+--- Frees a slot for another task. Whoever waited there goes on waiting, until `wake_waiter` or the deadline.
+---@param slot luio.WaitSlot
+---@return luio.Waiter?  who waited
+function M.displace(slot)
+  local who = M.waiter(slot)
+  slot.waiter = nil
+  return who
+end
+
+--- Ends the wait of one that was displaced, if it still waits: it returns true.
+---@param who luio.Waiter
+function M.wake_waiter(who)
+  if who.status == "waiting" then end_wait(who, true) end
+end
+
+--- Waits `seconds`.
+---@param seconds number
+function M.sleep(seconds)
+  check_seconds(seconds)
+  local failure = pause(current(), seconds)
+  if failure then error(failure, 0) end
+end
+
+--- Waits for what calls a function. `arm` is called with `wake`; what the first call of that is given is what await returns. arm may
+--- return a function that disarms; it is called however the wait ends. For waits that are not frequent: it makes a few things
+--- for the collector.
+---@param seconds number
+---@param arm fun(wake: fun(...)): fun()?
+---@return any ...  what wake was given, or nil, message, "ETIMEDOUT"
+function M.await(seconds, arm)
+  check_seconds(seconds)
+  local slot, who, results, failure = {}, current(), nil, nil
+  local function wake(...)
+    results = results or { n = select("#", ...), ... }
+    M.wake(slot)
+  end
+  local disarm = arm(wake)
+  if not results then
+    slot.waiter = who
+    failure = pause(who, seconds)
+    slot.waiter = nil
+  end
+  if disarm then disarm() end
+  if failure then error(failure, 0) end
+  if not results then return who.a, who.b, who.c end
+  return unpack(results, 1, results.n)
 end
 
 return M

@@ -34,6 +34,7 @@ local offers = require "luio.net.offer"
 local ports = require "luio.port"
 local queue = require "luio.net.queue"
 local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 
 local M = {}
 
@@ -161,12 +162,11 @@ end
 local function wake_ready(port)
   local receive, send, woken = false, false, false
   for one in each_queue(port) do
-    local wake = one.waiter
-    if wake and one:awaited() then
-      one.waiter = nil
-      wake(true)
+    local waits = wait_slot.waiter(one) ~= nil
+    if waits and one:awaited() then
+      wait_slot.wake(one, true)
       woken = true
-    elseif wake then
+    elseif waits then
       receive, send = receive or one.receives, send or not one.receives
     end
   end
@@ -184,11 +184,7 @@ local function look(port)
 end
 
 local function wake_all(port, ...)
-  for one in each_queue(port) do
-    local wake = one.waiter
-    one.waiter = nil
-    if wake then wake(...) end
-  end
+  for one in each_queue(port) do wait_slot.wake(one, ...) end
 end
 
 -- The link may have changed: tells who listens, if it has. Whether it has.

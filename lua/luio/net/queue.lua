@@ -1,13 +1,13 @@
 --- A port's queues: bursts, which never wait, and waits, which end in one.
 ---
 --- A queue is an object of the port and outlives versions of the driver. `serve` gives it the functions and the ring of a
---- driver's offer; `rest` takes them away while no version is at work. luio.net describes waiting; it is done here. A waiting
---- task is in `waiter` of each queue that it waits for, and the port asks `awaited` after every interrupt.
+--- driver's offer; `rest` takes them away while no version is at work. luio.net describes waiting; it is done here. A queue is a
+--- wait slot (luio.loop.wait_slot), and the port asks `awaited` after every interrupt.
 
 local now = require("luio.ffi").now
 local pool = require "luio.pool"
 local ports = require "luio.port"
-local waiter = require "luio.loop.wait_slot"
+local wait_slot = require "luio.loop.wait_slot"
 
 local closed, check_seconds = ports.closed, ports.check_seconds
 
@@ -45,10 +45,7 @@ local function wait_until(queues, seconds, what)
   end
   local found = first_ready(queues) -- it came before the interrupt was on
   if found then return found end
-  local place = queues[1].place
-  place.queues = queues
-  for i = 1, #queues do queues[i].waiter = place.wake_up end
-  local ok, message, code = place:wait(seconds)
+  local ok, message, code = wait_slot.wait_any(queues, seconds)
   local port = queues[1].port
   if ok and port.taken then
     port.wake_cost = port.wake_cost * 0.875 + math.min(now() - port.taken, MOST) * 0.125
@@ -85,7 +82,7 @@ end
 
 -- Notes the purpose of a wait for a queue; raises while another task waits for it.
 local function await(queue, awaited, level)
-  if queue.waiter then error(("two tasks wait for one queue of %s"):format(queue.port.dev.address), level + 1) end
+  if wait_slot.waiter(queue) then error(("two tasks wait for one queue of %s"):format(queue.port.dev.address), level + 1) end
   queue.awaited = awaited
 end
 
@@ -96,15 +93,13 @@ local function wait_for(queue, awaited, seconds, what)
   return found and true, message, code
 end
 
----@class luio.net.Rx
+---@class luio.net.Rx : luio.WaitSlot
 ---@field port luio.net.Port
 ---@field number integer
 ---@field package take fun(ring: any, packets: luio.Batch, n: integer): integer
 ---@field package look fun(ring: any): boolean
 ---@field package ring any
----@field package place luio.Waiter
----@field package waiter fun(...)?          wakes who waits for it
----@field package awaited fun(queue: luio.net.Rx): boolean  what for
+---@field package awaited fun(queue: luio.net.Rx): boolean  what it is waited for
 ---@field package gap number               seconds that waits lasted lately
 ---@field package waits integer
 local Rx = { receives = true }
@@ -159,14 +154,13 @@ function Rx:receive(seconds)
   end
 end
 
----@class luio.net.Tx
+---@class luio.net.Tx : luio.WaitSlot
 ---@field port luio.net.Port
 ---@field number integer
 ---@field package give fun(ring: any, packets: luio.Batch, n: integer): integer
 ---@field package reclaim_ring fun(ring: any): integer
 ---@field package pending_of fun(ring: any): integer
 ---@field package ring any
----@field package waiter fun(...)?
 ---@field package lacking integer  so much room was not enough for who waits to send
 local Tx = { receives = false, lacking = 0 }
 Tx.__index = Tx
@@ -279,13 +273,6 @@ end
 local function new_queue(class, port, number)
   local queue = setmetatable({ port = port, number = number, one = pool.batch(1), gap = 0, waits = 0 }, class)
   queue.alone = { queue }
-  local place = waiter.new()
-  function place.on_leave()
-    for _, one in ipairs(place.queues) do
-      if one.waiter == place.wake_up then one.waiter = nil end
-    end
-  end
-  queue.place = place
   return queue
 end
 

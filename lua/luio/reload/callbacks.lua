@@ -17,6 +17,7 @@
 
 local errors = require "luio.errors"
 local exit = require "luio.reload.exit"
+local handles = require "luio.loop.handles"
 local task = require "luio.loop.task"
 local uv = require "luv"
 
@@ -113,7 +114,7 @@ local function hear(version, fn, fd)
   poll:start("r", function()
     local message = uv.fs_read(fd, LONGEST, -1)
     poll:stop()
-    task.dispose(poll)
+    handles.dispose(poll)
     uv.fs_close(fd)
     if message and message ~= "" then task.fail(version.group, fn, errors.text(message)) end
   end)
@@ -184,11 +185,7 @@ local function finalizer(fn)
     local ok, message = pcall(fn, object)
     if ok then return end
     message = errors.text(message)
-    local turn
-    turn = task.after_a_look(function()
-      turn:put_away()
-      task.fail(group, fn, message)
-    end)
+    handles.after_turn(function() task.fail(group, fn, message) end):want()
   end
 end
 

@@ -5,6 +5,7 @@
 --- in which something changes all the time is looked at every second. Whether a file was saved to its end is
 --- luio.reload.version's to know.
 
+local handles = require "luio.loop.handles"
 local task = require "luio.loop.task"
 local uv = require "luv"
 local now = require("luio.ffi").now
@@ -34,7 +35,7 @@ local function watch_folder(self, folder, inode)
   local event = assert(uv.new_fs_event())
   local ok, message = event:start(folder, {}, function() self:stirred() end)
   if not ok then
-    task.dispose(event)
+    handles.dispose(event)
     return nil, message
   end
   event:unref() -- who waits for a change has a task that does
@@ -64,7 +65,7 @@ function Watcher:set(files)
   for folder, watched in pairs(self.folders) do
     if wanted[folder] ~= watched.inode then -- another one may be in its place
       watched.event:stop()
-      task.dispose(watched.event)
+      handles.dispose(watched.event)
       self.folders[folder] = nil
     end
   end

@@ -11,6 +11,7 @@
 
 local driver = require "luio.driver"
 local guardian = require "luio.reload.guardian"
+local handles = require "luio.loop.handles"
 local task = require "luio.loop.task"
 local trust = require "luio.host.trust"
 local uv = require "luv"
@@ -248,7 +249,7 @@ end
 function Follower:close()
   if self.files then self.files:close() end
   self.hearing.signal:stop()
-  task.dispose(self.hearing.signal)
+  handles.dispose(self.hearing.signal)
 end
 
 return M

@@ -38,6 +38,7 @@ local loading = require "luio.loop.loading"
 local staging = require "luio.reload.staging"
 local task = require "luio.loop.task"
 local version = require "luio.reload.version"
+local wait_slot = require "luio.loop.wait_slot"
 local watchdog = require "luio.loop.watchdog"
 local now = require("luio.ffi").now
 
@@ -295,17 +296,22 @@ end
 -- Why the version can't be held now: a task has an interrupt in hand, or a call from outside waits for one.
 local function busy(self, v)
   for _, source in pairs(sources(self)) do
+    local waiter, through = source:waiter()
     for who in pairs(source.holders) do
-      if v.group.tasks[who] then
-        local waiter = source.waiter
-        if not (waiter and waiter.task == who) then return ("task %s handles an interrupt"):format(who.name) end
-      end
+      if v.group.tasks[who] and waiter ~= who then return ("task %s handles an interrupt"):format(who.name) end
     end
-    local waiter = source.waiter
-    if waiter and waiter.irq.device == v.view and not (waiter.task and v.group.tasks[waiter.task]) then
-      return "a call from outside waits for an interrupt"
-    end
+    if waiter and through.device == v.view and not v.group.tasks[waiter] then return "a call from outside waits for an interrupt" end
   end
+end
+
+-- Makes room where tasks wait through a version's handles. Those go on waiting.
+local function displace_waiters(self, v)
+  local list = {}
+  for _, source in pairs(sources(self)) do
+    local waiter, through = source:waiter()
+    if waiter and through.device == v.view then table.insert(list, source:displace()) end
+  end
+  return list
 end
 
 local function quiesce(self, v)
@@ -318,19 +324,14 @@ local function quiesce(self, v)
   end
   v.group:hold()
   -- The new version may wait at the same sources. The old one's waiters are woken if it goes on.
-  v.displaced = {}
-  for _, source in pairs(sources(self)) do
-    if source.waiter and source.waiter.irq.device == v.view then table.insert(v.displaced, source:displace()) end
-  end
+  v.displaced = displace_waiters(self, v)
   return true
 end
 
 -- Lets the held version go on as if nothing had happened.
 local function go_on(v)
   device.set_stale(v.view, nil)
-  for _, waiter in ipairs(v.displaced or {}) do
-    if waiter.wake then waiter.wake(true) end -- it looks, and waits again if there is nothing
-  end
+  for _, waiter in ipairs(v.displaced or {}) do wait_slot.wake_waiter(waiter) end -- it looks, and waits again if there is nothing
   v.displaced = nil
   v.group:let_go()
 end
@@ -359,10 +360,8 @@ local function swap_back(self, old, v, before)
   local given_back = 0
   mend(v)
   v.group.on_failure = function() end
-  for _, source in pairs(sources(self)) do
-    given_back = given_back + source:give_back(v.group)
-    if source.waiter and source.waiter.irq.device == v.view then source:displace() end
-  end
+  for _, source in pairs(sources(self)) do given_back = given_back + source:give_back(v.group) end
+  displace_waiters(self, v)
   device.set_stale(v.view, ("it belongs to version %d of driver %s, which failed"):format(v.id, v.name))
   v.group:finish(stale_words(v))
   dma.settle(self.dev.dma, true)

@@ -37,7 +37,7 @@ local ports = require "luio.port"
 local rings = require "luio.serial.ring"
 local settings = require "luio.serial.settings"
 local task = require "luio.loop.task"
-local waiter = require "luio.loop.wait_slot"
+local wait_slot = require "luio.loop.wait_slot"
 
 local closed, check_seconds = ports.closed, ports.check_seconds
 local service, set_lines, withhold = moving.service, moving.set_lines, moving.withhold
@@ -113,12 +113,7 @@ Port.__index = Port
 -- ---- Versions of the driver ----------------------------------------------------------------------
 
 local function wake_all(port, ...)
-  for _, place in ipairs(port.places) do
-    if place.awaited then
-      place.awaited = nil
-      place.wake_up(...)
-    end
-  end
+  for _, place in ipairs(port.places) do wait_slot.wake(place, ...) end
 end
 
 -- A version's own task: takes the device's interrupts. Between an interrupt and `unmask` there are no others, so that
@@ -181,14 +176,11 @@ local function new_port(dev)
     outputs = { dtr = true, rts = true, out2 = true },
     inputs = 0, changed = 0, line_changes = 0, breaks = 0, withheld = false, stopped = false,
     received = 0, dropped = 0, sent = 0, interrupts = 0, times_withheld = 0, line_listeners = {}, break_listeners = {},
-    reading = waiter.new(), writing = waiter.new(), written = 0, lost = 0,
+    reading = {}, writing = {}, written = 0, lost = 0,
   }, Port)
   port.settings = M.settings(dev)
   port.high, port.low = port.rx.size * 3 / 4, port.rx.size / 2
   port.places = { port.reading, port.writing }
-  for _, place in ipairs(port.places) do
-    function place.on_leave() place.awaited = nil end
-  end
   function dev.before_stop() -- the device is closed, and not by port:close()
     return draining.finish(port, guardian.fd() and GUARDED or nil)
   end
@@ -273,14 +265,14 @@ end
 
 -- ---- Reading and writing -------------------------------------------------------------------------
 
--- Waits at a place until awaited(port, place).
+-- Waits at one of a port's two places until awaited(port, place).
 local function wait_at(port, place, awaited, deadline, what)
-  if place.awaited then error(("two tasks %s %s at once"):format(what, port.dev.address), 3) end
+  if wait_slot.waiter(place) then error(("two tasks %s %s at once"):format(what, port.dev.address), 3) end
   while not awaited(port, place) do
     if port.dev.gone then return port.dev:gone_failure(what) end
     local left = deadline - now()
     place.awaited = awaited
-    local ok, message, code = place:wait(math.max(left, 0))
+    local ok, message, code = wait_slot.wait(place, math.max(left, 0))
     if port.closed then return nil, ("%s %s: the port was closed"):format(what, port.dev.address), "ECANCELED" end
     if not ok and not awaited(port, place) then
       if code ~= "ETIMEDOUT" then return nil, message, code end
@@ -428,7 +420,6 @@ function Port:close(seconds)
   if not ok then return nil, message, code end
   self.offer = nil
   wake_all(self, nil, "the port was closed", "ECANCELED")
-  for _, place in ipairs(self.places) do place:close() end
   if not left then return nil, why, why_code, lost end
   return true
 end

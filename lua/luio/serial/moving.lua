@@ -5,6 +5,7 @@ local bit = require "bit"
 local now = require("luio.ffi").now
 local rings = require "luio.serial.ring"
 local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 
 local band, bor = bit.band, bit.bor
 
@@ -133,10 +134,7 @@ end
 -- Wakes who has what he waits for, and tells what happened.
 local function wake_ready(port)
   for _, place in ipairs(port.places) do
-    if place.awaited and place.awaited(port, place) then
-      place.awaited = nil
-      place.wake_up(true)
-    end
+    if wait_slot.waiter(place) and place.awaited(port, place) then wait_slot.wake(place, true) end
   end
   local changed, breaks = port.changed, port.offer and port.offer.counts.breaks or port.breaks
   port.changed = 0

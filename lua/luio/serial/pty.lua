@@ -89,7 +89,7 @@ local function set_up(self, options)
   if self.out < 0 then return failure "a second descriptor of a pseudo-terminal" end
   self.reads, message, code = fd_watch.watch(self.fd)
   if not self.reads then return nil, message, code end
-  self.writes, message, code = fd_watch.watch(self.out, nil, nil, "w")
+  self.writes, message, code = fd_watch.watch(self.out, "w")
   if not self.writes then return nil, message, code end
   if options.link then return make_link(self, options.link) end
   return true

@@ -1,5 +1,6 @@
 --- The common part of commands that reach registers: options, opening, notes to the user.
 
+local handles = require "luio.loop.handles"
 local holders = require "luio.host.holders"
 local inspect = require "luio.host.inspect"
 local output = require "luio.tool.output"
@@ -7,7 +8,6 @@ local place = require "luio.tool.explore.place"
 local record = require "luio.tool.explore.record"
 local sysfs = require "luio.host.sysfs"
 local target = require "luio.tool.explore.target"
-local task = require "luio.loop.task"
 local term = require "luio.text.term"
 local uv = require "luv"
 
@@ -128,7 +128,7 @@ function M.on_signals(fn)
   return function()
     for _, signal in ipairs(signals) do
       signal:stop()
-      task.dispose(signal)
+      handles.dispose(signal)
     end
   end
 end
