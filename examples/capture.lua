@@ -6,8 +6,8 @@
 ---     luio examples/capture.lua 0000:00:05.0 out.pcapng --filter "udp port 53"
 ---     luio examples/capture.lua 0000:00:05.0 - | tshark -r -
 ---
---- A packet is looked at where the device put it, and written from there (luio.net.pcapng). The filter is compiled, first to
---- Lua and then by LuaJIT to machine code (luio.net.filter). Frames that the device dropped while the disk was busy are
+--- A packet is looked at where the device put it, and written from there (luio.net.pcapng). The filter is compiled by
+--- libpcap, then to Lua, then by LuaJIT to machine code (luio.net.filter). Frames that the device dropped while the disk was busy are
 --- counted, shown, and written at the file's end.
 
 local filter = require "luio.net.filter"

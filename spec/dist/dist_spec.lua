@@ -87,6 +87,13 @@ for _, arch in ipairs { "amd64", "arm64" } do
       assert.matches("\nAll as it should be", out)
     end)
 
+    on_board("has no libpcap, and a filter says so", function()
+      b:put("/tmp/filter.lua", 'print(require("luio.net.filter").compile "tcp port 80")\n')
+      local out, status = b:run "/tmp/filter.lua"
+      assert.equal(0, status, out)
+      assert.matches("^nil\tfilter \"tcp port 80\": there is no libpcap %(libpcap.so.0.8, .*install libpcap0.8\tENOENT\n", out)
+    end)
+
     on_board("names file and line of an error in the library, and in a driver", function()
       b:put("/tmp/x.lua", 'require("luio").open(1)\n')
       local out, status = b:run "/tmp/x.lua"

@@ -1,4 +1,4 @@
---- Random filters, in the syntax that luio.net.filter takes.
+--- Random filters, in the syntax of pcap-filter(7).
 
 local frames = require "spec.net.frames"
 
@@ -30,6 +30,7 @@ function M.generator(seed)
   local function port()
     local proto, dir = one { "", "", "tcp ", "udp ", "sctp " }, one { "", "src ", "dst ", "src or dst ", "src and dst " }
     if chance(4) then return proto .. dir .. "portrange " .. one { "22-80", "80-22", "0-65535", "443", "53-53" } end
+    if chance(10) then return proto .. dir .. "port " .. one { "http", "domain", "ssh" } end
     local text = proto .. dir .. "port " .. one(frames.PORTS)
     if chance(4) then text = text .. one { " or ", " and " } .. one { "", "not " } .. one(frames.PORTS) end
     if chance(6) then text = proto .. dir .. "port (" .. one(frames.PORTS) .. " or " .. one(frames.PORTS) .. ")" end
@@ -41,13 +42,16 @@ function M.generator(seed)
   local function proto()
     return one {
       "ether proto 0x800", "ether proto 0x88cc", "ether proto 66", "ether proto \\arp", "ether proto 1501", "ip proto 47", "ip proto \\udp", "ip6 proto 58",
-      "ip6 proto 300", "proto 6", "proto (6 or 17)", "ether proto 0x8100",
+      "ip6 proto 300", "proto 6", "proto (6 or 17)", "ether proto 0x8100", "ip6 protochain 17", "ip6 protochain 6", "ip protochain 6", "protochain 17",
+      "ether proto \\lat", "ether proto 0xfe", "ether proto 0xaa",
     }
   end
   local function word()
     return one {
       "ip", "ip6", "arp", "rarp", "tcp", "udp", "sctp", "icmp", "icmp6", "igmp", "ah", "esp", "pim", "vrrp", "broadcast", "ether broadcast", "multicast",
-      "ether multicast", "ip multicast", "ip6 multicast", "less 60", "greater 60", "less 14", "vlan", "vlan 5", "vlan 4095",
+      "ether multicast", "ip multicast", "ip6 multicast", "less 60", "greater 60", "less 14", "vlan", "vlan 5", "vlan 4095", "mpls", "mpls 5", "pppoed",
+      "pppoes", "pppoes 3", "geneve", "geneve 7", "llc", "llc u", "llc i", "llc s", "iso", "isis", "esis", "clnp", "stp", "ipx", "netbeui", "atalk", "aarp",
+      "decnet", "lat", "sca", "moprc", "mopdl", "carp", "igrp", "byte 12 = 8",
     }
   end
   local function load(depth)

@@ -46,7 +46,7 @@ local function build(random, one)
     return string.char(random(16) - 1, random(3) - 1) .. noise(6 + random(20))
   end
   local function ip4()
-    local kind = one { 6, 6, 17, 17, 1, 2, 132, 47, 50, 51, 58, 103 }
+    local kind = one { 6, 6, 6, 17, 17, 1, 1, 2, 132, 9, 47, 50, 51, 58, 103, 112 }
     local words = random(4) == 1 and 5 + random(4) or random(12) == 1 and random(16) - 1 or 5
     local fragment = random(4) == 1 and one { 0x2000, 0x2001, 0x0010, 0x4000, 0x1fff } or 0
     local data = transport(kind)
@@ -58,6 +58,29 @@ local function build(random, one)
     local data = kind == 44 and string.char(one { 6, 17, 58 }, 0) .. u16(one { 0, 8, 1 }) .. noise(4) .. transport(17) or transport(kind)
     return "\96\0\0\0" .. u16(#data) .. string.char(kind, 64) .. one(IP6_BYTES) .. one(IP6_BYTES) .. data
   end
+  -- IPv6 with a chain of extension headers before TCP or UDP: hop by hop, routing, destination, authentication.
+  local function ip6_chain()
+    local kind = one { 6, 17 }
+    local data, header = transport(kind), kind
+    for _ = 1, random(3) do
+      local before = one { 0, 43, 60, 51 }
+      local words = random(2) - 1
+      data = string.char(header, before == 51 and 2 * words or words) .. noise(6 + 8 * words) .. data
+      header = before
+    end
+    return "\96\0\0\0" .. u16(#data) .. string.char(header, 64) .. one(IP6_BYTES) .. one(IP6_BYTES) .. data
+  end
+  local function mpls()
+    local list = {}
+    for i = random(3), 1, -1 do table.insert(list, u16(0) .. string.char(one { 0x50, 0x30 } + (i == 1 and 1 or 0), 64)) end
+    return table.concat(list) .. ip4()
+  end
+  local function pppoe() return "\17\0" .. u16(one { 1, 3 }) .. u16(60) .. one { "\0\33" .. ip4(), "\0\87" .. ip6() } end
+  local function geneve()
+    local inner = "\8\0" .. ip4()
+    local data = u16(53) .. u16(6081) .. u16(0) .. u16(0) .. "\0\0\101\88\0\0" .. string.char(one { 5, 7 }) .. "\0" .. one(M.MACS) .. one(M.MACS) .. inner
+    return "\69\0" .. u16(20 + #data) .. u16(1) .. u16(0) .. "\64\17" .. u16(0) .. bytes4(one(M.IP4)) .. bytes4(one(M.IP4)) .. data
+  end
   local function arp()
     return u16(1) .. u16(0x800) .. "\6\4" .. u16(random(2)) .. one(M.MACS) .. bytes4(one(M.IP4)) .. one(M.MACS) .. bytes4(one(M.IP4))
   end
@@ -66,7 +89,19 @@ local function build(random, one)
     function() return u16(0x86dd) .. ip6() end, function() return u16(0x86dd) .. ip6() end,
     function() return u16(0x806) .. arp() end, function() return u16(0x8035) .. arp() end,
     function() return u16(one { 0x88b5, 0x88cc, 0x9000, 1501, 1500 }) .. noise(random(60)) end,
-    function() return u16(random(1500)) .. one { "\66\66\3", "\170\170\3\0\0\0", "\254\254\3" } .. noise(random(60)) end,
+    function()
+      local head = one { "\66\66\3", "\170\170\3\0\0\0", "\170\170\3\8\0\7\128\155", "\254\254\3", "\254\254\3\131", "\254\254\3\130\27\1\0\20",
+        "\224\224\3", "\240\240\127", "\255\255\0" }
+      return u16(random(1500)) .. head .. noise(random(60))
+    end,
+    function()
+      local kind = one { 0x6001, 0x6002, 0x6003, 0x6004, 0x6007, 0x809b, 0x80f3, 0x8137 }
+      return u16(kind) .. u16(30) .. string.char(one { 0x02, 0x06, 0x81, 0x26, 0x0e }) .. noise(10 + random(40))
+    end,
+    function() return u16(0x86dd) .. ip6_chain() end,
+    function() return u16(0x8847) .. mpls() end,
+    function() return u16(one { 0x8863, 0x8864, 0x8864 }) .. pppoe() end,
+    function() return u16(0x800) .. geneve() end,
     function() return noise(random(80)) end,
   }
   local type_and_data = one(kinds)()
@@ -91,6 +126,17 @@ function M.make(n, seed)
     list[i] = frame
   end
   return list
+end
+
+--- Frames, and each of them at every length from nothing to whole.
+---@param list string[]
+---@return string[]
+function M.cut(list)
+  local all = {}
+  for _, frame in ipairs(list) do
+    for length = 0, #frame do table.insert(all, frame:sub(1, length)) end
+  end
+  return all
 end
 
 local function little(n, bytes)
