@@ -103,10 +103,11 @@ static int claimed(const luio_iomem *m, luio_error *err)
         "the kernel driver %s has 0x%llx-0x%llx of %s (/proc/iomem): `luio bind %s` gives "
         "it to UIO, `luio unbind %s` leaves it free",
         m->owner, first, last, m->device, m->device, m->device);
-  return luio_fail(err, EBUSY,
-                   "%s has 0x%llx-0x%llx (/proc/iomem): if that is a driver, unbind it; what the "
-                   "kernel itself has it does not give away",
-                   m->owner, first, last);
+  return luio_fail(
+      err, EBUSY,
+      "%s has 0x%llx-0x%llx (/proc/iomem): if that is a driver, unbind it; ranges that "
+      "the kernel itself uses cannot be released",
+      m->owner, first, last);
 }
 
 bool luio_devmem_overlaps(const luio_map *range, uint64_t addr, uint64_t size)

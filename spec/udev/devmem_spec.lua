@@ -165,8 +165,8 @@ describe("a range of physical addresses", function()
         dir, dir)) == 0)
       return { before, attempt "mem:0x9040000+0x10", attempt "mem:0x9030000+0x10" }]])
     assert.same({ true, false, true }, { got[1].opened, got[2].opened, got[3].opened })
-    assert.equal("open mem:0x9040000+0x10: EBUSY: gpio-pl has 0x9040000-0x9040fff (/proc/iomem): if that is a driver, unbind it; what the "
-      .. "kernel itself has it does not give away", got[2].message)
+    assert.equal("open mem:0x9040000+0x10: EBUSY: gpio-pl has 0x9040000-0x9040fff (/proc/iomem): if that is a driver, unbind it; ranges "
+      .. "that the kernel itself uses cannot be released", got[2].message)
   end)
 
   it("can't be judged where /proc/iomem hides its addresses, can't be read, or says what nobody understands", function()

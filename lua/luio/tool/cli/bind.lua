@@ -46,10 +46,10 @@ return {
   bind = {
     options = function(p)
       p:argument("address", "A PCI address: 0000:00:04.0."):argname("ADDRESS"):convert(common.address)
-      p:option("--driver", "The driver that is to have it."):default "uio_pci_generic"
-      p:flag("--force", "Although the system uses it.")
+      p:option("--driver", "The UIO driver."):default "uio_pci_generic"
+      p:flag("--force", "Bind a device that the system uses.")
       p:flag("--dry-run", "Change nothing; print the commands.")
-      p:flag("--json", "As JSON.")
+      p:flag("--json", "Print JSON.")
       p:epilog "Example: luio bind 0000:00:04.0"
     end,
     run = bind,
@@ -57,8 +57,8 @@ return {
   unbind = {
     options = function(p)
       p:argument("address", "A PCI address, or uio0."):argname("ADDRESS"):convert(common.address)
-      p:flag("--force", "Although a process drives it.")
-      p:flag("--json", "As JSON.")
+      p:flag("--force", "Unbind a device that a process drives.")
+      p:flag("--json", "Print JSON.")
       p:epilog "Example: luio unbind 0000:00:04.0"
     end,
     run = unbind,

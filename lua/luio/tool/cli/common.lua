@@ -39,7 +39,7 @@ end
 function M.device(p, or_map)
   local a = p:argument("device", "uio0, 0000:00:04.0, sim:NAME, mem:0xADDR+0xLEN.")
   if or_map then a:args "?" else a:convert(M.address) end
-  p:option("-m --map", "A register map's file, or a driver's name; else the driver's that matches."):argname "FILE"
+  p:option("-m --map", "A register map's file, or a driver's name. Without it: the map of the matching driver."):argname "FILE"
 end
 
 --- Whether a map is to be looked at with no device; a word in the device's place then is a place, too.
@@ -64,9 +64,9 @@ end
 --- Adds --json and --force-read.
 ---@param p table
 function M.reading(p)
-  p:flag("--json", "As JSON.")
-  p:flag("--force-read", "Read registers, too, whose read has a side effect; says what it disturbed. And those of a device that "
-    .. "sleeps, or does not decode its memory.")
+  p:flag("--json", "Print JSON.")
+  p:flag("--force-read", "Also read registers whose read has a side effect, and name what that disturbed. Also read a device "
+    .. "that sleeps or does not decode its memory.")
 end
 
 --- A note to the person, beside the output.

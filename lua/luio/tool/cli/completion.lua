@@ -430,9 +430,9 @@ end
 return {
   completion = {
     options = function(p)
-      p:argument("shell", "Which shell."):choices { "bash", "zsh" }
+      p:argument("shell", "The shell."):choices { "bash", "zsh" }
       p:epilog [[
-For ~/.bashrc, or behind compinit for ~/.zshrc. Where luio is installed neither is needed.
+Put the line into ~/.bashrc, or behind compinit into ~/.zshrc. After `make install` neither is needed.
 Example: eval "$(luio completion bash)"
          eval "$(luio completion zsh)"]]
     end,
@@ -440,7 +440,7 @@ Example: eval "$(luio completion bash)"
   },
   __complete = {
     options = function(p)
-      p:argument("words", "The words behind luio; the last is the one to complete."):args "*"
+      p:argument("words", "The words behind luio. The last is completed."):args "*"
     end,
     run = run_complete,
   },

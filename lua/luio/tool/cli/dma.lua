@@ -375,18 +375,19 @@ return {
   dma = {
     options = function(p)
       p:argument("device", "uio0, 0000:00:04.0, sim:NAME."):convert(common.address)
-      p:option("-s --size", "Bytes: 4096, 64k, 2M; 4096, or the file's."):argname("BYTES"):convert(size)
-      p:option("-a --align", "Alignment of the IOVA, a power of two; 64."):argname("BYTES"):convert(align)
-      p:option("-b --bits", "Address bits the device can drive; the matching driver's, else no limit."):argname("N"):convert(bits)
+      p:option("-s --size", "Size in bytes: 4096, 64k, 2M. Without it: 4096, or the size of the file."):argname("BYTES"):convert(size)
+      p:option("-a --align", "Alignment of the IOVA, a power of two. Without it: 64."):argname("BYTES"):convert(align)
+      p:option("-b --bits", "Address bits that the device drives. Without it: those of the matching driver, or no limit.")
+        :argname("N"):convert(bits)
       p:mutex(
         p:option("-f --fill", "A byte (0x55), count (00 01 02 ...), address (each 8 bytes hold their own IOVA), random, "
           .. "random:SEED; zeros."):argname("PATTERN"):convert(pattern),
-        p:option("--file", "Fill it from a file."):argname("FILE"):convert(file))
-      p:flag("-x --hexdump", "Show it: offset, the IOVA where there is room, bytes, ASCII.")
-      p:option("--hold", "Keep it so long, or until Ctrl-C, then show what has changed."):argname("SECONDS")
+        p:option("--file", "Fill the memory from a file."):argname("FILE"):convert(file))
+      p:flag("-x --hexdump", "Show the memory: offset, IOVA (on a wide terminal), bytes, ASCII.")
+      p:option("--hold", "Keep the memory for this time, or until Ctrl-C, then show the bytes that changed."):argname("SECONDS")
         :convert(numbers.seconds "--hold")
-      p:flag("--json", "As JSON.")
-      p:epilog("Bus master is neither switched on nor off by this command. But its end closes /dev/uioX, and with "
+      p:flag("--json", "Print JSON.")
+      p:epilog("This command switches bus master neither on nor off. But its end closes /dev/uioX, and with "
         .. "uio_pci_generic closing that switches bus master off. "
         .. "Meanwhile `setpci -s 0000:00:04.0 COMMAND=4:4` switches it on.\n\nExample: luio dma sim:edu --size 64k --fill count --hexdump\n"
         .. "         luio dma uio0 --bits 28 --hold 60")

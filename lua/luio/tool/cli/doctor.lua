@@ -26,10 +26,10 @@ end
 return {
   doctor = {
     options = function(p)
-      p:argument("device", "uio0, 0000:00:04.0, sim:NAME, or mem:0xADDR+0xLEN; without it the machine is looked at."):argname("DEVICE")
+      p:argument("device", "uio0, 0000:00:04.0, sim:NAME, or mem:0xADDR+0xLEN. Without it only the machine is checked."):argname("DEVICE")
         :convert(common.address):args "?"
-      p:flag("--json", "As JSON.")
-      p:epilog "Exit status 1 when something stops a driver. Example: luio doctor uio0"
+      p:flag("--json", "Print JSON.")
+      p:epilog "Exits with 1 if something stops a driver. Example: luio doctor uio0"
     end,
     run = run,
   },

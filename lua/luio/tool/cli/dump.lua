@@ -34,10 +34,10 @@ return {
   dump = {
     options = function(p)
       common.device(p, true)
-      p:argument("place", "Registers, blocks, patterns (RX*, CHANNEL[*].CTRL), ranges (0x0+0x40); else all."):args "*"
+      p:argument("place", "Registers, blocks, patterns (RX*, CHANNEL[*].CTRL), ranges (0x0+0x40). Without it: all."):args "*"
       common.reading(p)
       p:epilog [[
-With --map and no DEVICE: the map itself, as a datasheet.
+With --map and no DEVICE the map is printed as a datasheet.
 Example: luio dump uio0 'RX*'      luio dump uio0 0x0+0x40      luio dump --map edu STATUS]]
     end,
     run = run,

@@ -33,11 +33,11 @@ return {
   explore = {
     options = function(p)
       common.device(p, true)
-      p:flag("-r --read-only", "Refuse every write; never disturbs another's device.")
-      p:flag("-w --write", "Allow writes to mem:0xADDR+0xLEN, which is read-only else; other devices are not.")
-      p:option("-e --execute", "Run a chunk of Lua and end; may be repeated."):argname("CHUNK"):count "*"
+      p:flag("-r --read-only", "Refuse every write. Another process's device is not disturbed.")
+      p:flag("-w --write", "Allow writes to mem:0xADDR+0xLEN. Other devices need no option.")
+      p:option("-e --execute", "Run a chunk of Lua and exit. May be repeated."):argname("CHUNK"):count "*"
       p:epilog [[
-Lua at the prompt; standard input that is no terminal is taken as its lines. With --map and no DEVICE the map is looked at.
+The prompt takes Lua. Standard input that is no terminal is taken line by line. With --map and no DEVICE the map is shown.
 Example: luio explore sim:edu
          luio explore sim:edu -e 'FACTORIAL:write(10)' -e FACTORIAL]]
     end,

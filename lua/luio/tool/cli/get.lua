@@ -38,7 +38,7 @@ return {
       common.device(p)
       p:argument("place", "STATUS, STATUS.RAISE_IRQ, STATUS[7:4], RXD[3].HEAD, 0x20:u32, 1:0x20:u16[7:7]."):args "+"
       common.reading(p)
-      p:flag("-v --value", "Only the value: of registers in hexadecimal, of fields in decimal.")
+      p:flag("-v --value", "Print only the value: registers in hexadecimal, fields in decimal.")
       p:epilog "Example: luio get uio0 STATUS.RAISE_IRQ"
     end,
     run = run,

@@ -22,7 +22,7 @@ return {
   info = {
     options = function(p)
       p:argument("device", "uio0, 0000:00:04.0, sim:NAME, or mem:0xADDR+0xLEN."):argname("DEVICE"):convert(common.address)
-      p:flag("--json", "As JSON.")
+      p:flag("--json", "Print JSON.")
       p:epilog "Example: luio info uio0"
     end,
     run = run,

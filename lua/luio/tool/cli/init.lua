@@ -22,24 +22,24 @@ local M = {}
 
 --- Every command, in the order of the help: name, what it does, module.
 M.commands = {
-  { "list", "What devices there are, and what drives them.", "list" },
-  { "info", "All about one device: regions, interrupt, driver, IOMMU, who holds it.", "info" },
+  { "list", "List devices and their drivers.", "list" },
+  { "info", "Print all about one device: regions, interrupt, driver, IOMMU, owner.", "info" },
   { "get", "Read registers or fields, decoded.", "get" },
-  { "set", "Write registers or fields, and show what became of it.", "set" },
-  { "dump", "Show all registers, or some; none whose read has a side effect.", "dump" },
-  { "snapshot", "Save what the registers hold as JSON.", "snapshot" },
-  { "diff", "Compare a snapshot with another, or with the device now.", "snapshot" },
-  { "watch", "Show registers live, and what changes in them.", "watch" },
+  { "set", "Write registers or fields, and show the result.", "set" },
+  { "dump", "Show all registers, or some. Registers whose read has a side effect are left out.", "dump" },
+  { "snapshot", "Save register values as JSON.", "snapshot" },
+  { "diff", "Compare a snapshot with another, or with the present values.", "snapshot" },
+  { "watch", "Show registers live, with their changes.", "watch" },
   { "explore", "Work with a device at a prompt.", "explore" },
   { "run", "Run a driver until Ctrl-C.", "run" },
   { "irq", "Wait for interrupts, count them, measure their latency.", "irq" },
   { "dma", "Allocate DMA memory, fill it, show it.", "dma" },
   { "bind", "Give a PCI device to a UIO driver.", "bind" },
-  { "unbind", "Give it back to the driver it had.", "bind" },
-  { "doctor", "What would stop a driver from working, and the remedy.", "doctor" },
-  { "new", "Begin a driver: a folder that runs on its model and passes its first spec.", "new" },
+  { "unbind", "Give a device back to its former driver.", "bind" },
+  { "doctor", "Name what would stop a driver, and the remedy.", "doctor" },
+  { "new", "Begin a driver: a folder with a model and a spec that passes.", "new" },
   { "import", "Make a register map from a vendor's description.", "maps" },
-  { "lint", "Say what looks wrong in a register map.", "maps" },
+  { "lint", "Name suspects in a register map or a driver.", "maps" },
   { "types", "Write LuaCATS definitions of a map, for an editor.", "maps" },
   { "env", "Print LUA_PATH and LUA_CPATH for plain luajit.", "env" },
   { "completion", "Print the completion script of a shell.", "completion" },
@@ -47,7 +47,7 @@ M.commands = {
 
 --- Commands that programs run, not people: in no help, not completed.
 M.hidden = {
-  { "__complete", "What a shell offers for the last of some words.", "completion" },
+  { "__complete", "Candidates for the last of some words.", "completion" },
   { "__man", "Print the manual page, luio(1).", "man" },
 }
 

@@ -565,19 +565,19 @@ return {
   irq = {
     options = function(p)
       common.device(p)
-      p:option("-n --count", "End after so many interrupts, with 1 if they don't come; each has 10 s, or all of them --for.")
+      p:option("-n --count", "End after N interrupts. Exit with 1 if one does not come within 10 s, or all within --for.")
         :argname("N"):convert(whole)
-      p:option("--for", "End after so many seconds; with 1 if no interrupt came. Else Ctrl-C ends it.")
+      p:option("--for", "End after this time. Exit with 1 if no interrupt came. Without it Ctrl-C ends the command.")
         :argname("SECONDS"):convert(numbers.seconds "--for"):target "time"
-      p:option("--ack", "Acknowledge by this write, instead of the driver's. PLACE is a register, or an offset: 0x64:u32. "
+      p:option("--ack", "Acknowledge by this write instead of the driver's. PLACE is a register, or an offset: 0x64:u32. "
         .. "VALUE may be a captured register, or some bits of it: 'NAME & 0xff'. May be repeated."):argname("PLACE=VALUE"):count "*"
-      p:option("--capture", "Read this at each interrupt, besides what the driver does; at most 4 in all. May be repeated.")
+      p:option("--capture", "Read this at each interrupt, beside the driver's captures; at most 4 in all. May be repeated.")
         :argname("PLACE"):count "*"
-      p:option("--trigger", "Raise the interrupts by this write, --count times (100), and measure the time it takes.")
+      p:option("--trigger", "Raise the interrupts by this write, --count times (100), and measure the latency.")
         :argname "PLACE=VALUE"
-      p:flag("--unmask", "Unmask after each, though nothing acknowledges: for edges, and for lines that reading takes back.")
-      p:flag("--json", "As JSON: counts, histograms, the first 100 events.")
-      p:epilog("The device is driven by this command while it runs; registers beside those named are left alone. "
+      p:flag("--unmask", "Unmask after each interrupt without an acknowledgement: for edges, and for lines that a read takes back.")
+      p:flag("--json", "Print JSON: counts, histograms, the first 100 events.")
+      p:epilog("This command drives the device while it runs, and accesses no other registers than the named ones. "
         .. "At the end the source is masked if it was.\n\nExample: luio irq sim:edu --trigger IRQ_RAISE=1 --count 1000\n"
         .. "         luio irq uio0 --capture 0x24:u32 --ack 0x64:u32=0x24:u32 --for 5")
     end,

@@ -26,7 +26,7 @@ end
 return {
   list = {
     options = function(p)
-      p:flag("--json", "As JSON.")
+      p:flag("--json", "Print JSON.")
       p:epilog "Example: luio list"
     end,
     run = run,

@@ -184,36 +184,35 @@ end
 -- ---- Prose ---------------------------------------------------------------------------------------
 
 local DESCRIPTION = [[
-luio runs Linux device drivers that are written as Lua scripts, and lets a person look at and work with devices from the
-shell. It reaches devices behind the kernel's UIO drivers, PCI devices through sysfs, and simulated devices, all under
-one kind of address.
+luio runs Linux device drivers that are written in Lua, and shows and changes registers from the shell. It reaches devices
+behind the kernel's UIO drivers, PCI devices through sysfs, physical addresses, and simulated devices.
 
 `luio FILE.lua` runs a script with its arguments in `arg`; `require "luio"` is the library. Each command has `--help`,
 with an example.]]
 
 local DEVICES = {
-  { "uio0", "What /dev/uio0 stands for." },
-  { "0000:00:04.0", "A PCI device: domain, bus, device, function. With a UIO driver it can be driven; without one its "
-    .. "memory can be looked at." },
+  { "uio0", "The device of /dev/uio0." },
+  { "0000:00:04.0", "A PCI device: domain, bus, device, function. A UIO driver is needed to drive it; without one its "
+    .. "memory can be read." },
   { "sim:NAME", "A simulated device: the model drivers/NAME/model.lua, on a thread of its own. Needs no hardware and no "
     .. "privileges." },
-  { "mem:0xADDR+0xLEN", "A range of physical addresses, by /dev/mem: as root, for prototyping where no UIO driver exists. No "
-    .. "interrupts, no DMA. RAM, and what a kernel driver has, is refused. `explore` only looks and `set` refuses, unless "
-    .. "told `--write`." },
+  { "mem:0xADDR+0xLEN", "A range of physical addresses by /dev/mem, for prototyping as root where no UIO driver exists. It has no "
+    .. "interrupts and no DMA. luio refuses RAM and ranges that a kernel driver has claimed; the error names the driver. "
+    .. "`explore` and `set` write only with `--write`." },
 }
 
 local DEVICES_NOTE = [[
-Registers have names by the register map that belongs to the device: that of the driver in drivers/ whose `match` fits
-it, or the one that `--map` names. Without a map there are offsets.]]
+A register map gives names to registers. luio takes the map of the driver in drivers/ whose `match` fits the device, or the
+one that `--map` names. Without a map, places are offsets.]]
 
 local PLACES = {
   { "STATUS", "A register. In blocks and arrays: `CHANNEL[2].CTRL`." },
   { "STATUS.RAISE_IRQ", "A field of it." },
   { "STATUS[7:4]", "Bits of it: high:low, both included. One bit is `[7:7]`." },
   { "CHANNEL[2]", "A block or an array: all registers in it. So is a pattern: `RX*`, `CHANNEL[*].CTRL`." },
-  { "0x20:u32", "32 bits at offset 0x20 of region 0, whether a map knows of it or not. Widths are u8, u16, u32 and u64." },
-  { "1:0x20:u16[7:7]", "Of region 1 (BAR 1), and only bit 7." },
-  { "0x0+0x40:u8", "A range, start+length, in bytes. Without a width it is read as 32 bits." },
+  { "0x20:u32", "32 bits at offset 0x20 of region 0, with or without a map. Widths are u8, u16, u32 and u64." },
+  { "1:0x20:u16[7:7]", "Bit 7 at offset 0x20 of region 1 (BAR 1)." },
+  { "0x0+0x40:u8", "A range: start+length, in bytes. Without a width it is read in 32 bits." },
 }
 
 local PLACES_NOTE = [[
@@ -222,50 +221,50 @@ fields of one register are written at once:
 
     luio set uio0 CTRL.MODE=FAST,ENABLE=1
 
-A place is one word: a shell that takes [ ] and * for patterns of file names wants it quoted.]]
+A place is one word. Quote [ ] and * in a shell that takes them for patterns of file names.]]
 
 local LOOKING = [[
-`list`, `info`, `get`, `dump`, `snapshot`, `diff`, `watch` and `doctor` never write to a device, and never read a register
-whose read has a side effect by its map, or that has a byte of one, by whatever name, map or offset: it is shown as left out,
-with the reason. `--force-read` reads it all the same and says what it disturbed. `set` reads before and after a write only
-where that disturbs nothing; at an offset that no map describes it does so only with `--read`, or to keep bits that are not
-named. A PCI device that another process drives is opened through its BARs, beside that process, which notices nothing; other
-devices are left to that process. Where a map does not state a side effect luio can't know of it: `luio lint` names suspects.]]
+`list`, `info`, `get`, `dump`, `snapshot`, `diff`, `watch` and `doctor` never write to a device. They never read a byte whose
+read has a side effect by a map, by whatever name or offset the byte is reached; they print the reason instead.
+`--force-read` reads it and names what that disturbed. `set` reads before and after a write only where that disturbs nothing.
+At an offset that no map describes it reads only with `--read`, or to keep bits that are not named. A PCI device that another
+process drives is opened through its BARs, beside that process, which is not disturbed. Other devices are left to that
+process. luio knows only the side effects that a map states; `luio lint` names suspects.]]
 
 local STATUS = {
-  { "0", "It is done." },
-  { "1", "It failed, or was refused; the message on standard error says why and what helps. `diff` with `--exit-code`: "
+  { "0", "Done." },
+  { "1", "Failed or refused. The message on standard error has the reason and the remedy. `diff --exit-code`: "
     .. "something differs. `lint`: there are findings. `doctor`: something stops a driver." },
-  { "2", "Misuse: the command line makes no sense." },
+  { "2", "Wrong usage of the command line." },
 }
 
 local STATUS_NOTE = [[
-A script's status is the whole number it returns, else 0; it is 1 when the script or one of its tasks fails.]]
+The status of a script is the integer that it returns, or 0. It is 1 if the script or one of its tasks fails.]]
 
 local ENVIRONMENT = {
-  { "LUIO_DRIVERS", "Folders that hold a drivers/ folder, set apart by colons. A relative one is used as the current folder is." },
-  { "LUIO_LIBRARY", "The runtime to load in the place of libluio.so, such as one with a sanitizer." },
-  { "NO_COLOR", "If set and not empty, nothing is coloured." },
-  { "CLICOLOR_FORCE", "If set and not 0, output is coloured although it goes to no terminal." },
-  { "XDG_STATE_HOME", "Where `explore` keeps its history; ~/.local/state if not set." },
+  { "LUIO_DRIVERS", "Folders that hold a drivers/ folder, separated by colons. A relative folder follows the rule of the current folder." },
+  { "LUIO_LIBRARY", "The runtime to load instead of libluio.so, for example one with a sanitizer." },
+  { "NO_COLOR", "If set and not empty, output has no colours." },
+  { "CLICOLOR_FORCE", "If set and not 0, output has colours even without a terminal." },
+  { "XDG_STATE_HOME", "The folder of `explore`'s history. Without it: ~/.local/state." },
 }
 
 local FILES = {
-  { "drivers/NAME/init.lua", "A driver. Looked for in the folders of LUIO_DRIVERS, in luio's source tree or where luio was "
-    .. "installed (PREFIX/share/luio), and last in the current folder, if nobody else may write to it; `luio doctor` tells." },
+  { "drivers/NAME/init.lua", "A driver. luio looks in the folders of LUIO_DRIVERS, in its source tree or where it was installed "
+    .. "(PREFIX/share/luio), and last in the current folder, if nobody else may write there; `luio doctor` tells." },
   { "drivers/NAME/registers.lua", "Its register map." },
   { "drivers/NAME/model.lua", "A model of the device: `sim:NAME`." },
-  { "~/.local/state/luio/history", "What was entered at the prompt of `explore`." },
-  { "/dev/uioX, /sys/bus/pci/devices/ADDRESS", "How devices are reached. `luio doctor` names what is missing." },
+  { "~/.local/state/luio/history", "The input at the prompt of `explore`." },
+  { "/dev/uioX, /sys/bus/pci/devices/ADDRESS", "The kernel's files for a device. `luio doctor` names missing ones." },
 }
 
 local EXAMPLES = [[
-What there is, and one register of it, decoded:
+List devices, and read a register:
 
     luio list
     luio get 0000:00:04.0 STATUS
 
-What a write changes:
+Show the effect of a write:
 
     luio snapshot uio0 > before.json
     luio set uio0 CTRL.MODE=FAST

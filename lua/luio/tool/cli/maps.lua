@@ -68,11 +68,11 @@ end
 return {
   import = {
     options = function(p)
-      p:argument("format", "What FILE is."):choices { "svd" }
+      p:argument("format", "The format of FILE."):choices { "svd" }
       p:argument("file", "A CMSIS-SVD file.")
-      p:option("-p --peripheral", "Only this peripheral; may be repeated."):count("*")
-      p:option("-o --output", "Write to this file; FILE.overlay.lua beside it corrects the map.")
-      p:flag("--comments", "Descriptions as comments, which only who reads the file sees: a shorter map.")
+      p:option("-p --peripheral", "Import only this peripheral. May be repeated."):count("*")
+      p:option("-o --output", "Write to this file. FILE.overlay.lua beside it corrects the map.")
+      p:flag("--comments", "Write descriptions as comments. The map is shorter, and the prompt does not show them.")
       p:epilog "Example: luio import svd chip.svd --peripheral UART0 -o uart.lua"
     end,
     run = import,
@@ -80,7 +80,7 @@ return {
   lint = {
     options = function(p)
       p:argument("map", "A map's file, or a driver's folder or name.")
-      p:flag("--json", "As JSON.")
+      p:flag("--json", "Print JSON.")
       p:epilog "Example: luio lint drivers/edu"
     end,
     run = lint,
@@ -88,7 +88,7 @@ return {
   types = {
     options = function(p)
       p:argument("map", "A map's file, or a driver's folder or name.")
-      p:option("--name", "Prefix of the classes; the map's name.")
+      p:option("--name", "Prefix of the classes. Without it: the map's name.")
       p:epilog "Example: luio types drivers/edu > edu.types.lua"
     end,
     run = types,

@@ -283,10 +283,10 @@ end
 return {
   new = {
     options = function(p)
-      p:argument("name", "Of the driver: its folder becomes drivers/NAME."):argname "NAME"
-      p:argument("id", "What it drives: 1234:11e8, arm,pl031, uio:NAME, or the address of a device that is here."):argname "ID":args "+"
+      p:argument("name", "The driver's name. Its folder becomes drivers/NAME."):argname "NAME"
+      p:argument("id", "The device: 1234:11e8, arm,pl031, uio:NAME, or the address of a device in this machine."):argname "ID":args "+"
       p:option("--svd", "A CMSIS-SVD file with its registers."):argname "FILE"
-      p:option("-p --peripheral", "Of that only this peripheral; may be repeated."):count "*"
+      p:option("-p --peripheral", "Import only this peripheral of the file. May be repeated."):count "*"
       p:epilog "Example: luio new adc 1234:5678"
     end,
     run = new,

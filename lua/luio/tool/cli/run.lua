@@ -235,17 +235,17 @@ return {
     optional = { ["--wait"] = true },
     options = function(p)
       p:argument("driver", "A driver's folder, file or name.")
-      p:argument("device", "Its device; else the first one that it matches."):convert(common.address):args "?"
-      p:option("--wait", "Wait for the device, until it is there and a UIO driver has it: so many seconds, or until Ctrl-C.")
+      p:argument("device", "The driver's device. Without it: the first one that matches."):convert(common.address):args "?"
+      p:option("--wait", "Wait until the device is there and a UIO driver has it: for this time, or until Ctrl-C.")
         :argname("=SECONDS"):args "?":convert(seconds)
-      p:flag("--bind", "Give the device to uio_pci_generic first, as luio bind does.")
+      p:flag("--bind", "Give the device to uio_pci_generic first, as `luio bind` does.")
       p:flag("--no-watch", "Reload on SIGHUP only, not when a file is saved.")
-      p:flag("--json", "Say what becomes of reloads as JSON, an object a line.")
-      p:option("--restart", "Start the driver again when its process dies, so many times in a row; 0: never."):argname "N":default "5"
-      p:option("--backoff", "The longest pause before that; the first is 0.01, each is twice the one before.")
+      p:flag("--json", "Print the result of each reload as a JSON object on a line.")
+      p:option("--restart", "Restart the driver when its process dies, at most N times in a row. 0: never."):argname "N":default "5"
+      p:option("--backoff", "The longest pause before a restart. The first is 0.01, each is twice the one before.")
         :argname "SECONDS":default "2"
       p:option("--user", "Give up root for this user once the driver has started."):argname "NAME"
-      p:flag("--no-guardian", "One process: nobody stops the device if that is killed.")
+      p:flag("--no-guardian", "Run one process. Nothing stops the device if that process is killed.")
       p:epilog "Example: luio run drivers/edu sim:edu"
     end,
     run = run,

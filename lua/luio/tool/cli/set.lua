@@ -83,12 +83,13 @@ return {
   set = {
     options = function(p)
       common.device(p)
-      p:argument("assignment", "STATUS=0x80, STATUS.RAISE_IRQ=1, CTRL.MODE=FAST,ENABLE=1, 0x20:u32[7:7]=1; in this order."):args "+"
-      p:flag("-n --dry-run", "Say what would be written, and what that would change and set off; write nothing.")
-      p:flag("-r --read", "Read before and after also where no map describes the place: an offset may be a FIFO.")
-      p:flag("-w --write", "Yes, write: wanted for mem:0xADDR+0xLEN.")
-      p:flag("--force", "Write although another process drives the device.")
-      p:flag("--json", "As JSON.")
+      p:argument("assignment",
+        "STATUS=0x80, STATUS.RAISE_IRQ=1, CTRL.MODE=FAST,ENABLE=1, 0x20:u32[7:7]=1. They are written in this order."):args "+"
+      p:flag("-n --dry-run", "Write nothing. Print the writes, their changes and their triggers.")
+      p:flag("-r --read", "Read before and after the write also at an offset that no map describes. It may be a FIFO.")
+      p:flag("-w --write", "Allow writes to mem:0xADDR+0xLEN.")
+      p:flag("--force", "Write to a device that another process drives.")
+      p:flag("--json", "Print JSON.")
       p:epilog "Example: luio set uio0 STATUS.RAISE_IRQ=1"
     end,
     run = run,

@@ -89,8 +89,8 @@ return {
   snapshot = {
     options = function(p)
       common.device(p)
-      p:argument("place", "Registers, blocks, patterns, ranges; else all of the map."):args "*"
-      p:flag("--force-read", "Read registers, too, whose read has a side effect; says what it disturbed.")
+      p:argument("place", "Registers, blocks, patterns, ranges. Without it: all of the map."):args "*"
+      p:flag("--force-read", "Also read registers whose read has a side effect, and name what that disturbed.")
       p:option("-o --output", "Write to this file.")
       p:epilog "Example: luio snapshot uio0 > before.json"
     end,
@@ -98,11 +98,11 @@ return {
   },
   diff = {
     options = function(p)
-      p:argument("before", "A snapshot's file; - is standard input.")
-      p:argument("after", "Another, or a device.")
-      p:option("-m --map", "A register map's file, or a driver's name; else the driver's that matches."):argname "FILE"
-      p:flag("--force-read", "Read registers, too, whose read has a side effect; says what it disturbed.")
-      p:flag("--json", "As JSON.")
+      p:argument("before", "A snapshot's file. - is standard input.")
+      p:argument("after", "Another snapshot, or a device.")
+      p:option("-m --map", "A register map's file, or a driver's name. Without it: the map of the matching driver."):argname "FILE"
+      p:flag("--force-read", "Also read registers whose read has a side effect, and name what that disturbed.")
+      p:flag("--json", "Print JSON.")
       p:flag("--exit-code", "Exit with 1 when something differs.")
       p:epilog "Example: luio diff before.json uio0"
     end,

@@ -178,14 +178,14 @@ return {
   watch = {
     options = function(p)
       common.device(p)
-      p:argument("place", "Registers, fields, blocks, patterns; else all of the map."):args "*"
+      p:argument("place", "Registers, fields, blocks, patterns. Without it: all of the map."):args "*"
       p:option("-i --interval", "Seconds between samples."):argname("SECONDS"):default("0.1"):convert(numbers.seconds "--interval")
-      p:option("--until", "End when a field or register has a value."):argname "PLACE=VALUE"
-      p:option("--for", "End after so many seconds; with 1 when --until has not come true."):argname("SECONDS")
+      p:option("--until", "End when a field or register has this value."):argname "PLACE=VALUE"
+      p:option("--for", "End after this time. Exit with 1 if --until has not come true."):argname("SECONDS")
         :convert(numbers.seconds "--for")
         :target "time"
-      p:flag("--json", "One JSON object a line for each change.")
-      p:flag("--force-read", "Read registers, too, whose read has a side effect, at every sample; says what it disturbs.")
+      p:flag("--json", "Print one JSON object on a line for each change.")
+      p:flag("--force-read", "Also read registers whose read has a side effect, at every sample, and name what that disturbs.")
       p:epilog "Example: luio watch uio0 STATUS --until STATUS.COMPUTING=0 --for 5"
     end,
     run = run,
