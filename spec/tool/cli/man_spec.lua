@@ -42,7 +42,7 @@ describe("luio(1)", function()
         end
       end
       for _, argument in ipairs(parser._arguments) do
-        assert.is_truthy(section:find(argument._description:sub(1, 20):gsub("\n.*", ""), 1, true), row[1] .. " " .. argument._name)
+        assert.is_truthy(section:gsub("%s+", " "):find(argument._description:sub(1, 20), 1, true), row[1] .. " " .. argument._name)
       end
       assert.is_truthy(section:find(".EX", 1, true), row[1] .. " has no example")
     end
