@@ -83,6 +83,10 @@ struct luio_backend {
   /* The device that was gone is taken again. NULL: by opening its files anew, found by address_now. */
   int (*come_back)(luio_device *d, luio_error *err);
   int (*address_now)(const luio_device *d, char address[64], luio_error *err);
+  /* For that: gives up the lock, so that this process can open the device again; */
+  void (*unlock)(luio_device *d);
+  /* and takes the files of `now`, the device opened anew, which gets the old ones and is closed with them. */
+  void (*take_files)(luio_device *d, luio_device *now);
   /* In a forked child: no file leads to the device. Only system calls. */
   void (*forked)(luio_device *d);
 };
@@ -103,6 +107,8 @@ int luio_uio_interrupt(luio_device *d, luio_irq_config *config, luio_error *err)
 int luio_uio_unmask(luio_device *d, enum luio_line *line, luio_error *err);
 int luio_uio_mask(luio_device *d, luio_error *err);
 bool luio_uio_present(const luio_device *d);
+void luio_uio_unlock(luio_device *d);
+void luio_uio_take_files(luio_device *d, luio_device *now);
 /* The numbers of the UIO devices below a device, in order; how many. */
 enum { LUIO_SIBLINGS = 64 }; /* as many as are looked at */
 unsigned luio_uio_siblings(const char *sysfs, unsigned numbers[LUIO_SIBLINGS]);

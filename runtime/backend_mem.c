@@ -181,6 +181,18 @@ static int address_now(const luio_device *d, char address[64], luio_error *err)
   return 0;
 }
 
+static void unlock(luio_device *d)
+{
+  close_mem(d);
+  d->mem_fd = -1;
+}
+
+static void take_files(luio_device *d, luio_device *now)
+{
+  d->mem_fd = now->mem_fd;
+  now->mem_fd = -1;
+}
+
 static void forked(luio_device *d)
 {
   luio_devnull_replace(d->mem_fd);
@@ -203,5 +215,7 @@ const struct luio_backend luio_mem = {
     .present = present,
     .leave = leave,
     .address_now = address_now,
+    .unlock = unlock,
+    .take_files = take_files,
     .forked = forked,
 };

@@ -272,6 +272,19 @@ static int address_now(const luio_device *d, char address[64], luio_error *err)
   return 0;
 }
 
+static void take_files(luio_device *d, luio_device *now)
+{
+  int config_fd = d->config_fd;
+  luio_uio_take_files(d, now);
+  d->config_fd = now->config_fd;
+  now->config_fd = config_fd;
+  d->config_writable = now->config_writable;
+  d->intx_by_command = now->intx_by_command;
+  d->one_of_several = now->one_of_several;
+  if (!d->one_of_several)
+    luio_guard_stops_by(&d->slots, d->config_fd);
+}
+
 static void forked(luio_device *d)
 {
   luio_devnull_replace(d->config_fd);
@@ -295,5 +308,7 @@ const struct luio_backend luio_pci = {
     .present = present,
     .leave = leave,
     .address_now = address_now,
+    .unlock = luio_uio_unlock,
+    .take_files = take_files,
     .forked = forked,
 };

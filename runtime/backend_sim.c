@@ -13,13 +13,13 @@
 static int read_sim(luio_region *r, uint64_t offset, unsigned width, uint64_t *value,
                     luio_error *err)
 {
-  return luio_sim_access(r->sim, LUIO_SIM_READ, r, offset, width, value, err);
+  return luio_sim_access(r->own, LUIO_SIM_READ, r, offset, width, value, err);
 }
 
 static int write_sim(luio_region *r, uint64_t offset, unsigned width, uint64_t value,
                      luio_error *err)
 {
-  return luio_sim_access(r->sim, LUIO_SIM_WRITE, r, offset, width, &value, err);
+  return luio_sim_access(r->own, LUIO_SIM_WRITE, r, offset, width, &value, err);
 }
 
 /* Its `gone` is all there is to it: the model is not reached any more. */
@@ -48,7 +48,7 @@ static int open_region(luio_device *d, luio_region *r, luio_error *err)
   r->ops = &sim_ops;
   r->addr = d->info.bars[r->index].addr;
   r->size = d->info.bars[r->index].size;
-  r->sim = d->sim;
+  r->own = d->own;
   luio_format(r->name, sizeof r->name, "region%u", r->index);
   return 0;
 }
@@ -60,7 +60,7 @@ static ssize_t config_read(luio_device *d, unsigned offset, void *to, size_t siz
   for (size_t at = 0, n; at < size; at += n) {
     uint32_t value;
     n = size - at < 4 ? size - at : 4;
-    luio_sim_config_read(d->sim, offset + (unsigned)at, 8 * (unsigned)n, &value);
+    luio_sim_config_read(d->own, offset + (unsigned)at, 8 * (unsigned)n, &value);
     value = htole32(value);
     memcpy((uint8_t *)to + at, &value, n);
   }
@@ -71,7 +71,7 @@ static ssize_t config_write(luio_device *d, unsigned offset, const void *from, s
 {
   uint32_t value = 0;
   memcpy(&value, from, size);
-  luio_sim_config_write(d->sim, offset, 8 * (unsigned)size, le32toh(value));
+  luio_sim_config_write(d->own, offset, 8 * (unsigned)size, le32toh(value));
   return (ssize_t)size;
 }
 
@@ -79,7 +79,7 @@ static int interrupt(luio_device *d, luio_irq_config *config, luio_error *err)
 {
   (void)err;
   config->source = LUIO_IRQ_EVENTFD;
-  config->fd = luio_sim_event_fd(d->sim);
+  config->fd = luio_sim_event_fd(d->own);
   return 0;
 }
 
@@ -94,8 +94,8 @@ static void close_sim(luio_device *d)
 static void leave(luio_device *d)
 {
   uint32_t command;
-  luio_sim_config_read(d->sim, PCI_COMMAND, 16, &command);
-  luio_sim_config_write(d->sim, PCI_COMMAND, 16, command & ~(uint32_t)PCI_COMMAND_MASTER);
+  luio_sim_config_read(d->own, PCI_COMMAND, 16, &command);
+  luio_sim_config_write(d->own, PCI_COMMAND, 16, command & ~(uint32_t)PCI_COMMAND_MASTER);
 }
 
 static int come_back(luio_device *d, luio_error *err)
@@ -163,7 +163,7 @@ int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_d
   if (rc < 0)
     return rc;
   d->backend = &luio_simulated;
-  d->sim = sim;
+  d->own = sim;
   d->config_writable = d->intx_by_command = true;
   describe(&d->info, sim, name);
   luio_format(d->slots.address, sizeof d->slots.address, "%s", d->info.address);

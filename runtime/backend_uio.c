@@ -177,5 +177,7 @@ const struct luio_backend luio_uio = {
     .present = present,
     .leave = leave,
     .address_now = address_now,
+    .unlock = luio_uio_unlock,
+    .take_files = luio_uio_take_files,
     .forked = forked,
 };

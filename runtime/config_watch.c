@@ -11,7 +11,7 @@
  *   power state             was D0, is not: PCI Power Management Interface Specification 1.2, 5.4
  *   MSI, MSI-X              were off, one is on: then the device drives no INTx (PCI Local Bus
  *                           Specification 3.0, 6.8.3.3)
- *   INTX_DISABLE            is set, and we had let the next interrupt through (irq.c decides that)
+ *   INTX_DISABLE            is set, and we had let the next interrupt through (irq_mask.c decides that)
  *
  * With bus master off udev's rules may give the files of the registers to the group (60-luio.rules), so those are
  * looked at, too, before bus master is switched on and after. If they were given, bus master stays

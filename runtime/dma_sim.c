@@ -64,7 +64,7 @@ static bool believes(const luio_dma *dma, const page_record *r)
 
 static void close_sim(luio_dma *dma)
 {
-  luio_sim_set_memory(dma->device->sim, NULL, NULL);
+  luio_sim_set_memory(dma->device->own, NULL, NULL);
 }
 
 static const struct luio_dma_ops simulated = {
@@ -93,7 +93,7 @@ int luio_dma_of_sim(luio_device *d, luio_dma **out, luio_error *err)
     luio_dma_close(dma);
     return rc;
   }
-  luio_sim_set_memory(d->sim, find, dma);
+  luio_sim_set_memory(d->own, find, dma);
   *out = dma;
   return 0;
 }

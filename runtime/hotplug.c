@@ -7,7 +7,6 @@
 #include "backend.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 int luio_device_present(luio_device *d)
 {
@@ -53,31 +52,14 @@ static int open_anew(luio_device *d, luio_error *err)
   int rc = luio_device_new(d->flags, what, &now, err);
   if (rc < 0)
     return rc;
-  /* Our own lock must not be in our way, where /dev is no devtmpfs. */
-  if (d->uio_fd >= 0)
-    close(d->uio_fd);
-  if (d->mem_fd >= 0)
-    close(d->mem_fd);
-  d->uio_fd = d->mem_fd = -1;
+  d->backend->unlock(d);
   rc = d->backend->address_now(d, address, err);
   if (rc == 0)
     rc = luio_device_open_files(now, address, d, err);
   if (rc == 0)
     rc = same(d, now, err);
   if (rc == 0) {
-    int uio_fd = now->uio_fd, config_fd = now->config_fd;
-    now->uio_fd = d->uio_fd;
-    now->config_fd = d->config_fd;
-    d->uio_fd = uio_fd;
-    d->config_fd = config_fd;
-    d->mem_fd = now->mem_fd;
-    now->mem_fd = -1;
-    d->config_writable = now->config_writable;
-    d->intx_by_command = now->intx_by_command;
-    d->one_of_several = now->one_of_several;
-    if (!d->one_of_several)
-      luio_guard_stops_by(&d->slots, d->config_fd);
-    d->always_err = now->always_err;
+    d->backend->take_files(d, now);
     d->info = now->info;
     d->gone = false;
     luio_config_watch(d);

@@ -43,7 +43,7 @@ struct luio_region {
   int fd; /* ports: resourceN, one pread or pwrite is one port access; -1: by instruction only */
   _Atomic uint64_t port_id; /* ports: of its place among threads' rights; 0: not by instruction */
   luio_region *next_port;   /* ports: in the list of port.c */
-  luio_sim *sim;            /* backend_sim.c */
+  void *own;                /* the way's, if it needs more */
   _Atomic bool gone;        /* set by luio_device_gone, or by the SIGBUS handler */
   _Atomic uint64_t fault;   /* where SIGBUS came from; UINT64_MAX: nowhere */
   struct luio_span *span;   /* memory: its entry in the handler's list */
@@ -102,7 +102,7 @@ struct luio_device {
   luio_irq *irqs;
   luio_region *regions[LUIO_MAX_REGIONS];
   luio_dma *dma;
-  luio_sim *sim; /* backend_sim.c */
+  void *own; /* the way's, if it needs more: the luio_sim of a simulated device */
   luio_slots slots;
   struct luio_fork_watch fork_watch;
 };

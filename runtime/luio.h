@@ -316,7 +316,7 @@ enum {
 };
 
 /* Opens by address ("uio0", "0000:00:04.0", or "mem:0xADDR+0xLEN" for a range of physical addresses by
- * /dev/mem: as root, one region, no interrupt, no DMA; runtime/devmem.c). Takes an advisory lock, so that two luio processes
+ * /dev/mem: as root, one region, no interrupt, no DMA; runtime/backend_mem.c). Takes an advisory lock, so that two luio processes
  * do not drive one device. Touches no register, does not unmask, does not enable bus master.
  *   ENODEV  no such device          EBUSY  a kernel driver or another luio process has it
  *   EACCES  no permission for a file; the message names it and the remedy
@@ -425,7 +425,7 @@ LUIO_API int luio_mask(luio_device *device, luio_error *err);
  * luio_irq_open starts one thread that waits on one file descriptor. When it becomes readable the
  * thread runs the *top half*, a short list of register operations, then puts an event into a ring
  * and signals the wake descriptor. One thread (Lua's) takes events out again. The ring has one
- * producer at a time and one consumer; runtime/irq.c writes down its memory order.
+ * producer at a time and one consumer; runtime/irq_ring.c writes down its memory order.
  *
  * A consumer that sleeps in epoll_wait (an event loop) can have luio_irq_share spare it the second
  * wake-up: an interrupt that finds it asleep wakes it and not the thread, and it does the thread's

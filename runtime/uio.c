@@ -114,6 +114,22 @@ bool luio_uio_present(const luio_device *d)
   return d->always_err || poll(&source, 1, 0) <= 0 || !(source.revents & (POLLERR | POLLNVAL));
 }
 
+/* Our own lock would be in our way, where /dev is no devtmpfs. */
+void luio_uio_unlock(luio_device *d)
+{
+  if (d->uio_fd >= 0)
+    close(d->uio_fd);
+  d->uio_fd = -1;
+}
+
+void luio_uio_take_files(luio_device *d, luio_device *now)
+{
+  int uio_fd = d->uio_fd;
+  d->uio_fd = now->uio_fd;
+  now->uio_fd = uio_fd;
+  d->always_err = now->always_err;
+}
+
 /* ---- Interrupts -------------------------------------------------------------------------------- */
 
 int luio_uio_interrupt(luio_device *d, luio_irq_config *config, luio_error *err)

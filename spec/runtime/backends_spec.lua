@@ -9,7 +9,7 @@ local WAYS = { "backend_%w+%.c$", "/dma_sim%.c$", "/sim%.c$" }
 -- Questions after a kind.
 local QUESTIONS = {
   "strn?cmp%([^;]-[>.]bus%f[%W]", -- the name of a bus
-  "%->sim%f[%W]", -- a simulated device, its region or its memory
+  "%->sim%f[^%w_]", "%->own%f[^%w_]", -- what belongs to the way alone
   "%f[%w]r%->kind", "%f[%w]region%->kind", "%f[%w]n%.kind", "ops%->kind%s*[=!]=", "luio_region_kind%([^)]*%)%s*[=!]=",
   "[=!]=%s*&luio_%w+", -- a table of operations
   "%->of_regions", "%->is_sim",

@@ -163,7 +163,7 @@ end
 ---@return luio.Device
 function Device:root_device() return self end
 
--- Of a map that does not end with a page UIO gives only the whole ones (runtime/region.c).
+-- Of a map that does not end with a page UIO gives only the whole ones (runtime/backend_uio.c).
 local function warn_of_rest(self, r)
   local map = not self.info.has_bars and r.kind == "memory" and self.info.maps[r.index]
   local length = map and (map.length or map.size)

@@ -234,7 +234,7 @@ function M.attribute(info, name)
   return info.sysfs and sysfs.word(info.sysfs .. "/" .. name) or nil
 end
 
--- Off PCI the ports follow the last map (runtime/region.c).
+-- Off PCI the ports follow the last map (runtime/backend_uio.c).
 local function first_port(info)
   for i = 15, 0, -1 do
     if info.maps[i] then return i + 1 end
@@ -262,7 +262,7 @@ end
 
 local PAGE, KERNELS = 4096, 2 ^ 52 -- beyond that are addresses of the kernel's own memory, which UIO rounds to pages
 
---- How much of a UIO map UIO maps: whole pages, where it is physical memory (runtime/region.c).
+--- How much of a UIO map UIO maps: whole pages, where it is physical memory (runtime/backend_uio.c).
 ---@param map table  entry of info.maps
 ---@return integer bytes
 ---@return integer length  what it has
