@@ -73,7 +73,7 @@ struct uio_timer_registers {
 
 /*
  * map1. The counters run freely, modulo 2^32. Words that the kernel writes and words that user
- * space writes are 128 bytes apart: a cache line has one writer. /
+ * space writes are 128 bytes apart: a cache line has one writer. */
 struct uio_timer_control {
 	u32 head;		/* k: records put into the ring */
 	u32 dropped;		/* k: interrupts that found no room for theirs */
