@@ -96,10 +96,10 @@ extern const struct luio_backend luio_pci, luio_uio, luio_mem, luio_simulated;
 /* backend.c. The way to a device that was described. */
 const struct luio_backend *luio_backend_of(const luio_info *info);
 
-/* lock.c. Takes the advisory lock of a file of the device. EBUSY names the process that has it. */
+/* lock.c. Takes the advisory lock of a file of the device. EBUSY: another handle or process has it. */
 int luio_lock(const luio_device *d, int fd, luio_error *err);
-/* The error of a device whose lock is somebody else's, by a descriptor of the locked file. */
-int luio_locked(const luio_device *d, int fd, luio_error *err);
+/* The error of a device that another process drives; part: ", or some of it", or "". */
+int luio_locked(const luio_device *d, const char *part, luio_error *err);
 
 /* uio.c */
 int luio_uio_open(luio_device *d, luio_error *err);

@@ -12,56 +12,12 @@
  * may have several such devices. */
 #include "backend.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 /* ---- The lock ---------------------------------------------------------------------------------- */
-
-/* Whether a process has a descriptor of /dev/mem with a lock in the range: its fdinfo says
- * "lock:	1: OFDLCK ADVISORY  WRITE -1 00:05:4 4271898624 4272947199". */
-static bool holds(const char *pid, const luio_map *range)
-{
-  char path[320], target[16], line[256];
-  luio_format(path, sizeof path, "/proc/%s/fd", pid);
-  DIR *dir = opendir(path);
-  bool found = false;
-  for (struct dirent *e; dir && !found && (e = readdir(dir));) {
-    luio_format(path, sizeof path, "/proc/%s/fd/%s", pid, e->d_name);
-    ssize_t n = readlink(path, target, sizeof target);
-    if (n != (ssize_t)strlen(LUIO_DEVMEM) || memcmp(target, LUIO_DEVMEM, (size_t)n))
-      continue;
-    luio_format(path, sizeof path, "/proc/%s/fdinfo/%s", pid, e->d_name);
-    FILE *f = fopen(path, "re");
-    while (f && fgets(line, sizeof line, f)) {
-      unsigned long long first, last;
-      found |= sscanf(line, "lock: %*d: OFDLCK %*s %*s %*d %*s %llu %llu", &first, &last) == 2 &&
-               luio_devmem_overlaps(range, first, last - first + 1);
-    }
-    if (f)
-      fclose(f);
-  }
-  if (dir)
-    closedir(dir);
-  return found;
-}
-
-static int holder(const luio_map *range)
-{
-  DIR *proc = opendir("/proc");
-  int pid = 0;
-  for (struct dirent *e; proc && !pid && (e = readdir(proc));)
-    if (isdigit((unsigned char)e->d_name[0]) && holds(e->d_name, range))
-      pid = atoi(e->d_name);
-  if (proc)
-    closedir(proc);
-  return pid;
-}
 
 static int take_lock(const luio_device *d, luio_error *err)
 {
@@ -74,14 +30,7 @@ static int take_lock(const luio_device *d, luio_error *err)
     return 0;
   if (errno != EAGAIN && errno != EACCES)
     return luio_fail(err, errno, "lock %s: %s", d->info.address, luio_errno_name(errno));
-  int pid = holder(range);
-  if (pid > 0)
-    return luio_fail(err, EBUSY,
-                     "open %s: EBUSY: process %d drives it, or some of it; stop that one, or open "
-                     "read-only to look",
-                     d->info.address, pid);
-  return luio_fail(err, EBUSY, "open %s: EBUSY: another luio process drives it, or some of it",
-                   d->info.address);
+  return luio_locked(d, ", or some of it", err);
 }
 
 /* ---- Opening ----------------------------------------------------------------------------------- */

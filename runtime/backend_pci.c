@@ -43,7 +43,7 @@ static int own(luio_device *d, const luio_device *before, luio_error *err)
            : before ? 0
                     : luio_guard_open(&d->slots, err);
   if (rc == -EAGAIN)
-    return luio_locked(d, d->config_fd, err);
+    return luio_locked(d, "", err);
   if (rc < 0)
     return rc;
   if (!again && !d->slots.guarded)

@@ -258,7 +258,7 @@ M.PARSERS = {
   {
     name = "open", reads = "^/sys/devices/p.*/", covers = {
       "runtime/device.c", "runtime/backend_pci.c", "runtime/backend_uio.c", "runtime/bus_master.c", "runtime/config.c",
-      "runtime/dma_pages.c", "runtime/dma_physical.c", "runtime/lock.c", "runtime/pagemap.c", "runtime/region.c", "runtime/uio.c",
+      "runtime/dma_pages.c", "runtime/dma_physical.c", "runtime/pagemap.c", "runtime/region.c", "runtime/uio.c",
       "runtime/guardian_devices.c", "lua/luio/config.lua",
     },
     run = function()
@@ -285,7 +285,7 @@ M.PARSERS = {
     end,
   },
   {
-    name = "mem", reads = "^/proc/iomem$", covers = { "runtime/iomem.c", "runtime/devmem.c", "runtime/backend_mem.c", "lua/luio/host/doctor/mem.lua" },
+    name = "mem", reads = "^/proc/iomem$", covers = { "runtime/iomem.c", "runtime/devmem.c", "lua/luio/host/doctor/mem.lua" },
     run = function()
       local look, doctor = require "luio.host.inspect", require "luio.host.doctor"
       local iomem = slurp "/proc/iomem" or ""
@@ -314,6 +314,8 @@ M.PARSERS = {
         clean_all(holder, "a holder", 0)
         M.clean(holders.describe(holder), "a holder")
       end
+      local pid = info and holders.locker(info, math.random(2) == 1)
+      if pid and (pid < 1 or pid % 1 ~= 0) then raise("process %s has the lock", tostring(pid)) end
       local stranger = info and require("luio.host.other_writers").of(info)
       if stranger then clean_all(stranger, "a stranger", 0) end
       require("luio.host.process").modprobe()

@@ -23,6 +23,8 @@ local PRELUDE = [[
   local root = os.getenv "UMOCKDEV_DIR"
   sysfs.proc = root .. "/proc"
   put("/proc/1/comm", "init\n")
+  assert(require("luv").fs_symlink("/proc/locks", root .. "/proc/locks"))
+  sysfs.root = root
   put("/proc/self/status", "Name:\tluajit\nCapEff:\t000001ffffffffff\n")
   local A, FOLDER = "0000:00:04.0", "/sys/devices/pci0000:00/0000:00:04.0"
   local function try(address, options)

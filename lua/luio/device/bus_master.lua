@@ -5,6 +5,7 @@
 
 local core = require "luio.device.core"
 local door = require "luio.ffi"
+local holders = require "luio.host.holders"
 local other_writers = require "luio.host.other_writers"
 local sysfs = require "luio.host.sysfs"
 local C, err = door.C, door.err
@@ -51,7 +52,7 @@ function M.switch(self, on)
     local ok, message, code = ours_alone(self)
     if not ok then return nil, message, code end
   end
-  if C.luio_bus_master(self.handle, on and 1 or 0, err) < 0 then return door.failure() end
+  if C.luio_bus_master(self.handle, on and 1 or 0, err) < 0 then return holders.failure(self.info, true) end
   if on then
     local ok, message, code = ours_alone(self) -- udev may have given them away meanwhile
     if not ok then

@@ -10,6 +10,7 @@
 ---
 --- Of processes of other users only root sees descriptors and mappings. Locks everybody sees.
 
+local door = require "luio.ffi"
 local uv = require "luv"
 local inspect = require "luio.host.inspect"
 local sysfs = require "luio.host.sysfs"
@@ -63,7 +64,7 @@ end
 
 -- The same key for a file. glibc's makedev: 12 and 20 bits in pieces.
 local function key_of(path)
-  local stat = uv.fs_stat(path)
+  local stat = uv.fs_stat(sysfs.root .. path)
   if not stat then return nil end
   local dev = stat.dev
   local major = math.floor(dev / 2 ^ 8) % 2 ^ 12 + math.floor(dev / 2 ^ 44) * 2 ^ 12
@@ -85,6 +86,14 @@ local function locks_range(fdinfo, range)
     if within(range, tonumber(first), tonumber(last)) then return true, true end
   end
   return false, any
+end
+
+-- Calls fn(pid, key of the file) for each lock of a whole file (flock).
+local function each_lock(fn)
+  for _, line in ipairs(sysfs.proc_lines "locks") do
+    local pid, key = lock_of(line)
+    if pid and pid > 0 then fn(pid, key) end
+  end
 end
 
 -- What one process has, or nil. `denied`: its descriptors are hidden from us.
@@ -159,19 +168,71 @@ function M.of(info, whole)
     local key = (name:match "^/dev/" or name == "config") and key_of(path)
     if key then keys[key] = name end
   end
-  for _, line in ipairs(sysfs.proc_lines "locks") do
-    local pid, key = lock_of(line)
-    local dir = ("%s/%d"):format(sysfs.proc, pid or 0)
-    if pid and pid > 0 and pid ~= own and pid ~= guardian_pid and keys[key] and not by_pid[pid] and sysfs.exists(dir) then
+  each_lock(function(pid, key)
+    local dir = ("%s/%d"):format(sysfs.proc, pid)
+    if pid ~= own and pid ~= guardian_pid and keys[key] and not by_pid[pid] and sysfs.exists(dir) then
       by_pid[pid] = { pid = pid, command = M.command(dir, pid), files = { keys[key] }, lock = true, drives = true }
     end
-  end
+  end)
   local holders = {}
   for _, holder in pairs(by_pid) do table.insert(holders, holder) end
   table.sort(holders, function(a, b) return a.pid < b.pid end)
   -- hidepid= hides even that there are others; process 1 is there in every namespace.
   if not seen_any or not sysfs.exists(sysfs.proc .. "/1") then partial = true end
   return holders, partial
+end
+
+-- ---- Luio's lock alone ----------------------------------------------------------------------------
+
+-- The process whose descriptor has a lock in a range of physical addresses.
+local function locks_some_of(info)
+  for _, name in ipairs(sysfs.entries(sysfs.proc)) do
+    local dir = ("%s/%s"):format(sysfs.proc, name)
+    for _, fd in ipairs(sysfs.whole(name) and sysfs.entries(dir .. "/fd") or {}) do
+      if uv.fs_readlink(dir .. "/fd/" .. fd) == info.node and locks_range(sysfs.read(dir .. "/fdinfo/" .. fd) or "", info.maps[0]) then
+        return sysfs.whole(name)
+      end
+    end
+  end
+end
+
+--- The process that has luio's lock on a device, this one included.
+---@param info luio.Info
+---@param whole boolean?  of a PCI device with several UIO devices: on what these share
+---@return integer? pid  nil: none that can be seen
+function M.locker(info, whole)
+  if info.is_range then return locks_some_of(info) end
+  local by_config = info.has_bars and (whole or not inspect.siblings(info)[1])
+  local wanted, found = key_of(by_config and info.sysfs .. "/config" or "/dev/" .. info.uio), nil
+  each_lock(function(pid, key)
+    if key == wanted then found = pid end
+  end)
+  return found
+end
+
+--- Names the process in a message of C's that says that another process has luio's lock on the device.
+---@param message string
+---@param info luio.Info?
+---@param whole boolean?  the lock is the one on what several UIO devices share
+---@return string
+function M.name_locker(message, info, whole)
+  local pid = info and message:find("another process", 1, true) and M.locker(info, whole)
+  if not pid then return message end
+  if pid ~= uv.os_getpid() and pid ~= M.guardian_pid then return (message:gsub("another process", "process " .. pid)) end
+  message = message:gsub("another process drives it(.-); .*", ("this process (%d) drives it already%%1"):format(pid))
+  return (message:gsub("another process", "this process"))
+end
+
+--- The failure of the last call into C, with the process named that has luio's lock on the device, if that is why.
+---@param info luio.Info
+---@param whole boolean?  as for `name_locker`
+---@return nil
+---@return string message
+---@return string code
+function M.failure(info, whole)
+  local _, message, code = door.failure()
+  if code == "EBUSY" then message = M.name_locker(message, info, whole) end
+  return nil, message, code
 end
 
 --- A holder in a few words: "process 812 (luio run edu) drives it: /dev/uio0, config, luio's lock".

@@ -13,6 +13,8 @@ local M = {}
 
 --- Where procfs is: specs put another tree there.
 M.proc = "/proc"
+--- What stands before a device's files when their inodes are asked for, which umockdev does not see: specs.
+M.root = ""
 
 -- No attribute is larger; /proc/self/mountinfo of a host full of containers may be.
 local LIMIT, PIECE = 4 * 1024 * 1024, 4096
