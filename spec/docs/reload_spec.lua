@@ -29,7 +29,7 @@ describe("the documents' transcripts of luio run", function()
         end
         local _, wanted = step.expected:gsub("\n", "")
         local lines
-        wait.poll(10, function()
+        wait.poll(60, function()
           lines = {}
           for line in p:text():gmatch "[^\n]*\n" do table.insert(lines, line) end
           return #lines >= printed + wanted

@@ -27,7 +27,7 @@ describe("the documents' transcripts of examples/serial.lua #tmux", function()
       p:wait "Ctrl%-C ends it\n"
       screen = tmux.start(at_home(steps[2].command))
       local expected = masked(at_home(steps[1].expected .. steps[2].expected))
-      wait.poll(10, function() return #masked(p:text()) >= #expected end)
+      wait.poll(60, function() return #masked(p:text()) >= #expected end)
       assert.equal(expected, masked(p:text()))
     end)
   end
