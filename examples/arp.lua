@@ -26,7 +26,7 @@ port:follow(print)
 
 local ARP, REQUEST = "\8\6", "\0\1\8\0\6\4\0\1" -- EtherType; Ethernet and IPv4, their lengths, a request (RFC 826)
 
--- Whether a frame asks who has our address; then it is the answer.
+-- Whether a frame asks for the owner of our address; then it is the answer.
 local function answered(packet)
   if packet.length < 42 or packet:read(14, 8) ~= REQUEST or packet:read(38, 4) ~= ip then return false end
   local asker = packet:read(22, 10) -- its MAC and IP address

@@ -1,6 +1,6 @@
 #!/usr/bin/env luio
---- Writes what a network port receives to a pcapng file, which Wireshark and tshark read. Needs a network card that is bound
---- to a UIO driver (luio bind 0000:00:05.0):
+--- Writes a network port's received frames to a pcapng file, which Wireshark and tshark read. Needs a network card that is
+--- bound to a UIO driver (luio bind 0000:00:05.0):
 ---
 ---     luio examples/capture.lua 0000:00:05.0 out.pcapng                          until Ctrl-C
 ---     luio examples/capture.lua 0000:00:05.0 out.pcapng --filter "udp port 53"
@@ -68,8 +68,9 @@ if not file then
   return 1
 end
 
--- Takes what comes until `stop`, or `most` packets matched, or told to. The first `pending` packets of the batch are in line
--- to be written since the last call: the reader of the file is slow; the device counts the frames that it misses meanwhile.
+-- Takes packets until `stop`, or until `most` packets matched, or until a signal. The first `pending` packets of the batch
+-- are in line to be written since the last call: the reader of the file is slow; the device counts the frames that it misses
+-- meanwhile.
 ---@return integer? taken    nil: it can't go on, the message and the code follow
 ---@return integer|string matched
 ---@return integer|string pending

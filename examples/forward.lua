@@ -37,7 +37,7 @@ local function swap_addresses(packet)
   source.low, source.high = low, high
 end
 
--- Moves what has come; how many came, and how many of them went.
+-- Moves the packets that have come; how many came, and how many of them went.
 local function pump(from, to, batch, swap)
   local n = from:burst(batch, batch.capacity)
   if n == 0 then return 0, 0 end

@@ -7,8 +7,8 @@
 ---     luio examples/pktgen.lua 0000:00:09.0 --receive                     what arrives of it elsewhere
 ---
 --- The frames are luio.net.stream's, the rate is luio.net.pace's. Read `send` first: a loop over bursts that never
---- waits for the device. It is a function of its own, with all that it uses in locals, because LuaJIT compiles that
---- best; the line once a second is outside of it.
+--- waits for the device. It is a function of its own, with all values in locals, because LuaJIT compiles that best;
+--- the line once a second is outside of it.
 
 local histogram = require "luio.text.histogram"
 local luio = require "luio"
@@ -144,7 +144,7 @@ end
 
 -- ---- Receiving -----------------------------------------------------------------------------------
 
--- Takes what comes, waiting for it when there is nothing. Says why when it can't go on.
+-- Takes packets, and waits when there are none. Says why when it can't go on.
 ---@return string? message
 local function receive(rx, check, packets, most, stop, stopping)
   local got = check:received()

@@ -64,7 +64,7 @@ local function account()
     s.tx_bytes, s.overruns, s.framing, s.parity, s.breaks)
 end
 
--- Signals end what was begun last.
+-- A signal ends the operation that began last.
 local signals, stop = {}, nil
 local function stop_with(fn)
   stop = fn

@@ -1,6 +1,7 @@
 #!/usr/bin/env luio
 --- One port, several processes. Each connects to a unix socket by memif, and has a queue pair in shared memory; their memif
---- clients: DPDK's net_memif, VPP, libmemif, and luio.net.memif. A client that dies, stalls or breaks the rules harms nobody.
+--- clients: DPDK's net_memif, VPP, libmemif, and luio.net.memif. A client that dies, stalls or breaks the rules does not
+--- disturb the others.
 ---
 ---     luio examples/share.lua 0000:00:05.0 /run/share.sock --verbose
 ---     luio examples/share.lua none /run/share.sock                   clients among themselves, without a card

@@ -1,10 +1,10 @@
 --- Intel 82574L (QEMU's "e1000e") and 82540EM (QEMU's "e1000"): Gigabit Ethernet, one queue each way.
 ---
---- Sections are those of the "82574 GbE Controller Family Datasheet"; 4.6 is the order of things at the start. Where
---- the older 82540EM differs ("8254x Family of Gigabit Ethernet Controllers Software Developer's Manual") its part says so.
+--- Sections are those of the "82574 GbE Controller Family Datasheet"; 4.6 is the order of things at the start. Comments
+--- name the differences of the older 82540EM ("8254x Family of Gigabit Ethernet Controllers Software Developer's Manual").
 ---
---- What a user meets is luio.net. Interrupts for packets are off until somebody waits (IMS), and off again with the first
---- (the top half writes IMC): so they come once per wait, however fast the packets, and need no throttling.
+--- Programs use it through luio.net. Interrupts for packets are off until a task waits (IMS), and off again with the
+--- first (the top half writes IMC): so they come once per wait, however fast the packets, and need no throttling.
 
 local bit = require "bit"
 local luio = require "luio"
@@ -46,7 +46,7 @@ end
 
 -- ---- Bringing it up (4.6) ------------------------------------------------------------------------
 
--- 4.6.3: interrupts off, reset, and off again, for the reset lets them through.
+-- 4.6.3: interrupts off, reset, and off again, because the reset lets them through.
 local function reset(regs)
   regs.IMC:write(0xffffffff)
   regs.RCTL:write { EN = 0 }
@@ -221,7 +221,7 @@ local SPEED = { [0] = 10, [1] = 100, [2] = 1000, [3] = 1000 }
 local LU, TXOFF = 0x2, 0x10 -- STATUS (10.2.2.2)
 local HUNG = 5 -- ticks without a report of what was given to be sent
 
--- Whether the transmitter has stopped: it has a link, nobody at the other end holds it (PAUSE), and it reports nothing.
+-- Whether the transmitter has stopped: it has a link, the other end does not hold it (PAUSE), and it reports nothing.
 local function hangs(regs, tx, was)
   tx:reclaim()
   local at = tx:pending() > 0 and tx.c.clean or nil
@@ -264,7 +264,7 @@ local function offer(dev, port, rx, tx)
       port.multicast = list
       filters()
     end,
-    -- Causes of before are cleared, or each would interrupt at once; the caller looks at the rings afterwards.
+    -- Old causes are cleared, or each would interrupt at once; the caller looks at the rings afterwards.
     arm = function(receive, send)
       local causes = (receive and RECEIVED or 0) + (send and SENT or 0)
       regs.ICR:write(causes)

@@ -1,7 +1,8 @@
 --- The common part of the models of the 82574L and the 82540EM: registers, NVM, PHY, interrupts, the wire. The rings are
 --- in model_rings.lua.
 ---
---- The wire is region 5, which no card has: a bench, for specs. Nobody is at its other end but who writes there.
+--- The wire is region 5, which no card has: a bench, for specs. Its other end is silent until a spec writes
+--- there.
 ---
 ---     0x0000  CABLE  1: plugged in, as at power-on; 0: not
 ---     0x0004  GIVE   a frame comes in: its length, its bytes from 0x1000 on; bit 16: its CRC is wrong
@@ -10,7 +11,7 @@
 ---
 --- A reset keeps what the datasheet says: the PHY, MTA, VFTA. Interrupt delays, VLANs, segmentation, packet split, RSS,
 --- the second queue, MSI-X and flow control are not modelled; a driver that asks for one gets an error. Other registers
---- hold what is written.
+--- hold the written value.
 
 local bit = require "bit"
 local ffi = require "ffi"

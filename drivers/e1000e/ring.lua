@@ -6,18 +6,19 @@
 --- works from the head to the tail, and says in a descriptor's status (DD) that it is done with it. Head
 --- equal to tail is an empty ring, so one descriptor is always left out.
 ---
---- Bursts never wait. The rings' memory is plain memory: a burst begins with fence_flag, without which a
---- loop around it might look at the same old status for ever (LuaJIT keeps no order, runtime/README.md), and ends
---- with fence_doorbell before the tail is written. Writing it is the dearest thing in a burst, so the transmitter is told
---- once a burst, and asked to report (RS) once; the receiver is told when a sixteenth of its ring can be given back.
+--- Bursts never wait. The rings' memory is plain memory: a burst begins with fence_flag, without which a loop around it
+--- might look at the same old status for ever (LuaJIT keeps no order, runtime/README.md), and ends with fence_doorbell
+--- before the tail is written. A write of the tail costs more than anything else in a burst, so it is written once a
+--- burst for the transmitter, with one request to report (RS); for the receiver it is written when a sixteenth of the
+--- ring can be given back.
 ---
 --- Packets (luio.pool) are lent to the device while they are in a ring. Loops over packets are `for` loops whose
 --- indices are cut by band(): LuaJIT then computes them as whole numbers.
 ---
---- What a device writes into a descriptor is not believed. A frame has at least its header and fits into the packet that it was
---- given, whatever the length says; it is in one descriptor; where a packet is, a descriptor only tells the device: we have a list
---- of our own, and write the address anew each time. Other frames are dropped and counted, at most a ring's length of them in one
---- burst, so that a device that never stops delays nobody.
+--- The values that a device writes into a descriptor are not believed. A frame has at least its header and fits into the packet
+--- that it was given, whatever the length says; it is in one descriptor; where a packet is, a descriptor only tells the device: we
+--- have a list of our own, and write the address anew each time. Other frames are dropped and counted, at most a ring's length of
+--- them in one burst, so that a device that never stops delays nobody.
 ---
 --- A ring outlives the version of the driver that made it: its *parts* are a table of plain data and DMA memory in
 --- dev.state. A version makes its own handle of those, with its code and its register for the tail; the handle of the
@@ -165,9 +166,9 @@ local function drop(self, i, status)
   return i
 end
 
--- Drops what is no frame, from descriptor i on: the first that has one, or -1. No more than the ring has, or a device that fills
--- it as fast as it is emptied would keep us here. A function of its own, so that a burst which
--- finds nothing meets no loop: LuaJIT gives a function up for good that it often finds in a loop which is left at once.
+-- Drops descriptors without a whole frame, from descriptor i on: the first that has one, or -1. No more than the ring has, or a
+-- device that fills it as fast as it is emptied would keep us here. A function of its own, so that a burst which finds nothing
+-- meets no loop: LuaJIT gives a function up for good that it often finds in a loop which is left at once.
 local function skip(self, i, status)
   for _ = 0, self.mask do
     i = drop(self, i, status)
@@ -186,8 +187,8 @@ function Rx:ready()
   return band(self.d[self.c.next].status, DD) ~= 0
 end
 
---- Takes what has been received. Each packet is yours then, and an empty one takes its place in the ring;
---- when the pool has none, the packet stays where it is.
+--- Takes received frames. Each packet is yours then, and an empty one takes its place in the ring; when
+--- the pool has none, the packet stays where it is.
 ---@param batch luio.Batch  filled from 0
 ---@param most integer      at most batch.capacity
 ---@return integer n  how many
@@ -252,7 +253,7 @@ function Rx:burst(batch, most)
   return n
 end
 
---- Begins anew with the packets it has: the device was reset, and has forgotten what it had received.
+--- Begins anew with the packets it has: the device was reset, and has forgotten its received frames.
 ---@return integer lost  frames that had been received, and nobody had taken
 function Rx:restart()
   local c, lost = self.c, 0
@@ -456,7 +457,8 @@ function Tx:burst(batch, n)
   return n
 end
 
---- Tells the device of what was given meanwhile: a burst may come between a reset and the end of setting up.
+--- Gives the device the packets that were queued meanwhile: a burst may come between a reset and the end of
+--- setting up.
 function Tx:start()
   fence_doorbell()
   self.tail:write(self.c.next)

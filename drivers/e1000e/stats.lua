@@ -61,7 +61,7 @@ end
 --- The value of STATUS when nothing answers: it has bits that are always 0.
 M.SILENT = 0xffffffff
 
---- Adds what the device counted since the last time.
+--- Adds the device's counts since the last time.
 ---@param regs luio.Registers
 ---@param totals ffi.cdata*  of `new`
 ---@return boolean ok  false: the device does not answer, and nothing was added

@@ -35,7 +35,7 @@ function edu.version(dev)
   return id.MAJOR, id.MINOR
 end
 
---- Whether the device answers: it complements what it is given.
+--- Whether the device answers: it returns the complement of the written value.
 ---@return boolean
 function edu.alive(dev)
   dev.regs.LIVENESS:write(0x12345678)

@@ -112,7 +112,7 @@ local WAYS = {
   low = { 1, 0, 0 }, high = { 1, 0, 1 },
 }
 
---- Lets a line interrupt, an input. Edges of before are forgotten. By "low" and "high" it does so once, then `watch` lets it again.
+--- Lets a line interrupt, an input. Old edges are forgotten. By "low" and "high" it does so once, then `watch` lets it again.
 ---@param line integer
 ---@param way "rising"|"falling"|"both"|"low"|"high"
 ---@return boolean? ok

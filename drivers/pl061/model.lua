@@ -1,5 +1,5 @@
---- A model of ARM's GPIO PL061 (ARM DDI 0190). Region 1 is no part of the device but what is at its pins, for specs: the levels that
---- others drive (0x0), and the levels of the pins (0x4).
+--- A model of ARM's GPIO PL061 (ARM DDI 0190). Region 1 is no part of the device. It is the circuit at its pins, for specs: the
+--- levels that others drive (0x0), and the levels of the pins (0x4).
 
 local bit = require "bit"
 local band, bnot, bor, bxor = bit.band, bit.bnot, bit.bor, bit.bxor

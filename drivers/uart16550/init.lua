@@ -1,7 +1,7 @@
 --- UARTs that are compatible with the 16450 and 16550: QEMU's "pci-serial", and what a UIO driver of one's own calls
 --- "uart16550" (I/O ports or memory, eight registers of a byte each).
 ---
---- Sections are those of the PC16550D datasheet (SNLS378C); where the TL16C550C has more its part says so. Programs use it
+--- Sections are those of the PC16550D datasheet (SNLS378C); comments name the additions of the TL16C550C. Programs use it
 --- through luio.serial. No top half: the line is taken back only when Lua empties or fills the FIFO, so the interrupt stays
 --- masked until then (luio.serial's `listen`).
 
@@ -111,8 +111,8 @@ local function divisor_of(clock, baud)
     other >= 1 and other <= 65535 and (" or %.0f"):format(clock / 16 / other) or " is its limit"), "EINVAL"
 end
 
--- With the divisor latch open there is no way to RBR, THR and IER: nobody else may run meanwhile, and nobody does, for
--- there is no top half.
+-- With the divisor latch open there is no way to RBR, THR and IER: no other code may run meanwhile, and none does,
+-- because there is no top half.
 local function set_line(regs, divisor, line)
   local lcr = { WLS = line.bits - 5, STB = line.stop == 1 and "STOP_1" or "STOP_2", DLAB = "DIVISOR" }
   for field, value in pairs(PARITY[line.parity]) do lcr[field] = value end
@@ -148,7 +148,7 @@ local function offer(dev, state)
   local clock, loopback = options.clock or CLOCK, options.loopback and 1 or 0
   local fifo, COUNT, armed = chip.fifo, serial.COUNT, nil
 
-  -- Whether the chip is there at all. Said once; a register with nobody behind it must not count as characters.
+  -- Whether the chip is there at all. Said once; a register of an absent device must not count as characters.
   local silent
   local function answers()
     if IER:read() ~= ONES then

@@ -1,10 +1,10 @@
---- A 16550-compatible UART, after the PC16550D datasheet (SNLS378C), and who is at the other end of its cable. Each model file
---- states the features of its chip (model.lua, model_tl16c550c.lua, model_16450.lua).
+--- A 16550-compatible UART, after the PC16550D datasheet (SNLS378C), and the far end of its cable. Each model file states the
+--- features of its chip (model.lua, model_tl16c550c.lua, model_16450.lua).
 ---
 --- Region 0 is the chip. Characters take their time: (start + data + parity + stop bits) / baud, in real time, so a driver that
 --- is too slow loses some, as it would on the card.
 ---
---- Region 1 is the far end, for specs and for playing: until somebody writes CONTROL it sends everything back, and
+--- Region 1 is the far end, for specs and for playing: until a spec writes CONTROL, it sends everything back, and
 --- obeys RTS.
 ---
 ---     0x00  PUSH      wo 64  bytes to send: their number (1 to 7) in the lowest byte, then they
@@ -163,7 +163,7 @@ end
 
 -- ---- Time ----------------------------------------------------------------------------------------
 
--- Starts what can start, at dev.time.
+-- Starts the transfers that can start, at dev.time.
 local function start(dev)
   if not dev.shifting and dev.tx.n > 0 and cts(dev) then
     dev.shifting, dev.shifted_at = pop(dev.tx), dev.time + character_time(dev)

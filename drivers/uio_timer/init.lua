@@ -6,8 +6,8 @@
 ---     local n = assert(uio_timer.receive(dev, batch, 1, 64)) -- in a task: when 64 are there, or after 1 s what there is
 ---     for k = 0, n - 1 do print(batch.at[k].number, batch.at[k].time) end
 ---
---- The ring has one producer, the handler, and one consumer, us. HEAD counts what was put in, TAIL what was taken out; both
---- run freely, modulo 2^32. Their order:
+--- The ring has one producer, the handler, and one consumer, us. HEAD counts the records that were put in, TAIL those that
+--- were taken out; both run freely, modulo 2^32. Their order:
 ---   HEAD is loaded, fence_flag, records are loaded: so those are complete that HEAD counts (the handler stores HEAD with
 ---   release). Records are loaded, fence_flag, TAIL is stored: so the handler writes over none that is still being read.
 ---   WAKE_AT is stored, fence_full, HEAD is loaded again before we sleep. The handler stores HEAD, and has a full barrier
@@ -36,7 +36,7 @@ local HEAD, TAIL = 0x00, 0x80 -- of the control page, for the hot paths
 
 local records_t = ffi.typeof "struct { double number, time, due; int32_t periods; } [?]"
 
--- Throws away what is in the ring.
+-- Drops the records in the ring.
 local function discard(dev)
   local head = dev.regs.HEAD:read()
   dev.regs.TAIL:write(head)
@@ -71,7 +71,7 @@ function uio_timer.start(dev, reason)
   if not count then return nil, message, code end
   if reason == "reload" then return true end
   dev.state.ring = { count = count, tail = dev.regs.TAIL:read(), received = 0, lost = 0 }
-  -- After a crash what nobody had read is still there. The module stopped the timer when the process died.
+  -- After a crash the unread records are still there. The module stopped the timer when the process died.
   if reason ~= "crash" then discard(dev) end
   dev.regs.NOTIFY:write { WHEN = "ASKED" }
   local period = dev.state.period
@@ -124,7 +124,7 @@ function uio_timer.batch(capacity)
   return { capacity = capacity, at = records_t(capacity) }
 end
 
--- Loads n records, which are complete. Its loop is all there is in it, for the compiler.
+-- Loads n records, which are complete. It has only the loop, for the compiler.
 local function load_records(region, at, tail, mask, n)
   for k = 0, n - 1 do
     local offset = band(tail + k, mask) * RECORD_SIZE
@@ -149,7 +149,7 @@ local function count_lost(ring, at, n)
   ring.expected, ring.lost, ring.received = expected, ring.lost + lost, ring.received + n
 end
 
---- Takes what is there, without waiting.
+--- Takes the records that are there, without waiting.
 ---@param batch uio_timer.Batch  filled from 0
 ---@return integer n
 ---@return string? message  HEAD makes no sense: somebody else writes to the maps, and what is there is thrown away

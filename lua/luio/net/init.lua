@@ -20,14 +20,15 @@
 --- and waking costs, if the last few waits ended sooner than that on average (one wait in 32 polls in any case, to find out). Then
 --- it is left to the interrupt. The cost of waking is measured: three times the mean time from an interrupt's stamp to the waiting
 --- task, at least 20 us and at most 1 ms; the option `poll` sets it, 0 never polls. The device's interrupts for packets are off
---- except while somebody waits; taking one switches them off again (the driver's top half).
+--- except while a task waits; taking one switches them off again (the driver's top half).
 ---
---- A port outlives the versions of its driver's code: queues are the same objects, and after a reload they do what
---- the new version says. While no version is at work (a reload, a device that is gone) a burst takes nothing, and waits go
+--- A port outlives the versions of its driver's code: queues are the same objects, and after a reload they call the new
+--- version's functions. While no version is at work (a reload, a device that is gone) a burst takes nothing, and waits go
 --- on until their deadline, or end with "ENODEV".
 ---
---- The driver's side. A network driver's `start` ends in `return net.serve(dev, offer)`; luio.net.Offer says what
---- it has to bring. The conformance spec (spec/net/conformance.lua) holds every driver to what is written here.
+--- The driver's side. A network driver's `start` ends in `return net.serve(dev, offer)`; luio.net.Offer lists the
+--- functions and values that it needs. The conformance spec (spec/net/conformance.lua) holds every driver to
+--- this.
 
 local now = require("luio.ffi").now
 local offers = require "luio.net.offer"
@@ -142,7 +143,7 @@ local function each_queue(port)
   end
 end
 
--- Queues do what a version offers from now on; nil: nothing.
+-- Queues call a version's offer from now on; nil: nothing.
 local function use(port, offer)
   port.offer = offer
   for one in each_queue(port) do queue.rest(one) end
@@ -158,7 +159,8 @@ local function use(port, offer)
   end
 end
 
--- Wakes who has what he waits for; says which of the others wait, and whether somebody was woken.
+-- Wakes the tasks whose condition is met; returns which of the others wait, and whether a task was
+-- woken.
 local function wake_ready(port)
   local receive, send, woken = false, false, false
   for one in each_queue(port) do
@@ -357,7 +359,7 @@ function Port:stats()
   return offers.counters(self.last_stats, self.dev.driver.name)
 end
 
---- Receives whatever passes, not only what is for this port.
+--- Receives all frames, not only those for this port.
 ---@param on boolean
 function Port:promiscuous(on)
   if self.closed then closed(self, "promiscuous", 2) end

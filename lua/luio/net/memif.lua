@@ -5,7 +5,7 @@
 ---     local server = memif.listen("/run/share.sock", { ... })   -- luio.net.memif.server; luio.net.share is built on it
 ---     local port = memif.connect("/run/share.sock", { id = 1 }) -- luio.net.memif.client: a port like a card's
 ---
---- What is said, and how rings work: luio.net.memif.protocol.
+--- Messages and rings: luio.net.memif.protocol.
 
 return {
   listen = require("luio.net.memif.server").listen,

@@ -3,7 +3,8 @@
 ---
 ---     local pool = require("luio.net.memory").pool { count = 1024 }
 ---
---- It is luio.pool over something that has of a device what a pool asks for: an address, for messages, and memory.
+--- It is luio.pool over an object with the parts of a device that a pool needs: an address, for messages, and
+--- memory.
 
 local ffi = require "ffi"
 local pool = require "luio.pool"

@@ -1,4 +1,5 @@
---- Whether what a network driver offers is all there, before a queue calls a function that is not.
+--- Checks that a network driver's offer is complete, before a queue calls a function that is
+--- missing.
 
 local check = require("luio.port").fault
 

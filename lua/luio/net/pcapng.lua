@@ -257,7 +257,7 @@ local function give_up(self, number)
   return nil, message, code
 end
 
--- Writes what is left.
+-- Writes the rest.
 local function push(self, patience)
   local s, pieces, deadline = self.s, self.pieces, nil
   while s.left > 0 do
@@ -295,7 +295,7 @@ end
 ---@param patience? number  seconds to wait for a descriptor that takes nothing; else that of the options
 ---@return true? ok
 ---@return string? message
----@return string? code  "EAGAIN": not in time; "EPIPE": nobody reads any more; "ENOSPC" and others. After any but EAGAIN
+---@return string? code  "EAGAIN": not in time; "EPIPE": there is no reader any more; "ENOSPC" and others. After any but EAGAIN
 ---  nothing waits any more, and every further write fails the same way
 function Pcapng:write(patience)
   local s = self.s
@@ -317,8 +317,8 @@ end
 
 -- ---- The end -------------------------------------------------------------------------------------
 
--- A pipe that nobody reads is to be told by EPIPE, not by a signal that ends the program. Unless somebody else took care of
--- that signal, it is ignored while a file is open that needs it.
+-- A pipe without a reader gives EPIPE, not a signal that ends the program. The signal is ignored while a file is open
+-- that needs it, unless the program handles it.
 local hushed = 0
 
 local function hush(self)

@@ -25,7 +25,7 @@ local function outside(n, packets, level)
   error(("a burst of %s packets in a batch of %d"):format(tostring(n), packets.capacity), level + 1)
 end
 
--- The first of some queues that has what is waited for. What that is, a queue has in `awaited`.
+-- The first of some queues that is ready. What that is, a queue has in `awaited`.
 local function first_ready(queues)
   for i = 1, #queues do
     if queues[i]:awaited() then return queues[i] end
@@ -62,7 +62,7 @@ local function patience(port)
   return port.options.poll or math.min(math.max(WAKES * port.wake_cost, LEAST), MOST)
 end
 
--- Polls where what is awaited is likely to come sooner than an interrupt would have told of it, then waits.
+-- Polls where the event is likely to come sooner than its interrupt, then waits.
 local function adaptive(queues, seconds, what)
   local queue, found, message, code = queues[1], first_ready(queues), nil, nil
   if found then
@@ -105,7 +105,7 @@ end
 local Rx = { receives = true }
 Rx.__index = Rx
 
---- Takes what has been received, without waiting. The packets are yours.
+--- Takes received packets, without waiting. The packets are yours.
 ---@param packets luio.Batch  filled from 0
 ---@param n integer           at most so many; at most packets.capacity
 ---@return integer taken
@@ -239,7 +239,8 @@ function Tx:flush(seconds)
   return wait_for(self, is_empty, seconds, "send")
 end
 
---- Waits until what was given to a queue has gone, as long as any of it goes: before it is closed. Of any kind of transmit queue.
+--- Waits until the packets that were given to a queue have gone, as long as any of them goes: before it is closed. Of any kind of
+--- transmit queue.
 ---@param tx { pending: fun(self): integer }  flush(seconds), too
 ---@return integer left  what has not, when none had for a second
 function M.send_rest(tx)
@@ -295,7 +296,7 @@ function M.rest(queue)
   queue.ring = nil
 end
 
---- It does what a version offers.
+--- It calls a version's offer.
 ---@param queue luio.net.Rx|luio.net.Tx
 ---@param offer luio.net.RxOffer|luio.net.TxOffer
 function M.serve(queue, offer)

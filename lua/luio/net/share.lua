@@ -19,7 +19,7 @@
 ---
 --- **Nobody waits for a client.** A frame that does not fit into a client's ring is dropped, and counted for that client. In a turn
 --- each client may send 32 frames, beginning with another client each time; its other frames stay in its ring. While the port's
---- transmit ring is full, so do all; after 10 ms without room (the link is down) what is for the wire is dropped, so that clients
+--- transmit ring is full, so do all; after 10 ms without room (the link is down) frames for the wire are dropped, so that clients
 --- can go on talking to each other.
 ---
 --- **Copies.** A frame is copied once between a client's memory and a packet. Clients must not see the port's memory. A client
@@ -139,7 +139,7 @@ local function left(self, client, why)
   if self.options.changed then self.options.changed("left", show(self, client), why) end
 end
 
--- The lists that bursts go by, after somebody came or went.
+-- Makes the lists for bursts, after a client came or went.
 local function arrange(self)
   self.changed = false
   local order, server = {}, self.server
@@ -159,7 +159,8 @@ local function arrange(self)
   if self.by_flow then flow.spread(self.buckets, numbers) end
 end
 
--- The first frame of a client whose address nobody wrote down. Whether it is its own now. Not one that is kept for a member.
+-- The first frame of a client without a configured address. Returns whether the address is the client's now. Not one that
+-- is kept for a member.
 local function learn(self, number, low, high)
   if band(low, 1) ~= 0 or low == 0 and high == 0 then return false end
   if find(self.owners, low, high) ~= 0 or find(self.kept, low, high) ~= 0 then return false end
@@ -455,7 +456,8 @@ local function keep(kept, members)
   end
 end
 
---- Shares a port. By address it is switched to promiscuous, for its clients' addresses are not its own.
+--- Shares a port. By address it is switched to promiscuous, because its clients' addresses are not its
+--- own.
 ---@param port luio.net.Port?
 ---@param options luio.share.Options
 ---@return luio.share.Shared?

@@ -17,7 +17,7 @@
 --- Linux 6.1's tun does not look at it in what it is given (spec/net/tap_spec.lua shows that). The kernel sums itself.
 --- Segments are never longer than a frame (no TSO, no GSO): the cards we drive by legacy descriptors could not cut them.
 ---
---- What is lost is counted. The kernel drops, and counts (tx_dropped), frames that do not fit into the device's queue: 1000
+--- Losses are counted. The kernel drops, and counts (tx_dropped), frames that do not fit into the device's queue: 1000
 --- frames by default, `queue`. We count frames that can't be written because the device is down or the kernel short of
 --- memory, and those longer than mtu + 18 bytes, in case the device's MTU was raised.
 ---
@@ -35,8 +35,8 @@ local band, bor, rshift = bit.band, bit.bor, bit.rshift
 
 local M = {}
 
--- Names of our own for what the C library has: other modules may declare that in other words. `int` because a
--- frame is shorter than 2^31 bytes, and a 64-bit result would be an object.
+-- Names of our own for the C library's functions: other modules may declare that in other words. `int`
+-- because a frame is shorter than 2^31 bytes, and a 64-bit result would be an object.
 ffi.cdef [[
 int luio_tap_open(const char *, int) __asm__("open");
 int luio_tap_close(int) __asm__("close");
@@ -112,7 +112,7 @@ local REMEDY_OF_SETTINGS = {
   EADDRNOTAVAIL = "no address for one device: is it a multicast one?",
 }
 
--- An ioctl on a socket, for the device of this name.
+-- An ioctl on a socket for the device of this name.
 local function set(socket, name, what, request, fill)
   local request_of = ifreq_t()
   ffi.copy(request_of.name, name)
@@ -268,7 +268,7 @@ end
 local Rx = {}
 Rx.__index = Rx
 
---- Reads what the kernel has sent, without waiting. The packets are yours.
+--- Reads frames that the kernel has sent, without waiting. The packets are yours.
 ---@param packets luio.Batch  filled from 0
 ---@param n integer           at most so many; at most packets.capacity
 ---@return integer taken
@@ -334,7 +334,8 @@ end
 local Tx = {}
 Tx.__index = Tx
 
---- Has the kernel receive packets. All of them are freed: what it does not take is dropped, and counted.
+--- Has the kernel receive packets. All of them are freed: frames that it does not take are dropped, and
+--- counted.
 ---@param packets luio.Batch  from 0
 ---@param n integer
 ---@return integer given  n

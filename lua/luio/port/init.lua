@@ -32,7 +32,7 @@ function M.closed(port, what, level)
   error(("%s of %s: the port is closed"):format(what, port.dev.address), level + 1)
 end
 
---- Raises for what is no time to wait.
+--- Raises for a value that is no time to wait.
 ---@param seconds any
 ---@param what string
 ---@param level integer

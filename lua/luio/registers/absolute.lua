@@ -1,8 +1,8 @@
 --- A map of a whole chip, on a device that is a part of it.
 ---
 --- A vendor's description states addresses. Imported as a whole it is a map with a block for each peripheral, at the peripheral's
---- address, and a region is one peripheral, or a few. Offsets and addresses are told apart by this: a map of which some registers
---- lie outside of their region as offsets is not one of offsets, and if some lie in the device's regions as addresses, it is one of
+--- address, and a region is one peripheral, or a few. Offsets differ from addresses in this: a map of which some registers lie
+--- outside of their region as offsets is not one of offsets, and if some lie in the device's regions as addresses, it is one of
 --- addresses. Then the part of it that is in reach becomes a map of its own, whose offsets are those in the regions; names stay as
 --- they are. An array of which only some elements are in reach becomes these: UART1, of UART[2].
 
@@ -83,8 +83,8 @@ local function put(block, def)
   block.total = block.total + (def.count or 1) * (def.total or 1)
 end
 
--- Puts what is in reach of a definition into a block. `base`: the address that the definition's offset counts from; `from`: the
--- address from which offsets in the block count; nil at the top, where that is a region's beginning.
+-- Puts the part of a definition that is in reach into a block. `base`: the address that the definition's offset counts from;
+-- `from`: the address from which offsets in the block count; nil at the top, where that is a region's beginning.
 function cut(block, def, list, base, from)
   local address = base + def.offset
   if not def.count then

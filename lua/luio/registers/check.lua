@@ -1,5 +1,5 @@
---- Checking the definitions of a map, and making what is kept of them: fields, registers, arrays, blocks; shared bytes, and
---- registers that may be selectors. A fault is noted and the rest looked at, so that a map says all its faults at once.
+--- Checks the definitions of a map, and makes the objects that are kept: fields, registers, arrays, blocks; shared bytes,
+--- and registers that may be selectors. A fault is noted and the rest looked at, so that a map says all its faults at once.
 ---
 --- The format is luio.registers', which this is a part of.
 
@@ -45,7 +45,8 @@ local field_options = {
   read_effect = "string", write_effect = "string", count = "number", stride = "number",
 }
 
--- How other descriptions of registers (CMSIS-SVD, SystemRDL, IP-XACT, datasheets) call what is said here.
+-- Names that other descriptions of registers (CMSIS-SVD, SystemRDL, IP-XACT, datasheets) have for these
+-- keys.
 local SELF_CLEARING = 'a map says access = "sc"'
 local ON_WRITE = 'a map says access = "w1c", "w1s", "w1t", "w0c", "w0s", "w0t", "sc", or write_effect = "what it does"'
 local BEHIND = 'a map says when = { SELECTOR = value }'

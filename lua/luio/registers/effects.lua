@@ -14,7 +14,7 @@
 --- same addresses, the effects of one hold for the other. A range of physical addresses has the effects of the device
 --- that has its registers there.
 ---
---- The ranges are worked out when somebody asks, and again when a map came or went: a driver that only works
+--- The ranges are worked out at the first question, and again when a map came or went: a driver that only works
 --- never pays for it, and registers keep the class that was made for them. An array without gaps is one range. For
 --- each question there is a list of ranges that don't overlap, so an answer is found by halving.
 ---
@@ -79,7 +79,7 @@ end
 
 -- ---- Lists of ranges -----------------------------------------------------------------------------
 
--- Of ranges that may overlap, what is covered by them, as ranges that don't: each byte by the first that has it.
+-- The bytes covered by ranges that may overlap, as ranges that don't: each byte by the first that has it.
 ---@param list { first: integer, last: integer, span: luio.Span }[]  sorted
 local function union(list)
   local out, reached = {}, -1
@@ -151,9 +151,9 @@ local function new(device)
   return setmetatable({ device = device, roots = setmetatable({}, { __mode = "k" }), named = {}, bases = {}, missing = {} }, Effects)
 end
 
--- Where a region is: the region that it is a window to, and its first byte there. It stays what it was first,
--- also when the device comes back at other addresses: what is said of a region and what is asked of it must
--- meet.
+-- Where a region is: the region that it is a window to, and its first byte there. It keeps its first value,
+-- also when the device comes back at other addresses: statements and questions about a region must name it
+-- alike.
 local function place(self, index)
   local known = self.bases[index]
   if known then return known.space, known.base end

@@ -37,9 +37,9 @@
 ---   preserve zero one   reserved: keep what was read, write 0, write 1
 ---
 --- A write_effect is for what storing does not explain: a command that is sent, a doorbell, a counter that starts
---- anew. A bit that holds what is written and works by it, as an enable, has none. `read_effect = false` and
---- `write_effect = false` say that somebody has looked it up, and answer what `luio lint` asks. undo() and
---- regs:restore() never write such bytes, by any of their names, and `luio set` names the effect.
+--- anew. A bit that holds the written value and works by it, as an enable, has none. `read_effect = false` and
+--- `write_effect = false` state that there is none, and answer `luio lint`. undo() and regs:restore() never write
+--- such bytes, by any of their names, and `luio set` names the effect.
 ---
 --- Registers behind a selector (a paged window, a bank, the divisor latch of a 16550) say when they are there:
 ---
@@ -50,10 +50,10 @@
 --- element has its own; in another array it has an index ("BANK[2].SEL"). A value is a number or one of the field's names. Several
 --- conditions must all be met, and those of the blocks around a register, too. Looking at a selector is harmless, or it is none: it
 --- can be read and reading has no effect. It may be behind another selector, which is then asked first. Registers that are never
---- visible at the same time may share bytes without alias, and one's effects are not the other's; by a raw offset, of which nobody
---- knows what is there, all count. Code that only looks leaves a hidden register out. An access to it is an error that names the
---- selector. The cost: luio.registers.selectors. A register without `when` costs nothing. An interrupt's top half runs in C and
---- asks no selector.
+--- visible at the same time may share bytes without alias, and one's effects are not the other's; by a raw offset, whose register
+--- is unknown, all count. Code that only looks leaves a hidden register out. An access to it is an error that names the selector.
+--- The cost: luio.registers.selectors. A register without `when` costs nothing. An interrupt's top half runs in C and asks no
+--- selector.
 ---
 --- A map holds definitions only. Bound to a device (luio.registers.bind) they become registers that
 --- can be read and written.

@@ -100,8 +100,7 @@ local function suspected(f, siblings)
     and f.bits <= (WORDY[word] and 8 or 2) and not says_effect(f) and not f.answered.write and not of_pair(f.name, siblings)
 end
 
--- Writing what can be read is what undo() and regs:restore() do; they never read a register that can't be
--- read.
+-- undo() and regs:restore() write values that can be read; they never read a register that can't be read.
 local function check_writes(path, def, report, siblings)
   if not (def.readable and def.writable) or def.write_effect or def.answered.write then return end
   local answered, names, resets = false, {}, 0

@@ -1,13 +1,13 @@
 --- Listeners to the accesses through a map, and their arguments.
 ---
 --- A map is bound several times where a driver runs: for its user (`dev.regs`) and for each version of the driver's code. They
---- share one list of listeners, so that `dev.regs:on_access(f)` hears what the driver does, and goes on over a reload.
---- Each listener has a key, which a warning names: "on_access" is the user's, "journal" that of the prompt's journal
+--- share one list of listeners, so that `dev.regs:on_access(f)` gets the driver's accesses, and goes on over a reload. Each
+--- listener has a key, which a warning names: "on_access" is the user's, "journal" that of the prompt's journal
 --- (luio.tool.explore.journal). Neither takes the other's place.
 ---
---- A listener does not hear of the accesses that it makes itself, which would call it again without end. One that raises is taken away,
---- and that is said: the access was made, and whoever made it gets its value. Errors that are no text (a task that is cancelled, Ctrl-C)
---- are not the listener's, and go on.
+--- A listener does not hear of the accesses that it makes itself, which would call it again without end. A listener that raises is
+--- removed, with a warning: the access was made, and its caller gets the value. Errors that are no text (a task that is cancelled,
+--- Ctrl-C) are not the listener's, and go on.
 
 local door = require "luio.ffi"
 local errors = require "luio.errors"

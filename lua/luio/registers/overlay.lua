@@ -1,4 +1,4 @@
---- Overlays: corrections to a map that somebody else wrote, kept in a file of their own.
+--- Overlays: corrections to a vendor's map, in a file of their own.
 ---
 --- Vendors' register descriptions mostly lack side effects (of 1,458 public SVD files 23 state what
 --- a write does). An imported map therefore names an overlay beside it, which a new import does not

@@ -1,11 +1,11 @@
 --- A device's selectors: they decide at each access which registers are visible (luio.registers.when).
 ---
 --- Who looks (printing, dump, watch, a snapshot) asks the device each time: one load of each selector, just before. An access (a
---- driver's, mostly) asks, too, until this process has written the selector through the map. From then on what was written last
+--- driver's, mostly) asks, too, until this process has written the selector through the map. From then on the last written value
 --- counts, and an access costs one comparison: a driver that switches the page itself never pays a load for it. A load of the
---- selector through the map corrects what is known. Before an access is refused the device is always asked, so knowledge that is
---- out of date never refuses one. It is forgotten when the device goes away and when another name of these bytes is written.
---- Bits that do not hold what is written (read-only ones, that follow something) are asked each time. A write that is none of
+--- selector through the map corrects the known value. Before an access is refused the device is always asked, so knowledge that
+--- is out of date never refuses one. It is forgotten when the device goes away and when another name of these bytes is written.
+--- Bits that do not hold the written value (read-only ones, that follow something) are read each time. A write that is none of
 --- the map's, by region:write8() or another process, is not seen: code that does that, or resets the device, writes or reads the
 --- selector afterwards.
 

@@ -34,7 +34,8 @@ function M.disturbed(reg)
   local effect, bytes = def.read_effect, def.width / 8
   if not effect then
     local known, device = effects.of(reg.root.device), reg.root.device:root_device()
-    -- Where somebody else drives the device he may switch between our look at the selector and the next load.
+    -- Another process that drives the device may switch the selector between our read of it and the next
+    -- load.
     local behind = not rawget(device, "driven_elsewhere") and reg.guard and reg.guard.conditions or nil
     if reg.raw then effect = raw_effect(reg, known, bytes) else effect = known:why("read", def.region, reg.offset, bytes, behind) end
     if effect and reg.guard and not behind and not known:why("read", def.region, reg.offset, bytes, reg.guard.conditions) then
@@ -292,7 +293,7 @@ local restorable = M.restorable
 local Restore = {}
 Restore.__index = Restore
 
--- A plan does not look like what was done.
+-- A plan does not look like a finished restore.
 function Restore:__tostring()
   local lines = {}
   for _, w in ipairs(self.written or self.writes) do
@@ -304,8 +305,8 @@ function Restore:__tostring()
   return #lines > 0 and table.concat(lines, "\n") or "nothing differs"
 end
 
---- Writes what the plan shows, in order of offset; selectors last, for what is behind them is restored as it is visible now.
---- Once.
+--- Writes the planned values, in order of offset; selectors last, because registers behind them are restored as they are
+--- visible now. Once.
 ---@return integer n  registers written
 function Restore:apply()
   self.written = self.written or {}

@@ -2,11 +2,11 @@
 ---
 --- A map says it in three ways: `write_effect` of a register (every write does it, whatever is written), `write_effect` of a
 --- field (a write of anything but 0 there does it), and access: "sc" starts, "w1c" clears, "w1t" toggles. The bus knows
---- addresses, not names; so what is stated of any register at these bytes (luio.registers.effects) counts: of an alias, a
+--- addresses, not names; so the statements about any register at these bytes (luio.registers.effects) count: of an alias, a
 --- narrower or a wider one, one in another block or map, and also where an offset is written that no map has.
 ---
 --- A write through the register's own name is judged without the bits that only clear, set or toggle themselves: these are
---- seen in what changes. Through another name nobody would expect it, and they count.
+--- seen in what changes. Through another name the effect is unexpected, and they count.
 
 local bit = require "bit"
 local bits = require "luio.registers.bits"

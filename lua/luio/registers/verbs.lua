@@ -311,7 +311,8 @@ local function verbs(load, store, width, can, many)
     local limit = start + ffi.cast(u64, seconds * 1e9)
     while true do
       local now = C.luio_now() -- before the load: what it shows is no older than the deadline
-      -- A load of a device that is gone raises, for a value has no room for nil, message; a wait has.
+      -- A load of a device that is gone raises, because a value has no room for nil, message; a wait
+      -- has.
       local ok, v = pcall(load, self)
       if not ok then
         local device = self.root.device
@@ -353,7 +354,7 @@ local function plain(width, swapped)
     function(reg, value) reg.region[write](reg.region, reg.offset, value) end
 end
 
--- Many at once, where the region has it and nobody listens.
+-- Many accesses at once, where the region has them and there is no listener.
 local function plain_many(width, swapped)
   if width == 64 or swapped then return nil end
   local read, write = ("read%d_many"):format(width), ("write%d_many"):format(width)

@@ -229,7 +229,7 @@ local function blocks_of(map, path)
   end
 end
 
--- Bits of a register that hold what is written.
+-- Bits of a register that hold the written value.
 local function holds(def, field)
   if field then return field.access == "rw" end
   for _, f in ipairs(def.fields) do

@@ -3,10 +3,10 @@
 ---     local bridge = require("luio.serial.bridge").new(port, pty)
 ---     luio.run(function() assert(bridge:run()) end)     -- until bridge:stop() is called
 ---
---- Nothing is kept here but what was taken last. A client that does not read fills the kernel's few KiB, then the port's receive
---- ring, and there the port's flow control decides; one that writes faster than the line is slow waits, for nothing more is
---- taken from it meanwhile. While nobody has the terminal open it is as with a port that nobody has opened: what comes
---- is dropped (`unheard`), and DTR is off. A client that comes finds nothing of before.
+--- Only the bytes of the last read are kept here. A client that does not read fills the kernel's few KiB, then the port's
+--- receive ring, and there the port's flow control decides; one that writes faster than the line is slow waits, for nothing more
+--- is taken from it meanwhile. While no client has the terminal open, the port is as a closed one: received bytes are dropped
+--- (`unheard`), and DTR is off. A new client finds no old bytes.
 
 local relay = require "luio.port.relay"
 local luio = require "luio"
@@ -52,7 +52,7 @@ local function bear(self, message, code)
   self:stop()
 end
 
--- The line becomes what the client has set.
+-- The line gets the client's settings.
 local function follow(self)
   if self.fixed then return end
   local line, hang_up = self.pty:line()

@@ -1,4 +1,4 @@
---- How what was written leaves a serial port before it is closed: methods of luio.serial.Port.
+--- Written bytes leave a serial port before it is closed: methods of luio.serial.Port.
 ---
 --- A slow line is no fault: 64 KiB at 9600 baud take 68 seconds. So there is no deadline for the whole, unless the caller has one,
 --- but one for standing still: the line stalls when no byte has left for two seconds and twice the time that the device's FIFO takes at
@@ -15,7 +15,7 @@ local closed, check_seconds = ports.closed, ports.check_seconds
 
 local M = {}
 
---- Seconds without a byte until a line stands still, besides what the FIFO takes.
+--- Seconds without a byte until a line stands still, beside the FIFO's time.
 M.STANDING = 2
 
 local SHORTEST, LONGEST = 0.001, 0.05 -- seconds between two looks
@@ -78,7 +78,7 @@ local function leave(port, what, seconds, patience)
   end
 end
 
---- Waits until all that was written has left the device: as long as bytes leave, or for so many seconds at most.
+--- Waits until all written bytes have left the device: as long as bytes leave, or for so many seconds at most.
 ---@param seconds? number   altogether; nil: however long it takes, if only it does not stand still
 ---@param patience? number  seconds without a byte while flow control holds them back; as for a line that stands still
 ---@return true? ok
@@ -92,7 +92,8 @@ function Port:drain(seconds, patience)
   return leave(self, "drain", seconds, patience)
 end
 
---- Before the device is closed by whoever: what was written goes out, or it is said that it did not. A second one waits for the first.
+--- Before any close of the device: written bytes go out, or a warning says that they did not. A second one waits for the
+--- first.
 ---@param port luio.serial.Port
 ---@param seconds number?
 ---@return true? ok

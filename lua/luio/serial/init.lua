@@ -11,22 +11,22 @@
 --- Waits end by interrupts, and by their deadline at the latest.
 ---
 --- Two rings of bytes lie between a port's users and its driver, and nothing else waits anywhere. When the receive ring is full,
---- flow control decides: with "none" what comes is dropped, and counted (rx_dropped). With "rts/cts" RTS goes off, or with
+--- flow control decides: with "none" received bytes are dropped, and counted (rx_dropped). With "rts/cts" RTS goes off, or with
 --- "xon/xoff" an XOFF out, when it is three quarters full, and when it is full the device is no longer emptied; the sender may
---- go on again when half of it is free. The last quarter is for what is under way: a few FIFOs with XOFF, so no ring of 64
---- bytes. The device's own losses, when it was not emptied in time, are another count (overruns). It counts the events, not the
---- bytes. Characters with a parity or framing error are counted and handed on.
+--- go on again when half of it is free. The last quarter is for bytes under way: a few FIFOs with XOFF, so no ring of 64 bytes.
+--- The device's own losses, when it was not emptied in time, are another count (overruns). It counts the events, not the bytes.
+--- Characters with a parity or framing error are counted and handed on.
 ---
---- With "rts/cts" nothing is sent while CTS is off; a device that does both by itself is let (port.auto_flow). With one that
---- does not, what is in its FIFO when CTS goes off is still sent, and RTS protects the ring, not the FIFO: a sender that is on
---- while Lua is busy for longer than the FIFO lasts (16 characters: 1.4 ms at 115200) overruns it. With "xon/xoff"
---- these two characters are taken out of what is received, so it is for text.
+--- With "rts/cts" nothing is sent while CTS is off; a device that does both by itself is let (port.auto_flow). A chip without
+--- it still sends its FIFO when CTS goes off, and RTS protects the ring, not the FIFO: a sender that is on while Lua is busy
+--- for longer than the FIFO lasts (16 characters: 1.4 ms at 115200) overruns it. With "xon/xoff" these two characters are
+--- taken out of the received bytes, so it is for text.
 ---
---- A port outlives the versions of its driver's code: the rings, the settings and who waits stay. While no version is at work
---- (a reload, a device that is gone) nothing moves; waits go on until their deadline, or end with "ENODEV".
+--- A port outlives the versions of its driver's code: the rings, the settings and waiting tasks stay. While no version is at
+--- work (a reload, a device that is gone) nothing moves; waits go on until their deadline, or end with "ENODEV".
 ---
---- The driver's side. A serial driver's `start` ends in `return serial.serve(dev, offer)`; luio.serial.Offer says what it has to
---- bring. The conformance spec (spec/serial/conformance.lua) holds every driver to what is written here.
+--- The driver's side. A serial driver's `start` ends in `return serial.serve(dev, offer)`; luio.serial.Offer lists the functions
+--- and values that it needs. The conformance spec (spec/serial/conformance.lua) holds every driver to this.
 
 local now = require("luio.ffi").now
 local draining = require "luio.serial.draining"
@@ -116,9 +116,9 @@ local function wake_all(port, ...)
   for _, place in ipairs(port.places) do wait_slot.wake(place, ...) end
 end
 
--- A version's own task: takes the device's interrupts. Between an interrupt and `unmask` there are no others, so that
--- what holds the line is dealt with first. What holds it and is nothing that we know would interrupt for ever: such a line is
--- heard now and then only.
+-- A version's own task: takes the device's interrupts. Between an interrupt and `unmask` there are no others, so that what
+-- holds the line is dealt with first. An unknown cause that holds the line would interrupt for ever, so such a line is looked
+-- at now and then only.
 local function listen(port, view, offer)
   local fruitless, before, said = 0, -1, false
   local function progress() return port.received + port.sent + port.line_changes + offer.counts.breaks end
@@ -153,7 +153,7 @@ local function listen(port, view, offer)
   end
 end
 
--- The port does what a version offers from now on; nil: nothing, and without a view the device is gone.
+-- The port calls a version's offer from now on; nil: nothing, and without a view the device is gone.
 local function use(port, offer, view)
   port.offer = offer
   if not offer then
@@ -223,7 +223,7 @@ M.options = ports.options
 
 local KINDS = { rx = "number", tx = "number", loopback = "boolean", clock = "number", driver = "string" }
 
--- Splits options from settings; raises for what is neither.
+-- Splits options from settings; raises for other values.
 local function check_options(options)
   local out = { line = {} }
   for key, value in pairs(options) do
@@ -324,7 +324,7 @@ function Port:read(n, seconds)
   return nil, message, code
 end
 
---- Reads what is there, as soon as something is.
+--- Reads the bytes that are there, as soon as there is one.
 ---@param most integer
 ---@param seconds number
 ---@return string? text  not empty
@@ -366,7 +366,7 @@ function Port:write(text, seconds)
   return done
 end
 
---- Forgets what was received and not read, or what was written and not sent yet.
+--- Drops bytes that were received and not read, or written and not sent yet.
 ---@param which? "rx"|"tx"  nil: both
 function Port:discard(which)
   if self.closed then closed(self, "discard", 2) end

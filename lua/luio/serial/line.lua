@@ -82,8 +82,8 @@ local function listener(list, fn)
   end
 end
 
---- Calls fn(lines, changed), in a task of its own, whenever a line of the other's changes. A pulse that is over by then is told
---- all the same: `changed` names the line, though it is as it was.
+--- Calls fn(lines, changed), in a task of its own, whenever a line of the other's changes. A pulse that is over by then is
+--- reported, too: `changed` names the line, though it is as it was.
 ---@param fn fun(lines: luio.serial.Lines, changed: { cts: boolean, dsr: boolean, ri: boolean, dcd: boolean })
 ---@return fun()  call it to hear no more
 function Port:on_lines(fn)

@@ -1,5 +1,5 @@
 --- How a serial port's bytes move: between the rings of luio.serial's port and the functions of the driver at work. Also here: flow
---- control, and who is woken. `service` is what an interrupt, a write and a read that made room come to.
+--- control, and waking. `service` is what an interrupt, a write and a read that made room come to.
 
 local bit = require "bit"
 local now = require("luio.ffi").now
@@ -83,7 +83,7 @@ local function receive(port, offer)
   return n
 end
 
---- Looks at the other's lines; changes are kept until somebody is told.
+--- Looks at the other's lines; changes are kept until a listener is called.
 ---@param port luio.serial.Port
 ---@param offer luio.serial.Offer
 function M.look_at_lines(port, offer)
@@ -92,7 +92,7 @@ function M.look_at_lines(port, offer)
   if changed ~= 0 then port.line_changes = port.line_changes + 1 end
 end
 
--- Whether there is something to be sent, and nobody has asked us to stop.
+-- Whether there is something to send, and flow control allows it.
 local function may_send(port)
   if port.tx:used() == 0 or port.stopped or port.paused then return false end
   return port.settings.flow ~= "rts/cts" or port.auto_flow or band(port.inputs, CTS) ~= 0
@@ -107,7 +107,7 @@ local function send(port, offer)
   return n
 end
 
--- Moves what can be moved, and has the device interrupt when more can be.
+-- Moves as many bytes as possible, and lets the device interrupt when more can be moved.
 local function pass(port, offer)
   local stop = now() + SLICE
   M.look_at_lines(port, offer)
@@ -131,7 +131,7 @@ local function tell(listeners, ...)
   end
 end
 
--- Wakes who has what he waits for, and tells what happened.
+-- Wakes the tasks whose condition is met, and calls listeners.
 local function wake_ready(port)
   for _, place in ipairs(port.places) do
     if wait_slot.waiter(place) and place.awaited(port, place) then wait_slot.wake(place, true) end
@@ -145,7 +145,8 @@ local function wake_ready(port)
   end
 end
 
---- Moves what can be moved and wakes who waited for it. A woken task may read and write at once, which comes here again.
+--- Moves as many bytes as possible, and wakes the tasks that waited for them. A woken task may read and write at once,
+--- which comes here again.
 ---@param port luio.serial.Port
 function M.service(port)
   if port.serving then

@@ -19,7 +19,7 @@ local uv = require "luv"
 
 local M = {}
 
--- Names of our own for what the C library has: other modules may declare that in other words.
+-- Names of our own for the C library's functions: other modules may declare that in other words.
 ffi.cdef [[
 int luio_pty_open(const char *, int) __asm__("open");
 int luio_pty_close(int) __asm__("close");
@@ -119,7 +119,7 @@ function Pty:connected()
   return bit.band(p.revents, POLLHUP) == 0 or bit.band(p.revents, POLLIN) ~= 0
 end
 
---- Takes what a client has written.
+--- Takes bytes that a client has written.
 ---@return string? text     "": nothing; nil: there is no client
 ---@return boolean changed  it has changed the settings
 function Pty:read()
@@ -150,8 +150,7 @@ function Pty:write(text, from)
   return code ~= EIO and 0 or nil
 end
 
---- The settings that the client wants (luio.serial.termios). Sees to it that the next change is told,
---- too.
+--- The settings that the client wants (luio.serial.termios). Arms the report of the next change.
 ---@return { baud: integer, stop: integer, flow: string }? line
 ---@return boolean|string hang_up
 function Pty:line()

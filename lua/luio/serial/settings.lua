@@ -1,4 +1,4 @@
---- How a serial line is set: what there is, what is meant by a part of it, and what it says in words.
+--- How a serial line is set: the values, the meaning of a part of them, and their text.
 
 local near = require "luio.registers.near"
 

@@ -9,7 +9,7 @@ local band, bor, bnot = bit.band, bit.bor, bit.bnot
 
 local M = {}
 
--- A name of our own for what the C library has: other modules may declare that in other words.
+-- A name of our own for the C library's function: other modules may declare that in other words.
 ffi.cdef [[ int luio_termios_ioctl(int, unsigned long, void *) __asm__("ioctl"); ]]
 local C = ffi.C
 

@@ -4,9 +4,9 @@
 ---       print(line)
 ---     end
 ---
---- Lines are made one by one, so that a buffer of a gigabyte needs no memory for its dump. Given what
---- the bytes were before, the dump shows only lines that have changed, marked by `>`, and highlights
---- the bytes in them; the mark is there without colour, too.
+--- Lines are made one by one, so that a buffer of a gigabyte needs no memory for its dump. Given the
+--- former bytes, the dump shows only lines that have changed, marked by `>`, and highlights the bytes
+--- in them; the mark is there without colour, too.
 
 local term = require "luio.text.term"
 

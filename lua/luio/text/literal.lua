@@ -7,7 +7,8 @@
 --- included; where `NAME = {` or `["NAME"] = {` stands, the table is read if it consists of strings, numbers, booleans,
 --- nil and such tables. Anything else (a call, a name, a sum) is known only to who runs the code.
 ---
---- The time it takes is proportional to the text, nesting has a limit, and what is no Lua gives an error, not a guess.
+--- The time it takes is proportional to the text, nesting has a limit, and text that is no Lua gives an error, not a
+--- guess.
 
 local M = {}
 
@@ -19,7 +20,7 @@ local MAX_BYTES = 2 ^ 20
 local ESCAPES = { a = "\a", b = "\b", f = "\f", n = "\n", r = "\r", t = "\t", v = "\v", ["\\"] = "\\", ['"'] = '"', ["'"] = "'",
   ["\n"] = "\n" }
 
--- The end of a long bracket that opens at `at`, and what is in it; nil: none opens there, or it does not close.
+-- The end of a long bracket that opens at `at`, and its content; nil: none opens there, or it does not close.
 local function long(text, at)
   local level = text:match("^%[(=*)%[", at)
   if not level then return nil end

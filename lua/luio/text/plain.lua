@@ -1,4 +1,4 @@
---- Plain data out of bytes that nobody vouches for: data that a process without privileges kept for one with
+--- Plain data from bytes that are not trusted: data that a process without privileges kept for one with
 --- them.
 ---
 --- The bytes are those of LuaJIT's string.buffer, whose format its documentation describes ("Serialization Format Specification").

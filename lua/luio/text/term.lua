@@ -50,7 +50,8 @@ local function decode(s)
   return code, n
 end
 
--- Replaces what is not to be sent: control(byte) and format(code) say by what; nil leaves it.
+-- Replaces characters that must not be sent: control(byte) and format(code) say by what; nil leaves
+-- it.
 local function replace(text, control, format)
   if not text:find "[%c\127-\255]" then return text end
   return (text:gsub("[%c\127-\255][\128-\191]*", function(s)
@@ -82,7 +83,7 @@ function M.clean(text, limit)
   return limit and #text > limit and text:sub(1, limit - 3):gsub("[\192-\255][\128-\191]*$", "") .. "..." or text
 end
 
---- JSON as a terminal and a parser may have it: all that is not ASCII in it is within strings.
+--- JSON as a terminal and a parser may have it: all other characters than ASCII are within strings.
 ---@param text string
 ---@return string
 function M.clean_json(text)
@@ -106,7 +107,7 @@ end
 
 local MARK = "\27" .. uv.random(8):gsub(".", function(c) return ("%02x"):format(c:byte()) end) .. "["
 
---- A sequence of ours, CSI and what is said: "2A" up two lines, "K" wipes what is behind; "\r" is a carriage return.
+--- A sequence of ours, CSI and its end: "2A" up two lines, "K" wipes what is behind; "\r" is a carriage return.
 ---@param text string
 ---@return string
 function M.sequence(text) return MARK .. text end
@@ -188,7 +189,7 @@ function M.message(text)
   return (M.ready(text):gsub("%s+$", ""):gsub("\n(%S)", "\n  %1"))
 end
 
---- Writes a message to standard error, behind what was printed.
+--- Writes a message to standard error, after the output so far.
 ---@param text string
 function M.tell(text)
   io.stdout:flush()

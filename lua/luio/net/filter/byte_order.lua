@@ -58,7 +58,7 @@ function M.kept(program)
       any = any or size[i]
     end
   end
-  -- What one cannot keep its readers cannot, and so no other number that they read.
+  -- If a number cannot be kept so, its readers cannot, and no other number that they read.
   local kept, changed = {}, any
   while changed do
     kept, changed = {}, false

@@ -97,7 +97,7 @@ local function settle(port)
   end
 end
 
---- Takes what has come, without waiting. The packets are yours.
+--- Takes the frames that have come, without waiting. The packets are yours.
 ---@param packets luio.Batch
 ---@param n integer  at most packets.capacity; 64 at a time
 ---@return integer taken
@@ -138,7 +138,7 @@ end
 
 local function ended(port) return nil, port.ended, "ENODEV" end
 
--- Nobody tells when there is room: looked at, 1 ms apart.
+-- No event tells that there is room: looked at, 1 ms apart.
 local function until_room(self, done, seconds)
   local port, deadline = self.port, now() + seconds
   while not done(self) do
@@ -341,7 +341,7 @@ end
 ---@param options? luio.memif.ClientOptions
 ---@return luio.memif.Port?
 ---@return string? message
----@return string? code  "ENOENT" "ECONNREFUSED": nobody is there, or it says no; "EACCES" "ETIMEDOUT" "EPROTO"
+---@return string? code  "ENOENT" "ECONNREFUSED": no server is there, or it refuses; "EACCES" "ETIMEDOUT" "EPROTO"
 function M.connect(path, options)
   options = options or {}
   local count, buffer = check(options)
@@ -364,7 +364,7 @@ function M.connect(path, options)
   return self
 end
 
---- Leaves, when the server has taken what it was sent; or has taken none of it for a second. Idempotent.
+--- Leaves when the server has taken all frames; or has taken none of it for a second. Idempotent.
 ---@return true? ok
 ---@return string? message  the server has not taken all; the connection is closed all the same
 ---@return string? code     "EAGAIN"

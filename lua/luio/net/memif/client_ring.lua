@@ -1,6 +1,6 @@
---- memif's rings from the client's side: the memory is ours, so where buffers are is known, and never looked up in what the
---- server may write to. The server's words that are read, its indices and the lengths of received frames, are checked. The
---- other side, and the order between the processors: luio.net.memif.ring.
+--- memif's rings from the client's side: the memory is ours, so the places of buffers are known and never read from memory
+--- that the server may write to. The server's words that are read, its indices and the lengths of received frames, are
+--- checked. The other side, and the order between the processors: luio.net.memif.ring.
 
 local bit = require "bit"
 local ffi = require "ffi"

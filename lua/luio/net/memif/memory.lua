@@ -7,7 +7,7 @@
 --- the page that is missing afterwards is a SIGBUS, too, when no hugepage is free. In a memfd of ordinary pages a hole is
 --- zeros.
 ---
---- Pages that nobody touched before count as memory of who touches them: hence the limit to a region's size.
+--- A page counts as memory of the process that touches it first: hence the limit to a region's size.
 ---
 --- An eventfd of the client's is looked at, too: it is never read or written (runtime/waker.c, and Poller:add's `edge`).
 

@@ -42,7 +42,7 @@ for number = 0, #M.NAMES do M[M.NAMES[number]] = number end
 --- Bytes of a ring, from its beginning.
 M.FLAGS_AT, M.HEAD_AT, M.TAIL_AT, M.DESCRIPTORS_AT = 4, 6, 64, 128
 
---- A descriptor. Length and offset are unsigned on the wire; signed, what is larger than any region comes out negative, and is
+--- A descriptor. Length and offset are unsigned on the wire; signed: a value larger than any region becomes negative, and is
 --- refused for that.
 M.descriptor_t = ffi.typeof "struct { uint16_t flags, region; int32_t length, offset, metadata; }"
 
@@ -66,7 +66,8 @@ M.message_t = ffi.typeof [[struct __attribute__((packed)) {
 }]]
 assert(ffi.sizeof(M.message_t) == M.MESSAGE)
 
---- A text in a field of fixed size, up to its first 0; control characters become "?", for it is to be shown.
+--- A text in a field of fixed size, up to its first 0; control characters become "?", because the text is
+--- shown.
 ---@param field ffi.cdata*
 ---@return string
 function M.text(field)

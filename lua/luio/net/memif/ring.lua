@@ -77,7 +77,7 @@ function M.ready(q)
 end
 
 --- Takes frames that the client sent, each into a packet of its own; they are yours. Too short and too long ones (`q.most`) are
---- left out, and counted. With q.fault set afterwards the client has broken a rule; what was taken before that is good.
+--- left out, and counted. With q.fault set afterwards the client has broken a rule; earlier frames are good.
 ---@param q ffi.cdata*  queue_t
 ---@param pool luio.Pool
 ---@param batch luio.Batch  filled from 0

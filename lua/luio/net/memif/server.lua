@@ -7,13 +7,13 @@
 ---
 --- Clients are strangers. Each message is checked for its size, its type at this point of the conversation, its descriptors, and
 --- all its numbers; memory as memif/memory.lua says, rings as memif/ring.lua. A client that breaks a rule gets the reason, and is
---- disconnected. Nothing that a client does or leaves undone makes a call here wait: a process of its own has its socket, and what
---- it sends that is no memory and no eventfd (runtime/porter.c).
+--- disconnected. Nothing that a client does or leaves undone makes a call here wait: a process of its own has the client's socket,
+--- and keeps descriptors that are neither memory nor an eventfd (runtime/porter.c).
 ---
---- There are at most so many clients, fewer of one user who is neither root nor ours; and a few that are still introducing
---- themselves, for which they have 3 s. When all of these places are taken, a new client takes the place of one: of the user with
---- most connections, of the process of that user with most, among those that have said least, the oldest. So a process that holds
---- silent connections open loses them first.
+--- The number of clients is limited, and lower for one user other than root and the server's; and a few that are still
+--- introducing themselves, for which they have 3 s. When all of these places are taken, a new client takes the place of one: of
+--- the user with most connections, of the process of that user with most, among those that have said least, the oldest. So a
+--- process that holds silent connections open loses them first.
 
 local door = require "luio.ffi"
 local memory = require "luio.net.memif.memory"
@@ -99,7 +99,8 @@ function Client:disconnect(why, told)
   if tell then tell(self, why) end
 end
 
---- Takes frames that it sent: ring.take. After a fault the client is disconnected; what was taken stays good.
+--- Takes frames that it sent: ring.take. After a fault the client is disconnected; frames that were taken
+--- stay good.
 ---@param pool luio.Pool
 ---@param batch luio.Batch
 ---@param n integer  at most ring.BURST
@@ -336,7 +337,7 @@ end
 
 local function is_stranger(uid) return uid ~= 0 and uid ~= uv.getuid() end
 
--- Why somebody can't be taken, if so; else there is a free place.
+-- The reason why a client can't be taken; else there is a free place.
 local function no_room(self, client)
   local free, of_user = nil, 0
   for i = self.places, 1, -1 do

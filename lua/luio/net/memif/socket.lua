@@ -2,8 +2,8 @@
 ---
 --- Nothing here waits: sockets are non-blocking. A descriptor from another process may be anything, and much can be
 --- done with it that takes as long as its sender likes: writing, reading, even closing (a file of a FUSE file system, a
---- TCP socket with SO_LINGER). So neither side has the other's socket: porters, processes of their own, pass on what is
---- harmless (runtime/porter.c).
+--- TCP socket with SO_LINGER). So neither side has the other's socket: porters, processes of their own, pass on
+--- harmless messages (runtime/porter.c).
 
 local door = require "luio.ffi"
 local ffi = require "ffi"
@@ -46,7 +46,7 @@ local function failed(what)
   return nil, ("%s: %s"):format(what, name), name
 end
 
---- Closes a descriptor that is what it should be.
+--- Closes a descriptor of the right kind.
 ---@param fd integer
 function M.close(fd) C.close(fd) end
 
@@ -132,7 +132,7 @@ local part, header, control = part_t(), header_t(), control_t()
 ---@param give? integer       a descriptor to go along; it stays ours, too
 ---@return true? ok
 ---@return string? why
----@return string? code  "EAGAIN": the other side does not read what it is sent; "EPIPE": it is gone
+---@return string? code  "EAGAIN": the other side does not read; "EPIPE": it is gone
 function M.send(fd, message, give)
   part.base, part.length = message, protocol.MESSAGE
   ffi.fill(header, ffi.sizeof(header))
@@ -167,7 +167,7 @@ end
 ---@return string? code  "EAGAIN": there is none
 function M.receive(fd, message) return receive(fd, message, protocol.MESSAGE) end
 
---- Takes what a porter passes on.
+--- Takes a message that a porter passes on.
 ---@param fd integer
 ---@param passed ffi.cdata*  luio_passed
 ---@return boolean? more  false: the connection is over
@@ -212,7 +212,8 @@ function Poller:add(fd, tag, edge)
   return true
 end
 
---- Takes one out, before it is closed: what another process has, too, would stay, for it is not closed for good.
+--- Takes one out, before it is closed: a descriptor that another process has, too, would stay, because it is not
+--- closed for good.
 ---@param fd integer
 function Poller:remove(fd)
   C.epoll_ctl(self.fd, DELETE, fd, event_t())

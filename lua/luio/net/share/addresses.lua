@@ -37,7 +37,7 @@ function M.find(t, low, high)
   return 0
 end
 
---- Notes an owner. The address is nobody's yet.
+--- Notes an owner. The address has no owner yet.
 ---@param t ffi.cdata*
 ---@param low integer
 ---@param high integer

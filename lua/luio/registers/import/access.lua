@@ -1,7 +1,7 @@
 --- Access kinds: SVD's access, modifiedWriteValues, readAction and writeConstraint become a map's
 --- one access, its read_effect and its write_effect.
 ---
---- Where the two don't fit, what can be read decides: a write-only register that is said to be
+--- Where the two don't fit, readability decides: a write-only register that is said to be
 --- one-to-clear stays write-only, since a bus may fault on the read. A behaviour for which a map has
 --- no word becomes a remark in it, and a note.
 
@@ -33,7 +33,8 @@ local reads = {
 
 local function word(text) return text and text:lower():gsub("[^%l]", "") end
 
--- "read/clear", "read-set": who reads or writes it back does something, and which of the two is not said.
+-- "read/clear", "read-set": reading it or writing it back has an effect, and the description does not say
+-- which.
 local function more_than_access(text)
   local lower = (text or ""):lower()
   return lower:find "clear" or lower:find "set" or lower:find "toggle"

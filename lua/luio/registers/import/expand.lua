@@ -150,7 +150,7 @@ function Import:partial_reset(register, path)
   self.notes:add("reset", path, "resetMask: only the fields that are known at reset state it, the rest is a remark")
 end
 
--- Where a register or cluster is, and its name; nil, and a note, when nobody knows where.
+-- Where a register or cluster is, and its name; nil, and a note, when the place is unknown.
 function Import:place(node, kind, letters, path)
   local offset = numbers.count(node.addressOffset, 2 ^ 48)
   if not offset then

@@ -6,12 +6,12 @@
 ---
 --- The file goes through four steps: parse.lua reads the XML into a tree, derive.lua and expand.lua
 --- follow what derives, inherits and repeats (names.lua, access.lua, fields.lua: a part each),
---- layout.lua settles what a map is stricter about, and write.lua writes it.
+--- layout.lua meets a map's stricter rules, and write.lua writes it.
 ---
---- What a map has no word for, and every decision about a file that contradicts itself, is a note; a
---- note that matters to a reader of the map is also a remark in it, in brackets. The file is not
---- trusted: whatever is in it, an import ends in bounded time and memory, with a map that loads or
---- with `nil, message, code`.
+--- A property for which a map has no word, and every decision about a file that contradicts itself,
+--- is a note; a note that matters to a reader of the map is also a remark in it, in brackets. The
+--- file is not trusted: whatever is in it, an import ends in bounded time and memory, with a map
+--- that loads or with `nil, message, code`.
 
 local beside = require "luio.registers.import.beside"
 local expand = require "luio.registers.import.expand"

@@ -1,4 +1,4 @@
---- Makes the registers of one block into what a map takes, where SVD is less strict or contradicts
+--- Makes the registers of one block fit a map's rules, where SVD is less strict or contradicts
 --- itself. Every decision is a note; none loses a register.
 ---
 ---   width      8, 16, 32 or 64 bits and aligned to it: another size is rounded up; what stands

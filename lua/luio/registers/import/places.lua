@@ -106,7 +106,7 @@ local function parts_block(items, parts, n)
   })
 end
 
---- States who is an alias; moves parts of registers into blocks.
+--- States which registers are aliases; moves parts of registers into blocks.
 ---@param self table     the import
 ---@param items table[]  of one block, named
 ---@param unique fun(name: string): string

@@ -49,7 +49,7 @@ function Writer:unfold(lines, item)
   return unfolded
 end
 
--- Puts what is said of an item behind its first line, or above it.
+-- Puts the description of an item behind its first line, or above it.
 function Writer:describe(lines, item)
   lines = self:unfold(lines, item)
   local parts = { not self.as_data and description(item) or nil }
