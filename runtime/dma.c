@@ -3,8 +3,8 @@
  * A device has one pool. Where its pages come from, and what the device is told of them, is a table of operations: pages of the
  * kernel's at their physical addresses (dma_physical.c), pages at addresses that we give out (dma_sim.c), or regions that a UIO
  * driver brings (dma_regions.c). A page is contiguous as the device sees it; a buffer is a piece of one page, so it is
- * contiguous too. Free pieces of a page are a sorted list of extents; the first that fits size,
- * alignment and address mask is taken, and when none does, the next page.
+ * contiguous too: the first free piece (dma_pool.c) that fits size, alignment and address mask is taken,
+ * and when none does, the next page.
  *
  * Buffers that are freed go back to their page; pages go back to the kernel only in
  * luio_dma_close, which the device calls after bus master is off. Under a guardian those that hold
@@ -12,76 +12,10 @@
 #include "dma.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-/* ---- Pieces ------------------------------------------------------------------------------------ */
-
-/* Cuts size bytes from a free extent of the page; the offset in it, or UINT64_MAX. */
-static uint64_t cut(page *p, uint64_t size, uint64_t align, uint64_t mask)
-{
-  for (extent **at = &p->free; *at; at = &(*at)->next) {
-    extent *e = *at;
-    /* Aligned as the device sees it: the IOVA, not the pointer. */
-    uint64_t start = ((p->iova + e->offset + align - 1) & ~(align - 1)) - p->iova;
-    uint64_t skip = start - e->offset;
-    if (skip > e->size || e->size - skip < size || p->iova + start + size - 1 > mask)
-      continue;
-    uint64_t rest = e->size - skip - size;
-    if (skip && rest) {
-      extent *after = calloc(1, sizeof *after);
-      if (!after)
-        return UINT64_MAX;
-      *after = (extent){.offset = start + size, .size = rest, .next = e->next};
-      e->size = skip;
-      e->next = after;
-    } else if (skip) {
-      e->size = skip;
-    } else if (rest) {
-      e->offset += size;
-      e->size = rest;
-    } else {
-      *at = e->next;
-      free(e);
-    }
-    return start;
-  }
-  return UINT64_MAX;
-}
-
-/* Puts a piece back and joins it with its neighbours. Without memory for an extent it is lost to
- * the pool until the device is closed: harmless, and still not the device's to misuse. */
-void luio_dma_put_back(extent **list, uint64_t offset, uint64_t size)
-{
-  extent **at = list;
-  extent *before = NULL;
-  while (*at && (*at)->offset < offset) {
-    before = *at;
-    at = &(*at)->next;
-  }
-  extent *after = *at;
-  if (before && before->offset + before->size == offset) {
-    before->size += size;
-    if (after && before->offset + before->size == after->offset) {
-      before->size += after->size;
-      before->next = after->next;
-      free(after);
-    }
-  } else if (after && offset + size == after->offset) {
-    after->offset = offset;
-    after->size += size;
-  } else {
-    extent *e = calloc(1, sizeof *e);
-    if (!e)
-      return;
-    *e = (extent){.offset = offset, .size = size, .next = after};
-    *at = e;
-  }
-}
 
 /* ---- Allocating -------------------------------------------------------------------------------- */
 
@@ -135,11 +69,11 @@ static int carve(luio_dma *dma, live *l, uint64_t size, uint64_t align, uint64_t
   int rc = 0;
   page *p;
   for (p = dma->pages; p; p = p->next)
-    if ((offset = cut(p, reserved, align, mask)) != UINT64_MAX)
+    if ((offset = luio_dma_cut(p, reserved, align, mask)) != UINT64_MAX)
       break;
   if (!p) {
     rc = dma->ops->grow(dma, reserved, align, mask, &p, err);
-    if (rc == 0 && (offset = cut(p, reserved, align, mask)) == UINT64_MAX)
+    if (rc == 0 && (offset = luio_dma_cut(p, reserved, align, mask)) == UINT64_MAX)
       rc = luio_fail(err, ENOMEM,
                      "%llu bytes of DMA memory for %s aligned to %llu: no page is so "
                      "aligned",
@@ -244,12 +178,7 @@ void *luio_dma_find(luio_dma *dma, uint64_t iova, uint64_t size)
 
 /* ---- Pages that the kernel has moved ------------------------------------------------------------- */
 
-int luio_dma_page_moved(const luio_dma *dma, const page *p, luio_error *err)
-{
-  return dma->ops->moved ? dma->ops->moved(dma, p, err) : 0;
-}
-
-/* The same, with what to do about it. */
+/* As luio_dma_page_moved, with what to do about it. */
 static int verify(const luio_dma *dma, const page *p, luio_error *err)
 {
   luio_error found;
@@ -291,27 +220,7 @@ int luio_dma_check(luio_device *d, luio_error *err)
   return luio_fail(err, ESTALE, "%s", found.message);
 }
 
-/* ---- Warnings and figures ------------------------------------------------------------------------ */
-
-void luio_dma_warn(luio_dma *dma, const char *format, ...)
-{
-  size_t said = strlen(dma->warning);
-  if (said && luio_format(dma->warning + said, sizeof dma->warning - said, "; "))
-    said += 2;
-  va_list args;
-  va_start(args, format);
-  vsnprintf(dma->warning + said, sizeof dma->warning - said, format, args);
-  va_end(args);
-}
-
-const char *luio_dma_warning(luio_dma *dma)
-{
-  pthread_mutex_lock(&dma->lock);
-  memcpy(dma->taken, dma->warning, sizeof dma->taken);
-  dma->warning[0] = '\0';
-  pthread_mutex_unlock(&dma->lock);
-  return dma->taken[0] ? dma->taken : NULL;
-}
+/* ---- Figures --------------------------------------------------------------------------------- */
 
 void luio_dma_get_stats(const luio_dma *dma, luio_dma_stats *out)
 {

@@ -119,8 +119,15 @@ struct luio_dma {
 
 /* dma.c. An empty pool; NULL: no memory. */
 luio_dma *luio_dma_new(luio_device *device, const struct luio_dma_ops *ops, luio_error *err);
-/* With the lock held. Puts a piece of a page into a list of extents. */
+
+/* dma_pool.c. With the lock held. */
+
+/* Cuts size bytes from a free extent of the page; the offset in it, or UINT64_MAX. */
+uint64_t luio_dma_cut(page *p, uint64_t size, uint64_t align, uint64_t mask);
+/* Puts a piece of a page into a list of extents. */
 void luio_dma_put_back(extent **list, uint64_t offset, uint64_t size);
+/* The free pieces of a page that ends. */
+void luio_dma_free_extents(extent *e);
 /* Adds a warning to those that luio_dma_warning has not given yet. */
 void luio_dma_warn(luio_dma *dma, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Compares a page's address with what it was when it was taken. -ESTALE: the kernel moved it, or took
@@ -138,19 +145,24 @@ void luio_dma_unpin(luio_dma *dma);
 /* What to do about an error of pinning. */
 const char *luio_dma_pin_remedy(int code);
 
-/* dma_kept.c. With the lock held, but for adopt, which is called before anybody has the pool. */
+/* dma_records.c. With the lock held. Without a guardian there are no records, and nothing happens. */
 
-/* Takes over what a guardian kept of the worker before; without a guardian nothing. */
-int luio_dma_adopt(luio_dma *dma, luio_error *err);
 /* Notes a page that was taken from the kernel; -ENOSPC: the records are full. */
 int luio_dma_note_page(luio_dma *dma, page *p, luio_error *err);
-/* A kept buffer of this name: 1 with *l filled, 0 when there is none that fits. */
-int luio_dma_take_kept(luio_dma *dma, const char *name, uint64_t size, uint64_t align,
-                       uint64_t mask, live *l);
 /* Notes a buffer under its name. */
 int luio_dma_note_buffer(luio_dma *dma, live *l, luio_error *err);
 /* Whether a kept buffer lies in the page. */
 bool luio_dma_page_is_kept(const luio_dma *dma, const page *p);
+bool luio_dma_has_buffers(const luio_dma *dma, const page_record *r);
+uint32_t luio_dma_record_number(const luio_dma *dma, const page_record *r);
+
+/* dma_kept.c. With the lock held, but for adopt, which is called before anybody has the pool. */
+
+/* Takes over what a guardian kept of the worker before; without a guardian nothing. */
+int luio_dma_adopt(luio_dma *dma, luio_error *err);
+/* A kept buffer of this name: 1 with *l filled, 0 when there is none that fits. */
+int luio_dma_take_kept(luio_dma *dma, const char *name, uint64_t size, uint64_t align,
+                       uint64_t mask, live *l);
 
 /* dma_pages.c. All with the pool's lock held. */
 
@@ -170,8 +182,6 @@ int luio_dma_page_take(luio_dma *dma, int which, uint64_t size, uint64_t mask, p
 void luio_dma_page_forget(page *p);
 /* Gives it back to the kernel, too. */
 void luio_dma_page_release(luio_dma *dma, page *p);
-/* The free pieces of a page that ends. */
-void luio_dma_free_extents(extent *e);
 /* Puts a page into the pool. */
 void luio_dma_page_add(luio_dma *dma, page *p);
 /* The store whose pages a buffer needs, hugepages first. */

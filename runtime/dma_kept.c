@@ -25,70 +25,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- Records ----------------------------------------------------------------------------------- */
-
-static uint32_t number_of(const luio_dma *dma, const page_record *r)
-{
-  return (uint32_t)(r - dma->records->pages);
-}
-
-static bool has_buffers(const luio_dma *dma, const page_record *r)
-{
-  for (int i = 0; i < KEPT_BUFFERS; i++) {
-    const buffer_record *b = &dma->records->buffers[i];
-    if (b->used && b->page == number_of(dma, r))
-      return true;
-  }
-  return false;
-}
-
-bool luio_dma_page_is_kept(const luio_dma *dma, const page *p)
-{
-  return p->record && has_buffers(dma, p->record);
-}
-
-int luio_dma_note_page(luio_dma *dma, page *p, luio_error *err)
-{
-  if (!dma->records)
-    return 0;
-  for (int i = 0; i < KEPT_PAGES; i++) {
-    page_record *r = &dma->records->pages[i];
-    if (r->used)
-      continue;
-    r->store = (uint32_t)p->store;
-    r->index = p->index;
-    r->size = p->size;
-    r->iova = p->iova;
-    r->used = 1;
-    p->record = r;
-    return 0;
-  }
-  return luio_fail(err, ENOSPC, "DMA memory for %s: a guardian keeps at most %d pages", dma->who,
-                   KEPT_PAGES);
-}
-
-int luio_dma_note_buffer(luio_dma *dma, live *l, luio_error *err)
-{
-  if (!dma->records)
-    return 0;
-  page *p = l->buffer.page;
-  for (int i = 0; i < KEPT_BUFFERS; i++) {
-    buffer_record *r = &dma->records->buffers[i];
-    if (r->used)
-      continue;
-    r->page = number_of(dma, p->record);
-    r->offset = (uint64_t)((uint8_t *)l->buffer.addr - p->addr);
-    r->size = l->buffer.size;
-    r->reserved = l->buffer.reserved;
-    memcpy(r->name, l->name, sizeof r->name);
-    r->used = 1;
-    l->record = r;
-    return 0;
-  }
-  return luio_fail(err, ENOSPC, "DMA memory for %s: a guardian keeps at most %d named buffers",
-                   dma->who, KEPT_BUFFERS);
-}
-
 /* ---- A buffer by its name ---------------------------------------------------------------------- */
 
 static page *page_of(luio_dma *dma, const page_record *r)
@@ -173,8 +109,8 @@ static void find_gaps(luio_dma *dma, page *p)
     const buffer_record *next = NULL;
     for (int i = 0; i < KEPT_BUFFERS; i++) {
       const buffer_record *b = &dma->records->buffers[i];
-      if (b->used && b->page == number_of(dma, p->record) && b->offset + b->reserved > at &&
-          (!next || b->offset < next->offset))
+      if (b->used && b->page == luio_dma_record_number(dma, p->record) &&
+          b->offset + b->reserved > at && (!next || b->offset < next->offset))
         next = b;
     }
     uint64_t end = next ? next->offset : p->size;
@@ -295,7 +231,7 @@ int luio_dma_adopt(luio_dma *dma, luio_error *err)
     drop_unrecorded(dma);
   for (int i = 0; i < KEPT_PAGES; i++) {
     page_record *r = &dma->records->pages[i];
-    bool wanted = has_buffers(dma, r) || !dma->device->slots.settled;
+    bool wanted = luio_dma_has_buffers(dma, r) || !dma->device->slots.settled;
     if (r->used && wanted && (rc = adopt_page(dma, r, err)) < 0)
       return rc;
   }

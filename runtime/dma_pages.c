@@ -73,14 +73,6 @@ void luio_dma_punch(luio_dma *dma, int which, uint64_t index, uint64_t size)
             (off_t)size);
 }
 
-void luio_dma_free_extents(extent *e)
-{
-  for (extent *next; e; e = next) {
-    next = e->next;
-    free(e);
-  }
-}
-
 void luio_dma_page_forget(page *p)
 {
   munmap(p->addr, p->size);
