@@ -168,9 +168,15 @@ soak: all | deps-run deps-test deps-guest
 	$(Q)spec/soak/run $(or $(SECONDS),3600)
 
 # Which file may use which: spec/lint/layers.lua, spec/lint/floors.lua.
-layers: $(BUILD)/libluio.so
+OBJECTS := $(patsubst runtime/%.c,$(BUILD)/%.o,$(SOURCES)) \
+  $(patsubst runtime/%.c,$(BUILD)/program/%.o,$(filter runtime/main.c runtime/guardian%,$(PROGRAM)))
+$(BUILD)/program/%.o: runtime/%.c $(HEADERS) | tools
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARNINGS) -D_GNU_SOURCE $(call pkg,--cflags) -c -o $@ $<
+layers: $(OBJECTS)
 	$(call say,LINT,layers)
-	$(Q)luajit spec/lint/layers
+	$(Q)luajit spec/lint/layers $(OBJECTS)
 
 lint: layers $(BUILD)/luio.cdef.inc | deps-lint
 	$(call say,LINT,luacheck)

@@ -96,6 +96,9 @@ extern const struct luio_backend luio_pci, luio_uio, luio_mem, luio_simulated;
 /* backend.c. The way to a device that was described. */
 const struct luio_backend *luio_backend_of(const luio_info *info);
 
+/* backend_sim.c. What a simulated device of that name says of itself. */
+void luio_sim_describe(luio_info *info, const luio_sim *sim, const char *name);
+
 /* lock.c. Takes the advisory lock of a file of the device. EBUSY: another handle or process has it. */
 int luio_lock(const luio_device *d, int fd, luio_error *err);
 /* The error of a device that another process drives; part: ", or some of it", or "". */

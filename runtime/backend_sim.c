@@ -127,7 +127,7 @@ const struct luio_backend luio_simulated = {
     .forked = close_sim,
 };
 
-static void describe(luio_info *info, const luio_sim *sim, const char *name)
+void luio_sim_describe(luio_info *info, const luio_sim *sim, const char *name)
 {
   const luio_sim_config *c = luio_sim_identity(sim);
   luio_format(info->address, sizeof info->address, "sim:%s", name);
@@ -151,29 +151,4 @@ static void describe(luio_info *info, const luio_sim *sim, const char *name)
     info->bars[i].addr = luio_sim_address(sim, i);
     info->bars[i].size = c->region_size[i];
   }
-}
-
-int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_device **out,
-                         luio_error *err)
-{
-  luio_device *d;
-  char what[96];
-  luio_format(what, sizeof what, "open sim:%s", name);
-  int rc = luio_device_new(flags, what, &d, err);
-  if (rc < 0)
-    return rc;
-  d->backend = &luio_simulated;
-  d->own = sim;
-  d->config_writable = d->intx_by_command = true;
-  describe(&d->info, sim, name);
-  luio_format(d->slots.address, sizeof d->slots.address, "%s", d->info.address);
-  d->slots.repeats = luio_simulated.names_repeat; /* another model of that name */
-  rc = flags & (LUIO_READ_ONLY | LUIO_SHARED) ? 0 : luio_guard_open(&d->slots, err);
-  if (rc < 0) {
-    luio_device_free(d);
-    return rc;
-  }
-  luio_config_watch(d);
-  *out = d;
-  return 0;
 }

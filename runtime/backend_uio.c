@@ -102,12 +102,6 @@ static int open_region(luio_device *d, luio_region *r, luio_error *err)
 
 /* ---- The device -------------------------------------------------------------------------------- */
 
-static bool takes_all(const luio_info *info)
-{
-  (void)info;
-  return true;
-}
-
 /* There is only /dev/uioX to lock, which the guardian has no part in. */
 static int open_uio(luio_device *d, const luio_device *before, luio_error *err)
 {
@@ -165,7 +159,6 @@ static void forked(luio_device *d)
 const struct luio_backend luio_uio = {
     .capabilities = LUIO_HAS_SYSFS | LUIO_HAS_INTERRUPTS | LUIO_HAS_DMA | LUIO_CAN_LEAVE,
     .no_config = "it is not a PCI device",
-    .takes = takes_all,
     .open = open_uio,
     .close = close_uio,
     .has_region = has_region,

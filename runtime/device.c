@@ -93,13 +93,38 @@ int luio_device_open_files(luio_device *d, const char *address, const luio_devic
 
 int luio_device_open(const char *address, unsigned flags, luio_device **out, luio_error *err)
 {
-  luio_device *d;
+  luio_device *d = NULL;
   char what[96];
   luio_format(what, sizeof what, "open %s", address);
   int rc = luio_device_new(flags, what, &d, err);
-  if (rc < 0)
+  if (!d)
     return rc;
   rc = luio_device_open_files(d, address, NULL, err);
+  if (rc < 0) {
+    luio_device_free(d);
+    return rc;
+  }
+  luio_config_watch(d);
+  *out = d;
+  return 0;
+}
+
+int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_device **out,
+                         luio_error *err)
+{
+  luio_device *d = NULL;
+  char what[96];
+  luio_format(what, sizeof what, "open sim:%s", name);
+  int rc = luio_device_new(flags, what, &d, err);
+  if (!d)
+    return rc;
+  d->backend = &luio_simulated;
+  d->own = sim;
+  d->config_writable = d->intx_by_command = true;
+  luio_sim_describe(&d->info, sim, name);
+  luio_format(d->slots.address, sizeof d->slots.address, "%s", d->info.address);
+  d->slots.repeats = luio_simulated.names_repeat; /* another model of that name */
+  rc = flags & (LUIO_READ_ONLY | LUIO_SHARED) ? 0 : luio_guard_open(&d->slots, err);
   if (rc < 0) {
     luio_device_free(d);
     return rc;

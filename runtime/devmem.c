@@ -149,7 +149,7 @@ static int has_driver(const luio_map *range, luio_error *err)
 /* 0: it may be mapped, as far as /proc/iomem goes. *m is filled in any case. */
 static int ask_iomem(const luio_map *range, luio_iomem *m, luio_error *err)
 {
-  int rc = luio_iomem_look(range->addr, range->size, m);
+  int rc = luio_iomem_query(range->addr, range->size, m);
   if (rc == -EACCES)
     return not_shown(err);
   if (rc < 0)
@@ -208,6 +208,6 @@ bool luio_devmem_claimed(const luio_device *d)
 {
   luio_iomem m;
   const luio_map *range = luio_devmem_range(&d->info);
-  return luio_iomem_look(range->addr, range->size, &m) == 0 &&
+  return luio_iomem_query(range->addr, range->size, &m) == 0 &&
          (m.verdict == IOMEM_CLAIMED || m.verdict == IOMEM_RAM);
 }

@@ -63,7 +63,7 @@ static int open_file(const char *path)
   return fd;
 }
 
-int64_t luio_read_settled(const char *path, void *data, uint64_t size, int *leased, luio_error *err)
+int64_t luio_read_leased(const char *path, void *data, uint64_t size, int *leased, luio_error *err)
 {
   int64_t result;
   if (leased)

@@ -70,7 +70,8 @@ static void close_one(int *fd)
   *fd = -1;
 }
 
-void guardian_close_ours(void)
+/* In a forked child. The mailbox's own two, which a worker needs, stay open. */
+static void close_ours(void)
 {
   guardian_close_devices();
   guardian_close_replies();
@@ -95,7 +96,7 @@ static int watch(int fd, uint32_t events)
 
 static void become_worker(int theirs, const sigset_t *normal)
 {
-  guardian_close_ours();
+  close_ours();
   guardian_pass_mail(theirs);
   signal(SIGINT, SIG_IGN); /* the guardian hears it, too, and says SIGTERM */
   signal(SIGHUP, SIG_IGN);
@@ -210,7 +211,7 @@ static int bury(void)
   int status = SIGKILL;
   if (guardian_reap(g.pid, &status, 0))
     return status;
-  guardian_quieten_devices(); /* settle says what came of it */
+  guardian_quieten_devices(); /* decide_restart says what came of it */
   guardian_kill_leftovers(g.pid);
   guardian_reap(g.pid, &status, REAPING);
   return status;
@@ -302,7 +303,7 @@ static bool quits(int status, struct guardian_line *l)
 
 /* After a worker's end: stops what it left running. True: another one is to start, after *pause. False: it
  * is over, with exit status *result. */
-static bool settle(int status, uint64_t *pause, int *result)
+static bool decide_restart(int status, uint64_t *pause, int *result)
 {
   struct guardian_line l = {.length = 0};
   if (WIFEXITED(status))
@@ -360,6 +361,7 @@ int guardian(void)
   g.said.limit = 0;
   g.said.stop_ns = 5 * SECOND;
   int result = 1;
+  guardian_begin_telling(close_ours);
   if (g.signals < 0) {
     fprintf(stderr, "luio: start the guardian: signalfd: %s\n", strerrorname_np(errno));
     return 1;
@@ -375,7 +377,7 @@ int guardian(void)
       break;
     }
     uint64_t pause;
-    if (!settle(watch_worker(), &pause, &result))
+    if (!decide_restart(watch_worker(), &pause, &result))
       break;
     pause_for(pause);
     if (g.stop_at) {

@@ -30,12 +30,6 @@ static inline double guardian_ms(uint64_t ns)
   return (double)ns / 1e6;
 }
 
-/* ---- guardian.c -------------------------------------------------------------------------------- */
-
-/* In a forked child: closes the guardian's descriptors. The mailbox's own two, which a worker needs,
- * stay open. */
-void guardian_close_ours(void);
-
 /* ---- guardian_children.c ----------------------------------------------------------------------- */
 
 struct guardian_line {
@@ -43,6 +37,8 @@ struct guardian_line {
   size_t length;
 };
 
+/* close_ours closes the guardian's descriptors in a child of it. Before any other of these. */
+void guardian_begin_telling(void (*close_ours)(void));
 /* Adds to a line. What finds no room is cut off. */
 void guardian_say(struct guardian_line *l, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -19,8 +19,9 @@
 
 #define TELLING (500 * GUARDIAN_MS) /* how long a line is waited for */
 
-static pid_t teller;    /* the child that still has a line to print; 0: none */
-static unsigned untold; /* lines that were dropped since the last one */
+static void (*close_ours)(void); /* in a child */
+static pid_t teller;             /* the child that still has a line to print; 0: none */
+static unsigned untold;          /* lines that were dropped since the last one */
 
 bool guardian_reap(pid_t pid, int *status, uint64_t ns)
 {
@@ -37,6 +38,11 @@ bool guardian_reap(pid_t pid, int *status, uint64_t ns)
 }
 
 /* ---- Lines ------------------------------------------------------------------------------------- */
+
+void guardian_begin_telling(void (*close)(void))
+{
+  close_ours = close;
+}
 
 void guardian_say(struct guardian_line *l, const char *format, ...)
 {
@@ -61,7 +67,7 @@ void guardian_tell(struct guardian_line *l)
   guardian_say(l, "\n");
   teller = fork();
   if (teller == 0) {
-    guardian_close_ours();
+    close_ours();
     ssize_t ignored = write(2, l->text, l->length);
     (void)ignored;
     _exit(0);

@@ -153,7 +153,7 @@ typedef struct luio_iomem {
   char name[64];        /* the innermost entry that has all of the range; empty: none */
 } luio_iomem;
 /* -errno: it can't be read; -EBADMSG: it can't be understood. */
-int luio_iomem_look(uint64_t addr, uint64_t size, luio_iomem *out);
+int luio_iomem_query(uint64_t addr, uint64_t size, luio_iomem *out);
 
 /* devmem.c. Devices that are a range of physical addresses: mem:0xADDR+0xLEN. */
 #define LUIO_DEVMEM "/dev/mem"

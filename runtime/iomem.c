@@ -243,7 +243,7 @@ static void judge(const struct tree *t, uint64_t addr, uint64_t size, luio_iomem
   }
 }
 
-int luio_iomem_look(uint64_t addr, uint64_t size, luio_iomem *out)
+int luio_iomem_query(uint64_t addr, uint64_t size, luio_iomem *out)
 {
   struct tree tree = {0};
   char *text = NULL;

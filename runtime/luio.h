@@ -43,7 +43,7 @@ extern "C" {
 /* ---- Version --------------------------------------------------------------------------------- */
 
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
-enum { LUIO_ABI = 11 };
+enum { LUIO_ABI = 12 };
 
 LUIO_API unsigned luio_abi(void);
 LUIO_API const char *luio_version(void);
@@ -714,8 +714,8 @@ LUIO_API void luio_watchdog_stop(void);
  *   E...    of open, read
  * Where no lease can be had (another user's file, a file system without) it is read as it is: *leased
  * is 0 then, else 1. With `leased` NULL it is read as it is, whoever writes. */
-LUIO_API int64_t luio_read_settled(const char *path, void *data, uint64_t size, int *leased,
-                                   luio_error *err);
+LUIO_API int64_t luio_read_leased(const char *path, void *data, uint64_t size, int *leased,
+                                  luio_error *err);
 
 #include "luio_sim.h" /* simulated devices: what a model calls */
 

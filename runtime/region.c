@@ -57,7 +57,7 @@ static void claimed(const luio_device *d, const luio_region *r, char *to, size_t
 {
   luio_iomem m = {0};
   const char *driver = d->info.driver, *address = d->info.address;
-  bool hidden = luio_iomem_look(r->addr, r->size, &m) < 0 || m.verdict == IOMEM_HIDDEN;
+  bool hidden = luio_iomem_query(r->addr, r->size, &m) < 0 || m.verdict == IOMEM_HIDDEN;
   bool kernels = driver[0] && !d->info.uio[0];
   if (m.verdict == IOMEM_CLAIMED && d->info.uio[0])
     luio_format(to, size,

@@ -134,8 +134,8 @@ static uint64_t time_spent(void)
   return spent > other ? spent : other;
 }
 
-/* With the lock held. ns: since the last look. */
-static void look(uint64_t ns)
+/* With the lock held. ns: since it was called last. */
+static void count_time(uint64_t ns)
 {
   if (atomic_load_explicit(&w.beats, memory_order_relaxed) != w.seen) {
     begin_anew();
@@ -164,7 +164,7 @@ static void *run(void *unused)
     uint64_t now = luio_now(), ns = now - (before > w.since ? before : w.since);
     before = now;
     if (!w.stop && ns > 0)
-      look(ns < 2 * pause ? ns : 2 * pause);
+      count_time(ns < 2 * pause ? ns : 2 * pause);
   }
   pthread_mutex_unlock(&w.lock);
   return NULL;

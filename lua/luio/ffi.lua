@@ -10,7 +10,7 @@ local ffi = require "ffi"
 
 local M = {}
 
-local ABI = 11 -- of this Lua code: LUIO_ABI in runtime/luio.h
+local ABI = 12 -- of this Lua code: LUIO_ABI in runtime/luio.h
 
 local function here()
   local source = debug.getinfo(1, "S").source

@@ -479,7 +479,7 @@ static void check_iomem(void)
       {0x100000000, 0x1000}, {0xfffffff000, 0x1000}, {0x30000000, 8},     {0, 0x1000}};
   const uint64_t *range = ranges[random_below(sizeof ranges / sizeof *ranges)];
   luio_iomem m;
-  int rc = luio_iomem_look(range[0], range[1], &m);
+  int rc = luio_iomem_query(range[0], range[1], &m);
   check_clean(m.name, sizeof m.name, "a range's name");
   check_clean(m.owner, sizeof m.owner, "an owner's name");
   if (rc == 0 && m.verdict == IOMEM_FREE && is_memory(range[0], range[0] + range[1] - 1))

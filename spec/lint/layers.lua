@@ -1,8 +1,8 @@
 --- Floors: which file may use which. `make layers` (a part of `make lint`) checks them, for C and Lua alike.
 ---
----     make layers                              all of it, after a build
----     luajit spec/lint/layers                  Lua only: needs nothing built
----     luajit spec/lint/layers build/*.o        with the objects of the C files
+---     make layers                                              all of it
+---     luajit spec/lint/layers                                  Lua, and what C files include: needs nothing built
+---     luajit spec/lint/layers build/*.o build/program/*.o      with the objects of the C files
 ---
 --- spec/lint/floors.lua states the floors, from the lowest to the highest, and the files of each. A file uses what lies on
 --- its own floor or below. Two faults are told:
@@ -196,19 +196,30 @@ end
 
 -- ---- Floors ---------------------------------------------------------------------------------------
 
--- Where a file is: by its own line in the table, or by that of its innermost folder.
+-- Where a file is: by its own line in the table, by that of a pattern ("runtime/dma*"), or by that of its innermost folder.
 local function storeys(floors, files, faults)
-  local entries, met = {}, {}
+  local entries, patterns, met = {}, {}, {}
   for number, floor in ipairs(floors) do
     for i = 2, #floor do
-      if entries[floor[i]] then table.insert(faults, ("spec/lint/floors.lua: %s is there twice"):format(floor[i])) end
-      entries[floor[i]] = { number = number, name = floor[1] }
+      local entry = floor[i]
+      if entries[entry] then table.insert(faults, ("spec/lint/floors.lua: %s is there twice"):format(entry)) end
+      entries[entry] = { number = number, name = floor[1] }
+      if entry:find("*", 1, true) then patterns[entry] = "^" .. entry:gsub("[%p]", "%%%0"):gsub("%%%*", "[^/]*") .. "$" end
     end
+  end
+  local function entry_of(path)
+    if entries[path] then return path end
+    local longest
+    for entry, pattern in pairs(patterns) do
+      if path:match(pattern) and (not longest or #entry > #longest) then longest = entry end
+    end
+    local entry = longest or path:match "^(.*/)"
+    while entry and not entries[entry] do entry = entry:match "^(.*/)[^/]+/$" end
+    return entry
   end
   local at = {}
   for _, path in ipairs(files) do
-    local entry = path
-    while entry and not entries[entry] do entry = entry:match "^(.*/)[^/]+/?$" end
+    local entry = entry_of(path)
     if entry then
       at[path], met[entry] = entries[entry], true
     else

@@ -121,6 +121,18 @@ describe("the check of floors, in Lua,", function()
     })
   end)
 
+  it("takes a pattern before a folder, and a file's own line before a pattern", function()
+    local lua = { { "low", "lua/luio/x/" }, { "middle", "lua/luio/x/part*" }, { "high", "lua/luio/x/part_up.lua" } }
+    assert.same({
+      "lua/luio/x/a.lua:1 (floor 1, low) requires luio.x.part_one (floor 2, middle)",
+      "lua/luio/x/part_one.lua:1 (floor 2, middle) requires luio.x.part_up (floor 3, high)",
+    }, faults({
+      ["lua/luio/x/a.lua"] = 'return require "luio.x.part_one"',
+      ["lua/luio/x/part_one.lua"] = 'return require "luio.x.part_up"',
+      ["lua/luio/x/part_up.lua"] = "return {}",
+    }, { lua = lua }))
+  end)
+
   it("complains of a file that no floor has, of a line without a file", function()
     assert.same({ "lua/luio/new.lua: on no floor: add it to spec/lint/floors.lua" }, faults { ["lua/luio/new.lua"] = "return {}" })
     assert.same({ "spec/lint/floors.lua: there is no lua/luio/old/" }, faults({}, { lua = { { "old", "lua/luio/old/" } } }))

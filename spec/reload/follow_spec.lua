@@ -194,7 +194,7 @@ describe("a save", function()
     local read, refused = 0, 0
     local bytes, leased = ffi.new "char[65536]", ffi.new "int[1]"
     repeat
-      local n = tonumber(door.C.luio_read_settled(path, bytes, 65536, leased, door.err))
+      local n = tonumber(door.C.luio_read_leased(path, bytes, 65536, leased, door.err))
       if n >= 0 then
         read = read + 1
         assert.same({ #text(1), 1 }, { n, leased[0] })

@@ -62,7 +62,7 @@ local buffer, size, leased = nil, 64 * 1024, ffi.new "int[1]"
 -- A file's text, and whether it was sure that nobody was writing. "EAGAIN": somebody has it open to write; `as_it_is`: never mind.
 local function read_settled(path, as_it_is)
   buffer = buffer or ffi.new("char[?]", size)
-  local n = tonumber(C.luio_read_settled(path, buffer, size, not as_it_is and leased or nil, err))
+  local n = tonumber(C.luio_read_leased(path, buffer, size, not as_it_is and leased or nil, err))
   if n < 0 then return door.failure() end
   if n < size then return ffi.string(buffer, n), leased[0] == 1 end
   if n > LARGEST then return nil, ("read %s: it has %.0f bytes, more than a driver's file may have"):format(path, n), "EFBIG" end
