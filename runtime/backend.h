@@ -52,7 +52,7 @@ struct luio_backend {
   const char *no_config, *no_interrupt, *no_dma;
   bool names_repeat; /* two devices of one process may have the same address */
 
-  /* Whether a described device is reached this way. NULL: such devices are not found, but made. */
+  /* Whether a described device is reached this way. NULL: backend.c asks no such way (it takes all others, or is made). */
   bool (*takes)(const luio_info *info);
   /* Opens files and locks; d->info is filled. before: what it was when it went away, NULL: it is new. What was opened
    * when it fails halfway stays in the device. */
