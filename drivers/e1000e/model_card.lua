@@ -19,7 +19,7 @@ local rings = require "drivers.e1000e.model_rings"
 
 local band, bor, bnot, rshift, lshift = bit.band, bit.bor, bit.bnot, bit.rshift, bit.lshift
 
--- Stated once more, not taken from the driver's map: a model that shared it would share its faults.
+-- Stated again, not taken from the driver's map: a shared mistake would not be seen.
 local CTRL, CTRL_TOO, STATUS, EERD, CTRL_EXT, MDIC = 0x0000, 0x0004, 0x0008, 0x0014, 0x0018, 0x0020
 local ICR, ITR, ICS, IMS, IMC, IAM = 0x00c0, 0x00c4, 0x00c8, 0x00d0, 0x00d8, 0x00e0
 local RCTL, RDBAL, RDBAH, RDLEN, RDH, RDT = 0x0100, 0x2800, 0x2804, 0x2808, 0x2810, 0x2818

@@ -4,7 +4,7 @@
 local bit = require "bit"
 local ffi = require "ffi"
 
--- Stated once more, not taken from the driver's map: a model that shared it would share its faults.
+-- Stated again, not taken from the driver's map: a shared mistake would not be seen.
 local ID, LIVENESS, FACTORIAL, STATUS, IRQ_STATUS, IRQ_RAISE, IRQ_ACK = 0x00, 0x04, 0x08, 0x20, 0x24, 0x60, 0x64
 local DMA_SRC, DMA_DST, DMA_COUNT, DMA_CMD = 0x80, 0x88, 0x90, 0x98
 local COMPUTING, RAISE_IRQ = 0x01, 0x80 -- STATUS

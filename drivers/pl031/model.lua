@@ -2,7 +2,7 @@
 
 local bit = require "bit"
 
--- Stated once more, not taken from the driver's map: a model that shared it would share its faults.
+-- Stated again, not taken from the driver's map: a shared mistake would not be seen.
 local DR, MR, LR, CR, IMSC, RIS, MIS, ICR = 0x00, 0x04, 0x08, 0x0c, 0x10, 0x14, 0x18, 0x1c
 local ID, IDS = 0xfe0, { [0] = 0x31, 0x10, 0x04, 0x00, 0x0d, 0xf0, 0x05, 0xb1 } -- PeriphID 0 to 3, PCellID 0 to 3
 

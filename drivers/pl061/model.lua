@@ -4,7 +4,7 @@
 local bit = require "bit"
 local band, bnot, bor, bxor = bit.band, bit.bnot, bit.bor, bit.bxor
 
--- Stated once more, not taken from the driver's map: a model that shared it would share its faults.
+-- Stated again, not taken from the driver's map: a shared mistake would not be seen.
 local DIR, IS, IBE, IEV, IE, RIS, MIS, IC, AFSEL = 0x400, 0x404, 0x408, 0x40c, 0x410, 0x414, 0x418, 0x41c, 0x420
 local ID, IDS = 0xfe0, { [0] = 0x61, 0x10, 0x04, 0x00, 0x0d, 0xf0, 0x05, 0xb1 } -- PeriphID 0 to 3, PCellID 0 to 3
 local OUTSIDE, PINS = 0x0, 0x4 -- of region 1

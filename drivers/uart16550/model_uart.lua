@@ -24,7 +24,7 @@
 local bit = require "bit"
 local band, bor, bnot, lshift, rshift = bit.band, bit.bor, bit.bnot, bit.lshift, bit.rshift
 
--- Stated once more, not taken from the driver's map: a model that shared it would share its faults.
+-- Stated again, not taken from the driver's map: a shared mistake would not be seen.
 local ERBFI, ETBEI, ELSI, EDSSI = 0x01, 0x02, 0x04, 0x08 -- IER
 local DR, OE, PE, FE, BI, THRE, TEMT, FIFO_ERROR = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80 -- LSR
 local DTR, RTS, LOOP, AFE = 0x01, 0x02, 0x10, 0x20 -- MCR

@@ -6,7 +6,7 @@
 local bit = require "bit"
 local ffi = require "ffi"
 
--- Stated once more, not taken from the driver's map: a model that shared it would share its faults.
+-- Stated again, not taken from the driver's map: a shared mistake would not be seen.
 local ID, VERSION, PERIOD_NS, MIN_PERIOD_NS, NOTIFY, RECORDS, RECORD_SIZE, STATUS = 0x00, 0x04, 0x08, 0x0c, 0x10, 0x14, 0x18, 0x1c
 local HEAD, DROPPED, MISSED, NOTIFIED, TAIL, WAKE_AT = 0x00, 0x04, 0x08, 0x0c, 0x80, 0x84
 local ASKED = 1

@@ -23,7 +23,7 @@ local PATH = 2 -- offset of the path in a sockaddr_un, which has 108 bytes for i
 --- Tells the service manager how it is.
 ---@param change string?  what became of the service: "READY=1"
 ---@param status string   for people; a line end in it would begin another statement, MAINPID= for example
----@return boolean sent   false: there is nobody, or it could not be told
+---@return boolean sent   false: there is no manager, or the message failed
 function M.send(change, status)
   local text = (change and change .. "\n" or "") .. "STATUS=" .. term.clean(status)
   local name = os.getenv "NOTIFY_SOCKET"

@@ -20,7 +20,7 @@ function M.is_address(text)
   return text:match "^sim:." ~= nil or text:match "^mem:" ~= nil or text:match "^uio%d+$" ~= nil or text:match "^%x+:%x+:%x+%.%x$" ~= nil
 end
 
---- For argparse: an address, or what was expected.
+--- For argparse: an address, or the expected form.
 ---@param text string
 ---@return string?
 ---@return string? message
@@ -203,7 +203,7 @@ function M.look(args, texts)
   return t, list, ranges
 end
 
---- Reads all of them, one load each; says what a forced read disturbed.
+--- Reads all of them, one load each; names the effects of a forced read.
 ---@param t luio.Target
 ---@param list luio.Found[]
 ---@param force boolean?

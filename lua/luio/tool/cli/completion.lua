@@ -1,5 +1,5 @@
---- `luio completion SHELL`: a script that asks `luio __complete -- WORDS...` what the last of these
---- words could become.
+--- `luio completion SHELL`: a script that asks `luio __complete -- WORDS...` for completions of the
+--- last of these words.
 ---
 --- The scripts know nothing of commands; all of it is here, taken from the commands' own parsers, so
 --- that a new option is completed without a further line. The kind of an argument's value follows from
@@ -7,9 +7,9 @@
 ---
 --- Candidates go to standard output, a line each. A line ":files svd xml" asks the shell for files of these kinds
 --- (":files": of any), which it names better than we could. A candidate that ends in one of . [ = : / goes on: no space is
---- put behind it. Nothing is opened, no model is started, and what goes wrong is not said: an error in the middle of
---- somebody's command line helps nobody. A completion that takes longer than a person waits for TAB is ended: a map that
---- loops, a FIFO in the place of a file.
+--- put behind it. Nothing is opened, no model is started, and what goes wrong is not said: an error in the middle of a
+--- command line does not help. A completion that takes longer than a person waits for TAB is ended: a map that loops, a
+--- FIFO in the place of a file.
 
 local lua_process = require "luio.host.lua_process"
 local complete_place = require("luio.tool.explore.candidates").place
@@ -53,7 +53,7 @@ local function safe(name, file)
 end
 
 -- The map that the command would use: the one that is named, else the driver's that matches. A map is Lua that runs. Nil, and
--- what the command would say of the driver.
+-- the command's message about the driver.
 local function map_of(state)
   local named = state.given.map
   if named then

@@ -1,5 +1,5 @@
---- `luio dma`: DMA memory for a device, to try it out by hand: where it is, what is in it, and what the
---- device has made of it.
+--- `luio dma`: DMA memory for a device, to try it out by hand: its address, its content, and the
+--- device's changes.
 ---
 --- The device is opened as its driver would, because DMA memory belongs to who owns the device; no
 --- register is touched. With --hold the memory stays while the device is made to use it from elsewhere
@@ -121,7 +121,7 @@ local function snapshot(buffer)
   return list
 end
 
--- Pieces that are not what they were: { offset, before, after }; and how many bytes that makes.
+-- Pieces that have changed: { offset, before, after }; and how many bytes that makes.
 local function changes(buffer, before)
   local list, total = {}, 0
   pieces(buffer.size, function(offset, n)

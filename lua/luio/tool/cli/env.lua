@@ -21,7 +21,7 @@ local function run()
   end
   dir = uv.fs_realpath(dir) or dir
   if dir:match "[;?]" then return nil, ("%s: LUA_PATH can't name a folder that has ; or ? in its name"):format(dir), "EINVAL" end
-  -- Behind ours is what the program itself uses: the earlier setting, else LuaJIT's own, without relative entries. ";;"
+  -- Behind ours are the program's own paths: the earlier setting, else LuaJIT's own, without relative entries. ";;"
   -- would bring "./?.lua" back.
   local function export(name, first, path)
     local list, known = {}, {}

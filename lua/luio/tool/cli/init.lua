@@ -20,7 +20,7 @@ local uv = require "luv"
 
 local M = {}
 
---- Every command, in the order of the help: name, what it does, module.
+--- Every command, in the order of the help: name, summary, module.
 M.commands = {
   { "list", "List devices and their drivers.", "list" },
   { "info", "Print all about one device: regions, interrupt, driver, IOMMU, owner.", "info" },
@@ -139,7 +139,7 @@ local function unknown(name)
   return fail(("there is no command %q%s; luio --help lists them"):format(name, near.hint(name, names)), 2)
 end
 
--- argparse speaks of its own state in some messages; one line that says what was expected.
+-- argparse speaks of its own state in some messages; one line with the expected form.
 local function misuse(command, message)
   return fail(("%s: %s (luio %s --help)"):format(command.name, (tostring(message):gsub("%s*\n%s*", "; ")), command.name), 2)
 end

@@ -1,7 +1,7 @@
 --- `luio irq`: waits for interrupts, counts them, measures their latency.
 ---
---- The top half is the matching driver's; --ack replaces what it acknowledges with, --capture adds to
---- what it reads. Where nothing acknowledges, a level-triggered line would fire again at once and for
+--- The top half is the matching driver's; --ack replaces its acknowledgement, --capture adds to its
+--- captures. Where nothing acknowledges, a level-triggered line would fire again at once and for
 --- ever, so the source stays masked after its first interrupt (`unmask = false` of luio.irq).
 ---
 --- With --trigger the command raises the interrupts itself: it writes, waits, and writes again. Then

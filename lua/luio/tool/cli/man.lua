@@ -1,7 +1,7 @@
 --- `luio __man`: the manual page, luio(1), on standard output; `make` writes it to build/luio.1.
 ---
---- What can be looked up in the commands' parsers is taken from there: arguments, options, examples. So
---- the page and --help can't say different things. The prose around it is below. The text is in man(7)'s
+--- Arguments, options and examples come from the commands' parsers: arguments, options, examples. So the
+--- page and --help can't say different things. The prose around it is below. The text is in man(7)'s
 --- macros, without what only groff or only mandoc knows.
 
 local DATE = "2026-11-22" -- of the prose; the build's would make each build another

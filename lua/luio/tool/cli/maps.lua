@@ -6,7 +6,8 @@ local output = require "luio.tool.output"
 local paths = require "luio.driver.paths"
 local term = require "luio.text.term"
 
--- The map that is named; its driver's fault is told as well: to this map no other command comes by that driver.
+-- The map that is named; its driver's fault is named as well: to this map no other command comes by that
+-- driver.
 local function named(args)
   local map, message, code = maps.load(args.map)
   if not map then return nil, message, code end

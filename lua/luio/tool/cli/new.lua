@@ -1,10 +1,10 @@
 --- `luio new NAME ID...`: a driver's folder that loads, runs on its model and passes its first spec, to be filled from the
 --- datasheet.
 ---
---- What is known is written down: ids, and of a device that is on this machine its regions, their sizes and its class; with
---- --svd the vendor's registers. Nothing is read from a device. A register that is only an example says that reading has an
---- effect, so that nothing that merely looks (`luio dump`) reads an unknown device's bytes. The folder appears whole, by a
---- rename, or not at all.
+--- It writes down the known facts: ids, and of a device that is on this machine its regions, their sizes and its class;
+--- with --svd the vendor's registers. Nothing is read from a device. A register that is only an example says that reading
+--- has an effect, so that nothing that merely looks (`luio dump`) reads an unknown device's bytes. The folder appears
+--- whole, by a rename, or not at all.
 
 local common = require "luio.tool.cli.common"
 local errors = require "luio.errors"
@@ -29,7 +29,8 @@ local function ids_of(info)
   return info.uio_name and { ("uio = %q"):format(info.uio_name) } or nil
 end
 
--- A device's address, a PCI id, a name from a device tree ("arm,pl031"), what a UIO driver calls it ("uio:fabric").
+-- A device's address, a PCI id, a name from a device tree ("arm,pl031"), or a UIO driver's name for it
+-- ("uio:fabric").
 local function add_id(known, text, infos)
   local entry
   if common.is_address(text) then
@@ -72,25 +73,25 @@ end
 local EXAMPLE = [[
 local luio = require "luio"
 
--- The datasheet's table of registers; lua/luio/registers/init.lua has all that can be said of one. What reading or writing
--- does is part of it: access "w1c", "rc"; read_effect, write_effect. `luio lint drivers/%NAME%` says what looks forgotten.
+-- The datasheet's table of registers; lua/luio/registers/init.lua has the format. State the effects of reading and writing, too:
+-- access "w1c", "rc"; read_effect, write_effect. `luio lint drivers/%NAME%` names registers that look as if they had one.
 return luio.registers {
   name = "%NAME%",
 %WHERE%
 %REGIONS%  --        offset width access  fields: bit | { high, low }
-  -- An example. Nothing that only looks reads it as long as read_effect is there: delete that once the datasheet says so.
+  -- An example. Commands that only look do not read it while read_effect is there. Delete that if the datasheet allows reading.
   ID      = { 0x00, 32, "ro", read_effect = "nobody has looked it up yet", REVISION = { 7, 0 } },
 }
 ]]
 
 local INIT = [[
---- %NAME%: what it is, and which datasheet (revision, sections) this follows.
+--- %NAME%: the device, and its datasheet (revision, sections).
 
 local %NAME% = { name = "%NAME%", match = %MATCH%, registers = require "drivers.%NAME%.registers" }
 
--- An interrupt's top half, once it is known: the register that tells the cause, the one that takes it back (lua/luio/top_half.lua).
+-- An interrupt's top half: the register with the cause, and the one that takes it back (lua/luio/top_half.lua).
 -- %NAME%.irq = { capture = "STATUS", ack = "STATUS" }
--- DMA, once it does any: how many address bits the device drives.
+-- DMA: the number of address bits that the device drives.
 -- %NAME%.dma = { bits = 32 }
 
 --- Makes the device ready; nil, message, code where that fails. Saving this file exchanges the code of a driver that runs.
@@ -102,7 +103,7 @@ end
 function %NAME%.stop(dev)
 end
 
---- What %REGISTER% holds.
+--- The value of %REGISTER%.
 ---@return integer
 function %NAME%.%FUNCTION%(dev)
   return dev.regs.%REGISTER%:read()
@@ -112,9 +113,9 @@ return %NAME%
 ]]
 
 local MODEL = [[
---- A model of %NAME%: what the driver can see of the device, it does (lua/luio/model.lua).
+--- A model of %NAME%: it behaves as the driver can see the device behave (lua/luio/model.lua).
 
--- Stated once more, not taken from the driver's map: a model that shared it would share its faults.
+-- Stated again, not taken from the driver's map: a shared mistake would not be seen.
 local %CONSTANT%, %CONSTANT%_AT_RESET = %OFFSET%, %RESET%
 
 local model = {
@@ -123,7 +124,7 @@ local model = {
 }
 
 function model.reset(dev)
-  dev.held = {} -- what was written, by region and offset
+  dev.held = {} -- written values, by region and offset
 end
 
 function model.read(dev, offset, _, region)

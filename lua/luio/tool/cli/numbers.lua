@@ -1,4 +1,4 @@
---- For argparse: converters of numbers, which say whose number was wrong and what was expected.
+--- For argparse: converters of numbers. An error names the option and the expected range.
 
 local M = {}
 

@@ -1,11 +1,11 @@
---- `luio run`: a driver at work until it is told to stop. Saving one of its files, or SIGHUP, exchanges
+--- `luio run`: a driver at work until a signal stops it. Saving one of its files, or SIGHUP, exchanges
 --- its code while it works (luio.reload.live).
 ---
 --- This is the worker; the program has started a guardian before (runtime/guardian.c), which hears
 --- the signals and passes SIGTERM and SIGHUP on. Without one (--no-guardian) they come here.
 ---
---- A service manager that wants to know is told when the driver has started; or, where the wait for its
---- device has no end, when that begins: a boot is not to hang on a device that may never come.
+--- A service manager gets a message when the driver has started; or, where the wait for its device has
+--- no end, when that begins: a boot is not to hang on a device that may never come.
 
 local wait_device = require "luio.hotplug.wait_device"
 local binding = require "luio.host.binding"
@@ -28,8 +28,8 @@ local watchdog = require "luio.loop.watchdog"
 
 local lost -- a line could not be printed
 
--- Prints a line. A full disk is no reason to stop a driver, but is said once, where that may still be heard. Not by print:
--- the C library forgets a failure that a line's end meets.
+-- Prints a line. A full disk does not stop a driver; it is reported once, on standard error. Not by print: the C library
+-- forgets a failure that a line's end meets.
 local function say(line)
   io.stdout:flush()
   line = term.message(line) .. "\n" -- it may have a traceback in it

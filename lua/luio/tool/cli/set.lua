@@ -1,4 +1,4 @@
---- `luio set`: writes, and says what was there, what was written, and what came back.
+--- `luio set`: writes, and prints the value before, the written value, and the value afterwards.
 
 local change = require "luio.tool.explore.change"
 local common = require "luio.tool.cli.common"

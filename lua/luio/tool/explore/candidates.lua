@@ -59,7 +59,8 @@ local function children(block, prefix)
   return list
 end
 
---- Adds the names in a block or map that begin with a prefix, with what they need behind them.
+--- Adds the names in a block or map that begin with a prefix, with the text that they need behind
+--- them.
 ---@param block luio.BlockDef|luio.Map
 ---@param prefix string
 ---@param add fun(name: string, suffix: string?)

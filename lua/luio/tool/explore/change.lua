@@ -1,14 +1,15 @@
 --- Writing a register and seeing what became of it.
 ---
 --- A change names a whole register, or fields, or bits of it. A whole register is one store. Fields and
---- bits are one load and one store, with what the map says of the bits beside them (neutral ones to
+--- bits are one load and one store. Bits beside them get the values that the map needs (neutral ones for
 --- write-1-to-clear fields, as in Register:update); where the register can't be read, or reading it does
 --- something, there is no such change: writing the whole register is the way.
 ---
 --- The value before and the one after are read only where that disturbs nothing, and at an offset that no map describes
---- only when that is asked for: it may be a FIFO. Of bits there the value before is read, for the others. The triggers
---- of the write (a map's write_effect, of any register or field at these bytes) are named, also by a dry run. A dry run
---- shows the value that the register would hold. That is not the written value: a 1 clears a write-1-to-clear bit.
+--- only when that is asked for: it may be a FIFO. Only for bits there the value is read first, because of the other
+--- bits. The triggers of the write (a map's write_effect, of any register or field at these bytes) are named, also by a
+--- dry run. A dry run shows the value that the register would hold. That is not the written value: a 1 clears a
+--- write-1-to-clear bit.
 
 local bit = require "bit"
 local bits_of = require "luio.registers.bits"
@@ -152,8 +153,8 @@ function M.apply(self, dry_run, known)
   return self
 end
 
---- The fields that are not what they were, or would not be: before, after. Those that were named and can't be read come
---- last, without a before.
+--- The fields that have changed, or would change: before, after. Those that were named and can't be read come last,
+--- without a before.
 ---@param self luio.Change
 ---@return { name: string, before: string?, after: string }[]
 function M.fields(self)

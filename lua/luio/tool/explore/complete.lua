@@ -3,9 +3,9 @@
 ---     complete.line(env, 'regs.CHANNEL[2].C')      14, { "CTRL" }
 ---     complete.line(env, 'STATUS:get "RA')         13, { "RAISE_IRQ" }
 ---
---- Nothing is evaluated and no device is touched. The line is cut into tokens (luio.tool.explore.syntax). Where
---- the cursor is among them, behind a separator, in a string, in a table or call, or at the beginning of a
---- name, says what can stand there: members of what the expression before it means (luio.tool.explore.meaning),
+--- Nothing is evaluated and no device is touched. The line is cut into tokens (luio.tool.explore.syntax). The
+--- candidates depend on the cursor's place among them: behind a separator, in a string, in a table or call, or
+--- at the beginning of a name: members of the value of the expression before it (luio.tool.explore.meaning),
 --- fields and values of the register whose verb is called, or places (luio.tool.explore.candidates) for a
 --- command of the prompt.
 
@@ -51,7 +51,7 @@ local function value_names(field, prefix, quote)
   return sorted(list)
 end
 
--- The token behind token n, and behind all that is in brackets where n opens them.
+-- The token behind token n, or behind the closing bracket if n opens one.
 local function after(list, n)
   local partner = list[n].partner
   return (partner and partner > n and partner or n) + 1
@@ -142,7 +142,7 @@ local function as_index(env, list, prefix)
   return found
 end
 
--- The only argument of what is called without brackets: dump "CH, STATUS:get "RA.
+-- The only argument of a call without brackets: dump "CH, STATUS:get "RA.
 local function behind_name(env, list, prefix)
   local before = list[#list - 1]
   if not before or before.text ~= ":" then return command_strings(env, list[#list].text, prefix) end

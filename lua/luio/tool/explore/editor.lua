@@ -2,8 +2,8 @@
 ---
 --- libedit (luio.tool.explore.libedit) edits the line, and asks for each key when it needs one; keys come from
 --- luio.tool.explore.keys, which turns the loop until there are some. So nothing ever blocks: tasks run between
---- two keys, and what they say is shown above the prompt. For that the editor knows what libedit has drawn:
---- the prompt's width and the text (luio.tool.explore.text) say where the cursor is.
+--- two keys, and their output is shown above the prompt. For that the editor knows what libedit has drawn: the
+--- prompt's width and the text (luio.tool.explore.text) say where the cursor is.
 ---
 --- While a text is typed the terminal is in libedit's mode; when it is complete and runs, the terminal is as
 --- it was found, so that what runs can read from it. Ctrl-C is a signal throughout.
@@ -58,7 +58,7 @@ function M.open(options)
   return self
 end
 
---- Adds what the arrow keys and Ctrl-R find.
+--- Adds a line for the arrow keys and Ctrl-R.
 ---@param entry string
 function Editor:remember(entry)
   entry = text.valid(entry)
@@ -277,7 +277,7 @@ function Editor:interrupt(event)
   self.keys:tell(event)
 end
 
--- Whether the terminal marks what is pasted.
+-- Whether the terminal marks pasted text.
 function Editor:paste_mode(on)
   if self.dumb then return end
   io.stdout:write(on and "\27[?2004h" or "\27[?2004l")

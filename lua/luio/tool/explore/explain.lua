@@ -326,7 +326,7 @@ local function explain_block(lines, at, map, width)
 end
 
 -- The names with help: in `help` of the session, or of its environment. An environment may raise for
--- what it does not have.
+-- a name that it does not have.
 local function commands(env)
   for _, t in ipairs { env, rawget(env, "env") } do
     local ok, help = pcall(function() return t.help end)

@@ -1,10 +1,10 @@
 --- Earlier input, across sessions: ${XDG_STATE_HOME:-~/.local/state}/luio/history.
 ---
---- A text file, an entry a line. An entry of several lines has a tab before each but its first, and
---- no entry begins with one. Sessions that run at the same time each append what is entered in them,
---- one write per entry, so nobody's lines are lost. A file that has grown beyond its bound is cut
---- when it is next opened. It is the user's alone (0600, its folder 0700). Root keeps none where somebody
---- else could put a link (HOME is another's after `su`).
+--- A text file, an entry a line. An entry of several lines has a tab before each but its first, and no
+--- entry begins with one. Sessions that run at the same time append their entries, one write per entry,
+--- so no line is lost. A file that has grown beyond its bound is cut when it is next opened. Only the
+--- user can read it (0600, its folder 0700). Root keeps none where another user could put a link (HOME
+--- is another's after `su`).
 
 local door = require "luio.ffi"
 local output = require "luio.tool.output"
@@ -126,7 +126,7 @@ function M.open(path)
   return self
 end
 
---- Keeps what was entered, unless it is what was entered just before.
+--- Keeps an entry, unless it equals the one before.
 ---@param text string
 ---@return string? entry  as kept; nil: not new
 ---@return string? note   when it could not be written; once

@@ -7,8 +7,8 @@
 --- a signal has waited for so long that the loop evidently does not turn.
 ---
 --- Compiled code sees no hook (LuaJIT checks for them only when built with LUAJIT_ENABLE_CHECKHOOK, which Debian's
---- is not), so between start and stop the compiler is off, and what it had compiled is dropped. `jit.on()` at the
---- prompt turns it on again; then only what was entered there (luio.tool.explore.chunk) can be stopped while it is
+--- is not), so between start and stop the compiler is off, and its traces are dropped. `jit.on()` at the prompt
+--- turns it on again; then only code that was entered there (luio.tool.explore.chunk) can be stopped while it is
 --- busy. No hook reaches a call into C that does not return; Ctrl-\ ends the program then.
 
 local ffi = require "ffi"
@@ -66,8 +66,8 @@ local function new_hook(self)
     local counts = self.counts
     local pending = counts[0] > self.handled or counts[1] ~= 0
     if not pending and not self.insisting then return end
-    -- Tasks are interrupted, and what they call; not the prompt, nor callbacks of the loop: luv ends the
-    -- program when one raises an error.
+    -- Tasks are interrupted, and the functions that they call; not the prompt, nor callbacks of the
+    -- loop: luv ends the program when one raises an error.
     if not coroutine.running() then return end
     local info = debug.getinfo(2, "S")
     local ours = info and M.is_ours(info.source)

@@ -1,11 +1,11 @@
 --- A journal of register accesses, for undo and for the session as a script
 --- (luio.tool.explore.script).
 ---
---- The journal listens to the accesses that go through a target's maps. Of a write it wants to know what
---- was there before: from the load just before it, where there is one (an update's), else by a load of
---- its own, if that disturbs nothing (at an offset that no map describes it may). Of loads that only looked it has those of one
---- register that was asked for (get(), a register that was shown), not those of dump, watch and the like. It also has what was
---- done to DMA memory (luio.tool.explore.memory), bus master, and interrupts.
+--- The journal listens to the accesses that go through a target's maps. Of a write it wants the value before: from the load
+--- just before it, where there is one (an update's), else by a load of its own, if that disturbs nothing (at an offset that no
+--- map describes it may). Of loads that only looked it has those of one register that was asked for (get(), a register that was
+--- shown), not those of dump, watch and the like. It also has the steps with DMA memory (luio.tool.explore.memory), bus master,
+--- and interrupts.
 
 local bit = require "bit"
 local errors = require "luio.errors"
@@ -169,7 +169,7 @@ local function register_of(self, entry)
   return list and list[1].reg, message
 end
 
--- Undoes one write; says what it did, or why it can't.
+-- Undoes one write; returns its steps, or why it can't.
 local function undo_one(self, entry)
   local width = entry.reg.def.width
   local function refuse(why) return nil, ("%s := %s can't be undone: %s"):format(entry.path, show.hex(entry.value, width), why) end
@@ -207,7 +207,8 @@ local function settle(self, at)
   end
 end
 
---- Undoes the last writes, from the latest back. One that can't be undone is said, and passed over.
+--- Undoes the last writes, from the latest back. A write that can't be undone is named, and passed
+--- over.
 ---@param n integer
 ---@return { done: string[], refused: string[] }
 function Journal:undo(n)

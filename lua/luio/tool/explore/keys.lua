@@ -18,7 +18,7 @@ int luio_keys_fcntl(int, int, ...) __asm__("fcntl");
 ]]
 local C = ffi.C
 
---- Keys that nobody types: a paste, and Ctrl-C, which comes as a signal.
+--- Events that come as keys: a paste, and Ctrl-C, which comes as a signal.
 M.PASTE, M.INTERRUPT = 30, 31 -- ^^ and ^_
 
 local STDIN = 0
@@ -33,7 +33,7 @@ local read_buffer = ffi.new("char[?]", READ_SIZE)
 local Keys = {}
 Keys.__index = Keys
 
--- libuv makes what it polls non-blocking, and with it what the shell and our own output use.
+-- libuv makes a descriptor that it polls non-blocking, and with it the shell's and our own output.
 local function blocking_again(fd)
   local F_GETFL, F_SETFL, O_NONBLOCK = 3, 4, 0x800
   local flags = C.luio_keys_fcntl(fd, F_GETFL)
@@ -51,7 +51,7 @@ function M.open()
   return setmetatable({ poll = poll, input = "" }, Keys)
 end
 
---- From here on until `stop` what is typed is read.
+--- From here on until `stop` keys are read.
 function Keys:start()
   self.pasted = nil
   assert(self.poll:start("r", function() self:on_readable() end))
@@ -85,7 +85,7 @@ function Keys:tell(event)
   if self.wake then self.wake() end
 end
 
--- Waits for bytes, or for whatever else somebody must know of; turns the loop.
+-- Waits for bytes, or for another event; turns the loop.
 function Keys:await(seconds)
   local before = #self.input
   task.await(seconds, function(wake)

@@ -64,8 +64,8 @@ local function set_locale()
   if ffi.string(C.luio_libedit_nl_langinfo(CODESET)) ~= "UTF-8" then C.luio_libedit_setlocale(LC_CTYPE, "C.UTF-8") end
 end
 
---- libedit on standard input and output, with the user's ~/.editrc. It is never ended: el_end would throw
---- away what was typed ahead.
+--- libedit on standard input and output, with the user's ~/.editrc. It is never ended: el_end would drop
+--- keys that were typed ahead.
 ---@param next_key fun(): integer?  the next character; nil: none comes
 ---@return luio.Libedit?
 ---@return string? message
@@ -131,7 +131,7 @@ end
 
 local count = ffi.new "int[1]"
 
---- Waits for one key, and does what it does.
+--- Waits for one key, and handles it.
 ---@return any failure  what a handler raised
 function Libedit:take_key()
   self.lib.el_gets(self.el, count)
@@ -207,7 +207,7 @@ function Libedit:size()
   return get "co", get "li"
 end
 
---- Adds what the arrow keys find.
+--- Adds a line for the arrow keys.
 ---@param entry string
 function Libedit:remember(entry)
   self.lib.history(self.history, self.history_event, H_ENTER, entry)

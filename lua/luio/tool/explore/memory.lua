@@ -1,6 +1,7 @@
---- The DMA memory of a session: which buffers there are, what was written into them, and which register was told of which.
+--- The DMA memory of a session: the buffers, the data that were written into them, and the registers that got their
+--- addresses.
 ---
---- An address is the device's licence to read and write there, and the next time the same number is somebody else's memory. So a
+--- An address lets the device read and write there, and in the next session the same number is another program's memory. So a
 --- script of the session (luio.tool.explore.script) may hold no such number: where a value lies in a buffer it becomes an
 --- expression of that buffer's `iova`. Other uses (a part of an address, an address in memory that was freed, memory that was
 --- written by a pointer) have no script, and `fault` has the reason.
@@ -159,8 +160,8 @@ local function word(data, at)
   return data[at] + data[at + 1] * 2 ^ 8 + data[at + 2] * 2 ^ 16 + data[at + 3] * 2 ^ 24
 end
 
---- Splits what was written into a buffer at the addresses in it: at each multiple of 4 bytes, 64 bits before 32, wherever
---- descriptors have them.
+--- Splits data that were written into a buffer at the addresses in them: at each multiple of 4 bytes, 64 bits before 32,
+--- wherever descriptors have them.
 ---@param bytes string
 ---@return (string|{ width: integer, address: luio.SessionAddress })[]
 function Memory:pieces(bytes)
@@ -181,7 +182,7 @@ function Memory:pieces(bytes)
   return list
 end
 
---- Keeps what was done to memory, or notes that it can't be kept.
+--- Keeps a step with memory, or notes that it can't be kept.
 ---@param buffer luio.Buffer
 ---@param what "write"|"fill"|"pointer"|"free"
 ---@param ... any  as the pool tells it (luio.dma)
@@ -229,7 +230,7 @@ local function other_half(entries, at)
   end
 end
 
---- Why what was done has no script; nil: it has. Finds the halves of addresses that belong together.
+--- Why the session has no script; nil: it has. Finds the halves of addresses that belong together.
 ---@param entries luio.JournalEntry[]
 ---@return string?
 function Memory:fault(entries)
@@ -267,7 +268,7 @@ function Memory:fault(entries)
   end
 end
 
---- The places in memory that something was told of.
+--- The places in memory whose addresses were written somewhere.
 ---@param entry luio.JournalEntry
 ---@return luio.SessionAddress[]
 function M.places(entry)

@@ -1,4 +1,4 @@
---- Places: how a person names what is to be read or written, on the command line and at the prompt.
+--- Places: the names of registers, fields and bytes, on the command line and at the prompt.
 ---
 ---     STATUS                      a register of the map         CHANNEL[2].CTRL, RXD[3].HEAD
 ---     STATUS.RAISE_IRQ            a field of it

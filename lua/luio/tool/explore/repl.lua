@@ -1,4 +1,4 @@
---- The prompt of `luio explore`: reads a chunk, runs it as a task, prints what it gives.
+--- The prompt of `luio explore`: reads a chunk, runs it as a task, prints its results.
 ---
 ---     edu> STATUS
 ---     STATUS 0x20 = 0x00000080  RAISE_IRQ=1 COMPUTING=0
@@ -6,7 +6,7 @@
 ---       ..   print(i) end
 ---
 --- The loop turns all the time: while a line is typed (luio.tool.explore.editor) and while a chunk waits, so
---- other tasks go on, and what they print or report is shown above the prompt. Ctrl-C ends what runs
+--- other tasks go on, and their output is shown above the prompt. Ctrl-C ends what runs
 --- (luio.tool.explore.interrupt), or the line that is typed; an error ends its chunk; only Ctrl-D, `exit`, and
 --- the signals that end programs end the session.
 ---
@@ -128,7 +128,7 @@ function Repl:run(code, show)
   return true, text
 end
 
--- Runs what was read. Statements show nothing, words to the prompt their text.
+-- Runs a chunk. Statements show nothing, words to the prompt their text.
 function Repl:evaluate(c)
   local env = self.session.env
   if c.kind == "help" then return self:run(function() env.help() end) end
@@ -263,7 +263,7 @@ local function banner(session)
   return lines
 end
 
--- Runs what was entered, and shows what came of it. True: the session ends.
+-- Runs an entered chunk, and shows its results. True: the session ends.
 function Repl:enter(c)
   if c.kind == "leave" then return true end
   local ok, result = self:evaluate(c)
@@ -375,7 +375,7 @@ local function complain(text)
   term.tell("luio: " .. text)
 end
 
--- A script's lines as chunks: each is what the prompt would take, with as many lines as it needs. A prompt's `local` ends with its
+-- A script's lines as chunks: each is a chunk as at the prompt, with as many lines as it needs. A prompt's `local` ends with its
 -- line; a script's is meant for the lines below.
 local function chunks_of(text)
   local number, from, pending = 0, 1, nil
@@ -435,7 +435,7 @@ function Repl:chunks(chunks)
   return status
 end
 
--- The same, with what comes meanwhile on standard error. A task that fails counts as a chunk that does.
+-- The same, with other output on standard error. A task that fails counts as a chunk that does.
 function Repl:batch(chunks)
   local session, on_failure, failed = self.session, task.on_failure, false
   luio.on_task_failure(function(t, traceback)

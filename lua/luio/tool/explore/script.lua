@@ -1,12 +1,12 @@
---- A session as Lua: a script, a spec that expects what was read, or a driver that does it when it
---- starts.
+--- A session as Lua: a script, a spec that expects the values that were read, or a driver that does
+--- it when it starts.
 ---
 --- Made from the journal: writes, the undoing of some of them, reads that were asked for, and interrupts that came while they were
 --- shown, with the top half they were taken by. Reads that only looked (get(), a register shown) are in a script and a spec, not in
 --- a driver. How long a person waited is not in it: an operation that takes time is waited for where an interrupt told of its end.
 ---
---- DMA memory is allocated anew, and what was told of it is told the new address; other uses are refused
---- (luio.tool.explore.memory).
+--- DMA memory is allocated anew, and registers that got its address get the new one; other uses are
+--- refused (luio.tool.explore.memory).
 
 local bits = require "luio.registers.bits"
 local memory = require "luio.tool.explore.memory"
@@ -95,7 +95,7 @@ local function line_of(entry, expect)
   return ("_ = %s -- %s%s"):format(call(entry, "read"), value, (note:gsub("^  %-%-", ",")))
 end
 
--- The buffers that the device or its memory was told of, or that were written into.
+-- The buffers whose address was given to the device or its memory, or that were written into.
 local function allocations(indent, entries)
   local lines, put, helpers = {}, {}, {}
   local function need(b)

@@ -1,8 +1,9 @@
 --- Ctrl-R: looks for an entry of the history while its parts are typed.
 ---
---- The newest entry with what is typed in it is shown; Ctrl-R again: an older one. Ctrl-G gives up, any
---- other key takes the entry and then does what it does. libedit's own search takes what is typed for a
---- regular expression, and compiles that for each entry: with a long history it takes seconds.
+--- The newest entry that contains the typed text is shown; Ctrl-R again: an older one. Ctrl-G gives up,
+--- any other key takes the entry and is then handled as usual. libedit's own search takes the typed
+--- text for a regular expression, and compiles that for each entry: with a long history it takes
+--- seconds.
 
 local text = require "luio.tool.explore.text"
 

@@ -5,9 +5,9 @@
 --- has is an error, not nil: at a prompt it is a misspelt register.
 ---
 --- The device is owned as by its driver, so that interrupts can be waited for; but nothing is unmasked
---- or enabled until it is asked for (irqs(), start()). A device that is removed or unbound is let go at
---- once, because its old mappings would reach whoever has it next; reopen() takes it again.
---- A range of physical addresses is looked at, unless it was said that it is to be written.
+--- or enabled until it is asked for (irqs(), start()). A device that is removed or unbound is closed at
+--- once, because its old mappings would reach its next owner's device; reopen() takes it again. A range
+--- of physical addresses is read-only without `--write`.
 
 local luio = require "luio"
 local driver = require "luio.driver"
@@ -57,7 +57,7 @@ end
 
 -- ---- Lines that come by themselves ---------------------------------------------------------------
 
---- Says where lines go that nobody asked for: interrupts, a device that goes away.
+--- Sets the output for lines that come by themselves: interrupts, a device that goes away.
 ---@param fn fun(text: string)?
 function Session:notify(fn)
   self.listener = fn
@@ -278,8 +278,9 @@ local function set_up(self, irq, given)
   return true
 end
 
---- Shows interrupts as they come, or no more. They are taken as is said here, or was by dev.irqs[0]:setup; else with the
---- matching driver's top half, which acknowledges them. Without one each is left masked.
+--- Shows interrupts as they come, or no more. They are taken by the top half that is given here, or by
+--- dev.irqs[0]:setup; else with the matching driver's top half, which acknowledges them. Without one each is left
+--- masked.
 ---@param on boolean|{ capture: any, ack: any, unmask: boolean? }  as a driver's `irq`: names of registers, or offsets
 ---@return boolean? ok
 ---@return string? message  second result of true: what to know

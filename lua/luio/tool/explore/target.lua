@@ -1,4 +1,5 @@
---- A device to look at or to work with: opened so that nobody is disturbed, with its register map.
+--- A device to look at or to work with: opened so that no other process is disturbed, with its
+--- register map.
 ---
 --- How it is opened:
 ---   look    mapped read-only. Of a PCI device only the BARs: /dev/uioX stays closed, because closing it
@@ -9,9 +10,9 @@
 --- A range of physical addresses (mem:0xADDR+0xLEN) is only ever looked at unless somebody said that it is to be
 --- written: there is no driver whose word it would be that this is the device one means.
 ---
---- The map is the one that is named, else that of the driver in drivers/ whose `match` fits, else there
---- is none. Places without a map, 0x20:u32, become registers of a map made for them, so that all that is
---- done to registers works on them; but what maps know of these bytes counts (luio.registers.effects), the
+--- The map is the one that is named, else that of the driver in drivers/ whose `match` fits, else there is
+--- none. Places without a map, 0x20:u32, become registers of a map made for them, so that every function
+--- for registers works on them; but what maps know of these bytes counts (luio.registers.effects), the
 --- driver's, too, where another is named or it does not fit.
 
 local inspect = require "luio.host.inspect"
@@ -59,7 +60,7 @@ local function who(list)
   return table.concat(names, ", ")
 end
 
--- The way a device can be opened, given who has it: how, and what to say about it.
+-- The way to open a device, by its owner: how, and what to say about it.
 local function way(address, info, options)
   local how = options.how or "look"
   if info.is_private then return how end
@@ -179,7 +180,7 @@ function M.open(address, options)
   local dev
   dev, message, code = luio.open(address, { read_only = how == "look", shared = how == "write", quiet = how ~= "own" })
   if not dev then return nil, message, code end
-  -- Of a range of physical addresses nobody knows who has it.
+  -- The owner of a range of physical addresses is unknown.
   dev.driven_elsewhere = info ~= nil and (note ~= nil or info.is_range or kernel_drives(info)) or nil
   local self = setmetatable({ dev = dev, how = how, notes = { note }, raw_roots = {}, touched = {} }, Target)
   local several = how ~= "own" and address ~= dev.info.uio and inspect.one_of(dev.info)
@@ -215,7 +216,7 @@ function Target:close()
   return self.dev:close()
 end
 
---- Calls functions around every register access from now on, beside whoever listens by Registers:on_access.
+--- Calls functions around every register access from now on, beside listeners of Registers:on_access.
 ---@param after fun(access: luio.Access)
 ---@param before_write fun(reg: luio.Register, value: any)
 function Target:journal_by(after, before_write)
@@ -237,7 +238,7 @@ function M.regions(list)
   return regions
 end
 
---- Why what is read of these regions are not their registers (luio.host.inspect.unanswered), now.
+--- Why reads of these regions do not give their registers now (luio.host.inspect.unanswered).
 ---@param regions table<integer, any>  keys: numbers of regions
 ---@return string?  a sentence with the remedy
 function Target:silent(regions)
@@ -442,7 +443,7 @@ function Target:undescribed(reg)
   end
 end
 
---- Why a register is not read beside a write, which nobody asked for; nil: it may be.
+--- Why a register is not read beside a write, when the user did not ask for it; nil: it may be.
 ---@param reg luio.Register
 ---@return string? reason
 function Target:unasked(reg)

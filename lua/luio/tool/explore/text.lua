@@ -58,7 +58,7 @@ function M.encode(code)
   return string.char(LEAD[n] + code) .. text
 end
 
---- A text without what is no UTF-8.
+--- A text without invalid UTF-8.
 ---@param text string
 ---@return string
 function M.valid(text)

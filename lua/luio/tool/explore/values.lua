@@ -7,8 +7,8 @@
 ---     nil  message  (ETIMEDOUT)
 ---
 --- A table is shown in one line where that fits, else with an entry a line; its entries, one line each.
---- However large a value is, at most MAX_LINES lines come of it, and what they leave out is said.
---- Showing calls nobody's code but `__tostring`.
+--- A value of any size is shown in at most MAX_LINES lines, with the number of lines that are left out.
+--- Showing a value calls no code but `__tostring`.
 
 local bit = require "bit"
 local ffi = require "ffi"
