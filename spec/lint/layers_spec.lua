@@ -42,6 +42,8 @@ local function faults(tree, change)
 end
 
 describe("the check of floors, in Lua,", function()
+  teardown(files.clean)
+
   it("lets a file use what lies on its floor and below", function()
     assert.same({}, faults {
       ["lua/luio/low/a.lua"] = 'return require "luio.low.b"',
@@ -140,6 +142,8 @@ describe("the check of floors, in Lua,", function()
 end)
 
 describe("the check of floors, in C,", function()
+  teardown(files.clean)
+
   local LOW, HIGH = "int low(void);\n", "int high(void);\n"
 
   it("lets a file use what lies below", function()
@@ -181,6 +185,8 @@ describe("the check of floors, in C,", function()
 end)
 
 describe("luio's own floors", function()
+  teardown(files.clean)
+
   local floors = require "spec.lint.floors"
 
   it("hold", function()
