@@ -13,6 +13,7 @@ local fd_watch = require "luio.loop.fd_watch"
 local ffi = require "ffi"
 local handles = require "luio.loop.handles"
 local luio = require "luio"
+local posix = require "luio.posix"
 local ptys = require "luio.serial.pty"
 local serial = require "luio.serial"
 local settings = require "luio.serial.settings"
@@ -184,7 +185,7 @@ local function input()
   local state, buffer = {}, ffi.new("uint8_t[?]", 4096)
   while true do
     if not watch or watch:readable(1) then
-      local n = ffi.C.luio_pty_read(0, buffer, 4096)
+      local n = posix.read(0, buffer, 4096)
       if n <= 0 then break end
       local text = ffi.string(buffer, n)
       if raw then text = without_commands(state, text) end

@@ -4,6 +4,7 @@ local ffi = require "ffi"
 local luio = require "luio"
 local memif = require "luio.net.memif"
 local memory = require "luio.net.memory"
+local posix = require "luio.posix"
 local protocol = require "luio.net.memif.protocol"
 local socket = require "luio.net.memif.socket"
 local stranger = require "spec.support.stranger"
@@ -11,11 +12,8 @@ local uv = require "luv"
 local wait = require "spec.support.wait"
 
 ffi.cdef [[
-int ftruncate(int, int64_t);
-int fcntl(int, int, ...);
 int pipe2(int *, int);
 int dup(int);
-ssize_t write(int, const void *, size_t);
 int socketpair(int, int, int, int *);
 ]]
 
@@ -266,8 +264,8 @@ describe("luio.net.memif", function()
       ["whose region is a file of a file system"] = { { region = { fd = function() return assert(uv.fs_open("/proc/self/exe", "r", 0)) end } },
         "it is no memfd" },
       ["whose region may shrink, come what may"] = { { region = { fd = function()
-        local fd = ffi.C.memfd_create("stranger", 0)
-        ffi.C.ftruncate(fd, 65536)
+        local fd = posix.memfd_create("stranger", 0)
+        posix.ftruncate(fd, 65536)
         return fd
       end } }, "not sealed against shrinking" },
       ["whose region is larger than its file"] = { { region = { size = 65537 } }, "its memfd has 65536 bytes, not 65537" },
@@ -331,7 +329,7 @@ describe("luio.net.memif", function()
       for _, size in ipairs { 1, 127, 129, 4096 } do
         local s = visitor()
         s:hear()
-        ffi.C.write(s.socket, ffi.new("uint8_t[?]", size), size)
+        posix.write(s.socket, ffi.new("uint8_t[?]", size), size)
         assert.matches("not of 128 bytes", s:reason())
       end
       local s = visitor()
@@ -460,7 +458,7 @@ describe("luio.net.memif", function()
     end)
 
     it("a file that would get shorter", function()
-      assert.equal(-1, ffi.C.ftruncate(s.fd, 0))
+      assert.equal(-1, posix.ftruncate(s.fd, 0))
       -- Nor does a hole hurt: zeros.
       assert.is_true(os.execute(("fallocate --punch-hole --offset 0 --length 65536 /proc/%d/fd/%d"):format(uv.os_getpid(), s.fd)) == 0)
       assert.equal(0, clients[1]:take(pool, batch, 64))
@@ -469,8 +467,8 @@ describe("luio.net.memif", function()
 
     it("an eventfd that blocks whoever writes to it", function()
       local full = ffi.new("uint64_t[1]", 0xfffffffffffffffeULL)
-      ffi.C.fcntl(s.from_fd, 4, ffi.new("int", 0)) -- no O_NONBLOCK any more
-      assert.equal(8, tonumber(ffi.C.write(s.from_fd, full, 8)))
+      posix.fcntl(s.from_fd, posix.F_SETFL, 0) -- no O_NONBLOCK any more
+      assert.equal(8, posix.write(s.from_fd, full, 8))
       s:word(s.from, 6, 16)
       s:word(s.from, 4, 0) -- wake me
       pool:fill(batch, 0, 1)
@@ -483,13 +481,13 @@ describe("luio.net.memif", function()
 
     it("a bell that rings on after its client was thrown out", function()
       local one = ffi.new("uint64_t[1]", 1)
-      ffi.C.write(s.to_fd, one, 8)
+      posix.write(s.to_fd, one, 8)
       wait.till(5, "it is heard", function() return server:look() > 0 or nil end)
       clients[1]:disconnect "for a spec"
       luio.sleep(0.05)
       stop = true
       luio.sleep(0.01)
-      ffi.C.write(s.to_fd, one, 8)
+      posix.write(s.to_fd, one, 8)
       assert.equal(0, server:look())
     end)
 
@@ -545,7 +543,7 @@ describe("luio.net.memif", function()
     uv.kill(head, "sigkill")
     repeat held[#held + 1] = ffi.C.dup(0) until held[#held] < 0
     local ok, why = pcall(wait.till, 5, "its end was noticed", function() return uv.kill(head, 0) ~= 0 end)
-    for _, fd in ipairs(held) do ffi.C.close(fd) end
+    for _, fd in ipairs(held) do posix.close(fd) end
     assert(ok, why)
     wait.till(5, "somebody joined", function()
       local port = memif.connect(path, { id = 1 })

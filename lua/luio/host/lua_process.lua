@@ -7,42 +7,32 @@
 --- the process does. The child is a fork, so it has what was loaded; what it prints is nobody's, and it opens no device.
 
 local ffi = require "ffi"
+local posix = require "luio.posix"
 local uv = require "luv"
-
-ffi.cdef [[
-int luio_apart_fork(void) __asm__("fork");
-int luio_apart_dup2(int, int) __asm__("dup2");
-void luio_apart_exit(int) __asm__("_exit");
-int luio_apart_prctl(int, unsigned long, unsigned long, unsigned long, unsigned long) __asm__("prctl");
-struct luio_apart_pollfd { int fd; short events, revents; };
-int luio_apart_poll(struct luio_apart_pollfd *, unsigned long, int) __asm__("poll");
-int luio_apart_waitpid(int, int *, int) __asm__("waitpid");
-]]
-local C = ffi.C
 
 local M = {}
 
-local PDEATHSIG, SIGKILL, POLLIN, EINTR = 1, 9, 1, 4
+local PDEATHSIG, SIGKILL = 1, 9
+local EINTR = posix.EINTR
 
 local function child(fd, fn)
-  C.luio_apart_prctl(PDEATHSIG, SIGKILL, 0, 0, 0)
+  posix.prctl(PDEATHSIG, SIGKILL, 0, 0, 0)
   local null = uv.fs_open("/dev/null", "r+", 0)
-  for i = 0, 2 do C.luio_apart_dup2(null, i) end
+  for i = 0, 2 do posix.dup2(null, i) end
   local ok, result = pcall(fn)
   local fine, text = pcall(require("dkjson").encode, ok and { result = result } or { message = tostring(result) })
   uv.fs_write(fd, fine and text or "{}", -1)
-  C.luio_apart_exit(0)
+  posix._exit(0)
 end
 
 -- All that comes until the other end is closed; nil when the deadline is first.
 local function read_all(fd, deadline)
   local parts = {}
-  local poll = ffi.new "struct luio_apart_pollfd"
-  poll.fd, poll.events = fd, POLLIN
+  local poll = posix.pollfd(fd, posix.POLLIN)
   while true do
     local left = math.ceil((deadline - uv.hrtime()) / 1e6)
     if left <= 0 then return nil end
-    local n = C.luio_apart_poll(poll, 1, left)
+    local n = posix.poll(poll, 1, left)
     if n < 0 and ffi.errno() ~= EINTR then return nil end
     if n > 0 then
       local part = uv.fs_read(fd, 65536, -1)
@@ -62,10 +52,10 @@ function M.run(seconds, fn)
   local ends, message, code = uv.pipe()
   if not ends then return nil, "a pipe for a child: " .. message, code end
   io.stdout:flush()
-  local pid = C.luio_apart_fork()
+  local pid = posix.fork()
   if pid == 0 then
     pcall(child, ends.write, fn)
-    C.luio_apart_exit(1) -- whatever happened: this process is not to go on as its parent
+    posix._exit(1) -- whatever happened: this process is not to go on as its parent
   end
   uv.fs_close(ends.write)
   if pid < 0 then
@@ -75,7 +65,7 @@ function M.run(seconds, fn)
   local text = read_all(ends.read, uv.hrtime() + seconds * 1e9)
   uv.fs_close(ends.read)
   if not text then uv.kill(pid, "sigkill") end
-  while C.luio_apart_waitpid(pid, nil, 0) < 0 and ffi.errno() == EINTR do end
+  while posix.waitpid(pid, nil, 0) < 0 and ffi.errno() == EINTR do end
   if not text then return nil, ("it did not come to an end within %g s"):format(seconds), "ETIMEDOUT" end
   local answer = require("dkjson").decode(text)
   if not answer or not answer.result then return nil, answer and answer.message or "its process died", "EINVAL" end

@@ -21,13 +21,9 @@
 --- it led, whenever it is opened.
 
 local bit = require "bit"
-local ffi = require "ffi"
+local posix = require "luio.posix"
 local term = require "luio.text.term"
 local uv = require "luv"
-
-ffi.cdef [[
-unsigned luio_trust_geteuid(void) __asm__("geteuid");
-]]
 
 local M = {}
 
@@ -42,7 +38,7 @@ local MAX_LINKS = 40 -- as the kernel's
 
 ---@return luio.Writers
 local function trusted()
-  return { uids = { [0] = true, [ffi.C.luio_trust_geteuid()] = true }, gids = {} }
+  return { uids = { [0] = true, [posix.geteuid()] = true }, gids = {} }
 end
 
 local function whose(uid)

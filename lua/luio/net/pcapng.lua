@@ -27,27 +27,17 @@
 local bit = require "bit"
 local door = require "luio.ffi"
 local ffi = require "ffi"
+local posix = require "luio.posix"
 local uv = require "luv"
 
 local band, rshift = bit.band, bit.rshift
 
 local M = {}
 
--- The names are ours, so that whoever else declares these functions does so as they like.
-ffi.cdef [[
-int64_t luio_pcapng_writev(int, const void *, int) __asm__("writev");
-int luio_pcapng_poll(void *, unsigned long, int) __asm__("poll");
-int luio_pcapng_clock(int, int64_t *) __asm__("clock_gettime");
-int luio_pcapng_fcntl(int, int, ...) __asm__("fcntl");
-void *luio_pcapng_signal(int, void *) __asm__("signal");
-int64_t luio_pcapng_lseek(int, int64_t, int) __asm__("lseek64");
-]]
-local C = ffi.C
-
-local EINTR, EAGAIN = 4, 11
+local writev, clock_gettime = posix.writev, posix.clock_gettime
+local EINTR, EAGAIN = posix.EINTR, posix.EAGAIN
 local CLOCK_REALTIME = 0
-local POLLOUT = 4
-local F_GETFL, F_SETFL, O_NONBLOCK = 3, 4, 0x800
+local O_NONBLOCK = posix.O_NONBLOCK
 local O_WRONLY, O_CREAT, O_TRUNC = 1, 0x40, 0x200
 local SIGPIPE, SIG_DFL, SIG_IGN = 13, ffi.cast("void *", 0), ffi.cast("void *", 1)
 local SEEK_SET, SEEK_CUR = 0, 1
@@ -76,7 +66,6 @@ local state_t = ffi.typeof [[struct {
   int64_t clock[2];
 }]]
 local pieces_t = ffi.typeof "struct { const uint8_t *base; int64_t length; }[?]"
-local watched_t = ffi.typeof "struct { int fd; short events, revents; }[1]"
 local bytes_t = ffi.typeof "const uint8_t *"
 
 ---@class luio.PcapngOptions
@@ -137,8 +126,7 @@ local function heading(options)
 end
 
 local function failure(self, verb, number)
-  local code = door.errno_name(number)
-  return nil, ("%s %s: %s"):format(verb, self.path, code), code
+  return posix.failure(("%s %s"):format(verb, self.path), nil, number)
 end
 
 -- ---- Packets -------------------------------------------------------------------------------------
@@ -146,7 +134,7 @@ end
 --- Takes the time that the packets to come are stamped with, until the next call.
 function Pcapng:stamp()
   local s = self.s
-  C.luio_pcapng_clock(CLOCK_REALTIME, s.clock)
+  clock_gettime(CLOCK_REALTIME, s.clock)
   local time = s.clock[0] * 1000000000LL + s.clock[1]
   s.time_high, s.time_low = tonumber(rshift(time, 32)), ffi.cast("int32_t", band(time, 0xffffffffLL))
 end
@@ -221,11 +209,11 @@ end
 -- Waits until the descriptor takes something, or has an error to tell; false: not in time.
 local function wait(self, deadline)
   local one = self.watched
-  one[0].fd, one[0].events = self.s.descriptor, POLLOUT
+  one.fd, one.events = self.s.descriptor, posix.POLLOUT
   while true do
     local left = deadline - door.now()
     if left <= 0 then return false end
-    if C.luio_pcapng_poll(one, 1, math.ceil(left * 1000)) > 0 then return true end -- else interrupted, or too late
+    if posix.poll(one, 1, math.ceil(left * 1000)) > 0 then return true end -- else interrupted, or too late
   end
 end
 
@@ -250,7 +238,7 @@ local function give_up(self, number)
   s.packets, s.left = 0, 0
   if self.start and s.whole > 0 then self.cut = uv.fs_ftruncate(s.descriptor, self.start + tonumber(s.whole)) end
   if self.cut then
-    C.luio_pcapng_lseek(s.descriptor, self.start + s.whole, SEEK_SET)
+    posix.lseek(s.descriptor, self.start + s.whole, SEEK_SET)
     message = message .. "; the file ends with its last whole packet"
   end
   self.failed, self.code = message, code
@@ -261,7 +249,7 @@ end
 local function push(self, patience)
   local s, pieces, deadline = self.s, self.pieces, nil
   while s.left > 0 do
-    local n = tonumber(C.luio_pcapng_writev(s.descriptor, pieces + s.next, s.pieces - s.next))
+    local n = writev(s.descriptor, pieces + s.next, s.pieces - s.next)
     if n > 0 then
       advance(s, pieces, n)
       deadline = nil
@@ -323,9 +311,9 @@ local hushed = 0
 
 local function hush(self)
   if hushed == 0 then
-    local before = C.luio_pcapng_signal(SIGPIPE, SIG_IGN)
+    local before = posix.signal(SIGPIPE, SIG_IGN)
     if before ~= SIG_DFL then
-      C.luio_pcapng_signal(SIGPIPE, before)
+      posix.signal(SIGPIPE, before)
       return
     end
   end
@@ -335,10 +323,10 @@ end
 local function release(self)
   if self.hushed then
     hushed = hushed - 1
-    if hushed == 0 then C.luio_pcapng_signal(SIGPIPE, SIG_DFL) end
+    if hushed == 0 then posix.signal(SIGPIPE, SIG_DFL) end
     self.hushed = nil
   end
-  if self.restore then C.luio_pcapng_fcntl(self.s.descriptor, F_SETFL, ffi.cast("int", self.restore)) end
+  if self.restore then posix.fcntl(self.s.descriptor, posix.F_SETFL, self.restore) end
   local ok, message, code = true, nil, nil
   if self.own then
     -- Written data are in memory; an error of the disk shows here. Pipes and the like have no such thing.
@@ -386,14 +374,14 @@ end
 local function offset_of(descriptor)
   local stat = uv.fs_fstat(descriptor)
   if not stat or stat.type ~= "file" then return nil end
-  local offset = tonumber(C.luio_pcapng_lseek(descriptor, 0, SEEK_CUR))
+  local offset = tonumber(posix.lseek(descriptor, 0, SEEK_CUR))
   return offset >= 0 and offset or nil
 end
 
 -- Makes writes return instead of waiting. A pipe is opened once more for that: the flag belongs to the open file, which
 -- others may share. Where that can't be done it is set, and taken back by close.
 local function unblock(self, descriptor)
-  local flags = C.luio_pcapng_fcntl(descriptor, F_GETFL)
+  local flags = posix.fcntl(descriptor, posix.F_GETFL, 0)
   if flags < 0 then return nil, ffi.errno() end
   if band(flags, O_NONBLOCK) ~= 0 then return descriptor end
   local again = uv.fs_open("/proc/self/fd/" .. descriptor, O_WRONLY + O_NONBLOCK, 0)
@@ -401,7 +389,7 @@ local function unblock(self, descriptor)
     self.own = again
     return again
   end
-  if C.luio_pcapng_fcntl(descriptor, F_SETFL, ffi.cast("int", flags + O_NONBLOCK)) == 0 then self.restore = flags end
+  if posix.fcntl(descriptor, posix.F_SETFL, flags + O_NONBLOCK) == 0 then self.restore = flags end
   return descriptor
 end
 
@@ -419,7 +407,7 @@ local function new(descriptor, path, options)
   local capacity = options.capacity or 256
   local self = setmetatable({
     path = path, patience = options.patience or 1, start = offset_of(descriptor),
-    s = state_t(), glues = glues_t(capacity + 1), pieces = pieces_t(2 * capacity + 1), watched = watched_t(),
+    s = state_t(), glues = glues_t(capacity + 1), pieces = pieces_t(2 * capacity + 1), watched = posix.pollfd(),
   }, Pcapng)
   local s = self.s
   s.capacity, s.snaplen = capacity, options.snaplen or 2 ^ 31 - 1

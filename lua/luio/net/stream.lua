@@ -23,15 +23,13 @@ local bit = require "bit"
 local door = require "luio.ffi"
 local ffi = require "ffi"
 local histogram = require "luio.text.histogram"
+local posix = require "luio.posix"
 
 local band, bswap, tobit = bit.band, bit.bswap, bit.tobit
-local copy, cast = ffi.copy, ffi.cast
+local copy, cast, memcmp = ffi.copy, ffi.cast, posix.memcmp
 local C = door.C
 
 local M = {}
-
-ffi.cdef [[int luio_stream_memcmp(const void *, const void *, size_t) __asm__("memcmp");]]
-local memcmp = ffi.C.luio_stream_memcmp
 
 local HEADER = 44 -- bytes up to the number: Ethernet 14, IPv4 20, UDP 8, and what marks the payload
 local LEAST, MOST = 60, 9234 -- bytes of a frame

@@ -28,25 +28,13 @@ local fd_watch = require "luio.loop.fd_watch"
 local bit = require "bit"
 local ffi = require "ffi"
 local net = require "luio.net"
+local posix = require "luio.posix"
 local sysfs = require "luio.host.sysfs"
-local errno_name = require("luio.ffi").errno_name
 
 local band, bor, rshift = bit.band, bit.bor, bit.rshift
+local read, write, failure = posix.read, posix.write, posix.failure
 
 local M = {}
-
--- Names of our own for the C library's functions: other modules may declare that in other words. `int`
--- because a frame is shorter than 2^31 bytes, and a 64-bit result would be an object.
-ffi.cdef [[
-int luio_tap_open(const char *, int) __asm__("open");
-int luio_tap_close(int) __asm__("close");
-int luio_tap_socket(int, int, int) __asm__("socket");
-int luio_tap_ioctl(int, unsigned long, void *) __asm__("ioctl");
-int luio_tap_value(int, unsigned long, unsigned long) __asm__("ioctl");
-int luio_tap_read(int, void *, size_t) __asm__("read");
-int luio_tap_write(int, const void *, size_t) __asm__("write");
-]]
-local C = ffi.C
 
 -- linux/if_tun.h, linux/sockios.h, linux/if.h
 local TUNSETIFF, TUNSETOFFLOAD, TUNSETCARRIER = 0x400454ca, 0x400454d0, 0x400454e2
@@ -55,9 +43,7 @@ local TUN_F_CSUM = 1
 local SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891c
 local SIOCSIFMTU, SIOCGIFMTU, SIOCSIFHWADDR, SIOCGIFHWADDR, SIOCSIFTXQLEN = 0x8922, 0x8921, 0x8924, 0x8927, 0x8943
 local IFF_UP, ARPHRD_ETHER = 1, 1
-local AF_INET, SOCK_DGRAM, SOCK_CLOEXEC = 2, 2, 0x80000
-local O_RDWR, O_NONBLOCK, O_CLOEXEC = 2, 0x800, 0x80000
-local EIO, EAGAIN, EINTR, EBADFD = 5, 11, 4, 77
+local EIO, EAGAIN, EINTR, EBADFD = posix.EIO, posix.EAGAIN, posix.EINTR, 77
 
 local ifreq_t = ffi.typeof [[struct {
   char name[16];
@@ -102,11 +88,6 @@ local COUNTS = { "rx_packets", "rx_bytes", "rx_errors", "rx_starved", "tx_packet
 
 -- ---- Settings ------------------------------------------------------------------------------------
 
-local function failure(what, code, remedy)
-  local name = errno_name(code)
-  return nil, ("%s: %s%s"):format(what, name, remedy and ": " .. remedy or ""), name
-end
-
 local REMEDY_OF_SETTINGS = {
   EPERM = "that takes CAP_NET_ADMIN: run it as root, or set it before by `ip`",
   EADDRNOTAVAIL = "no address for one device: is it a multicast one?",
@@ -117,17 +98,14 @@ local function set(socket, name, what, request, fill)
   local request_of = ifreq_t()
   ffi.copy(request_of.name, name)
   if fill then fill(request_of) end
-  if C.luio_tap_ioctl(socket, request, request_of) < 0 then
-    local code = ffi.errno()
-    return failure(("%s of %s"):format(what, name), code, REMEDY_OF_SETTINGS[errno_name(code)])
-  end
+  if posix.ioctl(socket, request, request_of) < 0 then return failure(("%s of %s"):format(what, name), REMEDY_OF_SETTINGS) end
   return request_of
 end
 
 -- A sockaddr_in, or the netmask of so many bits.
 local function inet(bytes)
   return function(request)
-    request.family = AF_INET
+    request.family = posix.AF_INET
     for i = 1, 4 do request.bytes[3 + i] = bytes[i] end
   end
 end
@@ -152,41 +130,35 @@ function M.is_address(text)
   return parse_address(text) ~= nil
 end
 
+local NO_TAP = "the kernel's TAP driver is not there: modprobe tun"
+local REMEDY_OF_TUN = { ENOENT = NO_TAP, ENODEV = NO_TAP, ENXIO = NO_TAP, EACCES = "run it as root" }
 local REMEDY = {
-  EPERM = "that takes CAP_NET_ADMIN: run it as root, or prepare the device: ip tuntap add %s mode tap user $USER",
+  EPERM = "that takes CAP_NET_ADMIN: run it as root, or prepare the device:",
   EBUSY = "another process has it, or it is no TAP device",
   EINVAL = "not a name for a network device, or one of another kind has it",
 }
 
 local function open_device(self, options)
-  local fd = C.luio_tap_open("/dev/net/tun", bor(O_RDWR, O_NONBLOCK, O_CLOEXEC))
-  if fd < 0 then
-    local code = ffi.errno()
-    local name = errno_name(code)
-    return failure("open /dev/net/tun", code, (name == "ENOENT" or name == "ENODEV" or name == "ENXIO") and
-      "the kernel's TAP driver is not there: modprobe tun" or name == "EACCES" and "run it as root" or nil)
-  end
+  local fd = posix.open("/dev/net/tun", bor(posix.O_RDWR, posix.O_NONBLOCK, posix.O_CLOEXEC))
+  if fd < 0 then return failure("open /dev/net/tun", REMEDY_OF_TUN) end
   self.fd = fd
   local request = ifreq_t()
   ffi.copy(request.name, options.name or "luio%d")
   request.flags = IFF_TAP + IFF_NO_PI + (options.checksum and IFF_VNET_HDR or 0)
-  if C.luio_tap_ioctl(fd, TUNSETIFF, request) < 0 then
-    local code = ffi.errno()
-    local remedy = REMEDY[errno_name(code)]
-    return failure(("make TAP device %s"):format(options.name or "luio%d"), code, remedy and remedy:format(options.name or "NAME"))
+  if posix.ioctl(fd, TUNSETIFF, request) < 0 then
+    local _, message, code = failure(("make TAP device %s"):format(options.name or "luio%d"), REMEDY)
+    return nil, code == "EPERM" and ("%s ip tuntap add %s mode tap user $USER"):format(message, options.name or "NAME") or message, code
   end
   self.name = ffi.string(request.name)
-  if options.checksum and C.luio_tap_value(fd, TUNSETOFFLOAD, TUN_F_CSUM) < 0 then
-    return failure("checksum offload of " .. self.name, ffi.errno())
-  end
+  if options.checksum and posix.ioctl_value(fd, TUNSETOFFLOAD, TUN_F_CSUM) < 0 then return failure("checksum offload of " .. self.name) end
   return true
 end
 
 -- MTU, MAC, addresses, up. A value that is right already is not set, because setting takes
 -- CAP_NET_ADMIN.
 local function configure(self, options)
-  self.socket = C.luio_tap_socket(AF_INET, bor(SOCK_DGRAM, SOCK_CLOEXEC), 0)
-  if self.socket < 0 then return failure("a socket for the settings of " .. self.name, ffi.errno()) end
+  self.socket = posix.socket(posix.AF_INET, bor(posix.SOCK_DGRAM, posix.SOCK_CLOEXEC), 0)
+  if self.socket < 0 then return failure("a socket for the settings of " .. self.name) end
   local ok, message, code
   local function apply(what, request, fill)
     ok, message, code = set(self.socket, self.name, what, request, fill)
@@ -256,10 +228,11 @@ end
 local Tap = {}
 Tap.__index = Tap
 
+local REMOVED = { EBADFD = "the device was removed, by `ip link del` for instance" }
+
 -- The device does not work any more: EBADFD says that it was removed.
 local function fail(tap, what, code)
-  local _, message, name = failure(("%s %s"):format(what, tap.name), code,
-    code == EBADFD and "the device was removed, by `ip link del` for instance" or nil)
+  local _, message, name = failure(("%s %s"):format(what, tap.name), REMOVED, code)
   tap.failed = tap.failed or { message, name }
 end
 
@@ -286,7 +259,7 @@ function Rx:burst(packets, n)
     end
     -- Two bytes below the usual place: the IP header is aligned, and a frame that was cut off is seen to be too long.
     local offset = packet.offset - 2
-    local got = C.luio_tap_read(fd, packet.base + offset - header, most + header)
+    local got = read(fd, packet.base + offset - header, most + header)
     if got < 0 then
       local code = ffi.errno()
       packet:free()
@@ -353,7 +326,7 @@ function Tx:burst(packets, n)
       local h = ffi.cast(header_t, from)
       h.word, h.csum_offset = 0, 0
     end
-    local put = not tap.failed and not tap.closed and C.luio_tap_write(fd, from, length) or -1
+    local put = not tap.failed and not tap.closed and write(fd, from, length) or -1
     if put >= 0 then
       given, bytes = given + 1, bytes + length - header
     elseif tap.failed or tap.closed then
@@ -390,7 +363,7 @@ function Tx:reclaim() return 1 end -- luacheck: ignore 212
 ---@return string? code
 function Tap:carrier(up)
   local value = ffi.new("int[1]", up and 1 or 0)
-  if C.luio_tap_ioctl(self.fd, TUNSETCARRIER, value) < 0 then return failure("carrier of " .. self.name, ffi.errno()) end
+  if posix.ioctl(self.fd, TUNSETCARRIER, value) < 0 then return failure("carrier of " .. self.name) end
   return true
 end
 
@@ -424,8 +397,8 @@ function Tap:close()
   if self.closed then return end
   self.closed = true
   if self.watch then self.watch:close() end
-  if self.socket and self.socket >= 0 then C.luio_tap_close(self.socket) end
-  if self.fd then C.luio_tap_close(self.fd) end
+  if self.socket and self.socket >= 0 then posix.close(self.socket) end
+  if self.fd then posix.close(self.fd) end
 end
 
 function Tap:__tostring()

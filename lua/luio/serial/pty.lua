@@ -12,34 +12,21 @@
 
 local bit = require "bit"
 local fd_watch = require "luio.loop.fd_watch"
-local errno_name = require("luio.ffi").errno_name
 local ffi = require "ffi"
+local posix = require "luio.posix"
 local termios = require "luio.serial.termios"
 local uv = require "luv"
 
 local M = {}
 
--- Names of our own for the C library's functions: other modules may declare that in other words.
-ffi.cdef [[
-int luio_pty_open(const char *, int) __asm__("open");
-int luio_pty_close(int) __asm__("close");
-int luio_pty_dup(int, int, int) __asm__("fcntl");
-int luio_pty_ioctl(int, unsigned long, void *) __asm__("ioctl");
-int luio_pty_read(int, void *, size_t) __asm__("read");
-int luio_pty_write(int, const void *, size_t) __asm__("write");
-int luio_pty_poll(void *, unsigned long, int) __asm__("poll");
-]]
-local C = ffi.C
-
-local O_RDWR, O_NOCTTY, O_NONBLOCK, O_CLOEXEC = 2, 0x100, 0x800, 0x80000
 local F_DUPFD_CLOEXEC = 1030
 local TIOCSPTLCK, TIOCGPTN, TIOCPKT = 0x40045431, 0x80045430, 0x5420
 local PACKET_IOCTL = 0x40 -- TIOCPKT_IOCTL
-local POLLIN, POLLHUP = 1, 0x10
-local EIO, EAGAIN, EINTR = 5, 11, 4
+local POLLIN, POLLHUP = posix.POLLIN, posix.POLLHUP
+local EIO, EAGAIN, EINTR = posix.EIO, posix.EAGAIN, posix.EINTR
 local MOST = 4096
 
-local pollfd_t = ffi.typeof "struct { int fd; int16_t events, revents; }"
+local failure = posix.failure
 local int1 = ffi.typeof "int[1]"
 
 ---@class luio.serial.Pty
@@ -48,12 +35,7 @@ local int1 = ffi.typeof "int[1]"
 local Pty = {}
 Pty.__index = Pty
 
-local function failure(what, remedy)
-  local name = errno_name(ffi.errno())
-  return nil, ("%s: %s%s"):format(what, name, remedy and ": " .. remedy or ""), name
-end
-
-local function flags(...) return bit.bor(O_RDWR, O_NOCTTY, O_CLOEXEC, ...) end
+local function flags(...) return bit.bor(posix.O_RDWR, posix.O_NOCTTY, posix.O_CLOEXEC, ...) end
 
 -- A name that stays the same; one that is there already is replaced if it is a link.
 local function make_link(self, link)
@@ -67,11 +49,11 @@ local function make_link(self, link)
 end
 
 local function set_up(self, options)
-  if C.luio_pty_ioctl(self.fd, TIOCSPTLCK, int1(0)) < 0 then return failure "unlock a pseudo-terminal" end
+  if posix.ioctl(self.fd, TIOCSPTLCK, int1(0)) < 0 then return failure "unlock a pseudo-terminal" end
   local number = int1()
-  if C.luio_pty_ioctl(self.fd, TIOCGPTN, number) < 0 then return failure "number of a pseudo-terminal" end
+  if posix.ioctl(self.fd, TIOCGPTN, number) < 0 then return failure "number of a pseudo-terminal" end
   self.path = "/dev/pts/" .. number[0]
-  if C.luio_pty_ioctl(self.fd, TIOCPKT, int1(1)) < 0 then return failure "packet mode of a pseudo-terminal" end
+  if posix.ioctl(self.fd, TIOCPKT, int1(1)) < 0 then return failure "packet mode of a pseudo-terminal" end
   local t, message, code = termios.get(self.fd)
   if not t then return nil, message, code end
   t = termios.raw(t)
@@ -81,11 +63,11 @@ local function set_up(self, options)
   ok, message, code = termios.set(self.fd, t)
   if not ok then return nil, message, code end
   -- Opened and closed once: from then on the kernel says that there is no client.
-  local once = C.luio_pty_open(self.path, flags())
+  local once = posix.open(self.path, flags())
   if once < 0 then return failure("open " .. self.path, "is /dev/pts mounted?") end
-  C.luio_pty_close(once)
-  while C.luio_pty_read(self.fd, self.buffer, MOST + 1) > 0 do end -- that we have set it ourselves is no news
-  self.out = C.luio_pty_dup(self.fd, F_DUPFD_CLOEXEC, 0)
+  posix.close(once)
+  while posix.read(self.fd, self.buffer, MOST + 1) > 0 do end -- that we have set it ourselves is no news
+  self.out = posix.fcntl(self.fd, F_DUPFD_CLOEXEC, 0)
   if self.out < 0 then return failure "a second descriptor of a pseudo-terminal" end
   self.reads, message, code = fd_watch.watch(self.fd)
   if not self.reads then return nil, message, code end
@@ -101,9 +83,9 @@ end
 ---@return string? message
 ---@return string? code
 function M.open(options)
-  local fd = C.luio_pty_open("/dev/ptmx", flags(O_NONBLOCK))
+  local fd = posix.open("/dev/ptmx", flags(posix.O_NONBLOCK))
   if fd < 0 then return failure("open /dev/ptmx", "is /dev/pts mounted?") end
-  local self = setmetatable({ fd = fd, out = -1, buffer = ffi.new("uint8_t[?]", MOST + 1), poll = pollfd_t() }, Pty)
+  local self = setmetatable({ fd = fd, out = -1, buffer = ffi.new("uint8_t[?]", MOST + 1), poll = posix.pollfd() }, Pty)
   local ok, message, code = set_up(self, options)
   if ok then return self end
   self:close()
@@ -115,7 +97,7 @@ end
 function Pty:connected()
   local p = self.poll
   p.fd, p.events, p.revents = self.fd, POLLIN, 0
-  C.luio_pty_poll(p, 1, 0)
+  posix.poll(p, 1, 0)
   return bit.band(p.revents, POLLHUP) == 0 or bit.band(p.revents, POLLIN) ~= 0
 end
 
@@ -124,7 +106,7 @@ end
 ---@return boolean changed  it has changed the settings
 function Pty:read()
   local n
-  repeat n = C.luio_pty_read(self.fd, self.buffer, MOST + 1) until n >= 0 or ffi.errno() ~= EINTR
+  repeat n = posix.read(self.fd, self.buffer, MOST + 1) until n >= 0 or ffi.errno() ~= EINTR
   if n < 0 then
     if ffi.errno() == EAGAIN then return "", false end
     return nil, false -- EIO: hung up
@@ -142,7 +124,7 @@ end
 function Pty:write(text, from)
   local n
   repeat
-    n = C.luio_pty_write(self.out, ffi.cast("const char *", text) + from, #text - from)
+    n = posix.write(self.out, ffi.cast("const char *", text) + from, #text - from)
   until n >= 0 or ffi.errno() ~= EINTR
   if n >= 0 then return n end
   local code = ffi.errno()
@@ -184,7 +166,7 @@ function Pty:close()
   if self.link and uv.fs_readlink(self.link) == self.path then uv.fs_unlink(self.link) end
   self.link = nil
   for _, fd in ipairs { "fd", "out" } do
-    if self[fd] >= 0 then C.luio_pty_close(self[fd]) end
+    if self[fd] >= 0 then posix.close(self[fd]) end
     self[fd] = -1
   end
 end

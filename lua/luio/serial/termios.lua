@@ -3,15 +3,11 @@
 
 local bit = require "bit"
 local ffi = require "ffi"
-local errno_name = require("luio.ffi").errno_name
+local posix = require "luio.posix"
 
 local band, bor, bnot = bit.band, bit.bor, bit.bnot
 
 local M = {}
-
--- A name of our own for the C library's function: other modules may declare that in other words.
-ffi.cdef [[ int luio_termios_ioctl(int, unsigned long, void *) __asm__("ioctl"); ]]
-local C = ffi.C
 
 local TCGETS2, TCSETS2 = 0x802c542a, 0x402c542b
 
@@ -35,10 +31,7 @@ local VTIME, VMIN = 5, 6
 ---@return string? code
 function M.get(fd)
   local t = termios_t()
-  if C.luio_termios_ioctl(fd, TCGETS2, t) < 0 then
-    local name = errno_name(ffi.errno())
-    return nil, "settings of a terminal: " .. name, name
-  end
+  if posix.ioctl(fd, TCGETS2, t) < 0 then return posix.failure "settings of a terminal" end
   return t
 end
 
@@ -49,9 +42,8 @@ end
 ---@return string? message
 ---@return string? code
 function M.set(fd, t)
-  if C.luio_termios_ioctl(fd, TCSETS2, t) == 0 then return true end
-  local name = errno_name(ffi.errno())
-  return nil, "set a terminal: " .. name, name
+  if posix.ioctl(fd, TCSETS2, t) < 0 then return posix.failure "set a terminal" end
+  return true
 end
 
 --- The same with every byte handed on as it is.

@@ -5,19 +5,12 @@
 --- the next one.
 
 local ffi = require "ffi"
+local posix = require "luio.posix"
 local term = require "luio.text.term"
-
-ffi.cdef [[
-int socket(int, int, int);
-int close(int);
-ssize_t sendto(int, const void *, size_t, int, const void *, unsigned);
-]]
-local C = ffi.C
 
 local M = {}
 
-local AF_UNIX, DGRAM = 1, 0x80802 -- SOCK_DGRAM, NONBLOCK, CLOEXEC
-local NOSIGNAL = 0x4000
+local DGRAM = posix.SOCK_DGRAM + posix.SOCK_NONBLOCK + posix.SOCK_CLOEXEC
 local PATH = 2 -- offset of the path in a sockaddr_un, which has 108 bytes for it
 
 --- Tells the service manager how it is.
@@ -28,14 +21,13 @@ function M.send(change, status)
   local text = (change and change .. "\n" or "") .. "STATUS=" .. term.clean(status)
   local name = os.getenv "NOTIFY_SOCKET"
   if not name or #name < 2 or #name > 108 or not name:match "^[/@]" then return false end
-  local address = ffi.new "struct { uint16_t family; char path[108]; }"
-  address.family = AF_UNIX
+  local address = posix.sockaddr_un(posix.AF_UNIX)
   ffi.copy(address.path, name, #name)
   if name:byte() == 64 then address.path[0] = 0 end -- @
-  local fd = C.socket(AF_UNIX, DGRAM, 0)
+  local fd = posix.socket(posix.AF_UNIX, DGRAM, 0)
   if fd < 0 then return false end
-  local sent = C.sendto(fd, text, #text, NOSIGNAL, address, PATH + #name)
-  C.close(fd)
+  local sent = posix.sendto(fd, text, #text, posix.MSG_NOSIGNAL, address, PATH + #name)
+  posix.close(fd)
   return sent == #text
 end
 

@@ -2,19 +2,15 @@
 
 local bit = require "bit"
 local ffi = require "ffi"
+local posix = require "luio.posix"
 local term = require "luio.text.term"
 local uv = require "luv"
-
-ffi.cdef "int fileno(void *); int fsync(int);"
 
 local M = {}
 
 local NARROWEST = 12 -- columns for the last cell
 
-ffi.cdef [[
-  struct luio_output_winsize { unsigned short rows, columns, x_pixels, y_pixels; };
-  int luio_output_ioctl(int fd, unsigned long request, ...) __asm__("ioctl");
-]]
+local winsize_t = ffi.typeof "struct { unsigned short rows, columns, x_pixels, y_pixels; }"
 local TIOCGWINSZ = 0x5413 -- ioctl_tty(2)
 
 -- A row whose columns don't fit: its first cell, and below it the others with their headings.
@@ -145,7 +141,7 @@ end
 local function sync(f)
   local flushed, why = f:flush()
   if not flushed then return nil, why end
-  if ffi.C.fsync(ffi.C.fileno(f)) == 0 then return true end
+  if posix.fsync(posix.fileno(f)) == 0 then return true end
   local name = require("luio.ffi").errno_name(ffi.errno())
   return name == "EINVAL" or nil, name -- a file system without such a thing
 end
@@ -180,8 +176,8 @@ end
 function M.columns()
   -- Not by libuv: it would open the terminal anew as descriptor 1, non-blocking, so that a slow one loses what is printed, and
   -- closed in the programs that a script starts.
-  local size = ffi.new "struct luio_output_winsize"
-  if ffi.C.luio_output_ioctl(1, TIOCGWINSZ, size) == 0 and size.columns > 0 then return size.columns, size.rows end
+  local size = winsize_t()
+  if posix.ioctl(1, TIOCGWINSZ, size) == 0 and size.columns > 0 then return size.columns, size.rows end
 end
 
 --- Shows how far something is, on standard error, when that is a terminal and it takes over a second.

@@ -11,33 +11,15 @@
 ---
 --- An eventfd of the client's is looked at, too: it is never read or written (runtime/waker.c, and Poller:add's `edge`).
 
-local door = require "luio.ffi"
 local ffi = require "ffi"
+local posix = require "luio.posix"
 local uv = require "luv"
-
-ffi.cdef [[
-int memfd_create(const char *, unsigned);
-int ftruncate(int, int64_t);
-int fcntl(int, int, ...);
-void *mmap(void *, size_t, int, int, int, int64_t);
-int munmap(void *, size_t);
-int madvise(void *, size_t, int);
-int eventfd(unsigned, int);
-]]
-local C = ffi.C
 
 local M = {}
 
 local ADD_SEALS, GET_SEALS, SEAL_SHRINK, SEAL_GROW, SEAL_SEAL = 1033, 1034, 2, 4, 1
 local TMPFS = 0x01021994
 local READ_WRITE, SHARED, DONTFORK = 3, 1, 10
-
-local function int(value) return ffi.new("int", value) end
-
-local function failed(what)
-  local name = door.errno_name(ffi.errno())
-  return nil, ("%s: %s"):format(what, name), name
-end
 
 ---@class luio.memif.Region
 ---@field base ffi.cdata*  uint8_t *
@@ -48,25 +30,25 @@ Region.__index = Region
 
 --- Unmaps it. Idempotent.
 function Region:close()
-  if self.base then C.munmap(self.base, self.size) end
-  if self.fd then C.close(self.fd) end
+  if self.base then posix.munmap(self.base, self.size) end
+  if self.fd then posix.close(self.fd) end
   self.base, self.fd = nil, nil
 end
 
 local function map(fd, size)
-  local base = C.mmap(nil, size, READ_WRITE, SHARED, fd, 0)
-  if base == ffi.cast("void *", -1) then return failed "mmap" end
-  C.madvise(base, size, DONTFORK) -- a porter is not to keep a client's memory
+  local base = posix.mmap(nil, size, READ_WRITE, SHARED, fd, 0)
+  if base == ffi.cast("void *", -1) then return posix.failure "mmap" end
+  posix.madvise(base, size, DONTFORK) -- a porter is not to keep a client's memory
   return setmetatable({ base = ffi.cast("uint8_t *", base), size = size }, Region)
 end
 
 -- The fault of a descriptor for a region of that size.
 local function fault_of(fd, size)
-  local seals = C.fcntl(fd, GET_SEALS)
+  local seals = posix.fcntl(fd, GET_SEALS, 0)
   if seals < 0 then return "it is no memfd" end
   local stat = uv.fs_statfs("/proc/self/fd/" .. fd)
   if not stat or stat.type ~= TMPFS then return "it is not of ordinary pages: hugepages can be taken away" end
-  if bit.band(seals, SEAL_SHRINK) == 0 and C.fcntl(fd, ADD_SEALS, int(SEAL_SHRINK)) < 0 then
+  if bit.band(seals, SEAL_SHRINK) == 0 and posix.fcntl(fd, ADD_SEALS, SEAL_SHRINK) < 0 then
     return "its memfd is not sealed against shrinking (F_SEAL_SHRINK)"
   end
   local is = uv.fs_fstat(fd)
@@ -81,7 +63,7 @@ end
 function M.accept(fd, size)
   local why, region = fault_of(fd, size)
   if not why then region, why = map(fd, size) end
-  C.close(fd)
+  posix.close(fd)
   if not region then return nil, why end
   return region
 end
@@ -92,16 +74,16 @@ end
 ---@return string? message
 ---@return string? code
 function M.create(size)
-  local fd = C.memfd_create("luio-memif", 3) -- close-on-exec, may be sealed
-  if fd < 0 then return failed "memfd_create" end
+  local fd = posix.memfd_create("luio-memif", 3) -- close-on-exec, may be sealed
+  if fd < 0 then return posix.failure "memfd_create" end
   local region, message, code
-  if C.ftruncate(fd, size) < 0 or C.fcntl(fd, ADD_SEALS, int(SEAL_SHRINK + SEAL_GROW + SEAL_SEAL)) < 0 then
-    region, message, code = failed "memfd"
+  if posix.ftruncate(fd, size) < 0 or posix.fcntl(fd, ADD_SEALS, SEAL_SHRINK + SEAL_GROW + SEAL_SEAL) < 0 then
+    region, message, code = posix.failure "memfd"
   else
     region, message, code = map(fd, size)
   end
   if not region then
-    C.close(fd)
+    posix.close(fd)
     return nil, message, code
   end
   region.fd = fd
@@ -120,8 +102,8 @@ end
 ---@return string? message
 ---@return string? code
 function M.eventfd()
-  local fd = C.eventfd(0, 0x80800)
-  if fd < 0 then return failed "eventfd" end
+  local fd = posix.eventfd(0, 0x80800)
+  if fd < 0 then return posix.failure "eventfd" end
   return fd
 end
 

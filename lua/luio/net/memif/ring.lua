@@ -18,15 +18,14 @@
 local bit = require "bit"
 local ffi = require "ffi"
 local luio = require "luio"
+local posix = require "luio.posix"
 local protocol = require "luio.net.memif.protocol"
 local C = require("luio.ffi").C
-
-ffi.cdef "void *memcpy(void *, const void *, size_t);"
 
 local band = bit.band
 local fence_flag, fence_doorbell, fence_full = luio.fence_flag, luio.fence_doorbell, luio.fence_full
 local read16, read32, write16 = C.luio_read16, C.luio_read32, C.luio_write16
-local memcpy = ffi.C.memcpy
+local memcpy = posix.memcpy
 local FLAGS, HEAD, TAIL, DESCRIPTORS = protocol.FLAGS_AT, protocol.HEAD_AT, protocol.TAIL_AT, protocol.DESCRIPTORS_AT
 
 local M = {}

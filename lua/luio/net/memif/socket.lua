@@ -7,31 +7,17 @@
 
 local door = require "luio.ffi"
 local ffi = require "ffi"
+local posix = require "luio.posix"
 local protocol = require "luio.net.memif.protocol"
 local uv = require "luv"
 
-ffi.cdef [[
-int socket(int, int, int);
-int bind(int, const void *, unsigned);
-int listen(int, int);
-int connect(int, const void *, unsigned);
-ssize_t sendmsg(int, const void *, int);
-ssize_t recvmsg(int, void *, int);
-int close(int);
-int epoll_create1(int);
-int epoll_ctl(int, int, int, void *);
-int epoll_wait(int, void *, int, int);
-unsigned umask(unsigned);
-]]
-local C = ffi.C
-
 local M = {}
 
-local AF_UNIX, SOCKET, SOL_SOCKET, SCM_RIGHTS = 1, 0x80805, 1, 1 -- SOCK_SEQPACKET, NONBLOCK, CLOEXEC
-local NOSIGNAL, CTRUNC, TRUNC, CMSG_CLOEXEC = 0x4000, 0x08, 0x20, 0x40000000
+local SOCKET = bit.bor(posix.SOCK_SEQPACKET, posix.SOCK_NONBLOCK, posix.SOCK_CLOEXEC)
+local SOL_SOCKET, SCM_RIGHTS = 1, 1
+local CTRUNC, TRUNC, CMSG_CLOEXEC = 0x08, 0x20, 0x40000000
 local MOST_DESCRIPTORS = 253 -- SCM_MAX_FD: all that can come, for what has no room is closed by the kernel, here and now
 
-local address_t = ffi.typeof "struct { uint16_t family; char path[108]; }"
 local part_t = ffi.typeof "struct { void *base; size_t length; }"
 local header_t = ffi.typeof [[struct {
   void *name; unsigned name_length; void *parts; size_t n_parts; void *control; size_t control_length; int flags;
@@ -41,17 +27,12 @@ local control_t = ffi.typeof("struct { size_t length; int level, type; int fds[$
 local event_t = ffi.typeof(ffi.arch == "x64" and "struct __attribute__((packed)) { uint32_t events; int32_t tag, high; }"
   or "struct { uint32_t events, gap; int32_t tag, high; }")
 
-local function failed(what)
-  local name = door.errno_name(ffi.errno())
-  return nil, ("%s: %s"):format(what, name), name
-end
-
 --- Closes a descriptor of the right kind.
 ---@param fd integer
-function M.close(fd) C.close(fd) end
+function M.close(fd) posix.close(fd) end
 
 local function address_of(path)
-  local address = address_t(AF_UNIX)
+  local address = posix.sockaddr_un(posix.AF_UNIX)
   if #path == 0 or #path >= ffi.sizeof(address.path) then return nil end
   ffi.copy(address.path, path)
   return address
@@ -60,8 +41,8 @@ end
 local function new(path)
   local address = address_of(path)
   if not address then return nil, ("socket %s: a path of 1 to 107 bytes is needed"):format(path), "EINVAL" end
-  local fd = C.socket(AF_UNIX, SOCKET, 0)
-  if fd < 0 then return failed("socket " .. path) end
+  local fd = posix.socket(posix.AF_UNIX, SOCKET, 0)
+  if fd < 0 then return posix.failure("socket " .. path) end
   return fd, address
 end
 
@@ -84,10 +65,10 @@ end
 function M.connect(path)
   local fd, address, code = new(path)
   if not fd then return nil, address, code end
-  if C.connect(fd, address, ffi.sizeof(address)) < 0 then
+  if posix.connect(fd, address, ffi.sizeof(address)) < 0 then
     local _, message
-    _, message, code = failed("connect to " .. path)
-    C.close(fd)
+    _, message, code = posix.failure("connect to " .. path)
+    posix.close(fd)
     return nil, message, code
   end
   return fd
@@ -102,22 +83,22 @@ end
 function M.listen(path, mode)
   local fd, address, code = new(path)
   if not fd then return nil, address, code end
-  local before = C.umask(bit.band(bit.bnot(mode), 511)) -- from the first moment on
-  local bound = C.bind(fd, address, ffi.sizeof(address))
+  local before = posix.umask(bit.band(bit.bnot(mode), 511)) -- from the first moment on
+  local bound = posix.bind(fd, address, ffi.sizeof(address))
   local number = ffi.errno()
   if bound < 0 and door.errno_name(number) == "EADDRINUSE" then
     local other, _, why = M.connect(path)
-    if other then C.close(other) end
+    if other then posix.close(other) end
     local stat = uv.fs_stat(path)
     if why == "ECONNREFUSED" and stat and stat.type == "socket" and uv.fs_unlink(path) then
-      bound = C.bind(fd, address, ffi.sizeof(address))
+      bound = posix.bind(fd, address, ffi.sizeof(address))
       number = ffi.errno()
     end
   end
-  C.umask(before)
-  if bound == 0 and C.listen(fd, 64) == 0 then return fd end
+  posix.umask(before)
+  if bound == 0 and posix.listen(fd, 64) == 0 then return fd end
   if bound == 0 then number = ffi.errno() end
-  C.close(fd)
+  posix.close(fd)
   code = door.errno_name(number)
   local hint = code == "EADDRINUSE" and ": another server is there, or a file that is no socket" or ""
   return nil, ("listen at %s: %s%s"):format(path, code, hint), code
@@ -141,7 +122,7 @@ function M.send(fd, message, give)
     control.length, control.level, control.type, control.fds[0] = 20, SOL_SOCKET, SCM_RIGHTS, give
     header.control, header.control_length = control, 24
   end
-  if C.sendmsg(fd, header, NOSIGNAL) ~= protocol.MESSAGE then return failed(protocol.name(message.type)) end
+  if posix.sendmsg(fd, header, posix.MSG_NOSIGNAL) ~= protocol.MESSAGE then return posix.failure(protocol.name(message.type)) end
   return true
 end
 
@@ -149,8 +130,8 @@ local function receive(fd, base, length)
   part.base, part.length = base, length
   ffi.fill(header, ffi.sizeof(header))
   header.parts, header.n_parts, header.control, header.control_length = part, 1, control, ffi.sizeof(control)
-  local size = tonumber(C.recvmsg(fd, header, CMSG_CLOEXEC))
-  if size < 0 then return failed "receive" end
+  local size = posix.recvmsg(fd, header, CMSG_CLOEXEC)
+  if size < 0 then return posix.failure "receive" end
   local given = {}
   if tonumber(header.control_length) >= 20 and control.level == SOL_SOCKET and control.type == SCM_RIGHTS then
     for i = 0, (tonumber(control.length) - 16) / 4 - 1 do given[i + 1] = control.fds[i] end
@@ -193,8 +174,8 @@ Poller.__index = Poller
 ---@return string? message
 ---@return string? code
 function M.poller()
-  local fd = C.epoll_create1(0x80000)
-  if fd < 0 then return failed "epoll_create1" end
+  local fd = posix.epoll_create1(0x80000)
+  if fd < 0 then return posix.failure "epoll_create1" end
   return setmetatable({ fd = fd, events = ffi.new(ffi.typeof("$[64]", event_t)) }, Poller)
 end
 
@@ -208,7 +189,7 @@ end
 function Poller:add(fd, tag, edge)
   local event = event_t()
   event.events, event.tag = IN + (edge and EDGE or 0), tag
-  if C.epoll_ctl(self.fd, ADD, fd, event) < 0 then return failed "epoll_ctl" end
+  if posix.epoll_ctl(self.fd, ADD, fd, event) < 0 then return posix.failure "epoll_ctl" end
   return true
 end
 
@@ -216,19 +197,19 @@ end
 --- closed for good.
 ---@param fd integer
 function Poller:remove(fd)
-  C.epoll_ctl(self.fd, DELETE, fd, event_t())
+  posix.epoll_ctl(self.fd, DELETE, fd, event_t())
 end
 
 --- What there is now: numbers from 0 on in `tag(i)`.
 ---@return integer n  at most 64
 function Poller:look()
-  return math.max(0, C.epoll_wait(self.fd, self.events, 64, 0))
+  return math.max(0, posix.epoll_wait(self.fd, self.events, 64, 0))
 end
 
 ---@param i integer
 ---@return integer
 function Poller:tag(i) return self.events[i].tag end
 
-function Poller:close() C.close(self.fd) end
+function Poller:close() posix.close(self.fd) end
 
 return M

@@ -6,17 +6,12 @@
 
 local bit = require "bit"
 local ffi = require "ffi"
+local posix = require "luio.posix"
 local task = require "luio.loop.task"
 local text = require "luio.tool.explore.text"
 local uv = require "luv"
 
 local M = {}
-
-ffi.cdef [[
-long luio_keys_read(int, void *, unsigned long) __asm__("read");
-int luio_keys_fcntl(int, int, ...) __asm__("fcntl");
-]]
-local C = ffi.C
 
 --- Events that come as keys: a paste, and Ctrl-C, which comes as a signal.
 M.PASTE, M.INTERRUPT = 30, 31 -- ^^ and ^_
@@ -35,9 +30,8 @@ Keys.__index = Keys
 
 -- libuv makes a descriptor that it polls non-blocking, and with it the shell's and our own output.
 local function blocking_again(fd)
-  local F_GETFL, F_SETFL, O_NONBLOCK = 3, 4, 0x800
-  local flags = C.luio_keys_fcntl(fd, F_GETFL)
-  C.luio_keys_fcntl(fd, F_SETFL, ffi.new("int", bit.band(flags, bit.bnot(O_NONBLOCK))))
+  local flags = posix.fcntl(fd, posix.F_GETFL, 0)
+  posix.fcntl(fd, posix.F_SETFL, bit.band(flags, bit.bnot(posix.O_NONBLOCK)))
 end
 
 --- The keys of the terminal on standard input.
@@ -68,7 +62,7 @@ function Keys:close()
 end
 
 function Keys:on_readable()
-  local n = tonumber(C.luio_keys_read(STDIN, read_buffer, READ_SIZE))
+  local n = posix.read(STDIN, read_buffer, READ_SIZE)
   if n > 0 then
     self.input = self.input .. ffi.string(read_buffer, n)
   else

@@ -10,6 +10,7 @@
 --- (jit.off below); a callback neither raises nor yields: `take_key` returns a handler's error.
 
 local ffi = require "ffi"
+local posix = require "luio.posix"
 local text = require "luio.tool.explore.text"
 
 jit.off(true, true)
@@ -33,11 +34,7 @@ void el_deletestr(luio_editline *, int);
 int el_cursor(luio_editline *, int);
 luio_edithistory *history_init(void);
 int history(luio_edithistory *, luio_histevent *, int, ...);
-
-char *luio_libedit_setlocale(int, const char *) __asm__("setlocale");
-char *luio_libedit_nl_langinfo(int) __asm__("nl_langinfo");
 ]]
-local C = ffi.C
 
 -- histedit.h
 local EL_EDITOR, EL_SIGNAL, EL_BIND, EL_ADDFN, EL_HIST, EL_GETCFN = 2, 3, 4, 9, 10, 13
@@ -60,8 +57,8 @@ Libedit.__index = Libedit
 -- libedit keeps wide characters; it needs to know that the terminal's are UTF-8.
 local function set_locale()
   local LC_CTYPE, CODESET = 0, 14
-  C.luio_libedit_setlocale(LC_CTYPE, "")
-  if ffi.string(C.luio_libedit_nl_langinfo(CODESET)) ~= "UTF-8" then C.luio_libedit_setlocale(LC_CTYPE, "C.UTF-8") end
+  posix.setlocale(LC_CTYPE, "")
+  if ffi.string(posix.nl_langinfo(CODESET)) ~= "UTF-8" then posix.setlocale(LC_CTYPE, "C.UTF-8") end
 end
 
 --- libedit on standard input and output, with the user's ~/.editrc. It is never ended: el_end would drop

@@ -8,14 +8,9 @@
 --- Nothing here writes.
 
 local bit = require "bit"
-local ffi = require "ffi"
+local posix = require "luio.posix"
 
 local M = {}
-
-ffi.cdef [[
-int luio_text_wcwidth(int) __asm__("wcwidth");
-]]
-local C = ffi.C
 
 local BROKEN = 0xfffd -- instead of what is no UTF-8: libedit converts it back, and does not check
 
@@ -96,7 +91,7 @@ function M.extent(text, columns, column)
     if code == 10 then
       row, column = row + 1, 0
     else
-      local width = (code < 32 or code == 127) and 2 or C.luio_text_wcwidth(code)
+      local width = (code < 32 or code == 127) and 2 or posix.wcwidth(code)
       if width < 0 then width = #("\\U+%x"):format(code) end
       if column + width > columns then row, column = row + 1, 0 end
       column = column + width
