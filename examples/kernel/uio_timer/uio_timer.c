@@ -52,7 +52,7 @@ static unsigned int records = 4096;
 module_param(records, uint, 0444);
 MODULE_PARM_DESC(records, "records in the ring, a power of two from 128 to 65536 (4096)");
 
-/* ---- What is shared with user space -------------------------------------- */
+/* ---- Memory shared with user space --------------------------------------- */
 
 enum uio_timer_notify {
 	UIO_TIMER_NOTIFY_EVERY = 0,	/* every interrupt wakes */
