@@ -19,7 +19,8 @@ return {
     { "program", "runtime/main.c", "runtime/guardian*" },
   },
   lua = {
-    { "base", "lua/luio/compiler/", "lua/luio/errors.lua", "lua/luio/ffi.lua", "lua/luio/posix.lua", "lua/luio/text/", "lua/luio/registers/near.lua", "lua/luio/registers/bits.lua",
+    { "base", "lua/luio/compiler/", "lua/luio/errors.lua", "lua/luio/ffi.lua", "lua/luio/posix.lua",
+      "lua/luio/text/", "lua/luio/registers/near.lua", "lua/luio/registers/bits.lua",
       "lua/luio/tool/output.lua", "lua/luio/tool/explore/syntax.lua" },
     { "loop", "lua/luio/loop/" },
     { "host", "lua/luio/host/", "lua/luio/driver/paths.lua", "lua/luio/driver/lint_code.lua" },
