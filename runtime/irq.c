@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- Opening and closing ----------------------------------------------------------------------- */
@@ -57,6 +58,8 @@ int luio_irq_open(const luio_irq_config *config, luio_irq **out, luio_error *err
   luio_irq *irq = memset(mem, 0, sizeof(luio_irq));
   irq->config = *config;
   irq->nonblocking = fcntl(config->fd, F_GETFL) & O_NONBLOCK;
+  struct stat st;
+  irq->queues = fstat(config->fd, &st) == 0 && S_ISFIFO(st.st_mode);
   irq->last_count = config->baseline;
   luio_format(irq->who, sizeof irq->who, "%s", who);
   irq->ring.wake_fd = irq->call_fd = irq->storm_fd = -1;

@@ -27,6 +27,7 @@ struct luio_irq {
   int call_fd;            /* the thread is to stop, or to look at the source */
   int storm_fd;           /* there is news of a storm */
   bool nonblocking;       /* the source */
+  bool queues;            /* it holds several counts: a pipe */
   int own_set;            /* the thread's epoll set: source and call_fd; -1: not shared yet */
   _Atomic int set;        /* the same, if it is in use; -1: the thread polls both */
   luio_port_rights ports; /* the thread's, from its start on */

@@ -137,17 +137,18 @@ static bool failed(const luio_irq *irq)
 }
 
 /* Without going back to sleep for each; bounded, so that a stop is seen in a storm. A blocking descriptor is read once only,
- * for there might be no second count: 0. */
+ * for there might be no second count: 0. For the consumer so is what has one count: the next interrupt is told anew. */
 int luio_irq_drain(luio_irq *irq, enum luio_taker taker)
 {
-  int rc = 1, n = 0;
-  for (; rc > 0 && n < DRAIN && (irq->nonblocking || n == 0); n++)
+  bool once = !irq->nonblocking || (taker == LUIO_CONSUMER && !irq->queues);
+  int rc = 1, n = 0, most = once ? 1 : DRAIN;
+  for (; rc > 0 && n < most; n++)
     rc = take_one(irq, taker);
   if (rc == 0 && n == 1 && failed(irq))
     rc = -ENODEV;
   if (rc < 0)
     luio_irq_gone(irq, -rc, taker);
-  return rc > 0 && !irq->nonblocking ? 0 : rc;
+  return rc > 0 && once ? 0 : rc;
 }
 
 void luio_irq_let_through(luio_irq *irq)

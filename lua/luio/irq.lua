@@ -238,7 +238,7 @@ end
 ---@field delivered integer  put into the ring
 ---@field overflow integer   lost because it was full
 ---@field events integer     entries put into the ring
----@field direct integer     of the interrupts, taken by the Lua thread, which slept in its loop
+---@field direct integer     of the interrupts, taken by the Lua thread itself
 
 --- Counters since the thread was started.
 ---@return luio.IrqStats

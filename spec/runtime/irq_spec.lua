@@ -498,16 +498,16 @@ describe("dev.irqs[0]", function()
   end)
 
   it("gives at most one event per unmask without an acknowledgement, as uio_pci_generic does", function()
-    irq:setup { capture = { { "cause", R.IRQ_STATUS } }, capacity = 16 }
+    irq:setup { capture = { { "cause", R.IRQ_STATUS } }, capacity = 2 }
     assert(irq:start())
     regs:write32(R.IRQ_RAISE, 1)
-    for _ = 1, 3 do assert.equal(1, assert(irq:wait(1)).cause) end -- the level stays: it fires again and again
-    local deadline = luio.now() + 5
-    while #dev.warnings == 0 and luio.now() < deadline do
-      luio.sleep(0.05) -- the ring overflows meanwhile
-      while irq:poll() do end
-    end
-    assert.matches("no `ack` in the top half, so a level%-triggered line fires for ever", dev.warnings[1])
+    local deadline = luio.now() + 50
+    repeat until irq:stats().overflow > 0 or luio.now() > deadline -- the level stays: it fires again and again
+    for _ = 1, 3 do assert.equal(1, assert(irq:wait(50)).cause) end
+    -- A machine that is busy may take so long for this that it is a storm by then, which is said first.
+    local storm = dev.warnings[1]:match "^interrupt storm"
+    assert.matches(storm and "were lost to a full ring in a storm" or "no `ack` in the top half, so a level%-triggered line fires for ever",
+      dev.warnings[storm and 2 or 1])
     regs:write32(R.IRQ_ACK, 1)
   end)
 
