@@ -1,5 +1,5 @@
 /* backend.c - which way leads to a device. */
-#include "backend.h"
+#include "ways.h"
 
 /* In this order; luio_uio takes all that is left. */
 static const struct luio_backend *const backends[] = {&luio_mem, &luio_pci, NULL};

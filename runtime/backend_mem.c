@@ -10,7 +10,7 @@
  * The descriptor is opened with O_SYNC, by which the kernel maps uncached, and O_RDONLY to look. Two owners of overlapping
  * ranges are kept apart by a lock on just those bytes of /dev/mem. It belongs to the descriptor (F_OFD_SETLK), for a process
  * may have several such devices. */
-#include "backend.h"
+#include "ways.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -10,7 +10,7 @@
  * address means the lowest number) and has a lock of its own, so that several handles and several processes may have one each.
  * What there is only once, config space to be written, and with it bus master and DMA memory, belongs to the first that was
  * opened, by the lock on `config`: the memory of one handle could not be freed safely while another holds bus master on. */
-#include "backend.h"
+#include "ways.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
  *
  * sim.c is the bus, and does what the kernel and uio_pci_generic do on real hardware: config space, the INTx level, a count on
  * an eventfd. So a simulated device looks like a PCI device here, whose regions are where luio_sim_address says. */
-#include "backend.h"
+#include "ways.h"
 
 #include <endian.h>
 #include <errno.h>

@@ -6,7 +6,7 @@
  * (devicetree.c). Ports can be had by port instructions only.
  *
  * There is no config space, so nothing of ours switches the device off: it is stopped by its driver or its UIO driver. */
-#include "backend.h"
+#include "ways.h"
 
 #include <errno.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * A device with bus master on reads and writes whatever memory its registers name. So before it is switched on, the files that
  * lead to the registers (resourceN, /dev/uioX) become its driver's user's alone (guard_bars.c). Off is read back, so that the
  * device's earlier writes have arrived. */
-#include "backend.h"
+#include "parts.h"
 
 #include <errno.h>
 #include <pwd.h>

@@ -2,7 +2,7 @@
  *
  * How the bytes get there is the way's to know (backend_*.c). What other processes change in config space is
  * config_watch.c's, the bus master switch bus_master.c's, the mask of INTx intx.c's. */
-#include "backend.h"
+#include "registers.h"
 
 #include <endian.h>
 #include <errno.h>

@@ -32,7 +32,7 @@
  *
  * Locks: command_lock over the comparison and the repair, as each change of the command register
  * has it. irq_lock and an interrupt's `taking` come before it, so the mask is looked at after that. */
-#include "backend.h"
+#include "parts.h"
 
 #include <errno.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * Everything is text, read through libudev. Whatever is missing, malformed or contradictory is left
  * out and named in `problem`, so that one broken device neither hides the others nor hands a
  * nonsense size to mmap. Names are cleaned: none must be able to drive a terminal. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <ctype.h>
 #include <dirent.h>

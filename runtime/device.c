@@ -5,7 +5,7 @@
  *
  * Closing goes from the loudest to the quietest: interrupt threads first (they touch registers), then bus master off with a
  * read-back (after which the device writes no memory), then regions, then DMA memory, then files. */
-#include "backend.h"
+#include "device.h"
 
 #include <errno.h>
 #include <stdlib.h>

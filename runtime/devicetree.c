@@ -4,7 +4,7 @@
  * The kernel shows the tree's nodes as folders and their properties as files, in big-endian words
  * ("cells"). A device's folder in sysfs has a link to its node. What is missing or malformed counts
  * as not said. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <endian.h>
 #include <fcntl.h>

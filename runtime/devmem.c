@@ -5,7 +5,7 @@
  * range. So is, but for looking, the BAR of a device that has a driver which did not claim it, as uio_pci_generic, and what
  * UIO maps of a UIO device's map: the proper way is at hand then. The kernel has checks of its own, which are explained when
  * they say no. */
-#include "backend.h"
+#include "kernel.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -4,7 +4,7 @@
  * another thread may be in a system call with its number. So the number stays and dup3 exchanges
  * what it means. /dev/null is open as long as somebody holds it, because later there may be no
  * descriptor left to open it with. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>

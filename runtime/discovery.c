@@ -2,7 +2,7 @@
  *
  * A listing has the UIO devices, each with its parent, and then every PCI device that no UIO driver
  * has: those can become one. describe.c fills in each. Devices are never opened. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <libudev.h>

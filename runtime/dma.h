@@ -4,8 +4,7 @@
 #ifndef LUIO_DMA_H
 #define LUIO_DMA_H
 
-#include "guard.h"
-#include "internal.h"
+#include "parts.h"
 
 #define MIB (1024ull * 1024)
 #define GIB (1024 * MIB)

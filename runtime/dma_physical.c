@@ -6,7 +6,6 @@
  *
  * Memory that its UIO driver brings comes before all that (dma_regions.c); where a device does not look into the CPU's caches
  * there is no other. */
-#include "backend.h"
 #include "dma.h"
 
 #include <errno.h>

@@ -2,7 +2,6 @@
  *
  * The kernel's allocator has made it fit for the device, also for one that does not look into the CPU's caches, and said its
  * address. It is mapped already, uncached, and goes when /dev/uioX is closed. Each region is a page of whatever size. */
-#include "backend.h"
 #include "dma.h"
 
 #include <errno.h>

@@ -2,7 +2,6 @@
  *
  * A model reaches it through luio_sim_dma_read and luio_sim_dma_write, so any pages do, and several small ones are contiguous
  * when the pool says so. */
-#include "backend.h"
 #include "dma.h"
 
 #include <errno.h>

@@ -9,7 +9,7 @@
  * A write beyond RLIMIT_FSIZE (`ulimit -f`) ends a process by SIGXFSZ unless that is ignored: then it fails with EFBIG,
  * as one on a full disk does with ENOSPC, and is reported. A driver at work must not die of a log that grew. So the library
  * ignores the signal when it is loaded, if nobody has done anything about it. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>

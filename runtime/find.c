@@ -2,7 +2,7 @@
  *
  * For one, libudev is asked for that device; nothing is read of the others. A PCI device's address means its UIO device, where it
  * has one: that with the lowest number, as in a listing. */
-#include "backend.h"
+#include "device.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -10,7 +10,7 @@
  * That is for fork() itself. What starts a program (posix_spawn, vfork, clone) closes them by exec.
  * After a fork of a process with threads only system calls are allowed, so no lock is taken here
  * but the list's, which fork() itself waits for. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <pthread.h>
 

@@ -8,7 +8,7 @@
  * loop is told through an eventfd and stops the driver in order; should it be stuck, in a loop of
  * the driver's, the thread switches bus master off after LEAVE_NS and ends the process. It is the
  * one place in the library that does so. */
-#include "internal.h"
+#include "worker.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
  * Two copies, written in turn. A copy counts when its number is not 0 and its checksum is right; the
  * one with the higher number is the state. Writing takes the other one: number 0, the bytes, the
  * checksum, then the number. Whoever is killed in between leaves the older copy as it was. */
-#include "internal.h"
+#include "worker.h"
 
 #include <errno.h>
 #include <string.h>

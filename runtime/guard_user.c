@@ -4,7 +4,7 @@
  * mappings go on working. glibc's setuid and its relatives change all threads, interrupt threads
  * included. The guardian is told first, and takes no file to write to from then on: it is still
  * root. */
-#include "internal.h"
+#include "worker.h"
 
 #include <errno.h>
 #include <grp.h>

@@ -4,7 +4,7 @@
  * from those who use it: placeholders cover its registers (sigbus.c), /dev/null replaces what its
  * descriptors lead to. luio_device_return finds the device again, opens its files anew and exchanges
  * them in the same handle, so that regions, buffers and Lua objects stay what they are. */
-#include "backend.h"
+#include "device.h"
 
 #include <errno.h>
 

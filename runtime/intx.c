@@ -6,7 +6,7 @@
  * hence command_lock. Another is the kernel's own interrupt handler, which sets INTX_DISABLE; should it do so inside our
  * read-modify-write, we undo that mask, the level is still asserted, and the handler runs and masks again: one more event,
  * never one less. */
-#include "backend.h"
+#include "parts.h"
 
 static int update_command(luio_device *d, uint32_t set, uint32_t clear, uint32_t *command,
                           luio_error *err)

@@ -16,7 +16,7 @@
  * somebody else's registers by mistake can't. A file that is cut short, or has something behind a NUL, is not
  * understood: what is missing could be memory. Where addresses are hidden (no CAP_SYS_ADMIN) all of them are
  * 0; nothing is known then. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <ctype.h>
 #include <errno.h>

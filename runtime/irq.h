@@ -4,7 +4,7 @@
 #ifndef LUIO_IRQ_H
 #define LUIO_IRQ_H
 
-#include "internal.h"
+#include "parts.h"
 
 /* The ring of events: irq_ring.c. */
 struct luio_ring {

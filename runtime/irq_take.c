@@ -5,7 +5,6 @@
  * while Lua is busy, reloading, or not there.
  *
  * Either of two takes, the thread (irq_thread.c) or the consumer (irq_share.c). Whichever it is holds `taking` from the count to the ring. */
-#include "backend.h"
 #include "irq.h"
 
 #include <errno.h>

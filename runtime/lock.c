@@ -2,7 +2,7 @@
  *
  * The lock is flock's, on a file that each way has for it: `config` on PCI, /dev/uioX elsewhere. An error says that another
  * process has it; Lua looks for that process and names it (lua/luio/host/holders.lua). */
-#include "backend.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <sys/file.h>

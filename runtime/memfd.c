@@ -4,7 +4,7 @@
  * may have been one without our privileges, and a process that it
  * left behind may still have the memory: so what is in it is copied to memory of our own, which takes
  * its place with the guardian when it is complete, and only the copy is believed or checked. */
-#include "internal.h"
+#include "worker.h"
 
 #include <errno.h>
 #include <fcntl.h>

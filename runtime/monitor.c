@@ -5,7 +5,7 @@
  * socket has a bounded buffer: when it overflows that is an error to see, never silence. Names are
  * cleaned; what has one that is longer than any device's is no device of ours, least of all the one
  * that it would be called when cut. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <libudev.h>

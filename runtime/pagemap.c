@@ -8,7 +8,7 @@
  *
  * While the kernel tries to move a page no page is there. It also tries that with pages that are pinned,
  * and puts them back. So a page that is missing is touched, which waits for that, and looked up again. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>

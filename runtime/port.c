@@ -16,7 +16,7 @@
  * Unlike mappings, ports are kept over fork and exec: a program that luio starts could use them. It
  * is started with the rights that luio has itself. And nothing can be put in place of a port: when a
  * device goes away, an access that is between its check and its instruction still gets there. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <string.h>

@@ -27,7 +27,7 @@
  * porter is nobody's child, so nobody has to wait for it.
  *
  * Children by fork() of a process that may have threads: only system calls, no allocation. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,7 +5,7 @@
  *
  * The first byte of a region may lie anywhere in its first page, so the mapping is of whole pages and `base` points into
  * them. A device that goes away leaves its mapping behind: a placeholder comes over it (sigbus.c). */
-#include "backend.h"
+#include "registers.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
  *
  * Nothing can be put in place of a port. When the device goes away, the descriptor is led to /dev/null, and the rights to
  * the instructions are given up. */
-#include "backend.h"
+#include "registers.h"
 
 #include <errno.h>
 #include <unistd.h>

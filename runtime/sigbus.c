@@ -22,7 +22,7 @@
  *
  * The file's descriptor is there while any region is: a process that closes its devices is as it
  * was before, but for the handler, which then passes everything on. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <signal.h>

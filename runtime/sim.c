@@ -15,7 +15,7 @@
  * Locks: `bus` > `slot_lock`; `config_lock` (command register, INTx level, DMA) is never held with
  * either. A copy by DMA is done under config_lock, so that once bus master has been switched off no
  * write of the device is on its way. */
-#include "internal.h"
+#include "registers.h"
 
 #include <endian.h>
 #include <errno.h>

@@ -15,7 +15,7 @@
  * more: edges would be lost in a pause. It is: interrupts that came sooner after the unmasking than NEAR times what the
  * top half of the one before took, three of four or more. Where the top half does not unmask nothing is judged; how long
  * Lua takes to handle one says nothing. */
-#include "internal.h"
+#include "registers.h"
 
 #include <string.h>
 

@@ -2,7 +2,7 @@
  *
  * Attributes are small text files. A read is bounded by the caller's buffer; a text has no NUL in it,
  * behind which something else could stand; a number must be a whole number and nothing else. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* top_half.c - what an interrupt does first: register operations as data, because no Lua may run
  * where they do. Checked once, when the interrupt is opened; run by irq_take.c for every interrupt. */
-#include "internal.h"
+#include "registers.h"
 
 #include <errno.h>
 

@@ -5,7 +5,7 @@
  *
  * The node is opened by the owner only, and closed last of all: uio_pci_generic clears bus master when any descriptor of
  * it is closed. */
-#include "backend.h"
+#include "parts.h"
 
 #include <dirent.h>
 #include <errno.h>

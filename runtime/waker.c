@@ -6,7 +6,7 @@
  * waiting, when asynchronous I/O completes (IOCB_FLAG_RESFD), and looks whether it is one. So the
  * smallest request there is is submitted, a read of no bytes from /dev/null, and its completion
  * thrown away. About 1 us. */
-#include "internal.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>

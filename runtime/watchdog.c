@@ -17,7 +17,7 @@
  * without that figure: the thread's processor time, or half of the clock's. The clock is read at each tick and a tick
  * counts for two at most, so that a process that was stopped (SIGSTOP, a debugger, a guest that was suspended) has not
  * been slow. */
-#include "internal.h"
+#include "worker.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -9,7 +9,7 @@
  * A case is a matter of the seed and its number; a finding says both, and ends the run with status 1. */
 #define PARSERS_C
 #include "parsers.h"
-#include "../../runtime/internal.h"
+#include "../../runtime/kernel.h"
 
 #include <ctype.h>
 #include <errno.h>

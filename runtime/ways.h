@@ -1,0 +1,15 @@
+/* ways.h - the ways to a device: backend_*.c. */
+#ifndef LUIO_WAYS_H
+#define LUIO_WAYS_H
+
+#include "parts.h"
+
+extern const struct luio_backend luio_pci, luio_uio, luio_mem, luio_simulated;
+
+/* backend.c. The way to a device that was described. */
+const struct luio_backend *luio_backend_of(const luio_info *info);
+
+/* backend_sim.c. What a simulated device of that name says of itself. */
+void luio_sim_describe(luio_info *info, const luio_sim *sim, const char *name);
+
+#endif

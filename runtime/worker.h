@@ -1,0 +1,37 @@
+/* worker.h - what a guardian keeps for this process, its worker, and how it is told. */
+#ifndef LUIO_WORKER_H
+#define LUIO_WORKER_H
+
+#include "kernel.h"
+
+/* guard.c. Without a guardian: 0, and nothing happens. */
+void luio_slots_init(luio_slots *slots);
+/* In a forked child: nothing is kept there. */
+void luio_slots_forked(luio_slots *slots);
+/* Tells the guardian of a device that is about to be driven; fills slots->kept. */
+int luio_guard_open(luio_slots *slots, luio_error *err);
+/* The same for one that was open, went away and is back: slots has the files, `before` is what the guardian
+ * knows. -EAGAIN, of both (err is the caller's to fill): the device's lock is somebody else's. */
+int luio_guard_reopen(const luio_slots *before, luio_slots *slots, luio_error *err);
+/* By which descriptor a device is stopped when the guardian is dead and Lua is stuck. */
+void luio_guard_stops_by(const luio_slots *slots, int config_fd);
+/* Memory for a slot, made by the guardian (or here, without one): a descriptor or -errno, err filled
+ * only if the guardian is gone. The guardian keeps it for the next worker once it is told to hold it. */
+int luio_guard_make(const luio_slots *slots, int slot, uint64_t size, luio_error *err);
+int luio_guard_hold(const luio_slots *slots, int slot, luio_error *err);
+/* The device is gone: the guardian lets go of its files if it sees that, too. */
+void luio_guard_gone(const luio_slots *slots);
+void luio_guard_close(luio_slots *slots);
+int luio_guard_seal(luio_error *err);
+/* What belongs to this process and to no device; NULL: there is no guardian. */
+luio_slots *luio_guard_process(void);
+
+/* memfd.c. Maps `size` bytes that the guardian keeps in a slot, all zeros but for what `copy` takes of
+ * those that the worker before had. what: for messages. */
+int luio_memfd_map(luio_slots *slots, int slot, size_t size, const char *what,
+                   void (*copy)(void *to, const void *from), void **out, luio_error *err);
+
+/* guard_state.c */
+void luio_state_close(luio_slots *slots);
+
+#endif
