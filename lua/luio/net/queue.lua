@@ -96,9 +96,7 @@ end
 ---@class luio.net.Rx : luio.WaitSlot
 ---@field port luio.net.Port
 ---@field number integer
----@field package take fun(ring: any, packets: luio.Batch, n: integer): integer
----@field package look fun(ring: any): boolean
----@field package ring any
+---@field package offer luio.net.RxOffer  of the version at work
 ---@field package awaited fun(queue: luio.net.Rx): boolean  what it is waited for
 ---@field package gap number               seconds that waits lasted lately
 ---@field package waits integer
@@ -112,10 +110,11 @@ Rx.__index = Rx
 function Rx:burst(packets, n)
   local capacity = packets.capacity
   if not (capacity and n <= capacity and n >= 0 and n % 1 == 0) then outside(n, packets, 2) end
-  return self.take(self.ring, packets, n)
+  local offer = self.offer
+  return offer.burst(offer.ring, packets, n)
 end
 
-local function has_packet(queue) return queue.look(queue.ring) end
+local function has_packet(queue) return queue.offer.ready(queue.offer.ring) end
 
 --- Waits until there is something to receive.
 ---@param seconds number
@@ -136,15 +135,15 @@ function Rx:receive(seconds)
   check_seconds(seconds, "rx:receive", 2)
   local one, deadline = self.one, nil
   while true do
-    if self.take(self.ring, one, 1) == 1 then return one.at[0] end
+    if self:burst(one, 1) == 1 then return one.at[0] end
     deadline = deadline or now() + seconds
     local left = deadline - now()
     local ok, message, code = wait_for(self, has_packet, math.max(left, 0), "receive")
     if not ok then return nil, message, code end
-    if self.take(self.ring, one, 1) == 1 then return one.at[0] end
+    if self:burst(one, 1) == 1 then return one.at[0] end
     -- There was one, and now there is none: a damaged frame, dropped; or there is no empty packet.
     local from = self.port.pool
-    if from:used() == from.count and self.look(self.ring) then
+    if from:used() == from.count and has_packet(self) then
       return nil, ("receive of %s: all %d packets of its pool are in use"):format(self.port.dev.address, from.count), "ENOBUFS"
     end
     if left <= 0 then
@@ -157,10 +156,7 @@ end
 ---@class luio.net.Tx : luio.WaitSlot
 ---@field port luio.net.Port
 ---@field number integer
----@field package give fun(ring: any, packets: luio.Batch, n: integer): integer
----@field package reclaim_ring fun(ring: any): integer
----@field package pending_of fun(ring: any): integer
----@field package ring any
+---@field package offer luio.net.TxOffer  of the version at work
 ---@field package lacking integer  so much room was not enough for who waits to send
 local Tx = { receives = false, lacking = 0 }
 Tx.__index = Tx
@@ -173,24 +169,26 @@ Tx.__index = Tx
 function Tx:burst(packets, n)
   local capacity = packets.capacity
   if not (capacity and n <= capacity and n >= 0 and n % 1 == 0) then outside(n, packets, 2) end
-  return self.give(self.ring, packets, n)
+  local offer = self.offer
+  return offer.burst(offer.ring, packets, n)
 end
 
 --- Frees packets that were sent. `burst` does so when it needs room.
 ---@return integer room  descriptors that are free
 function Tx:reclaim()
-  return self.reclaim_ring(self.ring)
+  return self.offer.reclaim(self.offer.ring)
 end
 
 --- Descriptors that the device has not reported as sent: packets, and others that it needs beside
 --- them.
 ---@return integer  descriptors; 0: all were sent
 function Tx:pending()
-  self.reclaim_ring(self.ring)
-  return self.pending_of(self.ring)
+  local offer = self.offer
+  offer.reclaim(offer.ring)
+  return offer.pending(offer.ring)
 end
 
-local function has_room(queue) return queue.reclaim_ring(queue.ring) > queue.lacking end
+local function has_room(queue) return queue:reclaim() > queue.lacking end
 local function is_empty(queue) return queue:pending() == 0 end
 
 --- Waits until there is room for a packet.
@@ -216,11 +214,11 @@ function Tx:send(packet, seconds)
   local one, deadline = self.one, nil
   while true do
     one.at[0] = packet
-    if self.give(self.ring, one, 1) == 1 then return true end
+    if self:burst(one, 1) == 1 then return true end
     deadline = deadline or now() + seconds
     -- A packet may need more than one descriptor: room that is not enough is no room.
-    local room = self.reclaim_ring(self.ring)
-    if room > 0 and self.give(self.ring, one, 1) == 1 then return true end
+    local room = self:reclaim()
+    if room > 0 and self:burst(one, 1) == 1 then return true end
     self.lacking = room
     local ok, message, code = wait_for(self, has_room, math.max(deadline - now(), 0), "send")
     self.lacking = 0
@@ -289,24 +287,17 @@ function M.rx(port, number) return new_queue(Rx, port, number) end
 ---@return luio.net.Tx
 function M.tx(port, number) return new_queue(Tx, port, number) end
 
+-- Of a queue whose device is gone, or whose driver does not run: it takes and gives nothing.
+local NO_OFFER = { burst = nothing, ready = never, reclaim = nothing, pending = nothing }
+
 --- It takes and gives nothing from now on.
 ---@param queue luio.net.Rx|luio.net.Tx
-function M.rest(queue)
-  queue.take, queue.look, queue.give, queue.reclaim_ring, queue.pending_of = nothing, never, nothing, nothing, nothing
-  queue.ring = nil
-end
+function M.rest(queue) queue.offer = NO_OFFER end
 
 --- It calls a version's offer.
 ---@param queue luio.net.Rx|luio.net.Tx
 ---@param offer luio.net.RxOffer|luio.net.TxOffer
-function M.serve(queue, offer)
-  queue.ring = offer.ring
-  if queue.receives then
-    queue.take, queue.look = offer.burst, offer.ready
-  else
-    queue.give, queue.reclaim_ring, queue.pending_of = offer.burst, offer.reclaim, offer.pending
-  end
-end
+function M.serve(queue, offer) queue.offer = offer end
 
 --- The cost of waking before it was measured, in seconds.
 M.WAKE_COST = LEAST / WAKES
