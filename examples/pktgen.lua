@@ -151,7 +151,7 @@ local function receive(rx, check, packets, most, stop, stopping)
   repeat
     local n = rx:burst(packets, packets.capacity)
     if n > 0 then
-      check:look(packets, n)
+      check:count(packets, n)
       packets:free(n)
     else
       local ok, message, code = rx:wait(math.max(0, math.min(0.1, stop - now())))

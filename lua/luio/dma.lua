@@ -241,9 +241,9 @@ function M.offer(dma, on)
   for name, buffer in pairs(on and pool.named or {}) do pool.offered[name] = buffer end
 end
 
---- From now on what is allocated is not freed for good, until `settle`.
+--- From now on what is allocated is not freed for good, until `release_frees`.
 ---@param dma luio.Dma
-function M.keep(dma)
+function M.hold_frees(dma)
   local had = {}
   for buffer in pairs(dma.pool.buffers) do
     if buffer.handle then had[tostring(buffer.handle)] = true end
@@ -251,10 +251,10 @@ function M.keep(dma)
   dma.pool.keep = { had = had, freed = {} }
 end
 
---- Ends `keep`: frees what was to be freed, or, with `undo`, lets it stay.
+--- Ends `hold_frees`: frees what was to be freed, or, with `undo`, lets it stay.
 ---@param dma luio.Dma
 ---@param undo boolean?
-function M.settle(dma, undo)
+function M.release_frees(dma, undo)
   local pool = dma.pool
   local keep = pool.keep
   pool.keep = nil

@@ -331,7 +331,7 @@ end
 
 -- What can be wrong with a handle; the size makes the check fail that is made anyway, so that none of it
 -- costs an access anything.
-local function settle(region)
+local function refresh(region)
   if region.closed or region.stale or region.gone then region.size = -1
   elseif region.handle then describe(region) end
 end
@@ -340,7 +340,7 @@ end
 ---@param region luio.Region
 function M.close(region)
   region.closed = true
-  settle(region)
+  refresh(region)
 end
 
 --- Makes every access an error with these words, until `resume`.
@@ -348,7 +348,7 @@ end
 ---@param why string
 function M.suspend(region, why)
   region.stale = why
-  settle(region)
+  refresh(region)
 end
 
 --- Undoes `suspend`.
@@ -356,7 +356,7 @@ end
 function M.resume(region)
   if not region.stale then return end
   region.stale = nil
-  settle(region)
+  refresh(region)
 end
 
 --- The device is gone: every access is an error that says so, until `back`.
@@ -364,7 +364,7 @@ end
 ---@param why string  "removed or unbound"
 function M.gone(region, why)
   region.gone = region.gone or why
-  settle(region)
+  refresh(region)
 end
 
 --- The device came back.
@@ -372,7 +372,7 @@ end
 ---@param device string  its address now
 function M.back(region, device)
   region.device, region.gone = device, nil
-  settle(region)
+  refresh(region)
 end
 
 return M

@@ -82,7 +82,7 @@ describe("a memif client that leaves", function()
       local turns = {}
       luio.spawn(function()
         while not stop do
-          server:look()
+          server:poll()
           if turns.taken and joined then turns.taken(joined) end
           luio.sleep(0.001)
         end

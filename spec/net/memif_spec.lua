@@ -20,7 +20,7 @@ int socketpair(int, int, int, int *);
 describe("luio.net.memif", function()
   local path, server, clients, refused, gone, pool, stop, guests
 
-  local function look() server:look() end
+  local function look() server:poll() end
 
   -- The server lives in a task, for clients that wait for its answers.
   local function serve(options)
@@ -37,7 +37,7 @@ describe("luio.net.memif", function()
     stop = false
     luio.spawn(function()
       while not stop do
-        server:look()
+        server:poll()
         luio.sleep(0.001)
       end
     end)
@@ -482,13 +482,13 @@ describe("luio.net.memif", function()
     it("a bell that rings on after its client was thrown out", function()
       local one = ffi.new("uint64_t[1]", 1)
       posix.write(s.to_fd, one, 8)
-      wait.till(5, "it is heard", function() return server:look() > 0 or nil end)
+      wait.till(5, "it is heard", function() return server:poll() > 0 or nil end)
       clients[1]:disconnect "for a spec"
       luio.sleep(0.05)
       stop = true
       luio.sleep(0.01)
       posix.write(s.to_fd, one, 8)
-      assert.equal(0, server:look())
+      assert.equal(0, server:poll())
     end)
 
     it("memory that another thread of the client changes all the time #jit", function()

@@ -80,7 +80,7 @@ describe("a stream's receiver", function()
     local got = 0
     while got < 30 do
       local n = out:fill(packets, 0, 30 - got)
-      check:look(packets, n)
+      check:count(packets, n)
       packets:free(n)
       got = got + n
     end
@@ -92,17 +92,17 @@ describe("a stream's receiver", function()
   it("tells lost, doubled and late ones apart", function()
     local out, check = stream.sender(pool), stream.receiver()
     out:fill(packets, 0, 100)
-    check:look(order { 3, 4, 5 }) -- it begins there
+    check:count(order { 3, 4, 5 }) -- it begins there
     assert.same({ 3, 0, 0, 0, 0, 0 }, result(check))
-    check:look(order { 8, 9 })
+    check:count(order { 8, 9 })
     assert.same({ 5, 2, 0, 0, 0, 0 }, result(check))
-    check:look(order { 7 })
+    check:count(order { 7 })
     assert.same({ 6, 1, 0, 1, 0, 0 }, result(check))
-    check:look(order { 7, 9, 8, 3 })
+    check:count(order { 7, 9, 8, 3 })
     assert.same({ 10, 1, 4, 1, 0, 0 }, result(check))
-    check:look(order { 10, 99 })
+    check:count(order { 10, 99 })
     assert.same({ 12, 89, 4, 1, 0, 0 }, result(check))
-    for i = 11, 98 do check:look(order { i }) end
+    for i = 11, 98 do check:count(order { i }) end
     assert.same({ 100, 1, 4, 89, 0, 0 }, result(check))
   end)
 
@@ -111,9 +111,9 @@ describe("a stream's receiver", function()
     out:fill(packets, 0, 2)
     out.s.made = 70000
     out:fill(packets, 2, 4)
-    check:look(order { 0, 2, 3 })
+    check:count(order { 0, 2, 3 })
     assert.same({ 3, 69999, 0, 0, 0, 0 }, result(check))
-    check:look(order { 2, 1, 1 }) -- 1 is out of its sight: late, and late again
+    check:count(order { 2, 1, 1 }) -- 1 is out of its sight: late, and late again
     assert.same({ 6, 69997, 1, 2, 0, 0 }, result(check))
   end)
 
@@ -125,7 +125,7 @@ describe("a stream's receiver", function()
     packets[2]:pointer()[42] = 0 -- the mark
     packets[3]:pointer()[23] = 6 -- TCP
     packets[4].length = 10
-    check:look(packets, 6)
+    check:count(packets, 6)
     assert.same({ 1, 0, 0, 0, 2, 3 }, result(check))
   end)
 
@@ -137,7 +137,7 @@ describe("a stream's receiver", function()
     local function rounds(n)
       for _ = 1, n do
         local have = out:fill(packets, 0, 256)
-        check:look(packets, have)
+        check:count(packets, have)
         packets:free(have)
       end
     end

@@ -309,7 +309,7 @@ describe("luio.net.bridge", function()
     shell(inside .. "ip link set t1 up")
     local bridge = bridges.new(a, b)
     local seen = 0
-    function bridge.look(_, n) seen = seen + n end
+    function bridge.on_packets(_, n) seen = seen + n end
     luio.run(function()
       local runs = luio.spawn(function() return assert(bridge:run()) end)
       local expected = shell "head -c 20000000 /dev/zero | tr '\\0' q | sha256sum"

@@ -221,15 +221,17 @@ describe("a refused version", function()
         end)
         return true
       end
+      local taken = 0
       for i = 1, 4 do
         luio.spawn(function()
           dev.irqs[0]:wait(10)
+          taken = i
           luio.sleep(0.03)
           if i == 4 then error "can not" end
           luio.sleep(10)
         end)
         dev.regs.IRQ_RAISE:write(i)
-        luio.sleep(0.005)
+        while taken < i do luio.sleep(0.001) end
       end
       return true
     end]]

@@ -24,7 +24,7 @@ luio.run(function()
     local went = port.tx[0]:burst(packets, have)
     have, c.sent = packets:shift(went, have), c.sent + went
     local n = port.rx[0]:burst(back, 64)
-    check:look(back, n)
+    check:count(back, n)
     back:free(n)
     if luio.now() >= next_save then
       local r = check:result()

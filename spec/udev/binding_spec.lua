@@ -13,7 +13,7 @@ local PRELUDE = [[
   local root = os.getenv "UMOCKDEV_DIR"
   local A, DEVICE = "0000:00:04.0", root .. "/sys/devices/pci0000:00/0000:00:04.0"
   local PCI = root .. "/sys/bus/pci"
-  binding.run_dir, binding.settle = root .. "/run/luio/bind", 0
+  binding.run_dir, binding.refusal_s = root .. "/run/luio/bind", 0
 
   local put = require("spec.support.files").put
   local function proc(files)
@@ -218,12 +218,12 @@ describe("binding", function()
 
   it("waits for a device that was plugged in just now, until the kernel lets drivers have it", function()
     local got = run(tree(), [[
-      binding.settle = 5
+      binding.refusal_s = 5
       kernel.early = 4
       return try("bind", A)]])
     assert.same({ "uio_pci_generic", "(null)", "uio4" }, { got.driver, got.override, got.result.uio })
     got = run(tree(), [[
-      binding.settle = 0.1
+      binding.refusal_s = 0.1
       kernel.early = 1000
       return try("bind", A)]])
     assert.is_nil(got.result)

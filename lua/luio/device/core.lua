@@ -53,7 +53,7 @@ local M = {}
 ---@field package life integer?  of a PCI device, while it is watched (luio.host.sysfs)
 ---@field package sleeps luio.Sleeps?  of the machine, when config space was looked at last (luio.hotplug.config_watch)
 ---@field package alone boolean?   nobody else can write its registers
----@field package beside boolean?  another process drives it
+---@field package shared boolean?  another process drives it
 ---@field package bridges luio.Bridge[]?  above it, as they were
 ---@field package withheld boolean?  bus master is off because others were given its registers
 ---@field needs_root boolean?  they were, and this process may not take them back
@@ -129,7 +129,7 @@ end
 function M.wrap(handle, options)
   local info = discovery.info(C.luio_device_info(handle))
   local self = setmetatable({
-    address = info.address, info = info, read_only = options.read_only or false, beside = options.shared or nil,
+    address = info.address, info = info, read_only = options.read_only or false, shared = options.shared or nil,
     state = {}, warnings = {}, repairs = {}, users = {},
   }, Device)
   -- The net under close(): a device that is dropped is still switched off before its memory goes.

@@ -12,7 +12,7 @@ local M = {}
 -- A driver may have its map within its own file.
 local function of_driver(name)
   local driver, message, code = require("luio.driver").load(name)
-  if not driver then return nil, match.told(name, message), code end
+  if not driver then return nil, match.load_failure(name, message), code end
   if not driver.registers then return nil, ("driver %s states no registers"):format(driver.name), "ENOENT" end
   return driver.registers
 end
@@ -23,7 +23,7 @@ end
 function M.driver_fault(name)
   if name:match "%.lua$" or not paths.find(name, "init") then return nil end
   local driver, message = require("luio.driver").load(name)
-  return not driver and match.told(name, message) or nil
+  return not driver and match.load_failure(name, message) or nil
 end
 
 --- Loads a map: a file that returns one (or a driver that has one), or a driver's folder or name.

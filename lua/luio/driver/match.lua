@@ -7,8 +7,8 @@
 --- that `luio list` can name it (M.stated). A driver whose text does not say it is unknown to them, which they tell. Commands
 --- that need the driver load it (M.driver_of): first those whose text says that they match, then those that do not say.
 ---
---- A driver that does not load is not "no driver": every command says the same of it (M.told), those that only look as far as its files
---- tell without being run (M.fault).
+--- A driver that does not load is not "no driver": every command says the same of it (M.load_failure), those that only look as far as
+--- its files tell without being run (M.fault).
 
 local door = require "luio.ffi"
 local discovery = require "luio.host.discovery"
@@ -164,7 +164,7 @@ end
 ---@param name string  or its folder
 ---@param why string
 ---@return string  one line
-function M.told(name, why)
+function M.load_failure(name, why)
   return ("driver %s does not load: %s"):format(name:match "[^/]+$" or name, (why:gsub("%s*\n%s*", "; ")))
 end
 
@@ -173,7 +173,7 @@ end
 ---@return string?
 function M.fault(name)
   local why = fault_in_text(name)
-  return why and M.told(name, why)
+  return why and M.load_failure(name, why)
 end
 
 --- The same of one of M.all, looked at once.
@@ -253,7 +253,7 @@ function M.driver_of(info, address)
     local there, missing = paths.find(model, "init")
     if not there then return nil, nil, missing end
     local driver, message = require("luio.driver").load(model)
-    return driver and driver.name or model:match "[^/]+$", driver, not driver and M.told(model, message) or nil
+    return driver and driver.name or model:match "[^/]+$", driver, not driver and M.load_failure(model, message) or nil
   end
   -- One that does not load may be the one.
   local skipped, broken = {}, nil
@@ -264,7 +264,7 @@ function M.driver_of(info, address)
         if driver and rules.fits(driver.match or {}, info) then
           return entry.name, driver, broken and ("%s; drivers/%s is taken"):format(table.concat(skipped, "; "), entry.name)
         elseif not driver then
-          table.insert(skipped, M.told(entry.name, problem))
+          table.insert(skipped, M.load_failure(entry.name, problem))
           if says then broken = broken or entry.name end
         end
       end

@@ -116,7 +116,7 @@ end
 
 --- The current folder, when its drivers/ is looked at only because it is the current one.
 ---@return string? dir
-function M.by_chance()
+function M.implicit_folder()
   for _, root in ipairs(candidates()) do
     if root.found and not root.reason and root.dir == uv.cwd() then return root.dir end
   end
@@ -154,7 +154,7 @@ end
 ---@return string? code     "ENOENT"; "EPERM": it is there, where others may write; "EMFILE", "EACCES": it can't be known
 function M.find(name, file)
   local tried, refused, odd = {}, nil, nil
-  local function look(path) -- relative where it may be
+  local function try(path) -- relative where it may be
     local there, why = exists(path)
     if there then return path end
     odd = odd or why
@@ -167,7 +167,7 @@ function M.find(name, file)
   elseif name:match "/" then
     given = name:gsub("/$", "") .. "/" .. file .. ".lua"
   end
-  if given and look(given) then
+  if given and try(given) then
     M.named(given)
     return given
   end
@@ -179,7 +179,7 @@ function M.find(name, file)
     if reason then
       refused = refused or { root = root, reason = reason, file = ("%s/drivers/%s/%s.lua"):format(root.dir, bare, file) }
     elseif not root.reason then
-      look(("%s/drivers/%s/%s.lua"):format(root.dir, bare, file))
+      try(("%s/drivers/%s/%s.lua"):format(root.dir, bare, file))
     end
   end
   local room, message, code = door.descriptors("look for " .. name)
@@ -272,7 +272,7 @@ table.insert(package.loaders, 2, searcher)
 --- Lets `require` find what lies beside a file that was named, a script: behind all else, and only what is in the same
 --- hands as that file (luio.host.trust). The current folder is not looked at.
 ---@param file string
-function M.beside(file)
+function M.add_folder_of(file)
   local real = uv.fs_realpath(file)
   local dir = real and real:match "^(.*)/[^/]*$"
   if not dir then return end

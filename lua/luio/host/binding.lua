@@ -39,7 +39,7 @@ M.patience = 20
 
 --- Seconds in which a device without a driver may refuse. One that was plugged in is there, and its event has come, a moment
 --- before the kernel lets drivers have it (drivers/pci/bus.c: match_driver); that moment looks like a refusal.
-M.settle = 1
+M.refusal_s = 1
 
 -- Drivers that hand a device to user space.
 local USER_SPACE = { uio_pci_generic = true, igb_uio = true, ["vfio-pci"] = true }
@@ -301,7 +301,7 @@ function M.bind(address, options)
   ok, message, code = run(steps, result.steps)
   if ok and driver_of(info) ~= driver then
     process.write(device_file(info, "driver_override"), driver, M.patience)
-    local deadline = uv.hrtime() + (info.driver and 0 or M.settle) * 1e9
+    local deadline = uv.hrtime() + (info.driver and 0 or M.refusal_s) * 1e9
     repeat
       message, code = why_not(info, driver)
       if code ~= "ENODEV" then break end

@@ -97,7 +97,7 @@ local function each_lock(fn)
 end
 
 -- What one process has, or nil. `denied`: its descriptors are hidden from us.
-local function look_at(dir, files, range)
+local function held_by(dir, files, range)
   local found, lock, drives, exact = {}, false, false, false
   local descriptors, code = sysfs.entries(dir .. "/fd")
   local denied = code == "EACCES" or code == "EPERM"
@@ -154,7 +154,7 @@ function M.of(info, whole)
     if pid then seen_any = true end
     if pid and pid ~= own and pid ~= guardian_pid then
       local dir = ("%s/%d"):format(sysfs.proc, pid)
-      local holder, denied = look_at(dir, files, info.is_range and info.maps[0] or nil)
+      local holder, denied = held_by(dir, files, info.is_range and info.maps[0] or nil)
       partial = partial or denied
       if holder then
         holder.pid, holder.command = pid, M.command(dir, pid)

@@ -64,9 +64,9 @@ function M.fault(stat, writers, passing)
   end
 end
 
--- Goes along a path from /, through symbolic links. Calls `look(path, stat, passing)` for each thing on it, for the last one
+-- Goes along a path from /, through symbolic links. Calls `check(path, stat, passing)` for each thing on it, for the last one
 -- with `passing` false; what that returns, if anything, ends it. Then the path without links, and its stat.
-local function walk(path, look)
+local function walk(path, check)
   if path:sub(1, 1) ~= "/" then path = (uv.cwd() or "") .. "/" .. path end
   if path:sub(1, 1) ~= "/" then return nil, "the current folder can't be reached from /" end
   local rest, at, links = {}, "", 0
@@ -78,7 +78,7 @@ local function walk(path, look)
   push(path)
   local stat, message = uv.fs_lstat "/"
   if not stat then return nil, message end
-  local fault, remedy = look("/", stat, true)
+  local fault, remedy = check("/", stat, true)
   while not fault and rest[1] do
     local name = table.remove(rest)
     if name == ".." then
@@ -92,12 +92,12 @@ local function walk(path, look)
         local target = links <= MAX_LINKS and uv.fs_readlink(here)
         if not target then return nil, here .. ": too many symbolic links" end
         -- Its mode says nothing; its owner counts, for in a sticky folder anybody may have made it.
-        fault, remedy = look(here, { uid = stat.uid, gid = stat.gid, mode = LINK }, true)
+        fault, remedy = check(here, { uid = stat.uid, gid = stat.gid, mode = LINK }, true)
         if target:sub(1, 1) == "/" then at = "" end
         push(target)
       else
         at = here
-        fault, remedy = look(here, stat, bit.band(stat.mode, TYPE) == DIRECTORY)
+        fault, remedy = check(here, stat, bit.band(stat.mode, TYPE) == DIRECTORY)
       end
     end
   end
@@ -105,7 +105,7 @@ local function walk(path, look)
   if not fault then
     stat, message = uv.fs_lstat(at) -- behind ".." it is another than the last one
     if not stat then return nil, message end
-    fault, remedy = look(at, stat, false)
+    fault, remedy = check(at, stat, false)
   end
   if fault then return nil, fault, remedy end
   return at, stat

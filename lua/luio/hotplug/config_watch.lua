@@ -95,7 +95,7 @@ local RESOLUTION = 0.02 -- seconds: uptime has hundredths
 
 -- Whether the machine was asleep since then; also dev.sleeps as it is now. The kernel switches bus master off for that, and knows
 -- nothing of what user space has set.
-local function slept(dev, before)
+local function has_slept(dev, before)
   local after = M.sleeps()
   dev.sleeps = after
   return before ~= nil and (before.count ~= after.count or after.least > before.most + RESOLUTION)
@@ -129,7 +129,7 @@ local function tell_late(all)
   untold = {}
   for dev, losses in pairs(list) do
     for _, loss in ipairs(losses) do
-      local asleep = slept(dev, loss.before)
+      local asleep = has_slept(dev, loss.before)
       if asleep or all == true or now() >= loss.deadline then
         say(dev, loss, asleep)
       else
@@ -158,7 +158,7 @@ local function tell(dev, wrong)
       table.insert(loss.news, { name = name, text = text, n = n })
     end
   end
-  local asleep = slept(dev, loss.before)
+  local asleep = has_slept(dev, loss.before)
   local doubtful = bit.band(wrong, C.LUIO_WRONG_BUS_MASTER) ~= 0 and loss.before and loss.before.count
   if asleep or not doubtful then
     say(dev, loss, asleep)
@@ -175,7 +175,7 @@ end
 local suspects = {} ---@type table<luio.Device, true>
 local timer
 
-local function look_again()
+local function check_suspects()
   local list = suspects
   suspects = {}
   for dev in pairs(list) do
@@ -187,7 +187,7 @@ local function suspect(dev)
   suspects[dev] = true
   timer = timer or assert(uv.new_timer())
   if timer:is_active() then return end
-  timer:start(M.AGAIN * 1000, 0, look_again)
+  timer:start(M.AGAIN * 1000, 0, check_suspects)
   timer:unref()
 end
 
@@ -203,8 +203,8 @@ local function take_back(dev, wrong)
 end
 
 -- The bridges above. Whether there was something to be set right; nil: it can't be.
-local function look_above(dev)
-  if dev.read_only or dev.beside then return false end
+local function check_bridges(dev)
+  if dev.read_only or dev.shared then return false end
   local bridges = require "luio.hotplug.bridges" -- loaded only for devices that are watched
   dev.bridges = dev.bridges or bridges.above(dev.info)
   local repaired, fault = bridges.check(dev.bridges, dev)
@@ -241,7 +241,7 @@ function M.check(dev)
   local named = bit.band(wrong, bit.bnot(C.LUIO_WRONG_AGAIN)) ~= 0 and tell(dev, wrong) or nil
   if code then return nil, message, code end
   local above
-  above, message, code = look_above(dev)
+  above, message, code = check_bridges(dev)
   if above == nil then return nil, message, code end
   if above then named = (named and named .. ", " or "") .. "bridge" end
   if not again then dev.config_right = now() end

@@ -60,7 +60,7 @@ function M.on_failure(task, traceback)
   term.tell(("luio: task %s failed: %s"):format(task.name, traceback))
 end
 
-local function settle(task, ok, ...)
+local function after_resume(task, ok, ...)
   if coroutine.status(task.thread) ~= "dead" then return end
   if ok then
     task.results = { n = select("#", ...), ... }
@@ -83,7 +83,7 @@ local function resume(task, ...)
   local before = running
   running = task
   if observer then observer(task) end
-  settle(task, coroutine.resume(task.thread, ...))
+  after_resume(task, coroutine.resume(task.thread, ...))
   running = before
 end
 

@@ -57,7 +57,7 @@ end
 local looks = 0
 local hook
 
-local function look()
+local function check_time()
   local ns = C.luio_watchdog_expired()
   if ns == 0 then
     looks = looks + 1
@@ -78,7 +78,7 @@ local function look()
 end
 
 function hook(...)
-  look()
+  check_time()
   local before = saved and saved.hook
   if before then return before(...) end -- a tail call: it finds what runs where it looks for it
 end

@@ -37,7 +37,7 @@ local ABSENT = 0.1 -- seconds between looks at an end that is gone, and may retu
 ---@class luio.net.Bridge
 ---@field there luio.net.Way  from the first end to the second
 ---@field back luio.net.Way
----@field look fun(packets: luio.Batch, n: integer, way: luio.net.Way)?  sees the first n packets of what was taken, before they
+---@field on_packets fun(packets: luio.Batch, n: integer, way: luio.net.Way)?  sees the first n packets of what was taken, before they
 --- are given on; to look at only
 ---@field package stopped boolean?
 local Bridge = {}
@@ -64,8 +64,8 @@ local function carry(bridge, way)
   if have == 0 then
     have = way.rx:burst(packets, BURST)
     if have == 0 then return 0 end
-    local look = bridge.look
-    if look then look(packets, have, way) end
+    local on_packets = bridge.on_packets
+    if on_packets then on_packets(packets, have, way) end
     local bytes = 0
     for i = 0, have - 1 do bytes = bytes + packets.at[i].length end
     way.bytes = way.bytes + bytes

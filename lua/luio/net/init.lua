@@ -146,7 +146,7 @@ end
 -- Queues call a version's offer from now on; nil: nothing.
 local function use(port, offer)
   port.offer = offer
-  for one in each_queue(port) do queue.rest(one) end
+  for one in each_queue(port) do queue.withdraw(one) end
   if not offer then return end
   port.mac, port.mtu, port.features, port.pool = offer.mac, offer.mtu, offer.features, offer.pool
   for i = 0, #offer.rx do
@@ -177,7 +177,7 @@ end
 
 -- After an interrupt. A task that still waits needs another one, and an interrupt for packets that came before it was armed is not
 -- sent. Returns whether a task was woken.
-local function look(port)
+local function serve_waits(port)
   local receive, send, woken = wake_ready(port)
   if not (receive or send) or not port.offer then return woken end
   port.offer.arm(receive, send)
@@ -190,7 +190,7 @@ local function wake_all(port, ...)
 end
 
 -- The link may have changed: tells who listens, if it has. Whether it has.
-local function look_at_link(port)
+local function check_link(port)
   if not port.offer then return false end
   local link = port.offer.link()
   if link.up == port.last_link then return false end
@@ -209,8 +209,8 @@ local function listen(port, view, offer)
     local event, message, code = view.irqs[0]:wait(math.max(0, due - now()))
     if event then
       port.taken = event.time
-      local changed = offer.interrupted(event) and look_at_link(port)
-      local woken = port.offer == offer and look(port)
+      local changed = offer.interrupted(event) and check_link(port)
+      local woken = port.offer == offer and serve_waits(port)
       fruitless = (changed or woken) and 0 or fruitless + 1
       if fruitless > FRUITLESS and not said then -- others live, but it keeps a processor busy
         said = true
@@ -227,7 +227,7 @@ local function listen(port, view, offer)
       due = now() + TICK
       local warning = offer.tick and offer.tick()
       if warning then view:warn(warning) end
-      if port.offer == offer then look(port) end -- should an interrupt ever be lost, a wait is late, not stuck
+      if port.offer == offer then serve_waits(port) end -- should an interrupt ever be lost, a wait is late, not stuck
     end
   end
 end
@@ -241,8 +241,8 @@ local function replace(port, offer, view)
   end
   if port.wanted.promiscuous then offer.promiscuous(true) end
   if port.wanted.multicast then offer.multicast(port.wanted.multicast) end
-  look_at_link(port)
-  look(port)
+  check_link(port)
+  serve_waits(port)
 end
 
 local function new_port(dev)

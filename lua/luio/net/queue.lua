@@ -292,7 +292,7 @@ local NO_OFFER = { burst = nothing, ready = never, reclaim = nothing, pending = 
 
 --- It takes and gives nothing from now on.
 ---@param queue luio.net.Rx|luio.net.Tx
-function M.rest(queue) queue.offer = NO_OFFER end
+function M.withdraw(queue) queue.offer = NO_OFFER end
 
 --- It calls a version's offer.
 ---@param queue luio.net.Rx|luio.net.Tx

@@ -98,7 +98,7 @@ Shared.__index = Shared
 
 -- ---- Who is there --------------------------------------------------------------------------------
 
-local function admit(self, client)
+local function add_client(self, client)
   local members = self.options.members
   if not members then return true end
   local member = members[client.id]
@@ -161,7 +161,7 @@ end
 
 -- The first frame of a client without a configured address. Returns whether the address is the client's now. Not one that
 -- is kept for a member.
-local function learn(self, number, low, high)
+local function learn_address(self, number, low, high)
   if band(low, 1) ~= 0 or low == 0 and high == 0 then return false end
   if find(self.owners, low, high) ~= 0 or find(self.kept, low, high) ~= 0 then return false end
   own(self.records[number], low, high)
@@ -226,7 +226,8 @@ local function sort_client(self, batch, n, from)
     local p = packet.base + packet.offset
     local low, high = ffi.cast(int32_p, p + 6)[0], ffi.cast(uint16_p, p + 10)[0]
     local out = false
-    if (record.known == 0 or record.low ~= low or record.high ~= high) and not (record.known == 0 and learn(self, from, low, high)) then
+    local its_own = record.known ~= 0 and record.low == low and record.high == high
+    if not its_own and not (record.known == 0 and learn_address(self, from, low, high)) then
       record.rx_spoofed = record.rx_spoofed + 1
     elseif packet.length > longest and not (p[12] == 0x81 and p[13] == 0) then -- 4 bytes more are for a VLAN's tag
       record.rx_long = record.rx_long + 1
@@ -299,7 +300,7 @@ function Shared:turn()
   local t, batch = now(), self.batch
   if t >= self.due then
     self.due = t + LOOK
-    self.server:look()
+    self.server:poll()
   end
   if self.changed then arrange(self) end
   local port, moved = self.port, 0
@@ -340,7 +341,7 @@ end
 
 -- ---- Waiting -------------------------------------------------------------------------------------
 
-local function awaken(self)
+local function wake_waiter(self)
   local wake = self.asleep
   self.asleep = nil
   if wake then wake(true) end
@@ -357,7 +358,7 @@ local function sentinel(self, wait)
       else
         local ok, _, code = wait(1)
         if ok then
-          awaken(self)
+          wake_waiter(self)
         elseif code ~= "ETIMEDOUT" then
           task.sleep(0.1) -- the device is gone, for now or for good
         end
@@ -477,7 +478,7 @@ function M.start(port, options)
   self.server, message, code = memif_server.listen(options.path, {
     mode = options.mode, clients = options.clients, per_user = options.per_user, region = options.region, name = "luio share",
     most = math.min(self.longest + 4, self.pool.size - self.pool.headroom),
-    admit = function(client) return admit(self, client) end,
+    admit = function(client) return add_client(self, client) end,
     joined = function(client) joined(self, client) end,
     left = function(client, why) left(self, client, why) end,
     refused = function(client, why)

@@ -5,7 +5,7 @@
 ---     have = packets:shift(port.tx[0]:burst(packets, have), have)
 ---
 ---     local check = stream.receiver()
----     check:look(packets, port.rx[0]:burst(packets, 128)) -- then check:result()
+---     check:count(packets, port.rx[0]:burst(packets, 128)) -- then check:result()
 ---
 --- A frame: Ethernet, IPv4, UDP without a checksum (which IPv4 allows), and of the payload
 ---
@@ -222,7 +222,7 @@ end
 --- Looks at packets, which stay yours.
 ---@param packets luio.Batch
 ---@param n integer
-function Receiver:look(packets, n)
+function Receiver:count(packets, n)
   local s, latency = self.s, self.latency
   local now = tonumber(C.luio_now())
   for k = 0, n - 1 do

@@ -133,7 +133,7 @@ end
 
 -- A store is about to be made: the selectors that it may change, by all names of these bytes, are unknown
 -- until then.
-local function unknow(selectors, reg)
+local function forget_overlapping(selectors, reg)
   local region, first, last, listed = reg.def.region, reg.offset, reg.offset + reg.def.width / 8, false
   for _, place in ipairs(selectors.places) do
     if place.region == region and place.first < last and first < place.last then
@@ -172,7 +172,7 @@ function M.selecting(load, store)
     return value
   end, function(reg, value)
     local selectors = of(reg.root.device)
-    unknow(selectors, reg)
+    forget_overlapping(selectors, reg)
     store(reg, value)
     if reg.def.selects then note(selectors, reg, value) end -- at a raw offset it is only unknown
   end

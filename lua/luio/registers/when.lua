@@ -308,7 +308,7 @@ function M.stated(def)
 end
 
 -- Whether no value of a selector meets both conditions: by the bits that they share.
-local function opposed(a, b)
+local function exclude_each_other(a, b)
   local high, low = math.min(a.high, b.high), math.max(a.low, b.low)
   if a.key ~= b.key or high < low then return false end
   for _, x in ipairs(a.values) do
@@ -326,7 +326,7 @@ end
 function M.exclusive(a, b)
   for _, one in ipairs(a or {}) do
     for _, other in ipairs(b or {}) do
-      if opposed(one, other) then return true end
+      if exclude_each_other(one, other) then return true end
     end
   end
   return false

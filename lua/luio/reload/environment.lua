@@ -305,7 +305,7 @@ function M.new(version, own_require)
     local value = _G[name]
     return value ~= nil and self.own[value] or value -- what it has taken from its own it does not find in others'
   end })
-  exit.know(globals, version)
+  exit.register(globals, version)
   return self
 end
 

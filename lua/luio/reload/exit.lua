@@ -22,7 +22,7 @@ M.on_exit = nil
 --- Remembers whose functions have this environment.
 ---@param env table
 ---@param version luio.Version
-function M.know(env, version)
+function M.register(env, version)
   versions[env] = version
 end
 

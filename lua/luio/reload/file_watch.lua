@@ -33,7 +33,7 @@ end
 
 local function watch_folder(self, folder, inode)
   local event = assert(uv.new_fs_event())
-  local ok, message = event:start(folder, {}, function() self:stirred() end)
+  local ok, message = event:start(folder, {}, function() self:folder_changed() end)
   if not ok then
     handles.dispose(event)
     return nil, message
@@ -79,7 +79,7 @@ function Watcher:set(files)
 end
 
 -- Something happened in a folder.
-function Watcher:stirred()
+function Watcher:folder_changed()
   if self.waiting then
     self.again = true
     return

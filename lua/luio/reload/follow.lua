@@ -63,7 +63,7 @@ end
 
 -- ---- Following -----------------------------------------------------------------------------------
 
----@class luio.Hearing
+---@class luio.HangupSignal
 ---@field signal userdata
 ---@field heard boolean?            while there was no follower
 ---@field follower luio.Follower?
@@ -189,8 +189,8 @@ function Follower:reload()
 end
 
 --- Hears SIGHUP from now on: before a driver is loaded, for its default would end the process.
----@return luio.Hearing
-function M.hear()
+---@return luio.HangupSignal
+function M.catch_hangup()
   local hearing = { signal = assert(uv.new_signal()) }
   hearing.signal:start("sighup", function()
     if hearing.follower then task.spawn(hearing.follower.reload, hearing.follower) else hearing.heard = true end
@@ -203,7 +203,7 @@ end
 ---@param dev luio.Device
 ---@param options { keep: boolean?, watch: boolean?, tell: fun(report: luio.ReloadReport) }
 ---@param kept luio.KeptCode?  of M.load
----@param hearing luio.Hearing?  of M.hear
+---@param hearing luio.HangupSignal?  of M.catch_hangup
 ---@return luio.Follower
 function M.follow(dev, options, kept, hearing)
   local self = setmetatable({ dev = dev, options = options, good = dev.live.version, tried = kept and kept.tried }, Follower)
@@ -218,7 +218,7 @@ function M.follow(dev, options, kept, hearing)
     self.files = file_watch.new({}, function() saved(self) end)
     watch(self)
   end
-  self.hearing = hearing or M.hear()
+  self.hearing = hearing or M.catch_hangup()
   self.hearing.follower = self
   return self
 end
@@ -237,7 +237,7 @@ function Follower:begin()
 end
 
 --- To be called now and then: a driver may require files late.
-function Follower:look()
+function Follower:check_files()
   if self.kept_files ~= count(self.good.files) then keep(self) end
   local files = self.dev.live.version.files
   if not self.options.watch or self.watched_files == count(files) then return end

@@ -91,7 +91,7 @@ local function make_view(self, v)
 end
 
 -- Gives a view back what its driver has taken from it or put in its place, so that luio can go on with it.
-local function mend(v)
+local function restore_parts(v)
   local changed = {}
   for key, part in pairs(v.parts) do
     local has = rawget(v.view, key)
@@ -160,7 +160,7 @@ local function bring_up(self, v, reason)
     return own_start(v, reason)
   end)
   v.phase = nil
-  local changed = mend(v)
+  local changed = restore_parts(v)
   dma.offer(view.dma, false)
   if v.exited then ok, result = false, v.exited end
   if not ok then return nil, ("driver %s threw in start: %s"):format(driver.name, errors.text(result)), "EFAULT" end
@@ -358,13 +358,13 @@ end
 -- Puts the old version back in place of one that failed. Returns how many interrupts that one had in hand.
 local function swap_back(self, old, v, before)
   local given_back = 0
-  mend(v)
+  restore_parts(v)
   v.group.on_failure = function() end
   for _, source in pairs(sources(self)) do given_back = given_back + source:give_back(v.group) end
   displace_waiters(self, v)
   device.set_stale(v.view, ("it belongs to version %d of driver %s, which failed"):format(v.id, v.name))
   v.group:finish(stale_words(v))
-  dma.settle(self.dev.dma, true)
+  dma.release_frees(self.dev.dma, true)
   device.set_stale(old.view, nil)
   for vector, one in pairs(self.dev.irqs) do
     local ok, message = put_back(one, before[vector])
@@ -378,7 +378,7 @@ end
 
 -- Ends what is left of a version that was replaced for good.
 local function retire(self, old)
-  mend(old)
+  restore_parts(old)
   local heir = self.version
   local stubborn = old.group:finish(stale_words(old), heir.group, migration.objects(heir.view.state))
   for _, t in ipairs(stubborn) do
@@ -395,7 +395,7 @@ end
 local function swap(self, old, v)
   local before = taken_by(self)
   device.set_stale(old.view, stale_words(old))
-  dma.keep(self.dev.dma)
+  dma.hold_frees(self.dev.dma)
   self.before = old
   install(self, v)
   -- A task that start spawns runs until its first wait: it may fail before start has returned.
@@ -420,7 +420,7 @@ end
 -- ---- 5. Probation --------------------------------------------------------------------------------
 
 -- Ends what was set up to watch a new version.
-local function stand(v)
+local function end_watch(v)
   v.phase, v.on_exited = nil, nil
   watchdog.done(v.watch)
 end
@@ -431,11 +431,11 @@ function accept(self)
   if not p then return end
   self.probation = nil
   p.timer:cancel()
-  stand(p.v)
+  end_watch(p.v)
   p.v.group.on_failure = nil
   retire(self, p.before)
   self.before = nil
-  dma.settle(self.dev.dma)
+  dma.release_frees(self.dev.dma)
 end
 
 local function report_on(self, report)
@@ -448,7 +448,7 @@ local function begin_probation(self, old, v, before)
   local function undo(message)
     self.probation = nil
     p.timer:cancel()
-    stand(v)
+    end_watch(v)
     local given_back = swap_back(self, old, v, before)
     report_on(self, { ok = false, step = "probation", version = old.id, waited = given_back, message = message })
   end
@@ -507,7 +507,7 @@ local function exchange(self)
   local held, lost = now(), overflow(self)
   ok, message, code = migration.run(old, v, M.START)
   if not ok then
-    stand(v)
+    end_watch(v)
     go_on(old)
     return refused(self, "migrate", message, code)
   end
@@ -516,7 +516,7 @@ local function exchange(self)
   local before
   before, message, code = swap(self, old, v)
   if not before then
-    stand(v)
+    end_watch(v)
     return refused(self, "swap", message, code)
   end
   local report = {
@@ -533,7 +533,7 @@ end
 function Live:await_save()
   local began = now()
   while not self.dev.closing do
-    local path, code = version.unsettled(self.version.files)
+    local path, code = version.being_saved(self.version.files)
     if path ~= self.never_saved then self.never_saved = nil end
     if not path or path == self.never_saved then return end
     if now() - began >= (code == "EAGAIN" and M.WRITING or M.MISSING) then
@@ -567,7 +567,7 @@ function Live:reload()
       return exchange(self)
     end)
     self.reloading = nil
-    if not ok and self.coming then stand(self.coming) end
+    if not ok and self.coming then end_watch(self.coming) end
   end)
   worker:join(LONGEST)
   if not ok then error(report or "the reload was ended", 0) end
@@ -588,10 +588,10 @@ function Live:finish()
     local p = self.probation
     self.probation = nil
     p.timer:cancel()
-    stand(p.v)
+    end_watch(p.v)
     retire(self, p.before)
   end
-  mend(self.version)
+  restore_parts(self.version)
   self.version.group:finish(("the device of driver %s was closed"):format(self.version.name))
 end
 

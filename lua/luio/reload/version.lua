@@ -60,25 +60,25 @@ local POLL = 0.01 -- seconds between looks
 local buffer, size, leased = nil, 64 * 1024, ffi.new "int[1]"
 
 -- A file's text, and whether it was sure that nobody was writing. "EAGAIN": somebody has it open to write; `as_it_is`: never mind.
-local function read_settled(path, as_it_is)
+local function read_saved(path, as_it_is)
   buffer = buffer or ffi.new("char[?]", size)
   local n = tonumber(C.luio_read_leased(path, buffer, size, not as_it_is and leased or nil, err))
   if n < 0 then return door.failure() end
   if n < size then return ffi.string(buffer, n), leased[0] == 1 end
   if n > LARGEST then return nil, ("read %s: it has %.0f bytes, more than a driver's file may have"):format(path, n), "EFBIG" end
   size, buffer = 2 * math.max(n, size), nil
-  return read_settled(path, as_it_is)
+  return read_saved(path, as_it_is)
 end
 
 local function read_file(path)
-  local text, message, code = read_settled(path)
+  local text, message, code = read_saved(path)
   if text or code ~= "EAGAIN" then return text, message end
-  return read_settled(path, true)
+  return read_saved(path, true)
 end
 
 -- Why a file is not to be read now: "EAGAIN" is written, "ENOENT"; nil: it may be.
-local function unsettled(path)
-  local text, known, code = read_settled(path)
+local function being_saved(path)
+  local text, known, code = read_saved(path)
   if not text then return (code == "EAGAIN" or code == "ENOENT") and code or nil end
   if known then return nil end
   local stat = uv.fs_stat(path)
@@ -92,9 +92,9 @@ end
 ---@param files table<string, any>  by path; false: it was not there
 ---@return string? path  nil: none
 ---@return "EAGAIN"|"ENOENT"|nil code
-function M.unsettled(files)
+function M.being_saved(files)
   for path, text in pairs(files) do
-    local code = unsettled(path)
+    local code = being_saved(path)
     if code and (text or code ~= "ENOENT") then return path, code end
   end
 end
@@ -147,7 +147,7 @@ local SYNTAX = { __tostring = function(e) return e.message end }
 local function run_file(self, path, ...)
   local real = real_path(self, path)
   local text, message = self.given.files[real], nil
-  while not text and unsettled(path) == "EAGAIN" and now() < self.patient do uv.sleep(POLL * 1e3) end
+  while not text and being_saved(path) == "EAGAIN" and now() < self.patient do uv.sleep(POLL * 1e3) end
   if not text then text, message = read_file(path) end
   if not text then error(message, 0) end
   local shown = paths.shown(path)

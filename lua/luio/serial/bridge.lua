@@ -45,7 +45,7 @@ function M.new(port, pty, options)
 end
 
 -- A device that is gone may return; an end that fails for good ends the bridge.
-local function bear(self, message, code)
+local function wait_while_gone(self, message, code)
   if code == "ETIMEDOUT" or self.stopped then return end
   if code == "ENODEV" then return luio.sleep(LOOK) end
   self.why = self.why or { message, code }
@@ -107,11 +107,11 @@ local function attend_client(self)
       while text and done < #text and not self.stopped do
         local n, message, code, written = self.port:write(text:sub(done + 1), PATIENCE)
         done = done + (n or written or 0)
-        if not n then bear(self, message, code) end
+        if not n then wait_while_gone(self, message, code) end
       end
       if text == "" and not changed then
         local ok, message, code = self.pty:readable(PATIENCE)
-        if not ok then bear(self, message, code) end
+        if not ok then wait_while_gone(self, message, code) end
       end
     end
   end
@@ -126,7 +126,7 @@ end
 local function attend_port(self)
   while not self.stopped do
     local text, message, code = self.port:read_some(PIECE, PATIENCE)
-    if not text then bear(self, message, code) end
+    if not text then wait_while_gone(self, message, code) end
     self.in_hand = #(text or "")
     while self.in_hand > 0 and not self.stopped do
       local n = self.connected and self.pty:write(text, #text - self.in_hand)
@@ -137,7 +137,7 @@ local function attend_port(self)
       self.in_hand, self.to_client = self.in_hand - n, self.to_client + n
       if n == 0 then
         local ok, why, why_code = self.pty:writable(PATIENCE)
-        if not ok then bear(self, why, why_code) end
+        if not ok then wait_while_gone(self, why, why_code) end
       end
     end
   end

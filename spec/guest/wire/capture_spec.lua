@@ -74,7 +74,7 @@ describe("what crosses the wire", function()
       local bridge = bridges.new(port, tap)
       -- Every frame as it passes, both ways.
       local sent, received, partial = {}, {}, 0
-      function bridge.look(packets, n, way)
+      function bridge.on_packets(packets, n, way)
         local log = way == bridge.back and sent or received
         for i = 0, n - 1 do
           log[#log + 1] = packets[i]:read()

@@ -58,7 +58,7 @@ function M.device(address)
   at.driver_name, at.driver, at.no_driver = system.try(function() return match.driver_of(info) end)
   if not at.driver_name and match.stated(info) then -- it did not come to an end
     at.driver_name = match.stated(info)
-    at.no_driver = match.told(at.driver_name, at.no_driver)
+    at.no_driver = match.load_failure(at.driver_name, at.no_driver)
   end
   if info.is_private then
     say("model", "ok", ("its model runs: %s"):format(info.address))

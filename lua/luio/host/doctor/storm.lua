@@ -34,7 +34,7 @@ local function watch(info, goes_on)
 end
 
 -- What luio's driver does about them; and which process does.
-local function blame(at)
+local function responsible(at)
   local words = {}
   for _, holder in ipairs((holders.of(at.info))) do
     if holder.drives then table.insert(words, holders.describe(holder)) end
@@ -57,7 +57,7 @@ function M.check(say, at)
     end)
     if not rate then return end
     return say("storm", "problem", ("an interrupt storm: %d interrupts/s, and at each of %s it held its line: what is done about them "
-      .. "does not take it back%s"):format(rate, output.count(LOOKS, "look"), blame(at)))
+      .. "does not take it back%s"):format(rate, output.count(LOOKS, "look"), responsible(at)))
   end
   local rate = watch(info, function(first, began)
     local seconds = now() - began
@@ -65,7 +65,7 @@ function M.check(say, at)
   end)
   if rate and rate >= RATE then
     say("storm", "note", ("%d interrupts/s: is that its way, or a storm, because what is done about them does not take its line back?%s")
-      :format(rate, blame(at)))
+      :format(rate, responsible(at)))
   end
 end
 

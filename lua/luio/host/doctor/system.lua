@@ -275,7 +275,7 @@ function M.drivers(say)
       return driver and driver.name, driver, why
     end)
     if not name then
-      say("driver", "problem", match.told(entry.name, message or ""), "luio lint " .. term.quoted(entry.name))
+      say("driver", "problem", match.load_failure(entry.name, message or ""), "luio lint " .. term.quoted(entry.name))
     elseif entry.unclear then
       say("driver", "note", ("only running driver %s tells what it matches (%s): list, info and completion leave it out"):format(
         entry.name, entry.unclear), "state match as a table of strings")
@@ -285,7 +285,7 @@ end
 
 --- The current folder's drivers/: whether it is used, and if not, why.
 function M.folder(say)
-  local here = paths.by_chance()
+  local here = paths.implicit_folder()
   if here then say("drivers", "ok", ("%s/drivers is used, too: nobody else may write to it"):format(here)) end
   for _, root in ipairs(paths.refused()) do
     say("drivers", "note", ("%s/drivers is not used, because %s: whoever can write there would have his Lua run by %s"):format(

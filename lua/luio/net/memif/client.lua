@@ -76,8 +76,8 @@ local function hear(self)
 end
 
 -- Looks at the connection. Only its end can come.
-local function look(port)
-  for i = 0, port.poller:look() - 1 do
+local function check_connection(port)
+  for i = 0, port.poller:poll() - 1 do
     if port.poller:tag(i) == 0 then
       local ok, message, code = hear(port)
       if ok and port.message.type == protocol.DISCONNECT then
@@ -88,7 +88,7 @@ local function look(port)
 end
 
 -- After a burst.
-local function settle(port)
+local function finish_burst(port)
   local queue = port.queue
   if queue.fault ~= 0 then over(port, "the server broke a rule: " .. client_ring.FAULTS[queue.fault]) end
   if queue.wake ~= 0 then
@@ -106,7 +106,7 @@ function Rx:burst(packets, n)
   local port = self.port
   if port.ended then return 0 end
   n = client_ring.take(port.queue, port.pool, packets, n)
-  if port.queue.fault ~= 0 then settle(port) end
+  if port.queue.fault ~= 0 then finish_burst(port) end
   return n
 end
 
@@ -119,7 +119,7 @@ function Tx:burst(packets, n)
   local port = self.port
   if port.ended then return 0 end
   n = client_ring.give(port.queue, packets, n)
-  if port.queue.wake ~= 0 or port.queue.fault ~= 0 then settle(port) end
+  if port.queue.wake ~= 0 or port.queue.fault ~= 0 then finish_burst(port) end
   return n
 end
 
@@ -142,7 +142,7 @@ local function ended(port) return nil, port.ended, "ENODEV" end
 local function until_room(self, done, seconds)
   local port, deadline = self.port, now() + seconds
   while not done(self) do
-    look(port)
+    check_connection(port)
     if port.ended then return ended(port) end
     if now() >= deadline then return nil, ("send: timed out after %g s"):format(seconds), "ETIMEDOUT" end
     task.sleep(0.001)
@@ -167,7 +167,7 @@ function Rx:wait(seconds)
     local ok, message, code = port.watch:readable(math.max(0, deadline - now()))
     if port.ended then break end -- closed meanwhile
     client_ring.listen(port.queue, false)
-    look(port)
+    check_connection(port)
     if client_ring.ready(port.queue) then return true end
     if not ok then return nil, "receive: " .. message, code end
   end
@@ -231,7 +231,7 @@ end
 --- Up while there is a connection.
 ---@return luio.net.Link
 function Port:link()
-  if not self.ended then look(self) end
+  if not self.ended then check_connection(self) end
   return { up = not self.ended }
 end
 
@@ -249,7 +249,7 @@ local function expect(self, type, deadline)
     end
     ok, message, code = self.watch:readable(math.max(0, deadline - now()))
     if not ok then return nil, ("%s did not come: %s"):format(protocol.name(type), message), code end
-    self.poller:look()
+    self.poller:poll()
   end
 end
 

@@ -1,7 +1,7 @@
 --- A memif server: listens on a unix socket, and has a queue pair with each client that comes.
 ---
 ---     local server = assert(memif.listen("/run/share.sock", { joined = ..., left = ... }))
----     server:look()                           -- what came on sockets; never waits
+---     server:poll()                           -- what came on sockets; never waits
 ---     local n = client:take(pool, batch, 32)  -- client: the argument of `joined`
 ---     client:give(batch, n)
 ---
@@ -237,7 +237,7 @@ local EXPECTED = {
 }
 
 -- Takes one message. Whether there was one, and the client is still there.
-local function converse(self)
+local function take_message(self)
   local passed, message = self.server.passed, self.server.message
   local more, fd, code = socket.receive_passed(self.socket, passed)
   if more == nil and (code == "EAGAIN" or code == "EINTR") then return false end
@@ -294,7 +294,7 @@ local function hello(options)
 end
 
 -- Those that are still introducing themselves.
-local function newcomers(self)
+local function connecting_clients(self)
   local list = {}
   for i = 1, self.places do
     local client = self.clients[i]
@@ -313,11 +313,11 @@ local function relatives(list, one, what)
 end
 
 -- Which of them makes room: comparable numbers, most important first.
-local function burden(list, one)
+local function load_of(list, one)
   return { relatives(list, one, "uid"), relatives(list, one, "pid"), one.state == "new" and 1 or 0, -one.deadline }
 end
 
-local function heavier(a, b)
+local function has_more_load(a, b)
   for i = 1, #a do
     if a[i] ~= b[i] then return a[i] > b[i] end
   end
@@ -325,12 +325,12 @@ local function heavier(a, b)
 end
 
 -- Makes room for one who has just come, if there are as many newcomers as may be.
-local function shed(list, client)
+local function make_room(list, client)
   table.insert(list, client)
   local worst
   for i, one in ipairs(list) do
-    local its = burden(list, one)
-    if i < #list and (not worst or heavier(its, worst.burden)) then worst = { client = one, burden = its } end
+    local its = load_of(list, one)
+    if i < #list and (not worst or has_more_load(its, worst.burden)) then worst = { client = one, burden = its } end
   end
   worst.client:disconnect(("%d others are still introducing themselves, and one more came"):format(NEWCOMERS - 1))
 end
@@ -367,10 +367,10 @@ local function take_connection(self)
     server = self, socket = visitor.fd, pid = visitor.pid, uid = tonumber(visitor.uid), state = "new", regions = {},
     number = self.places + 1, deadline = door.now() + PATIENCE,
   }, Client)
-  local list = newcomers(self)
+  local list = connecting_clients(self)
   local why = no_room(self, client)
   if #list >= NEWCOMERS or why and #list > 0 then
-    shed(list, client)
+    make_room(list, client)
     why = no_room(self, client)
   end
   if why then
@@ -388,9 +388,9 @@ end
 --- Does what there is to do on the sockets, without waiting. A client that sends frames and wants us woken for it is
 --- counted: after it, look at the rings.
 ---@return integer n  things that happened
-function Server:look()
+function Server:poll()
   if self.closed then return 0 end
-  local n = self.poller:look()
+  local n = self.poller:poll()
   for i = 0, n - 1 do
     local tag = self.poller:tag(i)
     local client = self.clients[math.floor(tag / 2)]
@@ -400,7 +400,7 @@ function Server:look()
       end
     elseif client and tag % 2 == 0 then
       for _ = 1, MESSAGES do
-        if not converse(client) then break end
+        if not take_message(client) then break end
       end
     end
   end

@@ -202,7 +202,7 @@ end
 
 --- What there is now: numbers from 0 on in `tag(i)`.
 ---@return integer n  at most 64
-function Poller:look()
+function Poller:poll()
   return math.max(0, posix.epoll_wait(self.fd, self.events, 64, 0))
 end
 

@@ -167,7 +167,7 @@ end
 
 local named = { register = true, cluster = true, field = true, enumeratedValue = true }
 
-local function kid_key(kid)
+local function child_key(kid)
   if named[kid.tag] then
     return kid.tag .. " " .. (kid.name or "") .. " " .. (kid.alternateGroup or "")
   end
@@ -180,11 +180,11 @@ local function merge_kids(base, own)
   end
   local replaced, placed, kids = {}, {}, {}
   for _, kid in ipairs(own.kids or {}) do
-    local key = kid_key(kid)
+    local key = child_key(kid)
     if key then replaced[key] = kid else replaced[kid.tag] = kid end
   end
   for _, kid in ipairs(base.kids or {}) do
-    local key = kid_key(kid)
+    local key = child_key(kid)
     local mine = replaced[key or kid.tag]
     if not mine then
       if kid.tag ~= "interrupt" then table.insert(kids, kid) end -- a copy has interrupts of its own

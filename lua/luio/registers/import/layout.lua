@@ -276,7 +276,7 @@ function M.place(self, items)
     end
   end
   local used = name_all(self, list)
-  list = places.settle(self, list, function(name) return names.unique(used, name) end)
+  list = places.arrange(self, list, function(name) return names.unique(used, name) end)
   list.size, list.elements = 0, 0
   for _, item in ipairs(list) do
     list.size = math.max(list.size, item.offset + places.bytes(item))

@@ -111,7 +111,7 @@ end
 ---@param items table[]  of one block, named
 ---@param unique fun(name: string): string
 ---@return table[] items
-function M.settle(self, items, unique)
+function M.arrange(self, items, unique)
   local order = {}
   for i, item in ipairs(items) do
     item.order = i

@@ -90,9 +90,9 @@ end
 
 --- Says what work goes on without: the driver, or its map.
 ---@param t luio.Target
-function M.tell_lacks(t)
-  local lacks = t:lacks()
-  if lacks then M.note(lacks) end
+function M.tell_missing(t)
+  local missing = t:missing()
+  if missing then M.note(missing) end
 end
 
 --- Opens the device that the arguments name as its driver does, with interrupts and DMA. Beside another
@@ -111,7 +111,7 @@ function M.own(args)
     return nil, ("%s: %s; end that first"):format(args.device, who and holders.describe(who) or t.notes[1]), "EBUSY"
   end
   for _, note in ipairs(t.notes) do M.note(note) end
-  M.tell_lacks(t)
+  M.tell_missing(t)
   return t
 end
 
@@ -187,7 +187,7 @@ end
 ---@return luio.Target?
 ---@return luio.Found[]|string  or the message
 ---@return string|{ first: integer, last: integer }[]|nil  the code; or which of them are a range's
-function M.look(args, texts)
+function M.open_places(args, texts)
   local places, message, code = M.places(texts)
   if not places then return nil, message, code end
   local t
@@ -196,7 +196,7 @@ function M.look(args, texts)
   local list, ranges
   list, ranges, code = find(t, places)
   if not list then return nil, ranges, code end
-  M.tell_lacks(t)
+  M.tell_missing(t)
   local ok
   ok, message, code = M.answers(t, list, args.force_read)
   if not ok then return nil, message, code end

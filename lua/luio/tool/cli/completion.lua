@@ -67,7 +67,7 @@ local function map_of(state)
   local name, fault = match.stated(info)
   if not name or fault then return nil, name and fault end
   local driver, why = require("luio.driver").load(model or name)
-  if not driver then return nil, match.told(name, why) end
+  if not driver then return nil, match.load_failure(name, why) end
   return driver.registers
 end
 

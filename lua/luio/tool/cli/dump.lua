@@ -19,7 +19,7 @@ local function run(args)
     term.print_all(lines)
     return 0
   end
-  local t, list, ranges = common.look(args, args.place)
+  local t, list, ranges = common.open_places(args, args.place)
   if not t then return nil, list, ranges end
   local records = common.read(t, list, args.force_read)
   if args.json then

@@ -18,7 +18,7 @@ local function explore(args)
   }
   if not session then return nil, message, code end
   for _, note in ipairs(session.target and session.target.notes or {}) do common.note(note) end
-  if session.target then common.tell_lacks(session.target) end
+  if session.target then common.tell_missing(session.target) end
   local silent = session.target.how ~= "own" and session:silent(true) -- luio.open has warned else
   if silent then common.note(silent) end
   local status

@@ -13,7 +13,7 @@ local function bare(r)
 end
 
 local function run(args)
-  local t, list, code = common.look(args, args.place)
+  local t, list, code = common.open_places(args, args.place)
   if not t then return nil, list, code end
   local records = common.read(t, list, args.force_read)
   local missing

@@ -69,7 +69,7 @@ local function script(argv)
   if not chunk then return fail(message) end
   -- A user who runs a script has chosen its author, and so the files that the author put beside it. He has not chosen
   -- other people's files, nor the current folder, which is no part of the name that was typed.
-  require("luio.driver.paths").beside(argv[1])
+  require("luio.driver.paths").add_folder_of(argv[1])
   local args = { [0] = argv[1] }
   for i = 2, #argv do args[i - 1] = argv[i] end
   _G.arg = args

@@ -29,7 +29,7 @@ local verbs = require "luio.registers.verbs"
 local PATIENCE = 10 -- seconds for each interrupt when --count says how many, and nothing how long
 local TRIGGERS = 100 -- of --trigger without --count
 local SLICE = 0.2 -- seconds: the longest wait without a look at Ctrl-C
-local SETTLE = 0.02 -- seconds: what was pending before the first trigger comes meanwhile
+local PENDING_S = 0.02 -- seconds: what was pending before the first trigger comes meanwhile
 local SKEW = 1e-3 -- seconds: more than the clocks of two processors differ, see Session:fire
 local REDRAW, TURN = 0.25, 0.05 -- seconds between live lines; between turns of the loop in a storm
 local FEW, REFILL = 20, 5 -- lines of events that are shown at once; and again for each second
@@ -239,7 +239,7 @@ local function rate_text(rate)
 end
 
 -- The live line is wiped before anything else is printed, and drawn again behind it.
-function Session:wipe()
+function Session:clear_live_line()
   if self.lined then term.write(term.sequence "\r" .. term.sequence "K") end
   self.lined = false
 end
@@ -262,7 +262,7 @@ function Session:print_event(event)
   end
   if event.count > 1 then table.insert(parts, 1, ("+%d"):format(event.count)) end
   if event.overflow > 0 then table.insert(parts, term.yellow(("%d lost before it"):format(event.overflow))) end
-  self:wipe()
+  self:clear_live_line()
   if self.shown == 0 then term.print(term.bold "     TIME   COUNT  CAPTURED") end
   if self.hidden > 0 then term.print(term.dim(("      ...          %d not shown"):format(self.hidden))) end
   self.shown, self.hidden = self.shown + 1, 0
@@ -306,7 +306,7 @@ function Session:take(event, now)
 end
 
 -- Lets the loop turn now and then, for signals: a wait that finds an event in the ring does not.
-function Session:breathe()
+function Session:turn_loop()
   local now = luio.now()
   if now - self.drawn >= REDRAW then self:draw(now) end
   if now - self.turned >= TURN then
@@ -320,7 +320,7 @@ end
 --- The next event and when it was here; nil, message, code, "ECANCELED" after Ctrl-C.
 function Session:next(deadline)
   while true do
-    self:breathe()
+    self:turn_loop()
     if self.stopped then return nil, "Ctrl-C", "ECANCELED" end
     local left = deadline - luio.now()
     local event, message, code = self.irq:wait(math.max(0, math.min(left, SLICE)))
@@ -374,7 +374,7 @@ end
 -- pending.
 function Session:fire()
   while self.triggered < self.args.count do
-    local ok, message, code = self:drain(self.triggered == 0 and SETTLE or nil)
+    local ok, message, code = self:drain(self.triggered == 0 and PENDING_S or nil)
     if not ok then return nil, message, code end
     local fine, before = pcall(pull, self.args.trigger)
     if not fine then return nil, ("--trigger: %s"):format(errors.text(before):gsub("^[^%s:]*:%d+: ", "")), "EIO" end
@@ -410,7 +410,7 @@ end
 -- ---- The end -------------------------------------------------------------------------------------
 
 function Session:summary()
-  self:wipe()
+  self:clear_live_line()
   if self.hidden > 0 and not self.live then term.print(("      ...          %d not shown"):format(self.hidden)) end
   local columns = output.columns() or 80
   local lost = ("%d lost to a full ring"):format(self.lost)
@@ -459,7 +459,7 @@ function Session:json(ok, message)
 end
 
 -- The result at the end: true, or a message for the shell.
-function Session:verdict(ok, message, code)
+function Session:result(ok, message, code)
   local args, address = self.args, self.t.dev.address
   local wanted, got = args.count or 1, self.trigger and self.triggered or self.interrupts
   if code == "ECANCELED" and got < (args.wanted or 0) then
@@ -504,7 +504,7 @@ local function work(s)
   s.direct, s.storm = s.irq:stats().direct, s.irq:storm()
   restore(dev, before)
   if fine and not s.failed then
-    ok, message, code = s:verdict(ok, message, code)
+    ok, message, code = s:result(ok, message, code)
     if s.args.json then s:json(ok or false, message) else s:summary() end
   end
   release() -- not sooner: a second Ctrl-C must not come between

@@ -157,7 +157,7 @@ local function serve(args, dev, ending, follower)
       ending.status, ending.why = 1, ("%s was stopped: %s"):format(dev.address, dev.gone_why)
     elseif not dev.closed then
       said = checkpoint(dev, said)
-      follower:look()
+      follower:check_files()
     end
   end
   watchdog.expect(nil)
@@ -187,7 +187,7 @@ local function run(args)
     ending.status, ending.why = ending.status or status, ending.why or why
     if ending.wake then ending.wake() end
   end)
-  local hearing = follow.hear()
+  local hearing = follow.catch_hangup()
   -- Root must not run what a process without privileges may have written.
   local driver, kept
   if args.user then driver, message, code = luio_driver.load(args.driver)

@@ -59,7 +59,7 @@ local function run(args)
   local list
   list, message, code = plans(t, assignments, args.read)
   if not list then return nil, message, code end
-  common.tell_lacks(t)
+  common.tell_missing(t)
   local ok
   ok, message, code = common.answers(t, list, args.force or args.dry_run)
   if not ok then return nil, message, code end

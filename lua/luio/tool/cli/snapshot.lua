@@ -7,7 +7,7 @@ local snapshots = require "luio.tool.explore.snapshots"
 local term = require "luio.text.term"
 
 local function snapshot(args)
-  local t, list, code = common.look(args, args.place)
+  local t, list, code = common.open_places(args, args.place)
   if not t then return nil, list, code end
   local s = snapshots.of(t, common.read(t, list, args.force_read))
   output.list(s.registers)
@@ -55,7 +55,7 @@ local function other_side(args, before)
   args.device = args.after
   local t, message, code = common.open(args, "look")
   if not t then return nil, message, code end
-  common.tell_lacks(t)
+  common.tell_missing(t)
   local why, why_code
   local after = snapshots.again(before, t, function(target, list)
     local ok

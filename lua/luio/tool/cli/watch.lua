@@ -145,7 +145,7 @@ local function loop(w, args, reached, stop)
 end
 
 local function run(args)
-  local t, list, code = common.look(args, args.place)
+  local t, list, code = common.open_places(args, args.place)
   if not t then return nil, list, code end
   local reached, message
   if args["until"] then

@@ -225,7 +225,7 @@ end
 -- Where a text is taller than the screen, libedit loses the cursor when it moves from one end to the other,
 -- and writes outside of its rows with the characters that follow (re_fastputc, 3.1-20221030). So such
 -- a text is drawn anew after each key.
-function Editor:settle()
+function Editor:redraw_tall()
   local columns, rows = self:size()
   local all = self.el:line()
   if #all < columns and not all:find("\n", 1, true) then return end
@@ -321,7 +321,7 @@ function Editor:read(owner)
     local failure = self.el:take_key()
     -- It does not ask for one where the terminal is gone (or the user's ~/.editrc has strings bound to keys).
     if self.unasked > MAX_UNASKED then self.keys:tell "hangup" end
-    if not self.done then self:settle() end
+    if not self.done then self:redraw_tall() end
     if failure then self:above(term.ready("luio: line editing: " .. tostring(failure))) end
   end
   self:finish()

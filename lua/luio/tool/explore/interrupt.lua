@@ -83,7 +83,7 @@ local function new_hook(self)
     self.since = nil
     self.swallow = self.swallow + (counts[0] - self.handled) -- the loop will hear of them later
     self.handled = counts[0]
-    if counts[1] ~= 0 or self.hit then self:insist() end
+    if counts[1] ~= 0 or self.hit then self:keep_raising() end
     self.hit = true
     error(M.INTERRUPTED, 0)
   end
@@ -142,7 +142,7 @@ function Interrupt:runs(chunk_task)
 end
 
 --- From now on every instruction of the chunk is an error, whatever it catches.
-function Interrupt:insist()
+function Interrupt:keep_raising()
   if self.insisting or not self.task then return end
   self.insisting = true
   debug.sethook(new_hook(self), "", 1)

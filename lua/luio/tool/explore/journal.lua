@@ -199,7 +199,7 @@ end
 
 -- A write and its undoing, which was noted last, are both forgotten if nothing was done between them; else
 -- what was read then would not be so without them.
-local function settle(self, at)
+local function mark_undone(self, at)
   local entries = self.entries
   entries[#entries].undone, entries[at].undone = true, true
   if at == #entries - 1 then
@@ -218,7 +218,7 @@ function Journal:undo(n)
     local entry = self.entries[at]
     if entry.kind == "write" and not entry.undone and not entry.refused then
       local text, why = undo_one(self, entry)
-      if text then settle(self, at) else entry.refused = true end
+      if text then mark_undone(self, at) else entry.refused = true end
       table.insert(text and result.done or result.refused, text or why)
       n = n - 1
     end

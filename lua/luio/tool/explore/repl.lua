@@ -57,7 +57,7 @@ end
 
 -- The user caused an error that luio itself raises: the message names his line. (A nil where luio did
 -- not expect one is a fault of luio's.)
-local function blame(message, frame)
+local function with_user_line(message, frame)
   local place, rest = message:match "^(.-:%d+): (.*)$"
   if not frame or not place or not interrupts.is_ours("@" .. place) or rest:match "^attempt to " then return message end
   return ("%s: %s"):format(frame.at, rest)
@@ -67,7 +67,7 @@ end
 local function explain(err)
   local list = frames(2)
   local first = list[1]
-  local message = blame(errors.text(err), first)
+  local message = with_user_line(errors.text(err), first)
   if err == interrupts.INTERRUPTED or message == "the task was cancelled" then
     return { interrupted = true, text = first and ("interrupted at %s"):format(first.at) or "interrupted" }
   end
@@ -156,7 +156,7 @@ end
 function Repl:signal(name)
   if name ~= "sigint" then self.leaving = name end
   if self.running then
-    if self.cancelled == self.running or name ~= "sigint" then self.interrupt:insist() end
+    if self.cancelled == self.running or name ~= "sigint" then self.interrupt:keep_raising() end
     self.cancelled = self.running
     self.running:cancel()
   elseif self.editor then
@@ -253,7 +253,7 @@ local function banner(session)
     local n, source = regs.map.total, regs.map.source
     lines[2] = output.count(n, "register") .. (source and (", %s"):format(source:gsub("^%./", "")) or "")
   else
-    local broken = session.target and session.target:lacks()
+    local broken = session.target and session.target:missing()
     lines[2] = broken and "no register map" or "no register map: --map FILE names one"
   end
   if dev and dev.read_only then
@@ -371,7 +371,7 @@ end
 
 -- ---- Without a terminal --------------------------------------------------------------------------
 
-local function complain(text)
+local function say_error(text)
   term.tell("luio: " .. text)
 end
 
@@ -417,18 +417,18 @@ function Repl:chunks(chunks)
   for c, number in chunks, self.session.env do
     if c.kind == "leave" then return status end
     if c.kind == "incomplete" or c.kind == "error" then
-      complain(c.message)
+      say_error(c.message)
       return 1
     elseif c.kind ~= "empty" then
       local ok, result = self:evaluate(c)
       if not ok then
         local placed = not number or result.text:match("^[^\n]*"):find "stdin:%d"
-        complain(placed and result.text or ("stdin:%d: %s"):format(number, result.text))
+        say_error(placed and result.text or ("stdin:%d: %s"):format(number, result.text))
         return self.leaving and EXIT[self.leaving] or result.interrupted and EXIT.sigint or 1
       end
       if result then term.print_all(result) end
       local silent, said = self:unanswered()
-      if silent and not said then complain(silent) end
+      if silent and not said then say_error(silent) end
       if silent then status = 1 end
     end
   end
@@ -440,7 +440,7 @@ function Repl:batch(chunks)
   local session, on_failure, failed = self.session, task.on_failure, false
   luio.on_task_failure(function(t, traceback)
     failed = true
-    complain(("task %s failed: %s"):format(t.name, traceback))
+    say_error(("task %s failed: %s"):format(t.name, traceback))
   end)
   if session.notify then
     session:notify(term.tell)
@@ -464,7 +464,7 @@ function M.run(session, options)
   if self.options.execute then
     chunks = chunks_given(self.options.execute)
   elseif uv.guess_handle(0) ~= "tty" or uv.guess_handle(1) ~= "tty" then
-    if uv.guess_handle(0) == "tty" then complain "a script is read from the terminal, until Ctrl-D: standard output is none" end
+    if uv.guess_handle(0) == "tty" then say_error "a script is read from the terminal, until Ctrl-D: standard output is none" end
     chunks = chunks_of(io.read "*a")
   end
   local message, code

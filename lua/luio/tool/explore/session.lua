@@ -156,7 +156,7 @@ function Session:reopen()
   if not t then return nil, message, code end
   attach(self, t)
   for _, note in ipairs(t.notes) do self:say("note: " .. note) end
-  if t:lacks() then self:say("note: " .. t:lacks()) end
+  if t:missing() then self:say("note: " .. t:missing()) end
   return true
 end
 

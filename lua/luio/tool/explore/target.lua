@@ -206,7 +206,7 @@ end
 
 --- Notes for work without the driver, or without its map.
 ---@return string?
-function Target:lacks()
+function Target:missing()
   if self.no_map_code then return "the map is not used: " .. self.no_map end
   return not (self.regs and self.how == "look" and not self.driver) and self.driver_fault or nil
 end
