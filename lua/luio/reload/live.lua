@@ -19,26 +19,23 @@
 --- Scripts and the prompt hold the device's own handle, which stays good. Its `dev.driver` (luio.reload.driver_proxy) leads to the version
 --- at work.
 ---
---- The steps are here, but for 3, which is luio.reload.migration. What is said of a reload is luio.reload.report.
+--- Step 3 is luio.reload.migration, 2 and 4 are luio.reload.swap; how a version is started is luio.reload.bring_up. What is said of
+--- a reload is luio.reload.report.
 
-local bind = require "luio.registers.bind"
+local bring_up = require "luio.reload.bring_up"
 local check = require "luio.driver.check"
 local device = require "luio.device"
 local dma = require "luio.dma"
-local effects = require "luio.registers.effects"
 local errors = require "luio.errors"
 local driver_proxy = require "luio.reload.driver_proxy"
-local driver_setup = require "luio.driver.setup"
 local guardian = require "luio.reload.guardian"
-local irq = require "luio.irq"
 local migration = require "luio.reload.migration"
 local reload_report = require "luio.reload.report"
-local selectors = require "luio.registers.selectors"
 local loading = require "luio.loop.loading"
 local staging = require "luio.reload.staging"
+local swap = require "luio.reload.swap"
 local task = require "luio.loop.task"
 local version = require "luio.reload.version"
-local wait_slot = require "luio.loop.wait_slot"
 local watchdog = require "luio.loop.watchdog"
 local now = require("luio.ffi").now
 
@@ -68,134 +65,6 @@ Live.line = reload_report.line
 
 local accept -- probation, below
 
--- ---- Bringing a version up -----------------------------------------------------------------------
-
--- What luio goes by of a version's view of the device: "same" is what nobody else exchanges, either.
-local PARTS = {
-  address = "kind", info = "kind", regs = "kind", driver = "kind", regions = "same", irqs = "same", dma = "same", config = "same",
-  root = "same", live = "same", version = "same", warnings = "same", repairs = "same",
-}
-
--- Makes a version's view; its map is bound, no register is touched.
-local function make_view(self, v)
-  local view = device.view(self.dev)
-  view.driver, view.live, view.version = v.driver, self, v
-  if v.driver.registers then
-    local regs, message, code = bind.bind(v.driver.registers, view)
-    if not regs then return nil, message, code end
-    view.regs = regs
-  end
-  v.view, v.name, v.parts = view, v.driver.name, {}
-  for key in pairs(PARTS) do v.parts[key] = rawget(view, key) end
-  return view
-end
-
--- Gives a view back what its driver has taken from it or put in its place, so that luio can go on with it.
-local function restore_parts(v)
-  local changed = {}
-  for key, part in pairs(v.parts) do
-    local has = rawget(v.view, key)
-    if type(has) ~= type(part) or has ~= part and PARTS[key] == "same" then
-      rawset(v.view, key, part)
-      table.insert(changed, "dev." .. key)
-    end
-  end
-  if type(v.driver.name) ~= "string" then
-    rawset(v.driver, "name", v.name)
-    table.insert(changed, "the driver's name")
-  end
-  table.sort(changed)
-  return changed
-end
-
-local SOURCE = debug.getinfo(1, "S").source
-
--- Adds to an error that luio raised the place in the driver that it came from.
-local function with_place(e)
-  if type(e) ~= "string" then e = errors.text(e) end
-  for level = 2, 40 do
-    local frame = debug.getinfo(level, "Sl")
-    if not frame or frame.source == SOURCE then break end -- own_start, which called the driver
-    if frame.currentline > 0 and not errors.is_ours(frame.source) then
-      local place = ("%s:%d"):format(frame.short_src, frame.currentline)
-      return e:find(place .. ":", 1, true) and e or ("%s (at %s)"):format(e, place)
-    end
-  end
-  return e
-end
-
--- Runs a driver's `start`. On a device that is open already it runs as a task of its version: so the interrupts
--- that it takes count as in its hands, and it can be ended.
-local function own_start(v, reason)
-  local driver, view = v.driver, v.view
-  if not driver.start then return true end
-  local ok, results
-  local function start()
-    ok, results = xpcall(function() return { driver.start(view, reason) } end, with_place)
-  end
-  if reason == "fresh" or reason == "crash" then
-    start()
-    if not ok then error(results, 0) end
-    return results[1], results[2], results[3]
-  end
-  local starter = task.spawn_in(v.group, start)
-  starter.refused = true -- until `start` has succeeded: the interrupts that it took are given back
-  local ended, message = starter:join(M.START)
-  if not ended and results == nil then return nil, message:gsub("^timed out after", "it did not end within"), "ETIMEDOUT" end
-  if not ok then error(results, 0) end
-  starter.refused = not results[1]
-  return results[1], results[2], results[3]
-end
-
-local function bring_up(self, v, reason)
-  local view, driver = v.view, v.driver
-  v.phase = "start"
-  if reason ~= "reload" then selectors.forget(self.dev) end -- it may have been reset since
-  local ok, result, message, code = watchdog.call(watchdog.name(driver, "start"), v.group, function()
-    local done, m, c = true, nil, nil
-    if reason == "fresh" or reason == "crash" then done, m, c = guardian.prepare(driver, view, device.settings.driver_user) end
-    if done then done, m, c = driver_setup.prepare(driver, view, reason) end
-    if not done then return nil, m, c end
-    dma.offer(view.dma, reason == "reload" or reason == "returned")
-    return own_start(v, reason)
-  end)
-  v.phase = nil
-  local changed = restore_parts(v)
-  dma.offer(view.dma, false)
-  if v.exited then ok, result = false, v.exited end
-  if not ok then return nil, ("driver %s threw in start: %s"):format(driver.name, errors.text(result)), "EFAULT" end
-  if not result then
-    message = message == nil and "start returned nothing" or errors.text(message)
-  elseif changed[1] then
-    result, message, code = nil, ("start has changed %s, which luio goes by"):format(table.concat(changed, ", ")), "EINVAL"
-  elseif type(view.state) ~= "table" then
-    result, message, code = nil, ("dev.state is a %s after it; it is to be a table"):format(type(view.state)), "EINVAL"
-  elseif self.dev.closed or self.dev.closing then
-    result, message, code = nil, "start has closed the device", "EINVAL"
-  end
-  if not result then
-    return nil, ("driver %s did not start on %s: %s"):format(driver.name, self.dev.address, message), code or "EIO"
-  end
-  return true
-end
-
--- Makes a version the one that scripts and the prompt meet.
-local function install(self, v)
-  self.version = v
-  driver_proxy.name_functions(self)
-  self.dev.state, self.dev.dma.mask = v.view.state, v.view.dma.mask
-  local map = v.driver.registers
-  if map and (not self.dev.regs or self.dev.regs.map ~= map) then
-    local before = self.dev.regs
-    if before then effects.replaced(before) end
-    self.dev.regs = bind.bind(map, self.dev) -- it fitted the view
-    if before then bind.share_listeners(self.dev.regs, before) end
-  end
-  if map then bind.share_listeners(v.view.regs, self.dev.regs) end
-  effects.state(self.dev, "driver", map)
-  device.tell_users(self.dev, v.view)
-end
-
 --- Starts a driver on an open device. When that fails the device is closed again.
 ---@param driver table
 ---@param dev luio.Device
@@ -207,15 +76,15 @@ function M.start(driver, dev, reason)
   local v, message, code = version.of(driver):fresh()
   local self = v and setmetatable({ dev = dev }, Live)
   local ok = v
-  if ok then ok, message, code = make_view(self, v) end
+  if ok then ok, message, code = bring_up.make_view(self, v) end
   if ok then
     v.id = 1
     if dev.state and next(dev.state) then v.view.state = dev.state end
-    install(self, v)
+    bring_up.install(self, v)
     dev.live, dev.driver = self, driver_proxy.new(self)
     driver_proxy.name_functions(self)
-    ok, message, code = bring_up(self, v, reason or guardian.reason())
-    install(self, v) -- start may have made a state of its own
+    ok, message, code = bring_up.run(self, v, reason or guardian.reason(), M.START)
+    bring_up.install(self, v) -- start may have made a state of its own
   end
   if ok and device.settings.driver_user and guardian.reason() == "crash" then guardian.save(dev) end -- what it began with is good
   if not ok then
@@ -244,9 +113,9 @@ function Live:restart(reason)
   for handle, made in pairs(v.group.handles) do kept[handle] = kept[handle] or made == "loading" end
   v.group:finish("its device went away", group, kept)
   v.group = group
-  local ok, message, code = bring_up(self, v, reason)
+  local ok, message, code = bring_up.run(self, v, reason, M.START)
   self.reloading = nil
-  install(self, v)
+  bring_up.install(self, v)
   return ok, message, code
 end
 
@@ -279,142 +148,10 @@ local function stage(self)
       return nil, ("check of driver %s: %s"):format(v.driver.name, why), "EINVAL"
     end
   end
-  ok, message, code = make_view(self, v)
+  ok, message, code = bring_up.make_view(self, v)
   if ok then ok, message, code = check.top_halves(v.driver, v.view, old.path) end
   if not ok then return nil, message, code end
   return v
-end
-
--- ---- 2. Quiesce ----------------------------------------------------------------------------------
-
-local function sources(self)
-  local list = {}
-  for vector, one in pairs(self.dev.irqs) do list[vector] = one.source end
-  return list
-end
-
--- Why the version can't be held now: a task has an interrupt in hand, or a call from outside waits for one.
-local function busy(self, v)
-  for _, source in pairs(sources(self)) do
-    local waiter, through = source:waiter()
-    for who in pairs(source.holders) do
-      if v.group.tasks[who] and waiter ~= who then return ("task %s handles an interrupt"):format(who.name) end
-    end
-    if waiter and through.device == v.view and not v.group.tasks[waiter] then return "a call from outside waits for an interrupt" end
-  end
-end
-
--- Makes room where tasks wait through a version's handles. Those go on waiting.
-local function displace_waiters(self, v)
-  local list = {}
-  for _, source in pairs(sources(self)) do
-    local waiter, through = source:waiter()
-    if waiter and through.device == v.view then table.insert(list, source:displace()) end
-  end
-  return list
-end
-
-local function quiesce(self, v)
-  local deadline = now() + M.QUIET
-  local reason = busy(self, v)
-  while reason do
-    if now() >= deadline then return nil, ("%s, and did not come back within %g s"):format(reason, M.QUIET), "ETIMEDOUT" end
-    task.sleep(0.001)
-    reason = busy(self, v)
-  end
-  v.group:hold()
-  -- The new version may wait at the same sources. The old one's waiters are woken if it goes on.
-  v.displaced = displace_waiters(self, v)
-  return true
-end
-
--- Lets the held version go on as if nothing had happened.
-local function go_on(v)
-  device.set_stale(v.view, nil)
-  for _, waiter in ipairs(v.displaced or {}) do wait_slot.wake_waiter(waiter) end -- it looks, and waits again if there is nothing
-  v.displaced = nil
-  v.group:let_go()
-end
-
--- ---- 4. Swap, and back ---------------------------------------------------------------------------
-
--- How the interrupts of a device are set up, by vector; false: its thread does not run.
-local function taken_by(self)
-  local list = {}
-  for vector, one in pairs(self.dev.irqs) do list[vector] = one:started() and one.source.setup or false end
-  return list
-end
-
-local function put_back(one, setup)
-  if not setup then return one:close() end
-  if not one:started() then return one:setup(setup):start() end
-  return irq.has(one, setup) or irq.exchange(one, setup)
-end
-
-local function stale_words(v)
-  return ("it belongs to version %d of driver %s, which was replaced"):format(v.id, v.name)
-end
-
--- Puts the old version back in place of one that failed. Returns how many interrupts that one had in hand.
-local function swap_back(self, old, v, before)
-  local given_back = 0
-  restore_parts(v)
-  v.group.on_failure = function() end
-  for _, source in pairs(sources(self)) do given_back = given_back + source:give_back(v.group) end
-  displace_waiters(self, v)
-  device.set_stale(v.view, ("it belongs to version %d of driver %s, which failed"):format(v.id, v.name))
-  v.group:finish(stale_words(v))
-  dma.release_frees(self.dev.dma, true)
-  device.set_stale(old.view, nil)
-  for vector, one in pairs(self.dev.irqs) do
-    local ok, message = put_back(one, before[vector])
-    if not ok then self.dev:warn(("vector %d is not taken as it was before: %s"):format(vector, message)) end
-  end
-  install(self, old)
-  self.before = nil
-  go_on(old)
-  return given_back
-end
-
--- Ends what is left of a version that was replaced for good.
-local function retire(self, old)
-  restore_parts(old)
-  local heir = self.version
-  local stubborn = old.group:finish(stale_words(old), heir.group, migration.objects(heir.view.state))
-  for _, t in ipairs(stubborn) do
-    self.dev:warn(("task %s of version %d goes on after it was cancelled; it can't reach the device"):format(t.name, old.id))
-  end
-end
-
-local function overflow(self)
-  local n = 0
-  for _, one in pairs(self.dev.irqs) do n = n + one:stats().overflow end
-  return n
-end
-
-local function swap(self, old, v)
-  local before = taken_by(self)
-  device.set_stale(old.view, stale_words(old))
-  dma.hold_frees(self.dev.dma)
-  self.before = old
-  install(self, v)
-  -- A task that start spawns runs until its first wait: it may fail before start has returned.
-  local failed, why
-  v.group.on_failure = function(t, traceback) failed, why = failed or t, why or traceback end
-  local ok, message, code = bring_up(self, v, "reload")
-  if ok and failed then
-    ok, message, code = nil, ("task %s failed: %s"):format(failed.name, why), "EFAULT"
-  end
-  if not ok and (self.dev.closed or self.dev.closing) then -- meanwhile: there is nothing to go on with
-    retire(self, old)
-    self.before = nil
-    return nil, message, code
-  elseif not ok then
-    swap_back(self, old, v, before)
-    return nil, message, code
-  end
-  install(self, v) -- start may have made a state of its own
-  return before
 end
 
 -- ---- 5. Probation --------------------------------------------------------------------------------
@@ -433,7 +170,7 @@ function accept(self)
   p.timer:cancel()
   end_watch(p.v)
   p.v.group.on_failure = nil
-  retire(self, p.before)
+  swap.retire(self, p.before)
   self.before = nil
   dma.release_frees(self.dev.dma)
 end
@@ -449,7 +186,7 @@ local function begin_probation(self, old, v, before)
     self.probation = nil
     p.timer:cancel()
     end_watch(v)
-    local given_back = swap_back(self, old, v, before)
+    local given_back = swap.back(self, old, v, before)
     report_on(self, { ok = false, step = "probation", version = old.id, waited = given_back, message = message })
   end
   v.group.on_failure = function(failed, traceback)
@@ -500,27 +237,28 @@ local function exchange(self)
   v.id = old.id + 1
   local loaded = now()
   local ok
-  ok, message, code = quiesce(self, old)
+  ok, message, code = swap.quiesce(self, old, M.QUIET)
   if not ok then return refused(self, "quiesce", message, code) end
   self.coming = v
   v.watch = watchdog.begin { what = ("a task of version %d of driver %s"):format(v.id, v.driver.name), group = v.group, compiles = true }
-  local held, lost = now(), overflow(self)
+  local held, lost = now(), swap.overflow(self)
   ok, message, code = migration.run(old, v, M.START)
   if not ok then
     end_watch(v)
-    go_on(old)
+    swap.go_on(old)
     return refused(self, "migrate", message, code)
   end
   local waited = 0
-  for _, source in pairs(sources(self)) do waited = waited + source:waiting() end
+  for _, source in pairs(swap.sources(self)) do waited = waited + source:waiting() end
   local before
-  before, message, code = swap(self, old, v)
+  before, message, code = swap.run(self, old, v, M.START)
   if not before then
     end_watch(v)
     return refused(self, "swap", message, code)
   end
   local report = {
-    ok = true, step = "swap", version = v.id, waited = waited, lost = overflow(self) - lost, loading = loaded - began, pause = now() - held,
+    ok = true, step = "swap", version = v.id, waited = waited, lost = swap.overflow(self) - lost,
+    loading = loaded - began, pause = now() - held,
     functions = v:functions(old), registers = v:registers(old), files = v:changed_files(old),
     kept = { state = count(v.view.state), buffers = self.dev.dma:stats().buffers, interrupts = count(self.dev.irqs) },
   }
@@ -589,9 +327,9 @@ function Live:finish()
     self.probation = nil
     p.timer:cancel()
     end_watch(p.v)
-    retire(self, p.before)
+    swap.retire(self, p.before)
   end
-  restore_parts(self.version)
+  bring_up.restore_parts(self.version)
   self.version.group:finish(("the device of driver %s was closed"):format(self.version.name))
 end
 
