@@ -57,7 +57,7 @@ describe("luio explore without a terminal", function()
     out, status = shell(EXPLORE .. " < " .. files.write("help.txt", table.concat(lines)))
     assert.equal(0, status, out)
     for _, name in ipairs(every) do assert.is_truthy(out:find(("== %s\n%s"):format(name, name), 1, true), name .. "\n" .. out) end
-    assert.matches("^luio%.sleep  a function, .*task%.lua:%d+\n  Waits", (shell(EXPLORE .. " -e 'help(luio.sleep)'")))
+    assert.matches("^luio%.sleep  a function, .*luio/loop/[%w_]+%.lua:%d+\n  Waits", (shell(EXPLORE .. " -e 'help(luio.sleep)'")))
     assert.matches("^STATUS  0x20, 32 bits", (shell(EXPLORE .. " -e 'help(STATUS)'")))
     assert.same({ "luio: no register nope\n", 1 }, { shell(EXPLORE .. " -e 'help nope'") })
   end)
