@@ -3,14 +3,14 @@
 ---     functions = true    the functions and values of the first file's table: a module that users `require`
 ---     false               none: its objects come from another module (luio.open gives a device)
 ---
---- and all classes and aliases of its files (`luio.device.*`: all in that folder), but those that it `hides`. A class with methods has
---- a page of its own; a class that is data alone is a table here.
+--- and all classes and aliases of its files (`luio.device.*`: all in that folder), but those that it `hides`, also as
+--- parents. A class with methods has a page of its own; a class that is data alone is a table here.
 
 return {
   { "luio", functions = true, files = { "luio" } },
   { "luio.device", files = { "luio.device", "luio.device.*", "luio.host.discovery" } },
   { "luio.region", files = { "luio.region" } },
-  { "luio.irq", files = { "luio.irq" }, hides = { "luio.IrqSource" } },
+  { "luio.irq", files = { "luio.irq", "luio.irq.storms" }, hides = { "luio.IrqSource", "luio.IrqStorms" } },
   { "luio.top_half", files = { "luio.top_half" } },
   { "luio.dma", files = { "luio.dma" } },
   { "luio.config", files = { "luio.config" } },
@@ -23,11 +23,11 @@ return {
   { "luio.driver.paths", files = { "luio.driver.paths" } },
   { "luio.sim", files = { "luio.sim" } },
   { "luio.model", files = { "luio.model" } },
-  { "luio.loop.task", files = { "luio.loop.task" }, hides = { "luio.TaskGroup" } },
+  { "luio.loop.task", files = { "luio.loop.task" }, hides = { "luio.TaskGroup", "luio.Waiter" } },
   { "luio.hotplug", files = { "luio.hotplug", "luio.hotplug.monitor", "luio.hotplug.config_watch" } },
   { "luio.reload.live", files = { "luio.reload.live", "luio.reload.report" }, hides = { "luio.Live" } },
   { "luio.pool", files = { "luio.pool" } },
-  { "luio.net", functions = true, files = { "luio.net", "luio.net.queue", "luio.port" } },
+  { "luio.net", functions = true, files = { "luio.net", "luio.net.queue", "luio.port" }, hides = { "luio.WaitSlot" } },
   { "luio.net.tap", functions = true, files = { "luio.net.tap" } },
   { "luio.net.bridge", functions = true, files = { "luio.net.bridge" } },
   { "luio.net.pcapng", functions = true, files = { "luio.net.pcapng" } },

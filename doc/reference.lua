@@ -101,18 +101,19 @@ end
 local function gather(page)
   local classes, list, hidden = {}, {}, {}
   for _, name in ipairs(page.hides or {}) do hidden[name] = true end
+  local function shown_parent(c) return c.parent and not hidden[c.parent] and c.parent or nil end
   for _, module in ipairs(page.files) do
     local file = file_of(module)
     for _, c in ipairs(file.classes) do
       if not c.internal and not hidden[c.class] then
         local class = classes[c.class]
         if not class then
-          class = { name = c.class, parent = c.parent, text = {}, fields = {}, methods = {} }
+          class = { name = c.class, parent = shown_parent(c), text = {}, fields = {}, methods = {} }
           classes[c.class] = class
           table.insert(list, class)
         end
         if #class.text == 0 then class.text = c.text end
-        class.parent = class.parent or c.parent
+        class.parent = class.parent or shown_parent(c)
         local before = ""
         for _, field in ipairs(c.fields) do
           local method = method_of(class, field)

@@ -11,6 +11,7 @@
 require "luio.compiler" -- first: plain luajit may not have it yet
 local door = require "luio.ffi"
 local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local device = require "luio.device"
 local discovery = require "luio.host.discovery"
 local inspect = require "luio.host.inspect"
@@ -157,7 +158,7 @@ end
 -- ---- Tasks ---------------------------------------------------------------------------------------
 
 luio.spawn = task.spawn
-luio.sleep = task.sleep
+luio.sleep = wait_slot.sleep
 luio.run = task.run
 
 --- For loops that poll until SIGINT or SIGTERM: luio.loop.stop_signal.
