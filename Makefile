@@ -44,6 +44,12 @@ CC := $(TRIPLET)-gcc
 PKG_CONFIG := PKG_CONFIG_SYSROOT_DIR='$(SYSROOT)' PKG_CONFIG_LIBDIR='$(SYSROOT)/usr/lib/$(TRIPLET)/pkgconfig' pkg-config
 endif
 
+# A BUILD outside of this tree: the program must be told where the tree is. spec/guest/ keeps what it makes there, too.
+outside := $(shell case "$$(realpath -m -- '$(BUILD)')/" in ("$$(realpath .)"/*) ;; (*) echo yes ;; esac)
+ifneq ($(outside),)
+export LUIO_BUILD := $(abspath $(BUILD))
+endif
+
 # Empty until the packages are there; every build rule comes after `tools`.
 pkg = $(shell $(PKG_CONFIG) $(1) luajit libudev 2>/dev/null)
 
@@ -93,7 +99,7 @@ $(BUILD)/luio-tsan: extra := $(tsan)
 $(BUILD)/luio $(BUILD)/luio-reckless $(BUILD)/luio-asan $(BUILD)/luio-tsan: $(PROGRAM) runtime/guard.h runtime/guardian.h runtime/descriptors.h | tools
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(extra) $(WARNINGS) -D_GNU_SOURCE $(call pkg,--cflags) $(LDFLAGS) -o $@ \
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(extra) $(WARNINGS) -D_GNU_SOURCE $(if $(outside),-DLUIO_SOURCE='"$(CURDIR)"') $(call pkg,--cflags) $(LDFLAGS) -o $@ \
 	  $(PROGRAM) $$($(PKG_CONFIG) --libs luajit) -Wl,-E
 
 # Test tools in C: shared libraries that specs load. Built with the rest, so that `busted` just runs. faultpage knows x86-64.
@@ -213,29 +219,29 @@ man: $(BUILD)/luio.1
 
 install: $(BUILD)/libluio.so $(BUILD)/luio $(BUILD)/luio.1 $(BUILD)/luio.bash $(BUILD)/_luio
 	$(call say,INSTALL,$(dest))
-	$(Q)install -d $(dest)/bin $(dest)/lib/pkgconfig $(dest)/include
-	$(Q)install -m 755 $(BUILD)/luio $(dest)/bin/luio
-	$(Q)install -m 755 $(BUILD)/libluio.so $(dest)/lib/libluio.so.$(VERSION)
-	$(Q)ln -sf libluio.so.$(VERSION) $(dest)/lib/libluio.so.$(SOVERSION)
-	$(Q)ln -sf libluio.so.$(SOVERSION) $(dest)/lib/libluio.so
-	$(Q)install -m 644 runtime/luio.h runtime/luio_sim.h $(dest)/include/
-	$(Q)for f in $(modules:lua/%=%); do install -D -m 644 lua/$$f $(dest)/share/lua/5.1/$$f || exit 1; done
-	$(Q)for f in $(drivers); do install -D -m 644 $$f $(dest)/share/luio/$$f || exit 1; done
-	$(Q)install -D -m 644 $(BUILD)/luio.1 $(dest)/share/man/man1/luio.1
-	$(Q)install -D -m 644 $(BUILD)/luio.bash $(dest)/share/bash-completion/completions/luio
-	$(Q)install -D -m 644 $(BUILD)/_luio $(dest)/share/zsh/site-functions/_luio
-	$(Q)[ -n "$(DESTDIR)" ] || ldconfig 2>/dev/null || true
+	$(Q)install -d '$(dest)'/bin '$(dest)'/lib/pkgconfig '$(dest)'/include
+	$(Q)install -m 755 $(BUILD)/luio '$(dest)'/bin/luio
+	$(Q)install -m 755 $(BUILD)/libluio.so '$(dest)'/lib/libluio.so.$(VERSION)
+	$(Q)ln -sf libluio.so.$(VERSION) '$(dest)'/lib/libluio.so.$(SOVERSION)
+	$(Q)ln -sf libluio.so.$(SOVERSION) '$(dest)'/lib/libluio.so
+	$(Q)install -m 644 runtime/luio.h runtime/luio_sim.h '$(dest)'/include/
+	$(Q)for f in $(modules:lua/%=%); do install -D -m 644 lua/$$f '$(dest)'/share/lua/5.1/$$f || exit 1; done
+	$(Q)for f in $(drivers); do install -D -m 644 $$f '$(dest)'/share/luio/$$f || exit 1; done
+	$(Q)install -D -m 644 $(BUILD)/luio.1 '$(dest)'/share/man/man1/luio.1
+	$(Q)install -D -m 644 $(BUILD)/luio.bash '$(dest)'/share/bash-completion/completions/luio
+	$(Q)install -D -m 644 $(BUILD)/_luio '$(dest)'/share/zsh/site-functions/_luio
+	$(Q)[ -n '$(DESTDIR)' ] || ldconfig 2>/dev/null || true
 	$(Q)printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
 	  'Name: luio' 'Description: Linux user-space device drivers as Lua scripts' \
 	  'Version: $(VERSION)' 'Libs: -L$${libdir} -lluio' 'Libs.private: -ludev -pthread' \
-	  'Cflags: -I$${includedir}' > $(dest)/lib/pkgconfig/luio.pc
+	  'Cflags: -I$${includedir}' > '$(dest)'/lib/pkgconfig/luio.pc
 
 uninstall:
 	$(call say,REMOVE,$(dest))
-	$(Q)rm -f $(dest)/bin/luio $(dest)/lib/libluio.so* $(dest)/include/luio.h $(dest)/include/luio_sim.h $(dest)/lib/pkgconfig/luio.pc
-	$(Q)rm -f $(dest)/share/man/man1/luio.1 $(dest)/share/bash-completion/completions/luio \
-	  $(dest)/share/zsh/site-functions/_luio
-	$(Q)rm -rf $(dest)/share/lua/5.1/luio $(dest)/share/luio
+	$(Q)rm -f '$(dest)'/bin/luio '$(dest)'/lib/libluio.so* '$(dest)'/include/luio.h '$(dest)'/include/luio_sim.h '$(dest)'/lib/pkgconfig/luio.pc
+	$(Q)rm -f '$(dest)'/share/man/man1/luio.1 '$(dest)'/share/bash-completion/completions/luio \
+	  '$(dest)'/share/zsh/site-functions/_luio
+	$(Q)rm -rf '$(dest)'/share/lua/5.1/luio '$(dest)'/share/luio
 
 clean:
 	$(Q)rm -rf $(BUILD)

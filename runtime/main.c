@@ -2,7 +2,8 @@
  *
  * Where the modules are follows from where the program is: in a source tree it is build/luio and
  * they are in lua/; installed it is PREFIX/bin/luio and they are in PREFIX/share/lua/5.1. So a tree
- * can be moved, and DESTDIR needs no thought. The program of `make dist` has them in itself. All else is
+ * can be moved, and DESTDIR needs no thought. A program that was built outside of its source tree (make BUILD=) takes the
+ * modules from there (LUIO_SOURCE). The program of `make dist` has them in itself. All else is
  * lua/luio/tool/cli/, with the compiler kept in check by lua/luio/compiler/.
  *
  * Modules come from absolute folders only: these, those of LUA_PATH and LUA_CPATH, and LuaJIT's own. LuaJIT's default begins
@@ -49,11 +50,48 @@ static int find_root(char *root, size_t size)
 #ifdef LUIO_EMBEDDED
 #define add_paths embedded_open
 #else
+static bool has_modules(const char *root, const char *sub)
+{
+  char marker[PATH_MAX + 64];
+  snprintf(marker, sizeof marker, "%s/%s/luio/init.lua", root, sub);
+  return access(marker, R_OK) == 0;
+}
+
+#ifdef LUIO_SOURCE
+/* The library beside the program, for lua/luio/ffi.lua. */
+static int library(lua_State *L)
+{
+  char path[PATH_MAX];
+  ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+  if (n < 0 || (size_t)n >= sizeof path - 1)
+    return 0;
+  path[n] = '\0';
+  lua_pushfstring(L, "%s/libluio.so", dirname(path));
+  return 1;
+}
+
+/* Built outside of its source tree, whose modules it takes unless it has been installed since. */
+static const char *source_of(lua_State *L, const char *root)
+{
+  if (has_modules(root, "lua") || has_modules(root, "share/lua/5.1"))
+    return root;
+  if (!getenv("LUIO_LIBRARY")) {
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "preload");
+    lua_pushcfunction(L, library);
+    lua_setfield(L, -2, "luio.library");
+    lua_pop(L, 2);
+  }
+  return LUIO_SOURCE;
+}
+#else
+#define source_of(L, root) (root)
+#endif
+
 static void add_paths(lua_State *L, const char *root)
 {
-  char marker[PATH_MAX + 32];
-  snprintf(marker, sizeof marker, "%s/lua/luio/init.lua", root);
-  const char *sub = access(marker, R_OK) == 0 ? "lua" : "share/lua/5.1";
+  root = source_of(L, root);
+  const char *sub = has_modules(root, "lua") ? "lua" : "share/lua/5.1";
   lua_getglobal(L, "package");
   lua_getfield(L, -1, "path");
   lua_pushfstring(L, "%s/%s/?.lua;%s/%s/?/init.lua;%s", root, sub, root, sub, lua_tostring(L, -1));

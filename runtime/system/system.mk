@@ -16,9 +16,9 @@ $(BUILD)/luio@.service: runtime/system/luio@.service.in Makefile FORCE
 
 install-system: $(BUILD)/luio@.service
 	$(call say,INSTALL,$(system_dest))
-	$(Q)install -D -m 644 runtime/system/60-luio.rules $(system_dest)/udev/rules.d/60-luio.rules
-	$(Q)install -d $(DESTDIR)/etc/luio
-	$(Q)install -D -m 644 runtime/system/sysusers.conf $(system_dest)/sysusers.d/luio.conf
+	$(Q)install -D -m 644 runtime/system/60-luio.rules '$(system_dest)'/udev/rules.d/60-luio.rules
+	$(Q)install -d '$(DESTDIR)'/etc/luio
+	$(Q)install -D -m 644 runtime/system/sysusers.conf '$(system_dest)'/sysusers.d/luio.conf
 	$(Q)install -D -m 644 '$(BUILD)/luio@.service' '$(system_dest)/systemd/system/luio@.service'
 	$(Q)[ -n '$(DESTDIR)' ] || { systemd-sysusers $(SYSTEM_LIB)/sysusers.d/luio.conf 2>/dev/null || \
 	  { groupadd -rf luio && groupadd -rf luio-config; }; }
@@ -27,8 +27,8 @@ install-system: $(BUILD)/luio@.service
 
 uninstall-system:
 	$(call say,REMOVE,$(system_dest))
-	$(Q)rm -f $(system_dest)/udev/rules.d/60-luio.rules $(system_dest)/sysusers.d/luio.conf '$(system_dest)/systemd/system/luio@.service'
-	$(Q)rmdir $(DESTDIR)/etc/luio 2>/dev/null || true # what is in it is not ours
+	$(Q)rm -f '$(system_dest)'/udev/rules.d/60-luio.rules '$(system_dest)'/sysusers.d/luio.conf '$(system_dest)/systemd/system/luio@.service'
+	$(Q)rmdir '$(DESTDIR)'/etc/luio 2>/dev/null || true # what is in it is not ours
 
 FORCE:
 .PHONY: install-system uninstall-system FORCE

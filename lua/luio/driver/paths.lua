@@ -56,6 +56,9 @@ end
 
 -- The folder that holds luio's own drivers/; nil: the library is the system's, and has none.
 local function own()
+  -- A source tree, wherever it was built: this file is lua/luio/driver/paths.lua there.
+  local tree = debug.getinfo(1, "S").source:match "^@(.*)/lua/luio/driver/paths%.lua$"
+  if tree and uv.fs_stat(tree .. "/drivers") then return tree end
   local lib = door.path:match "^(.*)/[^/]*$"
   if not lib then return nil end
   if lib:match "/build/%a+$" then return lib .. "/../.." end -- build/asan/ -> source tree
