@@ -24,6 +24,14 @@ describe("make", function()
     assert.is_nil(uv.fs_stat(dir .. "/installed"))
   end)
 
+  it("builds outside of the checkout a program that finds its modules and drivers", function()
+    local dir = files.shell("mktemp -d"):match "%S+"
+    finally(function() files.shell(("rm -rf '%s'"):format(dir)) end)
+    local made, failed = files.shell(("env -u MAKEFLAGS make -s BUILD='%s' CFLAGS=-O0 '%s/luio' '%s/libluio.so'"):format(dir, dir, dir))
+    assert.equal(0, failed, made)
+    assert.same({ "ID 0x0 = 0x010000ed  MAJOR=1 MINOR=0 MAGIC=0xed\n", 0 }, { files.shell(("cd / && '%s/luio' get sim:edu ID"):format(dir)) })
+  end)
+
   it("lists how each C file is compiled, as clangd reads it", function()
     local listed = {}
     for _, entry in ipairs(assert(json.decode(files.read "build/compile_commands.json"))) do

@@ -46,7 +46,7 @@ function M.start(command, options)
   -- The shell gets the Ctrl-C, too, and would end with it; ignored it would be for the command as well.
   command = ("trap : INT; %s; echo \"status $?\"; stty -a | grep -o -E -e '-?(icanon|echo|isig)\\>' | tr '\\n' ' '; exec sleep 60"):format(command)
   self:tmux("new-session", "-d", "-x", tostring(options.columns or 80), "-y", tostring(options.rows or 24),
-    ("env %s sh -c %s"):format(table.concat(env, " "), quote(command)))
+    ("exec env %s sh -c %s"):format(table.concat(env, " "), quote(command))) -- exec: not every $SHELL does by itself
   return self
 end
 

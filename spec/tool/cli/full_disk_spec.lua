@@ -41,6 +41,8 @@ for _, case in ipairs(FULL) do
     end)
 
     it("explore says once that its history is not kept, and goes on", function()
+      -- luio.host.trust then refuses every folder: root's are nobody's in the user namespace that this takes.
+      if uv.getuid() ~= 0 then return pending "only root has a mount namespace in which folders belong to root" end
       local h = [[local h = require("luio.tool.explore.history").open(arg[1])
         print(h.note)
         for i = 1, 3 do print(select(2, h:add(("entry %d "):format(i) .. ("x"):rep(i == 1 and 10 or 5000)))) end
