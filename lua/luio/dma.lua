@@ -9,6 +9,7 @@
 --- plain memory, as fast as C, but then the order of accesses is yours to state with
 --- `luio.fence_doorbell()` and `luio.fence_flag()`, for LuaJIT keeps none (runtime/README.md).
 
+local checks = require "luio.options"
 local ffi = require "ffi"
 local door = require "luio.ffi"
 local holders = require "luio.host.holders"
@@ -181,6 +182,9 @@ end
 ---@field name string?    it outlives a reload, and under `luio run` a crash: who asks for this name next gets
 ---                       it back
 
+local WHOLE = checks.whole(0, 2 ^ 53, nil, "a whole number")
+local OPTIONS = { align = WHOLE, mask = WHOLE, name = "string" }
+
 --- Allocates zeroed memory, contiguous as the device sees it; or, by name, what the process before
 --- had, as it was (buffer.kept).
 ---@param size integer  bytes, 1 to 2^30
@@ -189,16 +193,11 @@ end
 ---@return string? message
 ---@return string? code  "ENOMEM" "ERANGE" (mask) "EPERM" (addresses hidden) "ENOTSUP" (IOMMU) "EINVAL" "EEXIST" (name)
 function Dma:alloc(size, options)
-  options = options or {}
+  options = checks.check("alloc", options, OPTIONS)
+  if not WHOLE.fits(size) then error(("alloc: size is a whole number, not %s"):format(tostring(size)), 2) end
   local align, mask = options.align or 0, options.mask or self.mask or 0
-  for name, value in pairs { size = size or "nil", align = align, mask = mask } do
-    if type(value) ~= "number" or value % 1 ~= 0 or value < 0 or value > 0x20000000000000 then
-      error(("alloc: %s is a whole number, not %s"):format(name, tostring(value)), 2)
-    end
-  end
   loading.refuse(("DMA memory for %s"):format(self.device.address), 2)
   local label = options.name
-  if label ~= nil and type(label) ~= "string" then error(("alloc: name is text, not %s"):format(tostring(label)), 2) end
   local offered = label and self.pool.offered[label]
   if offered and offered.handle and offered.size == size then
     self.pool.offered[label] = nil

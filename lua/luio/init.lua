@@ -12,6 +12,7 @@ require "luio.compiler" -- first: plain luajit may not have it yet
 local door = require "luio.ffi"
 local task = require "luio.loop.task"
 local wait_slot = require "luio.loop.wait_slot"
+local checks = require "luio.options"
 local device = require "luio.device"
 local discovery = require "luio.host.discovery"
 local inspect = require "luio.host.inspect"
@@ -34,6 +35,8 @@ function inspect.find_simulated(name) return require("luio.sim").find(name) end
 
 luio.list = discovery.list
 
+local OPEN_OPTIONS = { read_only = "boolean", shared = "boolean", quiet = "boolean" }
+
 --- Opens a device by address: "uio0", "0000:00:04.0", "sim:NAME" for a simulated one, or
 --- "mem:0xADDR+0xLEN" for a range of physical addresses by /dev/mem. Touches no register, unmasks
 --- nothing, enables nothing.
@@ -44,6 +47,7 @@ luio.list = discovery.list
 ---@return string? code  "ENODEV" "EBUSY" "EACCES" "EPERM" "EINVAL" "ENOENT"
 function luio.open(address, options)
   if type(address) ~= "string" then error("luio.open wants an address, not " .. type(address), 2) end
+  options = checks.check("luio.open", options, OPEN_OPTIONS)
   loading.refuse("open " .. address, 2)
   local model = address:match "^sim:(.+)$"
   if model then return require("luio.sim").open(model, options) end

@@ -29,6 +29,7 @@
 --- Rings (drivers/*/ring.lua) know the records' layout, because a call for each field would be seen: they move
 --- `owner` between YOURS and DEVICE, take from the stack and put back on it, as alloc and free do here.
 
+local checks = require "luio.options"
 local dma = require "luio.dma"
 local ffi = require "ffi"
 
@@ -323,9 +324,10 @@ Pool.__index = Pool
 ---@field headroom? integer  bytes before them; 64
 ---@field debug? boolean     find writes to free packets
 
-local function whole(value, low, high)
-  return type(value) == "number" and value % 1 == 0 and value >= low and value <= high
-end
+local OPTIONS = {
+  count = checks.needed(checks.whole(1, 2 ^ 20)), size = checks.whole(1, PAGE, nil, "1 to 2 MiB"),
+  headroom = checks.whole(0, PAGE, nil, "0 to 2 MiB"), debug = "boolean",
+}
 
 -- Memory for so many slots of that stride: buffers of at most a hugepage, because a slot is in one page. The device's own,
 -- not a version's: a pool outlives a reload.
@@ -366,10 +368,8 @@ end
 ---@return string? code  as of luio.Dma:alloc
 function M.new(dev, options)
   if dev.stale then error(("a pool for %s: %s"):format(dev.address, dev.stale), 2) end
+  checks.check("luio.pool", options, OPTIONS)
   local size, headroom = options.size or 2048, options.headroom or LINE
-  if not whole(options.count, 1, 2 ^ 20) then error("a pool's count is 1 to 1048576, not " .. tostring(options.count), 2) end
-  if not whole(size, 1, PAGE) then error("a pool's size is 1 to 2 MiB, not " .. tostring(size), 2) end
-  if not whole(headroom, 0, PAGE) then error("a pool's headroom is 0 to 2 MiB, not " .. tostring(headroom), 2) end
   local stride = math.ceil((size + headroom) / LINE) * LINE
   if stride > PAGE then error(("packets of %d bytes don't fit in a page of 2 MiB"):format(stride), 2) end
   local number = #open + 1

@@ -21,7 +21,7 @@ return {
     { "program", "runtime/main.c", "runtime/guardian*" },
   },
   lua = {
-    { "base", "lua/luio/compiler/", "lua/luio/errors.lua", "lua/luio/ffi.lua", "lua/luio/posix.lua",
+    { "base", "lua/luio/compiler/", "lua/luio/errors.lua", "lua/luio/ffi.lua", "lua/luio/posix.lua", "lua/luio/options.lua",
       "lua/luio/text/", "lua/luio/registers/near.lua", "lua/luio/registers/bits.lua",
       "lua/luio/tool/output.lua", "lua/luio/tool/explore/syntax.lua" },
     { "loop", "lua/luio/loop/" },

@@ -30,6 +30,7 @@
 --- functions and values that it needs. The conformance spec (spec/net/conformance.lua) holds every driver to
 --- this.
 
+local checks = require "luio.options"
 local now = require("luio.ffi").now
 local offers = require "luio.net.offer"
 local ports = require "luio.port"
@@ -269,26 +270,11 @@ end
 ---@return luio.net.Options
 M.options = ports.options
 
-local KINDS = {
-  mtu = "number", rx = "number", tx = "number", packets = "number", debug = "boolean", poll = "number", interrupts = "number",
+local RING = checks.power_of_two(8, 4096, "descriptors")
+local OPTIONS = {
+  mtu = "number", rx = RING, tx = RING, packets = "number", debug = "boolean", poll = "number", interrupts = "number",
   rx_checksum = "boolean", loopback = "boolean", driver = "string",
 }
-
-local function check_options(options)
-  for key, value in pairs(options) do
-    if not KINDS[key] then
-      error(("net.open: unknown option %s%s"):format(tostring(key), require("luio.registers.near").hint(tostring(key), KINDS)), 3)
-    elseif type(value) ~= KINDS[key] then
-      error(("net.open: %s is a %s, not %s"):format(key, KINDS[key], tostring(value)), 3)
-    end
-  end
-  for _, ring in ipairs { "rx", "tx" } do
-    local n = options[ring]
-    if n and not (n % 1 == 0 and n >= 8 and n <= 4096 and math.log(n) / math.log(2) % 1 == 0) then
-      error(("net.open: %s is 8 to 4096 descriptors, a power of two, not %s"):format(ring, n), 3)
-    end
-  end
-end
 
 --- Opens a network device and starts its driver.
 ---@param address string
@@ -297,9 +283,7 @@ end
 ---@return string? message
 ---@return string? code  as luio.open; "ENODEV": no network driver is for it
 function M.open(address, options)
-  options = options or {}
-  check_options(options)
-  return ports.open(address, Port, options)
+  return ports.open(address, Port, checks.check("net.open", options, OPTIONS))
 end
 
 --- The port of a device whose driver was started by other means (luio.start).

@@ -25,6 +25,7 @@
 --- last whole block, where that can be done.
 
 local bit = require "bit"
+local checks = require "luio.options"
 local door = require "luio.ffi"
 local ffi = require "ffi"
 local posix = require "luio.posix"
@@ -393,15 +394,10 @@ local function unblock(self, descriptor)
   return descriptor
 end
 
-local function check(options)
-  local snaplen, capacity = options.snaplen, options.capacity
-  if snaplen and not (snaplen % 1 == 0 and snaplen >= 1 and snaplen < 2 ^ 31) then
-    error("a snaplen is 1 to 2147483647 bytes, not " .. tostring(snaplen), 3)
-  end
-  if capacity and not (capacity % 1 == 0 and capacity >= 1 and capacity <= MOST) then
-    error(("a write is of 1 to %d packets, not %s"):format(MOST, tostring(capacity)), 3)
-  end
-end
+local OPTIONS = {
+  name = "string", description = "string", mac = "string", filter = "string", snaplen = checks.whole(1, 2 ^ 31 - 1, "bytes"),
+  application = "string", capacity = checks.whole(1, MOST, "packets"), patience = "number",
+}
 
 local function new(descriptor, path, options)
   local capacity = options.capacity or 256
@@ -436,8 +432,7 @@ end
 ---@return string? message
 ---@return string? code
 function M.to(descriptor, options)
-  options = options or {}
-  check(options)
+  options = checks.check("pcapng.to", options, OPTIONS)
   return new(descriptor, descriptor == 1 and "standard output" or "descriptor " .. descriptor, options)
 end
 
@@ -448,8 +443,7 @@ end
 ---@return string? message
 ---@return string? code  "ENOENT" "EACCES" "ENOSPC" ...
 function M.create(path, options)
-  options = options or {}
-  check(options)
+  options = checks.check("pcapng.create", options, OPTIONS)
   -- A named pipe's reader is not waited for: that would be without end.
   local descriptor, message, code = uv.fs_open(path, O_WRONLY + O_CREAT + O_TRUNC + O_NONBLOCK, 420) -- 0644
   if not descriptor then

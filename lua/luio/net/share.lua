@@ -29,6 +29,7 @@
 
 local fd_watch = require "luio.loop.fd_watch"
 local bit = require "bit"
+local checks = require "luio.options"
 local ffi = require "ffi"
 local addresses = require "luio.net.share.addresses"
 local flow = require "luio.net.share.flow"
@@ -427,10 +428,13 @@ function Shared:close()
   if self.own_pool then self.pool:close() end
 end
 
+local OPTIONS = {
+  path = checks.needed "string", mode = "number", clients = "number", per_user = "number", region = "number", -- memif.listen's
+  by = checks.one_of { "mac", "flow" }, members = "table", changed = "function",
+}
+
 local function check(port, options)
-  if options.by ~= nil and options.by ~= "mac" and options.by ~= "flow" then
-    error(("share.start: by is \"mac\" or \"flow\", not %s"):format(tostring(options.by)), 3)
-  elseif options.by == "flow" and not port then
+  if options.by == "flow" and not port then
     error("share.start: by flow there must be a port, whose flows they are", 3)
   end
   local seen, n = {}, 0
@@ -465,6 +469,7 @@ end
 ---@return string? message
 ---@return string? code  as memif.listen
 function M.start(port, options)
+  options = checks.check("share.start", options, OPTIONS)
   check(port, options)
   local self = setmetatable({
     port = port, options = options, by_flow = options.by == "flow", records = {}, order = {}, boxes = {}, owners = addresses.new(),

@@ -20,6 +20,7 @@
 --- comes late: a late one was counted as lost before, and is not any more.
 
 local bit = require "bit"
+local checks = require "luio.options"
 local door = require "luio.ffi"
 local ffi = require "ffi"
 local histogram = require "luio.text.histogram"
@@ -75,24 +76,19 @@ Sender.__index = Sender
 
 local sender_t = ffi.typeof "struct { double made; int32_t size; }"
 
-local function address4(text, name)
+local function address4(text)
   local a, b, c, d = tostring(text):match "^(%d+)%.(%d+)%.(%d+)%.(%d+)$"
   a, b, c, d = tonumber(a), tonumber(b), tonumber(c), tonumber(d)
-  if not a or a > 255 or b > 255 or c > 255 or d > 255 then
-    error(("a stream's %s is an IPv4 address, not %s"):format(name, tostring(text)), 3)
-  end
+  if not a or a > 255 or b > 255 or c > 255 or d > 255 then return nil end
   return string.char(a, b, c, d)
 end
 
-local function mac(text, name)
-  local bytes = require("luio.net").mac_bytes(text)
-  return bytes or error(("a stream's %s is a MAC address, not %s"):format(name, tostring(text)), 3)
-end
+local function mac(text) return require("luio.net").mac_bytes(text) end
 
-local function whole(n, low, high, name)
-  if type(n) == "number" and n % 1 == 0 and n >= low and n <= high then return n end
-  error(("a stream's %s is %d to %d, not %s"):format(name, low, high, tostring(n)), 3)
-end
+local MAC, IPV4, PORT = { words = "a MAC address", fits = mac }, { words = "an IPv4 address", fits = address4 }, checks.whole(0, 65535)
+local OPTIONS = {
+  size = checks.whole(LEAST, MOST, "bytes"), src = MAC, dst = MAC, ip_src = IPV4, ip_dst = IPV4, port_src = PORT, port_dst = PORT,
+}
 
 -- RFC 1071, over the header with its sum still 0.
 local function ip_sum(bytes)
@@ -107,18 +103,18 @@ end
 ---@param options? luio.net.StreamOptions
 ---@return luio.net.Sender
 function M.sender(pool, options)
-  options = options or {}
+  options = checks.check("stream.sender", options, OPTIONS)
   local function u16(n) return string.char(math.floor(n / 256), n % 256) end
-  local size = whole(options.size or LEAST, LEAST, MOST, "size")
+  local size = options.size or LEAST
   local room = pool.size - pool.headroom
   if size > room then
     error(("a stream of frames of %d bytes needs a pool of larger packets: there is room for %d"):format(size, room), 2)
   end
   local ip = "\x45\0" .. u16(size - 14) .. "\0\0\0\0" .. "\x40" .. string.char(UDP)
-  local ends = address4(options.ip_src or "198.18.0.1", "ip_src") .. address4(options.ip_dst or "198.18.0.2", "ip_dst")
-  local header = mac(options.dst or "02:00:00:00:00:02", "dst") .. mac(options.src or "02:00:00:00:00:01", "src") .. "\8\0"
+  local ends = address4(options.ip_src or "198.18.0.1") .. address4(options.ip_dst or "198.18.0.2")
+  local header = mac(options.dst or "02:00:00:00:00:02") .. mac(options.src or "02:00:00:00:00:01") .. "\8\0"
     .. ip .. u16(ip_sum(ip .. "\0\0" .. ends)) .. ends
-    .. u16(whole(options.port_src or 9, 0, 65535, "port_src")) .. u16(whole(options.port_dst or 9, 0, 65535, "port_dst"))
+    .. u16(options.port_src or 9) .. u16(options.port_dst or 9)
     .. u16(size - 34) .. "\0\0" .. "lu"
   local self = setmetatable({ pool = pool, header = ffi.new("uint8_t[?]", HEADER), s = sender_t(0, size) }, Sender)
   copy(self.header, header, HEADER)

@@ -26,6 +26,7 @@
 
 local fd_watch = require "luio.loop.fd_watch"
 local bit = require "bit"
+local checks = require "luio.options"
 local ffi = require "ffi"
 local net = require "luio.net"
 local posix = require "luio.posix"
@@ -405,21 +406,20 @@ function Tap:__tostring()
   return ("TAP device %s %s%s"):format(self.name or "", self.mac or "", self.closed and ", closed" or "")
 end
 
+local OPTIONS = {
+  pool = checks.needed {
+    words = "a pool whose packets have 12 bytes of headroom",
+    fits = function(value) return type(value) == "table" and value.headroom and value.headroom >= HEADER + 2 end,
+  },
+  name = "string", mtu = checks.whole(68, 65521), mac = { words = "a MAC address", fits = net.mac_bytes }, checksum = "boolean",
+  queue = checks.whole(1, 2 ^ 31 - 1, "frames"), address = { words = "one like 10.0.0.1/24", fits = M.is_address }, up = "boolean",
+}
+
 local function check(options)
   local name, mtu = options.name, options.mtu
-  if type(options.pool) ~= "table" or options.pool.headroom < HEADER + 2 then
-    error("tap.open needs a pool whose packets have 12 bytes of headroom", 3)
-  end
-  if mtu and not (type(mtu) == "number" and mtu % 1 == 0 and mtu >= 68 and mtu <= 65521) then
-    error("tap.open: mtu is 68 to 65521, not " .. tostring(mtu), 3)
-  end
   local room = options.pool.size - options.pool.headroom
   if (mtu or 1500) + 18 > room then
     error(("tap.open: frames of mtu %d and 18 more bytes don't fit in packets of %d"):format(mtu or 1500, room), 3)
-  end
-  if options.mac and not net.mac_bytes(options.mac) then error("tap.open: not a MAC address: " .. tostring(options.mac), 3) end
-  if options.address and not parse_address(options.address) then
-    error(("tap.open: address is one like 10.0.0.1/24, not %s"):format(tostring(options.address)), 3)
   end
   if name and (#name > 15 or not name:match "^[^/%s]+$") then
     return nil, ("%q can't be the name of a network device: 1 to 15 bytes, no blanks or slashes"):format(name), "EINVAL"
@@ -433,6 +433,7 @@ end
 ---@return string? message
 ---@return string? code  "ENOENT" "ENODEV": the kernel has no TAP; "EPERM"; "EBUSY": taken; "EINVAL": the name
 function M.open(options)
+  options = checks.check("tap.open", options, OPTIONS)
   local ok, message, code = check(options)
   if not ok then return nil, message, code end
   local self = setmetatable({

@@ -28,6 +28,7 @@
 --- The driver's side. A serial driver's `start` ends in `return serial.serve(dev, offer)`; luio.serial.Offer lists the functions
 --- and values that it needs. The conformance spec (spec/serial/conformance.lua) holds every driver to this.
 
+local checks = require "luio.options"
 local now = require("luio.ffi").now
 local draining = require "luio.serial.draining"
 local guardian = require "luio.reload.guardian"
@@ -221,26 +222,16 @@ M.options = ports.options
 
 -- ---- Opening -------------------------------------------------------------------------------------
 
-local KINDS = { rx = "number", tx = "number", loopback = "boolean", clock = "number", driver = "string" }
+local RING_SIZE = checks.power_of_two(16, 2 ^ 24, "bytes")
+local OPTIONS = { rx = RING_SIZE, tx = RING_SIZE, loopback = "boolean", clock = "number", driver = "string" }
+for key in pairs(settings.DEFAULT) do
+  OPTIONS[key] = { fits = function(value) return not settings.fault(key, value) end, words = settings.words(key) }
+end
 
 -- Splits options from settings; raises for other values.
-local function check_options(options)
+local function split(options)
   local out = { line = {} }
-  for key, value in pairs(options) do
-    if not KINDS[key] then
-      out.line[key] = value
-    elseif type(value) ~= KINDS[key] then
-      error(("serial.open: %s is a %s, not %s"):format(key, KINDS[key], tostring(value)), 3)
-    else
-      out[key] = value
-    end
-  end
-  for _, ring in ipairs { "rx", "tx" } do
-    local n = options[ring]
-    if n and not (n % 1 == 0 and n >= 16 and n <= 2 ^ 24 and math.log(n) / math.log(2) % 1 == 0) then
-      error(("serial.open: %s is 16 to 16777216 bytes, a power of two, not %s"):format(ring, n), 3)
-    end
-  end
+  for key, value in pairs(options) do (settings.DEFAULT[key] and out.line or out)[key] = value end
   local fault = settings.merge(settings.DEFAULT, out.line)
   if fault then error("serial.open: " .. fault, 3) end
   return out
@@ -253,7 +244,7 @@ end
 ---@return string? message
 ---@return string? code  as luio.open; "ENODEV": no serial driver is for it; "EINVAL": it has no such speed
 function M.open(address, options)
-  return ports.open(address, Port, check_options(options or {}))
+  return ports.open(address, Port, split(checks.check("serial.open", options, OPTIONS)))
 end
 
 --- The port of a device whose driver was started by other means (luio.start).

@@ -24,8 +24,14 @@ local VALUES = {
   flow = { none = true, ["rts/cts"] = true, ["xon/xoff"] = true },
 }
 local WORDS = {
+  baud = "a whole number of bits a second",
   bits = "5 to 8", parity = "none, odd, even, mark or space", stop = "1, 1.5 or 2", flow = "none, rts/cts or xon/xoff",
 }
+
+--- The values that a setting can have, in words.
+---@param key string
+---@return string
+function M.words(key) return WORDS[key] end
 
 --- Whether a value is one that a setting can have.
 ---@param key string
@@ -34,7 +40,7 @@ local WORDS = {
 function M.fault(key, value)
   if key == "baud" then
     if type(value) == "number" and value >= 1 and value <= 2 ^ 31 and value % 1 == 0 then return nil end
-    return ("baud is a whole number of bits a second, not %s"):format(tostring(value))
+    return ("baud is %s, not %s"):format(WORDS.baud, tostring(value))
   end
   if not VALUES[key] then
     return ("there is no setting %s%s"):format(tostring(key), near.hint(tostring(key), M.DEFAULT))

@@ -12,6 +12,7 @@
 --- A client that waits is woken by the server; one that polls is not.
 
 local fd_watch = require "luio.loop.fd_watch"
+local checks = require "luio.options"
 local client_ring = require "luio.net.memif.client_ring"
 local door = require "luio.ffi"
 local ffi = require "ffi"
@@ -322,16 +323,21 @@ local function build(self, path, options, count, buffer)
   return introduce(self, options, count, buffer, deadline)
 end
 
+local OPTIONS = {
+  id = checks.whole(0, 2 ^ 32 - 1), name = "string",
+  secret = { words = "a text of at most 23 characters", fits = function(value) return type(value) == "string" and #value <= 23 end },
+  ring = checks.power_of_two(8, 16384),
+  buffer = {
+    words = "64 to 65536 bytes, a multiple of 64",
+    fits = function(value) return type(value) == "number" and value % 64 == 0 and value >= 64 and value <= 65536 end,
+  },
+  mtu = "number", mac = "string", pool = "table", seconds = "number",
+}
+
 local function check(options)
   local count, buffer = options.ring or 1024, options.buffer or 2048
-  if not (count % 1 == 0 and count >= 8 and count <= 16384 and bit.band(count, count - 1) == 0) then
-    error(("memif.connect: ring is 8 to 16384, a power of two, not %s"):format(tostring(count)), 3)
-  elseif not (buffer % 64 == 0 and buffer >= 64 and buffer <= 65536) then
-    error(("memif.connect: buffer is 64 to 65536 bytes, a multiple of 64, not %s"):format(tostring(buffer)), 3)
-  elseif client_ring.bytes(count, buffer) >= 2 ^ 31 then
+  if client_ring.bytes(count, buffer) >= 2 ^ 31 then
     error("memif.connect: rings and buffers have more than 2 GiB", 3)
-  elseif #(options.secret or "") > 23 then
-    error("memif.connect: a secret has at most 23 characters", 3)
   end
   return count, buffer
 end
@@ -343,7 +349,7 @@ end
 ---@return string? message
 ---@return string? code  "ENOENT" "ECONNREFUSED": no server is there, or it refuses; "EACCES" "ETIMEDOUT" "EPROTO"
 function M.connect(path, options)
-  options = options or {}
+  options = checks.check("memif.connect", options, OPTIONS)
   local count, buffer = check(options)
   local mtu = options.mtu or 1500
   local self = setmetatable({

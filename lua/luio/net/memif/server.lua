@@ -15,6 +15,7 @@
 --- the user with most connections, of the process of that user with most, among those that have said least, the oldest. So a
 --- process that holds silent connections open loses them first.
 
+local checks = require "luio.options"
 local door = require "luio.ffi"
 local memory = require "luio.net.memif.memory"
 local protocol = require "luio.net.memif.protocol"
@@ -431,24 +432,11 @@ function Server:close()
   C.luio_waker_close(self.waker)
 end
 
-local KINDS = {
-  mode = "number", clients = "number", per_user = "number", region = "number", most = "number", name = "string", admit = "function",
+local OPTIONS = {
+  mode = checks.whole(0, 511), clients = checks.whole(1, 64), per_user = checks.whole(1, 2 ^ 53),
+  region = checks.whole(4096, 2 ^ 31 - 1, nil, "4096 bytes to 2 GiB"), most = "number", name = "string", admit = "function",
   joined = "function", left = "function", refused = "function",
 }
-
-local function check(options)
-  for key, value in pairs(options) do
-    if type(value) ~= KINDS[key] then
-      error(("memif.listen: %s is a %s, not %s"):format(tostring(key), KINDS[key] or "word it does not know", type(value)), 3)
-    end
-  end
-  local clients = options.clients or 16
-  if not (clients % 1 == 0 and clients >= 1 and clients <= 64) then error("memif.listen: clients is 1 to 64, not " .. clients, 3) end
-  local per_user = options.per_user or 1
-  if not (per_user % 1 == 0 and per_user >= 1) then error("memif.listen: per_user is 1 or more, not " .. per_user, 3) end
-  local region = options.region or DEFAULT_REGION
-  if not (region >= 4096 and region < 2 ^ 31) then error("memif.listen: region is 4096 bytes to 2 GiB, not " .. region, 3) end
-end
 
 --- Listens.
 ---@param path string  of the socket
@@ -457,9 +445,7 @@ end
 ---@return string? message
 ---@return string? code  "EADDRINUSE" "EACCES" "ENOSYS"
 function M.listen(path, options)
-  options = options or {}
-  check(options)
-  local given = options
+  local given = checks.check("memif.listen", options, OPTIONS)
   local clients = given.clients or 16
   options = setmetatable({
     clients = clients, per_user = given.per_user or math.max(1, math.floor(clients * 3 / 4)),
