@@ -57,6 +57,7 @@ PROGRAM := runtime/main.c $(wildcard runtime/guardian*.c) # not in the library
 SOURCES := $(filter-out $(PROGRAM),$(wildcard runtime/*.c))
 PROGRAM += runtime/guard_wire.c runtime/guard_bars.c runtime/descriptors.c # in both
 HEADERS := $(wildcard runtime/*.h)
+API := $(wildcard runtime/luio*.h) # luio.h includes the others
 
 # These goals install packages. Every other goal only checks for them.
 export LUIO_SETUP := $(or $(LUIO_SETUP),$(filter demo demo-uio test test-% cross-% check modules fuzz soak bench layers lint format doc dist,$(MAKECMDGOALS)))
@@ -66,7 +67,7 @@ all: $(BUILD)/libluio.so $(BUILD)/luio $(BUILD)/compile_commands.json support
 
 # ---- The runtime, once per flavour: plain, and with each sanitizer --------------------------------
 
-$(BUILD)/luio.cdef.inc: runtime/luio.h runtime/luio_sim.h | tools
+$(BUILD)/luio.cdef.inc: $(API) | tools
 	$(call say,GEN,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -E -P -DLUIO_CDEF $< | sed 's/["\\]/\\&/g; s/.*/"&\\n"/' > $@.tmp && mv $@.tmp $@
@@ -106,7 +107,7 @@ $(BUILD)/luio $(BUILD)/luio-reckless $(BUILD)/luio-asan $(BUILD)/luio-tsan: $(PR
 SUPPORT := $(patsubst spec/support/%.c,$(BUILD)/spec/lib%.so,\
   $(filter-out $(if $(cross),%/faultpage.c),$(wildcard spec/support/*.c)))
 support: $(SUPPORT) $(BUILD)/luio-reckless
-$(BUILD)/spec/lib%.so: spec/support/%.c runtime/luio.h runtime/luio_sim.h | tools
+$(BUILD)/spec/lib%.so: spec/support/%.c $(API) | tools
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARNINGS) -fPIC -shared -D_GNU_SOURCE -Iruntime -o $@ $< -pthread
@@ -224,7 +225,7 @@ install: $(BUILD)/libluio.so $(BUILD)/luio $(BUILD)/luio.1 $(BUILD)/luio.bash $(
 	$(Q)install -m 755 $(BUILD)/libluio.so '$(dest)'/lib/libluio.so.$(VERSION)
 	$(Q)ln -sf libluio.so.$(VERSION) '$(dest)'/lib/libluio.so.$(SOVERSION)
 	$(Q)ln -sf libluio.so.$(SOVERSION) '$(dest)'/lib/libluio.so
-	$(Q)install -m 644 runtime/luio.h runtime/luio_sim.h '$(dest)'/include/
+	$(Q)install -m 644 $(API) '$(dest)'/include/
 	$(Q)for f in $(modules:lua/%=%); do install -D -m 644 lua/$$f '$(dest)'/share/lua/5.1/$$f || exit 1; done
 	$(Q)for f in $(drivers); do install -D -m 644 $$f '$(dest)'/share/luio/$$f || exit 1; done
 	$(Q)install -D -m 644 $(BUILD)/luio.1 '$(dest)'/share/man/man1/luio.1
@@ -238,7 +239,7 @@ install: $(BUILD)/libluio.so $(BUILD)/luio $(BUILD)/luio.1 $(BUILD)/luio.bash $(
 
 uninstall:
 	$(call say,REMOVE,$(dest))
-	$(Q)rm -f '$(dest)'/bin/luio '$(dest)'/lib/libluio.so* '$(dest)'/include/luio.h '$(dest)'/include/luio_sim.h '$(dest)'/lib/pkgconfig/luio.pc
+	$(Q)rm -f '$(dest)'/bin/luio '$(dest)'/lib/libluio.so* '$(dest)'/include/luio*.h '$(dest)'/lib/pkgconfig/luio.pc
 	$(Q)rm -f '$(dest)'/share/man/man1/luio.1 '$(dest)'/share/bash-completion/completions/luio \
 	  '$(dest)'/share/zsh/site-functions/_luio
 	$(Q)rm -rf '$(dest)'/share/lua/5.1/luio '$(dest)'/share/luio

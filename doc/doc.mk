@@ -1,12 +1,12 @@
 # make doc: the API reference, build/doc/index.html.
 #
 # LDoc makes the Lua half. It does not read LuaCATS, so doc/reference.lua writes the annotations of lua/luio/ down in its own
-# comments first; doc/pages.lua says which files are on which page. Doxygen makes the C half from runtime/luio.h and luio_sim.h,
+# comments first; doc/pages.lua says which files are on which page. Doxygen makes the C half from runtime/luio.h and what it includes,
 # through the filter doc/header.lua. Both stop at a reference that leads nowhere. spec/dist/doc_spec.lua follows every link.
 
 doc := $(BUILD)/doc
 
-$(doc)/c/index.html: doc/Doxyfile doc/header.lua runtime/luio.h runtime/luio_sim.h | deps-doc
+$(doc)/c/index.html: doc/Doxyfile doc/header.lua $(wildcard runtime/luio*.h) | deps-doc
 	$(call say,DOXYGEN,$(doc)/c)
 	$(Q)rm -rf '$(doc)/c' && mkdir -p '$(doc)'
 	$(Q){ cat doc/Doxyfile; printf '%s\n' 'OUTPUT_DIRECTORY = "$(doc)"' 'GENERATE_TAGFILE = "$(doc)/c.tag"' 'PROJECT_NUMBER = $(VERSION)'; } | doxygen -

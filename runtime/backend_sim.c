@@ -127,7 +127,7 @@ const struct luio_backend luio_simulated = {
     .forked = close_sim,
 };
 
-void luio_sim_describe(luio_info *info, const luio_sim *sim, const char *name)
+static void describe(luio_info *info, const luio_sim *sim, const char *name)
 {
   const luio_sim_config *c = luio_sim_identity(sim);
   luio_format(info->address, sizeof info->address, "sim:%s", name);
@@ -151,4 +151,12 @@ void luio_sim_describe(luio_info *info, const luio_sim *sim, const char *name)
     info->bars[i].addr = luio_sim_address(sim, i);
     info->bars[i].size = c->region_size[i];
   }
+}
+
+void luio_sim_prepare(luio_device *d, luio_sim *sim, const char *name)
+{
+  d->backend = &luio_simulated;
+  d->own = sim;
+  d->config_writable = d->intx_by_command = true;
+  describe(&d->info, sim, name);
 }

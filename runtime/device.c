@@ -118,12 +118,9 @@ int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_d
   int rc = luio_device_new(flags, what, &d, err);
   if (!d)
     return rc;
-  d->backend = &luio_simulated;
-  d->own = sim;
-  d->config_writable = d->intx_by_command = true;
-  luio_sim_describe(&d->info, sim, name);
+  luio_sim_prepare(d, sim, name);
   luio_format(d->slots.address, sizeof d->slots.address, "%s", d->info.address);
-  d->slots.repeats = luio_simulated.names_repeat; /* another model of that name */
+  d->slots.repeats = d->backend->names_repeat; /* another model of that name */
   rc = flags & (LUIO_READ_ONLY | LUIO_SHARED) ? 0 : luio_guard_open(&d->slots, err);
   if (rc < 0) {
     luio_device_free(d);

@@ -9,7 +9,7 @@ extern const struct luio_backend luio_pci, luio_uio, luio_mem, luio_simulated;
 /* backend.c. The way to a device that was described. */
 const struct luio_backend *luio_backend_of(const luio_info *info);
 
-/* backend_sim.c. What a simulated device of that name says of itself. */
-void luio_sim_describe(luio_info *info, const luio_sim *sim, const char *name);
+/* backend_sim.c. Makes a new device that of a model: the way to it, and what it says of itself. */
+void luio_sim_prepare(luio_device *d, luio_sim *sim, const char *name);
 
 #endif

@@ -3,7 +3,7 @@
 
 return {
   c = {
-    { "base", "runtime/luio.h", "runtime/luio_sim.h", "runtime/internal.h", "runtime/guard.h", "runtime/descriptors.*",
+    { "base", "runtime/luio.h", "runtime/luio_*.h", "runtime/internal.h", "runtime/guard.h", "runtime/descriptors.*",
       "runtime/text.c", "runtime/error.c", "runtime/mmio.c", "runtime/cdef.c" },
     -- What the kernel says and gives; no device is open.
     { "kernel", "runtime/kernel.h", "runtime/sysfs.c", "runtime/files.c", "runtime/devicetree.c", "runtime/iomem.c", "runtime/pagemap.c",
