@@ -10,8 +10,7 @@
  *   that ends on other grounds, from the next (level-triggered).
  *   Where a take leaves something behind, and when sharing begins or ends, the thread is called to
  *   look by itself: the kernel may have told nobody but the consumer.
- *   If both are told (the source fired again before the first had read), the second finds nothing.
- *   So may the thread when the consumer takes without being told, which it does in a burst. */
+ *   If both are told (the source fired again before the first had read), the second finds nothing. */
 #include "irq.h"
 
 #include <errno.h>

@@ -11,7 +11,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-#define DRAIN 64 /* events taken before looking at call_fd again */
+#define DRAIN 32 /* events taken before looking at call_fd again */
 
 /* ---- Storms ------------------------------------------------------------------------------------ */
 

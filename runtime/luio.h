@@ -498,8 +498,7 @@ LUIO_API int luio_irq_share(luio_irq *irq, int epoll_fd);
 LUIO_API void luio_irq_unshare(luio_irq *irq);
 /* Takes what a shared source has, never blocking on it, and runs the top half. Then takes the oldest event out of the ring,
  * which is the interrupt's own if none waited there. 0: there is none; 1: it was the only one; 2: others are left in the
- * ring. luio_irq_fd does not become readable for those; luio_irq_publish makes it so, if they are not taken at once. In a
- * burst it may be called without anything having become readable: that costs less than to sleep. */
+ * ring. luio_irq_fd does not become readable for those; luio_irq_publish makes it so, if they are not taken at once. */
 LUIO_API int luio_irq_take(luio_irq *irq, luio_irq_event *out);
 LUIO_API void luio_irq_publish(luio_irq *irq);
 

@@ -25,7 +25,6 @@ local M = {}
 ---@field through luio.Irq?    the handle by which that one waits, or the last did
 ---@field raw ffi.cdata*       luio_irq_event: the last that was taken
 ---@field taken boolean?       nobody has had that yet
----@field burst boolean?       several came at once
 ---@field names table<integer, table>  by epoch: what the events' values are called
 ---@field epoch integer
 ---@field setup luio.IrqSetup  of the thread
@@ -101,7 +100,7 @@ local function take(self, failure)
   end
   if not self.taken then
     n = C.luio_irq_take(handle, self.raw)
-    self.taken, self.burst = n > 0, n > 1
+    self.taken = n > 0
   end
   if self.taken then wait_slot.wake(watch, true) end
   if n > 1 and self.handle == handle then C.luio_irq_publish(handle) end
@@ -118,7 +117,7 @@ function Source:open(config, names, device)
   local out = ffi.new "luio_irq *[1]"
   if C.luio_irq_open(config, out, err) < 0 then return door.failure() end
   local handle = out[0]
-  self.handle, self.epoch, self.names, self.taken, self.burst = handle, 0, { [0] = names }, false, false
+  self.handle, self.epoch, self.names, self.taken = handle, 0, { [0] = names }, false
   local message, code
   self.watch, message, code = fd_watch.watch(C.luio_irq_fd(handle), "r", {
     started = function() C.luio_irq_share(handle, uv.backend_fd()) end, -- where it can't be, the thread does all
@@ -233,9 +232,7 @@ function Source:take(irq)
     if self.taken then
       self.taken = false
     elseif C.luio_irq_next(self.handle, self.raw) == 0 then
-      -- In a burst the source is likely to have more: to look costs less than to sleep.
-      self.burst = self.burst and C.luio_irq_take(self.handle, self.raw) > 0
-      if not self.burst then return false end
+      return false
     end
     if self.raw.news ~= self.storms.news then self.storms:tell(self, irq.device) end
     event, message, code = convert(self, irq)
