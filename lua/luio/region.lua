@@ -28,14 +28,15 @@ local M = {}
 ---@field size integer   bytes
 ---@field addr integer|ffi.cdata*  bus address (a uint64_t from 2^53 on), or first port
 ---@field name string    how it is reached, e.g. "BAR0 by uio0 map0"
----@field kind "memory"|"port"|"sim"
+---@field kind "memory"|"port"|"sim"  for people; code asks for base and max_width
+---@field max_width integer  bits of its widest access: 32 or 64
 ---@field writable boolean
 ---@field closed true?     every access is an error, as it is with the next two
 ---@field stale string?    why this handle must not be used now
 ---@field gone string?     why the device is gone; nil: it is there
 ---@field package owner luio.Device?  is told when an access finds it gone
 ---@field package handle ffi.cdata*
----@field package base ffi.cdata*?  first byte, for memory regions only
+---@field package base ffi.cdata*?  its first byte, where it is mapped
 ---@field read8 fun(self: luio.Region, offset: integer): integer  one load, as wide as the name says. Offsets are in bytes, multiples of
 ---                                the width. Raises outside of the region, and when the device is gone
 ---@field read16 fun(self: luio.Region, offset: integer): integer
@@ -291,7 +292,8 @@ local function describe(region)
   region.size = tonumber(C.luio_region_size(handle))
   region.addr = bits.number(C.luio_region_addr(handle))
   region.name = ffi.string(C.luio_region_name(handle))
-  if region.kind == "memory" then region.base = ffi.cast(bytes_at, C.luio_region_base(handle)) end
+  local base = C.luio_region_base(handle)
+  if base ~= nil then region.base = ffi.cast(bytes_at, base) end
 end
 
 --- Wraps a luio_region. Used by luio.device; the device owns the handle.
@@ -310,7 +312,8 @@ function M.wrap(handle, device, index, owner)
     owner = owner,
   }
   describe(region)
-  return setmetatable(region, region.kind == "memory" and Memory or Checked)
+  region.max_width = region.kind == "port" and 32 or 64 -- `in` and `out` have no more
+  return setmetatable(region, region.base and Memory or Checked)
 end
 
 --- A region over memory that is there already, for exact access to it: shared memory that a device
@@ -324,7 +327,7 @@ function M.over(pointer, size, name)
   local addr = tonumber(ffi.cast("uintptr_t", base))
   if addr == 0 or addr % 8 ~= 0 then error("region.over: the memory is not aligned to 8 bytes", 2) end
   return setmetatable({
-    device = "memory", index = 0, kind = "memory", size = size, addr = addr, name = name, writable = true,
+    device = "memory", index = 0, kind = "memory", max_width = 64, size = size, addr = addr, name = name, writable = true,
     base = base, keep = pointer,
   }, Memory)
 end

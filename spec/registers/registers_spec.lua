@@ -171,7 +171,7 @@ describe("binding a map", function()
   end)
 
   it("refuses 64 bits in I/O ports, unless the map says which half goes first", function()
-    local ports = { address = "ports", region = function() return { kind = "port", size = 16 } end }
+    local ports = { address = "ports", region = function() return { kind = "port", size = 16, max_width = 32 } end }
     function ports:root_device() return self end
     local regs, message, code = luio.bind(luio.registers { A = { 0, 64 } }, ports)
     assert.is_nil(regs)

@@ -292,7 +292,7 @@ describe("properties, on random maps", function()
     return spec
   end
   local function fake(width)
-    local region = { size = 8, kind = "memory", value = width == 64 and 0ULL or 0 }
+    local region = { size = 8, kind = "memory", max_width = 64, value = width == 64 and 0ULL or 0 }
     region["read" .. width] = function(r) return r.value end
     region["write" .. width] = function(r, _, v)
       r.value = width == 64 and require("ffi").cast("uint64_t", v) or v % 2 ^ width

@@ -166,7 +166,7 @@ function Device:root_device() return self end
 
 -- Of a map that does not end with a page UIO gives only the whole ones (runtime/backend_uio.c).
 local function warn_of_rest(self, r)
-  local map = not self.info.has_bars and r.kind == "memory" and self.info.maps[r.index]
+  local map = not self.info.has_bars and r.base and self.info.maps[r.index]
   local length = map and (map.length or map.size)
   if not map or r.size >= length then return end
   self:warn(("map%d of %s: UIO maps whole pages, of its 0x%x bytes the first 0x%x; as root mem:0x%x+0x%x reaches the rest, by /dev/mem")

@@ -59,7 +59,7 @@ end
 -- Which class a register has now: traced while there is a hook.
 local function metatable_of(root, def)
   local region = root.regions[def.region]
-  local split = def.width == 64 and (root.map.max_width < 64 or region.kind == "port")
+  local split = def.width == 64 and math.min(root.map.max_width, region.max_width) < 64
   local class = verbs.class(def, split, root.raw or def.selects or false)
   local which = root.listeners.list[1] and class.traced or class.plain
   local mt = root.metatables[which]
@@ -209,7 +209,7 @@ local function check(map, device)
       else
         fits = fits + 1
       end
-      if def.width == 64 and region.kind == "port" and not def.halves then
+      if def.width > region.max_width and not def.halves then
         table.insert(faults, ('%s: 64 bits in I/O ports: state halves = "low" or "high"'):format(path))
       end
     end

@@ -169,8 +169,10 @@ describe("what one name of a byte disturbs", function()
 
   it("no region reads that is a window to the same addresses", function()
     local regions = {
-      [0] = { kind = "memory", size = 0x100, addr = 0xfe000000 }, { kind = "memory", size = 0x20, addr = 0xfe000010 },
-      { kind = "memory", size = 0x100, addr = 0xfe001000 }, { kind = "port", size = 0x100, addr = 0xfe000000 },
+      [0] = { kind = "memory", max_width = 64, size = 0x100, addr = 0xfe000000 },
+      { kind = "memory", max_width = 64, size = 0x20, addr = 0xfe000010 },
+      { kind = "memory", max_width = 64, size = 0x100, addr = 0xfe001000 },
+      { kind = "port", max_width = 32, size = 0x100, addr = 0xfe000000 },
     }
     local double = { address = "double", region = function(_, i) return regions[i] end, root_device = function(self) return self end }
     assert(luio.bind(luio.registers { FIFO = { 0x14, 32, read_effect = "pops" } }, double))
@@ -182,7 +184,8 @@ describe("what one name of a byte disturbs", function()
 
   it("no region reads that could not be had before", function()
     local there = false
-    local late = { address = "late", region = function() return there and { kind = "memory", size = 0x100, addr = 0xfe000000 } or nil end }
+    local window = { kind = "memory", max_width = 64, size = 0x100, addr = 0xfe000000 }
+    local late = { address = "late", region = function() return there and window or nil end }
     function late:root_device() return self end
     effects.state(late, "driver", luio.registers { FIFO = { 0x10, 32, "rc" } })
     local known = effects.of(late)
