@@ -42,6 +42,4 @@ return {
     ["lua/luio/reload/environment.lua"] = "a driver's own require",
     ["lua/luio/reload/version.lua"] = "a driver's own require",
   },
-  -- Arrows that are still to go.
-  known = {},
 }

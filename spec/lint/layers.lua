@@ -20,7 +20,6 @@ local M = {}
 ---@field lua (string|string[])[]  the floors of Lua, lowest first: { name, path or folder/, ... }
 ---@field c (string|string[])[]    those of C
 ---@field dynamic table<string, string>?  files whose `require` has a name that is no literal, and why
----@field known table<string, string>?    arrows that are still there, "from -> to", and why
 
 ---@class luio.lint.Arrow
 ---@field from string    path
@@ -279,15 +278,12 @@ local function circles(arrows, faults)
   end
 end
 
-local function check(arrows, files, floors, known, faults)
+local function check(arrows, files, floors, faults)
   local at = storeys(floors, files, faults)
-  local counted, level = {}, {}
+  local level = {}
   for _, a in ipairs(arrows) do
     local from, to = at[a.from], at[a.to]
-    local name = a.from .. " -> " .. a.to
-    if known[name] ~= nil then
-      counted[name] = true
-    elseif from and to and to.number > from.number then
+    if from and to and to.number > from.number then
       table.insert(faults, ("%s%s (floor %d, %s) %s (floor %d, %s)"):format(a.from, a.line and ":" .. a.line or "", from.number, from.name,
         a.text, to.number, to.name))
     else
@@ -295,7 +291,6 @@ local function check(arrows, files, floors, known, faults)
     end
   end
   circles(level, faults)
-  return counted
 end
 
 --- Checks a tree.
@@ -304,17 +299,10 @@ end
 ---@param objects string[]?  of the C files; none: C is checked by its includes
 ---@return luio.lint.Result
 function M.check(root, floors, objects)
-  local known = floors.known or {}
   local arrows, files, faults = lua_arrows(root, floors)
-  local counted = check(arrows, files, floors.lua, known, faults)
+  check(arrows, files, floors.lua, faults)
   local c, c_files = c_arrows(root, objects or {})
-  for name in pairs(check(c, c_files, floors.c, known, faults)) do counted[name] = true end
-  for name in pairs(known) do
-    local c_name = name:match "^runtime/"
-    if not counted[name] and (not c_name or objects and #objects > 0) then
-      table.insert(faults, ("spec/lint/floors.lua: %s is there no more: take it out of `known`"):format(name))
-    end
-  end
+  check(c, c_files, floors.c, faults)
   return { faults = faults, files = #files + #c_files, arrows = #arrows + #c }
 end
 
