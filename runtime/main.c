@@ -85,7 +85,11 @@ static const char *source_of(lua_State *L, const char *root)
   return LUIO_SOURCE;
 }
 #else
-#define source_of(L, root) (root)
+static const char *source_of(lua_State *L, const char *root)
+{
+  (void)L;
+  return root;
+}
 #endif
 
 static void add_paths(lua_State *L, const char *root)
