@@ -28,7 +28,7 @@ parser:option("--snaplen", "Bytes of each packet that are written; else all."):a
   :convert(numbers.whole("--snaplen", 1, 2 ^ 31 - 1))
 parser:option("--count", "End after so many packets that match."):argname("N"):convert(numbers.whole("--count", 1, 2 ^ 53))
 parser:option("--seconds", "End after so long."):argname("N"):convert(numbers.seconds "--seconds")
-parser:flag("--no-promiscuous", "Only what is for this port, not all that passes.")
+parser:flag("--no-promiscuous", "Receive only frames for this port, not all frames.")
 parser:epilog 'Example: luio examples/capture.lua 0000:00:05.0 out.pcapng --filter "udp port 53"'
 
 local function say(...) io.stderr:write("capture: ", ...) io.stderr:write "\n" end
@@ -128,7 +128,7 @@ local lost, dropped = missed()
 local closed, why = file:close { received = taken + lost + dropped, missed = lost, dropped = dropped, accepted = matched }
 say(("packets %d, matched %d, written %d, dropped %d"):format(taken, matched, (file:written()), lost + dropped))
 if code == "EPIPE" then -- whoever read has seen enough
-  say "nobody reads it any more"
+  say "it has no reader any more"
   return 0
 elseif failed or not closed then
   say(failed or why)

@@ -58,7 +58,7 @@ local ok, err = pcall(function()
 
   step "Look at its registers"
   for line in tostring(dev.regs):gmatch "[^\n]+" do term.print_all("  " .. line) end
-  show("alive", "%s", edu.alive(dev) and "LIVENESS gives the complement of what it is given" or "no: LIVENESS is wrong")
+  show("alive", "%s", edu.alive(dev) and "LIVENESS gives the complement of the written value" or "no: LIVENESS is wrong")
 
   step "Take its interrupt"
   local before = luio.now()

@@ -44,7 +44,7 @@ parser:option("--rate", "Frames a second; else as many as go."):argname("PPS"):c
 parser:option("--size", "Bytes of a frame without its CRC."):argname("BYTES"):default("60"):convert(numbers.whole("--size", 60, 9230))
 parser:option("--count", "End after so many."):argname("N"):convert(numbers.whole("--count", 1, 2 ^ 53))
 parser:option("--seconds", "End after so long."):argname("N"):convert(numbers.seconds "--seconds")
-parser:option("--dst", "Destination; of nobody, if not given."):argname("MAC"):default("02:00:00:00:00:02"):convert(address)
+parser:option("--dst", "Destination. Without it: an address without an owner."):argname("MAC"):default("02:00:00:00:00:02"):convert(address)
 parser:option("--src", "Source; else the device's own."):argname("MAC"):convert(address)
 parser:option("--ip-src"):argname("IP"):default("198.18.0.1"):convert(ip)
 parser:option("--ip-dst"):argname("IP"):default("198.18.0.2"):convert(ip)

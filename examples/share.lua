@@ -61,7 +61,7 @@ end
 local function show_counters(shared, port)
   if port then
     local s = port:stats()
-    print(("  wire  sent %d  received %d, missed %d, damaged %d, for nobody %d"):format(s.tx_packets, s.rx_packets, s.rx_missed,
+    print(("  wire  sent %d  received %d, missed %d, damaged %d, unclaimed %d"):format(s.tx_packets, s.rx_packets, s.rx_missed,
       s.rx_errors + s.rx_dropped, shared.unclaimed))
   end
   for _, client in ipairs(shared:clients()) do

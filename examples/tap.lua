@@ -30,7 +30,7 @@ parser:option("--queue", "Frames of the kernel that may wait for us."):argname "
   :convert(numbers.whole("--queue", 1, 2 ^ 31 - 1))
 parser:flag("--promiscuous", "Receive all frames, because the TAP device is a port of a Linux bridge.")
 parser:flag("--no-offload", "Let the kernel compute checksums, not the card.")
-parser:flag("-v --verbose", "Say every second what was carried, not only at the end.")
+parser:flag("-v --verbose", "Print counts every second, not only at the end.")
 parser:flag("--json", "Say that as JSON, an object a line.")
 parser:epilog "Example: luio examples/tap.lua 0000:00:05.0 luio0 --address 10.0.0.1/24"
 

@@ -8,7 +8,7 @@ return luio.registers {
   --           offset width access
   ID         = { 0x00, 32, "ro", MAGIC = { 7, 0 }, MINOR = { 23, 16 }, MAJOR = { 31, 24 }, reset = 0x010000ed },
   LIVENESS   = { 0x04, 32, "rw", write_effect = "stores the complement",
-                 description = "reads back the complement of what was written" },
+                 description = "reads back the complement of the written value" },
   FACTORIAL  = { 0x08, 32, "rw", write_effect = "starts the computation",
                  description = "write n, wait until STATUS.COMPUTING is 0, read n! modulo 2^32" },
   STATUS     = { 0x20, 32, "rw",

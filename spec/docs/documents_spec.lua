@@ -103,6 +103,7 @@ describe("the documents", function()
           assert(there(name), ("%s names %s, which is not there"):format(path, name))
         end
       end
+      if path == "CHANGELOG.md" then return end -- it has former names, too
       for module in text:gmatch "`(luio%.[%l_.]+)`" do
         local as_path = "lua/" .. module:gsub("%.", "/")
         local is_module = uv.fs_stat(as_path .. ".lua") or uv.fs_stat(as_path .. "/init.lua")

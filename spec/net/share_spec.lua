@@ -172,7 +172,7 @@ describe("luio.net.share", function()
       begin { members = { [1] = { mac = mac(1), secret = "s3cret" } } }
       local _, message, code = memif.connect(path, { id = 2 })
       assert.equal("ECONNREFUSED", code)
-      assert.matches("nobody is expected as interface 2", message)
+      assert.matches("no client is configured as interface 2", message)
       _, message = memif.connect(path, { id = 1, secret = "guess" })
       assert.matches("the secret is another", message)
       join(1, { secret = "s3cret" })

@@ -116,7 +116,7 @@ describe("an overlay", function()
       ["return { LSR = 1,\n CTL = { width = 12 } }"] = "map.overlay.lua:2: CTL: the width (second) is 8, 16, 32 or 64, not 12",
       ["return {\n CTL = { offset = 7 } }"] = "map.overlay.lua:2: TEST: 0x7 is CTL's place too",
       ["return {\n NEW = { 5, 8, 'rx' } }"] = "map.overlay.lua:2: NEW: unknown access rx",
-      ["return { CH = {\n CFG = { reset = 1 } } }"] = "map.overlay.lua:2: CH.CFG: what is in a block goes into block = { ... }",
+      ["return { CH = {\n CFG = { reset = 1 } } }"] = "map.overlay.lua:2: CH.CFG: the registers of a block go into block = { ... }",
       ["return { CH = { block = {\n CFGG = { reset = 1 } } } }"] = "map.overlay.lua:2: CH.CFGG: is not there (did you mean CFG?)",
       ["return { CH = { block = {\n CFG = { reste = 1 } } } }"] = "map.overlay.lua:2: CH.CFG: unknown key reste (did you mean reset?)",
       ["return { CH = {\n block = 5 } }"] = "CH: block is a table of corrections, not a number",

@@ -111,7 +111,7 @@ describe("a register map", function()
     ["an alias of another address"] = { { A = { 0, 8 }, B = { 1, 8, alias = "A" } }, "is an alias of A, which is at 0x0" },
     ["an unknown byte order"] = { { endian = "middle", A = { 0, 8 } }, 'endian is "little" or "big", not middle' },
     ["64 bits on a bus of 32"] = { { max_width = 32, A = { 0, 64 } }, 'state halves = "low" or "high"' },
-    ["something beside a block's block"] = { { B = { 0, block = {}, X = 1 } }, "what is in a block goes into block = { ... }" },
+    ["something beside a block's block"] = { { B = { 0, block = {}, X = 1 } }, "the registers of a block go into block = { ... }" },
     ["a name that is none"] = { { ["A-B"] = { 0, 8 } }, "a name is letters, digits and _" },
     ["a list"] = { { { 0, 32 } }, "a register has a name" },
   } do

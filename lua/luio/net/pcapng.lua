@@ -447,7 +447,7 @@ function M.create(path, options)
   -- A named pipe's reader is not waited for: that would be without end.
   local descriptor, message, code = uv.fs_open(path, O_WRONLY + O_CREAT + O_TRUNC + O_NONBLOCK, 420) -- 0644
   if not descriptor then
-    return nil, ("write %s%s"):format(message, code == "ENXIO" and ": nobody reads that pipe" or ""), code
+    return nil, ("write %s%s"):format(message, code == "ENXIO" and ": the pipe has no reader" or ""), code
   end
   local self
   self, message, code = new(descriptor, path, options)

@@ -148,7 +148,7 @@ function Rx:receive(seconds)
     end
     if left <= 0 then
       local address = self.port.dev.address
-      return nil, ("receive of %s: what came within %g s was damaged (rx_dropped counts it)"):format(address, seconds), "ETIMEDOUT"
+      return nil, ("receive of %s: all frames within %g s were damaged (rx_dropped counts them)"):format(address, seconds), "ETIMEDOUT"
     end
   end
 end

@@ -103,7 +103,7 @@ local function add_client(self, client)
   local members = self.options.members
   if not members then return true end
   local member = members[client.id]
-  if not member then return nil, ("nobody is expected as interface %d"):format(client.id) end
+  if not member then return nil, ("no client is configured as interface %d"):format(client.id) end
   if member.secret and member.secret ~= client.secret then return nil, "the secret is another" end
   return true
 end

@@ -334,7 +334,7 @@ function Check:block(path, name, spec, outer, depth)
   }
   for key, value in pairs(spec) do
     if key ~= 1 and not self:option(path, block_options, key, value) then
-      self:fault(path, "%s: what is in a block goes into block = { ... }", tostring(key))
+      self:fault(path, "%s: the registers of a block go into block = { ... }", tostring(key))
     end
   end
   self:children(path .. ".", block, type(spec.block) == "table" and spec.block or {}, depth + 1)

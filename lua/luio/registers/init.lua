@@ -34,7 +34,7 @@
 ---                    SystemRDL's singlepulse, or hwclr of a trigger); can be read
 ---   rc rs            read-only, and reading clears or sets: a side effect
 ---   wonce            can be written once; can be read
----   preserve zero one   reserved: keep what was read, write 0, write 1
+---   preserve zero one   reserved: keep the value that was read, write 0, write 1
 ---
 --- A write_effect is for what storing does not explain: a command that is sent, a doorbell, a counter that starts
 --- anew. A bit that holds the written value and works by it, as an enable, has none. `read_effect = false` and

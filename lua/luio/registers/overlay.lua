@@ -112,7 +112,7 @@ local function merge_block(check, old, patch, path, at)
       new[key] = value
     elseif key ~= "rename" then
       local hint = near.hint(tostring(key), union(check.options.block, old.block, { rename = 1, offset = 1 }))
-      local text = old.block[key] ~= nil and "what is in a block goes into block = { ... }" or "unknown key of a block%s"
+      local text = old.block[key] ~= nil and "the registers of a block go into block = { ... }" or "unknown key of a block%s"
       check.fault(at .. "." .. tostring(key), text, hint)
     end
   end

@@ -115,7 +115,7 @@ end
 -- Why a selector can't be looked at, by its own definition.
 local function unfit(def, field, label)
   if not def.readable or field and not field.readable then
-    return ("%s can't be read (it is write-only): what it selects can't be told"):format(label)
+    return ("%s can't be read (it is write-only): its selection is unknown"):format(label)
   elseif def.read_effect then
     return ("%s can't be looked at: reading it has an effect (%s)"):format(label, def.read_effect)
   end

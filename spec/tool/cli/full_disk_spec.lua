@@ -96,7 +96,7 @@ describe("a driver whose output goes to a full disk", function()
     uv.kill(-p.pid, "sigterm")
     p:status()
     see "stopped"
-    assert.matches("^luio: standard output: ENOSPC: no space left on device; the driver goes on, and what is told of it is lost\n", files.read(said))
+    assert.matches("^luio: standard output: ENOSPC: no space left on device; the driver goes on, and its output is lost\n", files.read(said))
   end)
 end)
 

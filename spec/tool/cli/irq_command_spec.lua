@@ -217,7 +217,7 @@ describe("luio irq", function()
       ["sim:edu --capture 'IRQ_*'"] = { 2, "names several registers" },
       ["sim:edu --capture NOPE"] = { 1, "NOPE" },
       ["sim:edu --capture IRQ_ACK"] = { 1, "--capture IRQ_ACK: it is write-only" },
-      ["sim:edu --ack IRQ_ACK=IRQ_STATUS.DMA"] = { 2, "IRQ_STATUS.DMA is a part of what is captured: say which bits of it, by a mask: 'IRQ_STATUS & 0x1'" },
+      ["sim:edu --ack IRQ_ACK=IRQ_STATUS.DMA"] = { 2, "IRQ_STATUS.DMA is a part of a captured register: name its bits by a mask: 'IRQ_STATUS & 0x1'" },
       ["sim:edu --ack STATUS.RAISE_IRQ=IRQ_STATUS"] = { 2, "a capture is written to all of a register; STATUS.RAISE_IRQ is a part" },
       ["sim:edu --ack 'IRQ_ACK=ID & 1'"] = { 2, "ID is not captured: --capture ID" },
       ["sim:edu --ack 'IRQ_ACK=IRQ_STATUS & x'"] = { 2, "x is no mask: a number" },

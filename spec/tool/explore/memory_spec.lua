@@ -61,7 +61,7 @@ describe("the memory of a session", function()
       entries = {}
       pieces(bytes)
       assert.equal("memory was given 0x12345040, which may be the lower half of 0x712345040, an address in a buffer; "
-        .. "what was given the upper is not known", m:fault(entries))
+        .. "the place of the upper half is not known", m:fault(entries))
     end
   end)
 
@@ -103,6 +103,6 @@ describe("the memory of a session", function()
   it("has no script for a half whose other nobody saw", function()
     write("LOW", 0x10, IOVA % 2 ^ 32)
     write("OTHER", 0x20, 7)
-    assert.equal("LOW was given the lower half of 0x712345000, an address in a buffer; what was given the upper is not known", m:fault(entries))
+    assert.equal("LOW was given the lower half of 0x712345000, an address in a buffer; the place of the upper half is not known", m:fault(entries))
   end)
 end)

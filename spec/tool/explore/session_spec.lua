@@ -214,7 +214,7 @@ describe("undo", function()
     run "FUSE:write(1)"
     run "STATUS:write { OVERRUN = 1 }"
     run "undo(3)"
-    assert.matches("^STATUS := 0x00000001 can't be undone: what was written does something", printed[1])
+    assert.matches("^STATUS := 0x00000001 can't be undone: the written value has an effect", printed[1])
     assert.matches("^FUSE := 0x00000001 can't be undone: it can be written only once", printed[2])
     assert.matches("^KICK := 0x00000001 can't be undone: write%-only", printed[3])
   end)
@@ -230,7 +230,7 @@ describe("undo", function()
       { "CMD:write(5)", "CMD := 0x00000005 can't be undone: writing CMD sends the command" },
       { "PLAIN:write(6)", "PLAIN := 0x00000006 can't be undone: writing CMD sends the command" },
       { "set '0x1f2:u16=7'", "0x1f2:u16 := 0x0007 can't be undone: writing CMD sends the command" },
-      { "CTRL:write { GO = 1 }", "CTRL := 0x00000001 can't be undone: what was written does something, or does not stay" },
+      { "CTRL:write { GO = 1 }", "CTRL := 0x00000001 can't be undone: the written value has an effect, or does not stay" },
       { "CTRL:write { MODE = 3, GO = 1 }", "CTRL := 0x00000031 can't be undone: writing CTRL.GO goes" },
     } do
       run(case[1])
@@ -449,7 +449,7 @@ describe("the script of a session with DMA memory", function()
       for _, form in ipairs { "", "'spec'", "'driver'" } do
         local ok, message = pcall(run, ("session(%s)"):format(form))
         assert.is_false(ok)
-        assert.matches("^no script is written, for it could point the device at somebody else's memory: ", message)
+        assert.matches("^no script is written, because it could point the device at another program's memory: ", message)
         assert.matches(case[2], message)
       end
     end)

@@ -146,7 +146,7 @@ function M.compile(text, seconds)
   ffi.copy(insns, bytes, #bytes)
   for i = 0, n - 1 do
     if insns[i].k >= KERNEL and LOADS[insns[i].code] then
-      return nil, "it asks for what is not in a packet: inbound, outbound and ifindex are known to the kernel only", "EINVAL"
+      return nil, "it asks for inbound, outbound or ifindex, which are not in a packet; only the kernel knows them", "EINVAL"
     end
   end
   return { n = n, insns = insns }

@@ -68,7 +68,7 @@ local function hear(self)
   local more, fd, code = socket.receive_passed(self.socket, passed)
   if more == nil then return nil, fd, code end
   if fd then socket.close(fd) end -- memory or an eventfd
-  if passed.given == C.LUIO_GIVEN_DEAF then return nil, "the server does not take what it is sent", "EPROTO" end
+  if passed.given == C.LUIO_GIVEN_DEAF then return nil, "the server does not read its socket", "EPROTO" end
   if passed.given ~= C.LUIO_GIVEN_NONE then return nil, "the server sent a descriptor", "EPROTO" end
   if not more then return nil, "the server has closed the connection", "ECONNRESET" end
   if passed.size ~= protocol.MESSAGE then return nil, "the server sent a message of another size", "EPROTO" end

@@ -243,7 +243,7 @@ local function take_message(self)
   local more, fd, code = socket.receive_passed(self.socket, passed)
   if more == nil and (code == "EAGAIN" or code == "EINTR") then return false end
   if passed.given == C.LUIO_GIVEN_DEAF then
-    self:disconnect("it does not take what it is told", true)
+    self:disconnect("it does not read its socket", true)
     return false
   elseif not more then
     self:disconnect(more == nil and fd or "it has closed the connection", true)

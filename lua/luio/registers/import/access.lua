@@ -59,7 +59,7 @@ function M.of(node, access, register, notes, path)
   if access then
     kind = plain[word(access)]
     if not kind and more_than_access(node.access) then
-      riddle = ("nobody has looked up what: the file says access %q"):format(node.access:gsub("%s+", " "))
+      riddle = ("its effect is not looked up yet: the file says access %q"):format(node.access:gsub("%s+", " "))
       notes:add("access", path, "access \"%s\" does not say how: not read by looking, and not updated, until an overlay says it", access)
       kind = "rw"
     elseif not kind then
@@ -114,7 +114,7 @@ function M.constrain(node, kind, remarks, notes, path)
   for _, kid in ipairs(node.kids or {}) do
     if kid.tag == "writeConstraint" then
       if word(kid.writeAsRead) == "true" or kid.writeAsRead == "1" then
-        if kind == "rw" then kind = "preserve" else notes:add("access", path, "writeAsRead on what is %s: skipped", kind) end
+        if kind == "rw" then kind = "preserve" else notes:add("access", path, "writeAsRead on a register that is %s: skipped", kind) end
       end
       if word(kid.useEnumeratedValues) == "true" or kid.useEnumeratedValues == "1" then
         notes:add("constraint", path, "that only enumerated values may be written is a remark: maps have no such check")

@@ -70,7 +70,7 @@ function M.find(device, import, blocks)
         block.name)
       import.widest = math.max(import.widest, work.widest)
       table.insert(list, layout.copy(block, {
-        children = kept, stated = block.name, remarks = { ("in the place of %s; only what has side effects"):format(place.name) },
+        children = kept, stated = block.name, remarks = { ("in the place of %s; only registers with side effects"):format(place.name) },
       }))
     end
   end

@@ -82,7 +82,7 @@ local function capture_of(t, setup, text)
     if step[1] == text then return step[1] end
     if list and list[1].reg.path == step[1] then
       if list[1].high then
-        return nil, ("--ack: %s is a part of what is captured: say which bits of it, by a mask: '%s & 0x1'"):format(text, step[1]), "USAGE"
+        return nil, ("--ack: %s is a part of a captured register: name its bits by a mask: '%s & 0x1'"):format(text, step[1]), "USAGE"
       end
       return step[1]
     end

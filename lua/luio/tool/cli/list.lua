@@ -16,7 +16,7 @@ local function run(args)
     if fault then
       note(fault)
     elseif entry.unclear then
-      note(("only running drivers/%s would tell what it matches (%s): it is left out here"):format(entry.name, entry.unclear))
+      note(("only running drivers/%s would tell its match (%s): it is left out here"):format(entry.name, entry.unclear))
     end
   end
   if args.json then output.json(infos) else output.table(report.rows(infos)) end

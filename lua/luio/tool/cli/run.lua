@@ -36,7 +36,7 @@ local function say(line)
   local n, message = uv.fs_write(1, line)
   if n == #line or lost then return end
   lost = true
-  term.tell(("luio: standard output: %s; the driver goes on, and what is told of it is lost"):format(
+  term.tell(("luio: standard output: %s; the driver goes on, and its output is lost"):format(
     message or "the file system is full"))
 end
 

@@ -174,7 +174,7 @@ end
 
 local function changing(self)
   return {
-    { "set(\"PLACE=VALUE\" [, \"read\"])", "writes, and shows what was there and what came back", "set", function(text, how)
+    { "set(\"PLACE=VALUE\" [, \"read\"])", "writes, and shows the value before and after", "set", function(text, how)
       if type(text) ~= "string" or how ~= nil and how ~= "read" then
         error("set(\"STATUS.RAISE_IRQ=1\"), or STATUS:write(...), STATUS:update {...}; set(\"0x4:u32=5\", \"read\") reads around it", 0)
       end
@@ -195,7 +195,7 @@ local function changing(self)
       term.print_all(result.refused)
       if not result.done[1] and not result.refused[1] then term.print "nothing to undo: no register was written" end
     end },
-    { "session([\"spec\"|\"driver\"])", "what was done, as a script (or a spec, or a driver) to save", "session", function(form)
+    { "session([\"spec\"|\"driver\"])", "the session as a script (or a spec, or a driver) to save", "session", function(form)
       if form ~= nil and not script.has(form) then error("session(), session \"spec\" or session \"driver\"", 0) end
       term.print_all(check(script.write(self.journal, form)))
     end },

@@ -35,7 +35,7 @@ local ACCESS = {
   w0c = "writing 0 clears, 1 leaves", w0s = "writing 0 sets, 1 leaves", w0t = "writing 0 toggles, 1 leaves",
   sc = "self-clearing: writing 1 starts something, 0 leaves, and the hardware makes it 0 again",
   rc = "read-only, and reading clears it", rs = "read-only, and reading sets it",
-  wonce = "can be written once", preserve = "reserved: keep what was read", zero = "reserved: write 0",
+  wonce = "can be written once", preserve = "reserved: keep the value that was read", zero = "reserved: write 0",
   one = "reserved: write 1",
 }
 

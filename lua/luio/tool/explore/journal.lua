@@ -61,7 +61,7 @@ local function add(self, entry)
   table.insert(self.entries, entry)
   if #self.entries > MAX_ENTRIES then
     local dropped = table.remove(self.entries, 1)
-    if dropped.buffer then dropped.buffer.opaque = "what was written to it first is not kept" end
+    if dropped.buffer then dropped.buffer.opaque = "its first contents are not kept" end
     self.dropped = self.dropped + 1
   end
 end
@@ -182,7 +182,7 @@ local function undo_one(self, entry)
   if why then return refuse(why) end
   local changed = bit.bxor(bits.wide(entry.old, width), bits.wide(entry.value, width))
   if bit.band(changed, mask) == 0ULL and changed ~= 0ULL then
-    return refuse "what was written does something, or does not stay"
+    return refuse "the written value has an effect, or does not stay"
   end
   local unread = reason or self.target:undescribed(reg)
   local whole = bit.bnot(mask) == 0ULL

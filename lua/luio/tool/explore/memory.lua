@@ -238,7 +238,7 @@ function Memory:fault(entries)
     if entry.address and entry.address.low then
       local high = other_half(entries, i)
       if not high then
-        return ("%s was given the lower half of 0x%x, an address in a buffer; what was given the upper is not known"):format(entry.path,
+        return ("%s was given the lower half of 0x%x, an address in a buffer; the place of the upper half is not known"):format(entry.path,
           entry.address.buffer.iova + entry.address.offset)
       end
       high.address = { buffer = entry.address.buffer, offset = entry.address.offset, high = true }
@@ -250,10 +250,11 @@ function Memory:fault(entries)
       if place.freed then
         return ("%s was given 0x%x, an address in a buffer that had been freed"):format(entry.path or "memory", b.iova + place.offset)
       elseif place.low and entry.kind == "memory" then
-        return ("memory was given 0x%x, which may be the lower half of 0x%x, an address in a buffer; what was given the upper is not known")
+        return ("memory was given 0x%x, which may be the lower half of 0x%x, an address in a buffer; the place of the "
+          .. "upper half is not known")
           :format((b.iova + place.offset) % FAR, b.iova + place.offset)
       elseif b.opaque then
-        return ("the device was told of a buffer of %d bytes (0x%x), and what it finds there is not known here: %s"):format(
+        return ("the device was told of a buffer of %d bytes (0x%x), and its content is not known here: %s"):format(
           b.size, b.iova, b.opaque)
       end
     end

@@ -252,7 +252,7 @@ local FORMS = { script = script, spec = spec, driver = driver }
 function M.write(journal, form)
   local fault = journal.memory:fault(journal.entries)
   if fault then
-    return nil, "no script is written, for it could point the device at somebody else's memory: " .. fault, "EFAULT"
+    return nil, "no script is written, because it could point the device at another program's memory: " .. fault, "EFAULT"
   end
   return FORMS[form or "script"](journal)
 end
