@@ -46,7 +46,7 @@ describe("access", function()
     local regs = assert(luio.bind(map, dev))
     local ok, message = pcall(regs.A.update, regs.A, { G = 1 })
     assert.is_false(ok)
-    assert.matches("nobody has looked up what", message)
+    assert.matches("its effect is not looked up yet", message)
     assert(dev:close())
   end)
 
