@@ -67,7 +67,7 @@ all: $(BUILD)/libluio.so $(BUILD)/luio $(BUILD)/compile_commands.json support
 
 # ---- The runtime, once per flavour: plain, and with each sanitizer --------------------------------
 
-$(BUILD)/luio.cdef.inc: $(API) | tools
+$(BUILD)/luio.cdef.inc: runtime/luio.h $(API) | tools
 	$(call say,GEN,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -E -P -DLUIO_CDEF $< | sed 's/["\\]/\\&/g; s/.*/"&\\n"/' > $@.tmp && mv $@.tmp $@
