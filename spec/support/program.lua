@@ -26,7 +26,7 @@ M.PATH = "'" .. uv.cwd() .. "/build/luio'"
 ---@return string output
 ---@return integer status
 function M.run(args)
-  return files.shell(("timeout 30 %s %s"):format(M.PATH, args))
+  return files.shell(("timeout 300 %s %s"):format(M.PATH, args))
 end
 
 --- The same in a folder.
@@ -35,7 +35,7 @@ end
 ---@return string output
 ---@return integer status
 function M.run_in(folder, args)
-  return files.shell(("cd '%s' && timeout 30 %s %s"):format(folder, M.PATH, args))
+  return files.shell(("cd '%s' && timeout 300 %s %s"):format(folder, M.PATH, args))
 end
 
 --- The document that it prints with --json; its exit status; all of its output.
@@ -110,7 +110,7 @@ end
 ---@param seconds? number  10
 ---@return string ...
 function Program:wait(pattern, seconds)
-  local found = wait.poll(seconds or 10, function()
+  local found = wait.poll((seconds or 10) * wait.HANG, function()
     local captures = { self:text():match(pattern) }
     return captures[1] and captures
   end)
@@ -129,7 +129,7 @@ end
 ---@param seconds? number  10
 ---@return integer
 function Program:status(seconds)
-  return wait.poll(seconds or 10, function() return self.exit end) or error("it did not end; the output:\n" .. self:text(), 2)
+  return wait.poll((seconds or 10) * wait.HANG, function() return self.exit end) or error("it did not end; the output:\n" .. self:text(), 2)
 end
 
 --- The processes it has started.
@@ -176,7 +176,7 @@ end
 ---@param seconds? number
 ---@return boolean?
 function M.gone(pid, seconds)
-  return wait.poll(seconds or 5, function() return not M.alive(pid) end)
+  return wait.poll((seconds or 5) * wait.HANG, function() return not M.alive(pid) end)
 end
 
 --- Ends it, with all that it started. Idempotent.

@@ -44,7 +44,7 @@ function M.start(command, options)
   local env = { "-u", "LUIO_LIBRARY", "-u", "NO_COLOR", "-u", "CLICOLOR_FORCE", "LC_ALL=C.UTF-8" }
   for name, value in pairs(options.env or {}) do env[#env + 1] = ("%s=%s"):format(name, quote(value)) end
   -- The shell gets the Ctrl-C, too, and would end with it; ignored it would be for the command as well.
-  command = ("trap : INT; %s; echo \"status $?\"; stty -a | grep -o -E -e '-?(icanon|echo|isig)\\>' | tr '\\n' ' '; exec sleep 60"):format(command)
+  command = ("trap : INT; %s; echo \"status $?\"; stty -a | grep -o -E -e '-?(icanon|echo|isig)\\>' | tr '\\n' ' '; exec sleep 600"):format(command)
   self:tmux("new-session", "-d", "-x", tostring(options.columns or 80), "-y", tostring(options.rows or 24),
     ("exec env %s sh -c %s"):format(table.concat(env, " "), quote(command))) -- exec: not every $SHELL does by itself
   return self
@@ -96,7 +96,7 @@ end
 ---@return string screen
 function Terminal:wait(text, seconds)
   local screen
-  return wait.still(seconds or 10, function()
+  return wait.still((seconds or 10) * wait.HANG, function()
     screen = self:screen()
     return screen:find(text, 1, true) and screen
   end) or error(("%q did not appear; the screen:\n%s"):format(text, screen), 2)
@@ -108,7 +108,7 @@ end
 ---@return string screen
 function Terminal:wait_last(line, seconds)
   local screen
-  return wait.still(seconds or 10, function()
+  return wait.still((seconds or 10) * wait.HANG, function()
     screen = self:screen()
     return screen:match "([^\n]*)$" == line and screen
   end) or error(("the last line did not become %q; the screen:\n%s"):format(line, screen), 2)

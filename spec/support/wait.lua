@@ -3,12 +3,16 @@
 ---     wait.till(20, "edu removed", function() return not sysfs.exists(...) end)   -- an error, should it not become so
 ---     local event = wait.poll(2, function() return irq:poll() end)               -- nil then
 ---
---- libuv's loop turns meanwhile, in a task or outside one; with `still` it stands.
+--- libuv's loop turns meanwhile, in a task or outside one; with `still` it stands. The seconds of `till` are what a slow machine
+--- needs. Its deadline is only against hangs: ten times that, for a machine may be busy, too.
 
 local luio = require "luio"
 local uv = require "luv"
 
 local M = {}
+
+--- How many times longer than a slow machine needs something may take until it counts as one that hangs.
+M.HANG = 10
 
 local function poll(seconds, fn, pause)
   local deadline = luio.now() + seconds
@@ -45,7 +49,7 @@ end
 ---@param fn fun(): T
 ---@return T
 function M.till(seconds, what, fn)
-  return M.poll(seconds, fn) or error(("not within %g s: %s"):format(seconds, what), 2)
+  return M.poll(seconds * M.HANG, fn) or error(("not within %g s: %s"):format(seconds * M.HANG, what), 2)
 end
 
 return M

@@ -168,7 +168,8 @@ describe("in a folder that others may write to", function()
       local shared = folder()
       assert(os.execute(("chmod 1777 '%s'"):format(shared)) == 0) -- as /tmp
       files.save(shared .. "/script.lua", "print(pcall(require, 'mine'))")
-      files.save(shared .. "/driver.lua", "require 'bit' local ok, why = pcall(require, 'mine') print(why) return { name = 'driver' }")
+      files.save(shared .. "/driver.lua", "require 'bit' local ok, why = pcall(require, 'mine') print(why) "
+        .. "return { name = 'driver', start = function() return nil, 'enough' end }")
       files.save(shared .. "/map.lua", "return (require('luio').registers { overlay = 'map.overlay.lua', A = { 0, 32 } })")
       for _, name in ipairs { "mine", "bit", "map.overlay" } do
         files.save(("%s/%s.lua"):format(shared, name), trap(shared, name, "return {}"))
