@@ -28,7 +28,7 @@ Machine.__index = Machine
 function M.start(name, script, options, arguments)
   local folder = assert(uv.fs_mkdtemp "/tmp/luio-machine-XXXXXX") -- a socket's path is short
   local self = setmetatable({ folder = folder, socket = folder .. "/qmp" }, Machine)
-  local args = { "--name", name, "--timeout", "900", "--qmp", self.socket }
+  local args = { "--name", name, "--timeout", "2400", "--qmp", self.socket }
   for _, list in ipairs { options, { "--", "build/luio", script }, arguments or {} } do
     for _, word in ipairs(list) do table.insert(args, tostring(word)) end
   end

@@ -32,8 +32,9 @@ function M.start(options)
   local vdev = ("--vdev=net_memif,role=client,id=%d,socket=%s,socket-abstract=no%s%s"):format(options.id or 0, options.socket,
     options.mac and ",mac=" .. options.mac or "", options.vdev or "")
   local args = { -- stdbuf: line by line, also into a file
-    "-oL", PATH, "--no-huge", "--no-shconf", "-m", "64", "--iova-mode=va", "--no-pci", "--no-telemetry", "--lcores", "0,1@0-1", "--file-prefix=luio-" .. options.prefix,
-    vdev, "--", "--forward-mode=" .. options.mode, "--auto-start", "--no-mlockall", "--total-num-mbufs=4096",
+    "-oL", PATH, "--no-huge", "--no-shconf", "-m", "64", "--iova-mode=va", "--no-pci", "--no-telemetry", "--lcores", "0,1@0-1",
+    ("--file-prefix=luio-%d-%s"):format(uv.os_getpid(), options.prefix), vdev, "--",
+    "--forward-mode=" .. options.mode, "--auto-start", "--no-mlockall", "--total-num-mbufs=4096",
     unpack(options.arguments or {}),
   }
   local self = setmetatable({ path = files.write("testpmd.txt", ""), input = assert(uv.new_pipe()) }, Testpmd)

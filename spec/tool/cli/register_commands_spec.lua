@@ -282,7 +282,7 @@ describe("luio watch", function()
 
   it("ends when something is so; with 1 when it has not come true", function()
     assert.same({ FIRST, 0 }, { luio "watch sim:probe CTRL --until CTRL.MODE=SLOW" })
-    local out, status = luio "watch sim:probe TICK --until TICK=5 -i 0.002 --for 5"
+    local out, status = luio "watch sim:probe TICK --until TICK=5 -i 0.002 --for 100"
     assert.equal(0, status)
     assert.matches("TICK 0x00000004 %-> 0x00000005\n$", out)
     out, status = luio "watch sim:probe CTRL --until CTRL.MODE=FAST --for 0.1"
