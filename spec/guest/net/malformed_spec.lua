@@ -125,7 +125,8 @@ describe("a malformed frame", function()
       local one = filter.compile(make())
       if one then table.insert(matches, one.match) end
     end
-    local capture = assert(pcapng.create(files.write("malformed.pcapng", "")))
+    local path = files.write("malformed.pcapng", "")
+    local capture = assert(pcapng.create(path))
     capture:stamp()
     local before, used = to:stats(), to.pool:used()
     up_to(from, to, head .. "\x88\xb6" .. ("start"):rep(10), function() end)
