@@ -8,10 +8,10 @@ local uv = require "luv"
 
 -- Waits at a pipe, twice: for `ms`, in a task or outside of one; prints how that ended.
 local WAITER = [[
-local descriptor = require "luio.loop.fd_watch"
+local fd_watch = require "luio.loop.fd_watch"
 local luio = require "luio"
 local uv = require "luv"
-local watch = assert(descriptor.watch(assert(uv.fs_open(arg[1], "r+", 0))))
+local watch = assert(fd_watch.watch(assert(uv.fs_open(arg[1], "r+", 0))))
 local function wait()
   print "waiting"
   io.stdout:flush()

@@ -308,37 +308,37 @@ M.PARSERS = {
       "lua/luio/host/holders.lua", "lua/luio/host/other_writers.lua", "lua/luio/host/sysfs.lua", "lua/luio/host/process.lua",
     },
     run = function()
-      local holders, look = require "luio.host.holders", require "luio.host.inspect"
-      local info = look.find(pick { "uio12", "mem:0x20200000+0x1000" })
+      local holders, inspect = require "luio.host.holders", require "luio.host.inspect"
+      local info = inspect.find(pick { "uio12", "mem:0x20200000+0x1000" })
       for _, holder in ipairs(info and holders.of(info) or {}) do
         clean_all(holder, "a holder", 0)
         M.clean(holders.describe(holder), "a holder")
       end
       local pid = info and holders.locker(info, math.random(2) == 1)
       if pid and (pid < 1 or pid % 1 ~= 0) then raise("process %s has the lock", tostring(pid)) end
-      local stranger = info and require("luio.host.other_writers").of(info)
-      if stranger then clean_all(stranger, "a stranger", 0) end
+      local writer = info and require("luio.host.other_writers").of(info)
+      if writer then clean_all(writer, "another writer", 0) end
       require("luio.host.process").modprobe()
     end,
   },
   {
-    name = "about", reads = "^/sys/", covers = { "lua/luio/host/report.lua", "lua/luio/host/inspect.lua", "lua/luio/host/sysfs.lua" },
+    name = "report", reads = "^/sys/", covers = { "lua/luio/host/report.lua", "lua/luio/host/inspect.lua", "lua/luio/host/sysfs.lua" },
     run = function()
-      local about, look = require "luio.host.report", require "luio.host.inspect"
+      local report, inspect = require "luio.host.report", require "luio.host.inspect"
       local address = pick { "uio12", "uio7", "0000:00:02.0", "uio1" }
-      local info, message, code = look.find(address)
+      local info, message, code = inspect.find(address)
       if not info then return failure(message, code, "find") end
-      local all = about.of(info)
+      local all = report.of(info)
       clean_all(all, address, 0)
-      for _, line in ipairs(about.lines(all, 80)) do M.clean(line:gsub("\27%[[%d;]*m", ""), "info's line") end
+      for _, line in ipairs(report.lines(all, 80)) do M.clean(line:gsub("\27%[[%d;]*m", ""), "info's line") end
     end,
   },
   {
-    name = "uses", reads = "^/[sp][yr]", covers = { "lua/luio/host/in_use.lua", "lua/luio/host/binding.lua" },
+    name = "in_use", reads = "^/[sp][yr]", covers = { "lua/luio/host/in_use.lua", "lua/luio/host/binding.lua" },
     run = function()
-      local binding, uses, look = require "luio.host.binding", require "luio.host.in_use", require "luio.host.inspect"
-      local info = look.find "0000:00:0c.0"
-      if info then clean_all(uses.of(info), "uses", 0) end
+      local binding, in_use, inspect = require "luio.host.binding", require "luio.host.in_use", require "luio.host.inspect"
+      local info = inspect.find "0000:00:0c.0"
+      if info then clean_all(in_use.of(info), "in_use", 0) end
       local result, message, code = binding.bind("0000:00:02.0", { dry_run = true, force = math.random(2) == 1 })
       if result then clean_all(result, "bind", 0) else failure(message, code, "bind") end
     end,

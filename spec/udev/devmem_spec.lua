@@ -293,8 +293,8 @@ describe("a range of physical addresses", function()
 
   it("is described without being opened", function()
     local got = run(TREE, PC, [[
-      local look = require "luio.host.inspect"
-      local free, claimed = assert(look.find "mem:0x10000010+0x10"), assert(look.find "mem:0x10100000+0x10")
+      local inspect = require "luio.host.inspect"
+      local free, claimed = assert(inspect.find "mem:0x10000010+0x10"), assert(inspect.find "mem:0x10100000+0x10")
       return { free, claimed }]])
     local free, claimed = got[1], got[2]
     assert.same({ "mem:0x10000010+0x10", "mem", nil, nil }, { free.address, free.bus, free.driver, free.problem })
