@@ -42,3 +42,29 @@ describe("the C runtime", function()
     assert.same({}, asked)
   end)
 end)
+
+-- The same of Lua: luio.host.discovery says what a way offers. Names for people are printed, not compared.
+local LUA_QUESTIONS = { "%.bus%s*[=~]=%s*\"%a", "[%w%)]%.sim%f[^%w_]", "region%.kind%s*[=~]=", "%f[%w]dev%.root%f[^%w_]", "device%.root%f[^%w_]" }
+
+describe("luio in Lua", function()
+  it("asks after the bus of a device, its model or whether it is a view in no file but the ways themselves", function()
+    local asked, seen = {}, 0
+    local ways = { ["lua/luio/sim.lua"] = true, ["lua/luio/model.lua"] = true, ["lua/luio/region.lua"] = true,
+      ["lua/luio/device/view.lua"] = true }
+    for path in files.shell("find lua/luio drivers -name '*.lua'"):gmatch "%S+" do
+      local number = 0
+      for line in ways[path] and function() end or io.lines(path) do
+        number, seen = number + 1, seen + 1
+        local code = line:gsub("%-%-.*", ""):gsub('require[ %(]*"[^"]*"', "")
+        for _, pattern in ipairs(LUA_QUESTIONS) do
+          if code:find(pattern) then
+            table.insert(asked, ("%s:%d: %s"):format(path, number, line))
+            break
+          end
+        end
+      end
+    end
+    assert.is_true(seen > 10000)
+    assert.same({}, asked)
+  end)
+end)

@@ -18,7 +18,7 @@ local function spans(device)
   local list = {}
   for index, entry in pairs(regions_of(device)) do
     local region = type(entry.addr) == "number" and entry.kind ~= "port" and device:region(index)
-    if region and region.kind ~= "port" then
+    if region then
       table.insert(list, { index = index, first = region.addr, last = region.addr + region.size - 1 })
     end
   end
