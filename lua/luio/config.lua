@@ -2,7 +2,6 @@
 
 local ffi = require "ffi"
 local door = require "luio.ffi"
-local holders = require "luio.host.holders"
 local C, err = door.C, door.err
 
 local M = {}
@@ -52,7 +51,7 @@ function Config:write(offset, width, value)
     local ok, message, code = self.device:bus_master(true)
     if not ok then return nil, message, code end
   end
-  if C.luio_config_write(handle, offset, width, value, err) < 0 then return holders.failure(self.device.info, true) end
+  if C.luio_config_write(handle, offset, width, value, err) < 0 then return require("luio.host.holders").failure(self.device.info, true) end
   return true
 end
 

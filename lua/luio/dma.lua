@@ -12,7 +12,6 @@
 local checks = require "luio.options"
 local ffi = require "ffi"
 local door = require "luio.ffi"
-local holders = require "luio.host.holders"
 local loading = require "luio.loop.loading"
 local C, err = door.C, door.err
 
@@ -161,7 +160,7 @@ local function open(self)
   if device.closed then error(("DMA memory for %s: the device is closed"):format(device.address), 3) end
   if not pool.handle then
     local out = ffi.new "luio_dma *[1]"
-    if C.luio_device_dma(device.handle, out, err) < 0 then return holders.failure(device.info, true) end
+    if C.luio_device_dma(device.handle, out, err) < 0 then return require("luio.host.holders").failure(device.info, true) end
     pool.handle = out[0]
   end
   return pool.handle

@@ -132,7 +132,7 @@ describe("a wait slot", function()
     collectgarbage "restart"
     jit.on()
     waiting:cancel()
-    assert.is_true(bytes < n, bytes)
+    assert.is_true(bytes / n < 64, bytes / n) -- interpreted, now() makes one object; a table and a closure are more
   end)
 end)
 

@@ -5,8 +5,6 @@
 
 local core = require "luio.device.core"
 local door = require "luio.ffi"
-local holders = require "luio.host.holders"
-local other_writers = require "luio.host.other_writers"
 local sysfs = require "luio.host.sysfs"
 local C, err = door.C, door.err
 
@@ -27,7 +25,7 @@ local function ours_alone(self)
     self:warn(("others may open /dev/%s while bus master of %s is on, and so could have it write to any memory: only a driver that "
       .. "root has started can keep them from it (luio run --user)"):format(info.uio, self.address))
   end
-  local holder = rc > 0 and other_writers.of(self.info)
+  local holder = rc > 0 and require("luio.host.other_writers").of(self.info)
   if holder then
     return nil, ("switch bus master of %s on: EBUSY: process %d (%s) of user %d can write its registers, and so could have it "
       .. "write to any memory: kill %d; or let others do that, by LUIO_SHARED_BARS in udev's rules (60-luio.rules)"):format(
@@ -52,7 +50,7 @@ function M.switch(self, on)
     local ok, message, code = ours_alone(self)
     if not ok then return nil, message, code end
   end
-  if C.luio_bus_master(self.handle, on and 1 or 0, err) < 0 then return holders.failure(self.info, true) end
+  if C.luio_bus_master(self.handle, on and 1 or 0, err) < 0 then return require("luio.host.holders").failure(self.info, true) end
   if on then
     local ok, message, code = ours_alone(self) -- udev may have given them away meanwhile
     if not ok then

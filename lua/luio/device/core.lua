@@ -8,7 +8,6 @@ local config = require "luio.config"
 local discovery = require "luio.host.discovery"
 local dma = require "luio.dma"
 local door = require "luio.ffi"
-local holders = require "luio.host.holders"
 local errors = require "luio.errors"
 local irq = require "luio.irq"
 local loading = require "luio.loop.loading"
@@ -360,7 +359,7 @@ function Device:retake()
     local ok, message, code = i:close()
     if not ok then return nil, message, code end
   end
-  if not self.forgot and C.luio_device_return(self.handle, err) < 0 then return holders.failure(self.info) end
+  if not self.forgot and C.luio_device_return(self.handle, err) < 0 then return require("luio.host.holders").failure(self.info) end
   self.forgot = nil
   local info = discovery.info(C.luio_device_info(self.handle))
   for handle in handles(self) do

@@ -12,7 +12,6 @@ local bus_master = require "luio.device.bus_master"
 local config_watch = require "luio.hotplug.config_watch"
 local core = require "luio.device.core"
 local door = require "luio.ffi"
-local holders = require "luio.host.holders"
 local hotplug = require "luio.hotplug"
 local inspect = require "luio.host.inspect"
 local loading = require "luio.loop.loading"
@@ -57,7 +56,7 @@ function M.open(address, options)
   local flags = (options.read_only and C.LUIO_READ_ONLY or 0) + (options.shared and C.LUIO_SHARED or 0)
   if C.luio_device_open(address, flags, out, err) < 0 then
     local _, message, code = door.failure()
-    if code == "EBUSY" then message = holders.name_locker(message, (inspect.find(address))) end
+    if code == "EBUSY" then message = require("luio.host.holders").name_locker(message, (inspect.find(address))) end
     return nil, message, code
   end
   local dev = M.wrap(out[0], options)

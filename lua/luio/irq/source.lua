@@ -10,7 +10,6 @@
 local door = require "luio.ffi"
 local fd_watch = require "luio.loop.fd_watch"
 local ffi = require "ffi"
-local storms = require "luio.irq.storms"
 local task = require "luio.loop.task"
 local top_half = require "luio.top_half"
 local uv = require "luv"
@@ -124,7 +123,7 @@ function Source:open(config, names, device)
     stopping = function() C.luio_irq_unshare(handle) end,
     ready = function(failure) take(self, failure) end,
   })
-  if self.watch then self.storms, message, code = storms.watch(self, device) end
+  if self.watch then self.storms, message, code = require("luio.irq.storms").watch(self, device) end
   if self.storms then return true end
   self:close()
   return nil, message, code
