@@ -186,6 +186,8 @@ layers: $(OBJECTS)
 	$(Q)luajit spec/lint/layers $(OBJECTS)
 
 lint: layers $(BUILD)/luio.cdef.inc | deps-lint
+	$(call say,LINT,documented)
+	$(Q)luajit spec/lint/documented
 	$(call say,LINT,luacheck)
 	$(Q)luacheck -q .
 	$(call say,LINT,cppcheck)

@@ -182,12 +182,16 @@ end
 
 -- ---- Statements ------------------------------------------------------------------------------------
 
--- How many values a function's own returns give at most, and whether one of them is a call, which may give more.
-local function results(node, most)
+-- How many values a function's own returns give at most. `return f()` in the middle of a function ends it, and says nothing of
+-- a result.
+local function results(node, most, last)
   for _, child in ipairs(node) do
     if type(child) == "table" and child.tag ~= "Function" then
-      if child.tag == "Return" then most = math.max(most, #child) end
-      most = results(child, most)
+      if child.tag == "Return" then
+        local exit = #child == 1 and (child[1].tag == "Call" or child[1].tag == "Invoke") and child ~= last
+        most = math.max(most, exit and 0 or #child)
+      end
+      most = results(child, most, last)
     end
   end
   return most
@@ -213,7 +217,7 @@ local function item_of(owner, name, value, line, comment)
       if arg.implicit then item.method = true
       else table.insert(item.args, arg.tag == "Dots" and "..." or arg[1]) end
     end
-    item.results = results(value[2], 0)
+    item.results = results(value[2], 0, value[2][#value[2]])
   end
   return item
 end
@@ -275,7 +279,7 @@ function M.read(path, module)
         if value.tag == "Index" then
           local field, from = name_of(value)
           if modules[from or ""] then item.same_as = { modules[from], field } end
-          if from == "C" then item.kind = "function" end -- one of luio.h's, without parameters
+          if from == "C" then item.kind, item.bare = "function", true end -- one of luio.h's, without parameters
         end
         item.main = owner == main
         table.insert(file.items, item)

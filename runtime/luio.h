@@ -47,10 +47,10 @@ extern "C" {
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
 enum { LUIO_ABI = 12 };
 
-LUIO_API unsigned luio_abi(void);
-LUIO_API const char *luio_version(void);
-LUIO_API const char *luio_cdef(void); /* this header, preprocessed, for ffi.cdef */
-LUIO_API uint64_t luio_now(void);     /* CLOCK_MONOTONIC in ns */
+LUIO_API unsigned luio_abi(void);        /* LUIO_ABI, as the library was built with it */
+LUIO_API const char *luio_version(void); /* "0.1.0" */
+LUIO_API const char *luio_cdef(void);    /* this header, preprocessed, for ffi.cdef */
+LUIO_API uint64_t luio_now(void);        /* CLOCK_MONOTONIC in ns */
 
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
@@ -154,8 +154,9 @@ typedef struct luio_info {
 
 typedef struct luio_list luio_list;
 
+/* Lists the devices as they are now. ENOMEM, or what libudev says. The list is the caller's. */
 LUIO_API int luio_list_open(luio_list **out, luio_error *err);
-LUIO_API size_t luio_list_count(const luio_list *list);
+LUIO_API size_t luio_list_count(const luio_list *list); /* devices in it */
 /* Valid until the list is closed; NULL when i is out of range. PCI devices first, then the rest by number. */
 LUIO_API const luio_info *luio_list_get(const luio_list *list, size_t i);
 LUIO_API void luio_list_close(luio_list *list);
@@ -176,8 +177,9 @@ typedef struct luio_hotplug {
   uint64_t time_ns;   /* when it was taken from the socket */
 } luio_hotplug;
 
+/* Listens from now on. The monitor is the caller's, and belongs to one thread. */
 LUIO_API int luio_monitor_open(luio_monitor **out, luio_error *err);
-LUIO_API int luio_monitor_fd(const luio_monitor *monitor);
+LUIO_API int luio_monitor_fd(const luio_monitor *monitor); /* the monitor's; to poll, not to read */
 /* 1: *out is filled; 0: nothing waits; -ENOBUFS: the socket overflowed and events were lost: list
  * again. Never blocks. */
 LUIO_API int luio_monitor_next(luio_monitor *monitor, luio_hotplug *out, luio_error *err);
@@ -188,6 +190,7 @@ LUIO_API void luio_monitor_close(luio_monitor *monitor);
  * C compiler of a caller nor LuaJIT's (which ignores volatile) can merge, repeat or drop one.
  * No checks: `p` must be a mapped, aligned address. Any thread. */
 
+/* One access of 8, 16, 32 or 64 bits. */
 LUIO_API uint8_t luio_read8(const volatile void *p);
 LUIO_API uint16_t luio_read16(const volatile void *p);
 LUIO_API uint32_t luio_read32(const volatile void *p);
@@ -235,6 +238,7 @@ enum { LUIO_REGION_MEMORY, LUIO_REGION_PORT, LUIO_REGION_SIM };
 
 typedef struct luio_region luio_region;
 
+/* What a region is. Any thread. */
 LUIO_API int luio_region_kind(const luio_region *region);
 LUIO_API uint64_t luio_region_size(const luio_region *region); /* bytes that exist, not pages */
 LUIO_API uint64_t luio_region_addr(const luio_region *region); /* bus address or first port */
@@ -328,6 +332,7 @@ LUIO_API uint64_t luio_region_fault(const luio_region *region);
 /* ---- Config space (PCI) ----------------------------------------------------------------------
  * Little-endian, one access of 8, 16 or 32 bits. ENOTSUP: not a PCI device. Any thread. */
 
+/* One access at a byte offset, which is a multiple of the width. */
 LUIO_API int luio_config_read(luio_device *device, unsigned offset, unsigned width, uint32_t *value,
                               luio_error *err);
 LUIO_API int luio_config_write(luio_device *device, unsigned offset, unsigned width, uint32_t value,
@@ -555,14 +560,15 @@ LUIO_API int luio_device_dma(luio_device *device, luio_dma **out, luio_error *er
  *   ERANGE  there is memory, but none below mask  EFAULT  pagemap gave no frame */
 LUIO_API int luio_dma_alloc(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask,
                             luio_dma_buffer **out, luio_error *err);
+enum { LUIO_DMA_NAME = 64 };
 /* The same, with a name, at most 63 characters. Under a guardian the buffer outlives the process:
  * the next worker that asks for the name gets it back, not zeroed, at the same iova, `kept`. One of
  * another size, or that does not suit align and mask, is dropped for a new one, with a warning.
  *   EEXIST  a buffer of that name is handed out already   EINVAL  no such name
  *   ENOSPC  more than 4096 pages or 1024 names */
-enum { LUIO_DMA_NAME = 64 };
 LUIO_API int luio_dma_alloc_named(luio_dma *dma, const char *name, uint64_t size, uint64_t align,
                                   uint64_t mask, luio_dma_buffer **out, luio_error *err);
+/* Gives a buffer back to luio. It stays mapped until the device is closed, for the device may still write to it. */
 LUIO_API void luio_dma_free(luio_dma_buffer *buffer);
 /* Looks the address up again. -ESTALE: the kernel moved the page, or took it away; stop the device at
  * once. A page that is pinned stays. */
@@ -580,6 +586,7 @@ typedef struct luio_dma_stats {
   uint64_t pages, mapped_bytes; /* held from the kernel */
   uint64_t pinned;              /* of these pages: the kernel can't move them */
 } luio_dma_stats;
+/* How much memory there is now. */
 LUIO_API void luio_dma_get_stats(const luio_dma *dma, luio_dma_stats *out);
 
 #include "luio_porter.h"  /* processes that are not trusted: waking them, their connections */

@@ -29,6 +29,7 @@ typedef struct luio_sim_stats {
   uint64_t interrupts;    /* signalled to the driver's side */
 } luio_sim_stats;
 
+/* Makes a bus for one device. It is the caller's, and must outlive the device that is opened on it. */
 LUIO_API int luio_sim_open(const luio_sim_config *config, luio_sim **out, luio_error *err);
 
 /* For the model's thread. next waits for a request until timeout_ns have passed: 1 with *out
@@ -42,9 +43,9 @@ LUIO_API void luio_sim_fail(luio_sim *sim, const char *error);
 LUIO_API int luio_sim_stopping(const luio_sim *sim);
 LUIO_API void luio_sim_attach(luio_sim *sim); /* the model is ready for accesses */
 LUIO_API void luio_sim_detach(luio_sim *sim);
+enum { LUIO_SIM_LOW, LUIO_SIM_HIGH, LUIO_SIM_EDGE };
 /* The INTx line, a level: set until the device takes it back. An edge is back before anybody can look,
  * as from a device that its kernel driver acknowledges; one that meets the mask is lost. */
-enum { LUIO_SIM_LOW, LUIO_SIM_HIGH, LUIO_SIM_EDGE };
 LUIO_API void luio_sim_irq(luio_sim *sim, int level);
 /* Memory as the device sees it. -EACCES: bus master is off; -EFAULT: no buffer there. */
 LUIO_API int luio_sim_dma_read(luio_sim *sim, uint64_t iova, void *to, uint64_t size);

@@ -75,6 +75,8 @@ function Config:command()
 end
 
 --- Used by luio.device.
+---@param device luio.Device
+---@return luio.Config
 function M.new(device)
   return setmetatable({ device = device }, Config)
 end

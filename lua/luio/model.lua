@@ -50,16 +50,19 @@ local function is_count(value) return type(value) == "number" and value >= 0 and
 
 local function is_iova(value) return is_count(value) or ffi.istype("uint64_t", value) end
 
+--- Raises the INTx level: it stays raised until `lower`.
 function Dev:raise()
   check(self, "raise", true)
   C.luio_sim_irq(self.sim, 1)
 end
 
+--- Lowers the INTx level.
 function Dev:lower()
   check(self, "lower", true)
   C.luio_sim_irq(self.sim, 0)
 end
 
+--- Raises an edge: it is lost where the interrupt is masked, and never seen twice.
 function Dev:pulse()
   check(self, "pulse", true)
   C.luio_sim_irq(self.sim, C.LUIO_SIM_EDGE)
@@ -67,6 +70,9 @@ end
 
 Dev.now = door.now
 
+--- Calls a function later, between accesses.
+---@param seconds number
+---@param fn fun(dev: luio.ModelDevice)
 function Dev:after(seconds, fn)
   check(self, "after", type(seconds) == "number" and type(fn) == "function", "seconds and a function")
   table.insert(self.timers, { at = self.now() + seconds, fn = fn })
@@ -77,6 +83,11 @@ local function dma_failed(rc, verb, iova, size)
   error(("DMA %s of %d bytes at IOVA 0x%x: no buffer of the driver is there"):format(verb, size, tonumber(iova)), 3)
 end
 
+--- Reads memory as the device does. Raises for an IOVA that no buffer of the driver holds.
+---@param iova integer|ffi.cdata*
+---@param size integer  bytes
+---@return string? bytes
+---@return string? message  bus master is off
 function Dev:dma_read(iova, size)
   check(self, "dma_read", is_iova(iova) and is_count(size), "an IOVA and a number of bytes")
   local bytes = ffi.new("uint8_t[?]", size)
@@ -85,6 +96,11 @@ function Dev:dma_read(iova, size)
   return ffi.string(bytes, size)
 end
 
+--- Writes memory as the device does. Raises for an IOVA that no buffer of the driver holds.
+---@param iova integer|ffi.cdata*
+---@param bytes string
+---@return true? ok
+---@return string? message  bus master is off
 function Dev:dma_write(iova, bytes)
   check(self, "dma_write", is_iova(iova) and type(bytes) == "string", "an IOVA and a string")
   local rc = C.luio_sim_dma_write(self.sim, iova, bytes, #bytes)

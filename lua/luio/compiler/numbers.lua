@@ -21,6 +21,7 @@ end
 ---@field nomm integer               FLOAD/FREF of "tab.nomm"
 ---@field clear integer              CALLS of lj_tab_clear
 
+--- The numbers of one build of LuaJIT, by the names in its jit.vmdef.
 ---@param vmdef table
 ---@return luio.CompilerNumbers
 function M.of(vmdef)

@@ -68,6 +68,7 @@ local function read_settings()
 end
 
 --- Replaces jit.opt.start.
+---@param ... string|integer  as jit.opt.start takes them: "hotloop=10"
 function M.start(...)
   put_back()
   for i = 1, select("#", ...) do

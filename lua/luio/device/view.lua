@@ -16,6 +16,7 @@ local M = {}
 local View = setmetatable({}, { __index = core.Device })
 View.__index, View.__tostring = View, core.Device.__tostring
 
+--- The device that was opened, of which this is a view.
 ---@return luio.Device
 function View:root_device() return self.root end
 

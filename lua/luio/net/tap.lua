@@ -384,6 +384,7 @@ function M.kernel_drops(name)
   end
 end
 
+--- Counters since it was opened.
 ---@return luio.net.TapStats
 function Tap:stats()
   local copy = {}

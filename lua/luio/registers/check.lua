@@ -80,6 +80,7 @@ end
 local Check = {}
 Check.__index = Check
 
+---@private
 function Check:fault(name, format, ...)
   if #self.faults >= 50 then
     self.more = (self.more or 0) + 1
@@ -93,6 +94,7 @@ local function is_whole(v, min, max)
 end
 
 -- Checks the lowercase keys of a table; false for a key that is a name.
+---@private
 function Check:option(path, options, key, value)
   if type(key) ~= "string" or not key:match "^[%l]" then return false end
   local kind = options[key]
@@ -108,6 +110,7 @@ function Check:option(path, options, key, value)
   return true
 end
 
+---@private
 function Check:array(path, spec, least)
   if spec.count == nil then
     if spec.stride ~= nil then self:fault(path, "stride without count") end
@@ -141,6 +144,7 @@ local function fits(value, bits)
   return is_whole(value, 0, 2 ^ 53) and value < 2 ^ bits
 end
 
+---@private
 function Check:values(path, values, bits)
   local names = {}
   for name, value in pairs(values) do
@@ -158,6 +162,7 @@ function Check:values(path, values, bits)
 end
 
 -- Bits of a field: NAME = bit, { bit }, { high, low }.
+---@private
 function Check:span(path, spec, width)
   local high, low = spec, spec
   if type(spec) == "table" then high, low = spec[1], spec[2] == nil and spec[1] or spec[2] end
@@ -172,6 +177,7 @@ function Check:span(path, spec, width)
   end
 end
 
+---@private
 function Check:field(reg, path, name, spec)
   local high, low = self:span(path, spec, reg.width)
   if not high then return nil end
@@ -205,6 +211,7 @@ function Check:field(reg, path, name, spec)
   return field
 end
 
+---@private
 function Check:add_fields(reg, path, specs)
   for name, spec in pairs(specs) do
     local at = path .. "." .. tostring(name)
@@ -231,6 +238,7 @@ function Check:add_fields(reg, path, specs)
   end
 end
 
+---@private
 function Check:finish_fields(reg, path)
   table.sort(reg.fields, function(a, b) return a.low > b.low or (a.low == b.low and a.name < b.name) end)
   for i, field in ipairs(reg.fields) do
@@ -251,6 +259,7 @@ end
 
 -- ---- Registers and blocks ------------------------------------------------------------------------
 
+---@private
 function Check:inherited(path, spec, outer)
   local region, endian = spec.region or outer.region, spec.endian or outer.endian
   if not is_whole(region, 0, 255) then
@@ -264,6 +273,7 @@ function Check:inherited(path, spec, outer)
   return region, endian
 end
 
+---@private
 function Check:register(path, name, spec, outer)
   local offset, width, access = spec[1], spec[2], spec[3] or "rw"
   if not is_whole(offset, 0, 2 ^ 48) then
@@ -321,6 +331,7 @@ local function extent(def)
   return def.count and (def.count - 1) * def.stride + one or one
 end
 
+---@private
 function Check:block(path, name, spec, outer, depth)
   local offset = spec[1] or 0
   if not is_whole(offset, 0, 2 ^ 48) then
@@ -342,6 +353,7 @@ function Check:block(path, name, spec, outer, depth)
   return block
 end
 
+---@private
 function Check:one(path, name, spec, outer, depth)
   if type(spec) ~= "table" then
     self:fault(path, "a register is { offset, width, access, FIELD = ... }, not a %s", type(spec))
@@ -355,6 +367,7 @@ end
 
 -- Registers that share bytes must say so, unless no selector ever shows both. Blocks and arrays may interleave with others
 -- on purpose.
+---@private
 function Check:overlaps(map, prefix, block)
   local before = {} -- those that reach beyond where we are
   for _, def in ipairs(block.children) do
@@ -379,6 +392,7 @@ function Check:overlaps(map, prefix, block)
   end
 end
 
+---@private
 function Check:aliased(prefix, block, def)
   local other = block.child[def.alias]
   if not other or other.kind ~= "register" then
@@ -389,6 +403,7 @@ function Check:aliased(prefix, block, def)
   end
 end
 
+---@private
 function Check:children(prefix, block, specs, depth)
   block.children, block.child, block.size, block.total = {}, {}, 0, 0
   for name, spec in pairs(specs) do
@@ -416,6 +431,7 @@ end
 
 -- The registers that have a selector's bytes, whose access tells what is visible; and whether to look at one is harmless, by
 -- what others say of these bytes.
+---@private
 function Check:selectors(map)
   local ranges, known = {}, effects.of_map(map)
   map:each(function(path, def)

@@ -103,7 +103,8 @@ function Listeners:before(reg, value)
   end
 end
 
--- The script's line that made an access: the first frame outside of luio.
+--- The script's line that made an access: the first frame outside of luio.
+---@return string? place  "file:line"
 function M.caller()
   for level = 3, 60 do
     local info = debug.getinfo(level, "Sl")

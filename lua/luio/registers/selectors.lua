@@ -148,6 +148,8 @@ end
 --- Loads and stores that ask first.
 ---@param load function
 ---@param store function
+---@return fun(reg: luio.Register): integer|ffi.cdata* load
+---@return fun(reg: luio.Register, value: integer|ffi.cdata*) store
 function M.guarded(load, store)
   return function(reg)
     local guard = reg.guard
@@ -163,6 +165,8 @@ end
 --- Loads and stores of a register that has bytes of a selector.
 ---@param load function
 ---@param store function
+---@return fun(reg: luio.Register): integer|ffi.cdata* load
+---@return fun(reg: luio.Register, value: integer|ffi.cdata*) store
 function M.selecting(load, store)
   return function(reg)
     local value = load(reg)
@@ -179,6 +183,8 @@ function M.selecting(load, store)
 end
 
 --- Many loads or stores at once: asked once.
+---@param many { read: function, write: function }
+---@return { read: function, write: function }
 function M.guarded_many(many)
   local function guarded(fn)
     return function(reg, array, n)

@@ -181,6 +181,7 @@ end
 ---                                                                       data, exact for 64 bits
 
 --- The present values of all registers that may be read. Plain data: it can be stored as JSON.
+---@param root luio.Registers
 ---@return luio.Snapshot
 function M.snapshot(root)
   local snapshot = { device = root.device.address, registers = {} }
@@ -244,6 +245,7 @@ end
 ---@field fields table<string, { [1]: any, [2]: any }>  name -> before, after
 
 --- The differences from an earlier snapshot: now, or in another snapshot.
+---@param root luio.Registers
 ---@param before luio.Snapshot
 ---@param after? luio.Snapshot
 ---@return luio.Difference[]
@@ -324,6 +326,7 @@ end
 --- nothing. Irreversible writes (write-once), registers that can't be read back and those whose write sets
 --- something off (write_effect, of any name of these bytes) are refused; bits that do something when written
 --- (w1c, sc and the like) get their neutral value.
+---@param root luio.Registers
 ---@param snapshot luio.Snapshot
 ---@return luio.Restore plan
 function M.restore(root, snapshot)

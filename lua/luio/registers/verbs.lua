@@ -45,6 +45,7 @@ local from_reset = { wo = true } -- nobody knows what is in it
 
 --- Everything the verbs need of a definition, worked out once and kept on it.
 ---@param def luio.RegisterDef
+---@return table prepared
 function M.prepare(def)
   if def.prepared then return def.prepared end
   local wide = def.width == 64

@@ -79,6 +79,7 @@ function Watcher:set(files)
 end
 
 -- Something happened in a folder.
+---@private
 function Watcher:folder_changed()
   if self.waiting then
     self.again = true

@@ -57,6 +57,7 @@ function M.reason()
   return M.status and M.status.restarts > 0 and "crash" or "fresh"
 end
 
+--- Tells the guardian how often and how soon a worker is started again.
 ---@param restarts integer  in a row; 0: none
 ---@param backoff number    seconds, the longest pause before one
 ---@param stop number       seconds that a worker may take to stop

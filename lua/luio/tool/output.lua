@@ -80,6 +80,8 @@ local function plain(value)
 end
 
 --- An empty list that stays one in JSON; so does one that is filled later.
+---@param t? table
+---@return table
 function M.list(t)
   return setmetatable(t or {}, { __jsontype = "array" })
 end

@@ -24,6 +24,9 @@ local M = {}
 
 -- ---- Identity ------------------------------------------------------------------------------------
 
+--- Whether the kernel's description of the device is whole, and the device answers.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
 function M.description(say, at)
   if at.info.problem then
     say("description", "problem", "its description has a fault: " .. at.info.problem, "dmesg | grep -i " .. at.info.address)
@@ -40,7 +43,9 @@ function M.description(say, at)
   end
 end
 
--- What needs config space or an attribute written fails for everybody, root too.
+--- What needs config space or an attribute written fails for everybody, root too.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
 function M.read_only(say, at)
   local why = at.info.sysfs and sysfs.read_only(at.info.sysfs)
   if not why then return end
@@ -55,6 +60,9 @@ local function match_of(info)
   return info.uio_name and ("{ uio = %q }"):format(info.uio_name)
 end
 
+--- The luio driver that matches, or what a driver's `match` would have to say.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
 function M.luio_driver(say, at)
   if at.driver then
     local others = match.others(at.info, at.driver_name)
@@ -71,6 +79,9 @@ end
 
 -- ---- Kernel driver -------------------------------------------------------------------------------
 
+--- The kernel driver that has the device: a UIO driver, another, or none.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
 function M.binding(say, at)
   local info = at.info
   if info.uio then
@@ -93,6 +104,9 @@ end
 
 local SHARE = "end its driver; or let the group have them all the same: LUIO_SHARED_BARS, see 60-luio.rules"
 
+--- Whether this user may open the device's node.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
 function M.node(say, at)
   local uio = at.info.uio
   if not uio then return end
@@ -115,6 +129,9 @@ function M.node(say, at)
     rights.node(code))
 end
 
+--- The processes that have the device open.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
 function M.holders(say, at)
   local list, partial = holders.of(at.info)
   for _, holder in ipairs(list) do
@@ -128,6 +145,9 @@ end
 
 -- ---- Registers -----------------------------------------------------------------------------------
 
+--- How each region is reached, and whether this user may map it.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
 function M.regions(say, at)
   local info = at.info
   local any, bars = false, info.has_bars
@@ -186,6 +206,9 @@ end
 
 -- ---- Interrupt -----------------------------------------------------------------------------------
 
+--- Whether the device has an interrupt, and its UIO driver passes it on.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
 function M.interrupt(say, at)
   local info, config = at.info, at.config
   if not config or not config.answers then return end
@@ -232,6 +255,9 @@ local function caches(say, at)
     "give it a UIO driver that brings memory (uio_dmem_genirq)")
 end
 
+--- Whether the device can have DMA memory, with addresses that are right.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
 function M.dma(say, at)
   local info, config = at.info, at.config
   caches(say, at)
@@ -265,6 +291,8 @@ end
 -- ---- What takes more than this user has ---------------------------------------------------------
 
 --- What of all that only root, or the group luio-config, could do here; without a luio driver, what one may want.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
 function M.rights(say, at)
   local info, driver = at.info, at.driver
   if at.lockdown and at.lockdown ~= "none" or info.sysfs and sysfs.read_only(info.sysfs) then return end -- nor could root
@@ -283,6 +311,9 @@ end
 
 -- ---- Power ---------------------------------------------------------------------------------------
 
+--- Whether the device is awake.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
 function M.power(say, at)
   local info = at.info
   local state = inspect.attribute(info, "power_state")

@@ -12,6 +12,8 @@ local M = {}
 local CAP_SYS_RAWIO = 17 -- include/uapi/linux/capability.h
 
 --- What is there, and who has it: runtime/devmem.c's judgement.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
 function M.range(say, at)
   local info = at.info
   if info.problem then
@@ -23,6 +25,8 @@ function M.range(say, at)
     or "the kernel knows of nothing there")
 end
 
+--- Whether /dev/mem is there, and this user may open it.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.node(say)
   if not sysfs.exists "/dev/mem" then
     return say("node", "problem", "there is no /dev/mem: a container, or a kernel without CONFIG_DEVMEM",
@@ -36,6 +40,8 @@ function M.node(say)
   say("node", "ok", "/dev/mem may be opened")
 end
 
+--- Whether kernel lockdown forbids /dev/mem.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.lockdown(say)
   local mode = inspect.lockdown()
   if not mode or mode == "none" then return say("lockdown", "ok", "no lockdown forbids /dev/mem") end
@@ -44,6 +50,7 @@ function M.lockdown(say)
 end
 
 --- What the kernel itself looks at when it maps.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.strict(say)
   local config = sysfs.read("/boot/config-" .. uv.os_uname().release)
   if not config then
@@ -62,6 +69,8 @@ function M.strict(say)
   end
 end
 
+--- What /dev/mem has not: interrupts and DMA memory.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.limits(say)
   say("limits", "note", "by /dev/mem there are no interrupts and no DMA memory: for prototyping; a UIO driver has both")
 end

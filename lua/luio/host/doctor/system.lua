@@ -35,6 +35,7 @@ local function module_state(name)
 end
 
 --- The modules that `luio bind` needs.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.modules(say)
   for _, name in ipairs { "uio", "uio_pci_generic" } do
     local state = module_state(name)
@@ -52,6 +53,7 @@ function M.modules(say)
 end
 
 --- The module for devices of the device tree.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.device_tree(say)
   local state = module_state "uio_pdrv_genirq"
   if state == "available" then
@@ -96,6 +98,7 @@ end
 local whoami = rights.who
 
 --- With a device whose driver does no DMA, what DMA needs is not missed.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 ---@param at? luio.DoctorContext
 function M.permission(say, at)
   local who = whoami()
@@ -120,6 +123,8 @@ function M.permission(say, at)
   end
 end
 
+--- Whether this user may open the nodes of UIO devices.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.nodes(say)
   local found, denied, reason = 0, {}, nil
   for _, name in ipairs((sysfs.entries "/sys/class/uio")) do
@@ -140,6 +145,8 @@ function M.nodes(say)
   end
 end
 
+--- What kernel lockdown forbids.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.lockdown(say)
   local mode, code = inspect.lockdown()
   if mode == "none" then
@@ -160,12 +167,14 @@ function M.lockdown(say)
 end
 
 --- Whether what the other checks read could be read at all.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.descriptors(say)
   local ok, message = door.descriptors("doctor", 16)
   if not ok then say("descriptors", "problem", message .. "; the rest may be wrong", "ulimit -n 1024") end
 end
 
 --- Whether /sys, by which devices are bound, enabled and switched, can be written by anybody.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.read_only(say)
   local why = sysfs.read_only "/sys"
   if not why then return end
@@ -174,6 +183,8 @@ end
 
 -- ---- Memory --------------------------------------------------------------------------------------
 
+--- Whether hugepages are free for DMA memory.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.hugepages(say)
   local free_any, lines = false, {}
   for _, pages in ipairs(sysfs.hugepages()) do
@@ -189,6 +200,8 @@ function M.hugepages(say)
   say("hugepages", "note", text .. ": DMA buffers of at most 4096 bytes", sysfs.remedy("/proc/sys/vm/nr_hugepages", nil, "32"))
 end
 
+--- Whether DMA memory can be pinned.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.pins(say)
   if C.luio_dma_can_pin(err) == 0 then
     return say("pins", "ok", "DMA memory can be pinned (io_uring): the kernel does not move it")
@@ -198,6 +211,8 @@ function M.pins(say)
     remedy)
 end
 
+--- How much memory this process may lock.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.memlock(say)
   local bytes = limit "Max locked memory"
   if capable(CAP_IPC_LOCK) then
@@ -211,6 +226,8 @@ function M.memlock(say)
   end
 end
 
+--- Whether interrupt threads may have real-time priority.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.realtime(say)
   local priority = limit "Max realtime priority"
   if capable(CAP_SYS_NICE) then
@@ -225,6 +242,8 @@ end
 
 -- ---- IOMMU ---------------------------------------------------------------------------------------
 
+--- Whether an IOMMU translates the addresses of DMA.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.iommu(say)
   local units = sysfs.names "/sys/class/iommu"
   local groups, identity, example = 0, 0, nil
@@ -268,6 +287,8 @@ function M.try(find)
   return result.name, result.driver, result.message
 end
 
+--- Luio's drivers that do not load, with the reason.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.drivers(say)
   for _, entry in ipairs(match.all()) do
     local name, _, message = M.try(function()
@@ -284,6 +305,7 @@ function M.drivers(say)
 end
 
 --- The current folder's drivers/: whether it is used, and if not, why.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.folder(say)
   local here = paths.implicit_folder()
   if here then say("drivers", "ok", ("%s/drivers is used, too: nobody else may write to it"):format(here)) end

@@ -118,6 +118,7 @@ local Translator = {}
 Translator.__index = Translator
 
 -- What holds at `to` when it is reached from a place where `s` holds, which is the callee's then.
+---@private
 function Translator:reaches(to, s)
   local t = self.states[to]
   if not t then
@@ -130,9 +131,11 @@ end
 
 -- ---- The source ----------------------------------------------------------------------------------
 
+---@private
 function Translator:line(format, ...) table.insert(self.lines, select("#", ...) > 0 and format:format(...) or format) end
 
 -- To an instruction: it, when it is a return.
+---@private
 function Translator:jump(to)
   local insn = self.code[to]
   if insn.code == RET_K then return insn.k ~= 0 and "return true" or "return false" end
@@ -141,6 +144,7 @@ function Translator:jump(to)
 end
 
 -- The packet must have so many bytes.
+---@private
 function Translator:needs(length, s)
   if length <= s.length then return end
   self:line("if length < %.0f then return false end", length)
@@ -148,6 +152,7 @@ function Translator:needs(length, s)
 end
 
 -- Bytes at k, or at X + k, into A.
+---@private
 function Translator:load(insn, s, i)
   local size, k = SIZE[bit.band(insn.code, 0x18)], insn.k
   local at = ("%.0f"):format(k)
@@ -190,6 +195,7 @@ local function condition(insn, s, kept)
   return ("%s %s %s"):format(left, signs[1], right), ("%s %s %s"):format(left, signs[2], right)
 end
 
+---@private
 function Translator:branch(i, insn, s)
   local yes, no = i + 1 + insn.jt, i + 1 + insn.jf
   local is, is_not = condition(insn, s, self.kept[i])
@@ -200,6 +206,7 @@ function Translator:branch(i, insn, s)
   if no ~= i + 1 then self:line("do %s end", self:jump(no)) end
 end
 
+---@private
 function Translator:calculate(insn, s, i)
   local operation, kept = OPERATION[bit.band(insn.code, 0xf0)], self.kept[i]
   local by_x = bit.band(insn.code, BY_X) ~= 0
@@ -276,6 +283,7 @@ end
 local IN_MEMORY = { [0x60] = true, [0x61] = true, [ST] = true, [STX] = true }
 
 -- One instruction; s holds before it. false: it is none that libpcap makes.
+---@private
 function Translator:instruction(i, insn, s)
   local code = insn.code
   if STEP[code] then

@@ -208,8 +208,10 @@ end
 
 ---@param i integer
 ---@return integer
+---@private
 function Poller:tag(i) return self.events[i].tag end
 
+---@private
 function Poller:close() posix.close(self.fd) end
 
 return M

@@ -109,7 +109,13 @@ function M.of(node, access, register, notes, path)
   }
 end
 
--- writeConstraint
+--- Takes an element's writeConstraint: it becomes a remark, or the access kind that it means.
+---@param node luio.SvdNode
+---@param kind string  the access kind so far
+---@param remarks string[]
+---@param notes luio.SvdNotes
+---@param path string  of the element, for notes
+---@return string kind
 function M.constrain(node, kind, remarks, notes, path)
   for _, kid in ipairs(node.kids or {}) do
     if kid.tag == "writeConstraint" then

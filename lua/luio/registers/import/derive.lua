@@ -54,6 +54,7 @@ M.label = label
 -- ---- Finding a base ------------------------------------------------------------------------------
 
 -- name -> kids of that name; an array is found with and without its "%s".
+---@private
 function Resolver:index(scope)
   local index = self.indexes[scope]
   if index then return index end
@@ -77,6 +78,7 @@ function Resolver:index(scope)
   return index
 end
 
+---@private
 function Resolver:named(scope, name)
   local index = self:index(scope)
   if index.plain[name] or not index.arrays then return index.plain[name] or {} end
@@ -95,6 +97,7 @@ function Resolver:named(scope, name)
 end
 
 -- A node of `tag` by the names from part i on, inside scope.
+---@private
 function Resolver:down(scope, parts, i, tag)
   local last = i == #parts
   for _, kid in ipairs(self:named(scope, parts[i])) do
@@ -108,12 +111,14 @@ function Resolver:down(scope, parts, i, tag)
 end
 
 -- Names that are stated a thousand times could make one reference walk the whole file.
+---@private
 function Resolver:step(node, n)
   self.steps = self.steps + (n or 1)
   if self.steps > MAX_STEPS then fail("E2BIG", node.line, "too many derivedFrom to follow") end
 end
 
 -- An enumeration is often named without its field, or by the field that has it and no name of its own.
+---@private
 function Resolver:enumeration(scope, name)
   for _, field in ipairs(scope.tag == "register" and scope.kids or { scope }) do
     for _, kid in ipairs(field.tag == "field" and field.kids or {}) do
@@ -124,6 +129,7 @@ function Resolver:enumeration(scope, name)
 end
 
 -- The last resort for an enumeration: the only one of that name in the file.
+---@private
 function Resolver:only_enumeration(name)
   if not self.enumerations then
     self.enumerations = {}
@@ -139,10 +145,12 @@ function Resolver:only_enumeration(name)
 end
 
 -- An element that is being put together has its own children already; these are enough.
+---@private
 function Resolver:whole(node)
   return self.busy[node] and node or self:resolve(node)
 end
 
+---@private
 function Resolver:find(node)
   local parts, itself = {}, nil
   for part in (node.from .. "."):gmatch "([^.]*)%." do table.insert(parts, (part:gsub("^%s+", ""):gsub("%s+$", ""))) end
@@ -199,6 +207,7 @@ local function merge_kids(base, own)
   return kids
 end
 
+---@private
 function Resolver:surroundings(merged, base)
   local around = {}
   local at = merged.parent
@@ -230,6 +239,7 @@ local function takes_dim(key, own, base)
   return key == "dimIncrement" or key == "dimIndex" and base.dim ~= nil and numbers.parse(own.dim) == numbers.parse(base.dim)
 end
 
+---@private
 function Resolver:merge(own, origin, base)
   local merged = { tag = own.tag, line = own.line, parent = own.parent, name = own.name, base = base, origin = own }
   local ranged = own.lsb or own.msb or own.bitOffset or own.bitWidth or own.bitRange
@@ -248,6 +258,7 @@ function Resolver:merge(own, origin, base)
   return merged
 end
 
+---@private
 function Resolver:cycle(node)
   local names = {}
   for i = self.busy[node], #self.trail do table.insert(names, label(self.trail[i])) end
@@ -285,6 +296,7 @@ function Resolver:resolve(node)
   return self.resolved[node]
 end
 
+--- Makes the resolver of one file.
 ---@param device luio.SvdNode
 ---@param notes luio.SvdNotes
 ---@param names fun(node: luio.SvdNode): string[]

@@ -43,6 +43,7 @@ local function inherit(outer, node)
   return props
 end
 
+---@private
 function Import:protection(node, remarks, path)
   local text = node.protection
   if not text then return end
@@ -54,6 +55,7 @@ end
 -- ---- Repeating -----------------------------------------------------------------------------------
 
 -- One item, an array, or one item per element: of all, or only of those that item.only names. `least` is the bytes of an element.
+---@private
 function Import:repeat_item(item, node, path, least, taken, out)
   local dim = names.dim(self, node, path)
   item.raw = item.name
@@ -107,6 +109,7 @@ end
 
 -- ---- Registers -----------------------------------------------------------------------------------
 
+---@private
 function Import:reset(register, props, own, path)
   local size = math.min(register.size, 64)
   local value = props.resetValue and numbers.parse(props.resetValue)
@@ -131,6 +134,7 @@ function Import:reset(register, props, own, path)
 end
 
 -- Where not all bits are known at reset: of the register when those of all fields are, else by field.
+---@private
 function Import:partial_reset(register, path)
   local mask = register.reset_mask
   if not mask then return end
@@ -151,6 +155,7 @@ function Import:partial_reset(register, path)
 end
 
 -- Where a register or cluster is, and its name; nil, and a note, when the place is unknown.
+---@private
 function Import:place(node, kind, letters, path)
   local offset = numbers.count(node.addressOffset, 2 ^ 48)
   if not offset then
@@ -165,6 +170,7 @@ function Import:place(node, kind, letters, path)
   return offset, name
 end
 
+---@private
 function Import:register(kid, outer, path, taken, out)
   local node = self.resolver:resolve(kid)
   path = path .. (node.name or "?")
@@ -202,6 +208,7 @@ function Import:register(kid, outer, path, taken, out)
   self:repeat_item(register, node, path, math.ceil(size / 8), taken, out)
 end
 
+---@private
 function Import:array_names(node, path)
   for _, kid in ipairs(node.kids or {}) do
     if kid.tag == "dimArrayIndex" then self.notes:add("unsupported", path, "names for array indices (dimArrayIndex) are left out") end
@@ -210,6 +217,7 @@ end
 
 -- ---- Clusters and peripherals ----------------------------------------------------------------------
 
+---@private
 function Import:cluster(kid, outer, path, depth, taken, out)
   local node = self.resolver:resolve(kid)
   path = path .. (node.name or "?")
@@ -227,6 +235,7 @@ function Import:cluster(kid, outer, path, depth, taken, out)
   self:repeat_item(block, node, path, block.children.size, taken, out)
 end
 
+---@private
 function Import:children(node, props, path, depth)
   local items, taken = {}, taken_names(node)
   for _, kid in ipairs(node.kids or {}) do
@@ -237,6 +246,7 @@ function Import:children(node, props, path, depth)
 end
 
 -- A peripheral that derives and changes nothing has the very children of its base.
+---@private
 function Import:peripheral_children(node, path)
   local own, same = node.origin or node, node.base ~= nil
   for _, key in ipairs(derive.inherited) do same = same and own[key] == nil end
@@ -261,6 +271,7 @@ function Import:peripherals(wanted)
   return items
 end
 
+---@private
 function Import:peripheral(kid, wanted, taken, out)
   local name = kid.name or ("PERIPHERAL_%d"):format(kid.line)
   local found = not wanted or wanted(name) or wanted(names.of_array(name))
@@ -287,6 +298,7 @@ function Import:peripheral(kid, wanted, taken, out)
   self:repeat_item(block, node, name, least, taken, out)
 end
 
+---@private
 function Import:remarks(block, node)
   local list = block.remarks
   if node.alternatePeripheral then table.insert(list, "in the place of " .. node.alternatePeripheral) end
@@ -308,6 +320,7 @@ function Import:remarks(block, node)
   end
 end
 
+--- Makes the state of one import.
 ---@param device luio.SvdNode
 ---@param notes luio.SvdNotes
 ---@return luio.SvdImport

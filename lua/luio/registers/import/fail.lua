@@ -11,6 +11,7 @@ local Failure = {}
 ---@param code string    "EINVAL" the file is wrong, "E2BIG" over a limit, "ENOENT"
 ---@param line integer?  in the SVD file
 ---@param format string
+---@param ... any  for the format
 function M.fail(code, line, format, ...)
   error(setmetatable({ code = code, line = line, text = format:format(...) }, Failure), 0)
 end
@@ -18,6 +19,7 @@ end
 --- Calls fn; its results, or nil, message, code.
 ---@param source string  what messages call the file
 ---@param fn function
+---@return any ...
 function M.catch(source, fn)
   local results = { xpcall(fn, function(err)
     return getmetatable(err) == Failure and err or debug.traceback(err, 2)

@@ -43,6 +43,7 @@ function M.of_array(name)
   return short ~= "" and short or name
 end
 
+--- The name of one element of an array: "CH%s" and "2" give "CH2".
 ---@param name string
 ---@param index string
 ---@return string

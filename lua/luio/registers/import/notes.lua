@@ -29,9 +29,11 @@ end
 local Notes = {}
 Notes.__index = Notes
 
+--- Adds a note. The same note of several elements is kept once, with its places.
 ---@param kind string
 ---@param where string
 ---@param format string
+---@param ... any  for the format
 function Notes:add(kind, where, format, ...)
   local text = select("#", ...) > 0 and format:format(...) or format
   local key = kind .. "\0" .. text
@@ -54,6 +56,7 @@ function Notes:add(kind, where, format, ...)
   end
 end
 
+--- Makes an empty list of notes.
 ---@return luio.SvdNotes
 function M.new()
   return setmetatable({ list = {}, known = {}, places = 0 }, Notes)

@@ -15,6 +15,7 @@ local scale = { k = 10, m = 20, g = 30, t = 40 }
 
 M.plain = require("luio.registers.bits").number
 
+--- A number as uint64_t.
 ---@param value integer|ffi.cdata*
 ---@return ffi.cdata*
 function M.wide(value)
@@ -91,6 +92,7 @@ function M.slice(value, high, low)
   return M.plain(bit.band(bit.rshift(u64(value), low), M.ones(high - low + 1)))
 end
 
+--- Whether a value has no more bits than that.
 ---@param value integer|ffi.cdata*
 ---@param bits integer
 ---@return boolean

@@ -101,15 +101,18 @@ end
 local Reader = {}
 Reader.__index = Reader
 
+---@private
 function Reader:line() return (self.parser:pos()) end
 
 -- expat is stopped first: it must not go on calling with a reader that gave up.
+---@private
 function Reader:stop(code, format, ...)
   if self.failure then return end
   self.failure = { code = code, line = self:line(), text = format:format(...) }
   self.parser:stop()
 end
 
+---@private
 function Reader:open(tag, attributes)
   if self.failure then return end
   local depth, above = self.depth + 1, self.stack[self.depth]
@@ -137,6 +140,7 @@ function Reader:open(tag, attributes)
   self.stack[depth] = node
 end
 
+---@private
 function Reader:node(tag, above, attributes)
   self.count = self.count + 1
   if self.count > M.limits.nodes then self:stop("E2BIG", "more than %d elements", M.limits.nodes) end
@@ -157,6 +161,7 @@ function Reader:node(tag, above, attributes)
   return node
 end
 
+---@private
 function Reader:close(tag)
   if self.failure then return end
   local node = self.stack[self.depth]
@@ -175,6 +180,7 @@ function Reader:close(tag)
   end
 end
 
+---@private
 function Reader:text(text)
   if self.failure or self.stack[self.depth] == SKIP then return end
   if self.leaf then
@@ -188,6 +194,7 @@ end
 
 -- Side effects are what a map is most lacking, and some vendors have them in comments only: within a register or field. The
 -- text around those is a template of the format.
+---@private
 function Reader:comment(text)
   local within = self.stack[self.depth]
   if type(within) ~= "table" or not (within.tag == "register" or within.tag == "field") then return end
@@ -198,6 +205,7 @@ function Reader:comment(text)
   end
 end
 
+---@private
 function Reader:feed(text)
   for i = 1, #text, CHUNK do
     local piece = text:sub(i, i + CHUNK - 1)
@@ -212,6 +220,7 @@ function Reader:feed(text)
   end
 end
 
+---@private
 function Reader:malformed(message)
   local stop = self.failure
   if stop then fail(stop.code, stop.line, "%s", stop.text) end
@@ -220,6 +229,7 @@ end
 
 -- The encoding is in the first line. expat knows four; a one-byte one is read as ISO-8859-1, which
 -- has its ASCII: only descriptions can suffer.
+---@private
 function Reader:encoding(text)
   local name = text:sub(1, 200):match "^%s*<%?xml[^>]-encoding%s*=%s*[\"']([^\"']+)[\"']"
   if not name or ({ ["utf-8"] = 1, ["utf-16"] = 1, ["iso-8859-1"] = 1, ["us-ascii"] = 1 })[name:lower()] then return end

@@ -29,6 +29,8 @@ M.effect_of = effect_of
 local BY_ACCESS = { sc = true, w1c = true, w1s = true, w1t = true, w0c = true, w0s = true, w0t = true }
 
 --- Whether writing a register, under whatever name, may set something off that its value does not show.
+---@param item table  a register as it is imported
+---@return boolean?
 function M.sets_off(item)
   if item.write_effect or BY_ACCESS[item.access] then return true end
   for _, field in ipairs(item.fields) do

@@ -27,6 +27,7 @@ function M.key(name)
   return name:match "^[%a_][%w_]*$" and not keywords[name] and name or "[" .. M.quote(name) .. "]"
 end
 
+--- The text, with spaces behind it up to a width.
 ---@param text string
 ---@param width integer
 ---@return string

@@ -24,6 +24,7 @@ local MAX_LOCALS = 40 -- a function sees 60 from outside of it
 local Writer = {}
 Writer.__index = Writer
 
+---@private
 function Writer:count(lines)
   for _, line in ipairs(lines) do self.bytes = self.bytes + #line + 1 end
   if self.bytes > M.MAX_BYTES then fail("E2BIG", nil, "the map has more than %d MiB", M.MAX_BYTES / 2 ^ 20) end
@@ -36,6 +37,7 @@ local function description(item)
 end
 
 -- A first line that its description makes too long: that stands below it then.
+---@private
 function Writer:unfold(lines, item)
   local text = self.as_data and description(item)
   local said = text and "description = " .. quote(text)
@@ -50,6 +52,7 @@ function Writer:unfold(lines, item)
 end
 
 -- Puts the description of an item behind its first line, or above it.
+---@private
 function Writer:describe(lines, item)
   lines = self:unfold(lines, item)
   local parts = { not self.as_data and description(item) or nil }
@@ -71,6 +74,7 @@ function Writer:describe(lines, item)
 end
 
 -- A table of entries { lines, weight }: lines of its text, the first and last being its braces.
+---@private
 function Writer:table_of(entries)
   local total = 0
   for _, entry in ipairs(entries) do total = total + entry.weight end
@@ -112,6 +116,7 @@ end
 
 -- ---- Fields --------------------------------------------------------------------------------------
 
+---@private
 function Writer:add_options(parts, item)
   if item.count then table.insert(parts, "count = " .. item.count) end
   if item.stride and item.kind then table.insert(parts, ("stride = 0x%x"):format(item.stride)) end
@@ -123,6 +128,7 @@ function Writer:add_options(parts, item)
   if self.as_data and description(item) then table.insert(parts, "description = " .. quote(description(item))) end
 end
 
+---@private
 function Writer:field(field, register, width)
   local parts = {}
   table.insert(parts, tostring(field.high))
@@ -144,6 +150,7 @@ function Writer:field(field, register, width)
 end
 
 -- Lines of a register's fields; those in lowercase go into fields = { ... }, as options are lowercase.
+---@private
 function Writer:fields(register)
   local sets, weight = { upper = {}, lower = {} }, 0
   for _, field in ipairs(register.fields) do
@@ -166,6 +173,7 @@ end
 
 -- ---- Registers and blocks ------------------------------------------------------------------------
 
+---@private
 function Writer:register(item, columns)
   local parts = { ("0x%%0%dx"):format(columns.offset):format(item.offset), ("%2d"):format(item.width) }
   local rest = {}
@@ -192,6 +200,7 @@ function Writer:register(item, columns)
 end
 
 -- The table with a block's registers; the name of the local where several blocks have it.
+---@private
 function Writer:body(item)
   local children = item.children
   if (self.uses[children] or 0) < 2 or not children[1] then return self:table_of(self:entries(children)) end
@@ -207,6 +216,7 @@ function Writer:body(item)
   return { "\0" .. name }, 1
 end
 
+---@private
 function Writer:block(item, columns)
   local parts = { ("0x%%0%dx"):format(columns.offset):format(item.offset) }
   self:add_options(parts, item)
@@ -216,6 +226,7 @@ function Writer:block(item, columns)
   return { lines = lines, weight = weight + 8, name = item.name }
 end
 
+---@private
 function Writer:entries(children)
   local columns = {
     name = math.min(40, texts.widest(children, function(item) return key(item.name) end)),
@@ -232,6 +243,7 @@ end
 -- ---- The map -------------------------------------------------------------------------------------
 
 -- How many blocks have the same registers: the same list, or, of peripherals, the same text.
+---@private
 function Writer:find_shared(blocks)
   local function visit(item)
     if not item.children then return end
@@ -329,10 +341,12 @@ end
 end
 
 -- A shared block's name, as it is reached.
+---@private
 function Writer:refer(line)
   return (line:gsub("%z", self.many and "shared." or ""))
 end
 
+---@private
 function Writer:put_shared(out)
   self.many = #self.shared > MAX_LOCALS
   local total = 0

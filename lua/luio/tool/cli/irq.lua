@@ -229,6 +229,7 @@ local function capture_plain(found, value, width)
   return plain
 end
 
+---@private
 function Session:rate()
   local span = self.last and self.last - self.first or 0
   return span > 0 and (self.interrupts - self.first_count) / span or nil
@@ -239,11 +240,13 @@ local function rate_text(rate)
 end
 
 -- The live line is wiped before anything else is printed, and drawn again behind it.
+---@private
 function Session:clear_live_line()
   if self.lined then term.write(term.sequence "\r" .. term.sequence "K") end
   self.lined = false
 end
 
+---@private
 function Session:draw(now)
   self.drawn = now
   if not self.live then return end
@@ -255,6 +258,7 @@ function Session:draw(now)
   self.lined = true
 end
 
+---@private
 function Session:print_event(event)
   local parts = {}
   for i, step in ipairs(self.setup.capture) do
@@ -271,6 +275,7 @@ function Session:print_event(event)
 end
 
 -- A line for an event while there are few; of many only those that there is time to read.
+---@private
 function Session:maybe_print(event, now)
   if self.quiet then return end
   self.allowance = math.min(FEW, self.allowance + (now - (self.allowed or now)) * REFILL)
@@ -284,6 +289,7 @@ function Session:maybe_print(event, now)
 end
 
 -- Everything that is to be known of an event; `now` is when the handler had it.
+---@private
 function Session:take(event, now)
   self.events = self.events + 1
   self.interrupts = self.interrupts + event.count + event.overflow
@@ -306,6 +312,7 @@ function Session:take(event, now)
 end
 
 -- Lets the loop turn now and then, for signals: a wait that finds an event in the ring does not.
+---@private
 function Session:turn_loop()
   local now = luio.now()
   if now - self.drawn >= REDRAW then self:draw(now) end
@@ -318,6 +325,7 @@ end
 -- ---- Waiting -------------------------------------------------------------------------------------
 
 --- The next event and when it was here; nil, message, code, "ECANCELED" after Ctrl-C.
+---@private
 function Session:next(deadline)
   while true do
     self:turn_loop()
@@ -329,11 +337,13 @@ function Session:next(deadline)
   end
 end
 
+---@private
 function Session:wait_deadline()
   local patience = self.args.count and not self.args.time and luio.now() + PATIENCE or math.huge
   return math.min(patience, self.args.time and self.started + self.args.time or math.huge)
 end
 
+---@private
 function Session:listen()
   local count = self.args.count or math.huge
   repeat
@@ -346,6 +356,7 @@ end
 
 -- An event that is there already was not triggered: it is counted, not measured. In a storm there
 -- is no end of it, so a thousand are enough.
+---@private
 function Session:drain(seconds)
   for _ = 1, 1000 do
     local event, message, code
@@ -372,6 +383,7 @@ end
 -- stamp alone can't tell: it is another processor's clock, and with emulated ones it was seen to lie
 -- 15 µs before the write that raised the interrupt. An interrupt that was stamped long before was
 -- pending.
+---@private
 function Session:fire()
   while self.triggered < self.args.count do
     local ok, message, code = self:drain(self.triggered == 0 and PENDING_S or nil)
@@ -409,6 +421,7 @@ end
 
 -- ---- The end -------------------------------------------------------------------------------------
 
+---@private
 function Session:summary()
   self:clear_live_line()
   if self.hidden > 0 and not self.live then term.print(("      ...          %d not shown"):format(self.hidden)) end
@@ -438,6 +451,7 @@ function Session:summary()
 end
 
 -- As in the rest of the document: seconds from the start on, registers as hex.
+---@private
 function Session:storm_plain()
   local storm = self.storm
   if not storm then return nil end
@@ -447,6 +461,7 @@ function Session:storm_plain()
   return plain
 end
 
+---@private
 function Session:json(ok, message)
   output.json {
     device = self.t.dev.address, top_half = describe(self.t, self.setup), ok = ok, message = message,
@@ -459,6 +474,7 @@ function Session:json(ok, message)
 end
 
 -- The result at the end: true, or a message for the shell.
+---@private
 function Session:result(ok, message, code)
   local args, address = self.args, self.t.dev.address
   local wanted, got = args.count or 1, self.trigger and self.triggered or self.interrupts

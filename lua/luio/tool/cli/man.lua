@@ -57,11 +57,13 @@ end
 local Page = {}
 Page.__index = Page
 
+---@private
 function Page:add(...)
   for _, line in ipairs { ... } do self[#self + 1] = line end
 end
 
 -- Paragraphs, set apart by empty lines; those that begin with spaces are examples.
+---@private
 function Page:text(text)
   for paragraph in (text:gsub("^\n+", "") .. "\n\n"):gmatch "(.-)\n\n+" do
     if paragraph:match "^%s" then self:example(paragraph)
@@ -69,11 +71,13 @@ function Page:text(text)
   end
 end
 
+---@private
 function Page:paragraph(text)
   if not self[#self]:match "^%.S[HS] " then self:add ".PP" end -- it would be one too many
   self:add(text)
 end
 
+---@private
 function Page:example(text)
   local indent = text:match "^( *)"
   self:add(".PP", ".in +4n", ".EX")
@@ -81,10 +85,12 @@ function Page:example(text)
   self:add(".EE", ".in")
 end
 
+---@private
 function Page:item(label, text)
   self:add(".TP", label, sentences(text))
 end
 
+---@private
 function Page:section(title, text)
   self:add(".SH " .. title)
   if text then self:text(text) end
@@ -158,6 +164,7 @@ local function describe(element)
   return text
 end
 
+---@private
 function Page:command(command, parser)
   self:add(".SS " .. literal(command.name))
   local usage = { bold("luio " .. command.name) }

@@ -76,6 +76,7 @@ end
 
 -- ---- Keys ----------------------------------------------------------------------------------------
 
+--- Binds the keys.
 function Editor:bind()
   local function key(names, name, fn)
     self.el:add(name, function() return fn(self) end)
@@ -98,6 +99,7 @@ function Editor:bind()
   end
 end
 
+---@private
 function Editor:on_paste()
   local pasted = self.keys.pasted
   self.keys.pasted = nil
@@ -106,6 +108,7 @@ function Editor:on_paste()
   return libedit.REFRESH
 end
 
+---@private
 function Editor:on_enter()
   local line = self.el:line()
   self:new_line()
@@ -118,6 +121,7 @@ function Editor:on_enter()
   return libedit.NORM
 end
 
+---@private
 function Editor:on_abandon()
   if self.keys.event ~= "interrupt" then return libedit.ERROR end
   self.keys.event = nil
@@ -126,6 +130,7 @@ function Editor:on_abandon()
   return libedit.AGAIN
 end
 
+---@private
 function Editor:on_leave()
   local all, before = self.el:line()
   if all == "" then
@@ -139,6 +144,7 @@ function Editor:on_leave()
   return libedit.REFRESH
 end
 
+---@private
 function Editor:on_search()
   local prompt = self.prompt
   local line, key = search.run(self.entries, (self.el:line()), {
@@ -150,6 +156,7 @@ function Editor:on_search()
   return libedit.NORM
 end
 
+---@private
 function Editor:on_complete()
   local _, before = self.el:line()
   local start, list = self.complete(before)
@@ -177,6 +184,8 @@ function Editor:size()
   return self.el:size()
 end
 
+--- Sets the text in front of the line.
+---@param prompt string  with what has no width between \1
 function Editor:set_prompt(prompt)
   self.prompt = prompt
   self.prompt_width = select(2, text.extent((prompt:gsub("\1[^\1]*\1", "")), 1e9, 0))
@@ -184,6 +193,7 @@ function Editor:set_prompt(prompt)
 end
 
 -- To the first row of the prompt, with nothing below it.
+---@private
 function Editor:erase()
   if self.dumb then
     io.stdout:write "\n"
@@ -197,6 +207,7 @@ function Editor:erase()
 end
 
 -- Behind the last character that is typed.
+---@private
 function Editor:to_end()
   if self.dumb then return end
   local columns = self:size()
@@ -207,13 +218,16 @@ function Editor:to_end()
 end
 
 -- Behind the line, which stays on the screen.
+---@private
 function Editor:new_line(mark)
   self:to_end()
   io.stdout:write(mark or "", "\r\n")
   io.stdout:flush()
 end
 
--- Another text in the line, behind another prompt.
+--- Shows another text in the line, behind another prompt.
+---@param prompt string
+---@param line string
 function Editor:show(prompt, line)
   self:erase()
   io.stdout:flush()
@@ -225,6 +239,7 @@ end
 -- Where a text is taller than the screen, libedit loses the cursor when it moves from one end to the other,
 -- and writes outside of its rows with the characters that follow (re_fastputc, 3.1-20221030). So such
 -- a text is drawn anew after each key.
+---@private
 function Editor:redraw_tall()
   local columns, rows = self:size()
   local all = self.el:line()
@@ -278,13 +293,14 @@ function Editor:interrupt(event)
 end
 
 -- Whether the terminal marks pasted text.
+---@private
 function Editor:paste_mode(on)
   if self.dumb then return end
   io.stdout:write(on and "\27[?2004h" or "\27[?2004l")
   io.stdout:flush()
 end
 
--- From here on until `finish` the terminal is libedit's.
+--- From here on until `finish` the terminal is libedit's.
 function Editor:start()
   self.done = nil
   io.stdout:flush()
@@ -294,6 +310,7 @@ function Editor:start()
   self.keys:start()
 end
 
+--- Gives the terminal back.
 function Editor:finish()
   if not self.editing then return end
   if not self.done then self:new_line() end

@@ -93,7 +93,8 @@ function Journal:listen()
   dev.on_bus_master = function(on) add(self, { kind = "master", on = on }) end
 end
 
--- A write is about to happen.
+--- A write is about to happen.
+---@param reg luio.Register
 function Journal:before(reg)
   local known = self.last
   self.last = nil
@@ -119,7 +120,8 @@ local function note_update(self, reg, old)
   self.say(("note: %s, whichever field an update names"):format(sets_off))
 end
 
--- An access has happened.
+--- An access has happened.
+---@param access luio.Access
 function Journal:took(access)
   local reg = access.reg
   if access.direction == "read" then

@@ -51,16 +51,19 @@ function Keys:start()
   assert(self.poll:start("r", function() self:on_readable() end))
 end
 
+--- Takes no more keys, until `start`.
 function Keys:stop()
   self.poll:stop()
 end
 
+--- Closes its handle; turns the loop until it is closed.
 function Keys:close()
   local closed
   self.poll:close(function() closed = true end)
   while not closed do uv.run "nowait" end
 end
 
+---@private
 function Keys:on_readable()
   local n = posix.read(STDIN, read_buffer, READ_SIZE)
   if n > 0 then
@@ -79,7 +82,8 @@ function Keys:tell(event)
   if self.wake then self.wake() end
 end
 
--- Waits for bytes, or for another event; turns the loop.
+--- Waits for bytes, or for another event; turns the loop.
+---@param seconds number
 function Keys:await(seconds)
   local before = #self.input
   task.await(seconds, function(wake)
@@ -94,6 +98,7 @@ end
 local PASTE, PASTE_END = "\27[200~", "\27[201~"
 
 -- Whether the input begins with a paste; waits for what decides it.
+---@private
 function Keys:is_paste()
   while #self.input < #PASTE and self.input == PASTE:sub(1, #self.input) and #self.input > 1 do
     local before = #self.input
@@ -104,6 +109,7 @@ function Keys:is_paste()
 end
 
 -- The text of a paste as it is, line ends included, but for what a terminal would obey.
+---@private
 function Keys:take_paste()
   local deadline = uv.hrtime() + 2e9
   while not self.input:find(PASTE_END, 1, true) and not self.event and uv.hrtime() < deadline do self:await(0.1) end

@@ -92,6 +92,7 @@ function M.open(next_key)
 end
 
 -- A function that C calls: kept, and never raising.
+---@private
 function Libedit:callback(ctype, fn, failed)
   local pointer = ffi.cast(ctype, function(_, x)
     local ok, result = pcall(fn, x)

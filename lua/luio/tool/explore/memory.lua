@@ -62,6 +62,7 @@ local function forget_one(buffers)
 end
 
 --- A buffer was allocated.
+---@private
 function Memory:alloc(buffer, options, mask)
   self.made = self.made + 1
   local entry = {
@@ -187,6 +188,7 @@ end
 ---@param what "write"|"fill"|"pointer"|"free"
 ---@param ... any  as the pool tells it (luio.dma)
 ---@return luio.JournalEntry? entry  for the journal
+---@private
 function Memory:took(buffer, what, ...)
   local b = self:of(buffer)
   if not b then return nil end

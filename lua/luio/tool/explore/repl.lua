@@ -102,6 +102,7 @@ local function pack(...) return { n = select("#", ...), ... } end
 
 -- Runs a function as a task until it has ended: true and the text to print, or false and what went
 -- wrong. `show` makes that text of its results; it runs in the task, too, so it can be interrupted.
+---@private
 function Repl:run(code, show)
   local finished, failure, text
   local wake
@@ -129,6 +130,7 @@ function Repl:run(code, show)
 end
 
 -- Runs a chunk. Statements show nothing, words to the prompt their text.
+---@private
 function Repl:evaluate(c)
   local env = self.session.env
   if c.kind == "help" then return self:run(function() env.help() end) end
@@ -146,6 +148,7 @@ function Repl:evaluate(c)
 end
 
 -- Why registers that the last chunk read gave values that are none; and whether that was said of the chunk before.
+---@private
 function Repl:unanswered()
   local session, before = self.session, self.silent
   self.silent = session.silent and session:silent() or nil
@@ -153,6 +156,7 @@ function Repl:unanswered()
 end
 
 -- A signal, told by the loop.
+---@private
 function Repl:signal(name)
   if name ~= "sigint" then self.leaving = name end
   if self.running then
@@ -178,6 +182,7 @@ local function watch_tasks()
   end
 end
 
+---@private
 function Repl:columns()
   return self.editor and (self.editor:size()) or 80
 end
@@ -185,6 +190,7 @@ end
 -- ---- What is printed meanwhile -------------------------------------------------------------------
 
 -- Output while a line is typed belongs above it.
+---@private
 function Repl:divert()
   local real_print, real_write = print, io.write
   local stdout, part = io.stdout, "" -- of a line whose end is yet to come
@@ -229,10 +235,12 @@ end
 
 -- ---- The prompt ----------------------------------------------------------------------------------
 
+---@private
 function Repl:say(text)
   self.editor:above(term.ready(text))
 end
 
+---@private
 function Repl:prompts()
   local env = self.session.env
   local name = self.session.name or env.dev and env.dev.address or "luio"
@@ -264,6 +272,7 @@ local function banner(session)
 end
 
 -- Runs an entered chunk, and shows its results. True: the session ends.
+---@private
 function Repl:enter(c)
   if c.kind == "leave" then return true end
   local ok, result = self:evaluate(c)
@@ -284,6 +293,7 @@ function Repl:enter(c)
 end
 
 -- Keeps a whole text in the history.
+---@private
 function Repl:remember(text)
   local entry, note = self.history:add(text)
   if entry then self.editor:remember(entry) end
@@ -291,6 +301,7 @@ function Repl:remember(text)
 end
 
 -- Reads until there is something to run, over as many lines as it takes. nil: the session ends, by this event.
+---@private
 function Repl:read_chunk()
   local first, more = self:prompts()
   self.pending = ""
@@ -318,12 +329,14 @@ function Repl:read_chunk()
   return whole, event
 end
 
+---@private
 function Repl:complete(before)
   local text = self.pending .. before
   local start, list = require("luio.tool.explore.complete").line(self.session.env, text)
   return start - #self.pending, list
 end
 
+---@private
 function Repl:interactive()
   local history = require("luio.tool.explore.history").open(self.options.history)
   self.history = history
@@ -412,6 +425,7 @@ local function chunks_given(texts)
 end
 
 -- One chunk after the other; the first that fails ends it. One that read values which are none fails, but is shown.
+---@private
 function Repl:chunks(chunks)
   local status = 0
   for c, number in chunks, self.session.env do
@@ -436,6 +450,7 @@ function Repl:chunks(chunks)
 end
 
 -- The same, with other output on standard error. A task that fails counts as a chunk that does.
+---@private
 function Repl:batch(chunks)
   local session, on_failure, failed = self.session, task.on_failure, false
   luio.on_task_failure(function(t, traceback)

@@ -212,6 +212,9 @@ function Target:missing()
 end
 
 --- Closes the device.
+---@return true? ok
+---@return string? message
+---@return string? code
 function Target:close()
   return self.dev:close()
 end
