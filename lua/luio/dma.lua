@@ -133,7 +133,7 @@ function Buffer:__tostring()
   return ("DMA buffer: %d bytes at IOVA 0x%x"):format(self.size, self.iova)
 end
 
---- What the handles of a device share.
+--- The part that all handles of one device share.
 ---@class luio.DmaPool
 ---@field handle ffi.cdata*?              luio_dma; nil until it is needed
 ---@field buffers table<luio.Buffer, true>  weak: one that Lua has forgotten stays allocated until the device
@@ -178,7 +178,7 @@ end
 ---@class luio.DmaOptions
 ---@field align integer?  bytes, a power of two; 64
 ---@field mask integer?   highest address, 2^n - 1; the pool's mask, else none
----@field name string?    it outlives a reload, and under `luio run` a crash: who asks for this name next gets
+---@field name string?    it outlives a reload, and under `luio run` a crash: the next alloc of this name gets
 ---                       it back
 
 local WHOLE = checks.whole(0, 2 ^ 53, nil, "a whole number")
@@ -230,7 +230,7 @@ function Dma:alloc(size, options)
   return buffer
 end
 
---- A driver is about to start on memory that is there: who asks for a name gets the buffer that has it.
+--- A driver is about to start on memory that is there: alloc of a name gives the buffer that has it.
 ---@param dma luio.Dma
 ---@param on boolean  false: that is over
 function M.offer(dma, on)
@@ -275,7 +275,7 @@ function M.adopt(dma, value)
   return getmetatable(value) == Buffer and value.dma.pool == dma.pool and handle_of(dma, value) or nil
 end
 
---- What is in use.
+--- The memory that is in use.
 ---@return { buffers: integer, bytes: integer, pages: integer, mapped_bytes: integer, pinned: integer }
 function Dma:stats()
   local s = ffi.new "luio_dma_stats"

@@ -1,4 +1,4 @@
---- What was thrown, as text; and which code is luio's own.
+--- Error values as text, and which code is luio's own.
 ---
 --- Anything can be an error value: nil, a table whose __tostring throws, gives back no string, or never ends, a text of
 --- megabytes. Whoever shows an error that users' code may have thrown asks here, so that the report of a fault is
@@ -143,7 +143,7 @@ function M.with_calls(text, thread, level)
   return lines[3] and table.concat(lines, "\n") or text
 end
 
---- The handler of xpcall for users' code: what was thrown, and the calls that led there.
+--- The handler of xpcall for users' code: the error as text, and the calls that led there.
 ---@param value any
 ---@return string
 function M.traceback(value)

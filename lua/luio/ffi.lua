@@ -65,8 +65,8 @@ function M.failure()
   return nil, ffi.string(M.err.message), ffi.string(C.luio_errno_name(M.err.code))
 end
 
---- Whether there are descriptors left. What is about to say that something is not there asks this first: a file that can't
---- be opened looks the same.
+--- Whether there are descriptors left. A function asks this before it reports that a file is missing, because a process without
+--- descriptors can't tell the difference.
 ---@param what string  what fails without
 ---@param n? integer   1
 ---@return boolean? ok

@@ -1,4 +1,4 @@
---- luio: Linux device drivers as Lua scripts. This is the door; each name below leads to a module.
+--- luio: Linux device drivers as Lua scripts. This module is what a program requires; the others are reached from it.
 ---
 ---     local luio = require "luio"
 ---     local dev = assert(luio.open "uio0")              -- or "0000:00:04.0", or "sim:edu"
@@ -172,7 +172,8 @@ function luio.stopping()
   return require "luio.loop.stop_signal"()
 end
 
---- Is told of warnings: what works, but not as it should. Without it they are kept in dev.warnings.
+--- Sets the function that is called with each warning: something works, but not as it should. Without it warnings are kept in
+--- dev.warnings.
 ---@param fn fun(message: string, dev: luio.Device)?
 function luio.on_warning(fn)
   device.settings.on_warning = fn

@@ -1,6 +1,6 @@
 --- The thread a model runs on: takes accesses from the bus, asks the model, answers.
 ---
---- What a model file returns:
+--- A model file returns a table with:
 ---
 ---     pci = { vendor =, device =, class =, revision = }    its identity
 ---     vectors = 1                                          interrupts it has: 0 or 1
@@ -40,7 +40,7 @@ local HOOK_EVERY = 100000 -- VM instructions between looks at whether to stop
 local Dev = {}
 Dev.__index = Dev
 
--- What a model calls is checked, so that a slip is told by the model's line.
+-- The arguments of these calls are checked, so that an error names the model's line.
 local function check(self, name, fine, wants)
   if type(self) ~= "table" or not self.sim then errors.raise(("call it with a colon: dev:%s()"):format(name)) end
   if not fine then errors.raise(("dev:%s wants %s"):format(name, wants)) end
@@ -165,7 +165,7 @@ function M.serve(address, path, name)
   debug.sethook(function()
     if C.luio_sim_stopping(sim) ~= 0 then error("stopped in the middle", 0) end
   end, "", HOOK_EVERY)
-  -- Its place says which model it is; what has none is told with its name.
+  -- The message has file and line where the error has them, else the model's path.
   local shown = paths.shown(path)
   local function told(message) return message:find(shown, 1, true) and message or ("%s: %s"):format(shown, message) end
   local function guard(fn, ...)

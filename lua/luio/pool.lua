@@ -49,7 +49,7 @@ M.FREE, M.YOURS, M.DEVICE = FREE, YOURS, DEVICE
 local PLAIN = 0x0001000000000000ULL
 M.PLAIN = PLAIN
 
---- Bits of a packet's `flags`: what the device found of a received TCP or UDP checksum. Neither: it did not look.
+--- Bits of a packet's `flags`: the device's verdict on a received TCP or UDP checksum. Neither bit: it did not look.
 M.CHECKSUM_GOOD, M.CHECKSUM_BAD = 1, 2
 
 ---@class luio.Packet
@@ -267,7 +267,7 @@ function Batch:free(have)
   for i = 0, have - 1 do self.at[i]:free() end
 end
 
--- What is in the places of a batch that nobody has filled: no null pointer, but a packet that is an error to use.
+-- Places of a batch that were never filled point to this packet, which is an error to use, and not to NULL.
 local nobody = { packet = ffi.new(named "luio_packet_$[1]"), pool = ffi.new(named "luio_packet_pool_$[1]") }
 nobody.packet[0].owner, nobody.packet[0].pool = NOBODY, nobody.pool[0]
 

@@ -10,8 +10,8 @@
 --- again and can fail. Offsets are in bytes; widths in bits.
 ---
 --- A device can go away. Then the region is made stale as by closing, at no cost for the check that is
---- made anyway. Who learns of it by the access itself sees all ones (runtime/sigbus.c): a read of memory
---- that gives all ones asks, before it believes them.
+--- made anyway. An access that finds the device gone reads all ones (runtime/sigbus.c). So a read of
+--- memory that gives all ones asks whether the device is there before it returns them.
 
 local ffi = require "ffi"
 local bit = require "bit"
@@ -183,7 +183,7 @@ for _, width in ipairs { 8, 16, 32 } do
     if C.luio_region_write(region.handle, offset, width, value % (max + 1), err) < 0 then failed() end
   end
 
-  -- Many accesses of one register: what empties and fills a FIFO.
+  -- Many accesses of one register: they empty and fill a FIFO.
   local c_number = ffi.typeof("uint" .. width .. "_t *")
   local function check_many(region, verb, offset, n)
     if type(offset) ~= "number" or not (offset >= 0 and offset <= region.size - bytes) or offset % bytes ~= 0

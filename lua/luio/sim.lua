@@ -1,6 +1,6 @@
 --- Simulated devices: `sim:edu` opens the model drivers/edu/model.lua.
 ---
---- A model is a Lua file that returns a table: what the device is, and what it answers. It runs in
+--- A model is a Lua file that returns a table: the device's identity, and functions that answer register accesses. It runs in
 --- a Lua state of its own on a thread of its own (luio.model), because a device is concurrent with
 --- its driver. The driver's side is the real one: the interrupt goes through a real eventfd and
 --- the real interrupt thread, DMA memory is the real allocator's. A driver can't tell.
@@ -161,7 +161,7 @@ function M.open(name, options)
   dev.before_close = stop
   dev.after_close = function() C.luio_sim_close(sim) end
   dev.sim = {
-    --- What the bus saw: for specs.
+    --- Counters of the bus, for specs.
     ---@return { reads: integer, writes: integer, dma_bytes: integer, dma_faults: integer, dma_denied: integer, interrupts: integer }
     stats = function()
       local s = ffi.new "luio_sim_stats"
@@ -197,7 +197,7 @@ function M.open(name, options)
     if C.luio_sim_wait_ready(sim, 0, err) < 0 then return "model: " .. ffi.string(err.message) end
   end
 
-  -- What hardware would pass over in silence.
+  -- Faults that hardware would pass over in silence.
   local denied = 0
   function dev.on_interrupt()
     local stats = dev.sim.stats()
@@ -209,7 +209,7 @@ function M.open(name, options)
   return dev
 end
 
---- What a simulated device is, as luio.host.inspect.find tells it. Its model starts for that, and ends again.
+--- A simulated device's identity, as luio.host.inspect.find gives it. Its model starts for that, and ends again.
 ---@param name string
 ---@return luio.Info?
 ---@return string? message

@@ -3,7 +3,7 @@
 --- A top half reads registers (`capture`), writes registers (`ack`), and lets the next interrupt through. An entry is the name
 --- of a register, or a table as in luio.irq. There are two kinds of devices:
 ---
----     -- What was read is written to a register that clears it (edu, PL031, an SD host with two of them).
+---     -- The value that was read is written to a register that clears it (edu, PL031, an SD host with two of them).
 ---     irq = { capture = "IRQ_STATUS", ack = "IRQ_ACK" }
 ---     irq = { capture = { "NORINTSTS", "ERRINTSTS" }, ack = { "NORINTSTS", "ERRINTSTS" } }
 ---
@@ -17,7 +17,7 @@
 --- The second writes back a register that Lua may want to change. Lua's change is lost when an interrupt comes between its load
 --- and its store, or the interrupt's write undoes it; so keep off such a register while the device may interrupt.
 ---
---- What an ack writes:
+--- An ack writes:
 ---
 ---     "REG"                              the capture of the same name; where there is none, the only capture (edu)
 ---     { "REG", "CAPTURE" }               what was captured by that name
@@ -136,7 +136,7 @@ local function check_ack(spec, i, names)
   end
 end
 
---- What is wrong with the shape of a top half; nil: nothing.
+--- The fault in the shape of a top half; nil: none.
 ---@param setup luio.IrqSetup
 ---@return string?
 function M.fault(setup)
@@ -252,7 +252,7 @@ function M.resolve(dev, stated)
   return out
 end
 
---- What a driver states for vector 0, in words, as `describe` does. Needs no device.
+--- The top half that a driver states for vector 0, in words, as `describe` does. Needs no device.
 ---@param irq table  its `irq`
 ---@return string?  nil: there is a fault in it
 function M.summary(irq)
@@ -274,7 +274,7 @@ end
 
 -- ---- In words ------------------------------------------------------------------------------------
 
---- What a step's place is called: a register's name, or its offset.
+--- The name of a step's place: a register's name, or its offset.
 ---@param step table
 ---@param offset integer
 ---@return string
@@ -322,7 +322,7 @@ local function step_source(step)
   return ("{ %s }"):format(table.concat(items, ", "))
 end
 
---- A top half as Lua, by offsets, as Irq:setup takes it. What is said of its thread is left out.
+--- A top half as Lua, by offsets, as Irq:setup takes it. Settings of its thread are left out.
 ---@param setup luio.IrqSetup  checked
 ---@return string
 function M.source(setup)
