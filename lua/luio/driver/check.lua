@@ -1,4 +1,4 @@
---- What a driver's table says, checked: keys, types, names, top halves. Touches no hardware.
+--- Checks a driver's table: keys, types, names, top halves. Touches no hardware.
 ---
 --- The table and all in it are the driver's, and may run code of the driver when they are read. So they are read as its files are
 --- loaded: with every device out of reach, and by a deadline (luio.reload.staging).

@@ -1,7 +1,7 @@
---- Drivers: finding the file, loading it, starting it on a device. What its table says is checked by luio.driver.check.
+--- Drivers: finding the file, loading it, starting it on a device. luio.driver.check checks its table.
 ---
 --- A driver is a Lua file that returns a table: data and functions. Loading it touches no
---- hardware. What it may say:
+--- hardware. Its fields:
 ---
 ---     name = "edu"                                the folder's name
 ---     match = { pci = "1234:11e8" }               which devices it drives; or a list of such

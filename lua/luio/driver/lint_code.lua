@@ -1,4 +1,4 @@
---- What looks wrong in a driver's Lua: arithmetic of 64 bits with a negative number.
+--- Finds mistakes in a driver's Lua: arithmetic of 64 bits with a negative number.
 ---
 --- The `bit` functions, +, - and comparisons make a uint64_t of all they are given as soon as one is. On amd64 the LuaJIT
 --- of Debian 12 makes 2^63 of a negative number then, on arm64 what one expects: `bit.band(base, bit.bnot(0xf))` is 0 or

@@ -17,7 +17,7 @@ local function of_driver(name)
   return driver.registers
 end
 
---- What is wrong with the driver that a map is named by; nil: nothing, or it is named by its file.
+--- The fault of the driver that a map is named by; nil: none, or the map is named by its file.
 ---@param name string  as of M.load
 ---@return string?
 function M.driver_fault(name)

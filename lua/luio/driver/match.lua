@@ -69,7 +69,7 @@ function M.choose(driver)
     named(first), table.concat(others, ", "))
 end
 
--- ---- What is wrong with a driver -----------------------------------------------------------------
+-- ---- Faults of a driver -------------------------------------------------------------------------
 
 local function text_of(path)
   local stat = path and uv.fs_stat(path) -- opening a FIFO would wait for its other end
@@ -160,7 +160,7 @@ local function load_entry(entry)
   return entry.driver, problem
 end
 
---- What every command says of a driver that does not load.
+--- The message of every command for a driver that does not load.
 ---@param name string  or its folder
 ---@param why string
 ---@return string  one line
@@ -168,7 +168,7 @@ function M.load_failure(name, why)
   return ("driver %s does not load: %s"):format(name:match "[^/]+$" or name, (why:gsub("%s*\n%s*", "; ")))
 end
 
---- What is wrong with a driver, as far as can be known without running it; nil: nothing that can.
+--- The fault of a driver, as far as it can be known without running it; nil: none.
 ---@param name string
 ---@return string?
 function M.fault(name)

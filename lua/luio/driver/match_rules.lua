@@ -1,4 +1,4 @@
---- What a driver's `match` may say, whether it fits a device, and the driver's name, which is its folder's.
+--- The rules of a driver's `match`, whether it fits a device, and the driver's name, which is its folder's.
 ---
 --- Which of the drivers is for a device is luio.driver.match.
 
@@ -31,7 +31,7 @@ end
 
 local MATCH = { pci = "string", of = "string", uio = "string" }
 
---- What is wrong with what a driver matches; nil: nothing.
+--- The fault of a `match`; nil: none.
 ---@param match table  or what stands in its place
 ---@return string? fault  ".pci is ...", to be put behind "NAME.match"
 function M.misstated(match)
@@ -53,7 +53,7 @@ end
 ---@return string?
 function M.folder(path) return path:match "drivers/([^/]+)/init%.lua$" end
 
---- What is said of a driver whose name is not its folder's.
+--- The message for a driver whose name is not its folder's.
 ---@param path string  as shown
 ---@param called string
 ---@param folder string

@@ -9,9 +9,9 @@
 --- in a user's home for example. So it comes last, and a relative entry of LUIO_DRIVERS, which means another folder
 --- wherever one is, is held to the same rule.
 ---
---- A path is a file that somebody chose, as with `dofile`: relative to the current folder, and not held to luio.host.trust. Who types
---- `luio run drivers/mine` sees where he is. A script that says `luio.load "drivers/edu"` means the driver of that name, wherever
---- it is run, and is given that: the same as `luio.load "edu"`. For the folder's own it says `./drivers/edu`.
+--- A path is a file that somebody chose, as with `dofile`: relative to the current folder, and not held to luio.host.trust. A user
+--- who types `luio run drivers/mine` knows the folder. A script may run anywhere, so `luio.load "drivers/edu"` means the driver of that
+--- name, as `luio.load "edu"` does; `./drivers/edu` means the one in the current folder.
 ---
 --- Loading this module also lets `require "drivers.edu.registers"` find the same files.
 
@@ -134,7 +134,7 @@ local function file_in(root, name)
   return trust.file(path)
 end
 
---- What a script means by a driver's name: "drivers/edu" is "edu".
+--- The driver's name that a script means: "drivers/edu" is "edu".
 ---@param name string
 ---@return string
 function M.by_name(name)

@@ -1,4 +1,4 @@
---- What a driver states of its interrupts and its DMA, set up on a device before its own `start`.
+--- Sets up a driver's interrupts and DMA, as it states them, on a device before the driver's own `start`.
 
 local irq = require "luio.irq"
 local top_half = require "luio.top_half"

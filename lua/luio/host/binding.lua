@@ -5,7 +5,7 @@
 --- that kind, now and later.) Before anything changes, what the system would lose is looked for
 --- (luio.host.in_use), and the device is refused if there is something.
 ---
---- What had the device before is written to /run/luio/bind/ADDRESS, before the first change. The
+--- The driver that had the device before is written to /run/luio/bind/ADDRESS, before the first change. The
 --- kernel forgets it; to let it choose again by an empty override would be wrong for a device that
 --- had no driver on purpose, or one that another override had chosen. /run lives exactly as long as
 --- bindings do: until the machine boots. The file says what kind of device it was written for, so
@@ -295,7 +295,7 @@ function M.bind(address, options)
 
   local before = remembered(info)
   if before and before.bound ~= info.driver and not options.again then before = nil end
-  -- From one UIO driver to another: what had it before the first is what counts.
+  -- From one UIO driver to another: the driver before the first one counts.
   ok, message = remember(info, before and before.driver or info.driver, driver)
   if not ok then table.insert(result.notes, "what had it before is not remembered: " .. message) end
   ok, message, code = run(steps, result.steps)

@@ -1,4 +1,4 @@
---- What devices there are, and what discovery (runtime/discovery.c) found out about each. Opens nothing.
+--- The devices of this machine, as discovery (runtime/discovery.c) found them. Opens nothing.
 
 local bit = require "bit"
 local ffi = require "ffi"

@@ -1,4 +1,4 @@
---- Who has a device now.
+--- The processes that have a device open now.
 ---
 --- The kernel keeps no such list, but /proc shows it: the links in /proc/PID/fd name what a process
 --- has open, /proc/PID/maps what it has mapped (a mapping outlives its descriptor), and
@@ -46,7 +46,7 @@ local function files_of(info, whole)
   return files
 end
 
---- What a process was started as, fit to be shown.
+--- A process's command line, fit to be shown.
 ---@param dir string   its folder in /proc
 ---@param pid integer
 ---@return string
@@ -96,7 +96,7 @@ local function each_lock(fn)
   end
 end
 
--- What one process has, or nil. `denied`: its descriptors are hidden from us.
+-- The files of one process that lead to the device, or nil. `denied`: its descriptors are hidden from us.
 local function held_by(dir, files, range)
   local found, lock, drives, exact = {}, false, false, false
   local descriptors, code = sysfs.entries(dir .. "/fd")

@@ -1,4 +1,4 @@
---- What the system would lose with a PCI device.
+--- The disks, networks and consoles that the system would lose with a PCI device.
 ---
 --- Before a device is taken from its kernel driver: is a disk behind it mounted, is it the way to the
 --- network, the console? sysfs has everything that belongs to a device below the device's own folder
@@ -265,7 +265,7 @@ local function bridge(info, config)
   return {}
 end
 
--- ---- Who drives it -------------------------------------------------------------------------------
+-- ---- Its drivers --------------------------------------------------------------------------------
 
 --- The processes that drive it by UIO or VFIO.
 ---@param info luio.Info
@@ -307,7 +307,7 @@ end
 
 -- ---- All -----------------------------------------------------------------------------------------
 
---- What stands in the way of taking it from its UIO driver: who drives it, and its virtual functions.
+--- The reasons not to take it from its UIO driver: processes that drive it, and its virtual functions.
 ---@param info luio.Info
 ---@return luio.Use[]
 function M.hold(info)
@@ -316,7 +316,7 @@ function M.hold(info)
   return uses
 end
 
---- What the system would lose; empty when nothing is known to.
+--- The uses that the system would lose; empty when none is known.
 ---@param info luio.Info
 ---@param probe? boolean  also tries to open its disks exclusively, for a moment; right before taking
 ---                       the device, not when only looking: another's mount could fail meanwhile

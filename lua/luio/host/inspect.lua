@@ -195,7 +195,8 @@ function M.unanswered(info, regions)
   end
 end
 
---- What the kernel shows of a UIO device's interrupt, without opening it: the UIO core asks for the line under the device's name.
+--- The state of a UIO device's interrupt as the kernel shows it, without opening the device: the UIO core asks for
+--- the line under the device's name.
 ---@param info luio.Info  of a device that a UIO driver has
 ---@return integer[]? lines  those of that name; more than one UIO device may have it. Nil: this kernel does not show them
 function M.uio_lines(info)
@@ -242,7 +243,7 @@ local function first_port(info)
   return 0
 end
 
---- What a device has, as luio numbers it: BARs, or UIO maps and then ports.
+--- A device's regions, as luio numbers them: BARs, or UIO maps and then ports.
 ---@param info luio.Info
 ---@return table<integer, table>  entries of info.bars, info.maps, info.ports; those of ports with kind and addr, too
 function M.regions(info)

@@ -1,4 +1,4 @@
---- Who else could write a PCI device's registers: asked before bus master is switched on, when the files have just
+--- Processes that could write a PCI device's registers, too: asked before bus master is switched on, when the files have just
 --- become the driver's user's alone (runtime/guard_bars.c), so that nobody can open them any more.
 ---
 --- A file is known by what it is, not by its path, which a mount namespace can change: /dev/uioX by its device number,

@@ -1,7 +1,7 @@
 --- Reading what the kernel says in /sys and /proc.
 ---
 --- Small text files and links, read through C's library calls, so that a recorded tree (umockdev)
---- can stand in for /sys. Nothing here writes. What is not there is nil or an empty list; a caller
+--- can stand in for /sys. Nothing here writes. A file that is not there is nil or an empty list; a caller
 --- that must tell "not there" from "not allowed" takes the code.
 
 local ffi = require "ffi"

@@ -1,6 +1,6 @@
 --- Whether a file or a folder is in the hands of those who are trusted: for Lua that luio finds without being told its name.
 ---
---- What is loaded runs with all rights of whoever calls luio, root's mostly. A file that the user named is his choice. One
+--- A loaded file runs with all rights of the user who calls luio, mostly root's. A file that the user named is his choice. One
 --- that luio finds by itself (the current folder's drivers/, a module or an overlay beside a named file) is taken only if
 --- nobody could have put it there or changed it who is not trusted anyway:
 ---

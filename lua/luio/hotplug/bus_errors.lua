@@ -69,7 +69,7 @@ local function read_express(dev)
   end
 end
 
---- How the device is now: what it is to be like, and what was counted before.
+--- The device's present state, to compare with later: settings, and error counts.
 ---@param dev luio.Device
 ---@return luio.BusState?  nil: not on PCI
 function M.state(dev)
@@ -81,7 +81,7 @@ function M.state(dev)
   return state
 end
 
---- What the bus has counted since it was last looked at: a sentence for each kind of error.
+--- The errors that the bus has counted since the last look: a sentence for each kind.
 ---@param dev luio.Device
 ---@param state luio.BusState
 ---@return string[]

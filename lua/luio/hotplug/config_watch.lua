@@ -259,7 +259,7 @@ function M.begin(dev)
   dev.sleeps, dev.bridges = M.sleeps(), require("luio.hotplug.bridges").above(dev.info)
 end
 
---- The look of every second: what can't be set right is told once.
+--- The look of every second. A fault that can't be set right is told once.
 ---@param dev luio.Device
 function M.tick(dev)
   local ok, message = M.check(dev)

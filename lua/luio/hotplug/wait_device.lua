@@ -1,6 +1,6 @@
 --- A device that is not there yet: `luio run --wait`.
 ---
---- What is waited for is a device that can be opened: it is there, a UIO driver has it, and its node has
+--- The wait is for a device that can be opened: it is there, a UIO driver has it, and its node has
 --- its permissions. The kernel tells of the first two by events, after each of which everything is looked at
 --- anew, so that one that came before we listened, or got lost, does no harm; a look every two seconds
 --- goes without them. The third is udev's work, some time after the event: a device that can't be opened though

@@ -100,7 +100,7 @@ function FdWatch:readable(seconds)
   return wait_slot.wait(self, seconds)
 end
 
---- Stops watching at once; the descriptor may be closed then. Who waits is woken.
+--- Stops watching at once; the descriptor may be closed then. A task that waits is woken.
 function FdWatch:close()
   if self.poll:is_closing() then return end
   self.listener = nil

@@ -1,7 +1,7 @@
 --- While a driver's files are loaded, no device may be touched, and nothing may wait: what a file does when it is loaded it would
 --- do at every reload, to a device that another version drives.
 ---
---- luio.reload.staging sets what is being loaded. What opens, allocates, spawns and waits asks here.
+--- luio.reload.staging sets what is being loaded. Functions that open, allocate, spawn or wait ask here.
 
 local M = {}
 

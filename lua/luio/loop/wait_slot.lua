@@ -164,7 +164,7 @@ local function pause(who, seconds)
   return failure
 end
 
---- Who waits at a slot now.
+--- The task that waits at a slot now.
 ---@param slot luio.WaitSlot
 ---@return luio.Waiter?
 function M.waiter(slot)

@@ -107,7 +107,7 @@ local function note(one)
   if watch.compiles and one.group == watch.group then C.luio_watchdog_place("task " .. one.name) end
 end
 
--- What is watched now. The process goes on unwatched where no thread can be had.
+-- The watches now. The process goes on unwatched where no thread can be had.
 local function apply()
   local watch = watches[#watches]
   if watch then

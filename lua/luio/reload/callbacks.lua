@@ -6,7 +6,8 @@
 --- While its version is held it waits, too, and those of a version that was replaced are not called any more: the libuv handles
 --- that the version has made are closed with it, but for those that went to the next one in dev.state.
 ---
---- Whose a function is its environment tells (luio.reload.exit). One of a library that a driver's task hands over counts as the driver's.
+--- The environment of a function tells which version it belongs to (luio.reload.exit). A library's function that a
+--- driver's task hands over counts as the driver's.
 --- The methods of handles (`timer:start`) are luv's, and the same for all, so they are wrapped for all; functions of
 --- luio and of scripts pass through them as they are.
 ---

@@ -1,4 +1,4 @@
---- What a version of a driver has as its globals and libraries.
+--- The globals and libraries of a version of a driver.
 ---
 --- All Lua of a process shares the tables of its libraries, and all strings one metatable. A new version that takes `table.insert`
 --- away would take it from the version at work, and from luio, which is to refuse it. So each version has tables of its own: of
@@ -36,7 +36,7 @@ local GLOBALS = { "bit", "coroutine", "debug", "io", "jit", "math", "os", "packa
 -- Lua's own functions. Other globals are a script's or a spec's, and a version finds them there.
 local FUNCTIONS = { "assert", "collectgarbage", "error", "gcinfo", "ipairs", "next", "pairs", "pcall", "print", "rawequal", "rawget",
   "rawlen", "rawset", "select", "tonumber", "tostring", "type", "unpack", "xpcall" }
--- What of `package` a `require` goes by.
+-- The fields of `package` that `require` uses.
 local SEARCH = { "path", "cpath", "preload", "loaders", "searchers" }
 
 ---@class luio.Environment
@@ -89,7 +89,7 @@ local function is_shared(self, value, meta)
   return kind ~= "table" or M.is_luios(meta)
 end
 
--- What a version sees of something shared.
+-- A version's view of something shared.
 local function view(self, shared, name)
   local made = self.views[shared]
   if not made then
@@ -229,7 +229,7 @@ local function own_package(self)
   return own
 end
 
---- What a version's `require` gives of a module that is not its own.
+--- A module that is not the version's own, as its `require` gives it.
 ---@param name string
 ---@param module any  what Lua's `require` gives
 ---@return any

@@ -5,7 +5,7 @@
 --- version that worked goes on. A driver at work does end the process, as it always could, and `luio run` says which
 --- function did it; the guardian takes an end that nobody asked for as a crash, whatever the status.
 ---
---- Whose call it is the stack tells: a version's functions have its environment. Scripts, and what they call themselves,
+--- The stack tells which version calls: a version's functions have its environment. Scripts, and what they call themselves,
 --- leave as ever. C's own exit (by ffi) can't be asked; the guardian sees it.
 
 local errors = require "luio.errors"

@@ -11,7 +11,7 @@
 --- `dev:checkpoint()`, and by `luio run` ten times a second where they have changed; after a crash
 --- they are in dev.state when `start(dev, "crash")` is called. Encoded by LuaJIT's string.buffer: a
 --- state of ten numbers costs about a microsecond, but not at every turn of the loop, for nobody
---- knows how large it is or how often the loop turns. What must not be lost calls `checkpoint`.
+--- knows how large it is or how often the loop turns. A driver calls `checkpoint` for state that must not be lost.
 ---
 --- With `luio run --user` they were kept by a process without privileges, and `migrate` and `start` are called by root. So only plain
 --- data is read back (luio.text.plain), only fields that the driver names are filled; whether their values make sense the driver checks.

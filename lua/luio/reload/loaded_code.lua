@@ -1,4 +1,4 @@
---- What a driver's functions were when they were loaded: to say of a reload which of them are others now.
+--- A driver's functions as they were when they were loaded: a reload's report names those that changed.
 ---
 --- A function does what its bytecode says, with what it has from around it: constants of the file, helpers, tables. So two are the
 --- same if both are, down to what those use in turn. That is noted when a version has been loaded, for its variables change when it

@@ -1,6 +1,6 @@
 --- Runs what a driver's files do when they are loaded, and its `check`, with every device out of reach.
 ---
---- What opens, allocates, spawns and waits asks luio.loop.loading. Accessors of regions have no time for a flag, so the regions
+--- Functions that open, allocate, spawn or wait ask luio.loop.loading. Accessors of regions have no time for a flag, so the regions
 --- of open devices are suspended meanwhile.
 
 local loading = require "luio.loop.loading"

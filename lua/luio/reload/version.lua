@@ -8,7 +8,7 @@
 ---
 --- Staging is loading with every device out of reach (luio.reload.staging).
 ---
---- A file that somebody is saving is no version. Who writes into a file in place has it open for that time, which the
+--- A file that is being saved is no version. A program that writes a file in place has it open for that time, which the
 --- kernel tells (runtime/files.c); so it is read when it is closed, and can't be opened for writing meanwhile. Where
 --- the kernel does not tell (another user's file, some network file systems) a file is left alone while it is empty and until a quarter
 --- of a second after its last change.
@@ -44,7 +44,7 @@ local M = {}
 ---@field package loaded luio.LoadedCode?
 ---@field view luio.Device?      once it is started
 ---@field phase "loading"|"migrate"|"start"|"probation"|nil  nil: it is at work
----@field exited string?         it called os.exit meanwhile: who did
+---@field exited string?         it called os.exit meanwhile: the function that did
 ---@field on_exited fun()?       told then
 ---@field package given { files: table<string, string>, names: table<string, string> }  to load in place of what the files hold
 local Version = {}
@@ -294,7 +294,7 @@ local function hash(text)
   return ("%d-%s-%s"):format(#text, bit.tohex(a), bit.tohex(b))
 end
 
---- What files hold, in short: to tell one save from another.
+--- A digest of files' contents: to tell one save from another.
 ---@param files table<string, string|boolean>  path -> text; else what it holds now
 ---@return string
 function M.fingerprint(files)
@@ -305,7 +305,7 @@ function M.fingerprint(files)
   return table.concat(parts, " ")
 end
 
--- ---- What is different ---------------------------------------------------------------------------
+-- ---- Differences --------------------------------------------------------------------------------
 
 -- The code of a file, without where it stands in it.
 local function code_of(text)

@@ -1,4 +1,4 @@
---- What could stop a driver from working with one device.
+--- Checks of one device: anything that could stop a driver from working with it.
 ---
 --- /dev/uioX is not opened, not even to see whether it could be: closing it again would clear the
 --- bus master of whoever drives the device. access(2) is asked instead.
@@ -43,7 +43,7 @@ function M.description(say, at)
   end
 end
 
---- What needs config space or an attribute written fails for everybody, root too.
+--- Writes to config space and to attributes fail for everybody, root too.
 ---@param say fun(check: string, status: string, text: string, remedy: string?)
 ---@param at luio.DoctorContext
 function M.read_only(say, at)
@@ -53,7 +53,7 @@ function M.read_only(say, at)
     and ": no bind and unbind, no bus master, no interrupts from uio_pci_generic, no regions without a UIO map" or ""), why)
 end
 
--- What a driver for it would say in `match`.
+-- The `match` of a driver for it.
 local function match_of(info)
   if info.vendor then return ('{ pci = "%04x:%04x" }'):format(info.vendor, info.device) end
   if info.compatible[1] then return ("{ of = %q }"):format(info.compatible[1]) end
@@ -288,9 +288,9 @@ function M.dma(say, at)
   end
 end
 
--- ---- What takes more than this user has ---------------------------------------------------------
+-- ---- Rights that this user lacks ----------------------------------------------------------------
 
---- What of all that only root, or the group luio-config, could do here; without a luio driver, what one may want.
+--- The steps that only root, or the group luio-config, could do here; without a luio driver, those that one may want.
 ---@param say fun(check: string, status: string, text: string, remedy: string?)
 ---@param at luio.DoctorContext
 function M.rights(say, at)

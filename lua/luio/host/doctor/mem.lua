@@ -1,4 +1,4 @@
---- What could stop a range of physical addresses, mem:0xADDR+0xLEN, from being reached by /dev/mem.
+--- Checks of a range of physical addresses, mem:0xADDR+0xLEN: anything that could stop /dev/mem from reaching it.
 ---
 --- /dev/mem is not opened: that asks for rights, and under lockdown the kernel would note the attempt.
 
@@ -11,7 +11,7 @@ local M = {}
 
 local CAP_SYS_RAWIO = 17 -- include/uapi/linux/capability.h
 
---- What is there, and who has it: runtime/devmem.c's judgement.
+--- The range's contents and its owner, as runtime/devmem.c judges them.
 ---@param say fun(check: string, status: string, text: string, remedy: string?)
 ---@param at luio.DoctorContext
 function M.range(say, at)
@@ -49,7 +49,7 @@ function M.lockdown(say)
     "use a UIO driver; or switch secure boot off in the firmware, or boot without lockdown=")
 end
 
---- What the kernel itself looks at when it maps.
+--- The kernel's own checks when it maps.
 ---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.strict(say)
   local config = sysfs.read("/boot/config-" .. uv.os_uname().release)

@@ -1,4 +1,4 @@
---- What an ordinary user may do, and the way to more: a group of `make install-system` (runtime/system/60-luio.rules), or
+--- The rights of an ordinary user, and the way to more: a group of `make install-system` (runtime/system/60-luio.rules), or
 --- root that is given up once the driver has started.
 ---
 ---     luio          /dev/uioX and BARs: map, and wait where the kernel driver unmasks by itself or on a write to /dev/uioX;
@@ -43,7 +43,7 @@ function M.group(name)
   return ("," .. members .. ","):find("," .. M.user() .. ",", 1, true) and "listed" or "outside"
 end
 
---- What gives a group's rights to whoever asks.
+--- The remedy that gives a group's rights to this user: a command, or a sentence.
 ---@param name "luio"|"luio-config"
 ---@return string
 function M.join(name)
@@ -57,7 +57,7 @@ function M.join(name)
   return "udevadm control --reload; udevadm trigger --subsystem-match=uio --action=add"
 end
 
---- What gives the right to write a file of sysfs, where a group has it.
+--- The remedy that gives the right to write a file of sysfs, where a group has it.
 ---@param name "luio"|"luio-config"
 ---@param path string
 ---@return string
@@ -65,7 +65,7 @@ function M.write(name, path)
   return sysfs.read_only(path) or M.join(name)
 end
 
---- What lets whoever asks open /dev/uioX, when access to it has failed with that code.
+--- The remedy that lets this user open /dev/uioX, when access to it has failed with that code.
 ---@param code string
 ---@return string
 function M.node(code)

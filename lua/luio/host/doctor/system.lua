@@ -1,4 +1,4 @@
---- What of the machine could stop a driver: kernel, rights, memory, IOMMU.
+--- Checks of the machine: anything that could stop a driver in kernel, rights, memory, IOMMU.
 ---
 --- Each check is a function that adds findings. It only looks: it reads files, and asks access(2)
 --- about those it must not open.
@@ -145,7 +145,7 @@ function M.nodes(say)
   end
 end
 
---- What kernel lockdown forbids.
+--- Whether the kernel is locked down.
 ---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.lockdown(say)
   local mode, code = inspect.lockdown()
