@@ -79,7 +79,7 @@ static bool silent(const uint8_t *header)
   return at32(header, PCI_VENDOR) == UINT32_MAX && at32(header, PCI_COMMAND) == UINT32_MAX;
 }
 
-/* As many bytes as can be read, at most size. Who opened `config` without privileges gets 64. */
+/* As many bytes as can be read, at most size. A process without privileges at the opening gets 64. */
 static unsigned read_bytes(luio_device *d, uint8_t *to, unsigned size)
 {
   ssize_t got = d->backend->config_read(d, 0, to, size);

@@ -177,7 +177,7 @@ static void read_ports(luio_info *info, struct udev_device *dev)
   }
 }
 
-/* What can be mapped are whole pages, so the offset is part of the size. (On PCI the BAR counts.) */
+/* Only whole pages can be mapped, so the offset is part of the size. (On PCI the BAR counts.) */
 static void read_lengths(luio_info *info)
 {
   for (int i = 0; i < LUIO_MAX_MAPS; i++) {

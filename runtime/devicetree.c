@@ -2,7 +2,7 @@
  * registers end, and whether its DMA looks into the CPU's caches.
  *
  * The kernel shows the tree's nodes as folders and their properties as files, in big-endian words
- * ("cells"). A device's folder in sysfs has a link to its node. What is missing or malformed counts
+ * ("cells"). A device's folder in sysfs has a link to its node. A property that is missing or malformed counts
  * as not said. */
 #include "kernel.h"
 

@@ -77,7 +77,7 @@ static int parse(const char *address, uint64_t *addr, uint64_t *size, luio_error
 
 /* ---- Who has it -------------------------------------------------------------------------------- */
 
-/* What follows fills err with what comes behind "open mem:...: CODE: ". */
+/* The functions below fill err with the text behind "open mem:...: CODE: ". */
 
 static int not_shown(luio_error *err)
 {

@@ -141,7 +141,7 @@ void luio_dma_pin_open(luio_dma *dma);
 void luio_dma_pin(luio_dma *dma, page *p);
 /* Ends that for all pages. The device must have been stopped. */
 void luio_dma_unpin(luio_dma *dma);
-/* What to do about an error of pinning. */
+/* The remedy for an error of pinning. */
 const char *luio_dma_pin_remedy(int code);
 
 /* dma_records.c. With the lock held. Without a guardian there are no records, and nothing happens. */
@@ -188,7 +188,7 @@ int luio_dma_store_for(uint64_t size, uint64_t align);
 /* Why no page could be had, and what to do: rc is luio_dma_page_take's. */
 int luio_dma_no_pages(const luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_error *err);
 uint64_t luio_dma_free_hugepages(uint64_t page_size);
-/* What gives more of them, or why that can't be done here, in `text`. */
+/* The remedy for want of pages, or why there is none here, in `text`. */
 const char *luio_dma_more_hugepages(uint64_t page_size, char *text, size_t size);
 
 #endif

@@ -101,7 +101,7 @@ static bool buffer_makes_sense(const luio_dma *dma, const buffer_record *b)
          memchr(b->name, 0, sizeof b->name);
 }
 
-/* What no named buffer of the page has. */
+/* The parts of a page that no named buffer has. */
 static void find_gaps(luio_dma *dma, page *p)
 {
   uint64_t at = 0;

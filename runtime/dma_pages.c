@@ -6,7 +6,7 @@
  * narrow mask (edu: 28 bits) are held aside until one lies below, or none is left, and are then
  * given back.
  *
- * What the device is told of a page is the pool's kind to say (luio_dma_ops). */
+ * The pool's kind gives the address of a page that the device is told (luio_dma_ops). */
 #include "dma.h"
 
 #include <errno.h>
@@ -222,7 +222,7 @@ uint64_t luio_dma_free_hugepages(uint64_t page_size)
 #define HUGEPAGES "/proc/sys/vm/nr_hugepages"
 #define HUGEPAGES_1G "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
 
-/* What gives more of them, and why it can't be done here. */
+/* The remedy for want of pages, and why there is none here. */
 const char *luio_dma_more_hugepages(uint64_t page_size, char *text, size_t size)
 {
   const char *file = page_size == GIB ? HUGEPAGES_1G : HUGEPAGES, *read_only = luio_read_only(file);

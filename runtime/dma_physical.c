@@ -53,7 +53,7 @@ static bool believes(const luio_dma *dma, const page_record *r)
 
 /* ---- Pages that the kernel has moved ------------------------------------------------------------- */
 
-/* What lies in a page, for people: " (3 buffers, "ring" among them)", or nothing. */
+/* The buffers in a page, for people: " (3 buffers, "ring" among them)", or nothing. */
 static void describe_buffers(const luio_dma *dma, const page *p, char *to, size_t size)
 {
   const char *name = NULL;

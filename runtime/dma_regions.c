@@ -21,7 +21,7 @@ static int grow(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, pag
                    (unsigned long long)dma->stats.pages);
 }
 
-/* What is mapped there is the region's. */
+/* The mapping is the region's. */
 static void release(luio_dma *dma, page *p)
 {
   (void)dma;

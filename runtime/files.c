@@ -1,6 +1,6 @@
 /* files.c - reading a file that others save, and writing beyond a limit.
  *
- * An editor that writes into a file truncates it first. Who reads it then reads nothing, or half of it. The kernel
+ * An editor that writes into a file truncates it first. A reader then gets nothing, or half of it. The kernel
  * knows whether a file is open for writing, and tells it by refusing a read lease. With the lease held the file
  * can't change: who opens it to write waits for us. The kernel tells us that somebody waits by a signal; it is made
  * SIGURG, which is ignored unless somebody wants it, in place of SIGIO, which ends a process. We give the

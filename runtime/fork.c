@@ -7,7 +7,7 @@
  * is in a list here, and is called in the child before fork() returns: there the device is gone, as if it
  * had been pulled out. Descriptors keep their numbers, and lead to /dev/null.
  *
- * That is for fork() itself. What starts a program (posix_spawn, vfork, clone) closes them by exec.
+ * That is for fork() itself. posix_spawn, vfork and clone start a program, and exec closes them.
  * After a fork of a process with threads only system calls are allowed, so no lock is taken here
  * but the list's, which fork() itself waits for. */
 #include "kernel.h"

@@ -294,7 +294,7 @@ static int slot_of(const char *address)
   return -1;
 }
 
-/* What the guardian refuses to open; -EAGAIN is the caller's to explain. */
+/* The message for a file that the guardian refuses to open; -EAGAIN is the caller's to explain. */
 static int refused(const char *address, int rc, luio_error *err)
 {
   if (rc == -ENOSPC)

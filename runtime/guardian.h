@@ -5,7 +5,7 @@
  *   guardian_devices.c   what is kept of each device; how a device is stopped
  *   guardian_children.c  the other children: one prints lines, some were left behind by a worker
  *
- * What the guardian and a worker share is in guard.h. The guardian has one thread, so nothing here is
+ * guard.h has the parts that the guardian and a worker share. The guardian has one thread, so nothing here is
  * locked. Times are nanoseconds of CLOCK_MONOTONIC. The program exports its symbols to the libraries
  * that it loads, hence the prefix. */
 #ifndef LUIO_GUARDIAN_H
@@ -39,7 +39,7 @@ struct guardian_line {
 
 /* close_ours closes the guardian's descriptors in a child of it. Before any other of these. */
 void guardian_begin_telling(void (*close_ours)(void));
-/* Adds to a line. What finds no room is cut off. */
+/* Adds to a line. Text beyond its room is cut off. */
 void guardian_say(struct guardian_line *l, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Prints a line on standard error, by a child. Waits half a second at most. */
@@ -91,7 +91,7 @@ void guardian_quieten_devices(void);
 /* The same with words, of a worker that does not end. */
 void guardian_disarm_devices(struct guardian_line *l, uint64_t died_at);
 
-/* When no worker comes any more: lets go of everything. What was a driver's alone is given back. */
+/* When no worker comes any more: lets go of everything. Files that were a driver's alone get their owners back. */
 void guardian_end_devices(void);
 /* In a forked child: closes the copies that it has. */
 void guardian_close_devices(void);

@@ -70,7 +70,7 @@ struct luio_config_wanted {
   unsigned pm, msi, msix; /* where the control words of these capabilities are; 0: none */
 };
 
-/* What a guardian keeps for one owner, a device or the process itself (guard.c). */
+/* The memory that a guardian keeps for one owner, a device or the process itself (guard.c). */
 typedef struct luio_slots {
   char address[64];       /* by which the guardian knows the owner: a device's, or GUARD_PROCESS */
   bool repeats;           /* another owner may have this address: only the first is guarded */

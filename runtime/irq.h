@@ -64,7 +64,7 @@ struct luio_irq {
 /* Which of the two has been told that the source is readable. */
 enum luio_taker { LUIO_THREAD, LUIO_CONSUMER };
 
-/* irq_ring.c. -ENOMEM; -errno of eventfd. What was opened when it fails is closed by close. */
+/* irq_ring.c. -ENOMEM; -errno of eventfd. After a failure close closes the rest. */
 int luio_ring_open(struct luio_ring *r, uint64_t capacity);
 void luio_ring_close(struct luio_ring *r);
 /* Puts an event in, or counts it as lost. wakes: and makes the wake descriptor readable. */
@@ -85,7 +85,7 @@ int luio_irq_drain(luio_irq *irq, enum luio_taker taker);
 void luio_irq_let_through(luio_irq *irq);
 /* The source is dead: the last event says so. */
 void luio_irq_gone(luio_irq *irq, int code, enum luio_taker taker);
-/* What others may see of a storm. */
+/* The state of a storm that other threads may read. */
 void luio_irq_tell_storm(luio_irq *irq);
 /* Whether the top half ends with UNMASK. */
 bool luio_irq_unmasks(const luio_irq_config *config);

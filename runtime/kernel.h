@@ -49,7 +49,7 @@ int luio_devmem_allowed(const luio_device *d, bool drivers, luio_error *err);
 /* Whether a kernel driver has claimed it since. */
 bool luio_devmem_claimed(const luio_device *d);
 
-/* port.c. What a thread may use of the ports that regions are over. */
+/* port.c. A thread's right to use the ports of regions. */
 enum { LUIO_PORT_RIGHTS = 16 };
 typedef struct luio_port_rights {
   uint64_t id[LUIO_PORT_RIGHTS];

@@ -21,7 +21,7 @@
  *   Errors     Functions that can fail return 0 (or a count) on success and -errno on failure, and
  *              fill *err with a sentence: what was tried, what came back, what to do. err may be
  *              NULL. The library never prints and never exits.
- *   Ownership  *_open gives a handle, *_close takes it back; closing NULL is fine. What a device
+ *   Ownership  *_open gives a handle, *_close takes it back; closing NULL is fine. All that a device
  *              owns (regions, its DMA buffers) dies with it and is never freed by the caller.
  *   Threads    A handle belongs to one thread unless its group says otherwise. Accessors, fences,
  *              luio_region_read/write, luio_unmask and luio_bus_master may be called from any.
@@ -104,7 +104,7 @@ typedef struct luio_port { /* /sys/class/uio/uioN/portio/portN */
 
 enum { LUIO_BAR_NONE, LUIO_BAR_MEM, LUIO_BAR_IO };
 
-/* What the way to a device offers. A caller asks for these, not for the name of a bus. Each says what is possible in
+/* The abilities of a way to a device. A caller asks for these, not for the name of a bus. Each says what is possible in
  * principle; the call itself says whether this device, this kernel and this process can. */
 enum {
   LUIO_HAS_SYSFS =
@@ -238,11 +238,11 @@ enum { LUIO_REGION_MEMORY, LUIO_REGION_PORT, LUIO_REGION_SIM };
 
 typedef struct luio_region luio_region;
 
-/* What a region is. Any thread. */
-LUIO_API int luio_region_kind(const luio_region *region);
-LUIO_API uint64_t luio_region_size(const luio_region *region); /* bytes that exist, not pages */
-LUIO_API uint64_t luio_region_addr(const luio_region *region); /* bus address or first port */
-LUIO_API int luio_region_writable(const luio_region *region);
+/* A region's properties, from any thread. */
+LUIO_API int luio_region_kind(const luio_region *region);         /* LUIO_REGION_* */
+LUIO_API uint64_t luio_region_size(const luio_region *region);    /* bytes that exist, not pages */
+LUIO_API uint64_t luio_region_addr(const luio_region *region);    /* bus address or first port */
+LUIO_API int luio_region_writable(const luio_region *region);     /* 0: every write is refused */
 LUIO_API const char *luio_region_name(const luio_region *region); /* "BAR0 by uio0 map0" */
 /* First byte of a memory region, NULL for the other kinds. Valid until the device is closed. */
 LUIO_API volatile void *luio_region_base(const luio_region *region);
@@ -338,7 +338,7 @@ LUIO_API int luio_config_read(luio_device *device, unsigned offset, unsigned wid
 LUIO_API int luio_config_write(luio_device *device, unsigned offset, unsigned width, uint32_t value,
                                luio_error *err);
 
-/* What somebody else can change in config space under a running driver. Wanted is what was found at
+/* The settings in config space that another process can change under a running driver. Wanted is what was found at
  * opening, and what this process has written since: bus master and the mask by the calls below, all by
  * luio_config_write. */
 enum {
@@ -507,7 +507,7 @@ LUIO_API void luio_irq_unshare(luio_irq *irq);
 LUIO_API int luio_irq_take(luio_irq *irq, luio_irq_event *out);
 LUIO_API void luio_irq_publish(luio_irq *irq);
 
-/* What the first failed step or the failed source said; empty: nothing failed. Valid after an
+/* The message of the first failed step, or of the failed source; empty: nothing failed. Valid after an
  * event with flags was taken. */
 LUIO_API const char *luio_irq_error(const luio_irq *irq);
 /* Stops the thread, joins it within timeout_ns, frees. -ETIMEDOUT: it still runs and nothing was

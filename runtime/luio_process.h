@@ -53,7 +53,7 @@ LUIO_API int luio_device_load(luio_device *device, const void **data, size_t *si
 LUIO_API int luio_guard_keep(const void *data, size_t size, luio_error *err);
 LUIO_API int luio_guard_kept(const void **data, size_t *size, luio_error *err);
 
-/* Gives up root for good: user, group, groups, capabilities. What is open stays usable, so devices,
+/* Gives up root for good: user, group, groups, capabilities. Open files stay usable, so devices,
  * regions and DMA memory are opened before. The guardian keeps its own.
  *   ENOENT  no such user     EPERM  this process is not root */
 LUIO_API int luio_drop_privileges(const char *user, luio_error *err);

@@ -146,7 +146,7 @@ static bool wants_guardian(int argc, char **argv)
   return true;
 }
 
-/* What any command needs is less than this. With fewer it would be a matter of luck which step fails,
+/* Every command needs fewer than this. With less room it would be a matter of luck which step fails,
  * and some of them abort: libuv's loops, Lua's require. */
 #define DESCRIPTORS 32
 

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What the worker before had, or NULL. */
+/* The memory of the worker before, or NULL. */
 static const void *map_kept(luio_slots *s, int slot, size_t size)
 {
   struct stat st;

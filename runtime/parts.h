@@ -23,7 +23,7 @@ bool luio_dma_ends_with_device(const luio_dma *dma);
 void luio_dma_close(luio_dma *dma);
 /* In a forked child: none of its descriptors leads anywhere. */
 void luio_dma_forked(luio_dma *dma);
-/* dma_kept.c. What earlier workers had, and nobody asked for by name, becomes free. */
+/* dma_kept.c. Memory of earlier workers that nobody has asked for by name becomes free. */
 void luio_dma_settle(luio_dma *dma);
 uint64_t luio_dma_unsettled(luio_dma *dma); /* bytes that wait for that */
 /* Where the buffer that holds [iova, iova + size) is; NULL: no live buffer does. */

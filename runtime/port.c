@@ -21,7 +21,7 @@
 #include <errno.h>
 #include <string.h>
 
-/* What this thread may use: ids of regions, each at its place modulo the table's size. One that gave way
+/* The regions that this thread may use: their ids, each at its place modulo the table's size. One that gave way
  * to another is asked for again. */
 static _Thread_local luio_port_rights mine;
 

@@ -119,7 +119,7 @@ static ssize_t take(int from, void *data, size_t size, int *fd, int *n, int *fla
 
 /* ---- A porter ---------------------------------------------------------------------------------- */
 
-/* What can be closed without waiting. Neither question touches what is behind the descriptor. */
+/* Whether a descriptor can be closed without waiting. Neither question touches what is behind the descriptor. */
 static int kind_of(int fd)
 {
   char path[32], name[32];

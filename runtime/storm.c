@@ -1,7 +1,7 @@
 /* storm.c - interrupt storms: a source that fires again as soon as it is let through, because what was done about it does
  * not take its line back. Both the interrupt thread and Lua are busy with nothing then.
  *
- * A high rate is no storm; a device may well be fast. What tells is the line at the moment of unmasking, after the
+ * A high rate is no storm; a device may well be fast. The sign is the line at the moment of unmasking, after the
  * acknowledgement. Where INTx is masked by the command register (uio_pci_generic, simulated devices), the status register
  * beside it says whether the device holds its line, and the load that unmasking needs anyway brings both. A device that was
  * acknowledged holds it only if the next cause came within that microsecond. So a storm is: RUN interrupts in a row, over

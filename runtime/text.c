@@ -16,7 +16,7 @@ bool luio_format(char *to, size_t size, const char *format, ...)
   return n >= 0 && (size_t)n < size;
 }
 
-/* What is shown must not be able to drive a terminal: control characters (those beyond ASCII too,
+/* Shown text must not be able to drive a terminal: control characters (those beyond ASCII too,
  * U+009B is another ESC [) and what is not UTF-8 become '?'. */
 void luio_clean(char *text)
 {

@@ -69,7 +69,7 @@ static int open_node(luio_device *d, luio_error *err)
   return luio_fail(err, code, "open %s: %s: %s", path, luio_errno_name(code), remedy);
 }
 
-/* What the UIO driver has allocated just now. It frees it when the last descriptor is closed. */
+/* The memory that the UIO driver has allocated just now. It frees it when the last descriptor is closed. */
 static int find_memory(luio_device *d, luio_error *err)
 {
   char dir[64], name[32];

@@ -23,7 +23,7 @@ int luio_guard_hold(const luio_slots *slots, int slot, luio_error *err);
 void luio_guard_gone(const luio_slots *slots);
 void luio_guard_close(luio_slots *slots);
 int luio_guard_seal(luio_error *err);
-/* What belongs to this process and to no device; NULL: there is no guardian. */
+/* The memory of this process, and of no device; NULL: there is no guardian. */
 luio_slots *luio_guard_process(void);
 
 /* memfd.c. Maps `size` bytes that the guardian keeps in a slot, all zeros but for what `copy` takes of
