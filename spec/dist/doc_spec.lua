@@ -30,7 +30,7 @@ describe("make doc", function()
     local tags = files.read(DOC .. "/c.tag")
     local n = 0
     for header in files.shell("ls runtime/luio*.h"):gmatch "%S+" do
-      for declaration in files.read(("runtime/%s.h"):format(header)):gmatch "\nLUIO_API ([^;]*);" do
+      for declaration in files.read(header):gmatch "\nLUIO_API ([^;]*);" do
         local name = declaration:match "([%w_]+)%("
         assert(tags:find(("<name>%s</name>"):format(name), 1, true), name .. " is not in the reference")
         n = n + 1
