@@ -13,7 +13,7 @@
 #   make modules    kernel modules of examples/kernel/, for the guest's kernel, in build/modules/
 #   make lint       layers, luacheck, clang-tidy, cppcheck;  make format: clang-format
 #   make layers     no file uses what lies above it: spec/lint/floors.lua has the floors
-#   make doc        the API reference, in build/doc/ (doc/doc.mk)
+#   make doc        the API reference, in build/doc/ (lua/doc/doc.mk)
 #   make man        build/luio.1
 #   make dist       one file for a board that has a C library and nothing else: build/dist/luio-VERSION-ARCH.tar.xz
 #   make install / uninstall   PREFIX (/usr/local), DESTDIR
@@ -249,7 +249,7 @@ uninstall:
 clean:
 	$(Q)rm -rf $(BUILD)
 
-include runtime/system/system.mk runtime/board/dist.mk doc/doc.mk
+include runtime/system/system.mk runtime/board/dist.mk lua/doc/doc.mk
 
 # ---- Set-up ----------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 --- The API reference (`make doc`): it has what users meet, and no reference in it leads nowhere.
 
 local files = require "spec.support.files"
-local luacats = require "doc.luacats"
+local luacats = require "lua.doc.luacats"
 local luio = require "luio"
 
 local DOC = "build/doc"
@@ -20,7 +20,7 @@ describe("make doc", function()
     for name, value in pairs(luio) do
       if type(value) ~= "table" then assert(first:find(('<a name = "%s"></a>'):format(name), 1, true), name .. " is not in the reference") end
     end
-    for _, page in ipairs(require "doc.pages") do assert.matches("<h1>Module", files.read(("%s/modules/%s.html"):format(DOC, page[1]))) end
+    for _, page in ipairs(require "lua.doc.pages") do assert.matches("<h1>Module", files.read(("%s/modules/%s.html"):format(DOC, page[1]))) end
     for _, class in ipairs { "Device", "Region", "Irq", "Dma", "Buffer", "Register", "Registers", "Task", "Pool", "net.Port", "serial.Port" } do
       assert.matches("<h1>Class", files.read(("%s/classes/luio.%s.html"):format(DOC, class)))
     end

@@ -183,7 +183,7 @@ describe("e1000e's receive ring, of a broken device,", function()
     local began = luio.now()
     local packet, message, code = q:receive(0.05)
     assert.same({ nil, "ETIMEDOUT" }, { packet, code })
-    assert.matches("^receive of sim:e1000e: what came within 0.05 s was damaged %(rx_dropped counts it%)$", message)
+    assert.matches("^receive of sim:e1000e: all frames within 0.05 s were damaged %(rx_dropped counts them%)$", message)
     assert.is_true(luio.now() - began >= 0.05)
     q.offer = offer
   end)

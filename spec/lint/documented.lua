@@ -5,7 +5,7 @@
 --- needs none; `---@return any ...` stands for any number of results. C: a function of a public header (runtime/luio*.h) has a comment
 --- above it, behind it, or above the functions that it follows without a line between.
 
-local luacats = require "doc.luacats"
+local luacats = require "lua.doc.luacats"
 
 local M = {}
 

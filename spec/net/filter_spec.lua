@@ -177,7 +177,7 @@ describe("a filter", function()
     for _, text in ipairs { "inbound", "outbound and tcp", "not inbound", "ifindex 3" } do
       local f, message, code = filter.compile(text)
       assert.same({ nil, "EINVAL" }, { f, code }, text)
-      assert.matches("known to the kernel only", message)
+      assert.matches("only the kernel knows them", message)
     end
     local _, message, code = filter.compile "ip broadcast"
     assert.equal("EINVAL", code)

@@ -39,8 +39,11 @@ end
 ---@return string path
 ---@return string dir
 function M.write(name, text)
-  n = n + 1
-  local dir = ("build/spec/tmp/%d-%d"):format(uv.os_getpid(), n)
+  local dir
+  repeat -- busted loads this module anew for each spec file: an earlier one may have left its folders
+    n = n + 1
+    dir = ("build/spec/tmp/%d-%d"):format(uv.os_getpid(), n)
+  until not uv.fs_stat(dir)
   local path = dir .. "/" .. name
   M.put(path, text)
   return path, dir

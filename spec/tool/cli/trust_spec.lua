@@ -291,7 +291,7 @@ describe("a driver that loops when it is loaded", function()
   it("keeps list and info from nothing; list says that it is left out", function()
     local out, status = luio(dir, "list")
     assert.equal(0, status)
-    assert.is_truthy(out:find("note: only running drivers/loops would tell what it matches", 1, true), out)
+    assert.is_truthy(out:find("note: only running drivers/loops would tell its match", 1, true), out)
     assert.equal(0, select(2, luio(dir, "info sim:edu")))
   end)
 

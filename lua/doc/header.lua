@@ -1,12 +1,12 @@
---- The C half of the API reference: a header's comments, as Doxygen reads them. It is Doxygen's filter (doc/Doxyfile):
+--- The C half of the API reference: a header's comments, as Doxygen reads them. It is Doxygen's filter (lua/doc/Doxyfile):
 ---
----     luajit doc/header.lua runtime/luio.h
+---     luajit lua/doc/header.lua runtime/luio.h
 ---
 --- A comment of its own line belongs to what is below it; where several functions follow without a line between, to all of them.
 --- A comment behind a declaration belongs to that. `/* ---- Title ---` begins a group. Lines that are indented within a comment
 --- are shown as they are.
 
-local path = assert(arg[1], "usage: luajit doc/header.lua FILE")
+local path = assert(arg[1], "usage: luajit lua/doc/header.lua FILE")
 
 local out = {}
 local function put(...) table.insert(out, (...):format(select(2, ...))) end

@@ -1,15 +1,15 @@
 --- The Lua half of the API reference: LuaCATS annotations, written down anew in the comments that LDoc reads.
 ---
----     luajit doc/reference.lua FOLDER [TAGFILE]    writes FOLDER/NAME.lua, a file for each page, for `ldoc -c doc/config.ld`
+---     luajit lua/doc/reference.lua FOLDER [TAGFILE]    writes FOLDER/NAME.lua, a file for each page, for `ldoc -c lua/doc/config.ld`
 ---
---- doc/pages.lua says which files are on which page. Types in parameters and results, modules and classes that a text names, and C
+--- lua/doc/pages.lua says which files are on which page. Types in parameters and results, modules and classes that a text names, and C
 --- functions (from Doxygen's TAGFILE) become links. A type of luio's that is on no page is an error.
 
 package.path = "./?.lua;./?/init.lua;" .. package.path
-local luacats = require "doc.luacats"
+local luacats = require "lua.doc.luacats"
 
 local folder, tagfile = arg[1], arg[2]
-assert(folder, "usage: luajit doc/reference.lua FOLDER [TAGFILE]")
+assert(folder, "usage: luajit lua/doc/reference.lua FOLDER [TAGFILE]")
 
 -- ---- What there is -----------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ local function expanded(modules)
   return list
 end
 
-local pages = require "doc.pages"
+local pages = require "lua.doc.pages"
 for _, page in ipairs(pages) do
   page.name = page[1]
   page.files = expanded(page.files)

@@ -1,7 +1,8 @@
 --- LuaCATS annotations, read from a Lua file: its opening paragraph, classes, aliases, functions and values.
 ---
 --- luacheck's parser (Debian's lua-check) reads the Lua; what is here reads the comments. A comment belongs to the statement on
---- the line below it. `make lint` asks for what is missing (doc/lint.lua), `make doc` writes the reference (doc/reference.lua).
+--- the line below it. `make lint` asks for what is missing (spec/lint/documented.lua); `make doc` writes the reference
+--- (reference.lua).
 ---
 --- A function is public if it is a field of the table that the file returns, or of a class (`---@class` above `local Name = {}`),
 --- and is marked neither `---@package` nor `---@private`.
