@@ -36,6 +36,7 @@ return {
     { "ports", "lua/luio/port/", "lua/luio/net/", "lua/luio/serial/" },
     { "tool", "lua/luio/tool/" },
     { "drivers", "drivers/" },
+    { "reference", "lua/doc/" },
   },
   -- Files with a `require` whose name is no literal.
   dynamic = {
