@@ -12,7 +12,6 @@ local errors = require "luio.errors"
 local irq = require "luio.irq"
 local loading = require "luio.loop.loading"
 local region = require "luio.region"
-local selectors = require "luio.registers.selectors"
 local task = require "luio.loop.task"
 local watchdog = require "luio.loop.watchdog"
 local C, err = door.C, door.err
@@ -336,7 +335,8 @@ end
 function Device:vanish(why, code, forgot)
   if self.closed or self.gone then return end
   self.forgot, self.alone, self.withheld, self.bridges = forgot, forgot and self.alone, nil, nil
-  selectors.forget(self)
+  local selectors = package.loaded["luio.registers.selectors"] -- where it is not loaded, it has nothing of the device
+  if selectors then selectors.forget(self) end
   if not forgot then C.luio_device_gone(self.handle) end
   for handle in handles(self) do
     handle.gone, handle.gone_why, handle.gone_code = true, why, code
