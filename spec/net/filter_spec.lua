@@ -217,6 +217,23 @@ describe("a filter", function()
     assert.is_string(assert(filter.compile "ip6 protochain 17 or port 22").source)
   end)
 
+  it("takes five hundred ports", function()
+    local list = {}
+    for i = 1, 500 do list[i] = "port " .. i * 7 end
+    local f = assert(filter.compile(table.concat(list, " or "), 600)) -- seconds
+    assert.is_nil(f.source)
+    local frame = ffi.new "uint8_t[60]"
+    frame[12], frame[14], frame[23] = 0x08, 0x45, 17 -- UDP, no fragment
+    local function to(port)
+      frame[36], frame[37] = math.floor(port / 256), port % 256
+      return f.match(frame, 60)
+    end
+    for _, i in ipairs { 1, 2, 250, 499, 500 } do
+      assert.same({ true, false }, { to(i * 7), to(i * 7 + 1) })
+    end
+    assert.is_false(to(501 * 7))
+  end)
+
   it("has an end: a text that is too long is refused", function()
     local _, message, code = filter.compile(("ip or "):rep(4000) .. "ip")
     assert.equal("E2BIG", code)

@@ -7,7 +7,8 @@
 --- libpcap compiles the expression, with its optimizer, for Ethernet (luio.net.filter.pcap). So the syntax is all of
 --- pcap-filter(7), and a filter lets those packets through that `tcpdump EXPRESSION` does. The BPF program that comes out
 --- becomes Lua source (luio.net.filter.translate), which LuaJIT compiles with the loop it is in. Nothing is copied,
---- nothing is allocated. A program that is too long for LuaJIT is interpreted by libpcap.
+--- nothing is allocated. A program that is too long for LuaJIT is interpreted by libpcap; one of a very long text
+--- is not optimized, either.
 ---
 --- A test of a byte that the packet does not have makes the whole filter false, even behind `not`. The length is the packet's:
 --- there is no other, shorter one. `ip broadcast` needs the network's mask, which is not known here; `inbound` and
@@ -24,6 +25,7 @@ local translate = require "luio.net.filter.translate"
 local M = {}
 
 local LONGEST = 16384 -- bytes
+local MOST = 1000 -- instructions; LuaJIT leaves what is longer to its interpreter, which is slower than libpcap's
 
 ---@class luio.net.Filter
 ---@field text string
@@ -43,7 +45,7 @@ function M.compile(text, seconds)
   if not program then
     return nil, ("filter %q: %s"):format(#text <= 200 and text or text:sub(1, 200) .. "...", message), code
   end
-  local source = translate.source(program)
+  local source = program.n <= MOST and translate.source(program)
   local chunk = source and loadstring(source, "=filter")
   if chunk then return { text = text, source = source, match = chunk(bit, ffi, math.floor) } end
   return { text = text, match = pcap.interpreter(program) }

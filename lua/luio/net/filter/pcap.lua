@@ -30,6 +30,7 @@ local NETMASK_UNKNOWN = 0xffffffff
 local KERNEL = 0xfffff000 -- SKF_AD_OFF: loads from there on are of what Linux knows of a packet beside its bytes
 local LOADS = { [0x20] = true, [0x28] = true, [0x30] = true } -- BPF_LD | BPF_ABS, of 4, 2 and 1 bytes
 local SHORT = 400 -- bytes of an expression; what has fewer is compiled in 10 ms
+local LONG = 4096 -- what has more is not optimized: 400 ports take 5 s with the optimizer, 1 s without
 local LIBRARIES = { "libpcap.so.0.8", "libpcap.so.1" } -- Debian's name, and that of others
 
 -- Words and names of numbers that libpcap's scanner knows, so that they are never looked up.
@@ -92,7 +93,7 @@ local function compile(lib, text)
   if handle == nil then return nil, "pcap_open_dead: no memory", "ENOMEM" end
   local program = ffi.new "luio_pcap_program"
   local bytes, message, code
-  if lib.luio_pcap_compile(handle, program, text, 1, NETMASK_UNKNOWN) < 0 then
+  if lib.luio_pcap_compile(handle, program, text, #text <= LONG and 1 or 0, NETMASK_UNKNOWN) < 0 then
     message, code = "libpcap: " .. ffi.string(lib.luio_pcap_geterr(handle)), "EINVAL"
     if message:find("syntax error", 1, true) then message = message .. "; pcap-filter(7) has the syntax" end
   else
