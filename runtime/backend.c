@@ -1,7 +1,7 @@
-/* backend.c - which way leads to a device. */
+/* backend.c - selects the backend (the way) for a device. */
 #include "ways.h"
 
-/* In this order; luio_uio takes all that is left. */
+/* Tried in this order; luio_uio takes every remaining device. */
 static const struct luio_backend *const backends[] = {&luio_mem, &luio_pci, NULL};
 
 const struct luio_backend *luio_backend_of(const luio_info *info)

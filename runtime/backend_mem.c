@@ -1,15 +1,16 @@
 /* backend_mem.c - ranges of physical addresses, by /dev/mem: mem:0xADDR+0xLEN.
  *
- * There is one region, the range, which begins at its first byte and ends behind its last, whatever pages lie around it. The
- * kernel knows of no device there: no interrupt, no config space, no bus master to switch off, hence no DMA memory.
+ * The device has one region: exactly the bytes of the range, without the rest of its first and last page. The kernel
+ * has no device there, so there is no interrupt, no config space and no bus master bit. Without a bus master bit the
+ * device could not be stopped, so there is no DMA memory.
  *
- * Whether the range may be had is devmem.c's judgement, asked at opening and again when it is mapped. A driver that claims
- * the range later takes it away from us: where the kernel revokes the mapping (CONFIG_IO_STRICT_DEVMEM) the next access
- * raises SIGBUS, and luio_device_present sees the claim in /proc/iomem in any case.
+ * devmem.c decides whether the range is allowed, at opening and again at mapping. A kernel driver may claim the range
+ * later. Then the device counts as gone: luio_device_present sees the claim in /proc/iomem, and with
+ * CONFIG_IO_STRICT_DEVMEM the kernel revokes the mapping, so that the next access raises SIGBUS.
  *
- * The descriptor is opened with O_SYNC, by which the kernel maps uncached, and O_RDONLY to look. Two owners of overlapping
- * ranges are kept apart by a lock on just those bytes of /dev/mem. It belongs to the descriptor (F_OFD_SETLK), for a process
- * may have several such devices. */
+ * The descriptor is opened with O_SYNC, so that the kernel maps the range uncached; with O_RDONLY for a read-only
+ * device. A lock on exactly those bytes of /dev/mem excludes a second owner of an overlapping range. The lock belongs
+ * to the descriptor (F_OFD_SETLK), because a process may have several such devices. */
 #include "ways.h"
 
 #include <errno.h>
@@ -86,7 +87,7 @@ static int open_region(luio_device *d, luio_region *r, luio_error *err)
   r->size = range->size;
   luio_format(r->name, sizeof r->name, "memory by " LUIO_DEVMEM);
   int rc = luio_devmem_allowed(
-      d, false, err); /* once more: what has come since the device was opened counts */
+      d, false, err); /* again: a claim may have appeared since the device was opened */
   if (rc < 0)
     return rc;
   rc = luio_region_map(d, r, d->mem_fd, range->addr / LUIO_PAGE, range->offset, LUIO_DEVMEM, err);

@@ -1,15 +1,15 @@
 /* backend_pci.c - PCI devices: config space and BARs by sysfs, the interrupt by the UIO driver that is bound.
  *
- * Region N is BAR N. A memory BAR is mapped through /dev/uioX where the UIO driver offers it as a map (matched by address:
- * map N need not be BAR N), because that still works when secure boot locks sysfs; else through sysfs resourceN.
- * uio_pci_generic offers only 32-bit non-prefetchable BARs, and none before Linux 5.x, so the second way is not an
- * exception. I/O BARs are reached by port instructions, and where a thread may not use these through resourceN. A map's
- * stated size is often rounded up, the BAR's never: the BAR's counts.
+ * Region N is BAR N. A memory BAR is mapped through /dev/uioX if the UIO driver offers it as a map, because that works
+ * even when secure boot locks sysfs; otherwise through sysfs resourceN. Maps are matched by address: map N need not be
+ * BAR N. resourceN is common: uio_pci_generic offers only 32-bit non-prefetchable BARs, and none before Linux 5.x. I/O
+ * BARs are reached by port instructions, or through resourceN if the thread may not use them. The region has the BAR's
+ * size, because a map's stated size is often rounded up.
  *
- * A UIO driver may make several UIO devices of one PCI device, one for each vector. Each is opened by its own name (the PCI
- * address means the lowest number) and has a lock of its own, so that several handles and several processes may have one each.
- * What there is only once, config space to be written, and with it bus master and DMA memory, belongs to the first that was
- * opened, by the lock on `config`: the memory of one handle could not be freed safely while another holds bus master on. */
+ * A UIO driver may make several UIO devices of one PCI device, one per vector. Each is opened by its own name (the PCI
+ * address means the lowest number) and has its own lock, so each may have its own handle or process. Only the first
+ * handle, by the lock on `config`, may write config space, switch bus master and have DMA memory. With two, one
+ * handle's memory could not be freed safely while the other keeps bus master on. */
 #include "ways.h"
 
 #include <errno.h>
@@ -19,8 +19,8 @@
 
 /* ---- Opening ----------------------------------------------------------------------------------- */
 
-/* The guardian's config descriptor instead of ours. The lock is on that one, and so goes from worker to
- * worker without a gap. */
+/* Uses the guardian's config descriptor instead of ours. The lock is on that descriptor, so it passes
+ * from worker to worker without a gap. */
 static void take_kept_config(luio_device *d)
 {
   int fd = d->slots.kept[GUARD_CONFIG];
@@ -76,7 +76,7 @@ static int open_config(luio_device *d, luio_error *err)
     d->config_fd = open(path, O_RDWR | O_CLOEXEC);
     d->config_writable = d->config_fd >= 0;
   }
-  /* An ordinary user may still map and wait; what needs the command register says so then. */
+  /* An ordinary user may still map and wait; calls that need the command register fail later. */
   if (d->config_fd < 0)
     d->config_fd = open(path, O_RDONLY | O_CLOEXEC);
   if (d->config_fd >= 0)
@@ -167,9 +167,10 @@ static int map_by_uio(luio_device *d, luio_region *r, int fd, luio_error *err)
   return luio_region_map(d, r, fd, (uint64_t)map, d->info.maps[map].offset, path, err);
 }
 
-/* To look, resourceN is taken: closing /dev/uioX would clear the bus master of whoever drives the
- * device. Under lockdown only the UIO map is left. It does where bus master is off, for lockdown lets
- * no process switch it on. The error of resourceN stays when it does not. */
+/* A read-only device uses resourceN, because closing /dev/uioX would clear the bus master bit of the
+ * process that drives the device. Under lockdown only the UIO map works. It is used if bus master is
+ * off, because under lockdown no process can switch it on. Otherwise the error of resourceN is
+ * returned. */
 static int map_under_lockdown(luio_device *d, luio_region *r)
 {
   uint32_t command;
@@ -246,7 +247,7 @@ static bool present(luio_device *d)
          command != 0xffff;
 }
 
-/* Whoever has it next is none of the guardian's business, nor of our lock. */
+/* The device's next owner concerns neither the guardian nor our lock. */
 static void leave(luio_device *d)
 {
   luio_devnull_replace(d->config_fd);

@@ -1,7 +1,7 @@
 /* backend_sim.c - simulated devices: the driver's side of a model, as a way to a device.
  *
- * sim.c is the bus, and does what the kernel and uio_pci_generic do on real hardware: config space, the INTx level, a count on
- * an eventfd. So a simulated device looks like a PCI device here, whose regions are where luio_sim_address says. */
+ * sim.c is the bus. It also plays the kernel and uio_pci_generic: config space, the INTx level, a count on an eventfd.
+ * So a simulated device looks like a PCI device here; luio_sim_address gives the addresses of its regions. */
 #include "ways.h"
 
 #include <endian.h>

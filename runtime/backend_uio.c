@@ -1,11 +1,11 @@
-/* backend_uio.c - UIO devices that are not on PCI: of a board's device tree, of a kernel driver of their own.
+/* backend_uio.c - UIO devices that are not on PCI: from a board's device tree, or from a kernel driver of their own.
  *
- * Region N is UIO map N, and behind the last map come the ports: a device that has only those has port N as region N, as
- * its PCI relative has BAR N. A map is mapped at file offset N pages of /dev/uioX, whole pages only (luio_map_reach); its
- * first byte is `offset` bytes into them. The stated size is often rounded up: the device tree's counts where it says one
- * (devicetree.c). Ports can be had by port instructions only.
+ * Region N is UIO map N; the ports follow the last map. So a device with ports only has port N as region N, as a PCI
+ * device has BAR N. A map is mapped at file offset N pages of /dev/uioX, whole pages only (luio_map_reach); its first
+ * byte is `offset` bytes into them. The stated size is often rounded up, so the size in the device tree takes
+ * precedence (devicetree.c). Ports are reached by port instructions only.
  *
- * There is no config space, so nothing of ours switches the device off: it is stopped by its driver or its UIO driver. */
+ * There is no config space, so luio cannot stop the device; its driver or its UIO driver must. */
 #include "ways.h"
 
 #include <errno.h>
@@ -30,8 +30,9 @@ static int no_whole_pages(luio_device *d, const luio_region *r, int code, luio_e
                    r->index, r->device, d->info.uio, luio_errno_name(code), why, at, end - at);
 }
 
-/* Memory of the kernel's own UIO rounds up to pages; physical memory it takes as it is stated, ENODEV where that does not begin
- * with a page, EINVAL for a page that it has only in part (uio_mmap_physical). Then the whole pages there are will do. */
+/* UIO rounds the size of the kernel's own memory up to pages. Physical memory keeps the stated address and size
+ * (uio_mmap_physical): mmap fails with ENODEV if the address is not at a page boundary, with EINVAL for a page that is
+ * only partly in the map. In that case the map's whole pages are mapped. */
 static int open_map(luio_device *d, luio_region *r, luio_error *err)
 {
   const luio_map *m = &d->info.maps[r->index];

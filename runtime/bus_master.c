@@ -1,8 +1,8 @@
-/* bus_master.c - the bus master switch, and that only the driver reaches the registers while it is on.
+/* bus_master.c - the bus master switch; while it is on, only the driver's user can open the registers.
  *
- * A device with bus master on reads and writes whatever memory its registers name. So before it is switched on, the files that
- * lead to the registers (resourceN, /dev/uioX) become its driver's user's alone (guard_bars.c). Off is read back, so that the
- * device's earlier writes have arrived. */
+ * A device with bus master on reads and writes any memory that its registers name. So before bus master is switched on,
+ * the files of the registers (resourceN, /dev/uioX) become private to the driver's user (guard_bars.c). Switching off
+ * ends with a read-back, so that the device's earlier writes have arrived. */
 #include "parts.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* config.c - configuration space: one access, little-endian, of 8, 16 or 32 bits.
  *
- * How the bytes get there is the way's to know (backend_*.c). What other processes change in config space is
- * config_watch.c's, the bus master switch bus_master.c's, the mask of INTx intx.c's. */
+ * The backend does the transfer (backend_*.c). Related files: config_watch.c (changes by other processes),
+ * bus_master.c (the bus master switch), intx.c (the INTx mask). */
 #include "registers.h"
 
 #include <endian.h>
@@ -108,7 +108,7 @@ static void note_wanted(luio_device *d, unsigned offset, unsigned width, uint32_
                         uint32_t changed)
 {
   uint8_t *wanted = d->wanted.bytes;
-  uint32_t command = 0; /* what of it was changed */
+  uint32_t command = 0; /* bits that were changed */
   pthread_mutex_lock(&d->command_lock);
   for (unsigned at = offset; at < offset + width / 8 && at < sizeof d->wanted.bytes; at++) {
     unsigned shift = 8 * (at - offset);

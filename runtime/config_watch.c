@@ -1,37 +1,36 @@
-/* config_watch.c - config space that somebody else has changed under a running driver, and setting it right.
+/* config_watch.c - detects and repairs config space that another process changed under a running driver.
  *
- * Whoever may write a device's `config` file (root, the group luio-config), or closes /dev/uioX, can take from a
- * driver what it lives by, and nothing tells it. So the device keeps a copy of config space as it
- * was found at opening and as this process has written it since, and a look (luio_config_check)
- * compares:
+ * A process that may write a device's `config` file (root, the group luio-config), or that closes /dev/uioX, can
+ * disable a driver's device, and the kernel sends no event. So the device keeps a copy of config space: the
+ * values at opening, updated by this process's writes. luio_config_check compares:
  *
- *   bus master              was switched on by us, is off
- *   memory, I/O decoding    was on, is off: registers read as all ones, writes go nowhere
- *   BARs                    are not where the kernel put them: the same
- *   power state             was D0, is not: PCI Power Management Interface Specification 1.2, 5.4
- *   MSI, MSI-X              were off, one is on: then the device drives no INTx (PCI Local Bus
+ *   bus master              we switched it on; it is off
+ *   memory, I/O decoding    was on; is off: registers read as all ones, writes are lost
+ *   BARs                    hold other addresses than the kernel's; same effect
+ *   power state             was D0; is not: PCI Power Management Interface Specification 1.2, 5.4
+ *   MSI, MSI-X              were off; one is on: the device then drives no INTx (PCI Local Bus
  *                           Specification 3.0, 6.8.3.3)
- *   INTX_DISABLE            is set, and we had let the next interrupt through (irq_mask.c decides that)
+ *   INTX_DISABLE            is set although we unmasked (irq_mask.c decides that)
  *
- * With bus master off udev's rules may give the files of the registers to the group (60-luio.rules), so those are
- * looked at, too, before bus master is switched on and after. If they were given, bus master stays
- * off until it is known that nobody has them open, which takes a look at all processes: the caller's.
+ * With bus master off, udev's rules may give the register files to the group (60-luio.rules). So their owner is
+ * checked before bus master is switched on, and after. If they were given away, bus master stays off until no
+ * other process has them open; the caller checks that, because it means looking at all processes.
  *
- * What this process changes itself, by luio_config_write, is what it wants: so a driver may use MSI, or put its
- * device to sleep. A bit that such a write leaves as it was is no wish: the driver wrote back what it had read, and
- * somebody else may have set that. Where another UIO driver than uio_pci_generic has the device, MSI and
- * INTX_DISABLE are that driver's, and are left alone.
+ * A change by this process (luio_config_write) updates the copy, so a driver may use MSI or put its device to
+ * sleep. A bit that the write does not change leaves the copy alone, because a read-modify-write also writes back
+ * bits that another process has set. With a UIO driver other than uio_pci_generic, MSI and INTX_DISABLE belong to
+ * that driver and are not checked.
  *
- * Order of repair: power first, for a device that sleeps keeps nothing that is written; then MSI
- * off; BARs, with decoding off; the command register; INTX_DISABLE last, because then an
- * interrupt comes at once.
+ * Order of repair: power first, because a sleeping device does not keep writes; MSI off; BARs, with
+ * decoding off; the command register; INTX_DISABLE last, because an interrupt may follow at once.
  *
- * A device that says No_Soft_Reset keeps its registers in D3hot. One that does not is as after a reset when it is
- * awake again, 10 ms later (5.6.1): its header is written anew, bus master stays off, and LUIO_WRONG_FORGOT
- * tells the caller that its driver has to start again.
+ * A device with No_Soft_Reset keeps its registers in D3hot. A device without it is in its reset state when it is
+ * back in D0, 10 ms later (5.6.1). Then the header is rewritten, bus master stays off, and LUIO_WRONG_FORGOT
+ * tells the caller to start the driver again.
  *
- * Locks: command_lock over the comparison and the repair, as each change of the command register
- * has it. irq_lock and an interrupt's `taking` come before it, so the mask is looked at after that. */
+ * Locks: command_lock is held over the comparison and the repair, as over each change of the command
+ * register. irq_lock and an interrupt's `taking` are taken before command_lock, so the mask is checked
+ * after command_lock is released. */
 #include "parts.h"
 
 #include <errno.h>
@@ -86,7 +85,7 @@ static unsigned read_bytes(luio_device *d, uint8_t *to, unsigned size)
   return got < 0 ? 0 : (unsigned)got;
 }
 
-/* ---- What is wanted ---------------------------------------------------------------------------- */
+/* ---- Wanted values ----------------------------------------------------------------------------- */
 
 void luio_config_watch(luio_device *d)
 {
@@ -167,7 +166,7 @@ static int put_bars(luio_device *d, const uint8_t *now, unsigned *wrong, luio_er
   return rc;
 }
 
-/* *command: as it was. */
+/* *command: the value before. */
 static int put_command(luio_device *d, uint32_t command, unsigned *wrong, luio_error *err)
 {
   uint32_t wanted = at16(d->wanted.bytes, PCI_COMMAND) & d->wanted.decodes;

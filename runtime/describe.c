@@ -1,8 +1,8 @@
-/* describe.c - one device, as sysfs tells of it, believing nothing.
+/* describe.c - reads one device's description from sysfs, and checks every value.
  *
- * Everything is text, read through libudev. Whatever is missing, malformed or contradictory is left
- * out and named in `problem`, so that one broken device neither hides the others nor hands a
- * nonsense size to mmap. Names are cleaned: none must be able to drive a terminal. */
+ * Everything is text, read through libudev. Missing, malformed or contradictory values are left out
+ * and named in `problem`, so one broken device neither hides the others nor passes a wrong size to
+ * mmap. Control characters in names are replaced, because names are printed on terminals. */
 #include "kernel.h"
 
 #include <ctype.h>

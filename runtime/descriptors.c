@@ -1,8 +1,8 @@
-/* descriptors.c - whether there are descriptors left. Part of the library and of the program.
+/* descriptors.c - checks that free descriptors are left. Part of the library and of the program.
  *
- * Most calls say EMFILE when there are none, and that is the message then. This is for what does not:
- * libuv's loops, of which each model has one, abort; libudev leaves devices out; to Lua's `require` a file
- * that can't be opened is one that is not there. These ask before, with what they need at most. */
+ * Most calls fail with EMFILE when none is left. Some do not: libuv's loops (each model has one) abort,
+ * libudev leaves devices out, and Lua's `require` takes a file that can't be opened for a missing one. So
+ * those callers check first, with the largest number that they need. */
 #include "descriptors.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* descriptors.h - whether there are descriptors left (descriptors.c). */
+/* descriptors.h - checks that free descriptors are left (descriptors.c). */
 #ifndef LUIO_DESCRIPTORS_H
 #define LUIO_DESCRIPTORS_H
 

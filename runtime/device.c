@@ -1,10 +1,10 @@
 /* device.c - a device: opening and closing it, and what it owns.
  *
- * Opening touches no register, does not unmask and does not enable bus master. Which files are opened is the way's to know
- * (backend_*.c); regions come on first use.
+ * Opening touches no register, does not unmask and does not enable bus master. The backend chooses the files to open
+ * (backend_*.c); regions are opened on first use.
  *
- * Closing goes from the loudest to the quietest: interrupt threads first (they touch registers), then bus master off with a
- * read-back (after which the device writes no memory), then regions, then DMA memory, then files. */
+ * Closing order: interrupt threads (they touch registers), bus master off with a read-back (the device writes no memory
+ * after that), regions, DMA memory, files. */
 #include "device.h"
 
 #include <errno.h>

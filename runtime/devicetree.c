@@ -1,9 +1,8 @@
-/* devicetree.c - what the device tree says of a device and its UIO driver does not: where its
- * registers end, and whether its DMA looks into the CPU's caches.
+/* devicetree.c - facts that only the device tree has: the end of a device's registers, and whether
+ * its DMA is cache-coherent.
  *
- * The kernel shows the tree's nodes as folders and their properties as files, in big-endian words
- * ("cells"). A device's folder in sysfs has a link to its node. A property that is missing or malformed counts
- * as not said. */
+ * The kernel shows the tree's nodes as folders and their properties as files, in big-endian words ("cells"). A
+ * device's folder in sysfs has a link to its node. A missing or malformed property is ignored. */
 #include "kernel.h"
 
 #include <endian.h>
@@ -53,7 +52,7 @@ static uint64_t join(const uint32_t *cell, int n)
 }
 
 /* uio_pdrv_genirq's map N is the Nth entry of `reg`, rounded to pages. Addresses are those of the
- * node's own bus; what is the same on every bus is the place within a page. */
+ * node's own bus; only the offset within a page is the same on every bus. */
 void luio_devicetree_lengths(luio_info *info)
 {
   char node[PATH_MAX];

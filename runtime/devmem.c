@@ -1,10 +1,10 @@
-/* devmem.c - ranges of physical addresses, mem:0xADDR+0xLEN: reading the address, and whether the range may be had.
+/* devmem.c - ranges of physical addresses, mem:0xADDR+0xLEN: parses the address, and decides whether the range is allowed.
  *
- * For prototyping, as root, where no UIO driver exists; backend_mem.c opens them. Before anything is mapped, /proc/iomem is
- * asked (iomem.c): RAM is refused, and what a kernel driver has claimed, with its name; both however little of it lies in the
- * range. So is, but for looking, the BAR of a device that has a driver which did not claim it, as uio_pci_generic, and what
- * UIO maps of a UIO device's map: the proper way is at hand then. The kernel has checks of its own, which are explained when
- * they say no. */
+ * For prototyping, as root, where no UIO driver exists; backend_mem.c opens them. /proc/iomem is read before a range is
+ * mapped (iomem.c). luio refuses RAM and ranges that a kernel driver has claimed, even if they overlap the range by one
+ * byte; the error names the driver. Except for reading, luio also refuses BARs of a device whose driver did not claim
+ * them (uio_pci_generic), and the maps of a UIO device, because these can be opened by PCI address or UIO name. The
+ * kernel makes checks of its own; the error explains a refusal. */
 #include "kernel.h"
 
 #include <ctype.h>
@@ -75,7 +75,7 @@ static int parse(const char *address, uint64_t *addr, uint64_t *size, luio_error
   return 0;
 }
 
-/* ---- Who has it -------------------------------------------------------------------------------- */
+/* ---- Owner of the range -------------------------------------------------------------------------------- */
 
 /* The functions below fill err with the text behind "open mem:...: CODE: ". */
 

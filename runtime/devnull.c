@@ -1,9 +1,9 @@
-/* devnull.c - descriptors that lead to /dev/null from now on, and keep their numbers.
+/* devnull.c - redirects open descriptors to /dev/null; they keep their numbers.
  *
- * A device that goes away, and a child that is forked, must lose what a descriptor leads to, but
- * another thread may be in a system call with its number. So the number stays and dup3 exchanges
- * what it means. /dev/null is open as long as somebody holds it, because later there may be no
- * descriptor left to open it with. */
+ * When a device goes away, and in a forked child, descriptors must be disconnected from their
+ * files. Another thread may be in a system call with the same number, so the number stays and dup3
+ * replaces the file. /dev/null is kept open while it is held, because later no free descriptor may
+ * be left. */
 #include "kernel.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* discovery.c - all devices, by libudev.
  *
- * A listing has the UIO devices, each with its parent, and then every PCI device that no UIO driver
- * has: those can become one. describe.c fills in each. Devices are never opened. */
+ * A listing has the UIO devices, each with its parent, then every PCI device without a UIO driver,
+ * because it can be bound to one. describe.c fills in each. Devices are never opened. */
 #include "kernel.h"
 
 #include <errno.h>

@@ -1,14 +1,14 @@
 /* dma.c - memory a device can reach, carved from pages.
  *
- * A device has one pool. Where its pages come from, and what the device is told of them, is a table of operations: pages of the
- * kernel's at their physical addresses (dma_physical.c), pages at addresses that we give out (dma_sim.c), or regions that a UIO
- * driver brings (dma_regions.c). A page is contiguous as the device sees it; a buffer is a piece of one page, so it is
- * contiguous too: the first free piece (dma_pool.c) that fits size, alignment and address mask is taken,
- * and when none does, the next page.
+ * A device has one pool. A table of operations gives the source of its pages and their device addresses: kernel pages
+ * at physical addresses (dma_physical.c), pages at addresses that luio assigns (dma_sim.c), or regions from a UIO
+ * driver (dma_regions.c). A page is contiguous for the device. A buffer is part of one page, so it is contiguous too.
+ * Allocation takes the first free piece (dma_pool.c) that fits size, alignment and address mask; if none fits, it adds
+ * a page.
  *
- * Buffers that are freed go back to their page; pages go back to the kernel only in
- * luio_dma_close, which the device calls after bus master is off. Under a guardian those that hold
- * named buffers stay in their memfd, for the next worker (dma_kept.c). */
+ * Freed buffers return to their page. Pages return to the kernel only in luio_dma_close, which the
+ * device calls after bus master is off. Under a guardian, pages with named buffers stay in their
+ * memfd for the next worker (dma_kept.c). */
 #include "dma.h"
 
 #include <errno.h>

@@ -1,20 +1,20 @@
 /* dma_kept.c - DMA memory that outlives the process which used it.
  *
  * Under a guardian the memfds stay open when a worker dies, and with them the pages, at the same
- * physical addresses. The next worker gets the descriptors and the records: which pages there are,
- * and which pieces of them are buffers with a name. It maps the pages with named buffers again, and
- * hands such a buffer out, contents and IOVA as they were, when it is asked for by name.
+ * physical addresses. The next worker gets the descriptors and the records of pages and named
+ * buffers. It maps the pages with named buffers again. An allocation by name returns such a buffer
+ * with its old contents and IOVA.
  *
- * All else that the dead worker had is nobody's now, but the device may still know its addresses:
- * a transfer that was under way goes on as soon as bus master is on again. So that memory is neither
- * handed out nor given back to the kernel before the device is *settled*: it was reset, or the
- * driver says that it has stopped (luio_device_settle). Until then it is in `later`, and its pages are
- * mapped and pinned: one that moved while nobody had it is found before bus master is on.
+ * The rest of the dead worker's memory has no owner, but the device may still know its addresses: an
+ * interrupted transfer goes on as soon as bus master is on again. So that memory is neither allocated
+ * nor returned to the kernel before the device is *settled*: it was reset, or the driver reports that
+ * it has stopped (luio_device_settle). Until then the memory is in `later`, and its pages are mapped
+ * and pinned, so that a page that moved in between is found before bus master is on.
  *
- * A page that has no record (the worker was killed while it looked for one below a mask) was never
- * told to a device: it goes at once. Unless the worker had no privileges (`humble`): then a record may
- * have been taken out, and its page waits for the device to be settled, too. Nor is anything else in the
- * records believed: a page is where the kernel says it is, or the start is refused. */
+ * A page without a record was never given to a device (the worker was killed while it looked for a page
+ * below a mask), so it is freed at once. If the worker had no privileges (`humble`), it may have removed
+ * the record, so the page waits until the device is settled. Nothing else in such records is trusted: a
+ * page's address must match the kernel's, or the start is refused. */
 #include "dma.h"
 
 #include <errno.h>

@@ -1,12 +1,12 @@
-/* dma_pages.c - pages for DMA memory: from the kernel, and where they are.
+/* dma_pages.c - pages for DMA memory: allocation from the kernel.
  *
- * One memfd per page size; page n of a size is at file offset n times that size. Shared, so that a
- * fork can't move pages by copy-on-write, and close-on-exec and not inherited, so that no child
- * keeps them. The kernel can't be asked for a page below an address, so pages that lie above a
- * narrow mask (edu: 28 bits) are held aside until one lies below, or none is left, and are then
- * given back.
+ * One memfd per page size; page n of a size is at file offset n times that size. Mappings are
+ * shared, so that a fork can't move pages by copy-on-write. They are not inherited, and the memfd
+ * is close-on-exec, so that no child keeps pages. The kernel can't allocate a page below an
+ * address. So for a narrow mask (edu: 28 bits) pages above it are held aside until one lies below
+ * it, or no page is left; then they are freed.
  *
- * The pool's kind gives the address of a page that the device is told (luio_dma_ops). */
+ * The pool's kind gives a page's device address (luio_dma_ops). */
 #include "dma.h"
 
 #include <errno.h>
@@ -23,10 +23,10 @@
 
 #define MAX_ASIDE 4096 /* pages tried for a narrow mask */
 
-/* Keeps one more reference of a memfd, in a message that nobody takes, in a socket of our own. When
- * a process is killed the kernel lets go of its files one after the other: /dev/uioX is to come
- * first, for uio_pci_generic clears bus master then, and the memory second. A file in a message goes
- * after the socket, and so after every file that the process has open, whatever their numbers. */
+/* Keeps one more reference of a memfd, in an unread message in a socket of our own. The kernel
+ * closes a killed process's files one after the other. /dev/uioX must be closed before the memory,
+ * because uio_pci_generic clears bus master at that close. A file in a message is released after the
+ * socket, and so after every open file of the process, whatever their numbers. */
 int luio_dma_park(luio_dma *dma, int fd)
 {
   if (!dma->ops->device_writes)
@@ -57,8 +57,8 @@ static int store_open(luio_dma *dma, store *s, luio_error *err)
   return 0;
 }
 
-/* Every page must be there before the device is told of it, and a page that can't be had must be
- * an error here, not a SIGBUS in whoever touches it first. */
+/* Every page must be present before the device gets its address. A page that can't be allocated
+ * must be an error here, not a SIGBUS at its first access. */
 static int populate(void *addr, uint64_t size)
 {
   if (madvise(addr, size, MADV_POPULATE_WRITE) == 0)

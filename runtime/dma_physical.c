@@ -1,11 +1,11 @@
-/* dma_physical.c - DMA memory of a device of the machine's: pages at their physical addresses.
+/* dma_physical.c - DMA memory of a real device: pages at their physical addresses.
  *
- * The device is told what /proc/self/pagemap says, so no IOMMU may translate for it, and the page has to stay where it is: it
- * is pinned (dma_pin.c), and where that is forbidden its address is looked up again. Hugepages come first; a buffer of one
- * small page has that where no hugepage can be had, and a warning says so.
+ * The device gets the physical addresses of /proc/self/pagemap, so no IOMMU may translate for it. The page must not
+ * move: it is pinned (dma_pin.c); where pinning is forbidden, its address is looked up again. Hugepages are tried
+ * first. Without one, a buffer of at most one small page gets a small page, with a warning.
  *
- * Memory that its UIO driver brings comes before all that (dma_regions.c); where a device does not look into the CPU's caches
- * there is no other. */
+ * Memory from its UIO driver takes precedence (dma_regions.c). A device whose DMA is not cache-coherent gets no other
+ * memory. */
 #include "dma.h"
 
 #include <errno.h>
@@ -45,7 +45,7 @@ static int address(luio_dma *dma, page *p, luio_error *err)
   return luio_pagemap_lookup(dma->pagemap_fd, p->addr, &p->iova, err);
 }
 
-/* A page's address is asked for once: what is told to a device is one page of its size. */
+/* A page's address is looked up once: a page of the pool is one page of its size. */
 static bool believes(const luio_dma *dma, const page_record *r)
 {
   return r->size == dma->stores[r->store].page_size;

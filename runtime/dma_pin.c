@@ -1,17 +1,18 @@
 /* dma_pin.c - keeps pages of DMA memory where they are.
  *
- * mlock keeps a page in memory, but not in its place: move_pages, compaction, memory that goes offline
- * and control groups move it all the same, and the device goes on with the old address. What does hold
- * a page is a long-term reference (FOLL_LONGTERM), as the kernel takes it for RDMA and VFIO. io_uring
- * gives one to any process: a buffer that is registered with a ring is pinned until it is unregistered or
- * the ring is closed. So a pool has a ring. Nothing is ever read or written through it.
+ * mlock keeps a page in memory, but not at its address: move_pages, compaction, memory offlining and
+ * control groups still move it, and the device goes on with the old address. A long-term reference
+ * (FOLL_LONGTERM) keeps a page at its address; the kernel takes one for RDMA and VFIO. io_uring gives one
+ * to any process: a registered buffer is pinned until it is unregistered or the ring is closed. So a pool
+ * has a ring, which never transfers data.
  *
- * A page in memory that may go offline is moved elsewhere before it is pinned, so its address must be
- * looked up afterwards. The kernel refuses where it has no io_uring, where kernel.io_uring_disabled or a
+ * The kernel moves a page out of memory that may go offline before it pins the page, so the address must
+ * be looked up afterwards. Pinning fails without io_uring, where kernel.io_uring_disabled or a
  * container's seccomp filter forbids it, and, without CAP_IPC_LOCK, beyond `ulimit -l`. The memory is
- * used all the same, with a warning that says why; luio_dma_check is the second line of defence.
+ * then used unpinned, with a warning that gives the reason, and luio_dma_check finds a page that has
+ * moved.
  *
- * The pins of a process that was killed end with its ring. Bus master is off until the next worker has
+ * The pins of a killed process end with its ring. Bus master is off until the next worker has
  * pinned the kept pages again and has compared their addresses (dma_kept.c). */
 #include "dma.h"
 

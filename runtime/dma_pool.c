@@ -1,4 +1,4 @@
-/* dma_pool.c - what every file of a pool of DMA memory uses: free pieces of its pages, and its warnings.
+/* dma_pool.c - shared by the files of a DMA pool: free pieces of its pages, and its warnings.
  *
  * The free pieces of a page are a sorted list of extents; neighbours are joined. */
 #include "dma.h"

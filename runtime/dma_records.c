@@ -1,7 +1,7 @@
-/* dma_records.c - what a guardian is told of a pool of DMA memory: its pages, and its buffers with names.
+/* dma_records.c - the guardian's records of a DMA pool: its pages and its named buffers.
  *
  * The records lie in memory that the guardian keeps, for the worker after this one (dma_kept.c). A record's `used` is
- * set last, for this process may be killed between any two stores. */
+ * set last, because this process may be killed between any two stores. */
 #include "dma.h"
 
 #include <errno.h>

@@ -1,7 +1,8 @@
-/* dma_regions.c - DMA memory that a UIO driver brings (uio_dmem_genirq): regions of the device.
+/* dma_regions.c - DMA memory from a UIO driver (uio_dmem_genirq): regions of the device.
  *
- * The kernel's allocator has made it fit for the device, also for one that does not look into the CPU's caches, and said its
- * address. It is mapped already, uncached, and goes when /dev/uioX is closed. Each region is a page of whatever size. */
+ * The kernel's allocator has made the memory suitable for the device, also for one whose DMA is not cache-coherent, and
+ * UIO gives its address. It is mapped already, uncached, and is freed when /dev/uioX is closed. Each region is one page
+ * of the pool, of any size. */
 #include "dma.h"
 
 #include <errno.h>

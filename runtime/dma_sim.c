@@ -1,7 +1,7 @@
 /* dma_sim.c - DMA memory of a simulated device: pages at addresses that the pool gives out, as an IOMMU would.
  *
- * A model reaches it through luio_sim_dma_read and luio_sim_dma_write, so any pages do, and several small ones are contiguous
- * when the pool says so. */
+ * A model reaches it through luio_sim_dma_read and luio_sim_dma_write. So any pages will do, and the pool can make
+ * several small ones contiguous. */
 #include "dma.h"
 
 #include <errno.h>

@@ -1,14 +1,14 @@
-/* files.c - reading a file that others save, and writing beyond a limit.
+/* files.c - reading a file while another process may save it, and writing beyond a limit.
  *
- * An editor that writes into a file truncates it first. A reader then gets nothing, or half of it. The kernel
- * knows whether a file is open for writing, and tells it by refusing a read lease. With the lease held the file
- * can't change: who opens it to write waits for us. The kernel tells us that somebody waits by a signal; it is made
- * SIGURG, which is ignored unless somebody wants it, in place of SIGIO, which ends a process. We give the
- * lease back a moment later in any case.
+ * An editor that writes into a file truncates it first. A reader then gets an empty or incomplete file. The kernel
+ * refuses a read lease while a file is open for writing. While the lease is held the file can't change: an open for
+ * writing waits. The kernel sends a signal when a process waits. It is set to SIGURG, which is ignored by default;
+ * the default, SIGIO, would end the process. No action is needed, because the lease is returned a moment later
+ * anyway.
  *
- * A write beyond RLIMIT_FSIZE (`ulimit -f`) ends a process by SIGXFSZ unless that is ignored: then it fails with EFBIG,
- * as one on a full disk does with ENOSPC, and is reported. A driver at work must not die of a log that grew. So the library
- * ignores the signal when it is loaded, if nobody has done anything about it. */
+ * A write beyond RLIMIT_FSIZE (`ulimit -f`) ends a process by SIGXFSZ. If the signal is ignored, the write fails with
+ * EFBIG (on a full disk with ENOSPC) and is reported. A running driver must not die of a log that grew, so the library
+ * ignores the signal when it is loaded, unless the process has set its own action. */
 #include "kernel.h"
 
 #include <errno.h>

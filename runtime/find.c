@@ -1,7 +1,7 @@
 /* find.c - all devices, and one by its address, with the capabilities of the way that leads to it.
  *
- * For one, libudev is asked for that device; nothing is read of the others. A PCI device's address means its UIO device, where it
- * has one: that with the lowest number, as in a listing. */
+ * For one device, libudev reads that device only. A PCI address means its UIO device, if it has one: the one with the
+ * lowest number, as in a listing. */
 #include "device.h"
 
 #include <ctype.h>

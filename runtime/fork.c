@@ -1,15 +1,15 @@
-/* fork.c - what a driver forks has no part in its device.
+/* fork.c - a child that a driver forks has no access to its device.
  *
- * A child by fork() would have copies of all descriptors: with config space and /dev/uioX it could
- * drive the device after its parent has died, keep its lock, keep uio_pci_generic from clearing bus
- * master, keep its DMA memory, and talk to the guardian as if it were the worker. Mappings of registers
- * and of DMA memory are not inherited (MADV_DONTFORK). For the rest each device, and the guardian's client,
- * is in a list here, and is called in the child before fork() returns: there the device is gone, as if it
- * had been pulled out. Descriptors keep their numbers, and lead to /dev/null.
+ * A child by fork() would have copies of all descriptors: with config space and /dev/uioX it could drive
+ * the device after its parent has died, keep its lock, keep uio_pci_generic from clearing bus master, keep
+ * its DMA memory, and talk to the guardian as if it were the worker. Mappings of registers and of DMA
+ * memory are not inherited (MADV_DONTFORK). For the rest each device, and the guardian's client, registers
+ * in a list here and is called in the child before fork() returns. In the child the device is gone, as
+ * after a removal; descriptors keep their numbers and lead to /dev/null.
  *
- * That is for fork() itself. posix_spawn, vfork and clone start a program, and exec closes them.
- * After a fork of a process with threads only system calls are allowed, so no lock is taken here
- * but the list's, which fork() itself waits for. */
+ * Only fork() needs this. posix_spawn, vfork and clone start a program, and exec closes the
+ * descriptors. After a fork in a process with threads only system calls are allowed, so no lock is
+ * taken here except the list's, which fork() itself waits for. */
 #include "kernel.h"
 
 #include <pthread.h>
