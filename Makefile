@@ -33,7 +33,7 @@ Q := $(if $(V),,@)
 , := ,
 say = $(if $(V),,@printf '  %-8s %s\n' '$(1)' '$(2)')
 
-# Another architecture than this machine's. The environment does not count: who builds kernels has an ARCH there.
+# Another architecture than this machine's. The environment does not count, because kernel developers often set ARCH there.
 TRIPLET_arm64 := aarch64-linux-gnu
 cross := $(if $(filter command,$(firstword $(origin ARCH))),$(filter-out $(shell dpkg --print-architecture),$(ARCH)))
 ifneq ($(cross),)
@@ -127,7 +127,7 @@ $(BUILD)/compile_commands.json: Makefile $(compiled) | tools
 demo: all | deps-run
 	$(Q)$(BUILD)/luio examples/demo.lua
 
-# The guest has no terminal of ours: it is told whether to colour.
+# The guest has no terminal of ours, so CLICOLOR_FORCE is handed to it.
 demo-uio: all | deps-run deps-guest
 	$(Q)colour=; [ -t 1 ] && [ -z "$$NO_COLOR" ] && colour=1; \
 	  spec/guest/run --env CLICOLOR_FORCE=$$colour -- \
@@ -209,7 +209,7 @@ dest := $(DESTDIR)$(PREFIX)
 modules := $(wildcard lua/luio/*.lua lua/luio/*/*.lua lua/luio/*/*/*.lua)
 drivers := $(wildcard drivers/*/*.lua)
 
-# What the program says of itself: made by running it.
+# The man page and the completions, printed by the program itself.
 $(BUILD)/luio.1 $(BUILD)/luio.bash $(BUILD)/_luio: $(BUILD)/luio $(BUILD)/libluio.so $(modules) | deps-run
 $(BUILD)/luio.1: say_itself = __man
 $(BUILD)/luio.bash: say_itself = completion bash

@@ -18,7 +18,7 @@ local pcapng = require "luio.net.pcapng"
 
 local now = luio.now
 local BURST = 256
-local RING = 2048 -- descriptors: what comes while a write takes its time
+local RING = 2048 -- descriptors: room for frames that come during a slow write
 
 local parser = require "argparse"("luio examples/capture.lua", "Writes what a network port receives to a pcapng file.")
 parser:argument("device", "A network device: 0000:00:05.0, uio0, sim:e1000e.")
@@ -127,7 +127,7 @@ end
 local lost, dropped = missed()
 local closed, why = file:close { received = taken + lost + dropped, missed = lost, dropped = dropped, accepted = matched }
 say(("packets %d, matched %d, written %d, dropped %d"):format(taken, matched, (file:written()), lost + dropped))
-if code == "EPIPE" then -- whoever read has seen enough
+if code == "EPIPE" then -- the reader has closed the pipe
   say "it has no reader any more"
   return 0
 elseif failed or not closed then

@@ -50,7 +50,7 @@ if args.address and not taps.is_address(args.address) then return fail("--addres
 local mac = args.mac:lower()
 if mac ~= "port" and mac ~= "random" and not net.mac_bytes(mac) then return fail("--mac " .. mac .. ": port, random, or an address", 2) end
 
--- ---- What is told --------------------------------------------------------------------------------
+-- ---- Reports -------------------------------------------------------------------------------------
 
 local function speed(link)
   if not link.up then return "down" end

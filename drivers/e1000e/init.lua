@@ -219,7 +219,7 @@ end
 
 local SPEED = { [0] = 10, [1] = 100, [2] = 1000, [3] = 1000 }
 local LU, TXOFF = 0x2, 0x10 -- STATUS (10.2.2.2)
-local HUNG = 5 -- ticks without a report of what was given to be sent
+local HUNG = 5 -- ticks without a report of sent frames while frames are queued
 
 -- Whether the transmitter has stopped: it has a link, the other end does not hold it (PAUSE), and it reports nothing.
 local function hangs(regs, tx, was)
@@ -272,7 +272,7 @@ local function offer(dev, port, rx, tx)
     end,
     interrupted = function(event) return bit.band(event.ICR, LSC) ~= 0 end,
     tick = function()
-      if not stats.fold(regs, port.totals) then -- whoever sets it up now would wait in vain
+      if not stats.fold(regs, port.totals) then -- a set-up now would wait in vain
         local said = was.silent
         was.silent = true
         return not said and ("%s does not answer, its registers read as all ones: it is gone, asleep (D3), or its memory is switched "
@@ -301,12 +301,12 @@ end
 
 function e1000e.start(dev, reason)
   local regs, port = dev.regs, dev.state.port
-  if reason == "reload" and port then -- rings, pool and what is under way stay
+  if reason == "reload" and port then -- rings, pool and packets under way stay
     local rx, tx = ring.rx_again(port.rx, regs.RDT[0]), ring.tx_again(port.tx, regs.TDT[0])
     return net.serve(dev, offer(dev, port, rx, tx))
   end
   local ok, message, code, rx, tx
-  if port then -- it was gone: once it is reset, nothing of what was under way comes any more
+  if port then -- it was gone: after its reset no packet that was under way comes any more
     ok, message, code = reset(regs)
     if not ok then return nil, message, code end
     let_go(port, regs)

@@ -7,7 +7,7 @@ return require "drivers.e1000e.model_card" {
   mac = "\x52\x54\x00\x12\x34\x57",
   eerd = { done = 0x10, shift = 8 }, -- 13.4.4
   asserted = false, -- 13.4.17: reading ICR always clears it
-  mac_loopback = false, -- the PHY loops back, or nobody does (13.4.22)
+  mac_loopback = false, -- only the PHY can loop back (13.4.22)
   count_desc = 0, -- reserved
   reset = {
     [0x00000] = 0x00000201, -- CTRL: SPEED, FD

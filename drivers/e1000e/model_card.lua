@@ -168,7 +168,7 @@ local function write_mdic(dev, card, value)
     dev.mdic_busy = false
     local data, flags = band(value, 0xffff), 0x10000000 -- R
     if phy ~= 1 then
-      flags = flags + 0x40000000 -- E: nobody is there
+      flags = flags + 0x40000000 -- E: no PHY answers
     elseif op == 2 then
       data = phy_read(dev, n)
     else

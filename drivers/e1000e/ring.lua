@@ -16,9 +16,9 @@
 --- indices are cut by band(): LuaJIT then computes them as whole numbers.
 ---
 --- The values that a device writes into a descriptor are not believed. A frame has at least its header and fits into the packet
---- that it was given, whatever the length says; it is in one descriptor; where a packet is, a descriptor only tells the device: we
---- have a list of our own, and write the address anew each time. Other frames are dropped and counted, at most a ring's length of
---- them in one burst, so that a device that never stops delays nobody.
+--- that it was given, and it is in one descriptor. Packets are found by a list of our own, not by a descriptor's address, which is
+--- written anew each time. Other frames are dropped and counted, at most a ring's length of them in one burst, so that a device
+--- that never stops does not hold up the loop.
 ---
 --- A ring outlives the version of the driver that made it: its *parts* are a table of plain data and DMA memory in
 --- dev.state. A version makes its own handle of those, with its code and its register for the tail; the handle of the
@@ -40,7 +40,7 @@ local DD, EOP = 0x01, 0x02 -- status, both kinds
 -- 7.1.4.2: CE, SE, SEQ, CXE, RXE make a frame no frame. Status is the low byte here, errors the next.
 local ERRORS = 0x9700
 local LOOK, GOOD = DD + EOP + ERRORS, DD + EOP
-local LEAST = 14 -- bytes of a frame: what is shorter has no header
+local LEAST = 14 -- bytes of a frame: a shorter one has no header
 local SUMMED, SUM_ERROR = 0x30, 0x2000 -- UDPCS or TCPCS; TCPE
 local IGNORE = 0x04 -- IXSM: the two say nothing
 local CMD_EOP, CMD_IFCS, CMD_RS, CMD_DEXT = 0x01, 0x02, 0x08, 0x20 -- 7.2.10.1.3, 7.2.11
@@ -78,7 +78,7 @@ end
 ---@field descriptors ffi.cdata*
 ---@field packets ffi.cdata*       by descriptor
 ---@field count integer
----@field counts ffi.cdata*        next, and what was counted
+---@field counts ffi.cdata*        next, and the counters
 ---@field pool luio.Pool?          of a receive ring
 
 ---@class e1000e.RxRing
@@ -155,7 +155,7 @@ local function refill(self, i)
   self.d[i].address, self.d[i].word = packet.iova + packet.offset, 0
 end
 
--- Drops what is in descriptor i, damaged or a piece of a frame: the same packet waits there for another.
+-- Drops the frame in descriptor i, which is damaged or incomplete: the same packet waits there for another.
 local function drop(self, i, status)
   local c = self.c
   c.broken = band(status, EOP) == 0 and 1 or 0 -- the rest of a frame in pieces comes next
@@ -254,7 +254,7 @@ function Rx:burst(batch, most)
 end
 
 --- Begins anew with the packets it has: the device was reset, and has forgotten its received frames.
----@return integer lost  frames that had been received, and nobody had taken
+---@return integer lost  received frames that no burst had taken
 function Rx:restart()
   local c, lost = self.c, 0
   for i = 0, self.mask do

@@ -24,7 +24,7 @@ function M.copy(totals)
   return copy
 end
 
--- A counter of what was good. QEMU makes it a copy of the counter of everything at each packet, so that has to be cleared
+-- A counter of good packets. QEMU makes it a copy of the counter of all packets at each packet, so that has to be cleared
 -- with it; and if a packet comes between the two reads the copy stands again, with all that was counted already.
 local function whole(good, all)
   local first, total = good:read(), all:read()
@@ -35,7 +35,7 @@ local function whole(good, all)
 end
 
 -- QEMU's 82540EM does not clear MPC, neither when it is read nor by a reset. So it is read twice: one that keeps its value
--- is a total, of which only what is new counts.
+-- is a total, of which only the growth counts.
 local function missed(regs, totals)
   local first = regs.MPC:read()
   if first == 0 then

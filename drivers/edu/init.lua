@@ -5,7 +5,7 @@ local luio = require "luio"
 local edu = { name = "edu", match = { pci = "1234:11e8" }, registers = require "drivers.edu.registers" }
 
 edu.irq = { capture = "IRQ_STATUS", ack = "IRQ_ACK" } -- top half: runs in C, before unmasking
-edu.dma = { bits = 28 } -- unless QEMU is told otherwise (dma_mask=)
+edu.dma = { bits = 28 } -- QEMU's default; its option dma_mask= changes it
 
 edu.BUFFER, edu.BUFFER_SIZE = 0x40000, 4096 -- the device's own memory, in its address space
 edu.MAX_TRANSFER = 4095 -- QEMU 7.2 aborts on a transfer that ends at the end of the buffer

@@ -15,7 +15,7 @@ local model = {
 }
 
 function model.reset(dev)
-  dev.data, dev.outside = 0, 0 -- what is driven by us, and by others
+  dev.data, dev.outside = 0, 0 -- the levels that we drive, and that others drive
   dev.seen, dev.edges = 0, 0 -- inputs as they were, and the edges that were seen
   dev.regs = { [DIR] = 0, [IS] = 0, [IBE] = 0, [IEV] = 0, [IE] = 0, [AFSEL] = 0 }
 end

@@ -27,7 +27,7 @@ local DEEPEST = 256 -- characters in a FIFO
 local DR, OE, PE, FE, BI, THRE, TEMT, FIFO_ERROR = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80
 local ERBFI, ETBEI, ELSI, EDSSI = 0x01, 0x02, 0x04, 0x08
 local RECEIVED_DATA = 0x04
-local ONES = 0xff -- what is read where nobody answers; IER has bits that are always 0 (8.6.6)
+local ONES = 0xff -- the value of a read that no chip answers; IER has bits that are always 0 (8.6.6)
 
 local PARITY = {
   none = { PEN = 0, EPS = "ODD", STICK_PARITY = 0 }, odd = { PEN = 1, EPS = "ODD", STICK_PARITY = 0 },
@@ -71,7 +71,7 @@ end
 
 -- Whether there is a UART, and which. Interrupts are off, in and out of the loop nothing is heard or said.
 local function identify(regs)
-  regs.LCR:write { WLS = "BITS_8" } -- first: who was here before may have left the divisor in IER's place
+  regs.LCR:write { WLS = "BITS_8" } -- first: the previous user may have left the divisor in IER's place
   regs.IER:write(0)
   regs.FCR:write(0)
   local loop = { LOOP = 1, RTS = 1, OUT2 = 1 }
@@ -134,7 +134,7 @@ local function bring_up(regs, clock, line)
   if chip.fifo > 1 then
     regs.FCR:write { FIFO_ENABLE = 1, RCVR_FIFO_RESET = 1, XMIT_FIFO_RESET = 1, RCVR_TRIGGER = TRIGGER }
   end
-  for _, name in ipairs { "LSR", "RBR", "IIR", "MSR" } do regs[name]:read() end -- what is left of the time before
+  for _, name in ipairs { "LSR", "RBR", "IIR", "MSR" } do regs[name]:read() end -- discards data and causes from before the start
   return chip
 end
 
@@ -222,7 +222,7 @@ local function offer(dev, state)
   end
 
   -- 8.6.3: with THRE the whole FIFO is free. In the loop only as much is given as the receiver has room for, whenever that is
-  -- emptied: its FIFO may hold what was given before, and there is one in the shift register.
+  -- emptied: its FIFO may hold earlier characters, and one more is in the shift register.
   local burst = loopback == 0 and fifo or math.max(1, math.floor(fifo / 4))
   local free = burst == 1 and loopback == 1 and TEMT or THRE
   local function send(from)

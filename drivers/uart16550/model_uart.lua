@@ -4,20 +4,20 @@
 --- Region 0 is the chip. Characters take their time: (start + data + parity + stop bits) / baud, in real time, so a driver that
 --- is too slow loses some, as it would on the card.
 ---
---- Region 1 is the far end, for specs and for playing: until a spec writes CONTROL, it sends everything back, and
+--- Region 1 is the far end, for specs and for playing. Until a spec writes CONTROL, it sends everything back, and
 --- obeys RTS.
 ---
----     0x00  PUSH      wo 64  bytes to send: their number (1 to 7) in the lowest byte, then they
+---     0x00  PUSH      wo 64  bytes to send: their number (1 to 7) in the lowest byte, then the bytes
 ---     0x08  PUSH_ONE  wo 32  a character, or with bits: 0x100 parity error, 0x200 framing error, 0x400 break
----     0x10  POP       ro 64  bytes that came, as PUSH
+---     0x10  POP       ro 64  received bytes, in PUSH's format
 ---     0x18  QUEUED    ro 32  bytes it has yet to send
----     0x1c  RECEIVED  ro 32  bytes that nobody has popped
+---     0x1c  RECEIVED  ro 32  bytes that have not been popped
 ---     0x20  CONTROL   rw 32  1 echo, 2 obeys RTS, 4 obeys XOFF and XON, 8 sends nothing
----     0x24  LINES     rw 32  what it drives: 1 CTS, 2 DSR, 4 RI, 8 DCD
----     0x28  SEEN      ro 32  what it sees: 1 DTR, 2 RTS, 4 OUT1, 8 OUT2, 16 a break
+---     0x24  LINES     rw 32  lines that it drives: 1 CTS, 2 DSR, 4 RI, 8 DCD
+---     0x28  SEEN      ro 32  lines that it sees: 1 DTR, 2 RTS, 4 OUT1, 8 OUT2, 16 a break
 ---     0x2c  BREAKS    ro 32  breaks that began
 ---     0x30  FORMAT    ro 32  LCR's low six bits when the last character came
----     0x34  BAUD      ro 32  and its speed
+---     0x34  BAUD      ro 32  the speed at that time
 ---     0x38  LOST      ro 32  bytes that found its memory full (64 KiB)
 ---     0x3c  CLOCK     rw 32  the chip's, in Hz; 1843200
 
@@ -263,7 +263,7 @@ write[0] = function(dev, value, chip)
     dev.divisor = bor(band(dev.divisor, 0xff00), value)
     return
   end
-  if dev.tx.n >= deepness(dev, chip) then pop(dev.tx) end -- what was there is lost
+  if dev.tx.n >= deepness(dev, chip) then pop(dev.tx) end -- the oldest character is lost
   push(dev.tx, value)
   dev.thr_empty = false
 end

@@ -149,10 +149,10 @@ local function count_lost(ring, at, n)
   ring.expected, ring.lost, ring.received = expected, ring.lost + lost, ring.received + n
 end
 
---- Takes the records that are there, without waiting.
+--- Takes the records in the ring, without waiting.
 ---@param batch uio_timer.Batch  filled from 0
 ---@return integer n
----@return string? message  HEAD makes no sense: somebody else writes to the maps, and what is there is thrown away
+---@return string? message  HEAD makes no sense: another process writes to the maps; the ring's records are discarded
 ---@return string? code  "EPROTO"
 function uio_timer.take(dev, batch)
   local ring, control = dev.state.ring, dev.regions[1]

@@ -35,7 +35,7 @@ function model.reset(dev)
   end
 end
 
--- A counter of its own, and what is seen of it.
+-- The model's own counter, and the part of it that software sees.
 local function count(dev, which, by)
   dev.counts[which] = (dev.counts[which] + by) % WRAP
   word(dev, 1, which)[0] = dev.counts[which]
