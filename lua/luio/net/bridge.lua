@@ -37,7 +37,7 @@ local ABSENT = 0.1 -- seconds between looks at an end that is gone, and may retu
 ---@class luio.net.Bridge
 ---@field there luio.net.Way  from the first end to the second
 ---@field back luio.net.Way
----@field on_packets fun(packets: luio.Batch, n: integer, way: luio.net.Way)?  sees the first n packets of what was taken, before they
+---@field on_packets fun(packets: luio.Batch, n: integer, way: luio.net.Way)?  sees the first n packets that were taken, before they
 --- are given on; to look at only
 ---@field package stopped boolean?
 local Bridge = {}
@@ -127,7 +127,7 @@ end
 ---@return string? code
 function Bridge:run()
   local ok, message, code = relay.run(self, { { attend, self.there }, { attend, self.back } })
-  for _, way in ipairs { self.there, self.back } do -- what was taken and has nowhere to go
+  for _, way in ipairs { self.there, self.back } do -- packets that were taken and have nowhere to go
     way.packets:free(way.have)
     way.left, way.have = way.have, 0
   end

@@ -41,7 +41,7 @@ local wait_slot = require "luio.loop.wait_slot"
 local M = {}
 
 local TICK = 1 -- seconds between looks at counters and the device's health, without interrupts
-local FRUITLESS = 1000 -- interrupts in a row with nothing behind them, of which is told
+local FRUITLESS = 1000 -- interrupts in a row without a cause before a warning
 
 ---@class luio.net.Link
 ---@field up boolean
@@ -69,17 +69,17 @@ local FRUITLESS = 1000 -- interrupts in a row with nothing behind them, of which
 ---@field interrupts boolean    waits block; without, they poll
 ---@field max_mtu integer
 
---- How a port is opened.
+--- Options of `open`.
 ---@class luio.net.Options
 ---@field mtu integer?        largest payload, 1500; a frame may have 14 bytes more, 18 with a VLAN tag
 ---@field rx integer?         descriptors of a receive ring, a power of two; 512
 ---@field tx integer?         of a transmit ring; 512
 ---@field packets integer?    in the pool; enough for both rings and 1024 more
 ---@field debug boolean?      pool.debug
----@field poll number?        seconds that a wait may poll; nil: what an interrupt costs here, 0: never
+---@field poll number?        seconds that a wait may poll; nil: the cost of an interrupt here, 0: never
 ---@field interrupts integer? at most so many a second; nil: the driver's choice, 0: no limit
----@field rx_checksum boolean? have the device look at TCP's and UDP's checksums
----@field loopback boolean?   what is sent comes back, and nothing else does
+---@field rx_checksum boolean? have the device check TCP's and UDP's checksums
+---@field loopback boolean?   sent frames come back, and no others do
 ---@field driver string?      its name; nil: the one that matches
 
 --- A receive queue of a driver: functions that are called with `ring`, as Rx:burst and so on say. A frame that is handed out has
@@ -110,7 +110,7 @@ local FRUITLESS = 1000 -- interrupts in a row with nothing behind them, of which
 ---@field multicast fun(list: string[]|"all")  addresses as 6 bytes
 ---@field arm fun(receive: boolean, send: boolean)  lets the device interrupt once: when packets come, or were sent, from now on
 ---@field interrupted fun(event: luio.Event): boolean  whether the link may have changed
----@field tick (fun(): string?)?            about once a second; what to warn of
+---@field tick (fun(): string?)?            about once a second; the text of a warning
 
 ---@class luio.net.Port : luio.Port
 ---@field mac string       "52:54:00:12:34:56"
@@ -122,7 +122,7 @@ local FRUITLESS = 1000 -- interrupts in a row with nothing behind them, of which
 ---@field tx table<integer, luio.net.Tx>
 ---@field package last_link boolean?
 ---@field package wake_cost number  seconds from an interrupt to the task that waited, mean
----@field package taken number?     when the last interrupt was taken, while nobody has come back from it
+---@field package taken number?     when the last interrupt was taken, until a task has run because of it
 ---@field package link_listeners fun(link: luio.net.Link)[]
 ---@field package wanted { promiscuous: boolean, multicast: string[]|"all" }
 local Port = { what = "network" }

@@ -191,7 +191,7 @@ function Pcapng:select(packets, n, match, most)
   return self.s.packets - before
 end
 
--- The first `n` bytes of what is left are written.
+-- Counts the first `n` pending bytes as written.
 local function advance(s, pieces, n)
   s.left = s.left - n
   if s.left == 0 then return end

@@ -25,7 +25,7 @@ local function outside(n, packets, level)
   error(("a burst of %s packets in a batch of %d"):format(tostring(n), packets.capacity), level + 1)
 end
 
--- The first of some queues that is ready. What that is, a queue has in `awaited`.
+-- The first of some queues that is ready. Each queue states its condition in `awaited`.
 local function first_ready(queues)
   for i = 1, #queues do
     if queues[i]:awaited() then return queues[i] end

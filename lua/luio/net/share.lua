@@ -55,10 +55,10 @@ local STUCK = 10e-3 -- how long a full transmit ring holds clients up
 ---@field path string       of the socket
 ---@field mode integer?     its permissions: tonumber("660", 8); 0600
 ---@field clients integer?  at most so many, 1 to 64; 16
----@field per_user integer? of these, of one user who is neither root nor who we are; three quarters of them
+---@field per_user integer? of these, of one user other than root and our own; three quarters of them
 ---@field region integer?   the most memory of a client that is mapped, in bytes a region; 256 MiB
 ---@field by "mac"|"flow"?  "mac"
----@field members table<integer, { mac: string?, secret: string? }>?  by interface id: who may come; nil: anybody
+---@field members table<integer, { mac: string?, secret: string? }>?  admitted clients by interface id; nil: any client
 ---@field changed fun(event: "joined"|"left"|"refused", client: luio.share.Client, why: string?)?
 
 --- A client, as it is shown.
@@ -93,7 +93,7 @@ local record_t = ffi.typeof [[struct {
 ---@class luio.share.Shared
 ---@field port any
 ---@field package server luio.memif.Server
----@field unclaimed integer  frames from the wire that nobody has a claim to
+---@field unclaimed integer  frames from the wire that belong to no client
 local Shared = {}
 Shared.__index = Shared
 
@@ -295,8 +295,8 @@ local function room(self, t)
   return free
 end
 
---- Moves what there is to move, once around, without waiting.
----@return integer n  frames that were moved; 0: nobody had any
+--- Moves the waiting frames, once around, without blocking.
+---@return integer n  frames that were moved; 0: none waited
 function Shared:turn()
   local t, batch = now(), self.batch
   if t >= self.due then

@@ -61,7 +61,7 @@ for i = 0, MOST - 1 do filling[i] = band(i, 255) end
 ---@class luio.net.StreamOptions
 ---@field size integer?    bytes of a frame without its CRC: 60 to 9234; 60
 ---@field src string?      MAC address; 02:00:00:00:00:01
----@field dst string?      02:00:00:00:00:02, which is nobody's
+---@field dst string?      02:00:00:00:00:02, which no card has
 ---@field ip_src string?   198.18.0.1: that network is for such tests (RFC 2544)
 ---@field ip_dst string?   198.18.0.2
 ---@field port_src integer? 9
@@ -175,7 +175,7 @@ Receiver.__index = Receiver
 ---@field received integer  frames of the stream, doubled ones included
 ---@field bytes integer     of those
 ---@field first integer?    number of the first that came; nil: none came
----@field last integer?     the greatest that came: what was sent behind it and lost, only the sender knows
+---@field last integer?     the greatest that came; frames sent and lost behind it are known to the sender only
 ---@field lost integer      numbers left out between them
 ---@field doubled integer
 ---@field late integer      came behind one with a higher number

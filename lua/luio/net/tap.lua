@@ -5,24 +5,24 @@
 ---     local n = t.rx[0]:burst(packets, 32)     -- what the kernel sent
 ---     t.tx[0]:burst(packets, n)                -- what it is to receive
 ---
---- Its queues are used as a port's are (luio.net), so that what works between two ports works between a port and the
---- kernel, too (luio.net.bridge). A frame is read by one system call straight into a packet's memory, and written straight
+--- Its queues are used like a port's (luio.net), so a bridge between two ports also works between a port and the
+--- kernel (luio.net.bridge). A frame is read by one system call straight into a packet's memory, and written straight
 --- from it; nothing is copied in Lua, and nothing is made for the collector. Packets that are read come from a pool that the
---- device is given, mostly a port's, which can send them as they are then.
+--- device is given, mostly a port's, which can then send them without a copy.
 ---
 --- Checksums. With `checksum` the kernel leaves TCP's and UDP's to us: a header of 10 bytes (virtio_net_hdr), which is
---- read into and written from the headroom, says where to sum; that is what packet.checksum_start and _offset say to a port.
+--- read into and written from the headroom, says where to sum, like packet.checksum_start and _offset for a port.
 --- Where the port's fields don't reach (drivers/e1000e: 255 bytes) the sum is made here. The other way round there
 --- is nothing to gain: a port's verdict on a received checksum could only be told by VIRTIO_NET_HDR_F_DATA_VALID, and
---- Linux 6.1's tun does not look at it in what it is given (spec/net/tap_spec.lua shows that). The kernel sums itself.
+--- Linux 6.1's tun ignores that flag in frames that it is given (spec/net/tap_spec.lua shows it). The kernel sums itself.
 --- Segments are never longer than a frame (no TSO, no GSO): the cards we drive by legacy descriptors could not cut them.
 ---
 --- Losses are counted. The kernel drops, and counts (tx_dropped), frames that do not fit into the device's queue: 1000
 --- frames by default, `queue`. We count frames that can't be written because the device is down or the kernel short of
 --- memory, and those longer than mtu + 18 bytes, in case the device's MTU was raised.
 ---
---- It lives in the network namespace that the process is in when it is opened, and ends when it is closed, unless it was
---- there before (`ip tuntap add NAME mode tap user USER`: so a process without CAP_NET_ADMIN can use one).
+--- The device lives in the network namespace of the process that opens it, and ends when it is closed, unless it existed
+--- before (`ip tuntap add NAME mode tap user USER`: so a process without CAP_NET_ADMIN can use one).
 
 local fd_watch = require "luio.loop.fd_watch"
 local bit = require "bit"
@@ -58,10 +58,10 @@ local header_t = ffi.typeof [[struct __attribute__((packed)) {
   uint16_t csum_offset;
 } *]]
 
-local LONGEST_FIELD = 255 -- of checksum_start and where the sum goes: what a port's driver may be unable to say
+local LONGEST_FIELD = 255 -- of checksum_start and the sum's offset: some ports' descriptors hold no larger ones
 
 ---@class luio.net.TapOptions
----@field pool luio.Pool       of what is read; headroom of at least 10 bytes
+---@field pool luio.Pool       for packets that are read; headroom of at least 10 bytes
 ---@field name string?         at most 15 bytes; "luio%d": the kernel puts a number there
 ---@field mtu integer?         1500
 ---@field mac string?          "52:54:00:12:34:56"; nil: the kernel chooses one
@@ -221,8 +221,8 @@ end
 ---@field mac string
 ---@field mtu integer
 ---@field pool luio.Pool
----@field rx table<integer, luio.net.TapRx>  0: what the kernel sends
----@field tx table<integer, luio.net.TapTx>  0: what it receives
+---@field rx table<integer, luio.net.TapRx>  0: frames that the kernel sends
+---@field tx table<integer, luio.net.TapTx>  0: frames that it receives
 ---@field failed string[]?  message and code: the device was removed
 ---@field package fd integer
 ---@field package counts ffi.cdata*

@@ -1,5 +1,5 @@
 --- A relay carries between two ends, both ways (luio.net.bridge, luio.serial.bridge): a few tasks that work until one of them
---- fails, or until they are told to stop.
+--- fails, or until `stop`.
 ---
 --- The carrier is a table of its kind's. A task of it looks at `stopped`, leaves the reason in `why` when an end fails for good,
 --- and calls `stop`.

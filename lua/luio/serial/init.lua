@@ -1,29 +1,29 @@
---- Serial ports: what any driver of a UART offers.
+--- Serial ports: the interface of every UART driver.
 ---
 ---     local serial = require "luio.serial"
 ---     local port = assert(serial.open("0000:00:06.0", { baud = 9600 }))   -- or "sim:uart16550"
 ---     assert(port:write("AT\r\n", 1))                    -- waits for room, at most a second
 ---     local text, message, code = port:read(4, 1)        -- 4 bytes; fewer when the second is over
----     local some = port:read_some(100, 1)                -- what is there, as soon as something is
+---     local some = port:read_some(100, 1)                -- the bytes that have come, as soon as one has
 ---     assert(port:configure { baud = 115200, flow = "rts/cts" })
----     assert(port:close())                               -- when all has left; nil, and how many have not
+---     assert(port:close())                               -- when all bytes have left; nil, and the number of lost ones
 ---
 --- Waits end by interrupts, and by their deadline at the latest.
 ---
 --- Two rings of bytes lie between a port's users and its driver, and nothing else waits anywhere. When the receive ring is full,
---- flow control decides: with "none" received bytes are dropped, and counted (rx_dropped). With "rts/cts" RTS goes off, or with
---- "xon/xoff" an XOFF out, when it is three quarters full, and when it is full the device is no longer emptied; the sender may
+--- flow control decides: with "none" received bytes are dropped, and counted (rx_dropped). When it is three quarters full, RTS
+--- goes off ("rts/cts") or an XOFF goes out ("xon/xoff"). When it is full, the device is no longer emptied. The sender may
 --- go on again when half of it is free. The last quarter is for bytes under way: a few FIFOs with XOFF, so no ring of 64 bytes.
 --- The device's own losses, when it was not emptied in time, are another count (overruns). It counts the events, not the bytes.
 --- Characters with a parity or framing error are counted and handed on.
 ---
---- With "rts/cts" nothing is sent while CTS is off; a device that does both by itself is let (port.auto_flow). A chip without
+--- With "rts/cts" nothing is sent while CTS is off; a device that does both by itself does so (port.auto_flow). A chip without
 --- it still sends its FIFO when CTS goes off, and RTS protects the ring, not the FIFO: a sender that is on while Lua is busy
 --- for longer than the FIFO lasts (16 characters: 1.4 ms at 115200) overruns it. With "xon/xoff" these two characters are
 --- taken out of the received bytes, so it is for text.
 ---
 --- A port outlives the versions of its driver's code: the rings, the settings and waiting tasks stay. While no version is at
---- work (a reload, a device that is gone) nothing moves; waits go on until their deadline, or end with "ENODEV".
+--- work (a reload, a device that is gone) no bytes move. Waits go on until their deadline, or end with "ENODEV".
 ---
 --- The driver's side. A serial driver's `start` ends in `return serial.serve(dev, offer)`; luio.serial.Offer lists the functions
 --- and values that it needs. The conformance spec (spec/serial/conformance.lua) holds every driver to this.
@@ -48,7 +48,7 @@ local M = {}
 local TICK = 1 -- seconds between looks at the device, without interrupts
 local FRUITLESS, REST = 1000, 0.01 -- interrupts in a row with nothing behind them; seconds between two of those from then on
 local RING = 65536
-local GUARDED = 3 -- seconds for what is left, in a process that `luio run` kills five seconds after it was told to end
+local GUARDED = 3 -- seconds to send remaining bytes, in a process that `luio run` kills five seconds after asking it to end
 
 --- luio.serial.ring's, for drivers.
 M.COUNT = rings.COUNT
@@ -65,24 +65,24 @@ M.character_time = settings.character_time
 
 --- Counters since the port was opened; they only grow. Whole numbers below 2^53.
 ---@class luio.serial.Stats
----@field rx_bytes integer    that the device gave us, XON and XOFF among them
----@field rx_dropped integer  of those, dropped because nobody read (flow "none")
+---@field rx_bytes integer    taken from the device, XON and XOFF among them
+---@field rx_dropped integer  of those, dropped because the receive ring was full (flow "none")
 ---@field tx_written integer  given to `write`
 ---@field tx_bytes integer    given to the device, our XON and XOFF among them
 ---@field tx_lost integer     written, and not sent when the port was closed
----@field overruns integer    times that the device said it had lost some
+---@field overruns integer    times that the device reported a loss
 ---@field framing integer     characters with that error
 ---@field parity integer
 ---@field breaks integer
 ---@field withheld integer    times that the sender was asked to stop
 ---@field interrupts integer
 
---- How a port is opened: luio.serial.Settings, and
+--- Options of `open`: luio.serial.Settings, and
 ---@class luio.serial.Options : luio.serial.Settings
 ---@field rx integer?        bytes of the receive ring, a power of two; 65536
 ---@field tx integer?        of the transmit ring
----@field loopback boolean?  what is sent comes back, and nothing goes out; DTR, RTS and OUT2 are DSR, CTS and DCD
----@field clock integer?     what the chip is clocked with, in Hz; nil: what is usual
+---@field loopback boolean?  sent bytes come back, and none go out; DTR, RTS and OUT2 are DSR, CTS and DCD
+---@field clock integer?     the chip's clock in Hz; nil: the usual one
 ---@field driver string?     its name; nil: the one that matches
 
 --- A driver's `start` hands this to `serve`. None of the functions waits, except as stated.
@@ -292,12 +292,12 @@ local function check_read(port, n, seconds, what)
   check_seconds(seconds, what, 3)
 end
 
---- Reads n bytes; what has come by the deadline when those are fewer.
+--- Reads n bytes, or fewer if the deadline comes first.
 ---@param n integer
 ---@param seconds number
 ---@return string? text  not empty
 ---@return string? message
----@return string? code  "ETIMEDOUT": nothing came; "ENODEV": the device is gone, and what it had sent is read
+---@return string? code  "ETIMEDOUT": nothing came; "ENODEV": the device is gone, and its received bytes have been read
 function Port:read(n, seconds)
   check_read(self, n, seconds, "read")
   local deadline, parts, have = now() + seconds, {}, 0
@@ -397,7 +397,7 @@ function Port:follow(tell) ports.follow(self, tell) end
 
 --- Closes the port and its device. Written bytes go out first, as long as bytes leave (`drain`). The others are counted
 --- (tx_lost), and an error names their number; the port is closed in any case. Idempotent.
----@param seconds? number  at most so long for what was written
+---@param seconds? number  at most so long for the written bytes
 ---@return boolean? ok
 ---@return string? message
 ---@return string? code    as drain's, where bytes were lost

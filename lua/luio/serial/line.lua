@@ -12,7 +12,7 @@ local M = {}
 ---@class luio.serial.Port
 local Port = {}
 
---- Changes some of the settings, at once; what is in the device is sent first, what is in the transmit ring is not.
+--- Changes some of the settings, at once. Bytes in the device are sent first, bytes in the transmit ring are not.
 ---@param changes table  parts of luio.serial.Settings
 ---@return true? ok
 ---@return string? message
@@ -121,12 +121,12 @@ function Port:wait_break(seconds)
   end)
 end
 
---- Sends a break: the line is at rest for so long. Bytes that were written before go out first
+--- Sends a break: the line is held in the space state for so long. Bytes that were written before go out first
 --- (`drain`).
 ---@param seconds number  a break is longer than a character; 0.25 is usual
 ---@return true? ok
 ---@return string? message
----@return string? code  drain's: what was written before does not go out, and there was no break
+---@return string? code  drain's: earlier bytes do not go out, and there was no break
 function Port:send_break(seconds)
   if self.closed then closed(self, "send_break", 2) end
   check_seconds(seconds, "send_break", 2)

@@ -1,14 +1,14 @@
---- A pseudo-terminal: what picocom, minicom or a program of one's own opens in the place of /dev/ttyS0, with us at the other end.
+--- A pseudo-terminal. picocom, minicom or a program of one's own opens it in the place of /dev/ttyS0; luio is at the other end.
 ---
 ---     local pty = assert(require("luio.serial.pty").open { line = port.settings, link = "/run/ttyV0" })
 ---     print(pty.path)                          -- /dev/pts/4
 ---
---- Nothing here waits but `readable` and `writable`. A client is one that has it open; that there is none the kernel says
---- (POLLHUP) whenever it is asked, but not that one has come, so whoever waits for that asks now and then.
+--- Only `readable` and `writable` wait. A client is a process that has the terminal open. poll() reports the lack of one
+--- (POLLHUP), but does not wake up when one comes, so a wait for a client polls now and then.
 ---
---- What a client sets is seen in packet mode (TIOCPKT) with EXTPROC: a read says that something changed. That holds for
---- speed, stop bits and flow control. The kernel keeps word length and parity of a pseudo-terminal at 8 and none, gives a
---- break to nobody, and has no modem lines for it.
+--- A client's settings are seen in packet mode (TIOCPKT) with EXTPROC: a read reports a change. That holds for
+--- speed, stop bits and flow control. The kernel keeps word length and parity of a pseudo-terminal at 8 and none, drops
+--- a break, and has no modem lines for it.
 
 local bit = require "bit"
 local fd_watch = require "luio.loop.fd_watch"

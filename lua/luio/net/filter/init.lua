@@ -25,7 +25,7 @@ local translate = require "luio.net.filter.translate"
 local M = {}
 
 local LONGEST = 16384 -- bytes
-local MOST = 1000 -- instructions; LuaJIT leaves what is longer to its interpreter, which is slower than libpcap's
+local MOST = 1000 -- instructions; LuaJIT leaves longer programs to its interpreter, which is slower than libpcap's
 
 ---@class luio.net.Filter
 ---@field text string

@@ -29,7 +29,7 @@ local SNAPLEN = 262144 -- what a match returns, of which only that it is not 0 c
 local NETMASK_UNKNOWN = 0xffffffff
 local KERNEL = 0xfffff000 -- SKF_AD_OFF: loads from there on are of what Linux knows of a packet beside its bytes
 local LOADS = { [0x20] = true, [0x28] = true, [0x30] = true } -- BPF_LD | BPF_ABS, of 4, 2 and 1 bytes
-local SHORT = 400 -- bytes of an expression; what has fewer is compiled in 10 ms
+local SHORT = 400 -- bytes of an expression; a shorter one is compiled in 10 ms
 local LONG = 4096 -- what has more is not optimized: 400 ports take 5 s with the optimizer, 1 s without
 local LIBRARIES = { "libpcap.so.0.8", "libpcap.so.1" } -- Debian's name, and that of others
 

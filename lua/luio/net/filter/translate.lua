@@ -117,7 +117,7 @@ end
 local Translator = {}
 Translator.__index = Translator
 
--- What holds at `to` when it is reached from a place where `s` holds, which is the callee's then.
+-- Notes the state at `to` when it is reached from a place with the state `s`. The callee keeps `s`.
 ---@private
 function Translator:reaches(to, s)
   local t = self.states[to]
@@ -221,7 +221,8 @@ end
 
 -- ---- By instruction ------------------------------------------------------------------------------
 
--- What writes each that goes on to the next. s holds before it, and is changed to hold behind it.
+-- The writers of instructions that go on to the next one. s is the state before the instruction; the writer makes it
+-- the state behind it.
 ---@type table<integer, fun(self: luio.net.BpfTranslator, insn: ffi.cdata*, s: luio.net.BpfState, i: integer)>
 local STEP = {}
 

@@ -198,7 +198,7 @@ function M.take(q, pool, batch, n)
   end
   q.last = band(last + done, 0xffff)
   q.rx_packets = q.rx_packets + taken
-  fence_flag() -- what was read is read, what was written is written
+  fence_flag() -- earlier reads and writes are complete
   fence_doorbell()
   write16(q.from + HEAD, band(q.last + mask + 1, 0xffff))
   return taken

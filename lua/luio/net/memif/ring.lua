@@ -197,7 +197,7 @@ function M.give(q, batch, first, n)
     given, bytes = given + 1, bytes + packet.length
   end
   if used == 0 then return 0 end
-  -- The client knows where its buffers are: lengths and flags alone are told.
+  -- The client knows where its buffers are, so only lengths and flags are written.
   for i = 0, used - 1 do
     local shared = ffi.cast(shared_t, q.to + (DESCRIPTORS + band(tail + i, mask) * 16))
     shared.length, shared.flags = scratch[i].length, scratch[i].flags

@@ -36,11 +36,11 @@ local DEFAULT_REGION = 256 * 2 ^ 20 -- bytes
 ---@class luio.memif.ServerOptions
 ---@field mode integer?     permissions of the socket's file: tonumber("600", 8)
 ---@field clients integer?  at most so many at a time, 1 to 64; 16
----@field per_user integer? of these, of one user who is neither root nor who we are; three quarters of them
+---@field per_user integer? of these, of one user other than root and our own; three quarters of them
 ---@field region integer?   largest region that a client may have, in bytes; 256 MiB
 ---@field most integer?     longest frame that is taken, in bytes; 1518
----@field name string?      what clients are told
----@field admit (fun(client: luio.memif.Client): true?, string?)?  says no by nil and why; its id, secret and so on are known
+---@field name string?      the server's name, sent in CONNECTED
+---@field admit (fun(client: luio.memif.Client): true?, string?)?  refuses by nil and the reason; its id, secret and so on are known
 ---@field joined fun(client: luio.memif.Client)?  frames may pass from now on
 ---@field left fun(client: luio.memif.Client, why: string)?  one that had joined
 ---@field refused fun(client: luio.memif.Client, why: string)?  one that had not
@@ -274,7 +274,7 @@ local function take_message(self)
     reply = ok
   end
   if not reply then
-    if self.state == "up" then self.state = "setup" end -- nobody has been told that it joined
+    if self.state == "up" then self.state = "setup" end -- `joined` has not been called for it
     self:disconnect(why)
     return false
   end

@@ -200,7 +200,7 @@ function Poller:remove(fd)
   posix.epoll_ctl(self.fd, DELETE, fd, event_t())
 end
 
---- What there is now: numbers from 0 on in `tag(i)`.
+--- Lists the ready descriptors: their numbers are in `tag(i)`, from 0 on.
 ---@return integer n  at most 64
 function Poller:poll()
   return math.max(0, posix.epoll_wait(self.fd, self.events, 64, 0))

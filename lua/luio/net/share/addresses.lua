@@ -25,7 +25,7 @@ function M.new() return M.table_t() end
 ---@param t ffi.cdata*
 ---@param low integer   its first four bytes, as int32_t
 ---@param high integer  the other two, as uint16_t
----@return integer owner  0: nobody's
+---@return integer owner  0: none
 function M.find(t, low, high)
   local at = place(low, high)
   for i = 0, SLOTS - 1 do

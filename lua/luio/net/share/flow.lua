@@ -56,9 +56,9 @@ end
 ---@return ffi.cdata*  uint8_t[128]
 function M.new() return ffi.new("uint8_t[?]", M.BUCKETS) end
 
---- Spreads the buckets over owners, evenly; who has one keeps it while that is even.
+--- Spreads the buckets over owners, evenly. An owner keeps its buckets as far as that stays even.
 ---@param t ffi.cdata*
----@param owners integer[]  1 to 255; none: nobody's
+---@param owners integer[]  1 to 255; empty: no bucket has an owner
 function M.spread(t, owners)
   local quota, has, n = {}, {}, #owners
   for i, owner in ipairs(owners) do
