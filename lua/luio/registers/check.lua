@@ -429,8 +429,8 @@ function Check:children(prefix, block, specs, depth)
   end)
 end
 
--- The registers that have a selector's bytes, whose access tells what is visible; and whether to look at one is harmless, by
--- what others say of these bytes.
+-- The registers that have a selector's bytes: an access of one shows which window is visible. Also whether reading one is
+-- harmless, by the read effects that other registers state of these bytes.
 ---@private
 function Check:selectors(map)
   local ranges, known = {}, effects.of_map(map)

@@ -119,7 +119,7 @@ local function gap(list, first, last)
   return first
 end
 
--- What each list is of.
+-- The kind of each list.
 local WANTED = {
   read = function(def, behind) return not behind and def.read_effect end,
   write = function(def, behind) return not behind and def.write_effect end,
@@ -167,7 +167,7 @@ local function place(self, index)
       return nil
     end
   end
-  if self.missing[index] then -- a device that is there again: what is said of this region counts now
+  if self.missing[index] then -- the device is back: effects stated for this region count now
     self.missing[index], self.lists = nil, nil
   end
   known = { space = index, base = 0 }

@@ -62,7 +62,7 @@ function Listeners:add(root) self.roots[root] = true end
 ---@param root luio.Registers
 function Listeners:remove(root) self.roots[root] = nil end
 
---- Sets who listens under a key; nil: nobody any more.
+--- Sets the listener of a key; nil removes it.
 ---@param key string
 ---@param after fun(access: luio.Access)?
 ---@param before? fun(reg: luio.Register, value: any)

@@ -34,7 +34,7 @@ local positions = { offset = 1, width = 2, access = 3 }
 ---@class luio.OverlayCheck
 ---@field fault fun(path: string, format: string, ...)
 ---@field options { map: table, register: table, block: table, field: table }  keys that each may have
----@field touched table<string, string>  what was corrected: its path in the map -> in the overlay
+---@field touched table<string, string>  corrected entries: path in the map -> path in the overlay
 
 local function copy(t)
   local c = {}
@@ -251,11 +251,11 @@ end
 ---@param source string?  the map's file
 ---@param name string
 ---@return table? patches  nil alone: there is none
----@return string? message what is wrong with it
+---@return string? message the fault
 function M.load(source, name)
   local path = M.path(source, name)
   if not uv.fs_lstat(path) then return nil end -- not opened: opening a FIFO would wait for its other end
-  -- Nobody named this file: it is to be in the same hands as the map.
+  -- The user did not name this file, so only writers of the map may be able to write it.
   local safe, reason = trust.file(path, source and trust.writers(source))
   if not safe then return nil, ("%s is not taken: %s"):format(path, reason) end
   local chunk, message = loadfile(path)

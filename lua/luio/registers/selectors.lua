@@ -17,9 +17,9 @@ local when = require "luio.registers.when"
 local M = {}
 
 ---@class luio.Selectors        of one device
----@field generation integer    another whenever what is known changes
+---@field generation integer    changes with each change of `known`
 ---@field known table<string, integer|ffi.cdata*>  bytes of a register (when.key) -> its value
----@field places { key: string, region: integer, first: integer, last: integer }[]  what was ever known
+---@field places { key: string, region: integer, first: integer, last: integer }[]  all registers that ever were in `known`
 
 ---@class luio.Guard            of one register
 ---@field conditions luio.Condition[]
@@ -53,10 +53,10 @@ function M.forget(device)
   if self then self.known, self.generation = {}, self.generation + 1 end
 end
 
---- One load that only looks: a hook (Root:on_access) is told so, and it is not guarded: code that looks has asked
---- before.
+--- One load for inspection. It is marked as such for a hook (Root:on_access). It has no guard, because the caller has
+--- checked before that the read is harmless.
 ---@param reg luio.Register
----@param shown boolean?  it is the one that somebody asked to see, not one of many
+---@param shown boolean?  the user asked for this register, not for many
 ---@return integer|ffi.cdata*
 function M.look(reg, shown)
   local root = reg.root

@@ -268,10 +268,10 @@ end
 
 -- ---- Restoring -----------------------------------------------------------------------------------
 
---- Which bits of a register can be put back: those that hold what is written, and do no more.
+--- The bits of a register that can be put back: bits that hold the written value and have no other effect.
 ---@param def luio.RegisterDef
 ---@return ffi.cdata* mask  uint64_t
----@return string? why      what can't be, and that it is for good
+---@return string? why      the bits that can't be put back, and that the change is permanent
 function M.restorable(def)
   local mask, why = 0ULL, nil
   for _, f in ipairs(def.fields) do

@@ -67,7 +67,7 @@ local function below(def, offset, byte)
   return def.endian == "big" and def.width - 8 - bits_before or bits_before
 end
 
--- Whether what is stated of another register (or this) comes true by a value written to this one: byte by byte, for they
+-- Whether a value written to this register meets a condition on another register (or this one): byte by byte, because they
 -- may begin elsewhere and have another width and order of bytes.
 local function sets_off(trigger, other, reg, value)
   if not trigger.mask then return true end

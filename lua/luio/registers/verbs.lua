@@ -5,8 +5,8 @@
 ---     reg:get "FIELD"          one load; the value, and its name where it has one
 ---     reg:update { FIELD = .. }   the only read-modify-write: one load, one store. The same without a
 ---                              table, for hot loops: reg:update("FIELD", v, "OTHER", w), up to four
----     reg:read_many(to, n)     n loads of the one register, into an array of its width: what empties a FIFO;
----     reg:write_many(from, n)  n stores, which fill one. Up to 32 bits
+---     reg:read_many(to, n)     n loads of the one register, into an array of its width, to empty a FIFO;
+---     reg:write_many(from, n)  n stores, to fill one. Up to 32 bits
 ---     reg:wait({ FIELD = .. }, seconds)   loads until it is so, or the deadline
 ---     reg:decode(v), reg:encode { .. }    touch nothing
 ---
@@ -41,7 +41,7 @@ end
 -- The value for a bit that an update or a partial write does not name, by access kind.
 local keep = { rw = true, ro = true, preserve = true, rc = true, rs = true, wonce = true } -- as it was read
 local as_one = { w0c = true, w0s = true, w0t = true, one = true } -- 1: neutral, or reserved so; all others: 0
-local from_reset = { wo = true } -- nobody knows what is in it
+local from_reset = { wo = true } -- its contents are unknown
 
 --- Everything the verbs need of a definition, worked out once and kept on it.
 ---@param def luio.RegisterDef
@@ -84,12 +84,12 @@ function M.prepare(def)
   return p
 end
 
---- The value that an update stores, from the value that was read: M.prepare's rules for any width, without
+--- The value that an update stores, computed from the value read: M.prepare's rules for any width, without
 --- an access. The updates of the classes below are the same, made for speed.
 ---@param reg luio.Register
 ---@param old integer|ffi.cdata*|nil  nil: not read, the other bits come from the reset value, as in a write
----@param mask ffi.cdata*  uint64_t: the bits that are named
----@param value ffi.cdata* uint64_t: what they become
+---@param mask ffi.cdata*  uint64_t: the named bits
+---@param value ffi.cdata* uint64_t: their new values
 ---@return integer|ffi.cdata*  as the register's verbs take it
 function M.merged(reg, old, mask, value)
   local p, width = reg.prepared, reg.def.width
@@ -311,7 +311,7 @@ local function verbs(load, store, width, can, many)
     local start = C.luio_now()
     local limit = start + ffi.cast(u64, seconds * 1e9)
     while true do
-      local now = C.luio_now() -- before the load: what it shows is no older than the deadline
+      local now = C.luio_now() -- before the load, so that the value read is no older than the deadline
       -- A load of a device that is gone raises, because a value has no room for nil, message; a wait
       -- has.
       local ok, v = pcall(load, self)
@@ -414,7 +414,7 @@ local classes = {}
 --- The class for a definition in a region: plain, and traced.
 ---@param def luio.RegisterDef
 ---@param split boolean  64 bits by two accesses
----@param selects boolean  what is written is noted: it has, or may have, a selector's bytes
+---@param selects boolean  written values are noted: it has, or may have, a selector's bytes
 ---@return { plain: table, traced: table }
 function M.class(def, split, selects)
   local can = { read = def.readable, write = def.writable, update = def.read_effect }

@@ -35,8 +35,8 @@ local M = {}
 ---@field values (integer|ffi.cdata*)[]
 ---@field wanted string
 ---@field behind luio.Condition[]?  of the selector itself
----@field holds boolean    these bits hold what is written
----@field missing boolean  the selector is no part of this map
+---@field holds boolean    these bits hold the written value
+---@field missing boolean  the selector is not in this map
 
 --- Names the bytes of a register.
 ---@param def luio.RegisterDef

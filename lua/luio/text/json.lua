@@ -25,7 +25,7 @@ local function utf8(code)
   return string.char(0xf0 + math.floor(code / 2 ^ 18), tail(12), tail(6), tail(0))
 end
 
--- \uXXXX, or two of them for what is beyond 16 bits: the text, and where it ends.
+-- \uXXXX, or two of them for a character beyond 16 bits: the text, and the position of its end.
 local function escaped_code(text, at)
   local code = tonumber(text:match("^u(%x%x%x%x)", at) or fail(at, "\\u without four hexadecimal digits"), 16)
   if code < 0xd800 or code > 0xdfff then return utf8(code), at + 5 end
@@ -114,7 +114,7 @@ local function read_array(text, at, depth)
   end
 end
 
---- The metatable of arrays, which an empty one is told from an object by.
+--- The metatable of arrays. It distinguishes an empty array from an empty object.
 M.ARRAY = { __jsontype = "array" }
 
 function read_value(text, at, depth)

@@ -129,7 +129,7 @@ local function tokens(text, at, take)
       enough = take("string", value)
       at = after
     else
-      -- "==" is one, that an assignment is told from a comparison.
+      -- "==" is one token, which distinguishes a comparison from an assignment.
       local sign = text:match("^[=~<>]=", at) or c
       enough = take("sign", sign)
       at = at + #sign

@@ -1,17 +1,17 @@
---- The one door for text to a terminal, and colour.
+--- Prints text to a terminal, safely and with colour. All of luio prints through this file.
 ---
 ---     term.print(line)        a line on standard output
 ---     term.write(text)        text with lines in it, such as a file
 ---     term.tell(text)         a message on standard error
 ---
---- Much of what luio shows was written by others: names in sysfs and /proc, file names, a snapshot, a map's descriptions, what
---- a driver says. A terminal obeys some of that: escape sequences set its title, change its colours or answer as if typed;
---- other characters hide or reorder what is read. So everything goes through here, and comes out with such characters shown
---- instead of sent: \x1b for ESC and other control characters, \u{202e} for what Unicode formats or hides text by, \xff for a
---- byte that is no UTF-8. spec/udev/hostile_spec.lua holds every command to it, and no other file of luio prints.
+--- Much of luio's output was written by others: names in sysfs and /proc, file names, a snapshot, a map's descriptions, a
+--- driver's messages. A terminal obeys some of that: escape sequences set its title, change its colours or answer as if typed;
+--- other characters hide or reorder text. So such characters are shown instead of sent: \x1b for ESC and other control
+--- characters, \u{202e} for characters by which Unicode formats or hides text, \xff for a byte that is no UTF-8.
+--- spec/udev/hostile_spec.lua checks this for every command, and no other file of luio prints.
 ---
 --- Our own sequences are made by the functions below, in an inner form: it begins with a number that is drawn when the
---- program starts, so no text from elsewhere can contain it, and only the door makes it into what a terminal knows.
+--- program starts, so no text from elsewhere can contain it, and only `print`, `write` and `tell` turn it into a terminal's sequence.
 ---
 --- NO_COLOR (no-color.org) turns colour off, CLICOLOR_FORCE on. A script or a driver that prints by itself goes past
 --- it.
@@ -107,7 +107,7 @@ end
 
 local MARK = "\27" .. uv.random(8):gsub(".", function(c) return ("%02x"):format(c:byte()) end) .. "["
 
---- A sequence of ours, CSI and its end: "2A" up two lines, "K" wipes what is behind; "\r" is a carriage return.
+--- A sequence of ours, CSI and its end: "2A" up two lines, "K" wipes the rest of the line; "\r" is a carriage return.
 ---@param text string
 ---@return string
 function M.sequence(text) return MARK .. text end

@@ -47,7 +47,7 @@ end
 ---@field sets boolean?         of a field: every write to its register sets it
 ---@field remarks string[]
 
---- Access of a register, or of a field (with its register's node: what it doesn't say itself).
+--- Access of a register, or of a field (with its register's node, whose properties it inherits).
 ---@param node luio.SvdNode     stating modifiedWriteValues, readAction, writeConstraint
 ---@param access string?        as it stands in the file, inherited where it is not stated
 ---@param register? luio.SvdNode

@@ -22,7 +22,7 @@ M.limits = {
   nodes = 10 ^ 6,
   depth = 40,
   text = 128 * 1024, -- of one element: a licence is a long one
-  name = 1024, -- of what is no prose
+  name = 1024, -- of a text that is not prose
   token = 2 ^ 20, -- a tag with its attributes, a comment
 }
 

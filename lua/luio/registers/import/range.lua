@@ -11,7 +11,7 @@ local function nothing() end
 
 --- The bits of a field.
 ---@param node luio.SvdNode
----@param say? fun(kind: string, format: string, ...)  what is wrong with how they are stated: a kind of note, its text
+---@param say? fun(kind: string, format: string, ...)  reports faults of the statement: a kind of note, its text
 ---@return integer? high  nil: none are stated
 ---@return integer? low
 function M.of(node, say)

@@ -91,7 +91,7 @@ function M.widest(items, text)
   return most
 end
 
---- Lines of a field with its values, `head` being what is before them.
+--- Lines of a field with its values. `head` is the text before them.
 ---@param field luio.SvdField
 ---@param head string
 ---@return string[]

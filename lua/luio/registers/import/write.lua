@@ -277,7 +277,7 @@ end
 ---@field as_data boolean            descriptions as data, not as comments
 
 --- The text of a map.
----@param blocks table[]  what is at its top
+---@param blocks table[]  its top level
 ---@param head luio.SvdMapHead
 ---@return string
 function M.write(blocks, head)
