@@ -176,7 +176,7 @@ end
 ---@return integer? columns
 ---@return integer? rows
 function M.columns()
-  -- Not by libuv: it would open the terminal anew as descriptor 1, non-blocking, so that a slow one loses what is printed, and
+  -- Not by libuv: it would open the terminal anew as descriptor 1, non-blocking, so that a slow one loses output, and
   -- closed in the programs that a script starts.
   local size = winsize_t()
   if posix.ioctl(1, TIOCGWINSZ, size) == 0 and size.columns > 0 then return size.columns, size.rows end

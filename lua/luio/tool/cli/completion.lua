@@ -305,8 +305,8 @@ local scripts = {}
 
 -- Bash splits words at : and = (COMP_WORDBREAKS), which addresses and assignments are full of; whether
 -- they are put together again must not depend on the bash-completion package. So the line is cut here,
--- and from each candidate comes off what stands before the last such character, since bash replaces only
--- what is behind it.
+-- and each candidate loses the text up to the last such character, because bash replaces only
+-- the text behind it.
 scripts.bash = [==[
 # luio(1) completion for bash: eval "$(luio completion bash)", or as a file in
 # /usr/share/bash-completion/completions/.

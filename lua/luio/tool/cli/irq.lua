@@ -29,7 +29,7 @@ local verbs = require "luio.registers.verbs"
 local PATIENCE = 10 -- seconds for each interrupt when --count says how many, and nothing how long
 local TRIGGERS = 100 -- of --trigger without --count
 local SLICE = 0.2 -- seconds: the longest wait without a look at Ctrl-C
-local PENDING_S = 0.02 -- seconds: what was pending before the first trigger comes meanwhile
+local PENDING_S = 0.02 -- seconds: interrupts that were pending before the first trigger come meanwhile
 local SKEW = 1e-3 -- seconds: more than the clocks of two processors differ, see Session:fire
 local REDRAW, TURN = 0.25, 0.05 -- seconds between live lines; between turns of the loop in a storm
 local FEW, REFILL = 20, 5 -- lines of events that are shown at once; and again for each second
@@ -495,7 +495,7 @@ function Session:result(ok, message, code)
     args.trigger and " of the trigger" or "", address), "ETIMEDOUT"
 end
 
--- Waits, with the thread running; whatever happens, the mask is put back.
+-- Waits, with the thread running. The mask is put back in any case.
 local function work(s)
   local dev = s.t.dev
   local before = dev.config:command() -- nil where there is no config space: then nothing can be put back

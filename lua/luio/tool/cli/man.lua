@@ -98,7 +98,7 @@ end
 
 -- ---- Commands ------------------------------------------------------------------------------------
 
--- "<place>" -> "PLACE": what stands for a value.
+-- "<place>" -> "PLACE": the placeholder of a value.
 local function value_name(element, name)
   if element._choices then return table.concat(element._choices, "|") end
   local argname = element._argname

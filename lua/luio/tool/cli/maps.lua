@@ -55,7 +55,7 @@ local function import(args)
     overlay = args.output and args.output:match "[^/]*$":gsub("%.lua$", "") .. ".overlay.lua" or nil,
   })
   if not text then return nil, notes, code end
-  text = term.ready(text) -- in a file, too: what can't be seen is no part of a map, and means the same in a string as \u{...}
+  text = term.ready(text) -- in a file, too: invisible characters do not belong into a map, and \u{...} in a string means the same
   if args.output then
     local ok, message = output.file(args.output, text)
     if not ok then return nil, message end

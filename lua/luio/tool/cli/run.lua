@@ -218,7 +218,7 @@ local function run(args)
   ok, message, code = dev:close()
   if not ok and not dev.closed then return nil, message, code end
   if ending.why then return nil, ending.why end
-  guardian.leave() -- without one there is nobody to tell
+  guardian.leave() -- without a guardian there is no process to report to
   if not ok then return nil, message, code end -- it is closed, and something that was given to it is lost
   return ending.status
 end

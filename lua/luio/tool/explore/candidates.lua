@@ -13,7 +13,7 @@ local M = {}
 
 --- Elements of an array that are offered.
 M.MAX_ELEMENTS = 16
-local MAX_SORTED = 5000 -- nobody reads more: they are only good for what they have in common
+local MAX_SORTED = 5000 -- more are not shown: they only serve to find their common prefix
 
 -- ---- Lists ---------------------------------------------------------------------------------------
 

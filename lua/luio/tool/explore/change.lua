@@ -34,8 +34,8 @@ local M = {}
 ---@field old integer|ffi.cdata*|nil
 ---@field written integer|ffi.cdata*|nil
 ---@field readback integer|ffi.cdata*|nil
----@field expected integer|ffi.cdata*|nil  of a dry run: what would be read back, as far as the map says
----@field triggers luio.Trigger[]          what it sets off
+---@field expected integer|ffi.cdata*|nil  of a dry run: the expected readback, as far as the map says
+---@field triggers luio.Trigger[]          its effects
 ---@field dry_run boolean                   it was not written
 
 -- The value of a text for a field; or for plain bits, without one.
@@ -131,7 +131,7 @@ end
 --- Writes, unless it is a dry run: at most one load, one store, one load.
 ---@param self luio.Change
 ---@param dry_run boolean?
----@param known integer|ffi.cdata*|nil  what is there, for a dry run after another of the same register
+---@param known integer|ffi.cdata*|nil  the current value, for a dry run after another of the same register
 ---@return luio.Change?
 ---@return string? message  it is not visible
 ---@return string? code     "EACCES"

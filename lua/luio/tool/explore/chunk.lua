@@ -11,9 +11,9 @@ local M = {}
 ---@class luio.Chunk
 ---@field kind "empty"|"expression"|"statement"|"incomplete"|"error"|"explain"|"search"|"help"|"leave"
 ---@field code function?    expression, statement: to be called
----@field message string?   error: what the parser says, with its line
----@field word string?      explain, search: about what
----@field name string?      statement: the first name of a `local` that nobody else will see
+---@field message string?   error: the parser's message, with its line
+---@field word string?      explain, search: the subject
+---@field name string?      statement: the first name of a `local` that later chunks will not see
 
 local LEAVE = { exit = true, quit = true, ["exit()"] = true, ["quit()"] = true }
 

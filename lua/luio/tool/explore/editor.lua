@@ -327,7 +327,7 @@ end
 
 --- Lets lines be typed, until one is the last. Not from a task or a callback: it turns the loop.
 ---@param owner luio.EditorOwner
----@return string? event  why it ended before: "eof", "hangup", or what was given to `interrupt`
+---@return string? event  why it ended before: "eof", "hangup", or `interrupt`'s argument
 function Editor:read(owner)
   self.owner = owner
   self.unasked = 0

@@ -104,8 +104,8 @@ end
 ---@field field luio.FieldDef?
 ---@field offset integer    of the first element, where no index was given
 ---@field element boolean   an index was given
----@field reading string?   what reading it does
----@field strides string[]  what was left open: "+ 0x20 * i"
+---@field reading string?   the effect of reading it
+---@field strides string[]  the indices left open: "+ 0x20 * i"
 
 -- The definition of a path. An index may be left out: then it is the array that is explained.
 local function find(map, path)

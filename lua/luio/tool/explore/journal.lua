@@ -35,19 +35,19 @@ Journal.__index = Journal
 ---@field reg luio.Register?
 ---@field setup luio.IrqSetup?  of an interrupt
 ---@field field string?         of a read: the field that was asked for
----@field looked boolean?       of a read: it was only looked at
+---@field looked boolean?       of a read: it was for inspection only
 ---@field address luio.SessionAddress?  of a write: the place in DMA memory that it is the address of
----@field buffer luio.SessionBuffer?    of what was done to memory
+---@field buffer luio.SessionBuffer?    of an operation on memory
 ---@field pieces table[]?
 ---@field offset integer?
 ---@field length integer?
 ---@field on boolean?           of bus master
 ---@field value integer|ffi.cdata*|nil
----@field old integer|ffi.cdata*|nil   of a write: what was there
+---@field old integer|ffi.cdata*|nil   of a write: the value before
 ---@field why string?                  of a write: why that is not known
 ---@field times integer                the same read, or an interrupt, so often in a row
 ---@field undone boolean?   it is a write that was undone, or the undoing of one
----@field refused boolean?  it was tried to undo it
+---@field refused boolean?  undoing it was tried, and refused
 
 local function add(self, entry)
   local last = self.entries[#self.entries]
@@ -199,8 +199,8 @@ local function undo_one(self, entry)
   return ("%s %s := %s%s"):format(entry.path, was, show.hex(value, width), rest)
 end
 
--- A write and its undoing, which was noted last, are both forgotten if nothing was done between them; else
--- what was read then would not be so without them.
+-- A write and its undoing, the last entry, are both forgotten if no operation lies between them; otherwise
+-- reads between them would have other results without them.
 local function mark_undone(self, at)
   local entries = self.entries
   entries[#entries].undone, entries[at].undone = true, true

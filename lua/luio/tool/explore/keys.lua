@@ -90,8 +90,8 @@ function Keys:await(seconds)
     self.wake = wake
     return function() self.wake = nil end
   end)
-  -- A Ctrl-C empties the terminal's queue, so what was read now was typed after one that libuv may not
-  -- have told of yet.
+  -- A Ctrl-C empties the terminal's queue, so these keys were typed after a Ctrl-C that libuv may not
+  -- have reported yet.
   if #self.input > before then uv.run "nowait" end
 end
 

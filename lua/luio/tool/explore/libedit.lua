@@ -1,6 +1,6 @@
 --- libedit: the binding, as far as the prompt's line editor (luio.tool.explore.editor) needs it.
 ---
---- It is told to be unbuffered (EL_UNBUFFERED): el_gets() then takes one key and returns. The keys it
+--- EL_UNBUFFERED makes el_gets() take one key and return. The keys it
 --- asks for come from a function of ours (EL_GETCFN), which is also asked when it wants more in the middle
 --- of a key (an arrow's escape sequence). Its readline names (rl_callback_handler_install and so on) are
 --- the same calls underneath; they are not used because they write through rl_line_buffer, a pointer into

@@ -23,10 +23,10 @@ local SHIFTS = { 4, 8, 12, 16, UPPER } -- how devices cut off the low bits of an
 ---@field size integer
 ---@field options { align: integer?, mask: integer?, name: string? }
 ---@field freed boolean?
----@field opaque string?     why what is in it is not known
----@field used boolean?      the device, or other memory, was told of it
----@field written boolean?   the journal has what was written to it
----@field parts table<string, { value: integer, shift: integer }>  by who was given what may be a part of its address
+---@field opaque string?     why its contents are not known
+---@field used boolean?      its address was written to the device or to other memory
+---@field written boolean?   the journal has its contents
+---@field parts table<string, { value: integer, shift: integer }>  by register: values that may be a part of its address
 
 -- The range that a value is compared with before the buffers are searched. It only grows.
 ---@class luio.SessionReach

@@ -31,9 +31,9 @@ local EXIT = { sigint = 130, sigterm = 143, sighup = 129 }
 
 ---@class luio.ReplSession
 ---@field env table                             the environment of chunks
----@field name string?                          what the prompt shows; else the device's address
----@field notify fun(self, fn: fun(text: string)?)?  where lines go that come by themselves
----@field silent (fun(self): string?)?          why what was accessed since the last call did not answer
+---@field name string?                          the prompt's name; nil: the device's address
+---@field notify fun(self, fn: fun(text: string)?)?  receives lines that are not results of a chunk
+---@field silent (fun(self): string?)?          why the accesses since the last call were not answered
 
 ---@class luio.ReplOptions
 ---@field execute string[]?  chunks to run, then end
@@ -92,9 +92,9 @@ end
 ---@field running luio.Task?
 ---@field cancelled luio.Task?   the chunk that had its first Ctrl-C
 ---@field leaving string?        the signal that ends the session
----@field silent string?         why what the last chunk accessed did not answer
+---@field silent string?         why the last chunk's accesses were not answered
 ---@field pending string         lines of a chunk that is not complete
----@field unfinished boolean?    what was printed last did not end its line
+---@field unfinished boolean?    the last output did not end its line
 local Repl = {}
 Repl.__index = Repl
 

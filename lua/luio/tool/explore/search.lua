@@ -17,9 +17,9 @@ local CTRL_G, BACKSPACE, CTRL_R, DELETE = 7, 8, 18, 127
 
 --- Searches, until a key ends it.
 ---@param entries string[]  the newest last
----@param original string   what is in the line
+---@param original string   the line's text
 ---@param screen luio.SearchScreen
----@return string line  what is to be in it now
+---@return string line  the line's new text
 ---@return integer? key  still to be done; nil: it was Ctrl-G, or none came
 function M.run(entries, original, screen)
   local word, at, found, fits = "", #entries + 1, original, true

@@ -172,7 +172,7 @@ function Session:close()
   return self.dev:close()
 end
 
---- Why what was accessed since it was asked last did not answer (luio.Target.silent); with `all`, why anything would not.
+--- The reason why accesses since the last call were not answered (luio.Target.silent); with `all`, why no access would be.
 ---@param all boolean?
 ---@return string?
 function Session:silent(all)
@@ -278,12 +278,12 @@ local function set_up(self, irq, given)
   return true
 end
 
---- Shows interrupts as they come, or no more. They are taken by the top half that is given here, or by
+--- Starts or stops showing interrupts as they come. They are taken by the top half that is given here, or by
 --- dev.irqs[0]:setup; else with the matching driver's top half, which acknowledges them. Without one each is left
 --- masked.
 ---@param on boolean|{ capture: any, ack: any, unmask: boolean? }  as a driver's `irq`: names of registers, or offsets
 ---@return boolean? ok
----@return string? message  second result of true: what to know
+---@return string? message  after true: a remark
 ---@return string? code
 function Session:irqs(on)
   if not on then

@@ -126,7 +126,7 @@ function M.again(before, target, read)
   local list = {}
   for _, entry in ipairs(before.registers) do
     local at = assert(place.parse(entry.path))
-    -- To be told what else a name may have meant takes longer than all the rest.
+    -- A search for similar names would take longer than all the rest.
     local there = at.kind ~= "name" or target.regs and named(target.regs.map, at.path)
     local found = there and target:find(at) or {}
     if #found == 1 then table.insert(list, found[1]) end

@@ -3,17 +3,17 @@
 ---
 --- How it is opened:
 ---   look    mapped read-only. Of a PCI device only the BARs: /dev/uioX stays closed, because closing it
----           again would stop the DMA of whoever drives the device
+---           again would stop the DMA of the process that drives the device
 ---   write   the same, writable, beside an owner: refused while there is one, unless forced
----   own     as its driver does, with interrupts; while another process drives it: as look, and it says so
+---   own     as its driver does, with interrupts; while another process drives it: as look, with a note
 ---
---- A range of physical addresses (mem:0xADDR+0xLEN) is only ever looked at unless somebody said that it is to be
---- written: there is no driver whose word it would be that this is the device one means.
+--- A range of physical addresses (mem:0xADDR+0xLEN) is mapped read-only unless the user asked to write, because no
+--- driver's match confirms that it is the intended device.
 ---
 --- The map is the one that is named, else that of the driver in drivers/ whose `match` fits, else there is
 --- none. Places without a map, 0x20:u32, become registers of a map made for them, so that every function
---- for registers works on them; but what maps know of these bytes counts (luio.registers.effects), the
---- driver's, too, where another is named or it does not fit.
+--- for registers works on them. The read effects that maps state of these bytes count (luio.registers.effects), those of
+--- the driver's map, too, where another map is named or it does not fit.
 
 local inspect = require "luio.host.inspect"
 local luio = require "luio"
@@ -32,13 +32,13 @@ local M = {}
 ---@field dev luio.Device
 ---@field how "look"|"write"|"own"  as it came to be
 ---@field regs luio.Registers?
----@field map_name string?     whose map that is: "drivers/edu", a file
+---@field map_name string?     the map's origin: "drivers/edu", a file
 ---@field driver table?        the driver that matches
----@field driver_fault string? what is wrong with the one that is for it, or with one that was passed over
+---@field driver_fault string? the fault of its driver, or of one that was skipped
 ---@field no_map string?       why regs is nil
 ---@field no_map_code string?  where the map could not be used
----@field notes string[]       what the user should know of how it was opened
----@field package addresses table<string, { path: string, def: luio.RegisterDef }[]>?  "region:offset" -> what begins there
+---@field notes string[]       remarks to the user on how it was opened
+---@field package addresses table<string, { path: string, def: luio.RegisterDef }[]>?  "region:offset" -> registers that begin there
 ---@field package addresses_of luio.Registers?  of which map that is
 ---@field touched table<integer, boolean>  regions that were accessed since it was emptied, while accesses are told
 ---@field package after fun(access: luio.Access)?  of the journal
@@ -66,7 +66,7 @@ local function way(address, info, options)
   if info.is_private then return how end
   local others = {}
   for _, h in ipairs((require("luio.host.holders").of(info))) do
-    if h.drives then table.insert(others, h) end -- who only looks disturbs nobody
+    if h.drives then table.insert(others, h) end -- read-only users do not disturb it
   end
   if not others[1] then return how end
   if not info.has_bars and not info.is_range then
@@ -329,7 +329,7 @@ local function raw(self, place, width, count)
   return list
 end
 
-local MAX_RANGE = 65536 -- registers: what one array of a map may have
+local MAX_RANGE = 65536 -- registers: the limit of an array in a map
 
 local function bits_of(place, reg)
   if place.high and place.high >= reg.def.width then
@@ -422,8 +422,8 @@ function Target:all()
   return list
 end
 
---- Why a register is not read by one who only looks; nil: it may be. With `force` only what can't be
---- read at all (which is not visible, or write-only) is left out, and what is disturbed is the second result.
+--- The reason not to read a register for inspection; nil: it may be read. With `force` only registers that can't be
+--- read at all (invisible or write-only) are left out, and the second result names the disturbance.
 ---@param reg luio.Register
 ---@param force boolean?
 ---@return string? reason

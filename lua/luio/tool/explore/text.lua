@@ -12,7 +12,7 @@ local posix = require "luio.posix"
 
 local M = {}
 
-local BROKEN = 0xfffd -- instead of what is no UTF-8: libedit converts it back, and does not check
+local BROKEN = 0xfffd -- replaces bytes that are no UTF-8: libedit converts it back, and does not check
 
 --- The character at a byte.
 ---@param text string
