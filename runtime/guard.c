@@ -1,13 +1,14 @@
-/* guard.c - the worker's side of the guardian: what it is told and given, and what if it dies.
+/* guard.c - the worker's side of the guardian: requests, the memory and descriptors in replies, and
+ * the guardian's death.
  *
- * One request at a time (guard.h), each answered within REPLY_MS, for the guardian does nothing that
- * takes longer. The guardian opens a device's config space, and makes its memory, before this process
- * has either. So there is no moment at which the device can write and only the worker holds the memory.
+ * One request at a time (guard.h). The guardian answers within REPLY_MS, because nothing that it does
+ * takes longer. The guardian opens a device's config space and creates its memory before this process
+ * has either. So while the device can write, the worker is never the only holder of the memory.
  *
- * If the guardian dies, its end of the socket closes. A thread waits for that, and it alone: the
- * loop is told through an eventfd and stops the driver in order; should it be stuck, in a loop of
- * the driver's, the thread switches bus master off after LEAVE_NS and ends the process. It is the
- * one place in the library that does so. */
+ * If the guardian dies, its end of the socket closes. A thread waits for that only. It signals the
+ * loop through an eventfd, and the loop stops the driver in order. If the loop is stuck in the
+ * driver's code, the thread switches bus master off after LEAVE_NS and ends the process. No other
+ * place in the library ends the process. */
 #include "worker.h"
 
 #include <errno.h>
@@ -117,7 +118,7 @@ static int request(struct guard_request *q, struct guard_reply *r, int *fds, lui
   q->version = GUARD_VERSION;
   pthread_mutex_lock(&guard.lock);
   guard.mail->request = *q;
-  /* Release: whoever sees the number sees the request. */
+  /* Release: a reader that sees the number sees the request. */
   atomic_store_explicit(&guard.mail->number, ++guard.requests, memory_order_release);
   int rc = write(guard.bell, &one, sizeof one) == (ssize_t)sizeof one
                ? receive(guard.requests, r, fds)
@@ -144,10 +145,10 @@ static void *watch(void *unused)
   struct timespec t = {.tv_sec = (time_t)(LEAVE_NS / LUIO_NS_PER_S)};
   while (nanosleep(&t, &t) < 0 && errno == EINTR)
     ;
-  /* Lua did not get round to it. No lock: whoever has it may be stuck. */
+  /* Lua has not stopped the driver. No lock is taken: its holder may be stuck. */
   for (int i = 0; i < GUARD_PLACES; i++)
     if (guard.open[i].address[0] && guard.open[i].config_fd >= 0)
-      guard_bus_master_off(guard.open[i].config_fd); /* what fails has no device */
+      guard_bus_master_off(guard.open[i].config_fd); /* a failure means that the device is gone */
   _exit(1);
 }
 
@@ -215,7 +216,7 @@ int luio_guard_attach(luio_guard_status *out, luio_error *err)
   close(mail_fd);
   madvise(at, sizeof *guard.mail, MADV_DONTFORK);
   guard.mail = at;
-  unsetenv(GUARD_ENV); /* what we start is not guarded */
+  unsetenv(GUARD_ENV); /* children are not guarded */
   struct guard_request q = {.kind = GUARD_HELLO};
   struct guard_reply r = {.code = 0};
   int rc = request(&q, &r, NULL, err);

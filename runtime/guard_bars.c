@@ -1,22 +1,21 @@
-/* guard_bars.c - whose the BARs of a PCI device are. Part of the library and of the program.
+/* guard_bars.c - ownership of a PCI device's BAR files. Part of the library and of the program.
  *
- * Whoever can write a device's registers while its bus master is on can have it write to any memory. So
- * before a driver switches bus master on, the files that lead to the registers (resourceN and
- * /dev/uioX, which udev's rules give to the group luio) become its user's alone, until the device is closed or
- * the driver's processes are dead.
+ * A process that can write a device's registers while bus master is on can make the device write to any
+ * memory. So before a driver switches bus master on, the register files (resourceN and /dev/uioX, which udev's
+ * rules give to the group luio) become private to its user, until the device is closed or the driver's
+ * processes are dead.
  *
- * What a file was before is written on the file itself, as the extended attribute trusted.luio, "uid
- * gid mode", which only root can read or write. So nothing is lost with the processes, and
- * nothing is left over when the file goes: an attribute that is there already, on a file that is private, is of a driver
- * that could not put it back, and stays. A file that has been given to somebody since has a new
- * state to go back to.
+ * The file's previous owner and mode are stored on the file itself, as the extended attribute trusted.luio, "uid gid
+ * mode", which only root can read or write. So the record outlives the processes, and disappears with the file. If a
+ * private file already has the attribute, an earlier driver could not restore it, and the attribute is kept. If the
+ * file's owner or mode has been changed since, the new state is recorded instead.
  *
- * Descriptors and mappings that others had before can't be taken from them: who has them is looked for
- * by lua/luio/host/other_writers.lua, after this and before bus master is on.
+ * Descriptors and mappings that other processes already have can't be revoked.
+ * lua/luio/host/other_writers.lua looks for such processes after this and before bus master is on.
  *
- * Somebody may switch bus master off, or the kernel in a sleep of the machine, and then udev's rules may give the files
- * away again, even take them back: whoever opened them in between has them. So what is compared is the time of the last
- * change of the BARs' files, too, which a user can't set (luio_bars_given). */
+ * Another process, or the kernel when the machine sleeps, may switch bus master off. Then udev's rules may give the
+ * files to the group and later take them back; a process that opened them in between keeps them open. So
+ * luio_bars_given also compares the change time of the BAR files, which a user can't set. */
 #include "guard.h"
 
 #include <dirent.h>
@@ -49,7 +48,8 @@ static int take(const char *path, uid_t uid)
   if (stat(path, &st) < 0)
     return errno == ENOENT ? 0 : -errno;
   bool kept = getxattr(path, ATTRIBUTE, text, sizeof text) > 0;
-  /* Set once more: from then on the kernel keeps the time of its last change. Before, it is when somebody looked. */
+  /* Set again: only from the first change on does the kernel keep a change time. Before that, the time is that of
+   * the last look. */
   if (is_private(&st) && st.st_uid == uid)
     return chmod(path, PRIVATE) < 0 ? -errno : 0;
   if (!kept || !is_private(&st)) {

@@ -1,8 +1,9 @@
 /* guard_state.c - a driver's durable state: bytes in memory that the guardian keeps.
  *
- * Two copies, written in turn. A copy counts when its number is not 0 and its checksum is right; the
- * one with the higher number is the state. Writing takes the other one: number 0, the bytes, the
- * checksum, then the number. Whoever is killed in between leaves the older copy as it was. */
+ * Two copies are written in turn. A copy is valid if its number is not 0 and its checksum is right;
+ * the valid copy with the higher number is the state. Writing takes the other one: number 0, the
+ * bytes, the checksum, then the number. If the process is killed in between, the older copy is
+ * unchanged. */
 #include "worker.h"
 
 #include <errno.h>
@@ -15,7 +16,7 @@ typedef struct copy {
   uint8_t bytes[LUIO_STATE_MAX];
 } copy;
 
-/* FNV-1a, 64 bits: a copy that was cut short is to be noticed, nobody is to be kept from forging. */
+/* FNV-1a, 64 bits: detects an incomplete copy; it is no protection against forgery. */
 static uint64_t checksum(uint64_t number, const uint8_t *bytes, uint64_t size)
 {
   uint64_t h = 0xcbf29ce484222325ull ^ number;
@@ -38,7 +39,7 @@ static const copy *newest(const copy *both)
   return first ? &both[0] : second ? &both[1] : NULL;
 }
 
-/* Sizes are read once: somebody may still write there. What comes of it is looked at by newest. */
+/* Sizes are read once, because another process may still write there. `newest` checks the result. */
 static void take_over(void *to, const void *from)
 {
   for (int i = 0; i < 2; i++) {

@@ -1,9 +1,9 @@
-/* guard_user.c - giving up root, once everything is open.
+/* guard_user.c - gives up root, once everything is open.
  *
- * The kernel looks at rights when a file is opened: config space, pagemap, /dev/uioX, memfds and
+ * The kernel checks rights when a file is opened, so config space, pagemap, /dev/uioX, memfds and
  * mappings go on working. glibc's setuid and its relatives change all threads, interrupt threads
- * included. The guardian is told first, and takes no file to write to from then on: it is still
- * root. */
+ * included. The guardian is informed first. From then on it accepts no file to write to, because it
+ * is still root. */
 #include "worker.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* guard_wire.c - what the worker and the guardian do alike: messages with descriptors, memory that is
- * handed on, and the switch that stops a device. Part of the library and of the program. */
+/* guard_wire.c - code of both the worker and the guardian: messages with descriptors, sealed memory,
+ * and switching bus master off. Part of the library and of the program. */
 #include "guard.h"
 
 #include <endian.h>
@@ -41,7 +41,7 @@ int guard_send(int fd, const void *data, size_t size, const int *fds, int n)
   return sent == (ssize_t)size ? 0 : sent < 0 ? -errno : -EIO;
 }
 
-/* Whoever maps a file that gets shorter dies of SIGBUS: hence the seal. */
+/* The seal prevents SIGBUS: a file that gets shorter would raise it in each process that maps the file. */
 int guard_memory(unsigned slot, const char *whose, uint64_t size)
 {
   static const struct {

@@ -7,18 +7,18 @@
  *
  *   1. every device that the worker left running is stopped (guardian_devices.c)
  *   2. processes that it left behind are killed (guardian_children.c), unless it left in order and was root
- *   3. the next worker is started and gets the descriptors back. If there is to be none, they are closed,
- *      upon which the kernel has the memory back
+ *   3. the next worker is started and gets the descriptors back. Without a next worker they are closed,
+ *      and the kernel frees the memory
  *
- * A worker that gave root up may be hostile, and the guardian is still root. So the guardian never waits
- * without a limit for what such a worker could withhold: reading our replies, its status (which its tracer
- * gets first), a terminal that it stopped. And the next worker is told that what is kept may be a lie
- * (guard.h, humble).
+ * A worker that gave root up may be hostile, and the guardian is still root. So each wait that such a
+ * worker could prolong has a limit: the worker reading a reply, its exit status (a tracer gets it first),
+ * a terminal that it has stopped. The next worker is informed that kept data is not trusted (guard.h,
+ * humble).
  *
- * Signals: SIGHUP that a process sends means a reload, and is passed on when the driver has started. The
- * first SIGINT, SIGTERM or SIGHUP of a terminal asks the worker to stop (SIGTERM) and sets a deadline. After
- * the deadline the worker is killed, and its death treated as above. A second Ctrl-C makes the deadline now.
- * The terminal sends SIGINT to both processes; the worker ignores it. */
+ * Signals: SIGHUP from a process requests a reload, and is passed on when the driver has started. The first
+ * SIGINT, SIGTERM or SIGHUP of a terminal asks the worker to stop (SIGTERM) and sets a deadline. After the
+ * deadline the worker is killed, and its death is treated as above. A second Ctrl-C moves the deadline to
+ * now. The terminal sends SIGINT to both processes; the worker ignores it. */
 #include "guardian.h"
 
 #include <errno.h>
@@ -49,7 +49,7 @@ static struct {
   int pidfd, epoll;
   struct guardian_said said;
   /* Its end */
-  uint64_t stop_at; /* 0: nobody asked to stop */
+  uint64_t stop_at; /* 0: no stop was requested */
   uint64_t asked_at;
   bool twice;       /* asked twice to stop */
   bool killed;      /* by us */
@@ -111,7 +111,7 @@ static int start_worker(const sigset_t *normal)
   int theirs, rc = guardian_open_mail(&theirs);
   if (rc < 0)
     return rc;
-  g.reload = false; /* asked before: it loads what is there now */
+  g.reload = false; /* an earlier request: the new worker loads the current files */
   g.pid = fork();
   if (g.pid == 0) {
     become_worker(theirs, normal);
@@ -291,8 +291,8 @@ static int conclude(int status)
   return 128 + WTERMSIG(status);
 }
 
-/* Whether a worker left with status 0 though nobody asked it to and it did not say so: the driver, or a
- * library that it uses, called exit. That is a crash, not an end. */
+/* True if a worker exited with status 0 without a request to stop and without announcing it: the
+ * driver, or a library that it uses, called exit. That counts as a crash. */
 static bool quits(int status, struct guardian_line *l)
 {
   if (g.stop_at || g.said.leaves || !WIFEXITED(status) || WEXITSTATUS(status))

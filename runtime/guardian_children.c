@@ -1,13 +1,13 @@
-/* guardian_children.c - the children of the guardian that are no workers.
+/* guardian_children.c - the guardian's children other than the worker.
  *
- * The teller prints a line on standard error. The guardian does not write there itself, for a write can
- * block for good: a terminal can be stopped, a pipe not be read, and a pipe's lock be held by any process
- * that shares it. So each line is written by a child. It is waited for half a second, then left behind;
- * while it hangs no other is forked, and the next line that gets through says how many did not.
+ * The teller prints a line on standard error. The guardian does not write there itself, because a write
+ * can block for ever: a terminal can be stopped, a pipe can be full, and any process that shares a pipe
+ * can hold its lock. So a child writes each line. The guardian waits half a second for the child. While
+ * that child hangs no other is forked, and the next line that is printed gives the number of lost lines.
  *
- * Leftovers are what a worker forked. They may have the device's files open and the memory of the next
- * worker mapped, so they must not outlive it. The guardian is the subreaper: a process whose parent dies
- * becomes its child, and is found in /proc/thread-self/children. */
+ * Leftovers are processes that a worker forked. They may have the device's files open and the memory of the next
+ * worker mapped, so they must not outlive it. The guardian is the subreaper: an orphaned process becomes its
+ * child, and is listed in /proc/thread-self/children. */
 #include "guardian.h"
 
 #include <errno.h>

@@ -1,28 +1,30 @@
-/* guardian_devices.c - what the guardian keeps of each device, and how it stops a device.
+/* guardian_devices.c - the guardian's descriptors and memory of each device, and how it stops a
+ * device.
  *
- * Of a device it has what it takes to stop it: the config space's descriptor, with the lock that says whose
- * the device is, and `reset`. It opens them itself. It never has /dev/uioX: the kernel acts on a close of
- * that file only when no process has it open any more, and the worker's close must count.
+ * The guardian opens the files that it needs to stop a device: config space, with the lock that marks the
+ * device's owner, and `reset`. It never has /dev/uioX open, because the kernel acts only on the last close
+ * of that file, which must be the worker's.
  *
- * And it keeps the device's memory: memfds, which it makes itself. The worker's mappings end with the
- * worker. The pages don't, for the memfd is open here: so nobody else can get them while the device may
- * still write to them.
+ * It also keeps the device's memory, in memfds that it makes itself. The worker's mappings end with the
+ * worker. The pages stay allocated, because the memfd is open here. So no other process can get them
+ * while the device may still write to them.
  *
  * A device is stopped in this order:
  *
- *   1. bus master off, by the config descriptor: the device can start no write any more
+ *   1. bus master off, by the config descriptor: the device can no longer start a write
  *   2. the command register is read back: a completion does not overtake the device's writes that are on
  *      their way (PCI Express Base Specification, 2.4.1), so these have arrived
- *   3. reset, if the device has one: only a reset makes it forget the addresses that it was told. A driver
- *      whose device would lose by it what it needs says `reset = false`
+ *   3. reset, if the device has one, because only a reset clears the addresses in the device. A driver
+ *      whose device needs state that a reset clears sets `reset = false`
  *
- * The worker's word does not count for that. A device is stopped if its bus master is on, also one that
- * the worker said was closed; the config descriptor is kept while the device answers and has the kernel
- * driver that it had. Only a device that has another kernel driver by now is not ours to stop.
+ * The guardian does not rely on the worker's reports for that. It stops every device whose bus master
+ * is on, even one that the worker reported as closed; the config descriptor is kept while the device
+ * answers and has the same kernel driver. A device with another kernel driver is left alone, because it
+ * belongs to that driver.
  *
- * A device's BARs are its driver's alone while it is driven (guard_bars.c). They are given back when no
- * worker comes any more. Between two workers they are not: a process that opened them then would be in
- * the next worker's way. */
+ * A device's BAR files are private to its driver's user while it is driven (guard_bars.c). They are
+ * given back after the last worker. Between two workers they stay private, because a process that
+ * opened them would block the next worker. */
 #include "guardian.h"
 
 #include <errno.h>
@@ -38,7 +40,7 @@ struct guardian_device {
   int fd[GUARD_SLOTS];
   bool open;    /* a worker drives it */
   bool settled; /* it was reset after that */
-  bool humble;  /* what is kept may have been written without our privileges */
+  bool humble;  /* kept data may have been written by a process without privileges */
   bool left;    /* by a worker that died, and none has had it since */
 };
 
@@ -52,7 +54,7 @@ static struct {
   unsigned slot;
 } made = {.fd = -1};
 
-/* ---- What is kept ------------------------------------------------------------------------------ */
+/* ---- Kept memory ------------------------------------------------------------------------------ */
 
 static void put(struct guardian_device *d, unsigned slot, int fd)
 {
@@ -89,8 +91,9 @@ static void release(struct guardian_device *d)
 
 static bool may_write(const struct guardian_device *d);
 
-/* A place for one more device. When all are taken: that of a device that was closed in order. What is kept
- * of it is only in case it is opened again. One that was not, whatever the worker says, keeps its place. */
+/* A place for one more device. If all are taken, a device that was closed in order loses its place, because
+ * its data is kept only in case it is opened again. A device that was not closed in order keeps its place,
+ * whatever the worker reports. */
 static struct guardian_device *find_place(void)
 {
   if (n_devices < GUARD_PLACES) {
@@ -250,7 +253,7 @@ int guardian_open(struct guardian_device *d, struct guard_reply *r, int *fds)
   }
   d->open = true;
   d->left = false;
-  d->settled = false; /* what this worker will tell the device is not known yet */
+  d->settled = false; /* this worker may give the device new addresses */
   for (int slot = 0; slot < slots; slot++)
     if (slot != GUARD_RESET && d->fd[slot] >= 0) {
       r->slots |= 1u << slot;

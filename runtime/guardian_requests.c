@@ -1,15 +1,15 @@
 /* guardian_requests.c - the guardian's side of the mailbox: takes a worker's request and answers it.
  *
  * A worker that gave root up may be hostile, and the guardian is still root. So the mailbox (guard.h says
- * how it works) lets the guardian take nothing that it would have to wait for:
+ * how it works) gives the guardian nothing that could make it wait:
  *
  *   - The memory is sealed: it can't get shorter, which would end the guardian by SIGBUS.
  *   - The bell is never read, for a read could be made to wait. epoll watches its edges.
- *   - A request is copied before it is looked at: the worker may change the original meanwhile.
- *   - A reply is sent without waiting. A worker that does not take its replies is heard no more.
+ *   - A request is copied before it is checked, because the worker may change the original meanwhile.
+ *   - A reply is sent without waiting. A worker that does not read its replies is ignored from then on.
  *
- * A sealed worker (GUARD_SEAL) may still ask for memory. It may not open a device, nor change how long it
- * may take to stop, nor keep a device from being reset. */
+ * A sealed worker (GUARD_SEAL) may still ask for memory. It may not open a device, change its time limit
+ * for stopping, or prevent a device's reset. */
 #include "guardian.h"
 
 #include <errno.h>

@@ -1,9 +1,9 @@
 /* hotplug.c - devices that go away and come back.
  *
- * luio_device_present asks everything that tells of a removal. luio_device_gone takes the device away
- * from those who use it: placeholders cover its registers (sigbus.c), /dev/null replaces what its
- * descriptors lead to. luio_device_return finds the device again, opens its files anew and exchanges
- * them in the same handle, so that regions, buffers and Lua objects stay what they are. */
+ * luio_device_present checks every sign of a removal. luio_device_gone disconnects the device from
+ * its users: placeholders cover its registers (sigbus.c), and /dev/null replaces the files of its
+ * descriptors. luio_device_return finds the device again, reopens its files and replaces them in the
+ * same handle, so that regions, buffers and Lua objects stay valid. */
 #include "device.h"
 
 #include <errno.h>
@@ -68,7 +68,7 @@ static int open_anew(luio_device *d, luio_error *err)
     if (d->regions[i])
       rc = luio_region_return(d, d->regions[i], err);
   if (rc < 0 && d->gone && d->slots.guarded)
-    luio_guard_gone(&d->slots); /* it may hold what was opened */
+    luio_guard_gone(&d->slots); /* the slots may hold the new descriptors */
   else if (rc < 0)
     luio_device_gone(d);
   luio_device_free(now);

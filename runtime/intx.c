@@ -1,11 +1,11 @@
 /* intx.c - the mask of a device's interrupt: INTX_DISABLE in the command register, or the UIO driver's irqcontrol.
  *
- * The command register is read and written as 2 bytes. It must be 2: a 4-byte write would write the status half,
- * whose bits are cleared by writing ones, and a 1-byte write of the upper half is not seen as a change of the INTx mask by
- * QEMU 7.2. The register has writers in this process, the interrupt threads (unmask) and the owner (bus master, the watch),
- * hence command_lock. Another is the kernel's own interrupt handler, which sets INTX_DISABLE; should it do so inside our
- * read-modify-write, we undo that mask, the level is still asserted, and the handler runs and masks again: one more event,
- * never one less. */
+ * The command register is read and written as 2 bytes. The width must be 2: a 4-byte write would also write the status
+ * half, whose bits are cleared by writing ones, and QEMU 7.2 does not apply the INTx mask on a 1-byte write of the
+ * upper half. The register has writers in this process, the interrupt threads (unmask) and the owner (bus master, the
+ * watch), hence command_lock. The kernel's interrupt handler also writes it (it sets INTX_DISABLE). If it does so
+ * inside our read-modify-write, we undo that mask. The level is still asserted, so the handler runs and masks again:
+ * one more event, never one less. */
 #include "parts.h"
 
 static int update_command(luio_device *d, uint32_t set, uint32_t clear, uint32_t *command,
@@ -17,10 +17,10 @@ static int update_command(luio_device *d, uint32_t set, uint32_t clear, uint32_t
   return rc;
 }
 
-/* Two accesses, once per interrupt, and no read back: the first is a read, which may not overtake
- * the memory writes that the device made for what was acknowledged before; and what comes after
- * it holds the line, and is an interrupt as soon as the mask is gone. What the load saw of the line was so
- * before the store, after all that the acknowledgement wrote: it may not overtake these stores. */
+/* Two accesses per interrupt, without a read-back. The load comes first and may not overtake the device's
+ * memory writes for causes that were acknowledged before. A later cause holds the line, and is an
+ * interrupt as soon as the mask is cleared. The line state in the load is from before the store and after
+ * the acknowledgement's stores, which the load may not overtake. */
 int luio_intx_unmask(luio_device *d, enum luio_line *line, luio_error *err)
 {
   uint32_t command;

@@ -1,21 +1,20 @@
-/* iomem.c - what the kernel says is at a physical address: /proc/iomem.
+/* iomem.c - finds the owner of a physical address range in /proc/iomem.
  *
- * The file is a tree, two blanks a level: what a bus decodes, in it the devices, in those what a
- * driver has claimed. Which entries are claims (IORESOURCE_BUSY) it does not say, so that is worked
- * out from the names:
+ * The file is a tree, indented by two blanks a level: bus windows, in them devices, in those the
+ * ranges that a driver has claimed. The file does not mark claims (IORESOURCE_BUSY), so they are
+ * recognised by name:
  *
- *   System RAM...               memory, whatever is in it
- *   PCI Bus ..., 0000:00:04.0   a bridge's window, a BAR: who claims it is nested inside
- *   Reserved, pnp 00:02         the firmware's word; no driver's
+ *   System RAM...               memory, whatever is nested in it
+ *   PCI Bus ..., 0000:00:04.0   a bridge's window, a BAR: a claim is nested inside
+ *   Reserved, pnp 00:02         from the firmware; not a driver's claim
  *   a device's name             in /sys/bus/{platform,amba}/devices; "pl031@9010000", as the device
  *                               tree has it, is the device 9010000.pl031. Its driver link decides
  *   pcie@10000000               with buses or BARs inside: a host bridge's window
- *   anything else               a claim, by the name of who made it
+ *   anything else               a claim, by the name of its maker
  *
- * An entry of a kind nobody has heard of is a claim, too: who is refused can look why, who is let at
- * somebody else's registers by mistake can't. A file that is cut short, or has something behind a NUL, is not
- * understood: what is missing could be memory. Where addresses are hidden (no CAP_SYS_ADMIN) all of them are
- * 0; nothing is known then. */
+ * An entry of an unknown kind counts as a claim, because a wrong refusal can be looked into, and a wrong
+ * access can't be undone. A truncated file, or one with data after a NUL, is an error, because the missing
+ * part could be memory. Without CAP_SYS_ADMIN all addresses are 0; then nothing is known. */
 #include "kernel.h"
 
 #include <ctype.h>
@@ -159,7 +158,7 @@ static bool is_window(const struct tree *t, size_t i)
   return false;
 }
 
-/* 0: no device of that name; 1: one that no driver has; 2: one with a driver, whose name it fills in. */
+/* 0: no device of that name; 1: a device without a driver; 2: a device with a driver (its name is filled in). */
 static int device_of(const char *name, char *driver, size_t size)
 {
   static const char *const buses[] = {"platform", "amba"};
@@ -218,7 +217,7 @@ static void judge(const struct tree *t, uint64_t addr, uint64_t size, luio_iomem
   for (size_t i = 0; i < t->count && out->verdict == IOMEM_FREE; i++) {
     const struct entry *e = &t->entries[i];
     hidden = hidden && !e->first && !e->last;
-    /* The innermost that has all of it: what the range is called. */
+    /* The innermost entry that contains the whole range names it. */
     if (e->first <= addr && e->last >= last)
       luio_format(out->name, sizeof out->name, "%s", e->name);
     if (begins(e->name, "System RAM") && e->first <= page_last && e->last >= page_first)

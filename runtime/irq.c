@@ -1,7 +1,8 @@
-/* irq.c - the life of an interrupt source: opening, exchanging its top half, closing, what others ask of it.
+/* irq.c - the life of an interrupt source: opening, exchanging its top half, closing, queries.
  *
- * A source has a thread (irq_thread.c) that takes its interrupts (irq_take.c): it notes the time and the count, makes the register
- * accesses of the top half (top_half.c), and puts an event into a ring (irq_ring.c), from which Lua takes it. */
+ * A source has a thread (irq_thread.c) that takes its interrupts (irq_take.c). The thread records the time and the
+ * count, makes the register accesses of the top half (top_half.c), and puts an event into a ring (irq_ring.c). Lua
+ * takes the event from the ring. */
 #include "irq.h"
 
 #include <errno.h>
@@ -87,7 +88,7 @@ int luio_irq_open(const luio_irq_config *config, luio_irq **out, luio_error *err
                    luio_errno_name(errno));
     goto fail;
   }
-  /* Whoever had the device before may have left it masked: without this we would wait for ever. */
+  /* The previous owner may have left the interrupt masked; without this, none would arrive. */
   irq->masked = !luio_irq_unmasks(config);
   if (!irq->masked && (rc = luio_unmask(config->device, err)) < 0)
     goto fail;
@@ -141,7 +142,7 @@ static void set_steps(luio_irq *irq, const luio_irq_config *config)
 int luio_irq_set_top_half(luio_irq *irq, const luio_irq_config *config, uint32_t *epoch,
                           luio_error *err)
 {
-  luio_irq_config wanted = irq->config; /* what is not a step never changes */
+  luio_irq_config wanted = irq->config; /* only the steps change */
   wanted.n_ops = config->n_ops;
   memcpy(wanted.ops, config->ops, sizeof wanted.ops);
   int rc = luio_top_half_check(&wanted, irq->who, err);
@@ -155,8 +156,8 @@ int luio_irq_set_top_half(luio_irq *irq, const luio_irq_config *config, uint32_t
   irq->due_ns = 0; /* the new one may do better, and need not wait */
   luio_storm_end(&irq->storm);
   luio_irq_tell_storm(irq);
-  /* What waits to be taken will be unmasked then; doing it now would let the line that is still
-   * asserted fire a second time. */
+  /* A pending interrupt is unmasked when it is taken. Unmasking now would let the asserted line
+   * fire a second time. */
   struct pollfd source = {.fd = irq->config.fd, .events = POLLIN};
   /* A pause is the old one's, which promised to let the next through. */
   if (irq->masked && (due || luio_irq_unmasks(&wanted)) && poll(&source, 1, 0) == 0) {
@@ -173,7 +174,7 @@ int luio_irq_set_top_half(luio_irq *irq, const luio_irq_config *config, uint32_t
   return rc;
 }
 
-/* ---- What others ask --------------------------------------------------------------------------- */
+/* ---- Queries --------------------------------------------------------------------------- */
 
 int luio_irq_fd(const luio_irq *irq)
 {

@@ -1,11 +1,11 @@
-/* irq_mask.c - an interrupt that somebody else has masked.
+/* irq_mask.c - detects an interrupt that another process has masked.
  *
- * The kernel sets INTX_DISABLE at each interrupt, counts it, and the taker clears it. So it is set rightly from there on
- * until the taker's UNMASK, or until the driver's own; `intx_open` says that we unmasked last. With `taking` held no
- * taker is in between, and no count waits: then either somebody else has set it, or the kernel's handler is between mask
- * and count. That takes it microseconds, so who it was is decided at a second look that finds nothing changed. Should a
- * handler have been held up for so long, unmasking does no harm: the line is still asserted and fires once more, one
- * event too many. */
+ * At each interrupt the kernel sets INTX_DISABLE and counts the interrupt; the taker clears the bit. So the bit is
+ * rightly set from then until the UNMASK of the taker or of the driver. `intx_open` records that we unmasked last. If
+ * the bit is set while `taking` is held (no taker is at work) and no count is pending, either another process has set
+ * it, or the kernel's handler is between mask and count. The handler needs microseconds, so the bit counts as foreign
+ * only if a second look finds nothing changed. If a handler was delayed for that long, unmasking does no harm: the line
+ * is still asserted and fires once more, one event too many. */
 #include "irq.h"
 
 #include <poll.h>
@@ -18,7 +18,7 @@ static int check_mask(luio_irq *irq, unsigned *wrong, luio_error *err)
   struct pollfd source = {.fd = irq->config.fd, .events = POLLIN};
   uint32_t command = 0;
   int rc = 0;
-  if (pthread_mutex_trylock(&irq->taking)) /* somebody takes one: so they do come */
+  if (pthread_mutex_trylock(&irq->taking)) /* one is being taken: they arrive */
     return 0;
   bool open = !irq->gone && d->intx_open && poll(&source, 1, 0) == 0;
   if (open)

@@ -1,22 +1,22 @@
-/* irq_ring.c - the ring of events between who takes interrupts and the consumer.
+/* irq_ring.c - the ring of events between the taker of interrupts and the consumer.
  *
- * The ring: one producer at a time (who holds luio_irq.taking), one consumer (luio_irq_next). `head`
+ * The ring: one producer at a time (the holder of luio_irq.taking), one consumer (luio_irq_next). `head`
  * counts events put in, `tail` events taken out; both only grow, and index the array modulo its
  * power-of-two capacity.
  *   producer: writes the slot, then stores head with release
  *   consumer: loads head with acquire, so the slot it reads is complete;
  *             reads the slot, then stores tail with release
  *   producer: loads tail with acquire, so it never overwrites a slot that is still being read
- * From one producer to the next the mutex orders head and all else. One slot is kept for the GONE
- * event, so that a full ring can't hide that the device went away.
+ * The mutex orders head and all other stores from one producer to the next. One slot is reserved
+ * for the GONE event, so that it fits into a full ring.
  *
- * The wake descriptor is written only when `signalled` goes 0 -> 1, so 0 says that it is not readable, and an empty ring
- * costs the consumer no system call. At 1 the consumer, finding the ring empty, reads the descriptor, and if that was
- * written already exchanges `signalled` to 0 and looks at head once more. Both exchanges are acq_rel on one variable, so
- * they are ordered: if the producer's came first, the consumer's second look sees its event; if it came second, it saw 0
- * and writes the descriptor. A descriptor that is not written yet will be, and the consumer comes again.
- * Either way no event of the thread's waits without the descriptor being readable. For those that
- * the consumer took and left in the ring, luio_irq_publish sees to that. */
+ * The wake descriptor is written only when `signalled` goes 0 -> 1, so 0 says that it is not readable, and an empty
+ * ring costs the consumer no system call. At 1 the consumer, finding the ring empty, reads the descriptor, and if that
+ * was written already exchanges `signalled` to 0 and looks at head once more. Both exchanges are acq_rel on one
+ * variable, so they are ordered: if the producer's came first, the consumer's second look sees its event; if it came
+ * second, it saw 0 and writes the descriptor. If the descriptor is not written yet, it will be, and the consumer
+ * returns. Either way the descriptor is readable while an event of the thread waits. For events that the consumer took
+ * itself and left in the ring, luio_irq_publish writes the descriptor. */
 #include "irq.h"
 
 #include <errno.h>

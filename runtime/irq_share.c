@@ -1,16 +1,16 @@
-/* irq_share.c - a source in the epoll set that the consumer sleeps in, so that the thread is spared.
+/* irq_share.c - puts a source into the epoll set that the consumer sleeps in, so that the thread need not wake.
  *
- * To wake one thread that wakes another takes twice as long as to wake one. So luio_irq_share puts
- * the source into the epoll set that the consumer sleeps in, and after that into one of the
- * thread's, both times with EPOLLEXCLUSIVE. A source that fires goes through these sets in this
- * order, up to the first that somebody sleeps in. If that is the consumer, the thread sleeps on,
- * and the consumer's luio_irq_take does what the thread would have done; it leaves the wake
- * descriptor alone, for who should be woken just was. If the consumer is busy, it is the thread.
- *   Who was told is the one who takes: the kernel reports the source from that very wait, or, if
- *   that ends on other grounds, from the next (level-triggered).
- *   Where a take leaves something behind, and when sharing begins or ends, the thread is called to
- *   look by itself: the kernel may have told nobody but the consumer.
- *   If both are told (the source fired again before the first had read), the second finds nothing. */
+ * Waking a thread that wakes another takes twice as long as waking one. So luio_irq_share puts the
+ * source into the epoll set that the consumer sleeps in, and after that into one of the thread's,
+ * both times with EPOLLEXCLUSIVE. When the source fires, the kernel goes through these sets in this
+ * order, up to the first with a sleeper. If the consumer sleeps, the thread sleeps on, and the
+ * consumer's luio_irq_take does the thread's work. It does not write the wake descriptor, because
+ * the consumer is awake already. If the consumer is busy, the thread wakes.
+ *   The woken thread takes the interrupt: the kernel reports the source from that wait, or, if the
+ *   wait ends for another reason, from the next (level-triggered). The thread is called to check the
+ *   source if a take leaves something behind, and when sharing begins or ends, because the kernel
+ *   may have woken only the consumer. If both wake (the source fired again before the first had
+ *   read), the second finds nothing. */
 #include "irq.h"
 
 #include <errno.h>
@@ -66,7 +66,7 @@ int luio_irq_share(luio_irq *irq, int epoll_fd)
     return -errno;
   atomic_store(&irq->consumer_set, epoll_fd);
   int rc = queue_behind(irq);
-  if (rc < 0 || atomic_load(&irq->gone)) /* gone before the store: nobody else takes it out */
+  if (rc < 0 || atomic_load(&irq->gone)) /* gone before the store: no other code removes it */
     luio_irq_keep_to_thread(irq);
   luio_signal(irq->call_fd);
   return rc;

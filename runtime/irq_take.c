@@ -1,10 +1,11 @@
 /* irq_take.c - the way of an interrupt: from its source into the ring.
  *
- * take_one has it from top to bottom: the count is read from the source, the top half makes its register accesses, the source
- * is unmasked, and the event goes into the ring. No Lua runs there and nothing is allocated, so interrupts are taken and counted
- * while Lua is busy, reloading, or not there.
+ * take_one is the whole way: it reads the count from the source, makes the top half's register accesses, unmasks the
+ * source, and puts the event into the ring. It runs no Lua and allocates nothing, so interrupts are taken and counted
+ * while Lua is busy, reloading or absent.
  *
- * Either of two takes, the thread (irq_thread.c) or the consumer (irq_share.c). Whichever it is holds `taking` from the count to the ring. */
+ * The taker is the thread (irq_thread.c) or the consumer (irq_share.c). It holds `taking` from reading the count to
+ * putting the event into the ring. */
 #include "irq.h"
 
 #include <errno.h>
@@ -127,16 +128,17 @@ void luio_irq_gone(luio_irq *irq, int code, enum luio_taker taker)
   luio_ring_put(&irq->ring, &event, taker == LUIO_THREAD);
 }
 
-/* Readable for ever, with nothing to read. Asked of the descriptor itself, now: what a wait
- * reported may have been dealt with by the other taker. */
+/* Readable for ever, with nothing to read. The descriptor itself is polled again, because the other
+ * taker may have handled the interrupt that a wait reported. */
 static bool failed(const luio_irq *irq)
 {
   struct pollfd source = {.fd = irq->config.fd, .events = POLLIN};
   return poll(&source, 1, 0) > 0 && source.revents & (POLLERR | POLLHUP | POLLNVAL);
 }
 
-/* Without going back to sleep for each; bounded, so that a stop is seen in a storm. A blocking descriptor is read once only,
- * for there might be no second count: 0. For the consumer so is what has one count: the next interrupt is told anew. */
+/* Takes several without sleeping in between; bounded, so that a stop is seen in a storm. A blocking descriptor is read
+ * once only, because there may be no second count: 0. The consumer also reads a source with one count once, because the
+ * next interrupt wakes it again. */
 int luio_irq_drain(luio_irq *irq, enum luio_taker taker)
 {
   bool once = !irq->nonblocking || (taker == LUIO_CONSUMER && !irq->queues);

@@ -1,5 +1,5 @@
-/* irq_thread.c - the thread of an interrupt source: it sleeps until the source or its call descriptor is readable, and takes what
- * there is (irq_take.c). */
+/* irq_thread.c - the thread of an interrupt source: it sleeps until the source or its call descriptor is readable, and
+ * takes the pending interrupts (irq_take.c). */
 #include "irq.h"
 
 #include <errno.h>
@@ -17,8 +17,8 @@ static int until_due(const luio_irq *irq)
   return !due ? -1 : due <= now ? 0 : (int)((due - now + 999999) / 1000000);
 }
 
-/* Until the source is readable, somebody calls, or a pause is over. Else no timeout: an idle thread costs nothing, and
- * call_fd ends the wait. 1: look at the source; 0: don't. */
+/* Sleeps until the source or call_fd is readable, or a pause is over. Outside of a pause there is no timeout, so an
+ * idle thread costs nothing. 1: look at the source; 0: don't. */
 static int sleep_until(luio_irq *irq)
 {
   struct pollfd fds[2] = {{.fd = irq->call_fd, .events = POLLIN},
@@ -37,8 +37,8 @@ static int sleep_until(luio_irq *irq)
   return irq->nonblocking || fds[1].revents;
 }
 
-/* Before it sleeps on a shared source, the thread must have found it empty: its set knows only of
- * what fired while the consumer was busy. */
+/* Before it sleeps on a shared source, the thread must have found it empty, because its set reports
+ * only interrupts that fired while the consumer was busy. */
 static void serve(luio_irq *irq)
 {
   int rc = 0;

@@ -1,7 +1,7 @@
-/* lock.c - the advisory lock that says which process drives a device.
+/* lock.c - the advisory lock of the process that drives a device.
  *
- * The lock is flock's, on a file that each way has for it: `config` on PCI, /dev/uioX elsewhere. An error says that another
- * process has it; Lua looks for that process and names it (lua/luio/host/holders.lua). */
+ * The lock is flock's; each backend chooses the file: `config` on PCI, /dev/uioX elsewhere. An error reports that
+ * another process holds it; Lua finds that process and names it (lua/luio/host/holders.lua). */
 #include "kernel.h"
 
 #include <errno.h>

@@ -1,16 +1,16 @@
 /* main.c - the luio program: LuaJIT, the paths to luio's modules, and the command line in Lua.
  *
- * Where the modules are follows from where the program is: in a source tree it is build/luio and
- * they are in lua/; installed it is PREFIX/bin/luio and they are in PREFIX/share/lua/5.1. So a tree
- * can be moved, and DESTDIR needs no thought. A program that was built outside of its source tree (make BUILD=) takes the
- * modules from there (LUIO_SOURCE). The program of `make dist` has them in itself. All else is
- * lua/luio/tool/cli/, with the compiler kept in check by lua/luio/compiler/.
+ * The program finds the modules relative to its own path: build/luio has them in lua/ of the source tree,
+ * PREFIX/bin/luio in PREFIX/share/lua/5.1. So a tree can be moved, and DESTDIR needs no special case. A program that
+ * was built outside of its source tree (make BUILD=) takes the modules from that tree (LUIO_SOURCE). The program of
+ * `make dist` contains them. The command line is lua/luio/tool/cli/; lua/luio/compiler/ keeps the compiler from code
+ * that it compiles wrongly.
  *
- * Modules come from absolute folders only: these, those of LUA_PATH and LUA_CPATH, and LuaJIT's own. LuaJIT's default begins
- * with the current folder, where root would run the ./luv.lua of whoever it belongs to. A folder in LUA_PATH is a choice of
- * the user (sudo leaves it out); a relative one is none, for it is another wherever one is.
+ * Modules come from absolute folders only: these, those of LUA_PATH and LUA_CPATH, and LuaJIT's own. LuaJIT's default
+ * begins with the current folder, so root would run another user's ./luv.lua. An absolute folder in LUA_PATH is the
+ * user's choice (sudo removes LUA_PATH). A relative one is ignored, because its meaning depends on the current folder.
  *
- * `luio run` is two processes (guardian.c). They part here, before LuaJIT is started, so that the
+ * `luio run` is two processes (guardian.c). The fork is here, before LuaJIT is started, so that the
  * guardian is small and every worker starts from the same clean state. */
 #include "descriptors.h"
 #include "guard.h"
@@ -70,7 +70,7 @@ static int library(lua_State *L)
   return 1;
 }
 
-/* Built outside of its source tree, whose modules it takes unless it has been installed since. */
+/* A program built outside of its source tree takes that tree's modules, unless it has been installed since. */
 static const char *source_of(lua_State *L, const char *root)
 {
   if (has_modules(root, "lua") || has_modules(root, "share/lua/5.1"))

@@ -1,9 +1,9 @@
 /* memfd.c - memory of a fixed size that a guardian keeps from one worker to the next.
  *
- * The guardian makes it, sealed: whoever maps a file that gets shorter dies of SIGBUS. The worker before
- * may have been one without our privileges, and a process that it
- * left behind may still have the memory: so what is in it is copied to memory of our own, which takes
- * its place with the guardian when it is complete, and only the copy is believed or checked. */
+ * The guardian makes it sealed, because a mapped file that gets shorter raises SIGBUS. The previous
+ * worker may have had no privileges, and a process that it left behind may still have the memory mapped.
+ * So the contents are copied to new memory, which replaces the old one at the guardian when the copy is
+ * complete. Only the copy is checked and used. */
 #include "worker.h"
 
 #include <errno.h>

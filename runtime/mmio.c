@@ -1,9 +1,9 @@
 /* mmio.c - the exact accessors and the fences.
  *
- * Each accessor is a function of its own in a shared library, with one volatile access inside.
- * That is the whole trick: gcc emits exactly that load or store, and a caller's optimiser, LuaJIT's
- * trace compiler above all, sees only an opaque call that it may neither repeat nor drop nor move
- * memory accesses across. The volatile access alone would not do: LuaJIT ignores volatile. */
+ * Each accessor is a function of its own in a shared library, with one volatile access inside. gcc
+ * emits exactly that load or store. A caller's optimiser, above all LuaJIT's trace compiler, sees
+ * an opaque call; it may not repeat or drop the call, nor move memory accesses across it. The
+ * volatile access alone would not be enough, because LuaJIT ignores volatile. */
 #include "internal.h"
 
 #include <string.h>

@@ -1,10 +1,10 @@
-/* monitor.c - what comes and goes: kernel uevents of UIO and PCI devices, by libudev.
+/* monitor.c - kernel uevents of UIO and PCI devices, by libudev.
  *
- * Where udevd runs, its re-broadcast is listened to, which comes after its rules have set
- * permissions; in a bare system (an initramfs, a test guest) the kernel's own events are. The
- * socket has a bounded buffer: when it overflows that is an error to see, never silence. Names are
- * cleaned; what has one that is longer than any device's is no device of ours, least of all the one
- * that it would be called when cut. */
+ * If udevd runs, the monitor listens to its re-broadcast, which comes after its rules have set
+ * permissions; in a bare system (an initramfs, a test guest) to the kernel's own events. An
+ * overflow of the socket's bounded buffer is reported as an error. Control characters in names are
+ * replaced. An event with a name that is longer than any device's is ignored, because the shortened
+ * name could be another device's. */
 #include "kernel.h"
 
 #include <errno.h>

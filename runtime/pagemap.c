@@ -1,13 +1,14 @@
-/* pagemap.c - where a page is in physical memory, and when not to believe it.
+/* pagemap.c - looks up a page's physical address, and detects wrong answers.
  *
  * /proc/self/pagemap has 8 bytes per page: bit 63 present, bits 0..54 the frame number. Without
- * CAP_SYS_ADMIN the kernel shows frame 0 with the other bits as they are: a device told to write
- * there would write to physical address 0, so frame 0 is always refused. The capability is looked
- * at when the file is opened: a descriptor opened as root goes on working after privileges are
- * dropped. (Documentation/admin-guide/mm/pagemap.rst)
+ * CAP_SYS_ADMIN the kernel shows frame 0, with the other bits unchanged. Frame 0 is always refused,
+ * because a device would write to physical address 0. The kernel checks the capability when the
+ * file is opened, so a descriptor opened as root goes on working after privileges are dropped.
+ * (Documentation/admin-guide/mm/pagemap.rst)
  *
- * While the kernel tries to move a page no page is there. It also tries that with pages that are pinned,
- * and puts them back. So a page that is missing is touched, which waits for that, and looked up again. */
+ * While the kernel tries to move a page, the page is not present. The kernel also tries that with pinned
+ * pages, and puts them back. So a missing page is touched, which waits for the end of the attempt, and
+ * looked up again. */
 #include "kernel.h"
 
 #include <errno.h>
@@ -17,7 +18,7 @@
 
 #define PRESENT ((uint64_t)1 << 63)
 #define FRAME (((uint64_t)1 << 55) - 1)
-#define FRAMES ((uint64_t)1 << 52) /* of 4096 bytes: what a 64-bit address reaches */
+#define FRAMES ((uint64_t)1 << 52) /* of 4096 bytes: the range of a 64-bit address */
 #define TRIES 1000
 
 /* Reads a byte of the page by a system call: of a page with a memory error that is EFAULT and no SIGBUS. */

@@ -1,21 +1,22 @@
 /* port.c - I/O ports: x86 port instructions where this thread may use them.
  *
- * Two ways lead to a port. sysfs resourceN takes one pread or pwrite as one port access, needs its
- * descriptor and nothing else, and can be led nowhere when the device goes; but it is there for PCI
- * devices only, and a system call costs more than many a port access. ioperm lets a thread use the
- * instructions themselves. So: ioperm first, and where the kernel refuses it (no CAP_SYS_RAWIO,
- * lockdown) resourceN. Ports that a UIO driver declares can be had by ioperm only. iopl would give
- * all 65536 ports where a few are wanted; ioperm reaches all of them, too, since Linux 2.6.8.
+ * A port is reached in two ways. With sysfs resourceN, one pread or pwrite is one port access. It
+ * needs only a descriptor, which can be disconnected when the device goes away, but it exists for
+ * PCI devices only, and a system call often costs more than the port access. With ioperm a thread
+ * may use the port instructions. So ioperm is tried first; if the kernel refuses it (no
+ * CAP_SYS_RAWIO, lockdown), resourceN is used. Ports of a UIO driver are reached by ioperm only.
+ * iopl is not used, because it would give all 65536 ports; ioperm also covers all of them since
+ * Linux 2.6.8.
  *
- * ioperm is a matter of threads. A thread that was not given a port and uses it dies of SIGSEGV, so
- * each remembers what it has; what it has not yet it asks for at its first access. New threads start
- * with what their maker has, and are told so (luio_port_inherit), because asking again is refused
- * once root was given up. Two regions may be over the same ports (a device that is driven, and looked
- * at): a thread gives ports back only when no region of this process is over them any more.
+ * ioperm applies to one thread. A thread without the right to a port raises SIGSEGV when it uses the
+ * port. So each thread records its ports, and asks for missing ones at the first access. A new thread
+ * has its creator's ports, and inherits the record (luio_port_inherit), because ioperm fails once
+ * root was given up. Two regions may cover the same ports (one handle drives the device, another
+ * reads it), so a thread gives ports back only when no region of this process covers them.
  *
- * Unlike mappings, ports are kept over fork and exec: a program that luio starts could use them. It
- * is started with the rights that luio has itself. And nothing can be put in place of a port: when a
- * device goes away, an access that is between its check and its instruction still gets there. */
+ * Unlike mappings, port rights survive fork and exec, so a program that luio starts could use the
+ * ports; it has luio's rights anyway. A port has no placeholder: when a device goes away, an access
+ * that is between its check and its instruction still reaches the port. */
 #include "kernel.h"
 
 #include <errno.h>
@@ -45,7 +46,7 @@ static int ask(luio_region *r)
 
 static void give_back(const luio_region *r)
 {
-  /* Stale rights of other threads do no harm: nobody accesses a port but through a region. */
+  /* Stale rights of other threads do no harm, because ports are accessed only through a region. */
   if (mine.id[r->port_id % LUIO_PORT_RIGHTS] == r->port_id)
     mine.id[r->port_id % LUIO_PORT_RIGHTS] = 0;
   for (const luio_region *o = regions; o; o = o->next_port)

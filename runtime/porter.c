@@ -1,30 +1,29 @@
-/* porter.c - connections of strangers, taken by processes that may hang.
+/* porter.c - accepts untrusted connections in separate processes, which may hang.
  *
- * Whoever connects to a unix socket may send descriptors, and a descriptor may be anything. Even to
- * close one can take as long as its sender likes: a TCP socket with SO_LINGER and unsent data waits
- * in its last close(), a file of a FUSE file system in every close(). It need not have been looked at:
- * descriptors in messages that nobody took are closed with the socket, by whoever closes that. A
- * process that must go on, and end when it is told to, can't have any of it. So it has no stranger's
- * socket at all:
+ * A peer on a unix socket may send descriptors of any kind. The sender can make even their close()
+ * block for as long as it likes: a TCP socket with SO_LINGER and unsent data waits in its last
+ * close(), a file of a FUSE file system in every close(). Descriptors in unread messages are closed
+ * with the socket, so the process that closes the socket may block. The server must neither block nor
+ * be kept from ending. So it has no socket of an untrusted peer (the stranger) at all:
  *
  *     stranger ──unix socket──> porter ──pair of our own──> the process that serves
  *                                 ^ fork
  *     connect  ───────────────> head porter ──connections──>
  *
  * The head porter accepts, forks a porter for each connection, and hands the other end of its pair to the
- * server, with who the stranger is. A porter passes messages of one size, and of descriptors those that
- * are memory (memfd, tmpfs) or an eventfd, whose closing waits for nobody, at most one a message. Else
- * it says so, listens no more, keeps what came, and ends with it when the server has closed. A process
- * that ends waits for no TCP socket. What hangs all the same (FUSE) is left behind: nobody waits for
- * it, but it counts among that user's porters.
+ * server, with the stranger's credentials. A porter passes messages of one size, each with at most one
+ * descriptor: memory (memfd, tmpfs) or an eventfd, whose close never blocks. On any other message it
+ * reports the fault, reads no more, keeps the received descriptors open, and exits when the server has
+ * closed. An exiting process does not wait for TCP sockets. A porter that hangs anyway (FUSE) is left
+ * behind; no process waits for it, but it counts towards that user's porters.
  *
- * A stranger's socket is closed by its porter last: the head porter closes its copy before the porter
- * begins, which is when the server speaks first, or closes. Refusing somebody is the same, without a
- * server: his porter finds its pair closed, and ends.
+ * The porter is the last to close a stranger's socket: it begins when the server sends the first
+ * message or closes, and by then the head porter has closed its copy. A refused stranger has a
+ * porter, too; it finds its pair closed, and ends.
  *
- * A client believes its server no more than that. It connects itself, so that the server sees who it is, and hands the
- * socket to a porter of its own before it has looked at anything: that begins once the client has closed its copy. The
- * porter is nobody's child, so nobody has to wait for it.
+ * A client trusts its server no more than that. It connects itself, so that the server sees its credentials, and hands
+ * the socket to a porter of its own before it reads from it. That porter begins once the client has closed its copy.
+ * It is not the client's child (double fork), so the client need not wait for it.
  *
  * Children by fork() of a process that may have threads: only system calls, no allocation. */
 #include "kernel.h"
@@ -100,7 +99,7 @@ static ssize_t take(int from, void *data, size_t size, int *fd, int *n, int *fla
   struct msghdr m = {
       .msg_iov = &io, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof c};
   ssize_t got = recvmsg(from, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  /* A peer that has closed without reading all; what it said before comes after that. */
+  /* The peer closed without reading everything; its own earlier messages follow this error. */
   if (got < 0 && errno == ECONNRESET)
     got = recvmsg(from, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
   *n = 0;
@@ -119,7 +118,7 @@ static ssize_t take(int from, void *data, size_t size, int *fd, int *n, int *fla
 
 /* ---- A porter ---------------------------------------------------------------------------------- */
 
-/* Whether a descriptor can be closed without waiting. Neither question touches what is behind the descriptor. */
+/* True if a descriptor can be closed without waiting. Neither check makes a call to the file behind the descriptor. */
 static int kind_of(int fd)
 {
   char path[32], name[32];
@@ -177,7 +176,7 @@ static bool pass_out(int server, int stranger, bool heard)
   return pass(server, &p, sizeof p, -1, 0) && false;
 }
 
-/* begun: nobody else has the stranger's socket any more. */
+/* begun: no other process has the stranger's socket any more. */
 static void be_porter(int stranger, int server, bool begun)
 {
   bool heard = true;
@@ -386,7 +385,7 @@ void luio_porter_close(luio_porter *p)
 {
   if (!p)
     return;
-  close(p->listener); /* while the other process has it: what waits to be accepted closes there */
+  close(p->listener); /* while the other process has it: pending connections are closed there */
   end(p);
   free(p);
 }
@@ -408,7 +407,7 @@ static int connect_to(const char *path, luio_error *err)
   return luio_fail(err, code, "connect to %s: %s", path, luio_errno_name(code));
 }
 
-/* A porter that is nobody's child. 0 or an errno value. */
+/* Starts a porter that is not our child (double fork). 0 or an errno value. */
 static int start_alone(int stranger, int client)
 {
   pid_t between = fork();

@@ -1,10 +1,10 @@
 /* region.c - regions: opening them, mapping them, and the checked access.
  *
- * Which file leads to a region is the way's to know (backend_*.c). This file makes the checks that are the same for all,
- * and has the one kind that several ways share, mapped memory; the other is region_port.c.
+ * The backend chooses the file of a region (backend_*.c). This file makes the checks that are the same for all, and has
+ * the mapped memory region, which several backends share; I/O ports are in region_port.c.
  *
  * The first byte of a region may lie anywhere in its first page, so the mapping is of whole pages and `base` points into
- * them. A device that goes away leaves its mapping behind: a placeholder comes over it (sigbus.c). */
+ * them. When a device goes away its mapping stays; a placeholder replaces it (sigbus.c). */
 #include "registers.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* region_port.c - regions of I/O ports: by port instructions where this thread may use them (port.c), else by sysfs resourceN,
  * of which one pread or pwrite is one port access.
  *
- * Nothing can be put in place of a port. When the device goes away, the descriptor is led to /dev/null, and the rights to
+ * A port has no placeholder. When the device goes away, the descriptor is redirected to /dev/null, and the rights to
  * the instructions are given up. */
 #include "registers.h"
 
