@@ -1,4 +1,4 @@
-/* backend.h - the ways to a device, and what a way has to bring.
+/* backend.h - the ways to a device (backends), and the operations that a backend implements.
  *
  * A device has a table of operations, and each of its regions has one. A public function (device.c, region.c, config.c,
  * intx.c, hotplug.c, irq.c) makes the checks that are the same for every way, and then calls the table in one line. No
@@ -54,8 +54,8 @@ struct luio_backend {
 
   /* Whether a described device is reached this way. NULL: backend.c asks no such way (it takes all others, or is made). */
   bool (*takes)(const luio_info *info);
-  /* Opens files and locks; d->info is filled. before: what it was when it went away, NULL: it is new. What was opened
-   * when it fails halfway stays in the device. */
+  /* Opens files and locks; d->info is filled. before: the description from before it went away, NULL: it is new.
+   * After a failure the files already opened stay in the device. */
   int (*open)(luio_device *d, const luio_device *before, luio_error *err);
   /* Closes the files: nothing else of the device is left by then. */
   void (*close)(luio_device *d);
@@ -66,7 +66,7 @@ struct luio_backend {
 
   /* Fills source, fd and baseline. */
   int (*interrupt)(luio_device *d, luio_irq_config *config, luio_error *err);
-  /* Lets the next interrupt through; *line (may be NULL) is what was seen of the line just before. Any thread. */
+  /* Unmasks; *line (may be NULL) is the state of the line just before. Any thread. */
   int (*unmask)(luio_device *d, enum luio_line *line, luio_error *err);
   int (*mask)(luio_device *d, luio_error *err);
 

@@ -4,8 +4,8 @@
 
 #include "ways.h"
 
-/* device.c. A device with no files yet, and those files, by address; what is opened when it fails
- * halfway stays in the device. */
+/* device.c. A device with no files yet, and opening its files by address; after a failure the files
+ * already opened stay in the device. */
 int luio_device_new(unsigned flags, const char *what, luio_device **out, luio_error *err);
 int luio_device_open_files(luio_device *d, const char *address, const luio_device *before,
                            luio_error *err);

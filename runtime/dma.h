@@ -1,4 +1,4 @@
-/* dma.h - what a pool of DMA memory is made of; shared by dma.c (buffers), dma_pages.c (pages of the kernel's),
+/* dma.h - the structures of a pool of DMA memory; shared by dma.c (buffers), dma_pages.c (pages of the kernel's),
  * dma_kept.c (what outlives a worker), dma_pin.c (pages that stay in place) and the kinds of pools: dma_physical.c, dma_sim.c,
  * dma_regions.c. */
 #ifndef LUIO_DMA_H
@@ -15,8 +15,8 @@ typedef struct extent {
   struct extent *next;
 } extent;
 
-/* What the next worker must know of this one's memory, in memory that the guardian keeps. `used` is
- * set last and cleared first: a worker may be killed between any two stores. */
+/* The records of this worker's memory for the next worker, in memory that the guardian keeps.
+ * `used` is set last and cleared first, because a worker may be killed between any two stores. */
 typedef struct page_record {
   _Atomic uint32_t used;
   uint32_t store;
@@ -79,7 +79,7 @@ struct luio_dma_ops {
   /* One more page for a buffer of that size. */
   int (*grow)(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, page **out,
               luio_error *err);
-  /* The address that the device is told, into p->iova. */
+  /* Stores the device address in p->iova. */
   int (*address)(luio_dma *dma, page *p, luio_error *err);
   /* These addresses are in use. NULL: the kernel knows. */
   void (*claim)(luio_dma *dma, uint64_t iova, uint64_t size);
@@ -100,7 +100,7 @@ struct luio_dma {
   const struct luio_dma_ops *ops;
   char who[64];
   luio_device *device;
-  bool unrecorded;  /* what the stores have beside the records waits for the device to be settled */
+  bool unrecorded;  /* pages without a record wait for the device to be settled */
   records *records; /* shared with the guardian; NULL: none */
   int park[2];
   int pagemap_fd;

@@ -1,18 +1,19 @@
-/* guard.h - what the worker (guard.c, in the library) and the guardian (guardian.h, in the program)
- * say to each other. One request at a time, each answered.
+/* guard.h - the protocol between the worker (guard.c, in the library) and the guardian (guardian.h,
+ * in the program). One request at a time, each answered.
  *
  * A worker may be hostile: it is a driver that gave root up (--user), and the guardian is still root.
- * So nothing that a worker chose ever becomes a descriptor of the guardian, for even closing one can
- * take as long as its sender likes (a TCP socket with SO_LINGER, a file of a FUSE file system):
+ * So the guardian accepts no descriptor from a worker, because the sender can make even its close()
+ * block for as long as it likes (a TCP socket with SO_LINGER, a file of a FUSE file system):
  *
- *   requests  lie in memory that both have mapped; an eventfd, the bell, says that there is one. A
- *             pipe would not do: a writer holds its lock while his data is read from memory that
- *             somebody keeps away. Nor would a socket: whoever closes it closes what is still in it.
- *   replies   come over a SOCK_SEQPACKET pair, whose other direction the guardian has shut.
+ *   requests  are in memory that both have mapped; an eventfd, the bell, signals one. A pipe does
+ *             not work: a writer holds its lock while the kernel reads the data from memory that the
+ *             writer can withhold. A socket does not work either: closing it also closes the
+ *             descriptors in its unread messages.
+ *   replies   are sent over a SOCK_SEQPACKET pair; the guardian has shut the other direction.
  *
- * What the guardian keeps it has made (memory) or opened (the files of a PCI device) itself, in numbered
- * slots per device. It hands copies out, and the same to the next worker. What is in the memory is the
- * workers' business. */
+ * The guardian makes the memory and opens the files of a PCI device itself, and keeps them in numbered
+ * slots per device. It sends copies of the descriptors to the worker, and to the next one. It does not
+ * interpret the memory's contents. */
 #ifndef LUIO_GUARD_H
 #define LUIO_GUARD_H
 
@@ -30,7 +31,7 @@ enum {
   GUARD_PLACES       /* with the worker's own */
 };
 
-/* In place of an address: what belongs to the worker and to no device. Opened before any device. */
+/* In place of an address: slots that belong to the worker and to no device. Opened before any device. */
 #define GUARD_PROCESS "process"
 
 /* Descriptors per device. */
@@ -46,12 +47,12 @@ enum guard_slot {
 };
 
 enum guard_kind {
-  GUARD_HELLO,  /* first; the reply says why this worker was started */
-  GUARD_POLICY, /* how often to restart, and how long to wait for what */
-  GUARD_OPEN, /* a device is about to be driven; the reply has what is kept for it. EAGAIN: locked */
+  GUARD_HELLO,    /* first; the reply says why this worker was started */
+  GUARD_POLICY,   /* how often to restart, and how long to wait for what */
+  GUARD_OPEN,     /* a device is about to be driven; the reply has its kept slots. EAGAIN: locked */
   GUARD_MAKE,     /* memory for a slot, of `size` bytes; the reply has it */
-  GUARD_HOLD,     /* keep what was made last, in place of what is in the slot */
-  GUARD_GONE,     /* let go of the device's files. EBUSY: it is still there, and as it was opened */
+  GUARD_HOLD,     /* keep the memory that was made last, in place of the slot's */
+  GUARD_GONE,     /* close the device's files. EBUSY: the device is still present and unchanged */
   GUARD_NO_RESET, /* never write to `reset` */
   GUARD_CLOSED,   /* the device was stopped and closed in order */
   GUARD_READY,    /* the driver has started */
@@ -82,7 +83,7 @@ struct guard_reply {
   int32_t code;      /* 0 or an errno value */
   uint32_t slots;    /* OPEN: bit n set: the descriptor of slot n comes along, in this order */
   uint32_t settled;  /* OPEN: the device was reset since a worker last drove it */
-  uint32_t humble;   /* OPEN: a worker without privileges may have written what is kept */
+  uint32_t humble;   /* OPEN: a worker without privileges may have written the kept memory */
   uint32_t restarts; /* HELLO: workers that died so far */
   uint64_t died_ns;  /* HELLO: when the last one's death was seen */
 };
@@ -98,10 +99,10 @@ bool guard_bus_master(int config_fd);
 int guard_bus_master_off(int config_fd);
 
 /* guard_bars.c. For root; `dir` is a PCI device's folder in sysfs. Each returns 0 or -errno.
- *   take       its BARs and /dev/uioX are this user's alone, what they were is kept. Of the user nobody,
- *              whom many share, they are root's. 1: they were not before
- *   give_back  they are what they were
- *   leave      they are root's, and nothing is kept: somebody else has the device */
+ *   take       makes its BARs and /dev/uioX private to this user; records the previous state. For the
+ *              user nobody, whom many share, private to root. 1: they were not before
+ *   give_back  restores the previous state
+ *   leave      makes them root's and drops the record: another driver has the device */
 int guard_bars_take(const char *dir, uid_t uid);
 int guard_bars_give_back(const char *dir);
 int guard_bars_leave(const char *dir);

@@ -1,9 +1,10 @@
-/* guardian.h - what the files of the guardian share with each other, and with nobody else.
+/* guardian.h - declarations that only the files of the guardian share.
  *
  *   guardian.c           the workers: starts, watches, buries and restarts them; signals
- *   guardian_requests.c  what a worker asks for, and the answers
- *   guardian_devices.c   what is kept of each device; how a device is stopped
- *   guardian_children.c  the other children: one prints lines, some were left behind by a worker
+ *   guardian_requests.c  a worker's requests, and the replies
+ *   guardian_devices.c   the kept files and memory of each device; stopping a device
+ *   guardian_children.c  the other children: the teller, which prints lines, and processes left
+ *   behind by a worker
  *
  * guard.h has the parts that the guardian and a worker share. The guardian has one thread, so nothing here is
  * locked. Times are nanoseconds of CLOCK_MONOTONIC. The program exports its symbols to the libraries
@@ -63,13 +64,13 @@ struct guardian_device;
  * is not known yet. NULL: there is none, or no room. Valid until the next call with `add`. */
 struct guardian_device *guardian_find(const char *address, bool add);
 
-/* What a worker may ask for a device: 0 or an errno value. `sealed`: the worker has given root up. */
+/* A worker's requests for a device: 0 or an errno value. `sealed`: the worker has given root up. */
 
 /* GUARD_OPEN. Fills the reply, its code included. Returns how many descriptors go along; they stay ours. */
 int guardian_open(struct guardian_device *d, struct guard_reply *r, int *fds);
 /* GUARD_MAKE: new memory for a slot. *fd stays ours, until the next call or until the worker is dead. */
 int guardian_make(struct guardian_device *d, unsigned slot, uint64_t size, int *fd);
-/* GUARD_HOLD: keeps what was made last. */
+/* GUARD_HOLD: keeps the memory that was made last. */
 int guardian_hold(struct guardian_device *d, unsigned slot);
 /* GUARD_GONE */
 int guardian_let_go(struct guardian_device *d);
@@ -77,14 +78,14 @@ int guardian_let_go(struct guardian_device *d);
 int guardian_keep_from_reset(struct guardian_device *d, bool sealed);
 /* GUARD_CLOSED */
 void guardian_closed(struct guardian_device *d, bool sealed);
-/* GUARD_SEAL: from now on what is kept may have been written without our privileges. */
+/* GUARD_SEAL: from now on kept memory may have been written by a process without privileges. */
 void guardian_distrust(void);
 
 /* Closes the memory that was made and is not held yet. */
 void guardian_drop_made(void);
 
-/* After a worker's death. Stops each device that the worker drove, or whose bus master is on. The line
- * gets what was done, with times since died_at. Whether there was one. */
+/* After a worker's death. Stops each device that the worker drove, or whose bus master is on. `line`
+ * gets the actions, with times since died_at. True if there was such a device. */
 bool guardian_stop_devices(struct guardian_line *l, uint64_t died_at);
 /* The same devices' bus master off, and nothing else: no reset, no words. */
 void guardian_quieten_devices(void);
@@ -98,7 +99,7 @@ void guardian_close_devices(void);
 
 /* ---- guardian_requests.c ----------------------------------------------------------------------- */
 
-/* What a worker has said that counts when it is watched, and at its end. */
+/* A worker's reports that matter while it is watched, and at its end. */
 struct guardian_said {
   bool ready;        /* its driver has started */
   bool ever_ready;   /* that of any worker so far */
@@ -122,8 +123,8 @@ void guardian_close_mail(void);
 /* An eventfd: readable by an edge when there is mail. */
 int guardian_bell(void);
 
-/* Answers the request that there is, if any. `restarts`, `died_at`: what the worker is told of the ones
- * before it. False: it does not take its reply; it is to be heard no more. */
+/* Answers the pending request, if any. `restarts`, `died_at`: of the previous workers, for the reply.
+ * False: the worker does not read its reply; it is ignored from then on. */
 bool guardian_serve(struct guardian_said *said, unsigned restarts, uint64_t died_at);
 
 #endif

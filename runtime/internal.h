@@ -1,15 +1,15 @@
-/* internal.h - the lowest floor of what the files of the runtime share and no caller sees: constants, what a region and a device
- * are made of, errors, text.
+/* internal.h - the lowest floor of the runtime's internal declarations: constants, the structures of a region and a
+ * device, errors, text.
  *
- * Each floor has a header, which includes the one below, and each file includes the header of its floor; so it sees nothing that
- * lies above. spec/lint/floors.lua says which file is on which floor.
+ * Each floor has a header, which includes the one below. Each file includes the header of its floor, so it can't use a
+ * floor above. spec/lint/floors.lua assigns the files to floors.
  *
  *   device.h      opening, finding and closing devices; hot-plug
  *   ways.h        the ways to a device: backend_*.c
  *   parts.h       bus master, INTx, /dev/uioX, interrupts, DMA memory
- *   registers.h   regions, config space, top halves, the simulated bus; backend.h: what a way has to bring
- *   worker.h      what a guardian keeps for this process
- *   kernel.h      what the kernel says and gives, with no device open
+ *   registers.h   regions, config space, top halves, the simulated bus; backend.h: the operations of a backend
+ *   worker.h      the guardian's memory and files for this process
+ *   kernel.h      the kernel's interfaces, with no device open
  *   internal.h */
 #ifndef LUIO_INTERNAL_H
 #define LUIO_INTERNAL_H
@@ -61,8 +61,8 @@ struct luio_region {
   struct luio_span *span;   /* memory: its entry in the handler's list */
 };
 
-/* Config space as it was found, and as this process has written it since (config_watch.c). Guarded by
- * command_lock; what comes after `bytes` is set at opening. */
+/* Config space at opening, updated by this process's writes (config_watch.c). Guarded by
+ * command_lock; the fields after `bytes` are set at opening. */
 struct luio_config_wanted {
   uint8_t bytes[256];
   bool watched;
@@ -75,9 +75,9 @@ typedef struct luio_slots {
   char address[64];       /* by which the guardian knows the owner: a device's, or GUARD_PROCESS */
   bool repeats;           /* another owner may have this address: only the first is guarded */
   bool guarded;           /* the guardian knows of it */
-  bool humble;            /* what was kept may be a lie: a worker without privileges had it */
+  bool humble;            /* kept data is not trusted: a worker without privileges had it */
   bool settled;           /* nothing that an earlier worker told the device can make it write */
-  int kept[GUARD_SLOTS];  /* what the guardian gave back and nobody has taken yet; -1: nothing */
+  int kept[GUARD_SLOTS];  /* returned by the guardian and not used yet; -1: nothing */
   void *state;            /* guard_state.c; NULL: not mapped */
   const void *state_last; /* the copy this process wrote last; NULL: none yet */
 } luio_slots;
@@ -102,7 +102,7 @@ struct luio_device {
   bool always_err;       /* uio_fd polls as an error though the device is there: no interrupt */
   _Atomic bool gone;
   bool config_writable;
-  bool intx_by_command;   /* INTX_DISABLE masks its interrupt, and so the mask is ours: intx.c */
+  bool intx_by_command;   /* INTX_DISABLE masks its interrupt, so luio has the mask: intx.c */
   unsigned place;         /* among the UIO devices of its PCI device, by number */
   bool one_of_several;    /* of these, and another has the function: backend_pci.c */
   bool bus_master_on;     /* we switched it on, so we switch it off */

@@ -1,6 +1,6 @@
-/* irq.h - what a source of interrupts is made of; shared by irq.c (its life), irq_take.c (the way of an interrupt), irq_ring.c
- * (the ring of events), irq_thread.c (the thread), irq_share.c (the consumer that spares the thread) and irq_mask.c (a mask that
- * is nobody's). */
+/* irq.h - the structures of an interrupt source; shared by irq.c (its life), irq_take.c (the way of an interrupt),
+ * irq_ring.c (the ring of events), irq_thread.c (the thread), irq_share.c (the consumer as the taker) and
+ * irq_mask.c (a mask by another process). */
 #ifndef LUIO_IRQ_H
 #define LUIO_IRQ_H
 
@@ -38,7 +38,7 @@ struct luio_irq {
   uint32_t last_count;    /* of a UIO source */
   uint32_t epoch;         /* and the steps in config */
   bool masked;            /* the last top half did not come to an UNMASK */
-  uint64_t suspected_ns;  /* when it was first seen masked by nobody; 0: it is not */
+  uint64_t suspected_ns;  /* first seen with a foreign mask; 0: it is not */
   uint64_t suspected_at;  /* after so many interrupts */
   luio_error error;       /* published by the event that has flags */
   struct luio_storm storm;

@@ -1,4 +1,4 @@
-/* kernel.h - what the kernel says and gives: sysfs, /proc, libudev, ports, signals, forks. No device is open. */
+/* kernel.h - the kernel's interfaces: sysfs, /proc, libudev, ports, signals, forks. No device is open. */
 #ifndef LUIO_KERNEL_H
 #define LUIO_KERNEL_H
 
@@ -63,11 +63,12 @@ uint64_t luio_port_in(uint64_t port, unsigned width);
 void luio_port_out(uint64_t port, unsigned width, uint64_t value);
 void luio_port_ins(uint64_t port, unsigned width, void *to, uint64_t n);
 void luio_port_outs(uint64_t port, unsigned width, const void *from, uint64_t n);
-/* A thread starts with its maker's ports: what that had then. */
+/* A thread starts with the ports that its creator had at that time. */
 luio_port_rights luio_port_mine(void);
 void luio_port_inherit(const luio_port_rights *rights);
 
-/* lock.c. What only one handle of a PCI device with several UIO devices has: -EBUSY in the others. */
+/* lock.c. Config space, bus master and DMA memory belong to one handle of a PCI device with several
+ * UIO devices: -EBUSY in the others. */
 int luio_function_is_ours(const luio_device *d, const char *what, luio_error *err);
 /* Takes the advisory lock of a file of the device. EBUSY: another handle or process has it. */
 int luio_lock(const luio_device *d, int fd, luio_error *err);
@@ -78,7 +79,7 @@ int luio_locked(const luio_device *d, const char *part, luio_error *err);
 void luio_fork_add(struct luio_fork_watch *watch);
 void luio_fork_remove(struct luio_fork_watch *watch);
 
-/* devnull.c. What luio_devnull_replace needs: held while there is a device. what: for messages. */
+/* devnull.c. Keeps /dev/null open for luio_devnull_replace, while there is a device. what: for messages. */
 int luio_devnull_hold(const char *what, luio_error *err);
 void luio_devnull_release(void);
 /* From now on the descriptor leads to /dev/null; its number stays. Below 0: nothing. */

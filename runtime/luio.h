@@ -6,13 +6,13 @@
  *
  * The picture
  *
- *   luio_list      what devices there are (libudev)          luio_monitor   what comes and goes
+ *   luio_list      lists the devices (libudev)          luio_monitor   hot-plug events
  *   luio_device    one opened device; owns all of the below
  *     luio_region    a span of its memory or I/O ports, read and written exactly
  *     config space   PCI command register: bus master, INTx mask
  *     luio_irq       one thread per interrupt source, and the ring of events it fills
  *     luio_dma       memory the device can reach, with the addresses it sees (IOVA)
- *   luio_sim       the other side of a simulated device: what a model answers (luio_sim.h)
+ *   luio_sim       a model's side of a simulated device (luio_sim.h)
  *   luio_guard     the guardian of the process, which stops its devices when it dies (luio_process.h)
  *   luio_porter    connections of processes that are not trusted (luio_porter.h)
  *
@@ -104,8 +104,8 @@ typedef struct luio_port { /* /sys/class/uio/uioN/portio/portN */
 
 enum { LUIO_BAR_NONE, LUIO_BAR_MEM, LUIO_BAR_IO };
 
-/* The abilities of a way to a device. A caller asks for these, not for the name of a bus. Each says what is possible in
- * principle; the call itself says whether this device, this kernel and this process can. */
+/* The abilities of a way to a device. A caller tests these, not the name of a bus. Each is an ability of the way; the
+ * call itself may still fail for this device, this kernel or this process. */
 enum {
   LUIO_HAS_SYSFS =
       1, /* the kernel knows the device: it has a directory in sysfs, ids or names that a
@@ -129,7 +129,7 @@ typedef struct luio_info {
   char address[64];  /* how to open it: "0000:00:04.0", "uio3" when it is not on PCI, or
                         "mem:0xfea00000+0x1000" */
   char uio[32];      /* "uio3"; empty: no UIO driver is bound */
-  char uio_name[64]; /* what its UIO driver calls itself, e.g. "uio_pci_generic" */
+  char uio_name[64]; /* the UIO driver's name for itself, e.g. "uio_pci_generic" */
   char uio_version[32];
   uint64_t event; /* interrupts counted since the UIO driver was bound */
   char bus[16];   /* for people: "pci", "platform", ... of the parent; empty: none; "mem", "sim" */
@@ -149,7 +149,7 @@ typedef struct luio_info {
   luio_map maps[LUIO_MAX_MAPS];
   luio_port ports[LUIO_MAX_PORTS];
   luio_bar bars[LUIO_MAX_BARS];
-  char problem[256]; /* what was wrong with its description; empty: nothing */
+  char problem[256]; /* faults in its description; empty: none */
 } luio_info;
 
 typedef struct luio_list luio_list;
@@ -216,13 +216,13 @@ LUIO_API void luio_fill(volatile void *to, uint8_t value, uint64_t size);
 
 /* Fences for rings in DMA memory. A call through FFI also stops LuaJIT from keeping or moving
  * loads and stores across it.
- *   doorbell: what was written to memory before is visible to the device before the register
- *             write that follows. x86-64: a compiler barrier; arm64: dmb oshst.
- *   flag:     memory read after was not read before the flag that was seen, and nothing written after
- *             is seen before what was read. x86-64: a compiler barrier; arm64: dmb oshld.
- *   full:     what was written is visible before anything is read: for two sides that each write
- *             a word and then look at the other's (an index, and whether to wake whoever waits for
- *             it). x86-64: mfence, because a load may pass an earlier store; arm64: dmb osh.
+ *   doorbell: earlier stores to memory are visible to the device before the register write that
+ *             follows. x86-64: a compiler barrier; arm64: dmb oshst.
+ *   flag:     no later load is done before the load of the flag, and no later store is visible before
+ *             the earlier loads are done. x86-64: a compiler barrier; arm64: dmb oshld.
+ *   full:     earlier stores are visible before any later load: for two sides that each write a
+ *             word and then read the other's (an index, and a flag that the other side waits).
+ *             x86-64: mfence, because a load may pass an earlier store; arm64: dmb osh.
  * (the reasoning: rdma-core util/udma_barrier.h) */
 LUIO_API void luio_fence_doorbell(void);
 LUIO_API void luio_fence_flag(void);
@@ -255,8 +255,8 @@ LUIO_API int luio_region_read(luio_region *region, uint64_t offset, unsigned wid
                               luio_error *err);
 LUIO_API int luio_region_write(luio_region *region, uint64_t offset, unsigned width, uint64_t value,
                                luio_error *err);
-/* n accesses of one register, one after the other, into or from an array of that width: what empties
- * and fills a FIFO. Each is an access as above; it ends with the first that fails. */
+/* n accesses of one register, one after the other, into or from an array of that width, to empty or
+ * fill a FIFO. Each is an access as above; the first failure ends the call. */
 LUIO_API int luio_region_read_many(luio_region *region, uint64_t offset, unsigned width, void *to,
                                    uint64_t n, luio_error *err);
 LUIO_API int luio_region_write_many(luio_region *region, uint64_t offset, unsigned width,
@@ -297,27 +297,26 @@ LUIO_API int luio_device_region(luio_device *device, unsigned index, luio_region
 LUIO_API int luio_device_close(luio_device *device, luio_error *err);
 
 /* ---- Devices that go away --------------------------------------------------------------------
- * After a removal or an unbind the kernel leaves old mappings in place: after an unbind they still
- * drive the device, which may be somebody else's by then. So a device that goes away is declared
- * gone, by whoever learns of it first, and may return later as the same handle. Regions, DMA
- * buffers and what refers to them stay valid all the while. */
+ * After a removal or an unbind the kernel leaves old mappings in place. After an unbind they still
+ * reach the device, which may have another driver by then. So the first part of the program that
+ * detects the removal declares the device gone. The device may return later as the same handle.
+ * Regions, DMA buffers and references to them stay valid all the while. */
 
 /* 1: it is there, as far as can be told without touching its registers (a poll of /dev/uioX, which
  * an unbind kills for good; a config read); 0: it is gone. From the owner's thread. */
 LUIO_API int luio_device_present(luio_device *device);
 
-/* Declares it gone. In place of every mapped region comes memory that is all ones, as a missing
- * PCI device reads; what is written there goes nowhere. Each page is exchanged atomically: an
- * access of another thread (a top half) meets the device or the placeholder, never a hole. The
- * descriptors of config space and I/O ports lead nowhere from then on. From the owner's thread;
+/* Declares it gone. Placeholder memory replaces every mapped region: it reads all ones, as a
+ * missing PCI device does, and writes to it are lost. Each page is replaced atomically: an access
+ * of another thread (a top half) reaches the device or the placeholder, never an unmapped page. The
+ * descriptors of config space and I/O ports are redirected to /dev/null. From the owner's thread;
  * may be called again. */
 LUIO_API void luio_device_gone(luio_device *device);
 
-/* Takes a device that was gone again, once it is back: found by its PCI address, or off PCI by its
- * parent's place in sysfs, not by its uio number; a range of physical addresses when nobody claims it
- * any more. Regions that were open are mapped anew, and may
- * have moved (base, addr, name). Touches no register. DMA buffers are as they were; bus master is
- * off. Its interrupts must be closed: EBUSY.
+/* Reopens a device that was gone and is back. It is found by its PCI address, or off PCI by its
+ * parent's path in sysfs, not by its uio number; a range of physical addresses is back when no driver
+ * claims it any more. Open regions are mapped again, and may have moved (base, addr, name). Touches
+ * no register. DMA buffers are unchanged; bus master is off. Its interrupts must be closed: EBUSY.
  *   ENODEV  not there (yet), or without a UIO driver although it had one, or another device
  *   else    as luio_device_open; it stays gone then. From the owner's thread. */
 LUIO_API int luio_device_return(luio_device *device, luio_error *err);
@@ -338,8 +337,8 @@ LUIO_API int luio_config_read(luio_device *device, unsigned offset, unsigned wid
 LUIO_API int luio_config_write(luio_device *device, unsigned offset, unsigned width, uint32_t value,
                                luio_error *err);
 
-/* The settings in config space that another process can change under a running driver. Wanted is what was found at
- * opening, and what this process has written since: bus master and the mask by the calls below, all by
+/* The settings in config space that another process can change under a running driver. The wanted values are those
+ * at opening, updated by this process's writes: bus master and the mask by the calls below, all by
  * luio_config_write. */
 enum {
   LUIO_WRONG_BUS_MASTER = 1, /* closing any descriptor of /dev/uioX clears it, too */
@@ -356,9 +355,9 @@ enum {
   LUIO_WRONG_AGAIN = 256   /* look again in 20 ms or more: the interrupt is masked, and may be so
                                 because the kernel has not said yet that one came */
 };
-/* Looks, and sets right what is not as wanted: 0: nothing was; 1: it is now, and *wrong says what was
- * not (AGAIN may be there either way); -EIO: it does not stay right; -errno. A few config reads; 10 ms
- * after POWER. From the owner's thread. */
+/* Compares with the wanted values and repairs differences. 0: no difference; 1: repaired, *wrong has
+ * the differences (AGAIN may be set either way); -EIO: the repair did not last; -errno. A few config
+ * reads; 10 ms after POWER. From the owner's thread. */
 LUIO_API int luio_config_check(luio_device *device, unsigned *wrong, luio_error *err);
 
 /* Bus master (command register bit 2): whether the device may read and write memory. Off is read
@@ -366,11 +365,12 @@ LUIO_API int luio_config_check(luio_device *device, unsigned *wrong, luio_error 
  * on PCI have no such switch: ENOTSUP. On does luio_device_bars before. */
 LUIO_API int luio_bus_master(luio_device *device, int on, luio_error *err);
 
-/* For root: makes the files that lead to a PCI device's registers (resourceN, /dev/uioX) one user's alone, until
- * the device is closed: who else could write them would have it write to any memory. user: the name, NULL: who was
- * named before, or root. Whoever has them open or mapped keeps them; that is for the caller to look at, between this
- * and bus master. 1: they are; 2: they are now, and were not all the time since the call before; 0: not for this
- * device or this process; -EPERM: they are others', and this process has given root up; -errno. */
+/* For root: makes the files of a PCI device's registers (resourceN, /dev/uioX) private to one user until the device
+ * is closed, because any other writer could make the device write to any memory. user: the name, NULL: the user of
+ * the call before, or root. Processes that have them open or mapped keep them; the caller looks for those, between
+ * this and bus master. 1: they are private; 2: they are private now, and were not all the time since the call
+ * before; 0: not for this device or this process; -EPERM: they are not private, and this process has given root up;
+ * -errno. */
 LUIO_API int luio_device_bars(luio_device *device, const char *user, luio_error *err);
 
 /* Lets the next interrupt through, the way this device's UIO driver wants it: uio_pci_generic by a
@@ -425,7 +425,7 @@ typedef struct luio_irq_config {
   unsigned capacity; /* events the ring holds, a power of two; 0: 1024 */
   int priority;      /* 1..99: SCHED_FIFO; 0: normal */
   int cpu;           /* run only there; -1: anywhere */
-  int unpaced;       /* 1: a storm is told of, and not held up */
+  int unpaced;       /* 1: a storm is reported, but not throttled */
 } luio_irq_config;
 
 enum {
@@ -454,7 +454,8 @@ typedef struct luio_irq_stats {
   uint64_t direct;     /* of the interrupts, taken by luio_irq_take, not by the thread */
 } luio_irq_stats;
 
-/* An interrupt storm: what is acknowledged fires again at once, because that does not take the line back (runtime/storm.c). */
+/* An interrupt storm: the source fires again at once after the acknowledgement, which does not clear its line
+ * (runtime/storm.c). */
 typedef struct luio_irq_storm {
   uint64_t number;   /* so many since luio_irq_open; 0: none, and all else is 0 */
   uint64_t begun_ns; /* the last of them */
@@ -537,7 +538,7 @@ typedef struct luio_dma luio_dma;
 
 typedef struct luio_dma_buffer {
   void *addr;
-  uint64_t iova;      /* what the device must be told */
+  uint64_t iova;      /* the device's address of it */
   uint64_t size;      /* as asked for */
   uint64_t page_size; /* 2 MiB, 1 GiB, 4 KiB for the fallback; of a region all of it */
   luio_dma *owner;
@@ -591,7 +592,7 @@ LUIO_API void luio_dma_get_stats(const luio_dma *dma, luio_dma_stats *out);
 
 #include "luio_porter.h"  /* processes that are not trusted: waking them, their connections */
 #include "luio_process.h" /* the process of a driver: its guardian, its watchdog, its files */
-#include "luio_sim.h"     /* simulated devices: what a model calls */
+#include "luio_sim.h"     /* simulated devices: the calls of a model */
 
 #ifndef LUIO_CDEF
 #ifdef __cplusplus

@@ -79,16 +79,15 @@ LUIO_API uint64_t luio_watchdog_expired(void);
 LUIO_API void luio_watchdog_stop(void);
 
 /* ---- Files -----------------------------------------------------------------------------------
- * Loading the library makes the process ignore SIGXFSZ, unless somebody handles it: a write beyond
- * `ulimit -f` fails with EFBIG. */
+ * Loading the library makes the process ignore SIGXFSZ, unless it has a handler, so that a write
+ * beyond `ulimit -f` fails with EFBIG. */
 
-/* A whole file, read while nobody has it open for writing: a read lease (fcntl F_SETLEASE) is held
- * meanwhile, and who opens the file to write waits until it is given back. Up to `size` bytes into
- * `data`; the file's size, which may be more.
- *   EAGAIN  somebody has it open for writing     ENODEV  it is no file, and was not opened
- *   E...    of open, read
- * Where no lease can be had (another user's file, a file system without) it is read as it is: *leased
- * is 0 then, else 1. With `leased` NULL it is read as it is, whoever writes. */
+/* Reads a whole file while no process has it open for writing: it holds a read lease (fcntl
+ * F_SETLEASE), and an open for writing waits until the lease is returned. Up to `size` bytes into
+ * `data`; returns the file's size, which may be more.
+ *   EAGAIN  a process has it open for writing     ENODEV  it is no file, and was not opened
+ *   E...    of open, read Without a lease (another user's file, a file system without leases) the
+ * file is read anyway: *leased is 0 then, else 1. With `leased` NULL no lease is taken. */
 LUIO_API int64_t luio_read_leased(const char *path, void *data, uint64_t size, int *leased,
                                   luio_error *err);
 

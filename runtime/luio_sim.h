@@ -1,8 +1,8 @@
 /* luio_sim.h - simulated devices, by luio.h: the other side of one, where a model answers.
  *
  * A model runs on a thread of its own and answers register accesses one at a time; the driver's
- * threads wait for the answer as a CPU waits for a bus. What the kernel and uio_pci_generic do on
- * real hardware is done here: config space, bus master, the INTx level, masking at each interrupt,
+ * threads wait for the answer as a CPU waits for a bus. The library also does the part of the
+ * kernel and uio_pci_generic: config space, bus master, the INTx level, masking at each interrupt,
  * an event count on a descriptor. */
 #ifndef LUIO_SIM_H
 #define LUIO_SIM_H

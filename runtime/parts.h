@@ -1,4 +1,4 @@
-/* parts.h - what the ways to a device share: bus master, INTx, /dev/uioX, interrupts, DMA memory. */
+/* parts.h - shared by the ways to a device: bus master, INTx, /dev/uioX, interrupts, DMA memory. */
 #ifndef LUIO_PARTS_H
 #define LUIO_PARTS_H
 
@@ -14,7 +14,7 @@ bool luio_bars_given(luio_device *d);
 /* config_watch.c. From here on luio_config_check compares with what config space has now. */
 void luio_config_watch(luio_device *d);
 
-/* irq_mask.c. Looks whether somebody else has masked the device's interrupt, and unmasks; adds to *wrong. */
+/* irq_mask.c. Unmasks the device's interrupt if another process has masked it; adds to *wrong. */
 int luio_irq_check_mask(luio_device *d, unsigned *wrong, luio_error *err);
 
 /* dma.c */
@@ -23,7 +23,7 @@ bool luio_dma_ends_with_device(const luio_dma *dma);
 void luio_dma_close(luio_dma *dma);
 /* In a forked child: none of its descriptors leads anywhere. */
 void luio_dma_forked(luio_dma *dma);
-/* dma_kept.c. Memory of earlier workers that nobody has asked for by name becomes free. */
+/* dma_kept.c. Frees memory of earlier workers that was not allocated by name. */
 void luio_dma_settle(luio_dma *dma);
 uint64_t luio_dma_unsettled(luio_dma *dma); /* bytes that wait for that */
 /* Where the buffer that holds [iova, iova + size) is; NULL: no live buffer does. */

@@ -1,4 +1,4 @@
-/* registers.h - regions, config space, what an interrupt does to registers, and a simulated device's bus. */
+/* registers.h - regions, config space, top halves, and a simulated device's bus. */
 #ifndef LUIO_REGISTERS_H
 #define LUIO_REGISTERS_H
 
@@ -18,10 +18,10 @@ int luio_region_map(const luio_device *d, luio_region *region, int fd, uint64_t 
  * by sysfs resourceN. */
 const char *luio_region_remedy(const luio_device *d, const luio_region *r, int code, bool resource,
                                char *to, size_t size);
-/* Whether sysfs still has the device, and its UIO device: what an error code alone does not tell. */
+/* True if sysfs still has the device and its UIO device; an error code alone does not show that. */
 bool luio_is_there(const luio_device *d);
 
-/* config.c. A write that is nobody's wish: what is wanted stays as it is. */
+/* config.c. A write that does not change the wanted values. */
 int luio_config_put(luio_device *d, unsigned offset, unsigned width, uint32_t value,
                     luio_error *err);
 /* Sets and clears bits of the command register; *command is what it was, with the status register in the upper half.
@@ -29,7 +29,7 @@ int luio_config_put(luio_device *d, unsigned offset, unsigned width, uint32_t va
 int luio_command_change(luio_device *d, uint32_t set, uint32_t clear, uint32_t *command,
                         luio_error *err);
 
-/* storm.c. What it remembers of one source's interrupts. Guarded by who takes them. */
+/* storm.c. The history of one source's interrupts. Guarded by `taking`. */
 struct luio_storm {
   unsigned run;                      /* interrupts in a row that look like a storm */
   uint64_t interrupts, since_ns;     /* and what came in that time */

@@ -1,27 +1,26 @@
 /* sigbus.c - placeholders over the registers of a device that is gone, and SIGBUS.
  *
- * The kernel does not take mappings away with the device. After a removal they read zeros or ones,
- * depending on the machine; after an unbind they still reach the device, which may be driven by
- * somebody else by then. Only where a driver of its own claims the memory does the kernel take a
- * sysfs resourceN mapping away (CONFIG_IO_STRICT_DEVMEM), and then the next access raises SIGBUS. So
- * we put a placeholder over the region ourselves, as soon as we know: luio_device_gone when Lua
- * knows first, the SIGBUS handler when an access does.
+ * The kernel does not remove mappings with the device. After a removal they read zeros or ones,
+ * depending on the machine; after an unbind they still reach the device, which may have another
+ * driver by then. The kernel revokes a sysfs resourceN mapping only if a kernel driver claims the
+ * memory (CONFIG_IO_STRICT_DEVMEM); then the next access raises SIGBUS. So luio puts a placeholder
+ * over the region itself: in luio_device_gone if Lua detects the removal first, in the SIGBUS
+ * handler if an access does.
  *
  * The placeholder is a private mapping of a small file full of ones, over and over until the region
- * is covered, so that a BAR of gigabytes costs no memory; a page is copied only when something
- * writes to it. mmap with MAP_FIXED exchanges pages atomically for other threads. Why ones: that is
- * what a PCI read of nothing gives, drivers know it, and luio takes it as the sign to ask whether the
- * device is still there. That test costs nothing beside a device read, and no read that a driver
- * can rely on is left without an answer: it was ones, and gone says why.
+ * is covered, so that a BAR of gigabytes costs no memory; a page is copied only when it is written.
+ * mmap with MAP_FIXED replaces pages atomically for other threads. The placeholder reads ones,
+ * because a PCI read of a missing device gives ones, and drivers know that. On all ones luio checks
+ * that the device is still present. The test costs nothing compared with a device read.
  *
- * The handler finds the region in a list that only grows, so that it needs no lock: an entry whose
- * region is closed is emptied and used again. An entry is filled with its start last and emptied
- * with its start first. It does nothing but loads, stores and mmap, which are safe anywhere. It
- * runs on whichever thread made the access. The device's other regions stay as they are until
- * luio_device_gone: they are the same device, but not known to be gone with it.
+ * The handler finds the region in a list that only grows, so that it needs no lock. The entry of a
+ * closed region is emptied and used again. An entry is filled with its start last and emptied with
+ * its start first. The handler does only loads, stores and mmap, which are safe in any context. It
+ * runs on the thread that made the access. The device's other regions keep their mappings until
+ * luio_device_gone, because they need not be revoked, too.
  *
- * The file's descriptor is there while any region is: a process that closes its devices is as it
- * was before, but for the handler, which then passes everything on. */
+ * The file's descriptor is open while any region is. After a process has closed its devices only
+ * the handler remains, and passes every signal on. */
 #include "kernel.h"
 
 #include <errno.h>

@@ -1,20 +1,20 @@
-/* sim.c - the bus between a driver and a model, and what the kernel does on real hardware.
+/* sim.c - the bus between a driver and a model, and the kernel's part on real hardware.
  *
  * A model is a Lua file, run by a Lua state of its own on a thread of its own: a device is
- * concurrent, and so is its simulation. A driver's access puts a request into the one slot there
- * is, and waits for the answer as a CPU waits for a load to complete. `bus` keeps accesses apart:
- * Lua's and the interrupt thread's top half queue for it, as they would for a real bus.
+ * concurrent, and so is its simulation. A driver's access puts a request into the only slot, and
+ * waits for the answer as a CPU waits for a load to complete. `bus` serialises accesses: Lua and
+ * the interrupt thread's top half queue for it, as for a real bus.
  *
  * Beside the registers, this file stands in for uio_pci_generic: the model sets the INTx level;
  * while it is set and not masked, the "kernel" masks it (INTX_DISABLE) and counts an event on an
  * eventfd; clearing INTX_DISABLE with the level still set fires again. So a driver that forgets to
- * acknowledge, or to unmask, fails here just as it does on the card. DMA by the model goes through
- * the driver's pool by IOVA, only while bus master is on; an address that no live buffer holds is
- * a fault, counted and reported, which real hardware would rarely be so kind to do.
+ * acknowledge or to unmask fails here as on the card. DMA by the model uses the driver's pool by
+ * IOVA, and only while bus master is on. An address outside of every live buffer is a fault, which
+ * is counted and reported; real hardware rarely reports it.
  *
  * Locks: `bus` > `slot_lock`; `config_lock` (command register, INTx level, DMA) is never held with
- * either. A copy by DMA is done under config_lock, so that once bus master has been switched off no
- * write of the device is on its way. */
+ * either. A DMA copy is done under config_lock, so that no write of the device is in progress once
+ * bus master is off. */
 #include "registers.h"
 
 #include <endian.h>
@@ -122,7 +122,7 @@ static void fill_config(luio_sim *sim)
 
 uint64_t luio_sim_address(const luio_sim *sim, int region)
 {
-  uint64_t addr = 0xfe000000; /* where a PC's firmware puts BARs; nobody decodes it */
+  uint64_t addr = 0xfe000000; /* a usual BAR address on a PC; no access is routed by it */
   for (int i = 0; i < region; i++)
     addr += (sim->identity.region_size[i] + 0xfffff) & ~0xfffffull;
   return addr;
@@ -219,7 +219,7 @@ static bool decodes(luio_sim *sim, unsigned region)
 int luio_sim_access(luio_sim *sim, int kind, const luio_region *region, uint64_t offset,
                     unsigned width, uint64_t *value, luio_error *err)
 {
-  if (!decodes(sim, region->index)) { /* as on PCI: all ones, and what is written goes nowhere */
+  if (!decodes(sim, region->index)) { /* as on PCI: reads give all ones, writes are lost */
     if (kind == LUIO_SIM_READ)
       *value = UINT64_MAX >> (64 - width);
     return 0;
@@ -374,7 +374,7 @@ void luio_sim_detach(luio_sim *sim)
   pthread_mutex_unlock(&sim->slot_lock);
 }
 
-/* ---- What the kernel does on hardware ---------------------------------------------------------- */
+/* ---- The kernel's part on hardware ----------------------------------------------------------- */
 
 /* uio_pci_generic's handler: mask, count, wake. With config_lock held. A device that sleeps, or was told
  * to send messages, drives no line. */
@@ -457,9 +457,9 @@ void luio_sim_set_memory(luio_sim *sim, luio_sim_memory *memory, void *of)
   pthread_mutex_unlock(&sim->config_lock);
 }
 
-/* A device's accesses are ordered with the driver's by what is in the memory (a descriptor's status), which no thread
- * sanitizer sees: to one they are nobody's. From the start on, whole words where they lie so, because a driver may look
- * at the last of them meanwhile. */
+/* Values in memory (a descriptor's status) order the device's accesses with the driver's. A thread sanitizer can't see
+ * that order, so it is disabled for these accesses. The copy goes upwards, in whole words where they are aligned,
+ * because the driver may poll the last word meanwhile. */
 __attribute__((no_sanitize("thread"))) static void move(void *to, const void *from, uint64_t size)
 {
   volatile uint8_t *t = to;

@@ -1,20 +1,21 @@
-/* storm.c - interrupt storms: a source that fires again as soon as it is let through, because what was done about it does
- * not take its line back. Both the interrupt thread and Lua are busy with nothing then.
+/* storm.c - interrupt storms: a source fires again as soon as it is unmasked, because the acknowledgement does not
+ * clear its line. The interrupt thread and Lua are then busy without progress.
  *
- * A high rate is no storm; a device may well be fast. The sign is the line at the moment of unmasking, after the
- * acknowledgement. Where INTx is masked by the command register (uio_pci_generic, simulated devices), the status register
- * beside it says whether the device holds its line, and the load that unmasking needs anyway brings both. A device that was
- * acknowledged holds it only if the next cause came within that microsecond. So a storm is: RUN interrupts in a row, over
- * PATIENCE_NS, after each of which the line was still held, with the same values captured (of those that the acknowledgement
- * writes, if it writes any: a device that goes on has other ones). One unmasking that finds the line low ends it.
+ * A high rate is no storm, because a device may be fast. The sign is the line at the moment of unmasking, after the
+ * acknowledgement. If INTx is masked by the command register (uio_pci_generic, simulated devices), the adjacent status
+ * register shows the line, and the load that unmasking needs anyway reads both. An acknowledged device holds its line
+ * only if the next cause came within that microsecond. So a storm is RUN interrupts in a row, over PATIENCE_NS, with
+ * the line still held after each and the same captured values each time (only those that the acknowledgement writes, if
+ * it writes any), because a device that makes progress has other values. One unmasking that finds the line low ends the
+ * storm.
  *
- * Such a source is held up from then on: it stays masked for PAUSE_NS after each interrupt. A level that is held is not lost
- * while it is masked, other causes of the device neither: they come with the next interrupt, at most PAUSE_NS late.
+ * Such a source is throttled: it stays masked for PAUSE_NS after each interrupt. A held level is not lost while it is
+ * masked. Other causes of the device are not lost either: they come with the next interrupt, at most PAUSE_NS late.
  *
- * Other UIO drivers unmask by irqcontrol, and do not say how the line is. There it is a suspicion, which is named and no
- * more: edges would be lost in a pause. It is: interrupts that came sooner after the unmasking than NEAR times what the
- * top half of the one before took, three of four or more. Where the top half does not unmask nothing is judged; how long
- * Lua takes to handle one says nothing. */
+ * Other UIO drivers unmask by irqcontrol, and do not report the line. There luio only reports a suspicion, and does not
+ * throttle, because a pause would lose edges. The suspicion: three of four interrupts or more came sooner after the
+ * unmasking than NEAR times the duration of the previous top half. A source whose top half does not unmask is not
+ * judged, because the time until Lua unmasks is not related to the device. */
 #include "registers.h"
 
 #include <string.h>

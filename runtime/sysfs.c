@@ -1,7 +1,7 @@
-/* sysfs.c - reading one attribute, and not believing it.
+/* sysfs.c - reads and checks one attribute.
  *
- * Attributes are small text files. A read is bounded by the caller's buffer; a text has no NUL in it,
- * behind which something else could stand; a number must be a whole number and nothing else. */
+ * Attributes are small text files. A read is bounded by the caller's buffer. A text with a NUL is
+ * refused, because data could follow it. A number must be a whole number without other text. */
 #include "kernel.h"
 
 #include <ctype.h>

@@ -1,4 +1,4 @@
-/* text.c - text of fixed buffers: formatting, cleaning, numbers, and the order of names. */
+/* text.c - text in fixed buffers: formatting, cleaning, numbers, and the order of names. */
 #include "internal.h"
 
 #include <ctype.h>
@@ -16,8 +16,8 @@ bool luio_format(char *to, size_t size, const char *format, ...)
   return n >= 0 && (size_t)n < size;
 }
 
-/* Shown text must not be able to drive a terminal: control characters (those beyond ASCII too,
- * U+009B is another ESC [) and what is not UTF-8 become '?'. */
+/* Text for display must not control a terminal: control characters (also those beyond ASCII: U+009B
+ * is another ESC [) and invalid UTF-8 become '?'. */
 void luio_clean(char *text)
 {
   unsigned char *c = (unsigned char *)text;

@@ -1,5 +1,6 @@
-/* top_half.c - what an interrupt does first: register operations as data, because no Lua may run
- * where they do. Checked once, when the interrupt is opened; run by irq_take.c for every interrupt. */
+/* top_half.c - the top half of an interrupt: register operations as data, because no Lua may run on
+ * the interrupt thread. They are checked once, when the interrupt is opened, and irq_take.c runs them
+ * for every interrupt. */
 #include "registers.h"
 
 #include <errno.h>

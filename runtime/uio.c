@@ -1,9 +1,9 @@
-/* uio.c - /dev/uioX: opening it, its interrupt, the memory that its driver brings.
+/* uio.c - /dev/uioX: opening it, its interrupt, its memory maps.
  *
  * Devices on PCI (backend_pci.c) and elsewhere (backend_uio.c) have the same node. read() gives the count of interrupts,
  * write() is the UIO driver's irqcontrol, and a map is mapped at file offset N pages.
  *
- * The node is opened by the owner only, and closed last of all: uio_pci_generic clears bus master when any descriptor of
+ * Only the owner opens the node, and closes it last, because uio_pci_generic clears bus master when any descriptor of
  * it is closed. */
 #include "parts.h"
 

@@ -1,11 +1,11 @@
-/* waker.c - waking a process that is not trusted.
+/* waker.c - wakes a process that is not trusted.
  *
- * An eventfd that came from another process has two owners. The other one can make any write() to it
- * block: it fills the counter, and O_NONBLOCK belongs to the open file, not to our descriptor; a
- * poll() before the write only makes that a race. The kernel itself adds to eventfds without
- * waiting, when asynchronous I/O completes (IOCB_FLAG_RESFD), and looks whether it is one. So the
- * smallest request there is is submitted, a read of no bytes from /dev/null, and its completion
- * thrown away. About 1 us. */
+ * An eventfd that came from another process has two owners. The other owner can make any write() to
+ * it block: it can fill the counter and clear O_NONBLOCK, which belongs to the open file, not to our
+ * descriptor. A poll() before the write would only be a race. The kernel adds to an eventfd without
+ * waiting when asynchronous I/O completes (IOCB_FLAG_RESFD), and checks that the descriptor is an
+ * eventfd. So luio submits the smallest request, a read of no bytes from /dev/null, and discards its
+ * completion. About 1 us. */
 #include "kernel.h"
 
 #include <errno.h>

@@ -1,22 +1,21 @@
-/* watchdog.c - notices that a thread does not come back to its loop.
+/* watchdog.c - detects a thread that does not return to its loop.
  *
- * Lua runs on one thread, and so does all that could end it: timers, signals, a reload that is to be undone. A
- * function that never returns keeps them all from running. So another thread counts the time since the loop
- * last turned (luio_watchdog_beat), and acts in two steps.
+ * Lua runs on one thread, and timers, signals and the undoing of a reload run on it, too. A function that
+ * never returns blocks them all. So another thread counts the time since the loop last turned
+ * (luio_watchdog_beat), and acts in two steps.
  *
- *   1. Over the limit: luio_watchdog_expired says so, and a hook of the interpreter, which asks it every thousand
- *      instructions, raises an error in what runs (lua/luio/loop/watchdog.lua). System calls that block are interrupted
- *      by SIGURG, whose handler does nothing and is installed without SA_RESTART: they return EINTR, and the hook
- *      has its turn.
- *   2. Over twice the limit: no hook gets there. It is compiled code, or a call into C that computes, or one that
- *      begins its system call again and again. The thread says so, and ends the process if a guardian is there to
- *      start another; else it goes on waiting.
+ *   1. Over the limit: luio_watchdog_expired returns true. A hook of the interpreter calls it every thousand
+ *      instructions and raises an error in the running function (lua/luio/loop/watchdog.lua). SIGURG interrupts
+ *      blocking system calls; its handler does nothing and is installed without SA_RESTART, so they return EINTR and
+ *      the hook runs.
+ *   2. Over twice the limit: the hook can't run, because the thread is in compiled code, computes in C, or
+ *      repeats its system call. The watchdog reports that, and ends the process if a guardian can start another;
+ *      otherwise it goes on waiting.
  *
- * The time is that on the clock without what the watched thread has waited for a processor (the kernel counts it,
- * /proc/self/task/TID/schedstat), so that a good function is not cut off where the machine has no time for it. A kernel
- * without that figure: the thread's processor time, or half of the clock's. The clock is read at each tick and a tick
- * counts for two at most, so that a process that was stopped (SIGSTOP, a debugger, a guest that was suspended) has not
- * been slow. */
+ * The time is clock time minus the time that the watched thread has waited for a processor
+ * (/proc/self/task/TID/schedstat), so that a busy machine does not expire a correct function. A kernel without that
+ * figure: the thread's processor time, or half of the clock's. The clock is read at each tick, and a tick counts for
+ * two at most, so that a stopped process (SIGSTOP, a debugger, a suspended guest) does not expire. */
 #include "worker.h"
 
 #include <errno.h>
@@ -42,9 +41,9 @@ static struct {
   uint64_t limit_ns;                /* 0: none */
   uint64_t last_ns;                 /* 0: none */
   bool ends;                        /* the process, at last_ns */
-  bool said;                        /* what is to be said at last_ns, since the last beat */
+  bool said;                        /* the message that is due at last_ns, since the last beat */
   uint64_t seen;                    /* beats at the last look */
-  uint64_t cpu_since, waited_since; /* the processor time then, and what was waited for it */
+  uint64_t cpu_since, waited_since; /* the processor time then, and the time waited for it */
   uint64_t since;                   /* then, on the clock */
   uint64_t clock_ns;                /* time on the clock since then, in ticks */
   uint64_t tick;                    /* that our thread sleeps */
@@ -199,7 +198,7 @@ static int start(luio_error *err)
   return 0;
 }
 
-/* With the lock held. A handler of somebody else's is put back by luio_watchdog_stop. */
+/* With the lock held. luio_watchdog_stop restores a foreign handler. */
 static void take_signal(void)
 {
   struct sigaction a = {.sa_handler = interrupt_only};

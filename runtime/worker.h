@@ -1,4 +1,4 @@
-/* worker.h - what a guardian keeps for this process, its worker, and how it is told. */
+/* worker.h - the worker's requests to its guardian, and the memory and files that the guardian keeps for it. */
 #ifndef LUIO_WORKER_H
 #define LUIO_WORKER_H
 
@@ -10,13 +10,13 @@ void luio_slots_init(luio_slots *slots);
 void luio_slots_forked(luio_slots *slots);
 /* Tells the guardian of a device that is about to be driven; fills slots->kept. */
 int luio_guard_open(luio_slots *slots, luio_error *err);
-/* The same for one that was open, went away and is back: slots has the files, `before` is what the guardian
- * knows. -EAGAIN, of both (err is the caller's to fill): the device's lock is somebody else's. */
+/* The same for one that was open, went away and is back: slots has the files, `before` has the slots that
+ * the guardian knows. Both return -EAGAIN (the caller fills err) if another process has the device's lock. */
 int luio_guard_reopen(const luio_slots *before, luio_slots *slots, luio_error *err);
 /* By which descriptor a device is stopped when the guardian is dead and Lua is stuck. */
 void luio_guard_stops_by(const luio_slots *slots, int config_fd);
 /* Memory for a slot, made by the guardian (or here, without one): a descriptor or -errno, err filled
- * only if the guardian is gone. The guardian keeps it for the next worker once it is told to hold it. */
+ * only if the guardian is gone. The guardian keeps it for the next worker after luio_guard_hold. */
 int luio_guard_make(const luio_slots *slots, int slot, uint64_t size, luio_error *err);
 int luio_guard_hold(const luio_slots *slots, int slot, luio_error *err);
 /* The device is gone: the guardian lets go of its files if it sees that, too. */
