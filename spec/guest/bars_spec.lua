@@ -1,5 +1,5 @@
---- Whose the registers are while a driver has bus master on: a member of the group luio, who may write them before and
---- after, must not then, for he could have the device write to any memory. Under a real udevd with the rules of `make
+--- Rights to the registers while a driver has bus master on. A member of the group luio may write them before and after, but
+--- not then, because the member could have the device write to any memory. Under a real udevd with the rules of `make
 --- install-system`; in the guest of spec/guest/specs.
 
 local amount = require "spec.support.amount"
@@ -13,7 +13,7 @@ local wait = require "spec.support.wait"
 
 local TIMES = amount(1, 100)
 local EDU = "0000:00:04.0"
-local MEMBER = "12345" -- of luio, and nobody else
+local MEMBER = "12345" -- the only member of luio
 local DEVICE = "/sys/bus/pci/devices/" .. EDU
 local LOCAL_RULES = udevd.RULES .. "59-luio-local.rules"
 
@@ -238,7 +238,7 @@ describe("a device's registers", function()
       return name
     end
     assert.equal("daemon\ndaemon\n", owner("daemon", function(p)
-      -- Who may have them is not in the way when the driver is started again.
+      -- A process of the permitted owner that holds the registers does not prevent a restart of the driver.
       local holder = program.start({ "--reuid", "daemon", "--clear-groups", "sh", "-c", "exec 3<>" .. node .. "; echo open; exec sleep 600" },
         { program = "/usr/bin/setpriv" })
       running[#running + 1] = holder
@@ -283,7 +283,7 @@ describe("a device's registers", function()
       holder:kill "sigkill"
       assert.is_true(program.gone(holder.pid))
     end
-    -- Who can only read harms nobody.
+    -- A process that can only read does no harm.
     local reader = program.start({ "--reuid", MEMBER, "--regid", MEMBER, "--groups", group.luio, "sh", "-c",
       "exec 3<" .. DEVICE .. "/resource0; echo open; exec sleep 600" }, { program = "/usr/bin/setpriv" })
     running[#running + 1] = reader

@@ -317,7 +317,7 @@ describe("a disk's device", function()
       refused(NVME, "nvme", "refused: its disk nvme0n1 is part of dm%-0 %(dmsetup remove luio%)")
       must "dmsetup remove --noudevsync luio"
       if not DISK or files.shell "command -v mkfs.ext4" == "" then return end -- the rest takes seconds
-      -- The disk itself keeps nothing (null-co); what is written goes to RAM.
+      -- The disk itself keeps nothing (null-co); writes go to RAM.
       must("for m in dm_snapshot 'brd rd_nr=1 rd_size=16384' ext4; do %s $m || exit 1; done", MODPROBE)
       must "dmsetup create luio --noudevsync --table '0 20480 snapshot /dev/nvme0n1 /dev/ram0 N 8'"
       must "mkfs.ext4 -q /dev/dm-0 && mount /dev/dm-0 /mnt"

@@ -16,7 +16,7 @@ local MEMORY, MASTER, INTX_DISABLE, INTX_STATUS = 0x2, 0x4, 0x400, 0x8
 
 local function config_path(address) return "/sys/bus/pci/devices/" .. address .. "/config" end
 
--- What another process does: `dd`, one write of so many bytes.
+-- Another process's write: `dd`, one write of so many bytes.
 local function foreign(address, offset, bytes)
   local octal = bytes:gsub(".", function(c) return ("\\%03o"):format(c:byte()) end)
   local out, status = files.shell(("printf '%s' | dd of=%s bs=%d seek=%d conv=notrunc status=none"):format(octal,
@@ -156,7 +156,7 @@ describe("config space of a real device that another process changes", function(
         dev.regs.IRQ_RAISE:write(0x20)
         assert.is_nil(irq:poll())
         assert.same({ false, "msi, bus_master" }, { dev:check_config() })
-        dev.regs.IRQ_RAISE:write(0x40) -- QEMU's edu asserts the line when it is told to, not when MSI goes off
+        dev.regs.IRQ_RAISE:write(0x40) -- QEMU's edu asserts the line at this write, not when MSI goes off
         assert.equal(0x60, (assert(irq:wait(20)).IRQ_STATUS))
         assert.equal(i, dev.repairs.msi)
       end

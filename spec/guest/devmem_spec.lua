@@ -1,4 +1,4 @@
---- mem:0xADDR+0xLEN in a real kernel: edu's BAR by /dev/mem, without a driver; what /proc/iomem and the kernel say no to.
+--- mem:0xADDR+0xLEN in a real kernel: edu's BAR by /dev/mem, without a driver; ranges that /proc/iomem and the kernel rule out.
 --- Debian's has CONFIG_STRICT_DEVMEM and CONFIG_IO_STRICT_DEVMEM.
 
 local bit = require "bit"
@@ -16,7 +16,7 @@ local uv = require "luv"
 
 local EDU, NIC, NODE = "0000:00:04.0", "0000:00:05.0", "/dev/mem"
 
--- What the guest's board has where.
+-- The address map of the guest's board.
 local PC = uv.os_uname().machine == "x86_64"
 local MAIN_RAM = PC and "^00100000%-%x+ : System RAM" or "^40000000%-%x+ : System RAM"
 local CLAIMED = PC and { IOAPIC = "IOAPIC 0 has 0xfec00000%-0xfec003ff", MMCONFIG = "PCI MMCONFIG" }

@@ -67,7 +67,7 @@ describe("DMA memory on real hardware", function()
     assert.equal("ENOMEM", code)
     assert.matches("0 free hugepages of 2 MiB, one is needed: echo 32 > /proc/sys/vm/nr_hugepages", message)
     buffers[1]:free()
-    assert(dev.dma:alloc(2 * MIB)) -- what was freed is there again
+    assert(dev.dma:alloc(2 * MIB)) -- freed memory can be allocated again
     local none
     none, message, code = dev.dma:alloc(4 * MIB)
     assert.is_nil(none)

@@ -1,7 +1,7 @@
---- info and doctor against a real kernel: what they say of its devices, of who holds them, and of what
---- stops a driver. Looking changes nothing.
+--- info and doctor against a real kernel: their reports on its devices, on processes that hold them, and on
+--- obstacles to a driver. Neither command changes anything.
 ---
---- In the guest of spec/guest/specs; what another one does not have is skipped (spec/guest/bind_spec.lua
+--- In the guest of spec/guest/specs. In another one, specs without their device are skipped (spec/guest/bind_spec.lua
 --- says how to start one that has all). With --qemu -device --qemu intel-iommu --append
 --- "intel_iommu=on iommu=nopt", or --append lockdown=integrity, this file shows what doctor says there.
 

@@ -43,7 +43,7 @@ end
 
 local dev, reasons, gone, said
 
--- edu's driver, which notes what it is told.
+-- edu's driver, which records its calls and their arguments.
 local function start(address)
   reasons, gone, said = {}, 0, {}
   dev = assert(luio.start("edu", address or EDU))
@@ -271,7 +271,7 @@ describe("a device that goes away", function()
       rescan()
       assert.is_true(there(FIXED))
       luio.sleep(0.1)
-      assert.is_true(dev.gone) -- nobody has bound it
+      assert.is_true(dev.gone) -- it is not bound
       sysfs.bind(FIXED)
       returns(10)
       assert.not_equal(before, regs.addr)
@@ -318,7 +318,7 @@ describe("a mapping that the kernel takes back", function()
   local disk
 
   -- The kernel's driver claims the BAR, and takes away other mappings of it (IO_STRICT_DEVMEM). The
-  -- loop does not turn meanwhile, so nobody has told us.
+  -- loop does not turn meanwhile, so no event has arrived.
   local function lose()
     sysfs.unbind(NVME)
     assert.equal(0, os.execute("/run/luio/bin/modprobe nvme"))

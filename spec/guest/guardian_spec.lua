@@ -1,9 +1,9 @@
---- Deaths in the middle of a transfer, on a device that writes into memory 100 ms after it was told.
+--- Deaths in the middle of a transfer, on a device that writes into memory 100 ms after the command.
 ---
 --- Two edus: one behind uio_pci_generic, whose bus master the kernel clears when the worker's
---- /dev/uioX is closed; and one without any driver, reached by sysfs alone, whose bus master nobody
---- clears but the guardian. Memory that becomes free at a death is taken by this process at once and
---- filled with a canary; a transfer of the dead that still got through would be seen in it.
+--- /dev/uioX is closed; and one without any driver, reached by sysfs alone, whose bus master only
+--- the guardian clears. This process takes memory that a death frees at once and fills it with a
+--- canary, in which a late transfer of the dead process would show.
 
 local ffi = require "ffi"
 local amount = require "spec.support.amount"
@@ -118,7 +118,7 @@ describe("the guardian", function()
     return line, tonumber(pid), tonumber(target)
   end
 
-  -- Kills the worker of the n-th start within its transfer; what was spoilt until that was over.
+  -- Kills the worker of the n-th start within its transfer, and returns the damage done until the transfer was over.
   local function kill_in_transfer(n)
     local line, pid = started(n)
     local start = uv.hrtime()
@@ -313,7 +313,7 @@ describe("the guardian", function()
       return d
     ]]
     local dir = files.driver(text)
-    -- What luio needs of its own it has loaded before: its modules may be nobody else's to read.
+    -- luio has loaded its own modules before, because the user may not be allowed to read them.
     assert.equal(0, select(2, files.shell "chmod 700 lua/luio"))
     finally(function() files.shell "chmod 755 lua/luio" end)
     p = program.start { "run", dir, BOUND, "--user", "nobody" }

@@ -1,5 +1,5 @@
---- UIO maps that are not whole pages, and a BAR that a kernel driver has claimed: what the kernel refuses, for the reason it has, and
---- the way that is left. spec/guest/pages has such maps, over edu's BAR and an SD host's. LUIO_PAGES: its .ko.
+--- UIO maps that are not whole pages, and a BAR that a kernel driver has claimed: the error names the kernel's true reason and
+--- the way that still works. spec/guest/pages has such maps, over edu's BAR and an SD host's. LUIO_PAGES: its .ko.
 
 local luio = require "luio"
 local program = require "spec.support.program"
@@ -28,7 +28,7 @@ describe("a UIO map that is not whole pages", function()
     sysfs.bind(EDU)
   end)
 
-  -- The range that a message names reaches what is there, to look and to write.
+  -- The range that a message names reaches the registers, to read and to write.
   local function other_way(message, offset, written)
     local range = assert(message:match "mem:0x%x+%+0x%x+", message)
     assert.matches(("^0x%02x:u32 = 0x%%x+\n$"):format(offset), (program.run(("get %s 0x%x"):format(range, offset))))

@@ -1,4 +1,4 @@
---- A read-only /sys, as in most containers: whatever wants to write there says that, in the same words, to root and to others.
+--- A read-only /sys, as in most containers: every command that has to write there says so, in the same words to root and to others.
 
 local files = require "spec.support.files"
 local system = require "spec.support.system"
@@ -41,7 +41,7 @@ local SCRIPT = [[
   print "----"
 ]]
 
--- What each gave, to a user.
+-- The output of the script, run with `prefix`.
 local function say(prefix)
   local path = files.write("commands.lua", SCRIPT)
   -- Of the mount only: the file system itself would be read-only for the whole guest.
@@ -69,7 +69,7 @@ describe("a read-only /sys", function()
       end
     end
     assert.matches("; nothing was changed", list[1], 1, true)
-    assert.equal("ID 0x0 = 0x010000ed  MAJOR=1 MINOR=0 MAGIC=0xed\n", list[#list - 1]) -- it keeps nobody from looking
+    assert.equal("ID 0x0 = 0x010000ed  MAJOR=1 MINOR=0 MAGIC=0xed\n", list[#list - 1]) -- reading still works
     assert.matches("/proc/sys is mounted read-only here, as in a container: do it on the host, or mount -o remount,rw /proc/sys", list[#list], 1, true)
     assert.matches("^problem  sysfs: nobody can write to /sys here", list[3])
     assert.is_nil(files.shell("cat /sys/bus/pci/devices/" .. TESTDEV .. "/driver_override"):find "uio_pci_generic")

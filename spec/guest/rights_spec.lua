@@ -1,5 +1,5 @@
---- An ordinary user, by the groups and udev rules of `make install-system`, under a real udevd: what each group may do with a
---- device, what it may not, and what doctor says of it. In the guest of spec/guest/specs: an edu, and a serial port, whose
+--- An ordinary user, by the groups and udev rules of `make install-system`, under a real udevd: each group's rights to a
+--- device, the refusals, and doctor's report on them. In the guest of spec/guest/specs: an edu, and a serial port, whose
 --- BAR has no UIO map.
 
 local files = require "spec.support.files"
@@ -11,7 +11,7 @@ local EDU, SERIAL = "0000:00:04.0", "0000:00:06.0"
 
 local must = udevd.must
 
--- Every way into a device that rights decide on: "way: what came of it", a line each. Then what commands say: a process
+-- Every way into a device that needs rights: "way: result", a line each. Then the commands' messages: a process
 -- takes a second to start here.
 local WAYS = [[
   local luio = require "luio"
@@ -47,7 +47,7 @@ local WAYS = [[
 describe("a user who is not root", function()
   local group, script
 
-  -- What a user of these groups finds, and all that was printed.
+  -- The results for a user of these groups, and all output.
   local function ways(groups, ...)
     local list = {}
     for i, name in ipairs(groups) do list[i] = group[name] end
@@ -80,7 +80,7 @@ describe("a user who is not root", function()
   end)
 
   it("in luio maps registers, of BARs without a UIO map, too; gets no second interrupt, no bus master and no DMA memory", function()
-    sysfs.change_command(EDU, 0, sysfs.INTX_DISABLE) -- as whoever had it before may have left it
+    sysfs.change_command(EDU, 0, sysfs.INTX_DISABLE) -- as the previous user may have left it
     local found, out = ways({ "luio" }, "get " .. SERIAL .. " IIR --force-read", "doctor " .. EDU)
     assert.same({ "yes", "yes", "yes" }, { found.open, found.map, found.id }, out)
     assert.matches("IIR +0x2 = 0x%x+", out)

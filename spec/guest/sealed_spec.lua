@@ -1,5 +1,5 @@
---- A worker that gave root up, and is hostile, below a guardian that is root: whatever it does, signals, its own death and the
---- second Ctrl-C do what they promise, and the next worker starts. Devices are in guardian_spec.lua; here they are simulated.
+--- A hostile worker that gave root up, below a guardian that is root. In each case signals, the worker's death and the second
+--- Ctrl-C keep their promises, and the next worker starts. Devices are in guardian_spec.lua; here they are simulated.
 
 local files = require "spec.support.files"
 local luio = require "luio"
@@ -106,7 +106,7 @@ describe("a hostile worker without privileges", function()
     pid = started(2)
     p:kill("sigkill", pid)
     pid = started(3)
-    -- What could not be printed is there once somebody reads, or counted.
+    -- Output that could not be printed comes once the pipe is read, or is counted.
     local said = ""
     local function reads(words)
       wait.till(5, words, function()
@@ -233,7 +233,7 @@ describe("a hostile worker without privileges", function()
 end)
 
 describe("a hostile worker with a device", function()
-  local BARE = "0000:00:09.0" -- without a kernel driver: nobody else stops it
+  local BARE = "0000:00:09.0" -- without a kernel driver: only the guardian stops it
   local p
   after_each(function()
     if p then p:close() end

@@ -1,9 +1,9 @@
---- A real 16550 by I/O ports: QEMU's pci-serial. What is said here of it is QEMU's doing, read in its source (7.2,
---- hw/char/serial.c). LUIO_WIRE is one whose cable ends at /dev/virtio-ports/luio.wire, where the spec is the other side.
+--- A real 16550 by I/O ports: QEMU's pci-serial. Statements about it here are about QEMU's model, from its source (7.2,
+--- hw/char/serial.c). LUIO_WIRE is one with a cable to /dev/virtio-ports/luio.wire, where the spec is the other side.
 ---
---- QEMU gives the chip nothing that its FIFO has no room for, so it never overruns from outside: it is flow control of its own,
---- whatever the chip's RTS says, and what is lost without the port's is lost, and counted, in the port's ring. In the loop
---- a character goes in by force: there the overrun is the chip's.
+--- QEMU gives the chip nothing that its FIFO has no room for, so it never overruns from outside: this is a flow
+--- control of its own that ignores the chip's RTS. Bytes that are lost without the port's flow control are lost, and counted, in
+--- the port's ring. In the loop a character goes in by force, so there the overrun is the chip's.
 
 local amount = require "spec.support.amount"
 local conformance = require "spec.serial.conformance"

@@ -1,5 +1,5 @@
 --- luio@.service under a real systemd, which is process 1 of a namespace of its own and starts nothing else: the service waits
---- for its device, and its driver is started again by whoever is there to do it. In the guest of spec/guest/specs.
+--- for its device, and its driver is started again by the guardian or by systemd. In the guest of spec/guest/specs.
 
 local documents = require "spec.support.documents"
 local files = require "spec.support.files"
@@ -16,7 +16,7 @@ local TREE = "/run/luio-service-tree"
 describe("luio@.service", function()
   local p
 
-  -- What systemd says goes to the kernel's log: its journal is not there, and systemctl takes seconds here.
+  -- systemd's messages go to the kernel's log, because its journal is not there and systemctl takes seconds here.
   local function systemd_says(text)
     wait.till(60, "systemd says: " .. text, function()
       return files.shell("dmesg | grep -F 'systemd[1]' || true"):find(text, 1, true)
@@ -45,7 +45,7 @@ describe("luio@.service", function()
     assert.equal(0, select(2, files.shell("mkdir -p /etc/luio; " .. conf .. "; printf '# Comment\\nOPTIONS=--bind --user nobody --backoff 1\\n' >> /etc/luio/edu.conf")))
     assert.same({ "", 0 }, { files.shell(("mkdir -p %s && mount --bind '%s' %s"):format(TREE, uv.cwd(), TREE)) })
     files.put(UNITS .. "/luio@.service", (files.read "runtime/system/luio@.service.in":gsub("@PREFIX@/bin", TREE .. "/build")))
-    -- What every service depends on is left out: all of a system would start.
+    -- The default dependencies of a service are left out, because they would start a whole system.
     files.put(UNITS .. "/luio@.service.d/alone.conf", ("[Unit]\nDefaultDependencies=no\nAfter=\n[Service]\nWorkingDirectory=%s\n"
       .. "StandardOutput=append:%s\nStandardError=inherit\n"):format(TREE, LOG))
     files.save("/proc/sys/kernel/printk_devkmsg", "on\n")

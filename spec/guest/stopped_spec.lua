@@ -1,6 +1,6 @@
---- Guardian and worker that were stopped (SIGSTOP), in each order, with an edu in the middle of a transfer. What holds: SIGKILL ends a
---- stopped worker; bus master is off as soon as the guardian runs again; a deadline is one also for a worker that is stopped; who is
---- continued goes on where it was.
+--- Guardian and worker that were stopped (SIGSTOP), in each order, with an edu in the middle of a transfer. SIGKILL ends a stopped
+--- worker. Bus master is off as soon as the guardian runs again. Deadlines hold for a stopped worker, too. A continued process goes
+--- on where it was.
 
 local amount = require "spec.support.amount"
 local files = require "spec.support.files"

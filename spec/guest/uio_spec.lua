@@ -1,4 +1,4 @@
---- What only a kernel can show: a real /dev/uioX behind uio_pci_generic. Runs in the QEMU guest
+--- A real /dev/uioX behind uio_pci_generic: behaviour that needs a kernel. Runs in the QEMU guest
 --- (spec/guest/specs); the devices and their addresses are spec/guest/run's.
 
 local luio = require "luio"
@@ -191,7 +191,7 @@ describe("an interrupt of real hardware", function()
     irq:setup { capture = { { "cause", R.IRQ_STATUS } } }
     assert(irq:start())
     assert(irq:close())
-    regs:write32(R.IRQ_RAISE, 0x10) -- fires, is masked by the kernel, nobody acknowledges
+    regs:write32(R.IRQ_RAISE, 0x10) -- fires, is masked by the kernel, is not acknowledged
     wait.till(2, "masked", function() return dev.config:command().intx_disable end)
     assert(dev:close())
     dev = assert(luio.open(EDU))

@@ -1,4 +1,4 @@
---- The kernel module uio_timer in a real kernel: what only that can show. The driver's own spec, spec/drivers/uio_timer_spec.lua,
+--- The kernel module uio_timer in a real kernel: behaviour that needs one. The driver's own spec, spec/drivers/uio_timer_spec.lua,
 --- runs here, too (LUIO_TIMER).
 
 local ffi = require "ffi"
@@ -137,7 +137,7 @@ describe("the kernel module uio_timer", function()
 
     it("loses no record at a rate where one wake-up for each is too slow", function()
       local regs = dev.regs
-      -- First one wake-up for each: those that came two at a time are lost to whoever needs each.
+      -- First one wake-up for each: those that came two at a time are lost to a reader that needs each.
       local irq, seen, together = dev.irqs[0], 0, 0
       regs.NOTIFY:write { WHEN = "EVERY" }
       assert(timer.run(dev, FAST))
@@ -172,7 +172,7 @@ describe("the kernel module uio_timer", function()
       for i = 1, 1000 do
         local before = luio.now()
         assert(timer.receive(dev, batch, 10))
-        -- WAKE_AT is met once: who misses that sleeps until his time is up.
+        -- WAKE_AT is met once: a reader that misses it sleeps until its deadline.
         assert.is_true(luio.now() - before < 10, i)
       end
       assert.equal(0, timer.stats(dev).lost)

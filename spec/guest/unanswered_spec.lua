@@ -14,7 +14,7 @@ local function memory(on)
   sysfs.change_command(EDU, on and 0 or MEMORY, on and MEMORY or 0)
 end
 
--- What is said then.
+-- The message in that case.
 local function why()
   return ("%s does not decode its memory (command register 0x%04x): what is read there is no register's value, and writes are lost; "
     .. "setpci -s %s COMMAND=2:2"):format(EDU, sysfs.command(EDU), EDU)

@@ -77,7 +77,7 @@ describe("several UIO devices of one PCI device", function()
     assert.matches(("\nopen %s: EBUSY: process %d drives it; stop that one, "):format(uio[2], pid), out, 1, true)
     assert.matches(("\nbus master of %s: EBUSY: it is one of several UIO devices of %s, "):format(uio[1], EDU), out, 1, true)
     assert.matches(("by process %d: use that one's\nready\n"):format(pid), out, 1, true)
-    -- The other one has ended, and its end has not switched off what is not its.
+    -- The other process has ended, and has not switched off bus master, which belongs to the first device.
     assert(first:bus_master(true))
     files.shell(("echo | build/luio %s"):format(path))
     assert.is_true(sysfs.has(EDU, sysfs.BUS_MASTER))

@@ -130,7 +130,7 @@ describe("its interrupt", function()
     assert.equal(before + 1, count())
     assert.is_nil(irq:poll())
     assert(irq:unmask())
-    assert.equal(1, assert(irq:wait(2)).status) -- at once: nobody has acknowledged it
+    assert.equal(1, assert(irq:wait(2)).status) -- at once: it has not been acknowledged
     assert.equal(before + 2, count())
     regs:write32(ICR, 1)
     assert(irq:unmask())

@@ -1,11 +1,11 @@
---- What the cross compiler made of the accessors and fences for arm64: read from the library by objdump. Runs on the
---- host, after `make ARCH=arm64`. What LuaJIT makes of the calls QEMU's trace counts (trace_spec.lua).
+--- The cross compiler's code for the accessors and fences on arm64, read from the library by objdump. Runs on the
+--- host, after `make ARCH=arm64`. LuaJIT's code for the calls is counted by QEMU's trace (trace_spec.lua).
 
 local files = require "spec.support.files"
 
 local LIBRARY = "build/arm64/libluio.so"
 
--- Function -> its instructions up to the return, blanks made one; what the linker fills up with left out.
+-- Function -> its instructions up to the return, with single blanks, without the linker's padding.
 local function instructions()
   local out, status = files.shell("aarch64-linux-gnu-objdump -d --no-show-raw-insn " .. LIBRARY)
   assert.equal(0, status, out)

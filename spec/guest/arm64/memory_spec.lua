@@ -73,7 +73,7 @@ describe("memory that a UIO driver brings", function()
     a:fill(0x11, 1, 6)
     assert.equal("\0" .. ("\17"):rep(6) .. "p", a:read(0, 8))
     assert(a:verify())
-    -- What is too large for the first region, or for both.
+    -- Sizes that are too large for the first region, or for both.
     assert(dev.dma:alloc(0x10000 - 4096 - 256 - 64))
     local last = assert(dev.dma:alloc(4096))
     assert.equal(dev.regions[1].addr, last.iova)

@@ -52,7 +52,7 @@ describe("a device on PCI Express", function()
       inject(BAD_TLP, 0)
       says(NIC .. " had errors that the bus corrected: BadTLP 1%. dmesg has the details")
       inject(BAD_TLP, 0)
-      says("BadTLP 1.*BadTLP 1") -- what is new
+      says("BadTLP 1.*BadTLP 1") -- the new errors
       inject(0, POISONED)
       says(NIC .. " had errors that the bus could not correct, whose transfers are lost: TLP 1%.")
       works()

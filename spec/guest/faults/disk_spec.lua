@@ -1,5 +1,5 @@
---- A disk that fails, and a user's quota that is used up: what is to be written is said to be lost, with the cause. In the guest
---- `faults`, on disks in memory: one whose place device-mapper lets fail, and one with quotas. That a disk is full, or read-only, is
+--- A disk that fails, and a user's quota that is used up: commands report that their output is lost, with the cause. In the guest
+--- `faults`, on disks in memory: one that device-mapper makes fail, and one with quotas. Full and read-only disks are in
 --- spec/tool/cli/full_disk_spec.lua.
 
 local ffi = require "ffi"

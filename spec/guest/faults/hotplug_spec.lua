@@ -1,6 +1,6 @@
 --- A device that is pulled out of its slot and put back while `luio run --bind` drives it: by the slot's power, by its button;
---- with the port's own hot-plug (pciehp) here, with the firmware's (acpiphp) in the guest `gone`. Its driver_override went with
---- it; nobody but luio gives it to the UIO driver again.
+--- with the port's own hot-plug (pciehp) here, with the firmware's (acpiphp) in the guest `gone`. Its driver_override is lost
+--- with it, so only luio can give it to the UIO driver again.
 
 local amount = require "spec.support.amount"
 local files = require "spec.support.files"

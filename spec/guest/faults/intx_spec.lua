@@ -165,7 +165,7 @@ describe("an interrupt line that two processes share", function()
       assert.is_true(sysfs.has(OTHER, sysfs.INTX_DISABLE)) -- the line is still asserted; the kernel has masked it
       assert.is_false(sysfs.has(OTHER, sysfs.BUS_MASTER))
     end)
-    -- Who comes next is to find it quiet.
+    -- The next user must find the line quiet.
     local other = assert(luio.start("edu", OTHER))
     other.regs.IRQ_ACK:write(1)
     assert(other:close())

@@ -1,5 +1,5 @@
---- examples/forward.lua between two wires, with a card of the kernel's at the other end of each, in a namespace of its own:
---- what they say to each other passes through two drivers in Lua, without a copy.
+--- examples/forward.lua between two wires, with a card of the kernel's at the other end of each, in a namespace of its own.
+--- Their traffic passes through two drivers in Lua, without a copy.
 
 local ping = require "spec.support.ping"
 local program = require "spec.support.program"
@@ -23,7 +23,7 @@ local function take_over(name, card, address)
   system.must("ip -n %s link set lo up", name)
 end
 
--- What forward said: by the first device of a way, { came, went, dropped }.
+-- forward's report: by the first device of a way, { came, went, dropped }.
 local function sums(text)
   local found = {}
   for from, came, went, dropped in text:gmatch "(%S+) %-> %S+: (%d+) came, (%d+) went, (%d+) dropped" do

@@ -1,5 +1,5 @@
---- What happens to the machine as a whole while drivers work: it is stopped from outside for seconds, as a virtual machine is when it
---- is moved or saved; it goes to sleep and wakes. On the host; the guests' part is beside it (sleep.lua, stop.lua, work.lua).
+--- Interruptions of the whole machine while drivers work: it is stopped from outside for seconds, as a virtual machine is when it
+--- is moved or saved, or it goes to sleep and wakes. Runs on the host; the guests' part is beside it (sleep.lua, stop.lua, work.lua).
 
 local amount = require "spec.support.amount"
 local luio = require "luio"

@@ -61,7 +61,7 @@ function M.start()
   return self
 end
 
--- What the worker has counted: right, not right.
+-- The worker's counts: right, wrong.
 function M:counted()
   local good, lost = files.read(self.counts):match "(%d+) (%d+)"
   return tonumber(good) or 0, tonumber(lost)
@@ -80,7 +80,7 @@ function M:works()
   assert(buffer:read(0, 14) == "there and back", "DMA")
   buffer:free()
   port.dev:check_config()
-  frames.drain(port) -- what was cut off
+  frames.drain(port) -- frames that were cut off
   frames.settle(port)
   frames.exchange(port, 100)
   local before = self:counted()
@@ -96,7 +96,7 @@ function M:close()
   assert(self.dev:close())
 end
 
---- Runs a script's function, and says how it went: what machine.lua's `wait` looks for.
+--- Runs a script's function, and prints its result for machine.lua's `wait`.
 ---@param fn fun()
 function M.run(fn)
   io.stdout:setvbuf "no"

@@ -1,5 +1,5 @@
---- examples/capture.lua on one card, examples/pktgen.lua on the other, each a process; what is in the file tcpdump says. (What
---- tshark says of such files: spec/net/pcapng_spec.lua. Here it would take ten seconds to start.)
+--- examples/capture.lua on one card, examples/pktgen.lua on the other, each a process. tcpdump reads the file. (tshark reads
+--- such files in spec/net/pcapng_spec.lua; here it would take ten seconds to start.)
 
 local files = require "spec.support.files"
 local luio = require "luio"
@@ -40,7 +40,7 @@ local function totals(p)
   return { tonumber(n), tonumber(matched), tonumber(written), tonumber(dropped) }
 end
 
--- Numbers of a stream's frames in the file, and how long they and what was kept of them are: always the same.
+-- Numbers of a stream's frames in the file, their length and their captured length, which are always the same.
 local function numbers(path)
   local list, lengths = {}, {}
   local length, bytes
@@ -101,7 +101,7 @@ describe("examples/capture.lua", function()
     assert.equal(250, #list)
     for i, n in ipairs(list) do assert.equal(4 * i - 3, n) end
     assert.equal(250, (whole(out)))
-    -- libpcap's opinion on what is in it; and what the statistics say.
+    -- libpcap's view of the contents, and the statistics.
     local text = files.shell(("tcpdump -r %s -w - '%s' 2>/dev/null | capinfos -c -M - 2>&1"):format(out, expression))
     assert.matches("Number of packets:%s+250\n", text)
     assert.same({ received = 1200, missed = 0, accepted = 250 }, pcapng.statistics(out))

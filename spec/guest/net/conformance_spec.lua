@@ -1,12 +1,12 @@
---- drivers/e1000e on both of QEMU's cards keeps to what luio.net promises. What is said here of the cards is QEMU's doing,
---- read in its source (7.2, hw/net/e1000.c, e1000e_core.c).
+--- drivers/e1000e on both of QEMU's cards keeps luio.net's promises. Statements about the cards here are about QEMU's models,
+--- from their source (7.2, hw/net/e1000.c, e1000e_core.c).
 
 local conformance = require "spec.net.conformance"
 local qmp = require "spec.support.qmp"
 
 teardown(qmp.close)
 
--- CTRL.RST resets nothing in QEMU 7.2 but the address: what a reset would leave is written.
+-- CTRL.RST resets nothing in QEMU 7.2 but the address, so the reset values are written.
 local function reset(port)
   local regs = port.dev.regs
   regs.RCTL:write(0)

@@ -20,7 +20,7 @@ describe("drivers/e1000e", function()
     assert(b:close())
   end)
 
-  -- From one to the other; a type that nobody has.
+  -- From one to the other; an unused type.
   local function frame(from, to, number)
     return net.mac_bytes(to.mac) .. net.mac_bytes(from.mac) .. "\x88\xb5" .. ("%08d"):format(number):rep(8)
   end
@@ -34,7 +34,7 @@ describe("drivers/e1000e", function()
       local before = have
       have = from.pool:fill(out, have, math.min(32, n - sent))
       for i = before, have - 1 do out[i]:write(frame(from, to, sent + i)) end
-      -- No more than fit into the ring: nobody slows the sender down here.
+      -- No more than fit into the ring, because there is no flow control here.
       local went = sent - got < 256 and from.tx[0]:burst(out, have) or 0
       have, sent = out:shift(went, have), sent + went
       for i = 0, to.rx[0]:burst(packets, 64) - 1 do

@@ -19,7 +19,7 @@ local LONGEST = 1522 -- bytes that a card takes for granted, with a VLAN tag and
 
 local function u16(n) return string.char(math.floor(n / 256) % 256, n % 256) end
 
--- What is put behind both addresses, a list of each kind.
+-- Contents behind both addresses, a list of each kind.
 local function bodies()
   local list = {}
   local function add(type_field, data) table.insert(list, u16(type_field) .. data) end
@@ -100,7 +100,7 @@ describe("a malformed frame", function()
     assert(port.tx[0]:send(packet, 5))
   end
 
-  -- What has come up to the mark, which is sent until it does: a card may need a second after it was set up.
+  -- Returns the frames that came before the mark. The mark is sent until it comes, because a card may need a second after its set-up.
   local function up_to(from, to, mark, each)
     local deadline = luio.now() + 30
     while luio.now() < deadline do

@@ -1,4 +1,4 @@
---- examples/pktgen.lua on two cards: what one sends the other finds.
+--- examples/pktgen.lua on two cards: each receives the other's frames.
 
 local files = require "spec.support.files"
 local luio = require "luio"

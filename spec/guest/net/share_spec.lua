@@ -77,7 +77,7 @@ describe("examples/share.lua", function()
     there_and_back(PMD, 1000)
     shared:wait(("  1   %s  sent 1000, dropped 0  received 1000, dropped 0"):format(PMD), 20)
 
-    -- Another client, of ours, in this process: what is for it goes on.
+    -- Another client, of ours, in this process: its frames keep coming.
     local ours = assert(memif.connect(path, { id = 2, mac = OURS, seconds = 20 }))
     table.insert(open, ours)
     luio.spawn(function()

@@ -222,7 +222,7 @@ local function kept_page(guardian)
       ffi.C.close(fd)
       assert(ffi.cast("intptr_t", at) ~= -1)
       at = ffi.cast("uint8_t *", at)
-      assert(at[0] == 0) -- only what was touched can be moved
+      assert(at[0] == 0) -- only touched pages can be moved
       return at
     end
   end
@@ -232,7 +232,7 @@ end
 describe("DMA memory of a worker that died", function()
   after_each(files.clean)
 
-  -- The device may go on with a transfer as soon as bus master is on again, to memory that nobody has asked for by name, too.
+  -- The device may go on with a transfer as soon as bus master is on again, also to memory that was not asked for by name.
   for _, name in ipairs { "{ name = 'ring' }", "nil" } do
     it(("is used no more when it moved before the next one had pinned it: alloc(..., %s)"):format(name), function()
       local folder = files.driver(([[

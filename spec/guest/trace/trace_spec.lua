@@ -1,6 +1,6 @@
---- Register accesses counted by QEMU's trace events: what reached the device's bus, whatever LuaJIT and gcc made of the source.
---- Boots guests of its own and reads their traces on the host. LUIO_ARCH=arm64: in the arm64 guest, with two models of CPUs, for
---- what a plain load becomes differs between them; and on a device of the device tree, too.
+--- Register accesses counted by QEMU's trace events: the accesses that reached the device's bus, independent of LuaJIT and gcc.
+--- Boots guests of its own and reads their traces on the host. LUIO_ARCH=arm64: in the arm64 guest, with two models of CPUs, because
+--- they execute plain loads differently; and on a device of the device tree, too.
 
 local files = require "spec.support.files"
 
@@ -16,7 +16,7 @@ local edu = {
   { "regs:read64(0x80)", "read64 0x80" },
   { "regs:write32(4, i) regs:read32(4)", "write32 0x4", "read32 0x4" },
 }
--- The same by /dev/mem, where nobody has the device. Opening is no access.
+-- The same by /dev/mem, while no driver has the device. Opening is no access.
 local mem = {
   address = [[("mem:%s+0x100"):format(io.lines "/sys/bus/pci/devices/0000:00:04.0/resource"():match "0x%x+")]], region = "edu%-mmio",
   { "regs:write32(4, 7)", "write32 0x4" },
@@ -61,7 +61,7 @@ local function script(device)
   return table.concat(lines, "\n")
 end
 
--- What the trace shows of a device, in order, and how many plain loads.
+-- A device's accesses in the trace, in order, and the number of plain loads.
 local function accesses(trace, device)
   local seen, plain, base = {}, 0, nil
   for line in io.lines(trace) do

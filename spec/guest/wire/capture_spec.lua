@@ -1,4 +1,4 @@
---- What crosses the wire, byte for byte: what luio carried either way against tcpdump's file of the far side.
+--- Frames on the wire, byte for byte: those that luio carried either way against tcpdump's file of the far side.
 
 local bit = require "bit"
 local bridges = require "luio.net.bridge"
@@ -30,7 +30,7 @@ local function frames_of(path)
   return list
 end
 
--- QEMU's 82574L pads what it receives to 60 bytes, and sends as it is told.
+-- QEMU's 82574L pads received frames to 60 bytes, and sends frames unpadded.
 local function padded(frame)
   return frame .. ("\0"):rep(60 - #frame)
 end
@@ -101,7 +101,7 @@ describe("what crosses the wire", function()
           assert.equal(0, client.status(60), client.text())
           server.status(20)
         end
-        -- What is on its way arrives, what tcpdump has is written.
+        -- Frames under way arrive, and tcpdump writes its buffer.
         wait.poll(10, function()
           luio.sleep(0.2)
           return #frames_of "/tmp/far.pcap" >= #sent + #received

@@ -1,7 +1,7 @@
---- What goes wrong on a wire with traffic on it, and that it is all accounted for: numbered frames go both ways through
---- examples/tap.lua; what was sent is what came and what somebody counted as dropped.
+--- Faults on a wire with traffic on it, all accounted for. Numbered frames go both ways through examples/tap.lua; each sent
+--- frame either arrives or is counted as dropped.
 ---
---- Where nobody counts, a spec says so: frames on the wire while a plug is out are lost in QEMU (net/queue.c), those in the
+--- A spec says where losses are not counted: frames on the wire while a plug is out are lost in QEMU (net/queue.c), those in the
 --- kernel's queue at that moment in the kernel (a qdisc that is taken from a device forgets them).
 
 local bridges = require "luio.net.bridge"
@@ -111,7 +111,7 @@ describe("a wire with traffic on it", function()
     start(1e9)
     up.late_allowed, down.late_allowed = true, true
     bridge:kill "sigstop"
-    -- The far side's card waits when ours has no room, and its kernel with it: what send() took is kept.
+    -- The far side's card waits when ours has no room, and its kernel with it: frames that send() took are kept.
     local held = wait.poll(5, function() return up:push(6000) == 0 end)
     assert.is_true(held and up.sent > 512) -- more than the ring has
     -- The TAP device's queue has room for 1000.
@@ -189,7 +189,7 @@ describe("a wire with traffic on it", function()
       end
       luio.sleep(1)
     end)
-    -- Whole and in order all the same, and what is missing is missing in one piece for each time, at most two where the
+    -- Whole and in order all the same. Missing frames are in one piece for each time, or in two where the
     -- frames of a kernel's queue and those on the wire are not neighbours.
     assert.is_true(up.gaps <= 2 * flaps and down.gaps <= 2 * flaps)
     assert.is_true(up.got > 200 and down.got > 200)
@@ -198,7 +198,7 @@ describe("a wire with traffic on it", function()
     works_again()
     local sums, text = stop()
     assert.equal(3, select(2, text:gsub("link down\n", "")))
-    -- What came to the card from here it sent, or the wire lost: nothing was lost inside.
+    -- The card sent each frame that it got from here, or the wire lost it: no frame was lost inside.
     assert.same({ 0, 0, 0 }, { sums.to_wire.reset, sums.from_wire.dropped, sums.from_wire.refused })
   end)
 
@@ -233,7 +233,7 @@ describe("a wire with traffic on it", function()
     far = nil
     local virtio = wire.must("basename /sys/bus/pci/devices/%s/virtio*", wire.FAR_CARD):gsub("%s", "")
     wire.must("echo %s >/sys/bus/virtio/drivers/virtio_net/unbind", virtio)
-    for i = 1, 500 do near:send(down:frame(i)) end -- to nobody
+    for i = 1, 500 do near:send(down:frame(i)) end -- without a receiver
     luio.sleep(0.2)
     wire.must("echo %s >/sys/bus/virtio/drivers/virtio_net/bind", virtio)
     wire.take_over()
@@ -259,9 +259,9 @@ describe("a wire with traffic on it", function()
     assert.is_true(first_down:missing() > 0)
     assert.matches("it was set up again", text)
     assert.equal(first_down:missing(), sums.to_wire.reset + sums.to_wire.queue_full)
-    -- What had been received and not taken is counted. What the far side sent while the receiver was off waits in QEMU, and is
-    -- lost there when RDT is written with RCTL.EN 0, as at every start (e1000e_set_rdt in hw/net/e1000e_core.c): nobody
-    -- counts that. It is in one piece, and no more than was under way: the window, and one each 0.2 s.
+    -- Frames received and not taken are counted. Frames that the far side sent while the receiver was off wait in QEMU, and are
+    -- lost there when RDT is written with RCTL.EN 0, as at every start (e1000e_set_rdt in hw/net/e1000e_core.c), uncounted.
+    -- They are in one piece, and no more than were under way: the window, and one each 0.2 s.
     assert.is_true(first_up.gaps <= 1 and first_up:missing() >= sums.from_wire.dropped and first_up:missing() < 300)
     wire.measured("reset: %d of %d frames to the wire lost, all counted; of %d from the wire %d, %d of them counted",
       first_down:missing(), first_down.sent, first_up.sent, first_up:missing(), sums.from_wire.dropped)

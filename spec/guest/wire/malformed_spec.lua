@@ -1,5 +1,5 @@
 --- Malformed frames from the far side through examples/tap.lua into the kernel, and the other way: the bridge carries them or
---- counts them, and goes on. What the cards and those who look into frames make of them is spec/guest/net/malformed_spec.lua's.
+--- counts them, and goes on. Cards and parsers of frames are tested with them in spec/guest/net/malformed_spec.lua.
 
 local amount = require "spec.support.amount"
 local frames = require "spec.net.frames"
@@ -27,7 +27,7 @@ describe("malformed frames on a wire", function()
     luio.run(function()
       for round = 1, amount(5, 100) do
         for _, frame in ipairs(frames.make(60, SEED + round)) do
-          -- What has no header the kernel does not send; and of the streams' type there are theirs alone.
+          -- The kernel does not send frames without a header; and frames of TYPE come from the streams alone.
           if #frame >= 14 and not frame:find(TYPE, 13, true) then
             sent = sent + (far:send(frame) and 1 or 0) + (near:send(frame) and 1 or 0)
           end

@@ -131,7 +131,7 @@ describe("examples/tap.lua on a wire", function()
       local frame = wait.till(5, "runt of " .. length, function() return near:receive() end)
       assert.equal(header .. ("r"):rep(length - 14) .. ("\0"):rep(60 - length), frame)
     end
-    -- 1522 with a VLAN tag is the longest; what is longer the card drops and counts.
+    -- 1522 with a VLAN tag is the longest; the card drops and counts longer ones.
     for _, length in ipairs { 1600, 2048, 2049, 4000, 9014 } do assert(far:send(header .. ("o"):rep(length - 14))) end
     assert(far:send(header .. ("e"):rep(1514 - 14)))
     assert.equal(header .. ("e"):rep(1514 - 14), wait.till(5, "the frame behind", function() return near:receive() end))
@@ -166,7 +166,7 @@ describe("examples/tap.lua on a wire", function()
       wire.link("nic", true)
       wait.till(10, "a carrier", function() return carrier() == "1\n" end)
       -- "carrier" says so at once; the kernel gives the device its queue back a moment later, with its state (linkwatch), and
-      -- drops what is sent in between.
+      -- drops frames sent in between.
       wait.till(10, "its state", function() return wire.must("ip -o link show dev %s", wire.TAP):match "state UP" end)
       wire.must("ping -q -c 1 -w 200 %s", wire.THERE)
       ping(wire.must, 5, "-i 0.1", wire.THERE)
