@@ -1,4 +1,4 @@
---- Benchmarks run: each one that needs no guest, with little work. What they measure is not looked at.
+--- Runs each benchmark that needs no guest, with little work. The spec does not check their figures.
 
 local files = require "spec.support.files"
 

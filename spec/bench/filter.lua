@@ -1,9 +1,9 @@
---- Filters: what one costs for each packet, and what it takes to compile one.
+--- Filters: the cost of one for each packet, and the time to compile one.
 ---
 --- The packets are the specs' frames of every kind, whole ones, in an order that no branch predictor learns. The peer is
 --- libpcap's own interpreter, called by FFI with the same program; to compile, pcap_compile alone. `loop` is the loop with a
---- filter that lets everything through. What LuaJIT makes of a filter depends on the packet that it sees first, by a factor
---- of two; so each sample compiles anew and begins with another packet.
+--- filter that lets everything through. LuaJIT's code for a filter depends on the first packet, by a factor
+--- of two. So each sample compiles anew and begins with another packet.
 
 local ffi = require "ffi"
 

@@ -6,7 +6,7 @@ local dev = assert(luio.open "sim:edu")
 assert(dev.irqs[0]:start())
 dev.irqs[0]:wait(0.01) -- nothing comes
 collectgarbage()
-collectgarbage() -- twice: what the first finds to finalize, the second frees
+collectgarbage() -- twice: the second run frees objects that the first one finalized
 local f = assert(io.open "/proc/self/status")
 io.write(f:read "*a")
 f:close()

@@ -7,7 +7,7 @@
 --- sustains: read() and the ring on luio's interrupt thread, and events taken by Lua. The peer is
 --- one C thread that reads the same source and does nothing else.
 ---
---- Two Lua consumers. "poll" takes what is there in a loop and waits when there is nothing, as a
+--- Two Lua consumers. "poll" takes the events in a loop and waits when there is none, as a
 --- driver does; it gets a table per event. "raw" is the same with luio_irq_next by FFI, no table.
 ---
 --- The interrupt is a real one but for its descriptor: luio.irq opens those of devices only, so

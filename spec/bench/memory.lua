@@ -1,8 +1,8 @@
---- Memory: what an idle runtime keeps resident.
+--- Memory: the resident memory of an idle runtime.
 ---
 --- The luio program with one simulated device open and its interrupt thread waiting (idle.lua)
 --- reads its own /proc/self/status: VmRSS is everything resident, file pages shared with other
---- processes included; RssAnon the part that is its alone. The peer is an idle python3 that has
+--- processes included; RssAnon is the process's private part. The peer is an idle python3 that has
 --- loaded nothing.
 
 local amount = require("tools").amount

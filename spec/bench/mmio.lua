@@ -1,12 +1,12 @@
---- Register access: what one checked 32-bit access of a memory region costs.
+--- Register access: the cost of one checked 32-bit access of a memory region.
 ---
 --- A region is opened the ordinary way, on a UIO device whose registers are a page of plain memory
---- (ram.umockdev). RAM answers at once, so what is left is luio's own cost: the check of the
+--- (ram.umockdev). RAM answers at once, so the rest is luio's own cost: the check of the
 --- offset and the call of the exact accessor. Loops of region:read32 and region:write32 are
 --- compiled to traces and run against a C loop that calls the same two functions of libluio.so,
 --- which is the peer that counts: both do one call per access. Beside it, for orientation: the
 --- bare FFI call without the region, and a volatile access in C, which no caller of a shared
---- library can reach. A register of a real device takes hundreds of ns whoever reads it.
+--- library can reach. A register of a real device takes hundreds of ns in any case.
 ---
 --- In the luio program LuaJIT is a shared library and places its code near libluio.so, so a trace
 --- calls the accessor directly. A `luajit` with LuaJIT linked in is too far away and calls through

@@ -1,9 +1,9 @@
 --- A network driver's own cost: e1000e's rings in plain memory, without a device.
 ---
---- Transmit: packets are taken from the pool, given to the ring in bursts, and what was sent before is freed. Receive: bursts
---- of what came, each packet replaced by an empty one, and freed. The tail is a register in plain memory. What the device
---- would do (mark descriptors as done) is done between the samples, not timed. The peer is the same in C: the same
---- descriptors, a pool that is a stack of pointers, the same checks of who owns a packet (twin.c).
+--- Transmit: packets are taken from the pool and given to the ring in bursts, and sent ones are freed. Receive: packets are
+--- taken in bursts, each replaced by an empty one, and freed. The tail is a register in plain memory. The device's part
+--- (marking descriptors as done) is done between the samples, not timed. The peer is the same in C: the same
+--- descriptors, a pool that is a stack of pointers, the same checks of a packet's owner (twin.c).
 
 local amount = require("tools").amount
 local ffi = require "ffi"
@@ -68,7 +68,7 @@ function M.run(tools)
       function() twin.twin_ring_received(twin.twin_ring_rx(peer), COUNT, 60) end, size)
   end
   local samples = tools.take_turns(SAMPLES, who)
-  -- What a million packets leave behind, both ways.
+  -- The garbage of a million packets, both ways.
   collectgarbage()
   collectgarbage "stop"
   local before, batch = collectgarbage "count", luio.batch(32)

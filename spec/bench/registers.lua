@@ -1,12 +1,12 @@
---- Named registers: what a name, a field and an update cost over the bare accessor.
+--- Named registers: the cost of a name, a field and an update over the bare accessor.
 ---
 --- A map is bound to a region of plain memory (as in mmio), and its verbs run in compiled loops. The
---- peer is the same access by the bare FFI call, so the difference is what the name costs; for the
+--- peer is the same access by the bare FFI call, so the difference is the name's cost; for the
 --- update the C twin is beside it: a load, #define masks, a store, by the same two functions. The
 --- table form of update is there for orientation: it makes a table, and walks it.
 ---
 --- The aims are absolute: at most 1 ns over the accessor, for an update at most 2 ns over its two
---- accesses. `garbage` is what a million of each leave behind.
+--- accesses. `garbage` is the garbage of a million of each.
 
 local amount = require("tools").amount
 local ffi = require "ffi"

@@ -1,6 +1,6 @@
 --- Start-up: a whole process, from spawn until it is reaped.
 ---
---- `luio list`; `luio get` of a register, with its map; what a shell waits for after TAB; luajit with a script that only loads
+--- `luio list`; `luio get` of a register, with its map; a shell's completion after TAB; luajit with a script that only loads
 --- luio; and the luio program with a script that opens a simulated device and reads its first register (first_read.lua), which
 --- starts the model's thread and Lua state as well. The peer of all is `python3 -c pass`, an interpreter that loads nothing.
 

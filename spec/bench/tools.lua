@@ -1,4 +1,4 @@
---- What every benchmark needs: where things are, the twins, and taking turns.
+--- Tools of every benchmark: paths, the twins, and taking turns.
 
 local M = {}
 
@@ -90,7 +90,7 @@ function M.take_turns(rounds, who)
   table.sort(names)
   for round = 0, rounds do
     for i = 1, #names do
-      local name = names[(i + round - 1) % #names + 1] -- nobody is always first
+      local name = names[(i + round - 1) % #names + 1] -- so that none is always first
       local value = who[name]()
       if round > 0 then table.insert(samples[name], value) end
     end

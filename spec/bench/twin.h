@@ -16,7 +16,7 @@ int twin_leave_a_cpu(void);
 void twin_use_all_cpus(void);
 
 /* A thread that signals an eventfd `rounds` times. Before each it sleeps for a random 100 to 500
- * us, so that whoever waits is asleep, too, and until the last signal was answered. It runs on
+ * us, so that the waiting thread is asleep, too, and until the last signal was answered. It runs on
  * `cpu` only; -1: anywhere its creator may. */
 typedef struct twin_signaller twin_signaller;
 twin_signaller *twin_signaller_start(int fd, int rounds, unsigned seed, int cpu);
@@ -30,7 +30,7 @@ void twin_signaller_free(twin_signaller *s);
 /* Answers all signals, blocked in read(). On a thread of its own: the caller waits for its end. */
 int twin_answer(twin_signaller *s, int fd);
 /* The same with a second thread between: it reads fd and signals another eventfd, on which the
- * answering thread is blocked. What any design with an interrupt thread costs at least. */
+ * answering thread is blocked: the least cost of any design with an interrupt thread. */
 int twin_answer_relayed(twin_signaller *s, int fd);
 
 /* A thread that writes `total` counts of 4 bytes into a pipe, as fast as it may: at most `window`
@@ -50,7 +50,7 @@ void twin_close(int fd);
 uint64_t twin_spawn(const char *const argv[]);
 
 /* Rings of e1000e's legacy descriptors in plain memory, with a pool behind them, as drivers/e1000e has
- * them. transmit: `bursts` times, takes n packets, puts them into the ring, frees what was sent. receive:
+ * them. transmit: `bursts` times, takes n packets, puts them into the ring, frees sent ones. receive:
  * the other way round. The tail is written once a burst, and as seldom as there when receiving. */
 typedef struct twin_ring twin_ring;
 twin_ring *twin_ring_open(int count, int packets, volatile void *tail);

@@ -3,10 +3,10 @@
  * spec/fuzz/kernel drives all that reads such text, through umockdev and so some hundred times a second. Here the
  * parsers of runtime/ are compiled anew, with their calls of the C library and of libudev led to files in memory
  * (parsers.h): some ten thousand cases a second, under AddressSanitizer and UBSan. In each, a few of a machine's
- * files are broken, reads come back short, or interrupted, or fail. Nothing may crash, and what is made of it must hold:
+ * files are broken, reads come back short, or interrupted, or fail. No parser may crash, and its results must hold:
  * spans within 64 bits and within what the kernel said, no RAM let through, names that drive no terminal.
  *
- * A case is a matter of the seed and its number; a finding says both, and ends the run with status 1. */
+ * The seed and its number determine a case; a finding prints both, and ends the run with status 1. */
 #define PARSERS_C
 #include "parsers.h"
 #include "../../runtime/kernel.h"

@@ -1,4 +1,4 @@
-/* Comes before each of the parsers that spec/fuzz/parsers.c drives: what they read is in memory there. */
+/* Comes before each of the parsers that spec/fuzz/parsers.c drives: their input is in memory there. */
 #pragma once
 
 #include <dirent.h>

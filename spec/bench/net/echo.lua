@@ -1,6 +1,6 @@
 --- Sends every frame back, addresses exchanged: blocking, one at a time.
 ---
----     luio echo.lua DEVICE POLL      POLL: luio.net's option, or "auto"; until it is told to stop
+---     luio echo.lua DEVICE POLL      POLL: luio.net's option, or "auto"; runs until a signal stops it
 
 local ffi = require "ffi"
 local luio = require "luio"

@@ -1,5 +1,5 @@
---- Forward between two ports on one wire, MAC addresses exchanged: what goes out at the one comes in at the other, so that
---- frames once sent go around for ever, and what is measured is nothing but forwarding.
+--- Forward between two ports on one wire, MAC addresses exchanged. Frames sent by one port come in at the other, so frames
+--- once sent go around for ever, and the figure is that of forwarding alone.
 ---
 ---     luio forward.lua DEVICE DEVICE FRAMES SECONDS    prints packets/s, a sample a second; FRAMES go around each way
 ---

@@ -44,7 +44,7 @@ local function testpmd(cards, options, commands)
     table.concat(allow, " "), options))
 end
 
--- Packets/s: what testpmd says it sent in the seconds between start and stop.
+-- Packets/s: testpmd's count of sent packets in the seconds between start and stop.
 local function rate(cards, options, mode, start)
   local began = "echo 'set fwd %s'; sleep 1; echo '%s'; sleep 1; echo 'show port stats all'; sleep %d; echo 'show port stats all'; echo stop; echo quit"
   local text = testpmd(cards, options, began:format(mode, start, SECONDS))

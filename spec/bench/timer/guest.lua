@@ -3,9 +3,9 @@
 ---     luio guest.lua SAMPLES        prints rows as spec/bench/child.lua does
 ---
 --- A way of taking them is tried at one rate after another, RATES, each time for COUNT interrupts, until some are lost in each of
---- TRIES tries: one may be lost at any rate, to the scheduler's tick or a kernel thread. "None lost" is the rate of the fastest try
---- without a loss, as it was, which is what the timer gave: a handler that is late skips periods, and nobody could have taken
---- those. "Handled" is what is taken at the fastest rate, the rest being lost.
+--- TRIES tries: one may be lost at any rate, to the scheduler's tick or a kernel thread. "None lost" is the timer's true rate in the
+--- fastest try without a loss: a handler that is late skips periods, and those are no interrupts that could have been taken.
+--- "Handled" is the rate of interrupts taken at the fastest rate, the rest being lost.
 ---
 --- The guest's clock counts instructions, one a nanosecond (QEMU's -icount): a host that is busy with something else does not
 --- show, and figures repeat. They are those of a CPU that needs 1 ns for each instruction and nothing for an interrupt, a system
@@ -21,7 +21,7 @@ local samples = tonumber(arg[1])
 
 local RATES = { 20, 40, 60, 80, 100, 150, 200, 300, 400, 600 } -- thousands per second
 local COUNT = 3000
-local WARM = 500 -- interrupts before, for what is slow only once
+local WARM = 500 -- interrupts before the measurement, for code that is slow only once
 local TRIES = 3
 local AT_ONCE = 64 -- records that are worth a wake-up
 
@@ -29,7 +29,7 @@ local version = output "uname -r":match "%S+"
 local said = output(("/run/luio/bin/insmod %s/modules/%s/uio_timer/uio_timer.ko records=65536 min_period_ns=1000 2>&1"):format(build, version))
 assert(said == "", said)
 
--- Runs fn on the device: what it returns.
+-- Runs fn on the device and returns its result.
 local function with_driver(fn)
   local dev = assert(luio.start "uio_timer")
   local handled, lost, seconds
