@@ -41,11 +41,11 @@ end
 ---@param value integer
 ---@return boolean? ok
 ---@return string? message
----@return string? code  "EBUSY": it would switch bus master on, and somebody else could write the device's registers
+---@return string? code  "EBUSY": it would switch bus master on while another process could write the device's registers
 function Config:write(offset, width, value)
   local handle = live(self)
   if self.device.gone then return self.device:gone_failure "access config space" end
-  -- Bus master has conditions, by whatever it is switched on: nobody else may have the registers then.
+  -- Every way to switch bus master on has the same condition: no other process may have the registers open.
   local now = offset == COMMAND and has_bus_master(value) and self:command()
   if now and not now.bus_master then
     local ok, message, code = self.device:bus_master(true)

@@ -5,9 +5,9 @@
 ---     dev.regions[0]:write64(0x80, buffer.iova)
 ---
 --- The memory is the runtime's and lives as long as the device is open; `free` gives a buffer back
---- to the pool. `read` and `write` copy and check bounds. For descriptor rings there is `pointer`:
---- plain memory, as fast as C, but then the order of accesses is yours to state with
---- `luio.fence_doorbell()` and `luio.fence_flag()`, for LuaJIT keeps none (runtime/README.md).
+--- to the pool. `read` and `write` copy and check bounds. For descriptor rings `pointer` gives
+--- plain memory, as fast as C. The caller must then order accesses with `luio.fence_doorbell()` and
+--- `luio.fence_flag()`, because LuaJIT keeps no order (runtime/README.md).
 
 local checks = require "luio.options"
 local ffi = require "ffi"
@@ -40,7 +40,7 @@ local function check(buffer, verb, offset, length)
   end
 end
 
--- Tells who keeps a record of the memory (luio.tool.explore.journal) what is done to it.
+-- Reports changes of the memory to the session's record (luio.tool.explore.journal).
 local function tell(buffer, what, ...)
   local told = buffer.dma.pool.told
   if told then told(what, buffer, ...) end
@@ -113,7 +113,8 @@ local function release(pool, buffer)
 end
 
 --- Gives the buffer back. The device must not use it any more. Idempotent. While a version of the driver
---- is on probation, what it frees of the version before is freed at the end of it: that one may be back.
+--- is on probation, buffers of the previous version are freed at its end, because that version may
+--- return.
 function Buffer:free()
   if not self.handle then return end
   check(self, "free", 0, 0)
@@ -184,8 +185,8 @@ end
 local WHOLE = checks.whole(0, 2 ^ 53, nil, "a whole number")
 local OPTIONS = { align = WHOLE, mask = WHOLE, name = "string" }
 
---- Allocates zeroed memory, contiguous as the device sees it; or, by name, what the process before
---- had, as it was (buffer.kept).
+--- Allocates zeroed memory, contiguous for the device; by name, returns the previous process's
+--- buffer with its contents (buffer.kept).
 ---@param size integer  bytes, 1 to 2^30
 ---@param options? luio.DmaOptions
 ---@return luio.Buffer? buffer
@@ -239,8 +240,7 @@ function M.offer(dma, on)
   for name, buffer in pairs(on and pool.named or {}) do pool.offered[name] = buffer end
 end
 
---- From now on what is allocated is not freed for good, until `release_frees`.
----@param dma luio.Dma
+--- Defers the freeing of existing buffers until `release_frees`. -@param dma luio.Dma
 function M.hold_frees(dma)
   local had = {}
   for buffer in pairs(dma.pool.buffers) do
@@ -249,7 +249,7 @@ function M.hold_frees(dma)
   dma.pool.keep = { had = had, freed = {} }
 end
 
---- Ends `hold_frees`: frees what was to be freed, or, with `undo`, lets it stay.
+--- Ends `hold_frees`: frees the deferred buffers, or keeps them with `undo`.
 ---@param dma luio.Dma
 ---@param undo boolean?
 function M.release_frees(dma, undo)

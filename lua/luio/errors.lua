@@ -1,8 +1,7 @@
---- Error values as text, and which code is luio's own.
+--- Error values as text, and the recognition of luio's own code.
 ---
---- Anything can be an error value: nil, a table whose __tostring throws, gives back no string, or never ends, a text of
---- megabytes. Whoever shows an error that users' code may have thrown asks here, so that the report of a fault is
---- not the next one.
+--- Anything can be an error value: nil, a text of megabytes, a table with a __tostring that throws, returns no string
+--- or never ends. Code that prints an error from users' code uses this module, so that the report does not fail itself.
 
 jit.off(true, true) -- the count of instructions below holds for interpreted code
 

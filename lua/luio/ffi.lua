@@ -1,10 +1,10 @@
 --- The only door to C: finds libluio.so, reads its declarations from it, checks the ABI, and turns
 --- C errors into Lua's `nil, message, code`.
 ---
---- The declarations are not repeated here: the library carries its own header as text
---- (luio_cdef), so Lua can't disagree with the C it talks to. Where the library is follows from
---- where this file is: build/ of the source tree, or lib/ of the prefix it was installed in.
---- LUIO_LIBRARY names another, e.g. one built with a sanitizer.
+--- The declarations are not repeated here. The library contains its header as text (luio_cdef), so
+--- Lua always uses the library's own declarations. The library is found relative to this file:
+--- build/ of the source tree, or lib/ of the prefix it was installed in. LUIO_LIBRARY names
+--- another, e.g. one built with a sanitizer.
 
 local ffi = require "ffi"
 

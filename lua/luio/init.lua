@@ -68,10 +68,10 @@ end
 
 -- luio.driver and luio.registers are loaded when they are needed: a command such as `luio list` has no use for them.
 
---- Loads a driver without touching hardware. Where drivers are looked for: luio.driver.paths.
+--- Loads a driver without touching hardware. luio.driver.paths has the search path.
 ---@param name string  "edu" or "drivers/edu"; a path, relative to the current folder: "./drivers/edu", "path/to/driver.lua"
 ---@return table? driver
----@return string? message  a syntax error, what it threw, or what its table lacks; with file and line
+---@return string? message  a syntax error, an error that it threw, or a fault in its table; with file and line
 ---@return string? code
 function luio.load(name)
   if type(name) ~= "string" then error("luio.load wants a driver's name or path, not " .. type(name), 2) end
@@ -187,8 +187,8 @@ end
 
 -- ---- Order ---------------------------------------------------------------------------------------
 
---- Between writing DMA memory and the register write that tells the device: what was written is
---- visible to it. Also keeps LuaJIT from moving memory accesses across.
+--- For use between writes to DMA memory and the doorbell register write: makes the writes visible
+--- to the device first. Also keeps LuaJIT from moving memory accesses across.
 luio.fence_doorbell = C.luio_fence_doorbell
 
 --- Between seeing a flag that the device wrote to memory and reading what it announces.

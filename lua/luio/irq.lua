@@ -1,9 +1,9 @@
 --- Interrupts: a thread in C per vector, events for Lua.
 ---
 --- The C thread waits for the interrupt, runs the *top half*, and puts an event into a ring; a task
---- takes it with `wait`. If the Lua thread is asleep in its loop, C does all this there, which is
---- quicker; `priority` or `cpu` leave it to the thread always. The top half is data, not code,
---- because no Lua runs on that thread:
+--- takes it with `wait`. If the Lua thread is asleep in its loop, C does all this on the Lua
+--- thread, which is quicker; with `priority` or `cpu` always on the C thread. The top half is data,
+--- not code, because no Lua runs on the C thread:
 ---
 ---     dev.irqs[0]:setup {
 ---       capture = { { "cause", 0x24 } },   -- read 32 bits at 0x24: event.cause
@@ -11,23 +11,22 @@
 ---     }
 ---
 --- in that order, then the interrupt is unmasked. A step may say `width` and `region`, too:
---- `{ "cause", 0x24, width = 16, region = 1 }`. Without setup the top half only unmasks, which is
---- right for edge-like sources and a storm for level-triggered ones that nobody acknowledges. With
---- `unmask = false` it doesn't: the source stays masked after each interrupt, and from the start,
---- until `unmask` lets the next one through. For a source of which nobody knows yet how to
---- acknowledge it, and for drivers that do that themselves, in Lua.
+--- `{ "cause", 0x24, width = 16, region = 1 }`. Without setup the top half only unmasks. That suits edge-like sources; an
+--- unacknowledged level-triggered source becomes a storm. With `unmask = false` it doesn't: the source is masked from the
+--- start and after each interrupt, until `irq:unmask()`. This is for sources without a known acknowledgement, and for
+--- drivers that acknowledge in Lua.
 ---
---- Events wait in the ring while Lua is busy. When it is full, interrupts are counted, not lost
---- silently: the next event's `overflow`, and `stats().overflow`.
+--- Events wait in the ring while Lua is busy. When it is full, lost events are counted in the next
+--- event's `overflow` and in `stats().overflow`.
 ---
---- An acknowledgement that does not take the line back is a *storm*: the same interrupt comes again at once, and again, and
---- keeps two processors busy. It is told (Device:warn) within half a second, with the device, what was captured and how it
---- was acknowledged; `irq:storm()` tells a program. Then one is let through every 5 ms until the line is taken back; nothing
---- is lost by that, for a level that is held waits. `paced = false` leaves such a source alone, and only tells. How a storm is
---- told from a fast device, and where it can't be: runtime/storm.c.
+--- If the acknowledgement does not clear the line, the same interrupt comes again and again, and keeps two processors busy: a
+--- *storm*. A warning (Device:warn) within half a second names the device, the captured values and the acknowledgement;
+--- `irq:storm()` is for programs. Then the source is throttled to one interrupt every 5 ms until its line is cleared. Nothing
+--- is lost, because a held level waits. With `paced = false` the storm is only reported. runtime/storm.c explains how a storm
+--- differs from a fast device, and where it can't be detected.
 ---
---- On a line that devices share, uio_pci_generic may tell of more interrupts than a device had: one of another device
---- that comes before ours is acknowledged counts for both. A driver that captures its cause finds nothing there, and goes on waiting.
+--- On a shared line, uio_pci_generic may count more interrupts than a device had: an interrupt of another device counts for both if
+--- it comes before ours is acknowledged. A driver that captures its cause finds none then, and goes on waiting.
 
 local door = require "luio.ffi"
 local ffi = require "ffi"
@@ -50,7 +49,7 @@ local M = {}
 ---@field capture table[]?  { name, offset, width =, region = }, at most 4
 ---@field ack table[]?      { offset, value or name of a capture, mask =, width =, region = }
 ---@field unmask boolean?   false: not by the top half; irq:unmask() does
----@field paced boolean?    false: a storm is told of, and not held up
+---@field paced boolean?    false: a storm is reported, but not throttled
 ---@field capacity integer? events the ring holds, a power of two; 1024
 ---@field priority integer? 1..99: SCHED_FIFO
 ---@field cpu integer?      run the thread only there
@@ -139,8 +138,8 @@ function M.exchange(self, setup)
   return self.source:exchange(self.device, setup)
 end
 
---- The same for a driver, of its own vector: another top half from the next interrupt on. What waits keeps what the old one
---- captured. Before the thread runs it is what `setup` does.
+--- The same for a driver, of its own vector: replaces the top half from the next interrupt on. Waiting events keep the
+--- values that the old one captured. Before the thread runs it does the same as `setup`.
 ---@param options luio.IrqSetup  offsets, not names (luio.driver.top_half turns those into offsets)
 ---@return boolean? ok
 ---@return string? message

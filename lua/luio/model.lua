@@ -174,7 +174,7 @@ function M.serve(address, path, name)
     return ok, result
   end
   local dev = setmetatable({ sim = sim, timers = {} }, Dev)
-  if name:match "/" then paths.named(path) end -- this state does not know what was named in the other
+  if name:match "/" then paths.named(path) end -- this Lua state does not know the paths named in the other
   local ok, model = guard(function()
     local model = M.chunk(path)()
     if model.reset then model.reset(dev) end

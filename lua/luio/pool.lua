@@ -8,11 +8,11 @@
 ---
 --- A packet is a slot of `size` bytes in hugepages, at a multiple of 64, in one page. Its data begin `headroom` bytes
 --- into the slot, so that a header can be put before them without a copy. Each packet has a record, a C struct. Lua has
---- a pointer to it, and many of them in a batch (luio.batch). The list of free ones is an array of such pointers, used
---- as a stack, so the packet that was freed last, still in the cache, comes first. All that happens to a packet on its
---- way is loads and stores that LuaJIT compiles: no table, no number in floating point, no object for the collector.
---- For that, what lives longer than one turn of a loop is a cdata object made once (an array, a record), not a pointer
---- that was loaded: LuaJIT boxes such a pointer wherever one trace goes over into another.
+--- a pointer to it, and many of them in a batch (luio.batch). The free list is an array of such pointers, used as a
+--- stack, so that the packet that was freed last, still in the cache, is allocated first. Every operation on a packet
+--- is loads and stores that LuaJIT compiles, without tables, floating-point numbers or garbage. So a value that lives
+--- longer than one turn of a loop is a cdata object made once (an array, a record), not a loaded pointer, because
+--- LuaJIT boxes such a pointer at each transition between traces.
 ---
 --- Each packet stores its owner, which is checked at each step:
 ---
@@ -23,10 +23,10 @@
 --- With `debug` free memory is filled with a pattern, which is checked when the memory is handed out
 --- again. That finds writes to a free packet, by a stale pointer or by a stray transfer.
 ---
---- One thread, as all of Lua. A pool ends with its device: then its packets are errors, not crashes, for
---- records are never given back to the system. Those of a closed pool serve another one, much later.
+--- A pool belongs to one thread. It ends with its device. Using its packets is then an error, not a
+--- crash, because records are never returned to the system; a later pool reuses them.
 ---
---- Rings (drivers/*/ring.lua) know the records' layout, because a call for each field would be seen: they move
+--- Rings (drivers/*/ring.lua) know the records' layout, because a call for each field would cost too much: they move
 --- `owner` between YOURS and DEVICE, take from the stack and put back on it, as alloc and free do here.
 
 local checks = require "luio.options"
@@ -223,7 +223,7 @@ function Packet:take_back()
   self.owner = YOURS
 end
 
-setmetatable(Packet, { -- looked at only for what is not there
+setmetatable(Packet, { -- used only for missing fields
   __index = function(_, key)
     error(("a packet has no %s%s"):format(tostring(key), require("luio.registers.near").hint(tostring(key), Packet)), 2)
   end,
@@ -248,7 +248,7 @@ local function outside(batch, i)
   error(("packet %s of a batch: there are 0 to %d"):format(tostring(i), batch.capacity - 1), 3)
 end
 
---- Moves what is behind the first `n` of `have` packets to the front: a burst took the first.
+--- Moves the packets after the first `n` of `have` to the front, after a burst took the first.
 ---@param n integer
 ---@param have integer
 ---@return integer left  have - n
@@ -409,7 +409,7 @@ function M.of(packet)
   return open[packet.home]
 end
 
--- In debug mode: whether nobody wrote to it while it was free.
+-- In debug mode: true if it was not written while it was free.
 local function inspect(self, packet)
   local word = ffi.cast("const uint8_t *", packet.base)
   for i = 0, packet.size - 1 do
@@ -473,7 +473,7 @@ function Pool:used()
   return self.record.count - self.record.free
 end
 
---- How often somebody wanted a packet and there was none.
+--- How often an allocation failed because the pool was empty.
 ---@return integer
 function Pool:empty()
   return self.record.empty

@@ -4,7 +4,7 @@
 ---     local fd = posix.open("/dev/ptmx", posix.O_RDWR + posix.O_CLOEXEC)
 ---     if fd < 0 then return posix.failure("open /dev/ptmx", "is /dev/pts mounted?") end
 ---
---- FFI knows them by names of our own (luio_posix_open), because a script may declare open(2) in other words. Two declarations
+--- They have names of their own in FFI (luio_posix_open), because a script may declare open(2) differently. Two declarations
 --- differ from the C library's. Variadic functions have the arguments that luio gives them; integers and pointers are passed
 --- alike on x86-64 and arm64. Functions that return ssize_t return `int` here: luio moves less than 2^31 bytes at once, and a
 --- number of 64 bits would be an object for the collector.

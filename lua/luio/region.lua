@@ -9,9 +9,9 @@
 --- bare accessor. I/O ports and simulated registers go through luio_region_read, which checks
 --- again and can fail. Offsets are in bytes; widths in bits.
 ---
---- A device can go away. Then the region is made stale as by closing, at no cost for the check that is
---- made anyway. An access that finds the device gone reads all ones (runtime/sigbus.c). So a read of
---- memory that gives all ones asks whether the device is there before it returns them.
+--- When a device goes away, its regions are made stale as by closing, without an additional check per
+--- access. An access to a missing device reads all ones (runtime/sigbus.c). So a read of memory that
+--- gives all ones checks that the device is present before it returns.
 
 local ffi = require "ffi"
 local bit = require "bit"
@@ -31,10 +31,10 @@ local M = {}
 ---@field kind "memory"|"port"|"sim"  for people; code asks for base and max_width
 ---@field max_width integer  bits of its widest access: 32 or 64
 ---@field writable boolean
----@field closed true?     every access is an error, as it is with the next two
+---@field closed true?     every access is an error, as with the next two
 ---@field stale string?    why this handle must not be used now
 ---@field gone string?     why the device is gone; nil: it is there
----@field package owner luio.Device?  is told when an access finds it gone
+---@field package owner luio.Device?  is notified when an access finds it gone
 ---@field package handle ffi.cdata*
 ---@field package base ffi.cdata*?  its first byte, where it is mapped
 ---@field read8 fun(self: luio.Region, offset: integer): integer  one load, as wide as the name says. Offsets are in bytes, multiples of
@@ -87,14 +87,14 @@ local function register_name(region, offset)
   return found and found .. ", " or ""
 end
 
---- What an access to a device that is gone is told: "read32 STATUS, BAR0 by uio0 map0 of 0000:00:04.0
+--- The error of an access to a device that is gone: "read32 STATUS, BAR0 by uio0 map0 of 0000:00:04.0
 --- at 0x20: the device is gone: ...".
 local function gone_message(region, verb, width, offset)
   return ("%s%d %s%s of %s at %s: the device is gone: %s"):format(verb, width, register_name(region, offset),
     region.name, region.device, type(offset) == "number" and ("0x%x"):format(offset) or tostring(offset), region.gone)
 end
 
--- Says what is wrong with an access. Slow path: only ever raises.
+-- Raises the error of an access (the slow path).
 local function refuse(region, verb, width, offset, value)
   if type(region) ~= "table" then raise(("call it with a colon: region:%s%d(offset)"):format(verb, width)) end
   local what = ("%s%d %s"):format(verb, width, where(region))
@@ -332,8 +332,8 @@ function M.over(pointer, size, name)
   }, Memory)
 end
 
--- What can be wrong with a handle; the size makes the check fail that is made anyway, so that none of it
--- costs an access anything.
+-- The faults of a handle. Each sets the size so that the bounds check fails, so an access needs no
+-- further check.
 local function refresh(region)
   if region.closed or region.stale or region.gone then region.size = -1
   elseif region.handle then describe(region) end

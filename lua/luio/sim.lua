@@ -1,9 +1,9 @@
 --- Simulated devices: `sim:edu` opens the model drivers/edu/model.lua.
 ---
 --- A model is a Lua file that returns a table: the device's identity, and functions that answer register accesses. It runs in
---- a Lua state of its own on a thread of its own (luio.model), because a device is concurrent with
---- its driver. The driver's side is the real one: the interrupt goes through a real eventfd and
---- the real interrupt thread, DMA memory is the real allocator's. A driver can't tell.
+--- a Lua state of its own on a thread of its own (luio.model), because a device is concurrent with its driver. The driver's
+--- side is the same code as for hardware: a real eventfd, the interrupt thread, the DMA allocator. So a driver behaves as on
+--- hardware.
 
 local ffi = require "ffi"
 local errors = require "luio.errors"
@@ -56,7 +56,7 @@ end
 local KNOWN = { pci = "table", vectors = "number", regions = "table", reset = "function", read = "function", write = "function" }
 local PCI = { vendor = 0xffff, device = 0xffff, subvendor = 0xffff, subdevice = 0xffff, class = 0xffffff, revision = 0xff }
 
--- A model's table has what it needs itself, too; but what is nearly one of our words, in the place of that word, is a slip.
+-- A model's table may have fields of its own. A field whose name is close to a missing one of luio's is reported as a misspelling.
 local function check_words(model)
   local open = {}
   for key in pairs(KNOWN) do open[key] = model[key] == nil or nil end
@@ -187,8 +187,8 @@ function M.open(name, options)
   --- Takes the device away, as an unbind does: it is gone, with all that follows. For specs.
   function dev.sim.unplug() dev:vanish "unplugged" end
 
-  --- Puts it back, where it is taken again if it is watched (dev:watch_presence()). As after an unbind
-  --- the model is as it was; bus master is off.
+  --- Plugs it in again; a watched device is reopened (dev:watch_presence()). The model keeps its
+  --- state, as after an unbind; bus master is off.
   function dev.sim.plug() hotplug.check_presence(dev) end
 
   --- Why the model failed, outside of an access, too; nil while it has not.

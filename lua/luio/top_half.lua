@@ -1,4 +1,4 @@
---- Top halves: from what a driver states in `irq` to the steps that luio.irq takes, and those in words.
+--- Top halves: converts a driver's `irq` table to the steps of luio.irq, and describes them in words.
 ---
 --- A top half reads registers (`capture`), writes registers (`ack`), and lets the next interrupt through. An entry is the name
 --- of a register, or a table as in luio.irq. There are two kinds of devices:
@@ -7,26 +7,26 @@
 ---     irq = { capture = "IRQ_STATUS", ack = "IRQ_ACK" }
 ---     irq = { capture = { "NORINTSTS", "ERRINTSTS" }, ack = { "NORINTSTS", "ERRINTSTS" } }
 ---
----     -- An enable bit is taken back and set again, for there is nothing else that clears it (ES1370: SERIAL has three enable bits,
+---     -- An enable bit is cleared and set again, because nothing else clears the interrupt (ES1370: SERIAL has three enable bits,
 ---     -- bits 10 to 8). Two acks in a row: the captured value without these bits, then the captured value.
 ---     irq = {
 ---       capture = { "STATUS", "SERIAL" },
 ---       ack = { { "SERIAL", "SERIAL", mask = 0xfffff8ff }, { "SERIAL", "SERIAL" } },
 ---     }
 ---
---- The second writes back a register that Lua may want to change. Lua's change is lost when an interrupt comes between its load
---- and its store, or the interrupt's write undoes it; so keep off such a register while the device may interrupt.
+--- The second writes back a register that Lua may also change. If an interrupt comes between Lua's load and store, one of the
+--- two writes is lost. So Lua must not write such a register while the device may interrupt.
 ---
 --- An ack writes:
 ---
 ---     "REG"                              the capture of the same name; where there is none, the only capture (edu)
----     { "REG", "CAPTURE" }               what was captured by that name
----     { "REG", "CAPTURE", mask = 0xff }  of that the bits in the mask, zeros beside them
+---     { "REG", "CAPTURE" }               the value captured by that name
+---     { "REG", "CAPTURE", mask = 0xff }  its bits in the mask, zeros elsewhere
 ---     { "REG", 0x1 }                     a constant
 ---
---- With several captures, and none of the register's name, nobody but the driver's author knows what to write: that is refused.
+--- With several captures, none of the register's name, the value to write is ambiguous, so the table is refused.
 
----@class luio.StatedIrq  what a driver states; capacity and so on as in luio.IrqSetup
+---@class luio.StatedIrq  a driver's `irq` table; capacity and so on as in luio.IrqSetup
 ---@field capture string|(string|table)[]?
 ---@field ack string|(string|table)[]?
 ---@field unmask boolean?
@@ -47,8 +47,8 @@ local OURS = { time = true, count = true, overflow = true } -- in every event
 
 -- ---- Values --------------------------------------------------------------------------------------
 
---- A value or a mask as uint64_t, as far as it is one of that width; negative numbers are what bit operations make of the
---- highest bit, as in a register's write.
+--- A value or a mask as uint64_t, if it fits the width. Negative numbers are accepted, as in a register write, because
+--- bit operations return them for the highest bit.
 ---@param value any
 ---@param width integer  bits
 ---@return ffi.cdata*?  nil: it is none
@@ -72,7 +72,7 @@ local function mask_of(step)
   return all and bit.band(all, bit.lshift(1ULL, width) - 1)
 end
 
---- Which bits of what was captured an ack writes.
+--- The bits of the captured value that an ack writes.
 ---@param step table
 ---@return ffi.cdata*  uint64_t
 function M.mask(step)
@@ -191,7 +191,7 @@ local function source_of(name, captures)
     .. "or { %q, 0x1 }, a constant"):format(name, table.concat(ways, " or "), name), 0)
 end
 
---- Whether an ack may mean several captures. Looks at names only, so it needs no device.
+--- Checks for an ack that may mean several captures. Uses names only, so it needs no device.
 ---@param stated luio.StatedIrq
 ---@return string?  what is wrong
 function M.name_fault(stated)
@@ -217,7 +217,7 @@ local function named(dev, name)
   return { width = reg.def.width, region = reg.def.region, name = name }, reg.offset, reg.def
 end
 
---- Names of registers become what luio.irq takes: offsets, widths, regions. Raises what is wrong, as a string.
+--- Converts register names to the offsets, widths and regions of luio.irq. Raises a string on an error.
 ---@param dev luio.Device  whose `regs` has them
 ---@param stated luio.StatedIrq
 ---@return luio.IrqSetup

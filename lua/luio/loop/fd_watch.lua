@@ -1,5 +1,5 @@
---- A descriptor that is waited for again and again. It stays in libuv's epoll set between waits, so that a wait costs no system
---- call of its own.
+--- A descriptor with repeated waits. It stays in libuv's epoll set between waits, so that a wait costs no system call of its
+--- own.
 
 local handles = require "luio.loop.handles"
 local uv = require "luv"

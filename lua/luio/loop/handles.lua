@@ -1,7 +1,7 @@
 --- libuv's handles: functions that are called after a turn of the loop, and how a handle is closed.
 ---
---- luv 1.44 frees a handle that is still closing when the Lua state ends, and crashes (luvit/luv#437, #654). So what is needed
---- again is not closed but used again, and `dispose` closes the rest.
+--- luv 1.44 frees a handle that is still closing when the Lua state ends, and crashes (luvit/luv#437, #654). So a handle that
+--- is needed again is reused, not closed; `dispose` closes the others.
 
 local uv = require "luv"
 
@@ -73,8 +73,8 @@ end
 
 local guards = {} -- luacheck: ignore 241 (kept from the collector, that is all)
 
---- Closes a handle. Should the Lua state end before the loop turns again, a finalizer, newer than the handle and so run before
---- its own, lets libuv finish.
+--- Closes a handle. If the Lua state ends before the loop turns again, a finalizer lets libuv finish; it is newer than the
+--- handle's own finalizer, and so runs before it.
 ---@param handle userdata
 function M.dispose(handle)
   local guard = newproxy(true)

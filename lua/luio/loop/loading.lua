@@ -1,7 +1,8 @@
---- While a driver's files are loaded, no device may be touched, and nothing may wait: what a file does when it is loaded it would
---- do at every reload, to a device that another version drives.
+--- While a driver's files are loaded, their code may not touch a device and may not wait, because every reload would do that
+--- again, to a device that another version drives.
 ---
---- luio.reload.staging sets what is being loaded. Functions that open, allocate, spawn or wait ask here.
+--- luio.reload.staging sets the name of the version that is being loaded. Functions that open, allocate,
+--- spawn or wait check it here.
 
 local M = {}
 

@@ -1,10 +1,10 @@
---- Loops that poll, and end when they are told to:
+--- Ends polling loops on a signal:
 ---
 ---     local stopping = luio.stopping()
 ---     while not stopping() do ... end
 ---
---- SIGINT and SIGTERM make it true from then on. It also lets others live: every 10 ms it turns the loop once (in a task, it
---- waits for the shortest time there is), so that tasks, timers and interrupts go on beside a loop that never waits.
+--- SIGINT and SIGTERM make it true from then on. Every 10 ms it also turns the loop once (in a task, it waits for the
+--- shortest possible time), so that tasks, timers and interrupts go on beside a loop that never waits.
 
 local handles = require "luio.loop.handles"
 local now = require("luio.ffi").now

@@ -1,4 +1,4 @@
---- Tasks. A task is a coroutine that may wait; how waiting goes is told in luio.loop.wait_slot.
+--- Tasks. A task is a coroutine that may wait (luio.loop.wait_slot).
 
 local uv = require "luv"
 local errors = require "luio.errors"
@@ -13,18 +13,18 @@ M.await, M.sleep = wait_slot.await, wait_slot.sleep
 ---@class luio.Task : luio.Waiter
 ---@field name string
 ---@field status "ready"|"waiting"|"done"|"failed"|"cancelled"
----@field results any[]?  what its function returned
+---@field results any[]?  the results of its function
 ---@field error string?   traceback, when it failed
----@field package quiet boolean  whoever started it reports its failure
+---@field package quiet boolean  its starter reports its failure
 ---@field package detached boolean?
----@field package joins fun(...)[]?  wake those who join it
+---@field package joins fun(...)[]?  wake the tasks that join it
 ---@field package thread thread
 ---@field package group luio.TaskGroup?
 local Task = {}
 Task.__index = Task
 
---- Tasks that are held and ended together: those of one version of a driver. What a task of a group
---- spawns belongs to it, too.
+--- Tasks that are held and ended together: those of one version of a driver. A task that a task of
+--- the group spawns belongs to the group, too.
 ---@class luio.TaskGroup
 ---@field name string
 ---@field tasks table<luio.Task, true>  that are alive
@@ -288,9 +288,9 @@ function Group:let_go()
   for _, task in ipairs(held) do resume(task) end
 end
 
---- Ends its tasks at their waits, and lets none be spawned in it. A task that does not end (it catches
---- the error and waits again) is told of, and no longer waited for.
----@param why string  what who still uses it is told
+--- Ends its tasks at their waits, and prevents new ones. A task that does not end (it catches the
+--- error and waits again) is reported, and no longer waited for.
+---@param why string  the reason in errors of later uses
 ---@param heir luio.TaskGroup?  that goes on with some of its libuv handles
 ---@param inherited table<userdata, boolean>?  these
 ---@return luio.Task[] stubborn

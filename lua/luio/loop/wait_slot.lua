@@ -1,17 +1,16 @@
 --- Waiting.
 ---
---- A *wait slot* is what one waits at: any table. Its field `waiter` is the task that waits there, and nothing else records the
---- wait.
+--- A *wait slot* is any table that a task waits at. Its field `waiter` is that task, and the only record of the wait.
 ---
 ---     local ok, message, code = wait_slot.wait(slot, 1)   -- in a task, or outside of one
----     wait_slot.wake(slot, true)                          -- somebody else: wait returns true
+---     wait_slot.wake(slot, true)                          -- elsewhere: wait returns true
 ---
---- In a task (luio.loop.task) a wait gives up the processor. Outside of one (a plain script, a spec, the REPL) it turns the loop
---- right there until it has ended. So the same driver function works in both. Every wait has a deadline.
+--- In a task (luio.loop.task) a wait yields. Outside of one (a plain script, a spec, the REPL) it turns the loop until the wait
+--- has ended. So the same driver function works in both. Every wait has a deadline.
 ---
---- Nothing is made for a wait. A task has one timer for its deadlines, and that is not set for each of them: one that runs
---- already, for an earlier deadline, is left to run, and when it is up it is set for what is left. So a task that waits a second
---- at a time costs one timer a second.
+--- A wait allocates nothing. A task has one timer for its deadlines, which is not set for each wait: if it already runs for an
+--- earlier deadline, it goes on, and is set for the remaining time when it expires. So a task that waits a second at a time
+--- costs one timer a second.
 
 local handles = require "luio.loop.handles"
 local now = require("luio.ffi").now
@@ -25,9 +24,9 @@ local start_timer = uv.timer_start -- luv's own: luio.reload.callbacks has a loo
 ---@class luio.WaitSlot
 ---@field waiter luio.Waiter?  that waits here, or has been woken and did not go on yet
 
----@class luio.Waiter  a task; or whatever runs outside of one
+---@class luio.Waiter  a task, or the code outside of tasks
 ---@field status string             "waiting" in a wait
----@field package pause fun(self): any  gives up the processor until go_on; what is to be raised then
+---@field package pause fun(self): any  yields until go_on; returns the error to raise
 ---@field package go_on fun(self)
 ---@field package deadline number   of its wait, or of the last
 ---@field package seconds number    that the wait lasts at most
@@ -62,12 +61,12 @@ function M.turn(finished)
   if not ok then error(err, 0) end
 end
 
---- Has whoever turns the loop look at once whether it has finished: the end of a timer's callback would else be followed by a sleep.
+--- Makes the code that turns the loop check at once for the end of its wait; otherwise a sleep would follow a timer's callback.
 function M.look_up()
   if turning then uv.stop() end
 end
 
--- What runs outside of tasks. There is one wait at a time, because it turns the loop.
+-- The waiter for code outside of tasks. It has one wait at a time, because that wait turns the loop.
 local outside = { status = "ready" } ---@type luio.Waiter
 
 function outside.pause()
@@ -119,8 +118,8 @@ local function new_alarm()
     local who = alarm.who
     if who.status ~= "waiting" then return end
     local left = who.deadline - now()
-    -- The loop may have looked at nothing since long before the deadline: the process was stopped, or busy. libuv calls timers
-    -- first; what came in time is to count first.
+    -- The loop may not have polled since long before the deadline, because the process was stopped or busy. libuv calls timers
+    -- first, but events that came in time must count first.
     if left > 0 then set_timer(alarm, left) else alarm.last_turn:want() end
   end
   return alarm
@@ -153,7 +152,7 @@ end
 
 -- ---- Waits ---------------------------------------------------------------------------------------
 
--- Waits until end_wait, which the deadline calls at last. What is to be raised; the results are in who.a, b, c.
+-- Waits until end_wait, which the deadline calls at the latest. Returns the error to raise; the results are in who.a, b, c.
 local function pause(who, seconds)
   set_alarm(who, seconds)
   who.status = "waiting"
@@ -220,7 +219,7 @@ end
 ---@param a any  what it returns
 ---@param b any
 ---@param c any
----@return boolean woken  false: nobody waits there
+---@return boolean woken  false: no task waits there
 function M.wake(slot, a, b, c)
   local who = slot.waiter
   if not who or who.status ~= "waiting" then return false end
@@ -229,9 +228,9 @@ function M.wake(slot, a, b, c)
   return true
 end
 
---- Frees a slot for another task. Whoever waited there goes on waiting, until `wake_waiter` or the deadline.
+--- Frees a slot for another task. The previous waiter goes on waiting, until `wake_waiter` or the deadline.
 ---@param slot luio.WaitSlot
----@return luio.Waiter?  who waited
+---@return luio.Waiter?  the previous waiter
 function M.displace(slot)
   local who = M.waiter(slot)
   slot.waiter = nil
@@ -252,12 +251,11 @@ function M.sleep(seconds)
   if failure then error(failure, 0) end
 end
 
---- Waits for what calls a function. `arm` is called with `wake`; what the first call of that is given is what await returns. arm may
---- return a function that disarms; it is called however the wait ends. For waits that are not frequent: it makes a few things
---- for the collector.
+--- Waits for a callback. `arm` is called with `wake`; await returns the arguments of the first call of wake. arm may return a
+--- function that disarms; it is called at the end of the wait in every case. For infrequent waits, because each makes some garbage.
 ---@param seconds number
 ---@param arm fun(wake: fun(...)): fun()?
----@return any ...  what wake was given, or nil, message, "ETIMEDOUT"
+---@return any ...  the arguments of wake, or nil, message, "ETIMEDOUT"
 function M.await(seconds, arm)
   check_seconds(seconds)
   local slot, who, results, failure = {}, current(), nil, nil

@@ -1,18 +1,18 @@
---- Functions of a driver that must come back: what its files do when they are loaded, `check`, `migrate`, `quiesce`, `start`.
+--- Deadlines for a driver's functions that must return: the main chunks of its files, `check`, `migrate`, `quiesce`, `start`.
 ---
---- They run on the only thread there is, and before the one that could undo them goes on. So each has 5 s without the loop
---- having turned, in which it computes or blocks; a wait gives the loop its turn, and is no concern of ours. Over that an
---- error is raised in the function, which names it and its line, and is raised again at each instruction of its until it
---- has left: a pcall that catches it helps nothing. The error does what any error there does, so a reload is refused, and
---- the version that worked goes on.
+--- They run on the only thread, and the old version can't go on before they return. So each may compute or block for 5 s
+--- without a turn of the loop; a wait turns the loop, so it does not count. After that, an error with the function's name
+--- and line is raised in it, and raised again at each of its instructions until it has returned, so that a pcall can't
+--- catch it for good. The error acts as any other error there: the reload is refused, and the version that worked goes on.
 ---
---- The error comes from a hook, which compiled code would not see (LuaJIT checks for them only when built with
---- LUAJIT_ENABLE_CHECKHOOK, which Debian's is not). So the compiler is off meanwhile. A call into C that blocks is
---- interrupted. What no hook reaches, because it computes in C, or is compiled (the tasks of a version in its first
---- second), meets the second step of runtime/watchdog.c at twice the time: below a guardian the process ends, and the next
---- one goes on with the version that worked; without one a line is printed, and nothing more can be done.
+--- The error comes from a hook. Compiled code does not check hooks (unless LuaJIT is built with LUAJIT_ENABLE_CHECKHOOK;
+--- Debian's is not), so the compiler is off meanwhile. A blocking call into C is interrupted. The hook does not reach code
+--- that computes in C, or compiled code (the tasks of a version in its first second). For these the second step of
+--- runtime/watchdog.c acts at twice the time: under a guardian the process ends, and the next one goes on with the version
+--- that worked; without a guardian only a line is printed.
 ---
---- luio's own functions are never cut off: they come back, and are not made to be left in the middle.
+--- luio's own functions are never interrupted, because they do return, and an error in the middle
+--- could leave them inconsistent.
 
 local door = require "luio.ffi"
 local errors = require "luio.errors"
@@ -33,9 +33,9 @@ local PLACES = 10 -- looks between two notes of the place
 ---@class luio.Watch
 ---@field what string                 "start of driver edu (drivers/edu/init.lua:12)"
 ---@field task luio.Task|"main"|nil     that runs the function
----@field group luio.TaskGroup?       whose tasks are meant, too
+---@field group luio.TaskGroup?       its tasks are watched, too
 ---@field compiles boolean?           the compiler stays on
----@field failure string?             what was raised
+---@field failure string?             the error that was raised
 
 local watches = {} ---@type luio.Watch[]  the newest last
 local base ---@type { what: string, seconds: number }?

@@ -1,18 +1,17 @@
 --- Functions of a driver that C calls: libuv's callbacks, and finalizers.
 ---
---- luv ends the process on an error in a callback ("Uncaught Error"), and LuaJIT raises one of a finalizer in whatever code happened
---- to make garbage. So a driver's function that is handed to either is wrapped: it runs as a task of its version. An error in it is
---- what an error in any task of the driver is; a new version is refused for it, or undone; os.exit likewise. It may also wait.
---- While its version is held it waits, too, and those of a version that was replaced are not called any more: the libuv handles
---- that the version has made are closed with it, but for those that went to the next one in dev.state.
+--- luv ends the process on an error in a callback ("Uncaught Error"). LuaJIT raises a finalizer's error in the code that happened
+--- to allocate. So a driver's function that is passed to either is wrapped: it runs as a task of its version. Its errors are
+--- handled as in any task of the driver: a new version is refused or undone; os.exit is handled the same way. It may also wait. It
+--- does not run while its version is held, nor after its version was replaced: the version's libuv handles are closed, except those
+--- that were passed to the next version in dev.state.
 ---
---- The environment of a function tells which version it belongs to (luio.reload.exit). A library's function that a
---- driver's task hands over counts as the driver's.
---- The methods of handles (`timer:start`) are luv's, and the same for all, so they are wrapped for all; functions of
---- luio and of scripts pass through them as they are.
+--- A function's environment identifies its version (luio.reload.exit). A library's function that a driver's task
+--- hands over counts as the driver's. The methods of handles (`timer:start`) are luv's, and the same for all, so
+--- they are wrapped for all; functions of luio and of scripts pass through them as they are.
 ---
---- A function that runs on another thread (uv.new_thread, the first of uv.new_work) runs in another Lua state. What it throws is
---- brought here by a pipe, or in place of its results.
+--- A function that runs on another thread (uv.new_thread, the first of uv.new_work) runs in another Lua state. Its errors come
+--- back through a pipe, or in place of its results.
 ---
 --- Not wrapped: FFI callbacks, whose errors are raised in the function that called into C, which is the driver's own; and hooks.
 
@@ -24,7 +23,7 @@ local uv = require "luv"
 
 local M = {}
 
--- The group that a function's calls belong to; nil: no driver's. And the version, if it is being loaded: what it sets up then lasts as
+-- The group of a function's calls; nil: no driver's. And the version, if it is being loaded: what it sets up then lasts as
 -- long as the version, whose group is another when its device has been away.
 local function group_of(fn)
   local version = exit.version_of(fn)
@@ -36,7 +35,7 @@ end
 
 local guards = setmetatable({}, { __mode = "k" }) ---@type table<function, true>  that were made here
 
--- What can be called, as C is to call it; anything else, and what is no driver's, as it is.
+-- Wraps a driver's callable value for C; returns any other value unchanged.
 local function guarded(value)
   local fn = value
   if type(value) == "table" then -- luv takes objects that can be called, too
@@ -106,7 +105,7 @@ local WORK = 'return pcall(loadstring(%q, "=thread"), ...)'
 
 local function code_of(fn)
   local code = type(fn) == "function" and string.dump(fn) or fn
-  return type(code) == "string" and loadstring(code) and code or nil -- else luv says what is wrong with it
+  return type(code) == "string" and loadstring(code) and code or nil -- otherwise luv reports the error
 end
 
 -- Waits for what a thread says at its end.
@@ -178,7 +177,7 @@ end
 
 -- ---- Finalizers ----------------------------------------------------------------------------------
 
--- A finalizer runs at once, in the middle of anything, where no task can begin. What it throws is thrown once more, by a task.
+-- A finalizer runs at once, in any code, where no task can begin. A task raises its error again.
 local function finalizer(fn)
   if type(fn) ~= "function" or not group_of(fn) then return fn end
   local group = group_of(fn)

@@ -1,15 +1,16 @@
 --- The globals and libraries of a version of a driver.
 ---
---- All Lua of a process shares the tables of its libraries, and all strings one metatable. A new version that takes `table.insert`
---- away would take it from the version at work, and from luio, which is to refuse it. So each version has tables of its own: of
---- globals, of each standard library, of LuaJIT's, of luv; and of luio's modules, through which it sees those of luio. What it
---- changes in them it changes for itself, and is gone with it. The functions in them are the shared ones.
+--- All Lua of a process shares the tables of its libraries, and all strings share one metatable. A new version that removes
+--- `table.insert` would remove it for the running version, and for luio, which must refuse the new one. So each version has tables
+--- of its own: for globals, each standard library, LuaJIT's libraries, luv, and luio's modules, where reads of missing fields fall
+--- through to luio's tables. A version's changes in them affect only that version, and end with it. The functions in them are the
+--- shared ones.
 ---
---- Metatables of strings and other types, and of luio's objects, can be looked at, as far as `getmetatable` shows them, and not changed;
---- nor can the environment of a function that is not the driver's. What is loaded from text belongs to the version, and so has
---- its globals. `package.path` and its like hold for what the version itself requires.
+--- Metatables of strings and other types, and of luio's objects, can be read (as far as `getmetatable` shows them), but not
+--- changed; nor can the environment of a function that is not the driver's. Code that the version loads from text has the version's
+--- globals. The version's `package.path` and similar settings apply to its own `require`.
 ---
---- Not kept apart, because that would cost more than it is worth:
+--- Not separated, because that would cost more than it is worth:
 ---
 ---   - libraries of others (dkjson, lpeg): a table that several programs' parts require is one by intention; luio itself uses dkjson,
 ---     argparse and lxp.
@@ -18,8 +19,8 @@
 ---   - the tables within luio's modules (classes, constants), what debug.getupvalue and debug.getlocal lead to, FFI: `ffi.cdef`,
 ---     `ffi.C`, memory. A script that means harm needs no help: it can write to any address.
 ---   - settings of the process: jit.off(), collectgarbage, io.output, os.setlocale, the current folder, signals.
----   - `dev`: a driver that empties it gets its own fields back when start has returned, and is refused (luio.reload.live); deeper, it
----     is on its own.
+---   - `dev`: if a driver empties it, luio restores its fields when start has returned, and refuses the version (luio.reload.live).
+---     Deeper changes are not detected.
 
 local callbacks = require "luio.reload.callbacks"
 local errors = require "luio.errors"
@@ -44,7 +45,7 @@ local SEARCH = { "path", "cpath", "preload", "loaders", "searchers" }
 ---@field package version luio.Version
 ---@field package own table<table, table>     a shared table -> the version's own
 ---@field package library table?              luio, as the version sees it
----@field package views table<table, table>   a metatable -> what is shown of it
+---@field package views table<table, table>   a metatable -> the visible copy
 ---@field package proxies table<table, table> the same, of proxies that it has made
 local Environment = {}
 Environment.__index = Environment
@@ -303,7 +304,7 @@ function M.new(version, own_require)
   globals._G = globals
   setmetatable(globals, { __metatable = false, __index = function(_, name)
     local value = _G[name]
-    return value ~= nil and self.own[value] or value -- what it has taken from its own it does not find in others'
+    return value ~= nil and self.own[value] or value -- a field that it removed from its own table is not found in the shared one
   end })
   exit.register(globals, version)
   return self

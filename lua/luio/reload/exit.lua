@@ -1,12 +1,12 @@
 --- os.exit, called by a driver.
 ---
---- A driver does not own the process it runs in. While a version is on its way (it is loaded, started, or on probation)
---- os.exit ends nothing: it is an error of that version, which is refused for it even if it catches the error, and the
---- version that worked goes on. A driver at work does end the process, as it always could, and `luio run` says which
---- function did it; the guardian takes an end that nobody asked for as a crash, whatever the status.
+--- A driver does not own the process it runs in. While a version is loaded, started or on probation, os.exit does not
+--- end the process. It raises an error; the version is refused for it, even if it catches the error, and the version
+--- that worked goes on. In a driver that is past probation os.exit ends the process, and `luio run` reports the
+--- function that called it. The guardian treats an exit without a request as a crash, with any status.
 ---
---- The stack tells which version calls: a version's functions have its environment. Scripts, and what they call themselves,
---- leave as ever. C's own exit (by ffi) can't be asked; the guardian sees it.
+--- The calling version is found on the stack, because a version's functions have its environment. Scripts, and functions
+--- that they call themselves, exit as usual. C's own exit (by ffi) can't be intercepted; the guardian detects it.
 
 local errors = require "luio.errors"
 

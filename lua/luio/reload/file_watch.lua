@@ -1,9 +1,8 @@
---- Files that are saved: tells when one of a set has another text.
+--- Watches a set of files: reports when the text of one has changed.
 ---
---- Most editors don't write into a file, they put another in its place: so it is folders that are watched, by
---- libuv (inotify), and a change counts when a file's text differs. What comes within a moment is one change, and a folder
---- in which something changes all the time is looked at every second. Whether a file was saved to its end is
---- luio.reload.version's to know.
+--- Most editors replace a file instead of writing into it. So libuv (inotify) watches folders, and a change counts when a
+--- file's text differs. Events within a moment are one change; a folder with constant changes is checked every second.
+--- luio.reload.version checks that a file has been saved completely.
 
 local handles = require "luio.loop.handles"
 local task = require "luio.loop.task"

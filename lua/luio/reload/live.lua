@@ -5,22 +5,22 @@
 --- their rings stay. A reload goes
 ---
 ---   1. stage     load the files anew, check table and map, run the driver's `check`. No device access.
----   2. quiesce   wait until no task has an interrupt in its hands, then hold all tasks of the old version
----                where they wait. By a deadline; a task that does not come back is named.
+---   2. quiesce   wait until no task is handling an interrupt, then hold all tasks of the old version
+---                where they wait. With a deadline; the error names a task that does not return.
 ---   3. migrate   a copy of the state; the new version's `migrate` may change it
 ---   4. swap      the old view is useless from here on; top halves are exchanged in place; `start` of the
 ---                new version with "reload"
----   5. probation for a while the old version is kept as it was held
+---   5. probation for a while the old version is kept, with its tasks held
 ---
---- Whatever fails in 1 to 5, the old version goes on where it was held, with its own state, which the new one
---- had only a copy of. An interrupt that the new version had in hand when it failed is given back. A task that
---- is held can go on, one that was ended can't: hence the old version's tasks are ended after probation, not before.
+--- If a step from 1 to 5 fails, the old version goes on where it was held, with its own state; the new version had
+--- only a copy. An interrupt that the new version was handling is given back. The old version's tasks are ended
+--- after probation, because a held task can go on and an ended one can't.
 ---
---- Scripts and the prompt hold the device's own handle, which stays good. Its `dev.driver` (luio.reload.driver_proxy) leads to the version
---- at work.
+--- Scripts and the prompt hold the device's own handle, which stays valid. Its `dev.driver` (luio.reload.driver_proxy) forwards to
+--- the running version.
 ---
---- Step 3 is luio.reload.migration, 2 and 4 are luio.reload.swap; how a version is started is luio.reload.bring_up. What is said of
---- a reload is luio.reload.report.
+--- Step 3 is luio.reload.migration, steps 2 and 4 luio.reload.swap. luio.reload.bring_up starts a version; luio.reload.report has
+--- the reports.
 
 local bring_up = require "luio.reload.bring_up"
 local check = require "luio.driver.check"
@@ -56,7 +56,7 @@ M.PROBATION = 1 -- seconds
 ---@field on_report fun(report: luio.ReloadReport)?  called when a version fails on probation
 ---@field on_accept fun(version: luio.Version)?       called when a version has stood its probation
 ---@field before luio.Version?     the version that comes back if the new one fails: while that starts, and on probation
----@field on_staged fun(files: table<string, string>)?  called with what was loaded, path -> text, also when it is refused
+---@field on_staged fun(files: table<string, string>)?  called with the loaded files, path -> text, also when it is refused
 local Live = {}
 Live.__index = Live
 
@@ -86,7 +86,7 @@ function M.start(driver, dev, reason)
     ok, message, code = bring_up.run(self, v, reason or guardian.reason(), M.START)
     bring_up.install(self, v) -- start may have made a state of its own
   end
-  if ok and device.settings.driver_user and guardian.reason() == "crash" then guardian.save(dev) end -- what it began with is good
+  if ok and device.settings.driver_user and guardian.reason() == "crash" then guardian.save(dev) end -- its first state is valid
   if not ok then
     dev.driver = nil -- it did not start, so there is nothing to stop
     dev:close()
@@ -156,7 +156,7 @@ end
 
 -- ---- 5. Probation --------------------------------------------------------------------------------
 
--- Ends what was set up to watch a new version.
+-- Ends the watch over a new version.
 local function end_watch(v)
   v.phase, v.on_exited = nil, nil
   watchdog.done(v.watch)

@@ -1,16 +1,16 @@
 --- A driver's functions as they were when they were loaded: a reload's report names those that changed.
 ---
---- A function does what its bytecode says, with what it has from around it: constants of the file, helpers, tables. So two are the
---- same if both are, down to what those use in turn. That is noted when a version has been loaded, for its variables change when it
---- works. What has a metatable, the driver's own table, and what is luio's counts as the same: the first may be anything, the second
---- would make every function another with each one that is added.
+--- A function's behaviour is its bytecode and its upvalues: constants of the file, helpers, tables. So two functions are the same
+--- if both are equal, recursively. They are recorded when a version has been loaded, because its variables change later. Objects
+--- with a metatable, the driver's own table and luio's values count as equal: the first can be anything, and the driver's table
+--- would change every function with each one that is added.
 
 local errors = require "luio.errors"
 local ffi = require "ffi"
 
 local M = {}
 
-local MOST = 5000 -- functions and tables that are noted; what is beyond counts as the same
+local MOST = 5000 -- functions and tables that are recorded; the rest counts as equal
 
 ---@alias luio.LoadedCode table<function|table, { code: string?, uses: table }>
 
