@@ -1,9 +1,9 @@
---- Which builds of LuaJIT compile which code wrongly: data for luio.compiler. README.md has the whole survey, with what is not
---- guarded against, and why.
+--- Which builds of LuaJIT compile which code wrongly: data for luio.compiler. README.md has the whole survey, with the faults
+--- that are not guarded against, and the reasons.
 ---
 --- Each entry names the commit that mends the fault in LuaJIT's branch v2.1 and the time from which on builds have it. A rolling
 --- release's version is such a time ("LuaJIT 2.1.1703358377"); all "2.1.0-beta3" come before the first of them (August 2023), and
---- do not say which commit they are: they are taken to have all faults.
+--- do not contain their commit, so they are taken to have all faults.
 
 ---@class luio.CompilerFault
 ---@field name string      as luio.compiler.watch knows it

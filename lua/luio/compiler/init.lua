@@ -1,8 +1,8 @@
---- Keeps LuaJIT's compiler from what the build at hand compiles wrongly. Debian 12's LuaJIT (March 2022) takes values for others in
---- ordinary code, in silence; see README.md, which lists what and why.
+--- Keeps LuaJIT's compiler from code that the installed build compiles wrongly. Debian 12's LuaJIT (March 2022) silently computes
+--- wrong values in ordinary code; README.md lists the faults and their causes.
 ---
 --- Loaded before any other Lua: by the program (runtime/main.c), by `luio env` for plain luajit (LUA_INIT), by busted's helper, and
---- in each thread that luv starts (threads.lua). To require it is all; healthy builds are left alone, and so is any other Lua.
+--- in each thread that luv starts (threads.lua). Requiring it is enough. It does nothing for healthy builds and for any other Lua.
 
 local M = {}
 
@@ -50,7 +50,7 @@ local function begin()
   if not faults[1] then return end
   local on = jit.status()
   jit.off() -- until the watch is on
-  -- Without knowing the numbers of things nobody can tell what a trace is made of: then it stays off.
+  -- Without the instruction numbers a trace can't be examined, so the compiler stays off.
   if not require("luio.compiler.numbers").get() then return end
   local watch = require "luio.compiler.watch"
   share(watch.begin(faults))

@@ -1,5 +1,5 @@
---- What the bytecode, the intermediate code and their parts are numbered as, by name. LuaJIT installs that as jit/vmdef.lua; a
---- program that brings LuaJIT along (make dist) finds none on a board, and is linked with Debian 12's.
+--- The numbers of bytecode and intermediate-code instructions and of their parts, by name. LuaJIT installs them as
+--- jit/vmdef.lua; a program that contains LuaJIT (make dist) finds no such file on a board, and is linked with Debian 12's.
 
 local M = {}
 

@@ -8,7 +8,7 @@ local M = {}
 local dir = debug.getinfo(1, "S").source:match "^@(.*)/luio/compiler/[^/]*$"
 local found_by = dir and ("%s/?.lua;%s/?/init.lua;"):format(dir, dir) or ""
 
--- What a thread begins with, before the bytecode that luv would have given it.
+-- The code that a thread runs before the bytecode from luv.
 local ENTRY = [[
 package.path, package.cpath = %q, %q
 require %q
@@ -20,7 +20,7 @@ local first_module ---@type string  each thread requires it first
 
 local function wrap(entry)
   local code = type(entry) == "function" and string.dump(entry) or entry
-  if type(code) ~= "string" or not loadstring(code) then return entry end -- luv says what is wrong with it
+  if type(code) ~= "string" or not loadstring(code) then return entry end -- luv reports the error
   -- A function, for not each luv keeps a string while it needs it.
   return loadstring(ENTRY:format(found_by .. package.path, package.cpath, first_module, package.path, code), "=thread")
 end

@@ -1,16 +1,16 @@
---- Looks on while LuaJIT records a trace, and keeps from it what the build at hand would get wrong.
+--- Watches LuaJIT record traces, and keeps code out of them that the installed build compiles wrongly.
 ---
 --- LuaJIT calls `jit.attach(fn, "record")` handlers before each bytecode instruction that it records. Ours reads the intermediate
 --- code that came since (jit.util.traceir). When it finds what a fault needs (faults.lua), it switches off one optimisation until
 --- the trace is finished, or makes the recorder give the trace up; that code goes on being interpreted, and is correct. Every other
 --- trace is compiled as ever, and compiled code costs nothing more than before.
 ---
---- What makes that safe:
+--- Why this is safe:
 --- - The handler is never compiled, calls nothing but C functions of LuaJIT's and allocates no memory that a collection could
 ---   start at: a finalizer would run in the middle of a recording.
 --- - Only "record" is attached. The "trace" event's handler crashes in these builds when a recording is given up where no Lua
----   function is on the stack (LuaJIT's b138ccfa). So that a new trace has begun is seen from its intermediate code.
---- - Switches are put back at the next trace's first event, and before anybody calls jit.opt.start.
+---   function is on the stack (LuaJIT's b138ccfa). So the beginning of a new trace is detected from its intermediate code.
+--- - Switches are restored at the next trace's first event, and before a call of jit.opt.start.
 
 jit.off(true, true) -- nor what it calls
 
@@ -129,7 +129,7 @@ end
 local at = {} -- bytecode -> function(ins, depth)
 local of = {} -- C function -> function()
 
--- ---- What each fault needs -----------------------------------------------------------------------
+-- ---- Detection of each fault -----------------------------------------------------------------------
 
 local rules = {}
 
@@ -270,8 +270,8 @@ function rules.product()
     if is64(ot) then product = true end
   end
   add("MUL", multiplied)
-  -- The comparison itself is recorded late, perhaps when nobody looks any more. Behind a product comes the box that it is kept in,
-  -- except in the loop's second copy: only there is the flag used.
+  -- The comparison itself is recorded late, perhaps after the last look. A product is followed by the box that holds it, except in
+  -- the loop's second copy: only there is the flag used.
   local function compared()
     if product then off "loop" end
   end

@@ -1,7 +1,8 @@
---- Bus master, and whose a device's registers are while it is on.
+--- Bus master, and the ownership of a device's register files while it is on.
 ---
---- Registers and bus master together are access to all memory. So before bus master is switched on the files of a PCI device's
---- registers become its driver's user's alone (runtime/guard_bars.c), and no other process may still have them open.
+--- Registers and bus master together give access to all memory. So before bus master is switched on, the files of a PCI
+--- device's registers become private to its driver's user (runtime/guard_bars.c), and no other process may still have them
+--- open.
 
 local core = require "luio.device.core"
 local door = require "luio.ffi"
@@ -10,8 +11,8 @@ local C, err = door.C, door.err
 
 local M = {}
 
--- Whether nobody but root can have the device write to memory that is not its driver's, by registers that he
--- has open. Once, while the files stay ours: who has not by then gets none.
+-- Checks that only root and the driver's user have the registers open; another user could make the device
+-- write to any memory. Done once while the files stay private, because no other process can open them later.
 local function ours_alone(self)
   local root, info = self:root_device(), self.info
   local rc = C.luio_device_bars(self.handle, core.settings.driver_user, err)
@@ -35,14 +36,14 @@ local function ours_alone(self)
   return true
 end
 
---- Lets the device read and write memory, or forbids it. Off is read back, so that writes on their
---- way have arrived. From the first time on the files of a PCI device's registers are the driver's user's alone,
---- until it is closed, if root switches (runtime/guard_bars.c).
+--- Lets the device read and write memory, or forbids it. Switching off ends with a read-back, so that writes on
+--- their way have arrived. If root switches, the files of a PCI device's registers are private to the driver's
+--- user from the first time until the device is closed (runtime/guard_bars.c).
 ---@param self luio.Device
 ---@param on boolean
 ---@return boolean? ok
 ---@return string? message
----@return string? code  "ENOTSUP": not a PCI device; "EBUSY": somebody else could write its registers
+---@return string? code  "ENOTSUP": not a PCI device; "EBUSY": another process could write its registers
 function M.switch(self, on)
   core.check_usable(self, "bus master")
   if self.gone then return self:gone_failure "switch bus master" end

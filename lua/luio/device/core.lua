@@ -1,7 +1,7 @@
 --- A device: the C device, its parts, and the order of closing, going away and coming back.
 ---
---- What follows when a device goes away or is closed belongs to rooms above (luio.hotplug); they are called by `hooks`. A driver
---- at work is `dev.live` (luio.reload.live), which is given to the device.
+--- Modules above (luio.hotplug) handle the consequences when a device goes away or is closed; they are called by `hooks`. A
+--- running driver is `dev.live` (luio.reload.live), which sets that field.
 
 local ffi = require "ffi"
 local config = require "luio.config"
@@ -34,30 +34,30 @@ local M = {}
 ---@field over boolean?    stopped for good, and its driver has been told
 ---@field return_code string?  why it could not be taken again, last time: "EACCES"
 ---@field repairs table<string, integer>  how often what of config space was set right (luio.hotplug.config_watch)
----@field warnings string[] the last few things that work, but not as they should
+---@field warnings string[] the last few warnings
 ---@field on_warning fun(message: string)?  called for each
 ---@field package on_interrupt fun()?  called with each event
----@field package failure (fun(): string?)?  why no interrupt comes any more, where that is known
+---@field package failure (fun(): string?)?  why no interrupt comes any more, if known
 ---@field package on_bus_master fun(on: boolean)?  called when it was switched
 ---@field package before_stop (fun(): true?, string?, string?)?  called when it is about to be closed, while its driver still works;
----                                what it gives up is what `close` says
+---                                its error is the result of `close`
 ---@field views table<luio.Device, true>  weak
 ---@field package live luio.Live?     the driver that runs
 ---@field stale string?       of a view: why it must not be used any more
----@field package selectors luio.Selectors?  what was written to what shows other registers (luio.registers.selectors)
----@field package driven_elsewhere boolean?  another process, or the kernel, may be at its registers, too
----@field package effects luio.Effects?  what its register maps say of side effects (luio.registers.effects)
+---@field package selectors luio.Selectors?  the values written to registers that select others (luio.registers.selectors)
+---@field package driven_elsewhere boolean?  another process, or the kernel, may access its registers, too
+---@field package effects luio.Effects?  side effects in its register maps (luio.registers.effects)
 ---@field package saved string?  durable state as it was saved last
 ---@field package life integer?  of a PCI device, while it is watched (luio.host.sysfs)
 ---@field package sleeps luio.Sleeps?  of the machine, when config space was looked at last (luio.hotplug.config_watch)
----@field package alone boolean?   nobody else can write its registers
+---@field package alone boolean?   no other process can write its registers
 ---@field package shared boolean?  another process drives it
 ---@field package bridges luio.Bridge[]?  above it, as they were
 ---@field package withheld boolean?  bus master is off because others were given its registers
 ---@field needs_root boolean?  they were, and this process may not take them back
 ---@field package forgot boolean?  gone, but only in that it has lost its registers
----@field package config_right number?  when config space was last seen to be as it should
----@field package config_fault string?  what of it could not be set right
+---@field package config_right number?  when config space was last found right
+---@field package config_fault string?  the part that could not be repaired
 ---@field package handle ffi.cdata*
 local Device = {}
 Device.__index = Device
@@ -71,7 +71,7 @@ M.settings = {
   --- Called for the warnings of devices that have no on_warning of their own; nil: they are kept only.
   ---@type fun(message: string, dev: luio.Device)?
   on_warning = nil,
-  --- Whose the registers' files are while bus master is on: of the user that root will be given up for; nil: root.
+  --- The owner of the register files while bus master is on: the user that root will be given up for; nil: root.
   ---@type string?
   driver_user = nil,
 }
@@ -91,7 +91,7 @@ M.open_devices = {}
 
 ---@class luio.OpenOptions
 ---@field read_only boolean?  map read-only, refuse every write; never disturbs another's device
----@field package quiet boolean?  what is to be known of it now is said by the caller
+---@field package quiet boolean?  the caller prints the warnings
 ---@field shared boolean?     beside the process that drives it: writable, but no lock, no interrupts; of a
 ---                           PCI device the BARs only
 
@@ -316,7 +316,7 @@ local function handles(self)
   end
 end
 
---- What is asked of a device that is gone fails with this.
+--- The error of a call on a device that is gone.
 ---@param what string  "wait for interrupt 0"
 ---@return nil
 ---@return string message
@@ -328,10 +328,11 @@ function Device:gone_failure(what)
 end
 
 --- Declares the device gone: its regions become placeholders and stale, waits that belong to it end
---- with "ENODEV", the driver's `gone` is called, from the loop. Whoever learns of it first calls this.
+--- with "ENODEV", the driver's `gone` is called, from the loop. The first module that detects the
+--- removal calls this.
 ---@param why string
 ---@param code string?  "ESTALE": it does not come back, either
----@param forgot boolean?  the device is there, and ours, but has lost its registers: its files stay open
+---@param forgot boolean?  the device is present, and still ours, but has lost its registers: its files stay open
 function Device:vanish(why, code, forgot)
   if self.closed or self.gone then return end
   self.forgot, self.alone, self.withheld, self.bridges = forgot, forgot and self.alone, nil, nil

@@ -1,11 +1,11 @@
 --- Devices: identity, regions, interrupts, DMA memory and config space behind one handle.
 ---
---- Everything a device has is numbered as the hardware does, from 0, and made on first use:
+--- The parts of a device have the hardware's numbers, from 0, and are made on first use:
 --- `dev.regions[0]`, `dev.irqs[0]`. C owns the descriptors and mappings; after `close` every part
 --- of the device that Lua still holds is stale, and using it an error.
 ---
---- The device itself is luio.device.core, a version's handle of it luio.device.view. Here a device is opened, and gets the
---- methods that other rooms bring: bus master, hot-plug, config space's watch.
+--- luio.device.core is the device itself, luio.device.view a version's handle of it. This module opens a device and adds
+--- the methods of other modules: bus master, hot-plug, the watch over config space.
 
 local ffi = require "ffi"
 local bus_master = require "luio.device.bus_master"
@@ -49,7 +49,7 @@ end
 function M.open(address, options)
   options = options or {}
   loading.refuse("open " .. address, 3)
-  if address:find("\0", 1, true) then -- C would see only what is before it
+  if address:find("\0", 1, true) then -- C would see only the text before it
     return nil, "a device address has no NUL byte in it", "EINVAL"
   end
   local out = ffi.new "luio_device *[1]"

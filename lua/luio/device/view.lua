@@ -1,8 +1,8 @@
 --- A view: another handle of an open device, for one version of its driver.
 ---
 --- It has regions, interrupts, registers, config space and state of its own, so that they can be made stale when the version is
---- replaced. The memory, the rings and the warnings are the device's. What concerns the whole device (closing it, its going away,
---- its warnings) a view passes on. `dev:root_device()` is the device for a device and for a view alike.
+--- replaced. The memory, the rings and the warnings are the device's. A view passes operations of the whole device on to it
+--- (closing, going away, warnings). `dev:root_device()` is the device for a device and for a view alike.
 
 local config = require "luio.config"
 local core = require "luio.device.core"

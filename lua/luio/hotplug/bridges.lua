@@ -1,14 +1,14 @@
---- The bridges between a PCI device and its root bus: switched off by somebody under a running driver, noticed, set right where
---- this process may, and told. Looked at with the device's own config space (luio.hotplug.config_watch).
+--- The bridges between a PCI device and its root bus: detects a bridge that was switched off under a running driver, repairs it
+--- if this process may, and warns. They are checked with the device's own config space (luio.hotplug.config_watch).
 ---
 --- A bridge passes on only what its command register allows (PCI-to-PCI Bridge Architecture Specification 1.2, 3.2.5.3). Without
---- bus master those are no transfers and no message interrupts of what is below it; without memory or I/O space no accesses to it.
---- The device's own registers show nothing of that. Whoever writes the bridge's config space can take it away, and so can an unbind of
---- its kernel driver (pcieport), where the kernel then counts the bridge as unused.
+--- bus master it blocks transfers and message interrupts from the devices below it; without memory or I/O space, accesses to them.
+--- The device's own registers do not show that. A process that writes the bridge's config space can switch these off. So can an
+--- unbind of its kernel driver (pcieport), if the kernel then counts the bridge as unused.
 ---
---- Wanted are memory and I/O space as they were found, and bus master while the device has it on: what the kernel itself sets in each
---- bridge above a device that it enables. Nothing else in a bridge is touched, for it is somebody else's. To set it right takes
---- root: a driver that gave root up says what to do.
+--- The wanted values are memory and I/O space as at the start, and bus master while the device has it on, as the kernel sets them
+--- in each bridge above a device that it enables. Nothing else in a bridge is written, because luio does not own it. The repair
+--- needs root; in a driver that gave root up the warning names the remedy.
 
 local bit = require "bit"
 local uv = require "luv"
@@ -58,7 +58,7 @@ local function describe(missing)
   return table.concat(texts, "; ")
 end
 
--- What is missing in one, after it was tried to set it right, and before; why it stays so.
+-- The missing bits of a bridge, after the repair and before it; the reason why they stay missing.
 local function set_right(bridge, wanted)
   local command, fd, writable, refused = open(bridge.address)
   if not command then return 0, 0 end

@@ -1,15 +1,15 @@
---- What the bus tells of a PCI device that a driver works on: errors (AER, Advanced Error Reporting), and a reset that nobody
---- undid. Looked at once a second by luio.hotplug.
+--- Bus errors of a PCI device with a running driver: AER (Advanced Error Reporting), and a reset whose loss of configuration
+--- was not restored. luio.hotplug checks once a second.
 ---
---- The kernel counts errors by kind, in the device's files aer_dev_correctable, aer_dev_nonfatal and aer_dev_fatal; a number that
+--- The kernel counts errors by kind, in the device's files aer_dev_correctable, aer_dev_nonfatal and aer_dev_fatal; a count that
 --- has grown becomes a warning. UIO drivers have no callbacks for the kernel's recovery ("can't recover" in its log). After a
---- correctable or a non-fatal error it leaves the device as it is. After a fatal one it resets the link, which takes the device's
---- configuration: its addresses are 0, and it answers nowhere. The kernel itself would put that back where a driver asks
---- for it (pci_restore_state), so we do: the header as it was when the driver started, in the kernel's order, with bus
---- master off; then the device counts as gone and back again, for its registers are as after power-on.
+--- correctable or a non-fatal error it leaves the device as it is. After a fatal one it resets the link, which clears the
+--- device's configuration: its BARs are 0, so it answers at no address. A kernel driver would restore the configuration
+--- (pci_restore_state), so luio does: it writes the header from the driver's start, in the kernel's order, with bus master off.
+--- Then the device counts as gone and returned, because its registers are in their reset state.
 ---
---- A reset through the device's file `reset` is not seen here: the kernel puts the configuration back by itself. The
---- device's registers are the driver's to look at (drivers/e1000e does).
+--- A reset through the device's file `reset` is not detected here, because the kernel restores the configuration
+--- itself. The driver must check the device's registers (drivers/e1000e does).
 
 local bit = require "bit"
 local sysfs = require "luio.host.sysfs"

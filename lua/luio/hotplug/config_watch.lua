@@ -1,27 +1,26 @@
---- Config space that somebody else has changed under a running driver: noticed, set right, counted, told.
+--- Config space that another process changed under a running driver: detects, repairs, counts and reports it.
 ---
---- What is compared, and how it is set right, is runtime/config_watch.c's. A device whose driver runs is looked
---- at every second (luio.hotplug); a driver that must know before it trusts a transfer asks:
---- dev:check_config(). How often what was set right is in dev.repairs, by kind:
+--- runtime/config_watch.c compares and repairs. A device with a running driver is checked every second
+--- (luio.hotplug); a driver that must know before it trusts a transfer calls dev:check_config(). dev.repairs
+--- counts the repairs by kind:
 ---
 ---     bus_master   was off: DMA did not reach memory
----     memory       memory BARs were not decoded: reads gave all ones, what was written is lost
+---     memory       memory BARs were not decoded: reads gave all ones, writes were lost
 ---     ports        the same of I/O BARs
 ---     bars         BARs held other addresses: the same
----     intx         INTX_DISABLE was set: no interrupts; one that waits comes at once now
+---     intx         INTX_DISABLE was set: no interrupts; a pending one comes at once after the repair
 ---     msi          MSI or MSI-X was on: interrupts went out as writes to memory
 ---     power        it was not in D0
----     registers    its registers' files were given to others: bus master was off until nobody else had them
----     bridge       a bridge above it was switched off, which does the same (luio.hotplug.bridges)
+---     registers    its register files were given to others: bus master was off until no other process had them open
+---     bridge       a bridge above it was switched off, with the same effect (luio.hotplug.bridges)
 ---
---- For all but power the device itself is as it was, and its driver goes on. A device that slept without
---- No_Soft_Reset has forgotten its registers, so it counts as gone and returned: waits end with
---- "ENODEV", the driver's `gone` is called, then `start(dev, "returned")`. Its files stay open, so that
---- works for a driver that gave root up, too. Registers that others were given such a driver can't take back: `luio run` starts it
---- again, as root.
+--- For all but power the device keeps its state, and its driver goes on. A device that slept without No_Soft_Reset has lost its
+--- registers, so it counts as gone and returned: waits end with "ENODEV", the driver's `gone` is called, then
+--- `start(dev, "returned")`. Its files stay open, so that this works for a driver that gave root up, too. Such a driver can't
+--- take back register files that were given to others: `luio run` starts it again, as root.
 ---
---- A kind is told the first time, the second, the fourth, the eighth and so on: somebody who does it again and
---- again shall not fill the log. What the kernel does when the machine goes to sleep is told each time.
+--- A kind is reported the first, second, fourth, eighth time and so on, so that a repeated change does not
+--- fill the log. Changes by the kernel when the machine goes to sleep are reported each time.
 
 local uv = require "luv"
 local sysfs = require "luio.host.sysfs"
@@ -72,13 +71,13 @@ local function since(dev)
   return seconds and ("for up to %.2g s "):format(seconds) or ""
 end
 
---- When the machine was asleep, by two signs. The kernel counts sleeps, also those that it gave up half-way, but only after processes go
---- on again, who may look before. The time that a sleep took it adds earlier: uptime goes on in a sleep, the monotonic clock does not.
---- But the clock by which it measures that often has seconds only, so a short sleep may have taken none. Hence a loss of bus master
---- that no sign explains is told once the kernel has had time to count (M.COUNTING).
+--- Two signs show that the machine was asleep. The kernel counts sleeps, also those given up half-way, but only after processes run
+--- again, so a process may look too early. The duration of a sleep is added earlier: uptime advances in a sleep, the monotonic
+--- clock does not. But the clock that measures it often has a resolution of seconds, so a short sleep may show no duration. Hence a
+--- loss of bus master without a sign is reported only after the kernel has had time to count (M.COUNTING).
 ---@class luio.Sleeps
----@field count integer?  nil: the kernel does not say
----@field least number    seconds of sleep since boot, and what the two clocks are apart; at least so many
+---@field count integer?  nil: unknown
+---@field least number    seconds of sleep since boot, and the difference of the two clocks; at least so many
 ---@field most number     and at most
 
 --- How often and how long the machine was asleep until now.
@@ -93,8 +92,8 @@ end
 
 local RESOLUTION = 0.02 -- seconds: uptime has hundredths
 
--- Whether the machine was asleep since then; also dev.sleeps as it is now. The kernel switches bus master off for that, and knows
--- nothing of what user space has set.
+-- True if the machine was asleep since then; also dev.sleeps now. For a sleep the kernel switches bus master off, and does not
+-- restore settings of user space.
 local function has_slept(dev, before)
   local after = M.sleeps()
   dev.sleeps = after
@@ -106,7 +105,7 @@ local CLOSES = " (closing /dev/%s does that, in any process; `luio info` does no
 ---@class luio.Loss
 ---@field news { name: string, text: string, n: integer }[]
 ---@field since string
----@field before luio.Sleeps?  as it was at the look before
+---@field before luio.Sleeps?  from the previous look
 ---@field deadline number      until then a sleep may show
 
 local function say(dev, loss, asleep)
@@ -191,7 +190,7 @@ local function suspect(dev)
   timer:unref()
 end
 
--- Both are told when it is over.
+-- Both are notified at the end.
 local WITHHELD = bit.bor(C.LUIO_WRONG_GIVEN, C.LUIO_WRONG_BUS_MASTER)
 
 -- Registers that were given to others are taken back, if they were: true. Until then bus master stays off.
@@ -259,7 +258,7 @@ function M.begin(dev)
   dev.sleeps, dev.bridges = M.sleeps(), require("luio.hotplug.bridges").above(dev.info)
 end
 
---- The look of every second. A fault that can't be set right is told once.
+--- The check of every second. A fault that can't be repaired is reported once.
 ---@param dev luio.Device
 function M.tick(dev)
   local ok, message = M.check(dev)

@@ -1,9 +1,9 @@
 --- Hot-plug: devices that go away and come back.
 ---
---- A device is *gone* when it was removed, or its UIO driver unbound. That is learned from whatever
---- comes first: its interrupt (the source fails), an access (SIGBUS, runtime/sigbus.c), a kernel event,
---- or the look that is taken every second. Events only make us look; whether the device is gone its
---- own descriptors say, so that a late event of an earlier time does no harm. Then, at once:
+--- A device is *gone* when it was removed, or its UIO driver was unbound. The first of these detects
+--- it: its interrupt (the source fails), an access (SIGBUS, runtime/sigbus.c), a kernel event, or the
+--- check of every second. An event only triggers a check of the device's own descriptors, so that a
+--- late event does no harm. Then, at once:
 ---
 ---   its regions become placeholders, and an access to them is an error that says why;
 ---
@@ -12,27 +12,26 @@
 ---   waits that belong to it (irq:wait, reg:wait) return nil, "device gone: ...", "ENODEV";
 ---   the driver's `gone(dev)` is called, and has 3 s.
 ---
---- A range of physical addresses is gone when a kernel driver claims it, and back when that lets it go.
+--- A range of physical addresses is gone when a kernel driver claims it, and back when the driver releases it.
 ---
---- luio.Device stays the same object. When a device that is watched is there again, at the same
---- address, with its UIO driver, it is taken again: regions where they are now, DMA buffers as they
---- were. Its driver's `start(dev, "returned")` is called, after top halves and bus master were set up as
---- at the first start. The signs come from the kernel (a device added or bound); after one there is
---- a while to become usable, for udev rules and slow drivers. The kernel binds uio_pci_generic again by
---- itself where driver_override says so, which lasts until the device is removed. After a removal luio binds it
---- where luio had bound it before (luio.host.binding); else it takes a udev rule, or somebody who does. Until then nothing
---- happens, however long.
+--- luio.Device stays the same object. When a watched device is present again, at the same address, with its UIO driver, it
+--- is reopened: regions are mapped at their new places, DMA buffers are unchanged. Its driver's `start(dev, "returned")`
+--- is called, after top halves and bus master were set up as at the first start. The signs come from the kernel (a device
+--- added or bound); after one the device has a while to become usable, for udev rules and slow drivers. The kernel binds
+--- uio_pci_generic again by itself if driver_override names it, which lasts until the device is removed. After a removal
+--- luio binds the device if luio had bound it before (luio.host.binding); otherwise a udev rule or the user must. luio
+--- waits for that without a limit.
 ---
---- Each look also asks what the bus tells (luio.hotplug.bus_errors), and whether somebody has changed config space
+--- Each check also looks for bus errors (luio.hotplug.bus_errors) and for changes of config space
 --- (luio.hotplug.config_watch).
 ---
 --- DMA memory: pages that could not be pinned may be moved by the kernel, and the device goes on with the old addresses
 --- (runtime/dma_pin.c). So every second the address of each page is looked up, while bus master is on. If one has changed,
---- bus master is off before anybody hears of it; then the driver's `stop(dev)` is called, and the device is gone for good:
---- what is asked of it fails with "ESTALE". It does not come back, because what it was told is somebody else's memory now.
+--- bus master is switched off first; then the driver's `stop(dev)` is called, and the device is gone for good: every use
+--- of it fails with "ESTALE". It does not come back, because the addresses in it now belong to other memory.
 ---
---- None of this keeps a program's loop turning; only while a device is being let go or taken again do
---- tasks of ours run. A driver that luio.start started is watched; others by dev:watch_presence().
+--- None of this keeps a program's loop running, except while a device is being released or reopened.
+--- A device is watched if luio.start started its driver; otherwise after dev:watch_presence().
 
 local bus_errors = require "luio.hotplug.bus_errors"
 local errors = require "luio.errors"
@@ -137,7 +136,7 @@ local function call(dev, name)
 end
 
 local function finish_vanishing(dev)
-  task.sleep(0) -- whoever found it gone may be in the middle of something
+  task.sleep(0) -- the code that found it gone may be in the middle of an operation
   if dev.closed then return end
   for _, irq in pairs(dev.gone and dev.irqs or {}) do -- retaken by hand already: closed, and new ones at work
     local ok, message = irq:close() -- wakes who waits
@@ -198,7 +197,7 @@ function M.wait_return(dev, seconds)
     dev.return_waiters = dev.return_waiters or {}
     table.insert(dev.return_waiters, wake)
     return function()
-      -- Whoever is told now is in a list that tell goes through, and has taken from us.
+      -- A list that `tell` is going through is not in dev.return_waiters any more.
       for i, waiter in ipairs(dev.return_waiters or {}) do
         if waiter == wake then return table.remove(dev.return_waiters, i) end
       end
@@ -244,10 +243,10 @@ local function concerns(dev, address, subsystem, action)
 end
 
 local function each_watched(fn, ...)
-  local list = {} -- of its own: what fn does may change the set
+  local list = {} -- a copy: fn may change the set
   for dev in pairs(watched) do table.insert(list, dev) end
   for _, dev in ipairs(list) do
-    -- libuv's callbacks must not raise; what goes wrong with one device is told as its warning.
+    -- libuv's callbacks must not raise; an error with one device becomes its warning.
     local ok, message = pcall(fn, dev, ...)
     if not ok and not dev.closed then pcall(dev.warn, dev, errors.text(message)) end
   end

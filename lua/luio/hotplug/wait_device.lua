@@ -1,10 +1,10 @@
---- A device that is not there yet: `luio run --wait`.
+--- Waits for a device that is not present yet: `luio run --wait`.
 ---
---- The wait is for a device that can be opened: it is there, a UIO driver has it, and its node has
---- its permissions. The kernel tells of the first two by events, after each of which everything is looked at
---- anew, so that one that came before we listened, or got lost, does no harm; a look every two seconds
---- goes without them. The third is udev's work, some time after the event: a device that can't be opened though
---- it is there is tried again, for a while, before that counts as a failure; but not one that another process drives.
+--- The wait is for a device that can be opened: it is present, a UIO driver has it, and its node has its permissions.
+--- The kernel reports the first two by events. After each event everything is checked anew, and every two seconds
+--- without one, so that a missed event does no harm. udev sets the permissions some time after the event, so a device
+--- that can't be opened is tried again for a while before that counts as a failure; a device that another process
+--- drives is not.
 
 local device = require "luio.device"
 local inspect = require "luio.host.inspect"
@@ -26,16 +26,16 @@ local FIRST, SLOWEST = 0.02, 0.25 -- seconds before it is tried again
 ---@field bare boolean?          a device that no driver has is opened, too, unless luio had given it to a UIO driver
 ---@field stopped fun(): boolean whether to give up
 ---@field arm fun(wake: fun()): fun()  has wake called when `stopped` changes; returns what ends that
----@field tell fun(text: string) is told what is waited for, once and whenever it becomes something else
+---@field tell fun(text: string) is called with the text of what is missing, once and at each change
 
---- Whether a device can be waited for. Simulated ones, and what is no kernel device, are there or are not.
+--- True if a device can be waited for: simulated devices and addresses without a kernel device never arrive later.
 ---@param address string?  nil: whichever a driver matches
 ---@return boolean
 function M.can_wait(address)
   return not address or address:match "^uio%d+$" ~= nil or address:match "^%x+:%x+:%x+%.%x$" ~= nil
 end
 
--- The device, bound or not, and that others fit, too; or what is missing.
+-- The device, bound or not, and the others that fit; or what is missing.
 local function find(driver, address)
   if address then
     local info, message, code = inspect.find(address)
@@ -71,7 +71,7 @@ local function try(driver, address, options)
   return dev
 end
 
--- Until an event, the end of the time, or somebody stops us.
+-- Waits until an event, the deadline, or a stop.
 local function pause(seconds, monitor, options)
   task.await(seconds, function(wake)
     local disarm = options.arm(function() wake(true) end)

@@ -1,11 +1,11 @@
---- An interrupt's source: what the handles of one vector share. A device has a handle, and each version of its driver; the
+--- An interrupt's source, shared by the handles of one vector. A device has a handle, and each version of its driver; the
 --- thread in C and its ring outlive them.
 ---
---- How an event comes to the task that waits: the thread puts it into the ring, and the ring's descriptor is readable. Or, if the
---- Lua thread sleeps in its loop, that takes the interrupt itself (luio_irq_share): the source's own descriptor is in libuv's epoll
---- set, too. libuv finds the uv_poll_t by the descriptor that an epoll event names, and the event of the source names the ring's.
---- So an interrupt that finds the loop asleep takes one wake-up, and one call into C, which returns the event. The source must
---- leave libuv's set whenever the uv_poll_t does: nobody would answer for it.
+--- The way of an event to the waiting task: the thread puts it into the ring, and the ring's descriptor becomes readable. Or, if
+--- the Lua thread sleeps in its loop, the Lua thread takes the interrupt itself (luio_irq_share), because the source's own
+--- descriptor is in libuv's epoll set, too. libuv finds the uv_poll_t by the descriptor that an epoll event names, and the event of
+--- the source names the ring's. So an interrupt that finds the loop asleep takes one wake-up, and one call into C, which returns
+--- the event. The source must leave libuv's set whenever the uv_poll_t does, because its events would have no handler.
 
 local door = require "luio.ffi"
 local fd_watch = require "luio.loop.fd_watch"
@@ -23,8 +23,8 @@ local M = {}
 ---@field watch luio.FdWatch?  where a task waits
 ---@field through luio.Irq?    the handle by which that one waits, or the last did
 ---@field raw ffi.cdata*       luio_irq_event: the last that was taken
----@field taken boolean?       nobody has had that yet
----@field names table<integer, table>  by epoch: what the events' values are called
+---@field taken boolean?       that event was not delivered yet
+---@field names table<integer, table>  by epoch: the names of the events' values
 ---@field epoch integer
 ---@field setup luio.IrqSetup  of the thread
 ---@field storms luio.IrqStorms?
@@ -57,7 +57,7 @@ local function step(device, config, op, spec, offset)
   return o
 end
 
--- Fills the steps of a checked setup; what the values will be called.
+-- Fills the steps of a checked setup; returns the names of the values.
 local function build(device, config, setup)
   local slots, names = {}, {}
   for i, spec in ipairs(setup.capture or {}) do
@@ -107,8 +107,8 @@ end
 
 --- Starts the thread.
 ---@param config ffi.cdata*   luio_irq_config, complete
----@param names table[]       what the events' values are called
----@param device luio.Device  that is told of storms
+---@param names table[]       the names of the events' values
+---@param device luio.Device  for reports of storms
 ---@return true? ok
 ---@return string? message
 ---@return string? code
@@ -218,7 +218,7 @@ end
 --- Takes the next event for a handle, without waiting. The running task has it in hand until it asks for another.
 ---@param irq luio.Irq
 ---@return boolean taken
----@return luio.Event? event  nil: what follows is why
+---@return luio.Event? event  nil: the reason follows
 ---@return string? message
 ---@return string? code
 function Source:take(irq)
@@ -242,7 +242,7 @@ end
 
 -- ---- For a reload --------------------------------------------------------------------------------
 
---- Who waits now, and by which handle.
+--- The task that waits now, and its handle.
 ---@return luio.Waiter?
 ---@return luio.Irq? through
 function Source:waiter()
@@ -250,13 +250,13 @@ function Source:waiter()
   if who then return who, self.through end
 end
 
---- Makes room for another task to wait. Whoever waited goes on waiting, until luio.loop.wait_slot's `wake_waiter` or the deadline.
+--- Makes room for another task to wait. The previous waiter goes on waiting, until luio.loop.wait_slot's `wake_waiter` or the deadline.
 ---@return luio.Waiter? who
 function Source:displace()
   return self.watch and wait_slot.displace(self.watch)
 end
 
---- Events that nobody has taken yet.
+--- The number of events that were not taken yet.
 ---@return integer
 function Source:waiting()
   if not self.handle then return #self.back end

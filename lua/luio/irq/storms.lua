@@ -1,7 +1,7 @@
---- Interrupt storms are told as they begin and end (Device:warn): with the device, what was captured, and how it was
---- acknowledged. runtime/storm.c finds them. Of many the first, second, fourth and eighth are told.
+--- Warnings when an interrupt storm begins and ends (Device:warn), with the device, the captured values and the
+--- acknowledgement. runtime/storm.c detects storms. Of many the first, second, fourth and eighth are reported.
 ---
---- The news come twice: by a descriptor that the loop watches, and with each event, because the loop may not turn for long.
+--- A storm is reported twice: by a descriptor that the loop watches, and with each event, because the loop may not turn for long.
 
 local bit = require "bit"
 local errors = require "luio.errors"
@@ -37,7 +37,7 @@ local function get(handle)
   return storm
 end
 
--- What is at fault, as far as the top half tells.
+-- The cause, as far as the top half shows it.
 local function blame(setup, seen)
   local acks = top_half.acks(setup)
   if not setup.ack or not acks[1] then
@@ -86,7 +86,7 @@ function Storms:tell(source, device)
   end
 end
 
---- Another top half is at work: its storms are told from the first on.
+--- After a change of the top half: its storms are reported from the first on.
 function Storms:begin_again() self.base = self.number end
 
 --- The last storm since the thread was started.

@@ -1,7 +1,7 @@
---- A version of a driver is brought up on a device: its view, its `start`, and what scripts and the prompt meet from then on.
+--- Brings up a version of a driver on a device: makes its view, runs its `start`, and connects scripts and the prompt to it.
 ---
---- A driver may take parts of its view away or put others in their place. What luio goes by is put back before luio goes on, and
---- a `start` that has changed it is refused.
+--- A driver may remove or replace parts of its view. luio restores the fields that it relies on before it goes on, and refuses a
+--- `start` that has changed them.
 
 local bind = require "luio.registers.bind"
 local device = require "luio.device"
@@ -17,7 +17,7 @@ local watchdog = require "luio.loop.watchdog"
 
 local M = {}
 
--- What luio goes by of a version's view of the device: "same" is what nobody else exchanges, either.
+-- The fields of a version's view that luio relies on; "same": no other code replaces them, either.
 local PARTS = {
   address = "kind", info = "kind", regs = "kind", driver = "kind", regions = "same", irqs = "same", dma = "same", config = "same",
   root = "same", live = "same", version = "same", warnings = "same", repairs = "same",

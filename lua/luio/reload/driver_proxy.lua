@@ -1,7 +1,8 @@
---- `dev.driver`: the driver of a device, whichever version of it is at work (luio.reload.live).
+--- `dev.driver`: the driver of a device, in its running version (luio.reload.live).
 ---
---- Scripts and the prompt hold it across reloads. So it is not the driver's table, which a reload replaces, but looks into the
---- table of the version at work each time. A function that is called with the device gets that version's view of it instead.
+--- Scripts and the prompt hold it across reloads. So it is not the driver's table, which a reload replaces, but a proxy that
+--- reads the running version's table each time. A function that is called with the device gets that version's view of it
+--- instead.
 
 local M = {}
 

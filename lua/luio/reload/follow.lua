@@ -1,10 +1,10 @@
---- What is saved while a driver runs: tried, as a reload; and which code goes on after a crash.
+--- Follows a driver's files: tries each save as a reload, and chooses the code after a crash.
 ---
---- Under a guardian a worker that follows a crash goes on with the code that worked, which the guardian
---- has, not with what the files hold: that may be a save that was refused, or the one that took the
---- process with it, and would use the restarts up one by one. A version has worked when it has stood its
---- probation, or was the first. What the files hold is tried when it never was; what was tried is not
---- tried again before something is saved. Of both the guardian is told before it happens.
+--- Under a guardian, the worker after a crash goes on with the code that worked, which the guardian
+--- keeps, not with the files. The files may hold a refused save, or the one that crashed, which would
+--- use up the restarts. A version has worked if it has passed its probation, or was the first. The
+--- files' code is tried if it has not been tried yet; tried code is not tried again before the next
+--- save. The guardian is informed before each attempt.
 ---
 --- If the code that worked does not survive its own start after the crash, a save that is yet untried is
 --- started in its place.
@@ -22,7 +22,7 @@ local M = {}
 
 local PATIENCE = 0.25 -- seconds until a reload is tried again that came at a bad time
 
--- ---- What was tried ------------------------------------------------------------------------------
+-- ---- Tried versions ------------------------------------------------------------------------------
 
 local function try_of(files)
   local names = {}
@@ -73,7 +73,7 @@ end
 ---@field options { keep: boolean?, watch: boolean?, tell: fun(report: luio.ReloadReport) }
 ---@field good luio.Version   the one that worked
 ---@field tried { files: table<string, true>, print: string }?
----@field package asked boolean?    somebody wants a reload
+---@field package asked boolean?    a reload was requested
 ---@field package stirred boolean?  something happened in the folders
 ---@field package working boolean?
 local Follower = {}
@@ -85,7 +85,7 @@ local function count(t)
   return n
 end
 
--- Has the guardian keep the version that works, and what was tried after it.
+-- Makes the guardian keep the working version, and the fingerprint of the version tried after it.
 local function keep(self)
   if not self.options.keep then return end
   local good = self.good
@@ -94,9 +94,9 @@ local function keep(self)
   if not ok then self.dev:warn(("after a crash the driver starts from its files: %s"):format(message)) end
 end
 
--- Of what runs and of what was last tried: a mend may be in either. And what lies beside the driver's file, for a version
--- that ended the process when it was loaded had no time to say what it required. Not what somebody else has put there: no
--- version would take it, and it is not to be read all the time.
+-- The files of the running version and of the last one tried, because a fix may be in either. Also the files beside the
+-- driver's file, because a version that ended the process while it was loaded could not report what it required. Files of
+-- untrusted owners are left out, because no version would load them.
 local function files_of(self)
   local all, dir = {}, self.good.dir
   local writers = trust.writers(self.good.real)
@@ -135,7 +135,7 @@ local function reload(self)
   until not report.later or dev.closing
 end
 
--- What was loaded, the running version knows not all of.
+-- The running version does not know all loaded files.
 local function staged(self, files)
   local all = files_of(self)
   for path, text in pairs(files) do all[path] = text end
@@ -144,17 +144,17 @@ local function staged(self, files)
   keep(self)
 end
 
--- Whether the files hold what was not tried yet.
+-- True if the files hold code that was not tried yet.
 local function is_new(self)
   local files = self.dev.live.version.files
   if untried(files, self.tried) then return true end
-  -- When what runs is saved again, what was refused before is tried again at its next save.
+  -- When the running code is saved again, a version refused before is tried again at its next save.
   if self.tried and not version.differ(files) then self.tried = try_of(self.tried.files) end
   return false
 end
 
--- Does what was asked for, one after the other: at any moment something may be saved, and the last of it is to run or to be refused.
--- What comes between the reading of a file and the first look at its folder tells nobody, so the files are compared once more.
+-- Handles requests one after the other: a file may be saved at any moment, and the last save must run or be refused. A save between
+-- the reading of a file and the first watch of its folder gives no event, so the files are compared once more.
 local function work(self)
   if self.working then return end
   self.working = true
@@ -182,7 +182,7 @@ local function saved(self)
   work(self)
 end
 
---- Exchanges the driver's code, because somebody asks for it.
+--- Exchanges the driver's code on request.
 function Follower:reload()
   self.asked = true
   work(self)
@@ -199,7 +199,7 @@ function M.catch_hangup()
   return hearing
 end
 
---- Follows what is saved of a driver that runs: SIGHUP is heard, files are watched.
+--- Follows a running driver's files: handles SIGHUP and watches the files.
 ---@param dev luio.Device
 ---@param options { keep: boolean?, watch: boolean?, tell: fun(report: luio.ReloadReport) }
 ---@param kept luio.KeptCode?  of M.load
@@ -223,8 +223,8 @@ function M.follow(dev, options, kept, hearing)
   return self
 end
 
---- Tries what was saved since the driver was loaded, for its device may have come late, and its start take long. After a crash: what
---- was saved and never tried, or says that it was.
+--- Tries files that were saved since the driver was loaded, because its device may have come late, and its start may take long.
+--- After a crash: tries saved files that were never tried, or reports that they were.
 function Follower:begin()
   if self.hearing.heard then return task.spawn(self.reload, self) end
   if not version.differ(self.good.files) then return end

@@ -1,22 +1,22 @@
---- The guardian, as the worker sees it: why it was started, what it keeps, how to leave.
+--- The worker's interface to the guardian: the reason of the start, kept state, the exit.
 ---
 --- `luio run` is two processes (runtime/guardian.c). Elsewhere, in a script or a spec, there is no
 --- guardian; then everything here does nothing, and every start is "fresh".
 ---
---- A driver's durable state are the fields of dev.state that it names:
+--- A driver names the fields of dev.state that are durable:
 ---
 ---     durable = { "packets", "ring" }
 ---
---- Plain data: no functions, no pointers. They are copied to the guardian's memory by
---- `dev:checkpoint()`, and by `luio run` ten times a second where they have changed; after a crash
---- they are in dev.state when `start(dev, "crash")` is called. Encoded by LuaJIT's string.buffer: a
---- state of ten numbers costs about a microsecond, but not at every turn of the loop, for nobody
---- knows how large it is or how often the loop turns. A driver calls `checkpoint` for state that must not be lost.
+--- Plain data: no functions, no pointers. They are copied to the guardian's memory by `dev:checkpoint()`, and by
+--- `luio run` ten times a second where they have changed; after a crash they are in dev.state when
+--- `start(dev, "crash")` is called. Encoded by LuaJIT's string.buffer: a state of ten numbers costs about a
+--- microsecond. It is not done at every turn of the loop, because the state's size and the loop's rate are
+--- unknown. A driver calls `checkpoint` for state that must not be lost.
 ---
---- With `luio run --user` they were kept by a process without privileges, and `migrate` and `start` are called by root. So only plain
---- data is read back (luio.text.plain), only fields that the driver names are filled; whether their values make sense the driver checks.
---- What can't be read back would keep every worker from starting, until no restart is left. So the driver starts without it, and that
---- is said; and with `--user` also when a start with it has failed, for whatever reason: such values may be meant to make it fail.
+--- With `luio run --user` a process without privileges has written the state, and root calls `migrate` and `start`. So only plain
+--- data is read back (luio.text.plain), and only the named fields are filled; the driver must check their values. Unreadable state
+--- would make every worker fail until no restart is left. So the driver starts without it, with a warning. With `--user` it also
+--- starts without the state after a start with it has failed for any reason, because hostile values may have caused the failure.
 
 local ffi = require "ffi"
 local errors = require "luio.errors"
@@ -101,7 +101,7 @@ end
 ---@return string? message
 ---@return string? code
 function M.drop_privileges(dev, user)
-  for index in pairs(dev.info.bars) do dev:region(index) end -- one that can't be had is nobody's now
+  for index in pairs(dev.info.bars) do dev:region(index) end -- an error means that the region is gone
   for index in pairs(dev.info.maps) do
     if not dev.info.has_bars then dev:region(index) end
   end
@@ -119,7 +119,7 @@ end
 ---@field path string                   the driver's file
 ---@field files table<string, string>   path -> text, of the version that worked
 ---@field names table<string, string>   of luio.Version
----@field tried { files: table<string, true>, print: string }?  what was last tried: luio.reload.follow
+---@field tried { files: table<string, true>, print: string }?  the code that was last tried: luio.reload.follow
 ---@field starting boolean?             a worker began to start it, and had not yet when this was kept
 
 --- Has the guardian keep the code to go on with after a crash. When it can't, it keeps none.
@@ -131,7 +131,7 @@ function M.keep_code(code)
   local bytes = buffer.encode(code)
   if C.luio_guard_keep(bytes, #bytes, err) == 0 then return true end
   local _, message, why = door.failure()
-  local none = buffer.encode {} -- what was kept before is not what works now
+  local none = buffer.encode {} -- the code kept before is not the working one
   C.luio_guard_keep(none, #none, err)
   return nil, message, why
 end
@@ -167,7 +167,7 @@ function M.save(dev)
   if type(state) ~= "table" then
     return nil, ("durable state of driver %s: dev.state is a %s, not a table"):format(dev.driver.name, type(state)), "EINVAL"
   end
-  for _, name in ipairs(names) do fields[name] = rawget(state, name) end -- nothing of the driver's runs here, where nobody watches it
+  for _, name in ipairs(names) do fields[name] = rawget(state, name) end -- no driver code runs here, because no watchdog is active
   local ok, bytes = pcall(buffer.encode, { fields = fields, version = dev.driver.state_version })
   if not ok then
     return nil, ("durable state of driver %s: %s"):format(dev.driver.name, errors.text(bytes)), "EINVAL"

@@ -1,9 +1,9 @@
---- The state of a driver on its way to a new version (step 3 of a reload, luio.reload.live).
+--- Copies a driver's state for a new version (step 3 of a reload, luio.reload.live).
 ---
---- The new version gets a copy, so that the old one, which goes on when the reload fails, finds its own as it was. What is data is
+--- The new version gets a copy, so that the state of the old one, which goes on when the reload fails, is unchanged. Data is
 --- copied; a handle of the old version's view (region, register, interrupt, DMA buffer) becomes the new view's. A driver's own
---- objects, which are tables with a metatable of its own, are copied like data and keep their metatable. luio's objects and
---- C's are shared. The new version's `migrate` may then change the copy, or return another table.
+--- objects, which are tables with a metatable of its own, are copied like data and keep their metatable. luio's objects and C's
+--- are shared. The new version's `migrate` may then change the copy, or return another table.
 
 local dma = require "luio.dma"
 local environment = require "luio.reload.environment"

@@ -1,6 +1,6 @@
---- What is said of a reload (luio.reload.live): a table for programs, and the same as a line for people. What changed it says by
---- the driver's functions and its registers; where neither did, by the files. A file that differs only in comments and the like
---- has the same code.
+--- The report of a reload (luio.reload.live): a table for programs, and the same as a line for people. Changes are listed as
+--- functions and registers of the driver; if neither changed, as files. A file that differs only in comments and layout has the
+--- same code.
 ---
 ---     version 2: sign +IRQ_ACK; kept 3 values of state; 0.214 ms without a driver (loading 1.702 ms); events waited 0, lost 0
 ---     reload refused in stage, version 1 goes on: edu.lua:12: '=' expected near 'end'

@@ -1,7 +1,7 @@
---- Runs what a driver's files do when they are loaded, and its `check`, with every device out of reach.
+--- Loads a driver's files and runs its `check` with every device out of reach.
 ---
---- Functions that open, allocate, spawn or wait ask luio.loop.loading. Accessors of regions have no time for a flag, so the regions
---- of open devices are suspended meanwhile.
+--- Functions that open, allocate, spawn or wait check luio.loop.loading. Testing a flag in each register access would cost too
+--- much, so the regions of open devices are suspended meanwhile.
 
 local loading = require "luio.loop.loading"
 local region = require "luio.region"

@@ -120,7 +120,7 @@ function M.back(self, old, v, before)
   return given_back
 end
 
---- Ends what is left of a version that was replaced for good.
+--- Ends the rest of a version that was replaced for good.
 ---@param self luio.Live
 ---@param old luio.Version
 function M.retire(self, old)

@@ -1,17 +1,17 @@
 --- A version of a driver's code: its files, loaded afresh, apart from every other version's.
 ---
---- What a driver requires from its project (drivers.NAME.*, files beside its own, modules below the folder
---- that holds drivers/) is loaded anew for each version, with an environment of its own: so a module's
---- locals and the globals it makes are the version's, and two versions can be there at once. Everything
---- else (luio, libraries) is shared; the tables that lead to it are the version's own (luio.reload.environment).
---- `require "luio"` gives a driver luio with its own `spawn`, so that what it starts is known to be its.
+--- A driver's project modules (drivers.NAME.*, files beside its own, modules below the folder that holds
+--- drivers/) are loaded anew for each version, with an environment of their own. So a module's locals and
+--- globals belong to the version, and two versions can coexist. Everything else (luio, libraries) is shared; the
+--- version has its own tables that lead to it (luio.reload.environment). `require "luio"` gives a driver luio
+--- with its own `spawn`, so that its tasks belong to the version.
 ---
 --- Staging is loading with every device out of reach (luio.reload.staging).
 ---
---- A file that is being saved is no version. A program that writes a file in place has it open for that time, which the
---- kernel tells (runtime/files.c); so it is read when it is closed, and can't be opened for writing meanwhile. Where
---- the kernel does not tell (another user's file, some network file systems) a file is left alone while it is empty and until a quarter
---- of a second after its last change.
+--- A file is not loaded while it is being saved. A program that writes a file in place has it open meanwhile, which the kernel
+--- reports (runtime/files.c). So luio reads the file after it is closed, and prevents an open for writing during the read. Without
+--- that report (another user's file, some network file systems) luio waits while the file is empty, and until a quarter of a second
+--- after its last change.
 
 local bit = require "bit"
 local ffi = require "ffi"
@@ -59,7 +59,7 @@ local POLL = 0.01 -- seconds between looks
 
 local buffer, size, leased = nil, 64 * 1024, ffi.new "int[1]"
 
--- A file's text, and whether it was sure that nobody was writing. "EAGAIN": somebody has it open to write; `as_it_is`: never mind.
+-- A file's text, and true if certainly no process was writing. "EAGAIN": a process has it open for writing; `as_it_is`: read it anyway.
 local function read_saved(path, as_it_is)
   buffer = buffer or ffi.new("char[?]", size)
   local n = tonumber(C.luio_read_leased(path, buffer, size, not as_it_is and leased or nil, err))
@@ -171,7 +171,8 @@ local function run_module(self, name)
   return true, pcall(run_file, self, path, name)
 end
 
---- luio as a driver sees it. What is set for the whole process a version that is refused could not take back.
+--- luio as a driver sees it. Settings of the whole process raise an error while the version may still be refused,
+--- because it could not undo them.
 ---@param luio table  the library, as Lua's `require` gives it
 ---@return table
 function Version:library(luio)
@@ -199,7 +200,7 @@ local function new_require(self)
     local have = rawget(self.modules, name)
     if have == LOADING then error(("%s requires itself"):format(name), 2) end
     if have ~= nil then return have end
-    if type(name) ~= "string" then return require(name) end -- it says what is wrong
+    if type(name) ~= "string" then return require(name) end -- require raises the error
     self.modules[name] = LOADING
     local its, ok, result = run_module(self, name)
     if not its then
@@ -226,11 +227,11 @@ end
 
 --- Loads a driver's file as a version. Touches no hardware, and lets it touch none.
 ---@param path string
----@param given? { files: table<string, string>, names: table<string, string> }  of a version: what to take its files for
+---@param given? { files: table<string, string>, names: table<string, string> }  of a version: the texts to use for its files
 ---@return luio.Version?
----@return string? message  a syntax error, what it threw; with file and line
+---@return string? message  a syntax error, or an error that it threw; with file and line
 ---@return string? code     "EINVAL"
----@return table<string, string>? files  those that it loaded until then
+---@return table<string, string>? files  the files that it loaded until then
 function M.stage(path, given)
   local self = setmetatable({ id = 1, path = path, files = {}, names = {}, modules = {} }, Version)
   self.patient = now() + PATIENCE
@@ -282,7 +283,7 @@ function M.differ(files)
   return false
 end
 
--- FNV-1a, twice: to tell texts apart, nobody is kept from forging one.
+-- FNV-1a, twice: tells texts apart; it is no protection against forgery.
 local function hash(text)
   local a, b = 0x811c9dc5, 0x01000193
   for i = 1, #text do
@@ -313,7 +314,7 @@ local function code_of(text)
   return chunk and string.dump(chunk, true) or text
 end
 
--- What two tables of names have and have not in common; `same` compares what both have.
+-- Compares the names of two tables: in one only, or in both; `same` compares the values of names in both.
 local function compare(before, after, wanted, same)
   local result = { added = {}, changed = {}, removed = {} }
   for name, value in pairs(after) do
