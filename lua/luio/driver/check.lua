@@ -1,7 +1,7 @@
 --- Checks a driver's table: keys, types, names, top halves. Touches no hardware.
 ---
---- The table and all in it are the driver's, and may run code of the driver when they are read. So they are read as its files are
---- loaded: with every device out of reach, and by a deadline (luio.reload.staging).
+--- Reading the table may run the driver's code (metatables). So it is read under the same conditions as its files are loaded:
+--- with every device out of reach, and with a deadline (luio.reload.staging).
 
 local device = require "luio.device"
 local errors = require "luio.errors"
@@ -100,7 +100,7 @@ local function check_table(driver, path, file)
   return check_parts(driver, path, file)
 end
 
--- Calls a function that reads what a driver states. Its tables may have metatables, and so functions that run when they are read.
+-- Calls a function that reads a driver's tables. They may have metatables, whose functions run when they are read.
 local function guarded(path, fn, ...)
   local ok, results = staging.run(path, device.open_devices, function(...) return { fn(...) } end, ...)
   if not ok then return nil, ("%s: the driver's table: %s"):format(path, errors.text(results)), "EINVAL" end
@@ -111,7 +111,7 @@ end
 ---@param driver any   what its file returned
 ---@param file string  its path
 ---@return table? driver
----@return string? message  what is wrong, with the file
+---@return string? message  the fault, with the file
 ---@return string? code     "EINVAL"
 function M.driver(driver, file)
   local path = paths.shown(file)

@@ -10,7 +10,7 @@
 ---                                                 write; a name or a list. Which value an ack writes, and how
 ---                                                 devices want it: luio.top_half. By vector number:
 ---                                                 { [0] = {...}, [1] = {...} }
----     dma = { bits = 28 }                         it does DMA, with addresses of so many bits
+---     dma = { bits = 28 }                         it does DMA, with addresses of 28 bits
 ---     start(dev, reason)                          true, or nil, message, code. reason: "fresh"; "reload";
 ---                                                 "returned": the device was gone; "crash": a process that
 ---                                                 drove it has died (luio run)
@@ -20,20 +20,20 @@
 ---     migrate(state, version)                     on a reload: changes the state of another version to this
 ---                                                 one's; `version` is the other's state_version
 ---     state_version = 2                           of the shape of dev.state
----     quiesce(dev)                                after a crash, bus master being off: sees to it that the device
----                                                 has ended all that it was told before; true, or nil, message, code
+---     quiesce(dev)                                after a crash, with bus master off: makes the device end all
+---                                                 earlier commands; true, or nil, message, code
 ---     durable = { "packets" }                     fields of dev.state that outlive a crash (luio.reload.guardian)
 ---     reset = false                               after a crash the guardian must not reset the device, which
----                                                 would lose what it needs (firmware, a link that was trained)
+---                                                 would lose its firmware or a trained link
 ---
---- and whatever functions its users call, with the device first.
+--- and the functions for its users, with the device as the first argument.
 ---
 --- A number is a double, exact up to 2^53; a register of 64 bits gives a uint64_t from there on, and arithmetic with one makes
---- a uint64_t of everything. A *negative* number becomes 2^63 there on amd64 (LuaJIT of Debian 12; right on arm64), and what
---- bit.bnot gives of a number is negative: `bit.band(base, bit.bnot(0xfULL))` clears four bits, with 0xf it clears all.
---- `luio lint` finds what can be seen of that.
+--- a uint64_t of everything. A *negative* number becomes 2^63 there on amd64 (LuaJIT of Debian 12; right on arm64), and
+--- bit.bnot of a number is negative: `bit.band(base, bit.bnot(0xfULL))` clears four bits, with 0xf it clears all. `luio lint`
+--- finds the cases that the text shows.
 ---
---- Where folders are looked for: luio.driver.paths.
+--- luio.driver.paths has the search path.
 
 local check = require "luio.driver.check"
 local match_rules = require "luio.driver.match_rules"
@@ -47,9 +47,9 @@ M.top_half = setup.top_half
 
 --- Loads a driver without touching hardware.
 ---@param name string  "edu", "drivers/edu", "path/to/driver.lua"
----@param kept? luio.KeptCode  what to take its files for; `name` is its file then
+---@param kept? luio.KeptCode  the texts to use for its files; `name` is its file then
 ---@return table? driver
----@return string? message  a syntax error, what it threw, or what its table lacks; with file and line
+---@return string? message  a syntax error, an error that it threw, or a fault in its table; with file and line
 ---@return string? code
 function M.load(name, kept)
   local path, message, code = name, nil, nil
@@ -63,10 +63,10 @@ function M.load(name, kept)
   return driver, message, code
 end
 
---- Starts a driver on an open device: top halves, DMA mask, bus master, then its own start. When
---- that fails the device is closed again. A real device is watched from then on (luio.hotplug): when
---- it goes away and comes back, its driver is started again. A range of physical addresses has no name that
---- `match` could fit: whoever names both knows.
+--- Starts a driver on an open device: top halves, DMA mask, bus master, then its own start. When that fails
+--- the device is closed again. A real device is watched from then on (luio.hotplug): when it goes away and
+--- comes back, its driver is started again. `match` is not checked for a range of physical addresses,
+--- because it has no name; the caller chooses both.
 ---@param driver table
 ---@param dev luio.Device
 ---@return luio.Device? dev

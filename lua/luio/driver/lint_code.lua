@@ -1,10 +1,10 @@
 --- Finds mistakes in a driver's Lua: arithmetic of 64 bits with a negative number.
 ---
---- The `bit` functions, +, - and comparisons make a uint64_t of all they are given as soon as one is. On amd64 the LuaJIT
---- of Debian 12 makes 2^63 of a negative number then, on arm64 what one expects: `bit.band(base, bit.bnot(0xf))` is 0 or
---- 2^63 on the one, the base without its low bits on the other. `bit.bnot(0xfULL)` is right on both.
+--- The `bit` functions, +, - and comparisons convert all arguments to uint64_t if one is a uint64_t. On amd64 the LuaJIT
+--- of Debian 12 then makes 2^63 of a negative number, on arm64 the expected value: `bit.band(base, bit.bnot(0xf))` is 0
+--- or 2^63 on the one, the base without its low bits on the other. `bit.bnot(0xfULL)` is right on both.
 ---
---- Types are not known here, so only what can be seen is said: a call of band, bor or bxor that has a negative number or
+--- Types are not known here, so only visible cases are reported: a call of band, bor or bxor that has a negative number or
 --- bnot of a plain one among its arguments, and beside it a sign of 64 bits: a ULL literal, a cast, read64, the value of a
 --- register that the map calls 64 bits wide.
 
@@ -42,7 +42,7 @@ local function any(tokens, span, is)
   return false
 end
 
--- -1, bnot(0xf), bit.bnot(MASK): of what is a number as far as can be seen.
+-- -1, bnot(0xf), bit.bnot(MASK): if the argument is visibly a number.
 local function negative(tokens, span)
   local first = tokens[span[1]]
   local last = tokens[span[2]]

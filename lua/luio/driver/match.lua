@@ -1,14 +1,14 @@
---- Which driver is for which device.
+--- Finds the driver for a device.
 ---
---- A driver says it in `match`: { pci = "1234:11e8" }, { of = "device-tree name" }, { uio = "what its
---- UIO driver calls it" }, or a list of such.
+--- A driver lists its devices in `match`: { pci = "1234:11e8" }, { of = "device-tree name" }, { uio =
+--- "the UIO driver's name for it" }, or a list of such.
 ---
---- Commands that only look take it from the driver's text, where it is stated as literals (luio.text.literal): no driver runs so
---- that `luio list` can name it (M.stated). A driver whose text does not say it is unknown to them, which they tell. Commands
---- that need the driver load it (M.driver_of): first those whose text says that they match, then those that do not say.
+--- Read-only commands take `match` from the driver's text, if it consists of literals (luio.text.literal), so that `luio list`
+--- runs no driver to name it (M.stated). They report drivers with another `match` as unknown. Commands that need the driver load
+--- it (M.driver_of): first the drivers whose text matches, then those without literals.
 ---
---- A driver that does not load is not "no driver": every command says the same of it (M.load_failure), those that only look as far as
---- its files tell without being run (M.fault).
+--- A driver that does not load is not "no driver": every command prints the same error (M.load_failure); read-only commands only
+--- errors that its files show without being run (M.fault).
 
 local door = require "luio.ffi"
 local discovery = require "luio.host.discovery"
@@ -94,8 +94,8 @@ local function name_in(text)
   return text:gsub("%-%-[^\n]*", ""):match "[{%s,;]name%s*=%s*[\"']([^\"'\n]+)[\"']%s*[,;]%s*match%s*="
 end
 
--- What is wrong with a driver as far as its files tell without being run: one that is no Lua, a name that is not the folder's, a match
--- that is misspelt. Others (a fault in its map) only loading finds.
+-- The errors of a driver that its files show without being run: a syntax error, a name that is not the folder's, a misspelt match.
+-- Others (a fault in its map) show only when it is loaded.
 local function fault_in_text(name)
   local path = paths.find(name, "init")
   local text = text_of(path)
@@ -117,8 +117,8 @@ local function fault_in_text(name)
   return slip and ("%s: %s.%s: did you mean match?"):format(shown, folder or name, slip) or nil
 end
 
--- What the text of a driver says that it matches: a list of tables, empty when it says nothing. Nil and why when only running
--- it tells.
+-- A driver's `match` from its text: a list of tables, empty without a `match`. Nil and the reason if it is not made of
+-- literals.
 local function stated(path)
   local text = text_of(path)
   if not text then return nil, "it can't be read" end
@@ -196,7 +196,7 @@ local NONE = "no driver in drivers/ matches"
 local function short_of_descriptors()
   local room, message = door.descriptors "look for a driver"
   if room then return nil end
-  known = nil -- what could not be read may be the one
+  known = nil -- an unreadable driver may be the one
   return message
 end
 
@@ -239,14 +239,14 @@ function M.others(info, name)
   return list[1] and ("%s %s it, too"):format(table.concat(list, ", "), list[2] and "fit" or "fits") or nil
 end
 
---- The driver for a device, of those in the drivers/ folders; the first by name when there are
---- several, and before all others those whose text says that they match. Loads those that may match, which touches no
---- hardware. One that does not load is passed over, and named.
+--- The driver for a device, from the drivers/ folders; the first by name if there are several, drivers whose text
+--- matches before the others. Loads those that may match, which touches no hardware. One that does not load is passed
+--- over, and named.
 ---@param info luio.Info
----@param address string?  as it was named, where that says more than info.address: a model by its path
----@return string? name     also of one that is for it and does not load
+---@param address string?  the given address, if it has more than info.address: a model by its path
+---@return string? name     also of a matching driver that does not load
 ---@return table? driver
----@return string? message  why there is none; with one: which was passed over, and why
+---@return string? message  the reason if there is none; otherwise the drivers passed over, with the reason
 function M.driver_of(info, address)
   local model = of_model(address or info.address)
   if model then

@@ -1,6 +1,6 @@
 --- The rules of a driver's `match`, whether it fits a device, and the driver's name, which is its folder's.
 ---
---- Which of the drivers is for a device is luio.driver.match.
+--- luio.driver.match finds the driver for a device.
 
 local errors = require "luio.errors"
 local near = require "luio.registers.near"

@@ -1,17 +1,17 @@
---- Where drivers are. A folder that holds a drivers/ folder is looked at, in this order, if
+--- The search path of drivers. A folder that holds a drivers/ folder is searched, in this order, if
 ---
 ---   1. a path into it was named ("luio run ~/card/drivers/mine"),
 ---   2. LUIO_DRIVERS names it (colon-separated),
----   3. it is the source tree that luio lies in, or where `make install` put luio,
----   4. it is the current folder, and nobody else could have put a driver there (luio.host.trust).
+---   3. it is luio's source tree, or the folder of `make install`,
+---   4. it is the current folder, and no untrusted user could have put a driver there (luio.host.trust).
 ---
---- The first three are the user's choice, or as good as luio itself. The current folder is no choice: root may be anywhere,
---- in a user's home for example. So it comes last, and a relative entry of LUIO_DRIVERS, which means another folder
---- wherever one is, is held to the same rule.
+--- The first three are the user's choice, or as trusted as luio itself. The current folder is no choice, because root may
+--- be in another user's home, for example. So it comes last. A relative entry of LUIO_DRIVERS depends on the current
+--- folder, so the same rule applies.
 ---
---- A path is a file that somebody chose, as with `dofile`: relative to the current folder, and not held to luio.host.trust. A user
---- who types `luio run drivers/mine` knows the folder. A script may run anywhere, so `luio.load "drivers/edu"` means the driver of that
---- name, as `luio.load "edu"` does; `./drivers/edu` means the one in the current folder.
+--- A path is the caller's choice of a file, as with `dofile`: relative to the current folder, and not checked by luio.host.trust. A
+--- user who types `luio run drivers/mine` knows the folder. A script may run in any folder, so `luio.load "drivers/edu"` means the
+--- driver of that name, as `luio.load "edu"` does; `./drivers/edu` means the one in the current folder.
 ---
 --- Loading this module also lets `require "drivers.edu.registers"` find the same files.
 
@@ -197,7 +197,8 @@ function M.find(name, file)
   return nil, form:format(what, name, table.concat(tried, ", ")), odd and odd:match "^E%u+$" or "ENOENT"
 end
 
--- What ends in .lua would be taken for a path, by M.find. What means something to a shell would be put into its line, by TAB.
+-- A name that ends in .lua is refused, because M.find would take it for a path; so are characters that are special to a
+-- shell, because TAB inserts names into its line.
 local function is_name(name)
   return name:match "^[%w_\128-\255][%w_.\128-\255-]*$" and not name:match "%.lua$"
 end
@@ -220,7 +221,7 @@ function M.names(file)
   return names
 end
 
--- What is being run, innermost last, by coroutine: one that is given up in the middle leaves nothing to the others.
+-- The files being run, innermost last, by coroutine, so that a coroutine abandoned in the middle does not affect the others.
 local running = setmetatable({}, { __mode = "k" })
 
 local function loading()
@@ -272,8 +273,8 @@ local function searcher(name)
 end
 table.insert(package.loaders, 2, searcher)
 
---- Lets `require` find what lies beside a file that was named, a script: behind all else, and only what is in the same
---- hands as that file (luio.host.trust). The current folder is not looked at.
+--- Lets `require` find modules beside a named file (a script): after all other places, and only with the same trusted
+--- writers as that file (luio.host.trust). The current folder is not searched.
 ---@param file string
 function M.add_folder_of(file)
   local real = uv.fs_realpath(file)

@@ -1,4 +1,4 @@
---- Sets up a driver's interrupts and DMA, as it states them, on a device before the driver's own `start`.
+--- Sets up the interrupts and DMA of a driver's table on a device, before the driver's own `start`.
 
 local irq = require "luio.irq"
 local top_half = require "luio.top_half"
@@ -14,7 +14,7 @@ function M.top_halves(driver)
   return driver.irq
 end
 
--- What is wrong with a top half, before anything is started; else nil, and it resolved.
+-- The error of a top half, before any is started; otherwise nil, and the resolved top half.
 local function top_half_fault(dev, stated)
   local ok, setup = pcall(top_half.resolve, dev, stated)
   if not ok then return setup end
@@ -59,7 +59,7 @@ function M.prepare(driver, view, reason)
     end
     if not started then return nil, m, c end
   end
-  -- A version before may have had more; what this one does not state, it may set up itself.
+  -- The previous version may have had more vectors; this one may set up the others itself.
   for vector, one in pairs(view:root_device().irqs) do
     if reason == "reload" and not M.top_halves(driver)[vector] and one:started() then
       local closed, m, c = one:close()

@@ -2,21 +2,21 @@
 ---
 --- `driver_override` names the one driver that may have the device, `drivers_probe` lets the kernel
 --- match again; then the override is put back to what it was. (new_id would take every device of
---- that kind, now and later.) Before anything changes, what the system would lose is looked for
---- (luio.host.in_use), and the device is refused if there is something.
+--- that kind, now and later.) Before the first change luio looks for uses of the device by the
+--- system (luio.host.in_use), and refuses a device in use.
 ---
 --- The driver that had the device before is written to /run/luio/bind/ADDRESS, before the first change. The
---- kernel forgets it; to let it choose again by an empty override would be wrong for a device that
---- had no driver on purpose, or one that another override had chosen. /run lives exactly as long as
---- bindings do: until the machine boots. The file says what kind of device it was written for, so
---- that another one in the same slot is not given to the wrong driver. Where there is no file
---- (somebody else bound it), the kernel chooses.
+--- kernel does not keep it. An empty override, which lets the kernel choose again, would be wrong for a
+--- device that had no driver on purpose, or a driver by another override. /run lives exactly as long as
+--- bindings do: until the machine boots. The file contains the kind of device, so that another device in
+--- the same slot is not given to the wrong driver. Without a file (luio did not bind the device), the
+--- kernel chooses.
 ---
---- A device that is pulled out takes its driver_override along. When it is plugged in again while its driver in Lua
---- runs, it is given to the same UIO driver again (`again`, by luio.hotplug), if luio had given it to that. One that was
---- never away has been unbound by somebody, and that is left alone.
+--- A removed device loses its driver_override. If luio had bound it, and it is plugged in again while its driver in Lua
+--- runs, luio binds it to the same UIO driver again (`again`, by luio.hotplug). A device that was not removed was
+--- unbound on purpose, and is left alone.
 ---
---- A step that fails is followed by putting back what was there.
+--- After a failed step the previous state is restored.
 
 local uv = require "luv"
 local task = require "luio.loop.task"
@@ -49,9 +49,9 @@ local USER_SPACE = { uio_pci_generic = true, igb_uio = true, ["vfio-pci"] = true
 ---@field driver string?    the kernel driver that has it now
 ---@field uio string?       "uio0"
 ---@field previous string?  the driver that had it before
----@field unchanged boolean? it was so already
----@field steps string[]    what was done, or with dry_run would be, as shell commands
----@field notes string[]    what one should know
+---@field unchanged boolean? it had that driver already
+---@field steps string[]    the steps done, or planned with dry_run, as shell commands
+---@field notes string[]    remarks for the user
 
 -- ---- Remembering ---------------------------------------------------------------------------------
 
@@ -68,7 +68,7 @@ local function remember(info, had, bound)
   local at = ""
   for part in M.run_dir:gmatch "[^/]+" do
     at = at .. "/" .. part
-    uv.fs_mkdir(at, tonumber("755", 8)) -- what fails shows when the file is opened
+    uv.fs_mkdir(at, tonumber("755", 8)) -- an error shows when the file is opened
   end
   local f, message = io.open(M.run_dir .. "/" .. info.address, "w")
   if not f then return nil, message end
@@ -92,7 +92,7 @@ function M.remembers(info) return remembered(info) ~= nil end
 
 -- ---- Steps ---------------------------------------------------------------------------------------
 
--- One file to write: what `luio bind --dry-run` shows is what is done.
+-- One file to write. `luio bind --dry-run` prints the same steps that are done.
 local function step(path, value)
   return { path = path, value = value, shown = value == "" and "echo > " .. path or ("echo %s > %s"):format(value, path) }
 end
@@ -110,9 +110,8 @@ local function driver_of(info)
   return sysfs.link(device_file(info, "driver"))
 end
 
--- Unbinds what has the device and lets `driver` have it, or with nil whoever the kernel chooses. An
--- override that somebody set for another driver stays; one for the driver that leaves would bring it
--- back.
+-- Unbinds the device's driver and binds `driver`, or with nil the kernel's choice. An override for
+-- another driver stays; one for the old driver is cleared, because it would bring that driver back.
 local function steps_to(info, driver, leaving)
   local override, steps = override_of(info), {}
   local after = (override == leaving or override == driver) and "" or override
@@ -134,9 +133,9 @@ local function run(steps, done)
   return true
 end
 
--- After a failure: the override as it was, and the driver that was there. Says how it went.
+-- After a failure: restores the override and the previous driver. Returns the outcome as text.
 local function put_back(info, override, code)
-  if code == "ETIMEDOUT" then -- whoever hangs has the device's lock; the next write would hang, too
+  if code == "ETIMEDOUT" then -- the hanging write has the device's lock, so the next one would hang, too
     return ("driver_override is %q now; when the kernel is done, `luio unbind %s` puts things right"):format(
       override_of(info), info.address)
   end
@@ -325,8 +324,8 @@ function M.bind(address, options)
   return result
 end
 
---- Gives a PCI device that was pulled out and is there again to the UIO driver that luio had given it to. Whoever decided
---- otherwise meanwhile is respected: by driver_override, by `luio unbind`, or by a driver that is not the one it had before.
+--- Binds a PCI device that was removed and is back to the UIO driver that luio had bound. A later decision takes precedence:
+--- a driver_override, `luio unbind`, or a driver other than the previous one.
 ---@param address string
 ---@param driver string  the UIO driver it had
 ---@param life integer?  in this life

@@ -23,7 +23,7 @@ local M = {}
 ---@field uio_name string?
 ---@field uio_version string?
 ---@field event integer        interrupts counted so far
----@field bus string           for people: "pci", "platform", "sim", "mem"; code asks for what it needs:
+---@field bus string           for display: "pci", "platform", "sim", "mem"; code tests the abilities below
 ---@field has_sysfs boolean    the kernel knows the device: a directory in sysfs, ids or names to match, hot-plug events
 ---@field has_config boolean   config space and a bus master switch
 ---@field has_bars boolean     region N is BAR N
@@ -32,9 +32,9 @@ local M = {}
 ---@field can_leave boolean    it can go away while it is open, and come back
 ---@field can_bind boolean     `luio bind` and `unbind` can exchange its kernel driver
 ---@field is_private boolean   only this process has it, and no kernel driver can: a model
----@field is_range boolean     a range of physical addresses: any kernel driver may claim it, and let it go, without an event for it
+---@field is_range boolean     a range of physical addresses: any kernel driver may claim and release it, without an event
 ---@field node string?         the device node that leads to it: "/dev/uio0", "/dev/mem"
----@field driver string?       kernel driver of the parent; or that claims the range
+---@field driver string?       the kernel driver of the parent, or the one that claims the range
 ---@field sysfs string?
 ---@field compatible string[]  device-tree names
 ---@field vendor integer?      PCI numbers
@@ -47,12 +47,12 @@ local M = {}
 ---@field device_name string?
 ---@field irq integer?
 ---@field numa_node integer?
----@field shared_bars boolean? udev's rules say LUIO_SHARED_BARS=1: others may have its registers while bus master is on
----@field incoherent boolean?  its DMA does not look into the CPU's caches: ordinary memory won't do
+---@field shared_bars boolean? udev's rules say LUIO_SHARED_BARS=1: other processes may have its registers while bus master is on
+---@field incoherent boolean?  its DMA is not cache-coherent, so ordinary memory can't be used
 ---@field maps table<integer, luio.InfoMap>
 ---@field ports table<integer, { name: string, start: integer, size: integer, porttype: string }>
 ---@field bars table<integer, { kind: "memory"|"port", addr: integer, size: integer, prefetchable: boolean, is64: boolean, map: integer? }>
----@field problem string?      what was wrong with its description; why the range can't be had
+---@field problem string?      faults in its description; the reason why the range is refused
 
 local function some(s)
   return s ~= "" and s or nil

@@ -1,14 +1,15 @@
 --- The processes that have a device open now.
 ---
---- The kernel keeps no such list, but /proc shows it: the links in /proc/PID/fd name what a process
---- has open, /proc/PID/maps what it has mapped (a mapping outlives its descriptor), and
---- /proc/PID/fdinfo and /proc/locks who holds luio's lock. Nothing of the device is opened for that:
---- closing any descriptor of /dev/uioX would clear its owner's bus master.
+--- The kernel keeps no such list, but /proc has the data: the links in /proc/PID/fd name open files,
+--- /proc/PID/maps the mappings (a mapping outlives its descriptor), /proc/PID/fdinfo and /proc/locks
+--- the holder of luio's lock. Nothing of the device is opened, because closing any descriptor of
+--- /dev/uioX would clear its owner's bus master bit.
 ---
---- Of a range of physical addresses who has it mapped from /dev/mem, or has luio's lock on some of it:
---- both say which bytes. The descriptor alone says nothing; of who has locks, these count, not the pages around.
+--- The holders of a range of physical addresses have it mapped from /dev/mem, or have luio's lock on a part of
+--- it; both give the bytes. A descriptor of /dev/mem alone does not show a range. If a process has locks, these
+--- count, not its mapped pages.
 ---
---- Of processes of other users only root sees descriptors and mappings. Locks everybody sees.
+--- Only root sees descriptors and mappings of other users' processes. All users see locks.
 
 local door = require "luio.ffi"
 local uv = require "luv"

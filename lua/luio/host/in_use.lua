@@ -1,9 +1,9 @@
 --- The disks, networks and consoles that the system would lose with a PCI device.
 ---
---- Before a device is taken from its kernel driver: is a disk behind it mounted, is it the way to the
---- network, the console? sysfs has everything that belongs to a device below the device's own folder
---- (a SCSI host, its disk, its partitions), so what is there is walked up, from each disk and network
---- interface to the device; and down, from a disk to what was built upon it (LVM, RAID, encryption).
+--- Checked before a device is taken from its kernel driver: a mounted disk, a network interface in
+--- use, the console. sysfs has the parts of a device below the device's own folder (a SCSI host, its
+--- disk, its partitions). So the search goes up, from each disk and network interface to the device;
+--- and down, from a disk to the layers built upon it (LVM, RAID, encryption).
 
 local uv = require "luv"
 local sysfs = require "luio.host.sysfs"
@@ -13,7 +13,7 @@ local term = require "luio.text.term"
 
 local M = {}
 
-local MAX_DEPTH = 8 -- of what is built upon a disk or an interface
+local MAX_DEPTH = 8 -- of layers upon a disk or an interface
 local NAME, MAX_PATH = 100, 4096 -- bytes of a name that are shown; of a path that Linux knows
 
 ---@class luio.Use
@@ -89,9 +89,9 @@ end
 local function shown(name) return term.clean(name, NAME) end
 local function quoted(name) return term.quoted(term.clean(name, MAX_PATH)) end
 
--- Whether somebody has claimed a disk: what mounts, swaps, joins it to a RAID or a file system of
--- several disks opens it exclusively, and so the kernel refuses a second one. This sees even what no
--- list shows. Nothing is read or written.
+-- True if a disk is claimed: mounting, swapping and joining a RAID or a file system of several disks
+-- open it exclusively, so the kernel refuses a second exclusive open. This also finds uses that are
+-- in no list. Nothing is read or written.
 local function claimed(name)
   local flags = uv.constants.O_RDONLY + uv.constants.O_EXCL + uv.constants.O_NONBLOCK
   local fd, _, code = uv.fs_open(node(name), flags, 0)
@@ -112,8 +112,8 @@ local function take_apart(name)
     or ("stop %s first"):format(shown(name))
 end
 
--- What stands on a block device, or on what was built upon it. `seen`: what was looked at for this disk already. A loop in
--- sysfs, of which the kernel makes none, would be walked for ever else, and what joins many ways in as many ways.
+-- The uses of a block device, or of layers upon it. `seen`: the devices visited for this disk already. It bounds the walk
+-- in a loop (the kernel makes none), and visits a layer that joins several disks once.
 local function stands_on(name, at, swap, chain, uses, seen)
   if seen[name] then return end
   seen[name] = true
@@ -175,7 +175,7 @@ local function shared_folders(info)
       table.insert(uses, {
         text = ("its shared folder %s is mounted on %s"):format(shown(tag), shown(point)), remedy = "umount " .. quoted(point),
       })
-    elseif tag and at.overlay then -- what is below an overlay is no mount that anybody sees
+    elseif tag and at.overlay then -- a mount below an overlay is not visible
       table.insert(uses, {
         text = ("its shared folder %s may be below the overlay on %s"):format(shown(tag), shown(at.overlay)),
         remedy = "grep overlay /proc/self/mountinfo",
@@ -292,7 +292,7 @@ local function virtual_function(address)
   return ("%s (%s)"):format(shown(address), table.concat(words, ", "))
 end
 
--- They live by the driver of their physical function (SR-IOV): without it nobody hears their requests.
+-- Virtual functions depend on the driver of their physical function (SR-IOV), which serves their requests.
 local function virtual_functions(info)
   local list, names = inspect.virtual(info), {}
   if not list[1] then return {} end

@@ -1,7 +1,8 @@
---- Looking at one device without touching it: what sysfs says beyond luio.list().
+--- Reads the data of one device in sysfs that luio.list() does not have, without touching the
+--- device.
 ---
---- Neither /dev/uioX nor a BAR is opened. Config space is read, which has no side effects; ordinary
---- users see its first 64 bytes; what is behind them is left out then. (PCI Local Bus 3.0, 6.1)
+--- Neither /dev/uioX nor a BAR is opened. Config space is read, which has no side effects. Ordinary
+--- users see its first 64 bytes only; later fields are left out then. (PCI Local Bus 3.0, 6.1)
 
 local ffi = require "ffi"
 local door = require "luio.ffi"
@@ -70,7 +71,7 @@ function M.one_of(info)
 end
 
 ---@class luio.ConfigHeader
----@field answers boolean       false: every bit reads as one, so nothing is there to answer
+---@field answers boolean       false: every bit reads as one, so no device answers
 ---@field physical string?      of a virtual function: the address of its physical function
 ---@field command integer
 ---@field memory boolean?       it decodes its memory BARs; nil: of a virtual function, what only root can read
@@ -80,7 +81,7 @@ end
 ---@field interrupts boolean    it holds its INTx line, masked or not
 ---@field pin string?           "INTA" to "INTD"; nil: it has no INTx pin, as no virtual function has
 ---@field bridge boolean
----@field sleeps integer?       its power state, 1 to 3: of D0 nil, and where that can't be seen
+---@field sleeps integer?       its power state, 1 to 3; nil: D0 or unknown
 ---@field messages "MSI"|"MSIX"?  it sends these in place of INTx
 
 -- The control words of its capabilities, by id, for `has`: two bytes at an offset from where each begins.
@@ -128,8 +129,8 @@ local function virtual_memory(folder)
   end
 end
 
---- The header of a PCI device's config space. Of a virtual function it leaves out what is its physical function's: its ids and
---- its memory enable (SR-IOV 1.1, 3.4.1) are taken from there.
+--- The header of a PCI device's config space. A virtual function's ids and memory enable are in its physical function (SR-IOV
+--- 1.1, 3.4.1) and are taken from there.
 ---@param info luio.Info
 ---@return luio.ConfigHeader?
 ---@return string? message
@@ -156,8 +157,8 @@ function M.config(info)
   }
 end
 
---- Why nothing of a region of a PCI device answers, though it can be mapped: what is read there is ones or zeros, and what is
---- written goes nowhere. Nil: no reason is known.
+--- The reason why a mapped region of a PCI device does not answer: reads give ones or zeros, and writes are lost. Nil: no
+--- reason is known.
 ---@param info luio.Info
 ---@param index integer
 ---@param config luio.ConfigHeader?  nil: not on PCI, or it can't be read
@@ -181,7 +182,7 @@ function M.silent(info, index, config)
   return ("does not decode its %s (command register 0x%04x)"):format(port and "I/O ports" or "memory", config.command), remedy(switch)
 end
 
---- The same of several regions, as it is now, in a sentence with the remedy.
+--- The same for several regions at this time, as a sentence with the remedy.
 ---@param info luio.Info
 ---@param regions? table<integer, any>  their numbers as keys; else all
 ---@return string?
@@ -216,9 +217,8 @@ end
 ---@field type string?       "identity": addresses pass through; others translate; nil: can't be read
 ---@field devices string[]   that share the group
 
---- The IOMMU group of a device; nil when there is none, and so no translation.
----@param info luio.Info
----@return luio.IommuGroup?
+--- The IOMMU group of a device; nil: none, so no translation. -@param info luio.Info -@return
+--luio.IommuGroup?
 function M.iommu(info)
   if not info.sysfs or info.sysfs == "" then return nil end
   local link = info.sysfs .. "/iommu_group"

@@ -1,10 +1,10 @@
---- Running Lua apart: in a process of its own, which is ended by a deadline.
+--- Runs Lua in a process of its own, which is killed at a deadline.
 ---
 ---     local result, message = apart.run(5, function() return { irq = driver.irq ~= nil } end)
 ---
---- `luio doctor` wants to know of drivers what only loading them tells, and a file that loops must not take doctor with it.
---- A hook could not end every loop (compiled code has none, a C function neither, and pcall catches what it throws); killing
---- the process does. The child is a fork, so it has what was loaded; what it prints is nobody's, and it opens no device.
+--- `luio doctor` has to load drivers, and a file that loops must not block doctor. A hook could not end every loop (compiled
+--- code has none, a C function neither, and pcall catches what it throws); killing the process does. The child is a fork, so
+--- it has the loaded modules. Its output is discarded, and it opens no device.
 
 local ffi = require "ffi"
 local posix = require "luio.posix"

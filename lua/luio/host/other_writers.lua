@@ -1,10 +1,10 @@
---- Processes that could write a PCI device's registers, too: asked before bus master is switched on, when the files have just
---- become the driver's user's alone (runtime/guard_bars.c), so that nobody can open them any more.
+--- Other processes that could write a PCI device's registers. Searched before bus master is switched on, after the files have
+--- become private to the driver's user (runtime/guard_bars.c), so that no other process can open them any more.
 ---
---- A file is known by what it is, not by its path, which a mount namespace can change: /dev/uioX by its device number,
---- resourceN by inode and size. Each thread is looked at, for it may have descriptors of its own. Processes of
---- root and of the files' owner are left out. What is not seen: a descriptor that lies in a socket's queue or in an io_uring and in no
---- process, and processes of which /proc shows nothing (another PID namespace above ours).
+--- A file is identified by device number (/dev/uioX) or by inode and size (resourceN), not by its path, which a mount namespace can
+--- change. Each thread is checked, because it may have descriptors of its own. Processes of root and of the files' owner are left
+--- out. Not found: descriptors that are only in a socket's queue or in an io_uring, and processes that /proc does not show (another
+--- PID namespace above ours).
 
 local uv = require "luv"
 local holders = require "luio.host.holders"
@@ -18,7 +18,7 @@ local M = {}
 ---@field uid integer
 ---@field command string
 
--- What is to be found: a list of tests on what stat says. And whose it is.
+-- The files to find, as a list of tests on a stat, and their owner.
 local function wanted(info)
   local list, owner = {}, 0
   local names = inspect.siblings(info)
@@ -61,7 +61,7 @@ end
 local function may_write(task, range, permissions)
   if permissions:find("w", 1, true) then return true end
   local smaps, here = io.open(task .. "/smaps"), false
-  local answer = true -- what can't be read does not excuse
+  local answer = true -- an unreadable entry proves nothing
   for line in smaps and smaps:lines() or function() end do
     here = line:find(range, 1, true) == 1 or here and not line:find "^%x+%-%x+ "
     local flags = here and line:match "^VmFlags:(.*)"
@@ -80,7 +80,7 @@ local function has(process, tests)
     for _, fd in ipairs((sysfs.entries(task .. "/fd"))) do
       if is_one(tests, task .. "/fd/" .. fd) and is_writable(sysfs.read(task .. "/fdinfo/" .. fd) or "") then return true end
     end
-    -- Only shared mappings are of a device; map_files leads to what is mapped, whatever its path.
+    -- Only shared mappings can be of a device. map_files leads to the mapped file, with any path.
     local maps = io.open(task .. "/maps")
     for line in maps and function() return (maps:read "*l") end or function() end do
       local from, to, permissions = line:match "^(%x+)%-(%x+) (..?.?s) "
@@ -95,7 +95,7 @@ local function has(process, tests)
   return false
 end
 
---- A process of somebody else that could write the device's registers; nil: there is none.
+--- A process of another user that could write the device's registers; nil: there is none.
 ---@param info luio.Info
 ---@return luio.OtherWriter?
 function M.of(info)

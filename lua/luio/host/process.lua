@@ -1,8 +1,8 @@
 --- Running a program, and writing to sysfs, with a deadline.
 ---
---- A write to sysfs runs kernel code: `unbind` returns when the driver has let go, and a driver that
---- waits for its users never does. Such a write can't be interrupted, not even by SIGKILL, and would
---- take this process with it. So it is done by a child, which is left behind when it hangs.
+--- A write to sysfs runs kernel code: `unbind` returns when the driver has released the device, and
+--- a driver that waits for its users may never do that. Such a write can't be interrupted, not even
+--- by SIGKILL, and would block this process. So a child does it, and is left behind if it hangs.
 
 local uv = require "luv"
 local task = require "luio.loop.task"
@@ -33,7 +33,7 @@ function M.run(argv, seconds, input)
   uv.fs_close(stdin.write)
   local stderr = assert(uv.new_pipe(false))
   local output, status, wake = {}, nil, nil
-  local pending = 0 -- what must still happen before all is over
+  local pending = 0 -- events that are still to come before the end
   local function step()
     pending = pending - 1
     if pending == 0 and wake then wake(true) end
@@ -70,7 +70,7 @@ function M.run(argv, seconds, input)
   return status, table.concat(output)
 end
 
--- What the C library calls the errors that writing to sysfs gives (strerror in the C locale).
+-- The C library's names for the errors of writes to sysfs (strerror in the C locale).
 local CODES = {
   ["No such device"] = "ENODEV", ["Device or resource busy"] = "EBUSY", ["Permission denied"] = "EACCES",
   ["Operation not permitted"] = "EPERM", ["Invalid argument"] = "EINVAL", ["File exists"] = "EEXIST",
@@ -97,7 +97,7 @@ function M.write(path, value, seconds)
   if status == 0 then return true end
   local reason = output:match ": ([^:\n]+)\n*$" or "status " .. status
   code = CODES[reason] or "EIO"
-  local read_only = sysfs.read_only(path) -- who has no right to the file is told that first
+  local read_only = sysfs.read_only(path) -- a missing right to the file is reported first
   if read_only then return nil, ("write %q to %s: EROFS: %s"):format(value, path, read_only), "EROFS" end
   return nil, ("write %q to %s: %s"):format(value, path, CODES[reason] and code or reason), code
 end

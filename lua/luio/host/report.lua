@@ -1,5 +1,5 @@
---- All about a device that is not opened: what `luio info`, `luio list` and the prompt's info() and list()
---- show. From sysfs, config space and /proc; opens neither /dev/uioX nor a region, and changes nothing.
+--- The data of `luio info`, `luio list` and the prompt's info() and list(), for a device that is not
+--- opened. From sysfs, config space and /proc; opens neither /dev/uioX nor a region, and changes nothing.
 
 local discovery = require "luio.host.discovery"
 local inspect = require "luio.host.inspect"

@@ -1,8 +1,8 @@
---- Reading what the kernel says in /sys and /proc.
+--- Reads files and links in /sys and /proc.
 ---
---- Small text files and links, read through C's library calls, so that a recorded tree (umockdev)
---- can stand in for /sys. Nothing here writes. A file that is not there is nil or an empty list; a caller
---- that must tell "not there" from "not allowed" takes the code.
+--- Small text files and links, read through C's library calls, so that a recorded tree (umockdev) can
+--- stand in for /sys. Nothing here writes. A missing file is nil or an empty list; a caller that must
+--- tell "missing" from "not allowed" uses the code.
 
 local ffi = require "ffi"
 local uv = require "luv"
@@ -13,7 +13,7 @@ local M = {}
 
 --- Where procfs is: specs put another tree there.
 M.proc = "/proc"
---- What stands before a device's files when their inodes are asked for, which umockdev does not see: specs.
+--- A prefix of the paths of device files for stat, which umockdev does not redirect; set by specs.
 M.root = ""
 
 -- No attribute is larger; /proc/self/mountinfo of a host full of containers may be.
@@ -164,7 +164,7 @@ function M.hugepages()
   return list
 end
 
---- What to add to the message that something is no device address: what it may be meant for.
+--- The addition to the message "not a device address": the probable meaning of the text.
 ---@param text string
 ---@return string
 function M.address_hint(text)
@@ -194,25 +194,24 @@ function M.exists(path)
   return uv.fs_access(path, 0) == true
 end
 
---- Whether this process may read and write a file; nothing is opened.
+--- True if this process may access a file with `mode`; nothing is opened.
 ---@param path string
 ---@param mode string  "r", "w" or "rw"
 ---@return boolean? ok
----@return string? code  "ENOENT", "EACCES"; "EROFS": nobody may write there (M.read_only)
+---@return string? code  "ENOENT", "EACCES"; "EROFS": a read-only file system (M.read_only)
 function M.access(path, mode)
   if uv.fs_access(path, mode) then return true end -- luv keeps the reason to itself
   return nil, not M.exists(path) and "ENOENT" or mode:find("w", 1, true) and M.read_only(path) and "EROFS" or "EACCES"
 end
 
---- Why nobody may write a file here, and what to do: /sys is mounted read-only, as in containers.
----@param path string
+--- The reason and the remedy if /sys is mounted read-only, as in containers. -@param path string
 ---@return string?  nil: it is not
 function M.read_only(path)
   local why = door.C.luio_read_only(path)
   return why ~= nil and ffi.string(why) or nil
 end
 
---- A command that writes to a file, to be told as the remedy; where nobody may write there, why.
+--- A command that writes to a file, for a remedy; on a read-only file system the reason instead.
 ---@param path string
 ---@param command? string  else `echo value > path`
 ---@param value? string

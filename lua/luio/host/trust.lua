@@ -1,24 +1,24 @@
---- Whether a file or a folder is in the hands of those who are trusted: for Lua that luio finds without being told its name.
+--- Checks that only trusted users can change a file or a folder, for Lua files that luio finds by itself.
 ---
---- A loaded file runs with all rights of the user who calls luio, mostly root's. A file that the user named is his choice. One
---- that luio finds by itself (the current folder's drivers/, a module or an overlay beside a named file) is taken only if
---- nobody could have put it there or changed it who is not trusted anyway:
+--- A loaded file runs with all rights of the user who calls luio, mostly root's. A named file is the user's choice. A file
+--- that luio finds by itself (the current folder's drivers/, a module or an overlay beside a named file) is loaded only if no
+--- untrusted user could have created or changed it:
 ---
---- * for the current folder, root and the user who asks. Each folder on the way, from / down, and the file are theirs, and
----   neither the group nor others may write to them;
---- * for what lies beside a named file, also whoever could change that file: they have what they want already. So a
----   driver in somebody's checkout finds its modules when root names it, and one in /tmp does not find /tmp/bit.lua of
----   another user.
+--- * for the current folder, root and the calling user are trusted. They own each folder of the path, from / down, and the
+---   file, and neither the group nor others may write to them;
+--- * for a file beside a named file, the users who can change the named file are trusted, too, because they already
+---   control the code that runs. So a driver in another user's checkout finds its modules when root names it, and one
+---   in /tmp does not find /tmp/bit.lua of another user.
 ---
---- A folder with the sticky bit (/tmp) may be on the way: what a trusted user has there nobody else can rename. It can't
---- be the folder that is searched, for others can add to it. Symbolic links are followed here, one by one, and the
---- folders that they lead through count. With an access control list the group's bits show the most that any entry of
---- it gives, so it needs no look of its own. A group counts as others do, even a user's own group of one: who is in a group
+--- A folder with the sticky bit (/tmp) may be in the path, because other users can't rename a trusted user's entry there.
+--- It can't be the searched folder, because others can add files to it. Symbolic links are followed here, one by one, and
+--- their folders are checked, too. An access control list needs no check of its own, because the group bits show the most
+--- that any of its entries grants. A group counts as others, even a user's own group of one, because a group's members
 --- can't be known for certain (NSS need not enumerate), and `chmod g-w` is one command.
 ---
---- There is no gap between the check and the use. It goes from / downwards, and looks at an entry only when the folder that
---- holds it is known to be out of others' reach. So they can't exchange what was looked at, then or later: the path leads where
---- it led, whenever it is opened.
+--- There is no gap between the check and the use. The check goes from / downwards, and reads an entry only after it has shown
+--- that others can't write to the entry's folder. So others can't replace a checked entry, then or later, and a later open
+--- reaches the same file.
 
 local bit = require "bit"
 local posix = require "luio.posix"
@@ -47,10 +47,10 @@ end
 
 local function has(mode, bits) return bit.band(mode, bits) ~= 0 end
 
---- Why others than the trusted could change something; nil: they can't. A rule by itself: it looks at nothing.
+--- The reason why untrusted users could change a file; nil: they can't. It uses only its arguments, and reads no file.
 ---@param stat { uid: integer, gid: integer, mode: integer }
 ---@param writers luio.Writers  who is trusted
----@param passing boolean?      a folder on the way: a sticky one protects what is in it
+---@param passing boolean?      a folder of the path: a sticky one protects its entries
 ---@return string? reason
 ---@return string? remedy       "chmod g-w", where that is one
 function M.fault(stat, writers, passing)
@@ -64,13 +64,13 @@ function M.fault(stat, writers, passing)
   end
 end
 
--- Goes along a path from /, through symbolic links. Calls `check(path, stat, passing)` for each thing on it, for the last one
--- with `passing` false; what that returns, if anything, ends it. Then the path without links, and its stat.
+-- Walks a path from /, through symbolic links. Calls `check(path, stat, passing)` for each entry, for the last one with
+-- `passing` false; a result of check ends the walk and is returned. Otherwise returns the path without links, and its stat.
 local function walk(path, check)
   if path:sub(1, 1) ~= "/" then path = (uv.cwd() or "") .. "/" .. path end
   if path:sub(1, 1) ~= "/" then return nil, "the current folder can't be reached from /" end
   local rest, at, links = {}, "", 0
-  local function push(names) -- those of a path, in front of what is left
+  local function push(names) -- those of a path, before the remaining ones
     local list = {}
     for name in names:gmatch "[^/]+" do table.insert(list, name) end
     for i = #list, 1, -1 do table.insert(rest, list[i]) end
@@ -122,21 +122,18 @@ local function check(path, writers, kind)
   return real
 end
 
---- Whether nobody but root and this user can change what is in a folder.
+--- True if only root and this user can change a folder's entries.
 ---@param path string
 ---@return string? real   the path without links
----@return string? reason "/srv/x may be written by anybody"; or why it can't be looked at
+---@return string? reason "/srv/x may be written by anybody"; or why it can't be read
 ---@return string? remedy a command
 function M.folder(path)
   return check(path, trusted(), DIRECTORY)
 end
 
---- Whether nobody but root, this user and `writers` can change a file, or put another in its place.
----@param path string
----@param writers? luio.Writers
----@return string? real
----@return string? reason
----@return string? remedy
+--- True if only root, this user and `writers` can change a file or replace it. -@param path string
+---@param writers? luio.Writers -@return string? real -@return string? reason -@return string?
+--remedy
 function M.file(path, writers)
   return check(path, writers or trusted(), REGULAR)
 end

@@ -1,7 +1,7 @@
 --- Checks of one device: anything that could stop a driver from working with it.
 ---
---- /dev/uioX is not opened, not even to see whether it could be: closing it again would clear the
---- bus master of whoever drives the device. access(2) is asked instead.
+--- /dev/uioX is not opened, because closing it would clear the bus master bit under the device's
+--- driver. access(2) is used instead.
 
 local sysfs = require "luio.host.sysfs"
 local inspect = require "luio.host.inspect"

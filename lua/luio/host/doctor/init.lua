@@ -5,7 +5,7 @@
 --- say(check, status, text, remedy):
 ---
 ---     ok       this is as it should be
----     note     works, but there is something to know; or it matters for some drivers only
+---     note     works, with a restriction; or matters for some drivers only
 ---     problem  stops a driver, or a kind of them
 
 local inspect = require "luio.host.inspect"

@@ -1,6 +1,6 @@
 --- Checks of a range of physical addresses, mem:0xADDR+0xLEN: anything that could stop /dev/mem from reaching it.
 ---
---- /dev/mem is not opened: that asks for rights, and under lockdown the kernel would note the attempt.
+--- /dev/mem is not opened, because that needs rights, and under lockdown the kernel would log the attempt.
 
 local uv = require "luv"
 local inspect = require "luio.host.inspect"

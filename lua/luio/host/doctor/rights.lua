@@ -14,7 +14,7 @@ local M = {}
 --- Where the groups are written down.
 M.group_file = "/etc/group"
 
---- The name of whoever asks, as commands want it.
+--- The user's name, in the form that commands take.
 ---@return string
 function M.user()
   local ok, entry = pcall(uv.os_get_passwd)
@@ -72,7 +72,7 @@ function M.node(code)
   return code == "ENOENT" and "udevadm trigger --subsystem-match=uio" or M.join "luio"
 end
 
---- The command that starts as root and goes on as whoever asks.
+--- The command that starts as root and goes on as the user.
 ---@param driver string?   its name
 ---@param address string?
 ---@return string

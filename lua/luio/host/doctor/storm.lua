@@ -1,9 +1,9 @@
---- Whether a device's interrupts are a storm now: what is done about them does not take its line back.
+--- Detects a current interrupt storm of a device: the acknowledgement does not clear its line.
 ---
---- Two files in sysfs tell, and nothing of the device is opened: UIO's count of interrupts, and the status register in config
---- space, which says whether the device holds its line. One that is served lets go of it again and again; a storm is that it
---- did at none of many looks, while interrupts went on. A driver of luio's holds a storm up (runtime/storm.c), so that the count alone
---- would not tell. Off PCI there is only the count, and a high one is a question.
+--- Two files in sysfs are read, and nothing of the device is opened: UIO's count of interrupts, and the status register in config
+--- space, which shows the line. A served device releases its line again and again. In a storm the line is held at each of many
+--- looks while interrupts are counted. The count alone does not show a storm, because luio throttles one (runtime/storm.c). Off PCI
+--- there is only the count, and a high one is only a suspicion.
 
 local holders = require "luio.host.holders"
 local inspect = require "luio.host.inspect"
@@ -33,7 +33,7 @@ local function watch(info, goes_on)
   return last and (last - first) % 2 ^ 32 / (now() - began)
 end
 
--- What luio's driver does about them; and which process does.
+-- The acknowledgement by luio's driver, and the driver's process.
 local function responsible(at)
   local words = {}
   for _, holder in ipairs((holders.of(at.info))) do

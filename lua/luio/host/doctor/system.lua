@@ -1,7 +1,7 @@
 --- Checks of the machine: anything that could stop a driver in kernel, rights, memory, IOMMU.
 ---
---- Each check is a function that adds findings. It only looks: it reads files, and asks access(2)
---- about those it must not open.
+--- Each check is a function that adds findings. It only reads files, and uses access(2) for those
+--- that it must not open.
 
 local ffi = require "ffi"
 local uv = require "luv"
@@ -271,8 +271,8 @@ end
 
 local LOADING = 5 -- seconds
 
---- What loading a driver tells: what it wants, or why it does not load. In a process of its own (luio.host.lua_process): a driver that
---- loops must not take doctor with it.
+--- Loads a driver: returns its needs, or the reason why it does not load. In a process of its own (luio.host.lua_process), because
+--- a driver that loops must not block doctor.
 ---@param find fun(): string?, table?, string?  name, driver, message: as match.driver_of
 ---@return string? name
 ---@return { name: string, irq: boolean?, dma: boolean?, top_half: string? }? driver
