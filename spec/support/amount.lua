@@ -1,4 +1,4 @@
---- How much of something a spec does: what each run can afford, or with `make test LONG=1` (LUIO_LONG) all of it.
+--- The number of rounds of a spec: a few in an ordinary run, all of them with `make test LONG=1` (LUIO_LONG).
 ---
 ---     local RELOADS = amount(200, 1000)
 

@@ -73,7 +73,7 @@ function Board:shell(args)
     uv.getuid() ~= 0 and " -r" or "", self.root, self.native and "" or "/qemu ", self.prefix, args)
 end
 
---- Runs luio: what it printed (both streams) and its exit status.
+--- Runs luio and returns its output (both streams) and its exit status.
 ---@param args string  words of a shell without a single quote
 ---@return string output
 ---@return integer status

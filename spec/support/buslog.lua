@@ -62,7 +62,7 @@ function M.open()
   return setmetatable({ dev = assert(luio.open("sim:" .. path)) }, Bus)
 end
 
---- What the bus saw of region 0 since the last call.
+--- The bus accesses to region 0 since the last call.
 ---@return string[]
 function Bus:log()
   local log, list = self.dev.regions[1], {}

@@ -1,4 +1,4 @@
---- A register map with one of every kind of register: what completion is asked about.
+--- A register map with one of every kind of register, for the specs of completion.
 
 return {
   ID = { 0x00, 32, "ro", MAGIC = { 7, 0 }, MINOR = { 23, 16 } },

@@ -11,7 +11,7 @@ Far.__index = Far
 
 --- Takes the far end of a port's cable.
 ---@param port luio.serial.Port
----@param control? integer  what it does: nothing but what it is told
+---@param control? integer  CONTROL's bits; 0: it sends and obeys only on command
 ---@return luio.FarEnd
 function M.of(port, control)
   local far = setmetatable({ region = port.dev.regions[1] }, Far)
@@ -33,7 +33,7 @@ end
 --- Sends one character with something wrong.
 function Far:send_marked(byte, mark) self.region:write32(0x08, byte + mark) end
 
---- What has come and nobody has taken.
+--- The received bytes that have not been taken.
 function Far:receive()
   local parts = {}
   while true do

@@ -2,8 +2,8 @@
  *
  * The page has no permissions, so every load and store faults. The handler notes the access (where,
  * how wide, which way), opens the page, sets the CPU's trap flag and returns: the instruction runs
- * once, traps, and the second handler closes the page again. What is counted is what the CPU did,
- * whatever LuaJIT or gcc made of the source. The width is read from the instruction itself.
+ * once, traps, and the second handler closes the page again. So the count is of the CPU's accesses,
+ * independent of LuaJIT's and gcc's code. The width is read from the instruction itself.
  *
  * x86-64 only. One page, one thread. Test support: not part of the runtime. */
 #include <signal.h>

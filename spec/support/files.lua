@@ -6,7 +6,7 @@ local M = {}
 
 local n = 0
 
---- What is in a file.
+--- The contents of a file.
 ---@param path string
 ---@return string
 function M.read(path)
@@ -61,7 +61,7 @@ function M.clean()
   os.execute(("rm -rf build/spec/tmp/%d-*"):format(uv.os_getpid()))
 end
 
---- Runs a shell command: what it printed (both streams) and its exit status.
+--- Runs a shell command and returns its output (both streams) and its exit status.
 ---@param command string
 ---@return string output
 ---@return integer status

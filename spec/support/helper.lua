@@ -1,7 +1,7 @@
---- Loaded by busted before the specs: after every file it looks for what was left behind.
+--- Loaded by busted before the specs: after every file it looks for leaks.
 ---
 --- A descriptor, a device mapping or a thread that was not there before the file is an error of
---- that file. What is closed late on purpose (a joined thread's entry in /proc) gets a second.
+--- that file. Things that are closed late on purpose (a joined thread's entry in /proc) get a second.
 
 require "luio.compiler" -- before any spec; spec/run has it before busted itself
 local busted = require "busted"
@@ -11,7 +11,7 @@ require "luio" -- loaded now, so that what it opens for good is there before the
 -- packets would be of another type than those of a driver that an earlier file has used.
 require "luio.net"
 
--- A sanitizer is for this process: what a spec starts runs without it.
+-- A sanitizer is for this process. Programs that a spec starts run without it.
 uv.os_unsetenv "LD_PRELOAD"
 
 uv.new_thread(function() end):join() -- TSan starts a thread of its own with the first

@@ -1,4 +1,4 @@
---- What a driver without privileges could do to a guardian that is still root. A driver of a spec loads it before it gives root up:
+--- Attacks of a driver without privileges on a guardian that is still root. A driver of a spec loads it before it gives root up:
 ---
 ---     local hostile = dofile "spec/support/hostile.lua"
 ---     hostile.hand_over(hostile.lingering(port))
@@ -33,8 +33,8 @@ local C = ffi.C
 
 local M = {}
 
---- A TCP socket whose last close waits for a minute: SO_LINGER, and data that nobody reads.
----@param port integer  where somebody on this machine listens, and does not read
+--- A TCP socket whose last close waits for a minute: SO_LINGER, and unread data.
+---@param port integer  of a local listener that does not read
 function M.lingering(port)
   local fd = C.socket(2, 1, 0)
   local to = ffi.new("struct hostile_address", { 2, { math.floor(port / 256), port % 256 }, { 127, 0, 0, 1 } })
@@ -138,7 +138,7 @@ M.KINDS = { OPEN = 2, MAKE = 3, HOLD = 4, GONE = 5, NO_RESET = 6, CLOSED = 7, RE
 
 local bell
 
---- Rings the guardian's bell: the eventfd that nobody reads.
+--- Rings the guardian's bell: the eventfd that is never read.
 function M.ring()
   local most = 0
   for _, fd in ipairs(bell and {} or M.descriptors()) do

@@ -1,13 +1,13 @@
---- A machine as the kernel describes it, to be broken: what spec/fuzz/kernel and spec/udev/malformed_kernel_spec.lua mutate.
+--- The kernel's description of a machine, which spec/fuzz/kernel and spec/udev/malformed_kernel_spec.lua mutate.
 ---
 ---     local text = require "spec.support.kernel_text"
 ---     text.TREE                  -- devices, in umockdev's format
 ---     text.FILES                 -- other files of /sys and /proc
----     text.PARSERS               -- who reads them, and what must hold of what they make of them
+---     text.PARSERS               -- their readers, and the conditions that the results must meet
 ---
---- Each parser names the source files whose reading of /sys and /proc it drives; the spec holds that list against the sources,
---- so that one that is new and in no parser is noticed. Parsers run in a process that sees the tree in the place of /sys and
---- /proc (spec/support/umockdev.lua), and raise on what must not be.
+--- Each parser names the source files whose reading of /sys and /proc it drives; the spec compares that list with the sources,
+--- so that a new file without a parser is noticed. Parsers run in a process that sees the tree in the place of /sys and
+--- /proc (spec/support/umockdev.lua), and raise if a condition does not hold.
 
 local bit = require "bit"
 local files = require "spec.support.files"

@@ -36,7 +36,7 @@ function M.start(name, script, options, arguments)
   return self
 end
 
---- Waits until the script has printed a pattern: its captures. What went wrong in it ends the wait.
+--- Waits until the script has printed a pattern, and returns its captures. An error of the script ends the wait.
 ---@param pattern string
 ---@param seconds? number  60
 ---@return string ...

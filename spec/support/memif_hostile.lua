@@ -1,4 +1,4 @@
---- A memif client that sends descriptors which block whoever closes them last, and is gone. For spec/net/visitors_spec.lua:
+--- A memif client that sends descriptors whose last close blocks, and ends. For spec/net/visitors_spec.lua:
 ---
 ---     luio spec/support/memif_hostile.lua SOCKET PORT N TIMES SERVER NAME...
 ---

@@ -1,9 +1,9 @@
---- A memif server that sends descriptors which block whoever closes them last. For spec/net/visitors_spec.lua:
+--- A memif server that sends descriptors whose last close blocks. For spec/net/visitors_spec.lua:
 ---
 ---     luio spec/support/memif_hostile_server.lua SOCKET PORT
 ---
---- To each client it says HELLO, and answers INIT by ACK; of the first two it goes with one, of the others it follows many, which the
---- client does not come to take.
+--- It sends HELLO to each client, and answers INIT by ACK. The first two clients get one such descriptor with it. The others get
+--- many behind it, which the client never receives.
 
 local ffi = require "ffi"
 local hostile = dofile "spec/support/hostile.lua"

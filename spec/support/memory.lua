@@ -53,7 +53,7 @@ function M.free_pages()
   return tonumber(files.read("/proc/meminfo"):match "HugePages_Free:%s+(%d+)")
 end
 
---- Waits until so many hugepages are free. What a killed process had pinned (runtime/dma_pin.c) the kernel lets go of a moment
+--- Waits until so many hugepages are free. The kernel unpins a killed process's memory (runtime/dma_pin.c) a moment
 --- after the process is gone. The loop stands still meanwhile.
 ---@param n integer
 function M.wait_free(n)
@@ -64,7 +64,7 @@ function M.wait_free(n)
   end) then error(("%d hugepages are free, not %d, after 5 s"):format(left, n), 2) end
 end
 
---- Runs a function while there are no hugepages; what it returned.
+--- Runs a function while there are no hugepages, and returns its results.
 ---@generic T
 ---@param fn fun(): T...
 ---@return T ...

@@ -1,5 +1,5 @@
---- A wire with two ends in memory, each a port as luio.net.share takes it: rx[0], tx[0], a pool, a MAC address and an MTU. What is given
---- to one end comes out of the other, at most `length` frames at a time; a wire that is cut takes what fits and moves nothing.
+--- A wire with two ends in memory, each a port as luio.net.share takes it: rx[0], tx[0], a pool, a MAC address and an MTU. Frames given
+--- to one end come out of the other, at most `length` at a time. A wire that is cut takes frames up to that, and moves none.
 --- With a function `sink` an end takes frames at once, any number.
 
 local memory = require "luio.net.memory"

@@ -1,4 +1,4 @@
---- A service manager's end of sd_notify(3): a socket that programs are told of by NOTIFY_SOCKET.
+--- A service manager's end of sd_notify(3): a socket that programs find by NOTIFY_SOCKET.
 ---
 ---     local socket = notified.listen()
 ---     ... a program is started with NOTIFY_SOCKET=socket.name ...

@@ -1,4 +1,4 @@
---- A page of memory behind which there is none: what lies at its end can't be read beyond, or the process ends.
+--- A page of memory without a page behind it: a read beyond data at its end ends the process.
 
 local ffi = require "ffi"
 

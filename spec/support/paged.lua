@@ -1,4 +1,4 @@
---- A simulated device with a paged window: PAGE (0x0) selects what is at 0x40 to 0x7f. In page 3 that begins with a FIFO, and
+--- A simulated device with a paged window: PAGE (0x0) selects the registers at 0x40 to 0x7f. Page 3 begins with a FIFO, and
 --- each read of it is counted.
 ---
 ---     local dev = assert(luio.open(paged.address()))
@@ -45,7 +45,7 @@ function M.address()
   return "sim:" .. files.write("paged.lua", MODEL)
 end
 
---- What luio.registers takes.
+--- The argument of luio.registers.
 ---@return table
 function M.map()
   return {

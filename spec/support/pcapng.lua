@@ -35,7 +35,7 @@ end
 -- Options of an Interface Statistics Block, whose kind is 5 (the pcapng draft, section 4.6).
 local COUNTS = { [4] = "received", [5] = "missed", [6] = "accepted" }
 
---- What the statistics block at the end says: received, missed, accepted.
+--- The values of the statistics block at the end: received, missed, accepted.
 ---@param path string
 ---@return table<string, number>
 function M.statistics(path)

@@ -3,10 +3,10 @@
 ---     local out, status = program.run "get sim:edu STATUS"
 ---
 ---     local p = program.start { "run", "drivers/edu", "sim:edu" }
----     p:wait "driver edu runs"             -- a Lua pattern in what it printed (both streams), by a deadline
+---     p:wait "driver edu runs"             -- a Lua pattern in its output (both streams), by a deadline
 ---     p:kill "sigterm"
 ---     assert.equal(0, p:status())
----     p:close()                            -- kills what is left of it, its children too
+---     p:close()                            -- kills it and its children if they still run
 
 local assert = require "luassert"
 local json = require "dkjson"
@@ -21,7 +21,7 @@ local M = {}
 --- Its path, as a word of a shell, from any folder.
 M.PATH = "'" .. uv.cwd() .. "/build/luio'"
 
---- What it printed (both streams) and its exit status.
+--- Returns its output (both streams) and its exit status.
 ---@param args string
 ---@return string output
 ---@return integer status
@@ -99,7 +99,7 @@ function M.start(args, options)
   return self
 end
 
---- What it has printed so far.
+--- Its output so far.
 ---@return string
 function Program:text()
   return files.read(self.path)
@@ -148,8 +148,8 @@ function Program:kill(signal, pid)
   assert(uv.kill(pid or self.pid, signal))
 end
 
---- Ctrl-C twice, as two strokes: what comes within 50 ms of when the guardian saw the first counts as that one, and while that
---- waits to be seen a second is lost.
+--- Ctrl-C twice, as two strokes. A second signal within 50 ms of the time that the guardian saw the first counts as the same stroke,
+--- and one that comes before the guardian saw the first is lost.
 function Program:ctrl_c_twice()
   self:kill "sigint"
   local seen = wait.poll(10, function()

@@ -1,5 +1,5 @@
---- QEMU's control socket, from inside the guest: what whoever runs the machine does. Its answers are read by nobody; what it
---- did is waited for.
+--- QEMU's control socket, from inside the guest, for the actions of a machine's operator. Its answers are not read; specs wait for
+--- the effects.
 
 local M = {}
 

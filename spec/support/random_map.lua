@@ -35,7 +35,7 @@ local function sorted(t)
   end
 end
 
--- What overlaps in one block must be stated an alias, or be an array, which may interleave on purpose.
+-- Overlapping elements of one block must be stated an alias, or be an array, which may interleave on purpose.
 local function settle(specs, name, spec)
   for other, o in sorted(specs) do
     if not o.count and not o.block and not o.alias and spec[1] < o[1] + o[2] / 8 and o[1] < spec[1] + spec[2] / 8 then
@@ -78,7 +78,7 @@ local function block(random, size, depth)
   return specs
 end
 
---- A map of up to so many bytes: what luio.registers takes.
+--- A map of up to so many bytes, as luio.registers takes it.
 ---@param random fun(n: integer): integer
 ---@param size integer
 ---@return table
@@ -90,8 +90,8 @@ function M.map(random, size)
   return specs
 end
 
---- A map with a window whose contents a selector says, apart: what is always there, and what is in the window, by the
---- selector's value.
+--- A map with a window whose contents depend on a selector, in two parts: the registers that are always visible, and those of
+--- the window, by the selector's value.
 ---@param random fun(n: integer): integer
 ---@param size integer
 ---@param selector integer  its offset, a byte behind what the map has else
@@ -108,7 +108,7 @@ function M.paged(random, size, selector)
   return specs, pages
 end
 
---- What M.paged made, as one map.
+--- The result of M.paged, as one map.
 ---@param specs table
 ---@param pages table<integer, table>
 ---@return table
@@ -171,7 +171,7 @@ local function svd_dim(random, name, bytes, room)
   return name .. (random(2) == 0 and "%s" or "[%s]"), ("<dim>%d</dim><dimIncrement>%d</dimIncrement>"):format(count, increment), places
 end
 
--- Registers of a peripheral or a cluster, in bytes at `bases`; `mark(offset)` is told what reading disturbs.
+-- Registers of a peripheral or a cluster, in bytes at `bases`; `mark(offset)` is called for bytes that reading disturbs.
 local function svd_registers(random, size, bases, depth, mark)
   local xml = {}
   for i = 1, 2 + random(5) do

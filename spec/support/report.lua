@@ -20,7 +20,7 @@ ffi.cdef [[
   int flock(int fd, int operation);
 ]]
 
--- What is a failing spec's name to --filter: a Lua pattern that finds this name alone, as a word of a shell.
+-- The argument of --filter for a failing spec: a Lua pattern that finds its name alone, as a word of a shell.
 local function filter(name)
   local line, more = name:match "^([^\n]*)(\n?)"
   line = "^" .. line:gsub("[%^%$%(%)%%%.%[%]%*%+%-%?]", "%%%0") .. (more == "" and "$" or "")

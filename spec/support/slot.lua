@@ -1,8 +1,8 @@
---- A hot-plug slot of the guest's, and who stands before it: the root port is QEMU's `bus`, the slot the kernel's. It works for
+--- A hot-plug slot of the guest's, and its operator: the root port is QEMU's `bus`, the slot the kernel's. It works for
 --- the PCIe ports' own hot-plug (pciehp) and for the firmware's (acpiphp).
 ---
 ---     local slot = slots.below("0000:01:00.0", { driver = "edu", id = "edu2", bus = "rp" })
----     slot:power_off()      -- orderly, by the kernel; QEMU ejects what is in a slot without power
+---     slot:power_off()      -- orderly, by the kernel; QEMU ejects the device of a slot without power
 ---     slot:plug()
 ---     slot:press()          -- the attention button: PCIe waits 5 s in case that it is pressed again
 

@@ -44,7 +44,7 @@ function M.new(path, look)
   return self
 end
 
---- What the server says next: the message's name and, of DISCONNECT, the reason; nil: it has closed.
+--- The server's next message: its name and, of DISCONNECT, the reason; nil: the server has closed.
 function Stranger:hear()
   return wait.poll(5, function()
     self.look()

@@ -1,4 +1,4 @@
---- What the kernel itself says of devices, and what an operator writes to its files: sysfs past luio. Paths are
+--- sysfs without luio: reads the kernel's files of devices, and writes them as an operator does. Paths are
 --- below /sys.
 
 local uv = require "luv"
@@ -6,7 +6,7 @@ local files = require "spec.support.files"
 
 local M = {}
 
---- What a file says, without the space at its end.
+--- A file's text, without the space at its end.
 ---@param path string
 ---@return string
 function M.read(path)

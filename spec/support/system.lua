@@ -80,7 +80,7 @@ function M.fine(args, ...)
   return out
 end
 
---- What `luio info` knows of a device.
+--- The report of `luio info` on a device.
 ---@param address string
 ---@return table
 function M.info(address)
@@ -123,7 +123,7 @@ function M.free(address)
   M.forget(address)
 end
 
---- Whatever a spec did, the next one finds the devices as they were.
+--- Puts the devices back, so that the next spec finds them unchanged.
 function M.restore()
   for _, address in ipairs { M.EDU, M.NIC, M.SERIAL, M.NVME } do
     if M.there(address) and sysfs.driver(address) ~= "uio_pci_generic" then M.fine("bind --force %s", address) end

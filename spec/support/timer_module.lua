@@ -9,7 +9,7 @@ local M = {}
 
 local INSMOD, RMMOD = "/run/luio/bin/insmod", "/run/luio/bin/rmmod"
 
---- What luio knows of its device; nil: there is none.
+--- luio's information on its device; nil: there is none.
 ---@return luio.Info?
 function M.find() return uio_named "uio_timer" end
 

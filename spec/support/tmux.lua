@@ -76,7 +76,7 @@ function Terminal:printed()
   return self:tmux("capture-pane", "-p", "-J")
 end
 
---- What is on the screen: no spaces at the ends of lines, no empty lines at the end.
+--- The text of the screen: no spaces at the ends of lines, no empty lines at the end.
 ---@param with_colour boolean?
 ---@return string
 function Terminal:screen(with_colour)

@@ -7,7 +7,7 @@ local M = {}
 
 M.RULES = "/run/udev/rules.d/"
 
---- Runs a command that has to succeed; what it printed.
+--- Runs a command that has to succeed, and returns its output.
 ---@param command string  for string.format
 ---@return string
 function M.must(command, ...)

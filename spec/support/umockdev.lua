@@ -49,7 +49,7 @@ function M.run(tree, code, times)
   local child = launcher() .. ' luajit spec/support/umockdev_child.lua "$@"'
   if times then child = AGAIN:format(times) .. child end
   local run = ("umockdev-run -d %s -- sh -c %s sh %s %s"):format(tree_file, quoted(child), quoted(code), tree_file)
-  -- Without tcache: what malloc keeps for the next caller would count as in use.
+  -- Without tcache: memory that malloc keeps for the next caller would count as in use.
   local env = "GLIBC_TUNABLES=glibc.malloc.tcache_count=0 LD_PRELOAD= LUA_PATH='./lua/?.lua;./lua/?/init.lua;;'"
   local pipe = assert(io.popen(("%s %s 2>%s; echo $?"):format(env, run, errors)))
   local output = pipe:read "*a"
@@ -84,7 +84,7 @@ local function attribute(name, value)
   return ("H: %s=%s\n"):format(name, hex)
 end
 
---- One device: what `normal` has, with `changes` to it; false takes an attribute away.
+--- One device: the attributes of `normal`, with `changes` to them; false takes an attribute away.
 ---@param path string       "/devices/..."
 ---@param subsystem string
 ---@param normal table<string, string>

@@ -1,5 +1,5 @@
 --- The guest "wire" (spec/guest/specs): our card and one of the kernel's on QEMU's hub. The kernel's is in a network
---- namespace of its own, "far", so that what goes from here to there crosses the wire; without, the kernel would hand it over.
+--- namespace of its own, "far", so that frames from here to there cross the wire; without it, the kernel would hand them over itself.
 ---
 ---     wire.setup()                                    -- the kernel's card to "far", with 10.0.0.2/24
 ---     wire.far("ping -c 1 10.0.0.1")                  -- a command there
@@ -7,8 +7,8 @@
 ---     local stream = wire.stream(s, other, ...)       -- numbered frames from one socket to another
 ---     wire.link("nic", false)                         -- pulls our card's plug (QMP set_link)
 ---
---- What the hub loses nobody counts: frames while a plug is out, and, sent by our card, those behind 10,000 that wait for
---- the other (net/queue.c). What the kernel's card sends waits in its own ring instead.
+--- The hub's losses are not counted: frames while a plug is out, and, sent by our card, those behind 10,000 that wait for
+--- the other (net/queue.c). Frames of the kernel's card wait in its own ring instead.
 
 local assert = require "luassert"
 local ffi = require "ffi"
@@ -107,7 +107,7 @@ function M.take_over(mtu)
   M.must("ip link set %s down", name)
   M.must("ip link set %s netns far name %s", name, M.FAR)
   M.far("ip addr add %s/24 dev %s", M.THERE, M.FAR)
-  M.far("sysctl -q -w net.ipv6.conf.%s.disable_ipv6=1", M.FAR) -- nobody sends but who is told to
+  M.far("sysctl -q -w net.ipv6.conf.%s.disable_ipv6=1", M.FAR) -- only the spec sends
   M.far("tc qdisc replace dev %s root pfifo limit 1000", M.FAR) -- fq_codel, Linux's own choice, drops what waits for 5 ms
   M.far("ip link set %s mtu %d up", M.FAR, mtu or 1500)
 end
@@ -299,7 +299,7 @@ end
 ---@param to WireSocket
 ---@param from_mac string
 ---@param to_mac string
----@param window? integer  200: nobody's queue is as small
+---@param window? integer  200, less than every queue holds
 ---@return WireStream
 function M.stream(from, to, from_mac, to_mac, window)
   return setmetatable({

@@ -1,8 +1,7 @@
---- What LuaJIT builds compile wrongly, each fault as a short program that a driver could contain: data for compiler_spec.
+--- Code that LuaJIT builds compile wrongly, each fault as a short program that a driver could contain: data for compiler_spec.
 ---
---- `code` counts in `wrong`. Interpreted that is 0; what the fault makes of it was seen on Debian 12's LuaJIT (March 2022), on
---- x86-64, with the settings that LuaJIT has by default. `arch`: shown only there. What only arm64 has wrong the file for a board
---- shows (spec/dist).
+--- `code` counts in `wrong`. Interpreted that is 0; the wrong figure was seen on Debian 12's LuaJIT (March 2022), on x86-64, with
+--- LuaJIT's default settings. `arch`: shown only there. Faults of arm64 alone are shown by the file for a board (spec/dist).
 
 ---@class CompilerCase
 ---@field fault string  of luio.compiler.faults

@@ -4,7 +4,7 @@
 
 local M = {}
 
--- What the programs share. `see` takes a value into the digest.
+-- The common part of the programs. `see` takes a value into the digest.
 M.PRELUDE = [[
 local ffi, bit = require "ffi", require "bit"
 local digest = 0
@@ -140,7 +140,7 @@ function M.text(seed)
     function() put("if #%s > 6 then %s = {} end", pick { "q1", "q2" }, pick { "q1", "q2" }) end,
     function() put("q2 = q1") end,
     function() put("%s = %s", pick(TABLES), pick(TABLES)) end,
-    function() -- In range: what an int32_t takes a larger number for is not defined.
+    function() -- In range: the conversion of a larger number to int32_t is not defined.
       put("%s[%s %% 4] = %s", unpack(pick {
         { "u8", pick(NUMBERS), "n1 % 256" }, { "u16", pick(NUMBERS), "65535 - i" }, { "u32", pick(NUMBERS), "4294967295 - i" },
         { "i32", pick(NUMBERS), "i - 40" },
