@@ -129,7 +129,7 @@ local KINDS = { "echo", "flood", "stall" }
 local function client(n)
   local p = start("client" .. n, { "spec/support/memif_client.lua", socket, tostring(n), MAC:format(n), KINDS[n] })
   expect(KINDS[n] .. " has joined", function() return p:text():find "joined" or p.exit end)
-  -- On a machine that is busy otherwise a client may take longer than the server's patience: it is told so, and counted.
+  -- On a machine that is busy otherwise a client may take longer than the server's deadline: the server disconnects it, with the reason, and it is counted.
   local late = p.exit and p:text():find("it was not done with its introduction", 1, true)
   if p.exit and not late then log:fail(("client %s ended: %s"):format(KINDS[n], p:text())) end
   if late then
@@ -212,7 +212,7 @@ local function begin()
   start("traffic", { "spec/soak/traffic.lua", OTHER_CARD, MAC:format(1), counts_of "traffic" })
 end
 
--- What a member has said of what went wrong: the first few.
+-- The first few errors that a member printed.
 local function complaints(name)
   local n = 0
   for line in members[name]:text():gmatch "[^\n]*WRONG[^\n]*" do
@@ -221,7 +221,7 @@ local function complaints(name)
   end
 end
 
--- All of them end when they are told to, and leave nothing behind.
+-- All members end on request, and leave nothing behind.
 local function finish()
   for _, name in ipairs { "traffic", "share", "serial", "one", "two" } do
     local p = members[name]

@@ -31,7 +31,7 @@ function Counts:save()
   assert(os.rename(self._path .. ".new", self._path))
 end
 
---- What a file has; empty when it is not there yet.
+--- A file's counts; empty when it does not exist yet.
 ---@param path string
 ---@return table<string, integer>
 function M.read(path)

@@ -10,7 +10,7 @@ local d = {
   name = "soak", registers = edu.registers, irq = edu.irq, dma = edu.dma, quiesce = edu.quiesce, durable = { "starts" }, VERSION = VERSION,
 }
 
--- One round: whether all was right, or what was not; nil, message, code: it was cut off.
+-- One round: true, or a text of the fault; nil, message, code: it was cut off.
 local function round(dev, buffer, text)
   local ok, message, code
   buffer:write(0, text)
@@ -27,7 +27,7 @@ local function round(dev, buffer, text)
   return ok == 120 and back == text, ("5! is %d, %q came back for %q"):format(ok, back, text)
 end
 
--- What tells a lost interrupt from one that came too late: its cause, its mask, what was counted.
+-- The state that distinguishes a lost interrupt from a late one: its cause, its mask, the counts.
 local function seen(dev)
   local command, stats = dev.config and dev.config:command(), dev.irqs[0]:stats()
   return ("; IRQ_STATUS 0x%x, INTx %s, %d interrupts, %d delivered"):format(dev.regs.IRQ_STATUS:read(),
@@ -51,7 +51,7 @@ local function work(dev, c)
   end
 end
 
--- What the version or the process before had begun comes to its end first, and its interrupts are nobody's.
+-- Transfers that the previous version or process began end first, and their interrupts are dropped.
 local function settle(dev)
   local ok, message, code = dev.regs.DMA_CMD:wait({ RUN = 0 }, 2)
   if ok then ok, message, code = dev.regs.STATUS:wait({ COMPUTING = 0 }, 2) end

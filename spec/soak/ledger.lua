@@ -1,7 +1,7 @@
---- What a long run has done and used: a line a minute, bounds, a table at the end.
+--- Work and use of resources of a long run: a line a minute, bounds, a table at the end.
 ---
---- Three kinds of figures. What is *done* only grows, and must have grown over the last few looks. What is *wrong* stays 0. What
---- is *used* may not grow: the least of the last looks is compared with the most of the first half of all, so that neither a
+--- Three kinds of figures. What is *done* only grows, and must have grown over the last few looks. Figures of *wrong* stay 0.
+--- Figures of *used* may not grow: the least of the last looks is compared with the most of the first half of all, so that neither a
 --- garbage collector's ups and downs nor unlucky moments count (a worker that is killed every few seconds is often met half
 --- started), and a leak does, however slow, once it is above its allowance.
 
@@ -85,7 +85,7 @@ local function check(self, figure)
   end
 end
 
---- Closes a look: its figures are those since the last one. What is used is for the table; the line has what else is said of it.
+--- Closes a look: its figures are those since the last one. Figures of use are for the table; the line gets them as the text `usage`.
 ---@param seconds number  since the beginning
 ---@param usage string
 ---@return string line

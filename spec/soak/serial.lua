@@ -1,4 +1,4 @@
---- A member of the long run: two UARTs with a line between them. What one sends the other must receive, whole and in order.
+--- A member of the long run: two UARTs with a line between them. Each must receive the other's bytes, whole and in order.
 ---
 ---     luio spec/soak/serial.lua ONE TWO COUNTS      COUNTS: the file to write counters to
 

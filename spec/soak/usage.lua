@@ -1,4 +1,4 @@
---- What processes and the machine use now.
+--- Resources that processes and the machine use now.
 
 local files = require "spec.support.files"
 local sysfs = require "luio.host.sysfs"
@@ -17,7 +17,7 @@ function M.of(pid)
   return { rss = rss / 1024, threads = tonumber(threads), descriptors = descriptors }
 end
 
---- Of the machine: MiB that no file's contents are in and nobody could give back, of these the kernel's own, free hugepages.
+--- Of the machine: MiB that hold no file's contents and can't be reclaimed, of these the kernel's own, free hugepages.
 ---@return { memory: number, kernel: number, hugepages: integer }
 function M.machine()
   local info = files.read "/proc/meminfo"
