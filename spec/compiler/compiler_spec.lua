@@ -1,4 +1,4 @@
---- luio.compiler: what LuaJIT builds compile wrongly is right where it is on, and everything else stays as it was.
+--- luio.compiler: code that LuaJIT builds compile wrongly runs right with it, and all other code stays unchanged.
 ---
 --- Each program runs in a process of its own, with the watch and without: without it most must be wrong on the build that they were
 --- found on, or they show nothing.

@@ -1,5 +1,5 @@
---- What `make dist` makes, on a board that has a C library and nothing else (spec/support/board.lua): this machine's
---- architecture for what it is, the other one by qemu-user.
+--- The files of `make dist`, on a board that has a C library and nothing else (spec/support/board.lua): this machine's
+--- architecture directly, the other one by qemu-user.
 
 local board = require "spec.support.board"
 local files = require "spec.support.files"

@@ -1,5 +1,5 @@
---- What `make install-system` installs, as systemd and udev read it. That the rules do what they say in a real system is
---- spec/guest/rights_spec.lua's.
+--- The files of `make install-system`, as systemd and udev read them. spec/guest/rights_spec.lua tests the rules in a real
+--- system.
 
 local files = require "spec.support.files"
 local uv = require "luv"

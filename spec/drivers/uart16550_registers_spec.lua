@@ -1,4 +1,4 @@
---- The 16550's register map: what shares an address, and what reading does.
+--- The 16550's register map: registers that share an address, and the effects of reading.
 
 local map = require "drivers.uart16550.registers"
 local when = require "luio.registers.when"

@@ -1,5 +1,5 @@
---- drivers/uart16550 on its models, with somebody at the other end of the cable. What any port does in loopback is in
---- spec/serial/conformance.lua.
+--- drivers/uart16550 on its models, with the spec at the other end of the cable. spec/serial/conformance.lua has the
+--- behaviour of every port in loopback.
 
 local far_end = require "spec.support.far_end"
 local luio = require "luio"

@@ -1,4 +1,4 @@
---- Who has a device: real processes with files open, mapped and locked, below a folder that stands
+--- Holders of a device: real processes with files open, mapped and locked, below a folder that stands
 --- for the device's in sysfs. The real /dev/uioX is in spec/guest/doctor_spec.lua.
 
 local uv = require "luv"

@@ -1,5 +1,5 @@
---- The rule of who could have put a file somewhere, by itself: owners, modes, sticky folders. What it makes of real folders is
---- spec/tool/cli/trust_spec.lua's.
+--- The rule for users who could have put a file somewhere, by itself: owners, modes, sticky folders.
+--- spec/tool/cli/trust_spec.lua applies it to real folders.
 
 local trust = require "luio.host.trust"
 

@@ -1,6 +1,6 @@
---- Config space that another process changes under a running driver: noticed, set right, counted and told, and no
---- interrupt lost. On a simulated device, whose config space is written behind its driver's back; what a real kernel
---- and QEMU's devices do is spec/guest/config_watch_spec.lua's.
+--- Config space that another process changes under a running driver: noticed, set right, counted and reported, and no
+--- interrupt lost. On a simulated device, whose config space is written without its driver. A real kernel
+--- and QEMU's devices are in spec/guest/config_watch_spec.lua.
 
 local amount = require "spec.support.amount"
 local config_watch = require "luio.hotplug.config_watch"

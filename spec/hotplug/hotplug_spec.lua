@@ -1,5 +1,5 @@
---- Devices that go away and come back, with a simulated one that is unplugged. What only a kernel can
---- do is spec/guest/gone_spec.lua's.
+--- Devices that go away and come back, with a simulated one that is unplugged. The kernel's part is in
+--- spec/guest/gone_spec.lua.
 
 local luio = require "luio"
 local hotplug = require "luio.hotplug"

@@ -1,4 +1,4 @@
---- spec/lint/documented finds what is missing. That nothing is missing in this tree is for `make lint` to say.
+--- spec/lint/documented finds missing documentation. `make lint` runs it on this tree.
 
 local documented = require "spec.lint.documented"
 local files = require "spec.support.files"

@@ -1,5 +1,5 @@
---- `luio run --wait` where the device does not come, and what a service manager is told. Devices that come are
---- spec/guest/wait_spec.lua's.
+--- `luio run --wait` for a device that does not come, and its messages to a service manager. Devices that come are in
+--- spec/guest/wait_spec.lua.
 
 local uv = require "luv"
 local files = require "spec.support.files"

@@ -1,4 +1,4 @@
---- What was given to a port to send goes out before it is closed, or is said to be lost.
+--- Frames that were given to a port to send go out before it is closed, or are reported as lost.
 
 local files = require "spec.support.files"
 local luio = require "luio"

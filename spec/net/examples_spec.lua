@@ -1,4 +1,4 @@
---- What examples say to a person who got something wrong. At work they are shown in spec/guest/net, on real cards.
+--- The examples' messages about wrong arguments. spec/guest/net runs the examples, on real cards.
 
 local program = require "spec.support.program"
 

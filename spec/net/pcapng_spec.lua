@@ -1,4 +1,4 @@
---- What is written is read by others: tshark and capinfos; and by a few lines that know blocks (spec/support/pcapng.lua).
+--- Written files are read by tshark and capinfos, and by a few lines that know blocks (spec/support/pcapng.lua).
 
 local files = require "spec.support.files"
 local luio = require "luio"

@@ -1,5 +1,5 @@
---- Clients of `share` that send what blocks whoever closes it, that hold connections open, that are too many: others come in all
---- the same, and the server ends when it is told to. And a server that sends such things to its clients.
+--- Clients of `share` that send descriptors whose close blocks, that hold connections open, that are too many. Others come in all
+--- the same, and the server ends on a signal. Also a server that sends such descriptors to its clients.
 
 local files = require "spec.support.files"
 local luio = require "luio"

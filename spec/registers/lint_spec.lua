@@ -1,4 +1,4 @@
---- luio lint: what it asks, and how a map or an overlay answers "no".
+--- luio lint: its questions, and the ways in which a map or an overlay answers "no".
 
 local files = require "spec.support.files"
 local lint = require "luio.registers.lint"

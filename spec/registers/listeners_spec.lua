@@ -1,4 +1,4 @@
---- Registers:on_access: who hears of accesses, what they look like, and that listening changes nothing.
+--- Registers:on_access: its listeners and its events, and that listening changes nothing.
 
 local buslog = require "spec.support.buslog"
 local files = require "spec.support.files"

@@ -1,4 +1,4 @@
---- Overlays, lint and types: what comes after an import.
+--- Overlays, lint and types: the steps after an import.
 
 local files = require "spec.support.files"
 local lint = require "luio.registers.lint"

@@ -1,4 +1,4 @@
---- Registers behind a selector: what a map may say, who can access them when, and what that costs on the bus.
+--- Registers behind a selector: the forms in a map, the conditions of an access, and its cost on the bus.
 
 local luio = require "luio"
 local files = require "spec.support.files"

@@ -1,5 +1,5 @@
---- What writing sets off: said by the map of a register or a field, true of the bytes whatever they are called, and heeded by
---- what writes on its own: restoring, undoing.
+--- Effects of writing. A map states them of a register or a field; they hold for the bytes under any name, and for luio's own
+--- writes: restoring, undoing.
 
 local amount = require "spec.support.amount"
 local bit = require "bit"

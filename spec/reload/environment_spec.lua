@@ -1,4 +1,4 @@
---- What a version of a driver can do to what it shares with luio and with the version at work: nothing. Each of these versions is
+--- A version of a driver cannot damage objects that it shares with luio and with the version at work. Each of these versions is
 --- refused in process, with the driver's line, and the version at work goes on.
 
 local files = require "spec.support.files"

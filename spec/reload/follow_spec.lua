@@ -1,4 +1,4 @@
---- What is saved while a driver runs is loaded when it is whole, however it is saved.
+--- A file saved while a driver runs is loaded when it is complete, by any way of saving.
 
 local amount = require "spec.support.amount"
 local door = require "luio.ffi"

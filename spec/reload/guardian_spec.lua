@@ -1,4 +1,4 @@
---- `luio run` as two processes, on simulated devices: deaths, signals, what is kept, how it ends.
+--- `luio run` as two processes, on simulated devices: deaths, signals, kept state, and the end.
 
 local uv = require "luv"
 local files = require "spec.support.files"

@@ -1,5 +1,5 @@
---- Versions of a driver beside each other: what a replaced or refused one can't do, what is not lost between
---- them, and what meets a reload at a bad time.
+--- Versions of a driver beside each other: the limits of a replaced or refused one, the state that is kept between
+--- them, and events at a bad time for a reload.
 
 local driver = require "luio.driver"
 local files = require "spec.support.files"

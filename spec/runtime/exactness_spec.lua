@@ -1,6 +1,6 @@
 --- One `read32` is one 32-bit load, one `write32` one 32-bit store, in program order, interpreted
---- and compiled. Counted by a page that faults at every access (spec/support/faultpage.c), so what
---- is counted is what the CPU did. To show that the count can tell, a mutant of the accessor, the
+--- and compiled. Counted by a page that faults at every access (spec/support/faultpage.c), so the
+--- count is of the CPU's accesses. To show that the count can differ, a mutant of the accessor, the
 --- raw volatile pointer that LuaJIT optimises away, is counted beside it and must differ.
 
 local ffi = require "ffi"

@@ -1,4 +1,4 @@
---- Models: what they can do, and that their bugs are errors which name them.
+--- Models: their abilities, and that their bugs are errors which name them.
 
 local luio = require "luio"
 local files = require "spec.support.files"

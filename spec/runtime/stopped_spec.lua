@@ -1,5 +1,5 @@
 --- Processes that did not run for a while: stopped by a signal here; a virtual machine that was paused and whose clock has gone on
---- looks the same to them. Deadlines have passed meanwhile, and what was waited for has come: that counts first.
+--- looks the same to them. Deadlines have passed meanwhile, and the awaited events have come: the events count first.
 
 local files = require "spec.support.files"
 local luio = require "luio"

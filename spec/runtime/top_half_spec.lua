@@ -1,4 +1,4 @@
---- What a driver states in `irq`, and what its top half does then: which register gets which value.
+--- A driver's `irq`, and the steps of its top half: which register gets which value.
 
 local driver = require "luio.driver"
 local files = require "spec.support.files"

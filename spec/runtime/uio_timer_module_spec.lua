@@ -1,4 +1,4 @@
---- What examples/kernel/uio_timer says in three places, C, Lua and prose, is one thing.
+--- The three descriptions of examples/kernel/uio_timer, in C, Lua and prose, agree.
 
 local files = require "spec.support.files"
 local luio = require "luio"

@@ -1,5 +1,5 @@
---- What is written to a serial port leaves it before it is closed, or is said to be lost: the slow line is told from the one that stalls,
---- and both from the other end's flow control.
+--- Bytes written to a serial port leave it before it is closed, or are reported as lost. A slow line is distinguished from a stalled
+--- one, and both from the other end's flow control.
 
 local draining = require "luio.serial.draining"
 local far_end = require "spec.support.far_end"

@@ -1,6 +1,6 @@
---- What luio bind and unbind write, in which order, and what they put back when a write fails: on a
---- recorded sysfs with a stand-in for the kernel behind it. What the system uses is refused. That
---- real kernels do as the stand-in does is spec/guest/bind_spec.lua's.
+--- The writes of luio bind and unbind, in order, and the values put back when a write fails: on a
+--- recorded sysfs with a stand-in for the kernel behind it. Devices that the system uses are refused.
+--- spec/guest/bind_spec.lua shows that real kernels do as the stand-in does.
 
 local udev = require "spec.support.umockdev"
 

@@ -1,6 +1,6 @@
---- mem:0xADDR+0xLEN where /proc/iomem, /dev/mem and /sys are a tree of umockdev's: what is no range, what each kind of
---- machine has at an address, and a /dev/mem that is a file, to be looked into. What only a kernel can say is
---- spec/guest/devmem_spec.lua's.
+--- mem:0xADDR+0xLEN where /proc/iomem, /dev/mem and /sys are a tree of umockdev's: texts that are no range, the uses of an
+--- address on each kind of machine, and a /dev/mem that is a file, to be looked into. A kernel's refusals are in
+--- spec/guest/devmem_spec.lua.
 
 local udev = require "spec.support.umockdev"
 

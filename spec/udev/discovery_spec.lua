@@ -1,6 +1,6 @@
---- What luio.list() makes of sysfs as kernels write it. recorded.umockdev is what uio_pci_generic,
---- uio_pdrv_genirq and drivers that are not UIO show, for QEMU's devices mostly; what they never show
---- is in malformed_spec.lua. Only one device has a modalias: with it come names from the machine's
+--- luio.list() on sysfs as kernels write it. recorded.umockdev has the attributes of uio_pci_generic,
+--- uio_pdrv_genirq and drivers that are not UIO, for QEMU's devices mostly. Attributes that they never have
+--- are in malformed_pci_spec.lua and malformed_uio_spec.lua. Only one device has a modalias: with it come names from the machine's
 --- hardware database, which another machine need not have.
 
 local udev = require "spec.support.umockdev"

@@ -1,6 +1,6 @@
---- Text from elsewhere that reaches a terminal. Every command that tells something is fed names and texts that would drive a
---- terminal, hide what they say or pass for a line of luio's own: by sysfs, /proc, a snapshot, a map, a driver, an SVD file,
---- file names. What comes out is to be readable text, in which only luio's own sequences are sent.
+--- Text from elsewhere that reaches a terminal. Every command that prints is fed names and texts that would drive a terminal,
+--- hide text or pass for a line of luio's own: by sysfs, /proc, a snapshot, a map, a driver, an SVD file, file names. Its output
+--- must be readable text, in which only luio's own sequences are sent.
 ---
 --- A command that has no case here fails.
 

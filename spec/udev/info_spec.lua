@@ -1,4 +1,4 @@
---- luio info on recorded and written sysfs trees: what is shown, for people and as JSON.
+--- luio info on recorded and written sysfs trees: its output, for people and as JSON.
 
 local amount = require "spec.support.amount"
 local udev = require "spec.support.umockdev"

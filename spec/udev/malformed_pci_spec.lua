@@ -1,6 +1,6 @@
 --- PCI devices as no kernel should describe them: BARs that end before they start, maps that are no
---- BAR, numbers that are none. Each case adds one device to one tree; what is wrong is left out and
---- named in `problem`, and all the rest is there.
+--- BAR, numbers that are none. Each case adds one device to one tree. Wrong attributes are left out and
+--- named in `problem`, and all others are there.
 
 local udev = require "spec.support.umockdev"
 

@@ -1,6 +1,6 @@
 --- UIO devices as no kernel should describe them: files missing, numbers that are none or too
---- large, names that are novels or drive terminals. Each case adds one device to one tree; what is
---- wrong is left out and named in `problem`, and all the rest is there. malformed_pci_spec.lua has
+--- large, names that are novels or drive terminals. Each case adds one device to one tree. Wrong
+--- attributes are left out and named in `problem`, and all others are there. malformed_pci_spec.lua has
 --- the PCI side.
 
 local udev = require "spec.support.umockdev"

@@ -1,5 +1,5 @@
---- luio.open under a recorded sysfs: what is no address, what is not there, what cannot be had, and
---- what was there a moment ago. Each says why and what to do, and leaves no descriptor behind.
+--- luio.open under a recorded sysfs, with malformed addresses, absent devices, unavailable ones, and one that was
+--- there a moment ago. Each error names the cause and the remedy, and leaves no descriptor behind.
 
 local udev = require "spec.support.umockdev"
 

@@ -1,4 +1,4 @@
---- Reading and writing: what SVD says in four elements, as a map's access, read_effect and write_effect.
+--- Reading and writing: SVD's four elements for them, as a map's access, read_effect and write_effect.
 
 local s = require "spec.registers.import.support"
 local x = require "spec.registers.import.fixtures"

@@ -1,4 +1,4 @@
---- derivedFrom: what is found by which path, and what is taken from it.
+--- derivedFrom: the elements that a path finds, and the properties that are taken from them.
 
 local s = require "spec.registers.import.support"
 local x = require "spec.registers.import.fixtures"

@@ -1,4 +1,4 @@
---- The importer from outside: what it takes, what it gives back, and one file with everything in it.
+--- The importer from outside: its arguments, its results, and one file with every element in it.
 
 local svd = require "luio.registers.import"
 local s = require "spec.registers.import.support"

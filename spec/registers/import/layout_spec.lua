@@ -1,4 +1,4 @@
---- Files that contradict themselves, or say what a map can't: the map loads, and a note says what was done.
+--- Files that contradict themselves, or state more than a map can: the map loads, and a note names the decision.
 
 local s = require "spec.registers.import.support"
 local x = require "spec.registers.import.fixtures"

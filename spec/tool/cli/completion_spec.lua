@@ -1,5 +1,5 @@
---- Completion in shells: what `luio __complete` offers, and that bash and zsh make of it what a person
---- who types TAB expects.
+--- Completion in shells: the candidates of `luio __complete`, and the expected result of a TAB in bash
+--- and zsh.
 
 local luio = require "luio"
 local cli = require "luio.tool.cli"

@@ -1,5 +1,5 @@
---- A disk that is full, a file system that is read-only, a file that may not grow: what is to be written is said to be lost,
---- with the cause, and what goes on without it goes on.
+--- A disk that is full, a file system that is read-only, a file that may not grow: commands report that their output is lost,
+--- with the cause, and work that does not need the file goes on.
 ---
 --- The disk is a tmpfs of 64 KiB in a mount namespace of the command's own.
 

@@ -1,5 +1,5 @@
---- `luio irq`, as a shell sees it, on a simulated device; and the top half it waits with when nobody
---- says how to acknowledge.
+--- `luio irq`, as a shell sees it, on a simulated device; and its top half when neither the user nor a driver
+--- states how to acknowledge.
 
 local luio = require "luio"
 local files = require "spec.support.files"

@@ -1,4 +1,4 @@
---- A terminal: of 40 columns, where what is printed is broken between words, by us; one that takes its time.
+--- Terminals: one of 40 columns, where luio breaks its output between words; and a slow one.
 
 local files = require "spec.support.files"
 local program = require "spec.support.program"

@@ -1,4 +1,4 @@
---- luio new: what it writes loads, runs, passes its spec, and reads nothing that nobody has looked up.
+--- luio new: its files load, run, pass their spec, and read no register that has not been looked up.
 
 local files = require "spec.support.files"
 local fixtures = require "spec.registers.import.fixtures"

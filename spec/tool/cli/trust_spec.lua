@@ -1,5 +1,5 @@
---- Whose Lua luio runs: that of luio, of the folders and files that were named, and of nobody who merely put a file where
---- root happened to be. Every command is called in a folder that is set with traps; a trap that is run leaves a mark.
+--- luio runs its own Lua and that of the folders and files that were named. It runs no file that another user put into root's
+--- current folder. Every command is called in a folder that is set with traps; a trap that is run leaves a mark.
 
 local cli = require "luio.tool.cli"
 local files = require "spec.support.files"

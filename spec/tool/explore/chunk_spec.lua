@@ -1,4 +1,4 @@
---- What the prompt makes of a text.
+--- The prompt's classification of a text.
 
 local chunk = require "luio.tool.explore.chunk"
 

@@ -1,4 +1,4 @@
---- Completion: what a person at the prompt is offered; and that offering disturbs nothing.
+--- Completion at the prompt: its candidates, and that completing disturbs no register.
 
 local luio = require "luio"
 local complete = require "luio.tool.explore.complete"

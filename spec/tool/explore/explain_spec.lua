@@ -1,4 +1,4 @@
---- Explanation: what a person reads about a register, at the widths of real terminals.
+--- Explanations of registers, at the widths of real terminals.
 
 local luio = require "luio"
 local explain = require "luio.tool.explore.explain"

@@ -1,4 +1,4 @@
---- What a session knows of DMA memory above 4 GiB, whose addresses 32-bit registers are given by halves.
+--- A session's knowledge of DMA memory above 4 GiB, whose addresses are written to 32-bit registers by halves.
 
 local ffi = require "ffi"
 local memory = require "luio.tool.explore.memory"

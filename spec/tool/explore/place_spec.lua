@@ -1,4 +1,4 @@
---- Places: what a person may write, and what is said of a slip.
+--- Places: their notation, and the messages about mistakes in it.
 
 local place = require "luio.tool.explore.place"
 

@@ -1,4 +1,4 @@
---- Ctrl-R: what is found in the history while its parts are typed, and what ends it.
+--- Ctrl-R: the matches in the history while parts of them are typed, and the keys that end the search.
 
 local search = require "luio.tool.explore.search"
 

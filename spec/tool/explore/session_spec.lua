@@ -1,4 +1,4 @@
---- Sessions: what the prompt has in scope, the journal, undo, and the script that is made of it.
+--- Sessions: the prompt's scope, the journal, undo, and the script that is made of it.
 
 local files = require "spec.support.files"
 local luio = require "luio"

@@ -1,4 +1,4 @@
---- Targets: what places mean on a device, with a map and without; reading and changing by them.
+--- Targets: the meaning of places on a device, with a map and without; reading and changing by them.
 
 local change = require "luio.tool.explore.change"
 local place = require "luio.tool.explore.place"

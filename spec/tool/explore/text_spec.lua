@@ -1,4 +1,4 @@
---- Text as the prompt's line editor needs it: what is UTF-8, how much room it takes.
+--- Text as the prompt's line editor needs it: valid UTF-8, and its width in columns.
 
 local text = require "luio.tool.explore.text"
 
