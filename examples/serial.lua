@@ -1,7 +1,7 @@
 #!/usr/bin/env luio
 --- A serial port on a driver in Lua: as a terminal here, or as a pseudo-terminal that other programs open.
 ---
----     build/luio examples/serial.lua sim:uart16550                 a terminal; the simulated one sends back what it gets
+---     build/luio examples/serial.lua sim:uart16550                 a terminal; the simulated one echoes
 ---     build/luio examples/serial.lua 0000:00:06.0 --baud 9600
 ---     build/luio examples/serial.lua 0000:00:06.0 --pty /tmp/ttyV0  and then: picocom /tmp/ttyV0
 ---

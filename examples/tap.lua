@@ -4,11 +4,11 @@
 ---     build/luio bind 0000:00:05.0
 ---     build/luio examples/tap.lua 0000:00:05.0 luio0 --address 10.0.0.1/24
 ---
---- and then, while it runs, `ping 10.0.0.2`, iperf3, whatever speaks IP. Save drivers/e1000e/init.lua meanwhile, and the
+--- and then, while it runs, `ping 10.0.0.2`, iperf3 or any other program. Save drivers/e1000e/init.lua meanwhile, and the
 --- connections go on over the new code. Ctrl-C removes the TAP device. The parts: lua/luio/net/init.lua (the port), tap.lua, bridge.lua.
 ---
---- It waits while nothing comes (no CPU time), works in bursts under load, and drops nothing of what TCP sent: when the
---- card has no room the kernel's queue fills, and what does not fit there is counted by the kernel.
+--- It waits while no frames come (no CPU time), works in bursts under load, and drops none of TCP's frames: when the
+--- card has no room the kernel's queue fills, and the kernel counts frames that do not fit there.
 
 local bridges = require "luio.net.bridge"
 local handles = require "luio.loop.handles"

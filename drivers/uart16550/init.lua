@@ -1,5 +1,5 @@
---- UARTs that are compatible with the 16450 and 16550: QEMU's "pci-serial", and what a UIO driver of one's own calls
---- "uart16550" (I/O ports or memory, eight registers of a byte each).
+--- UARTs that are compatible with the 16450 and 16550: QEMU's "pci-serial", and devices that a UIO driver of one's own
+--- calls "uart16550" (I/O ports or memory, eight registers of a byte each).
 ---
 --- Sections are those of the PC16550D datasheet (SNLS378C); comments name the additions of the TL16C550C. Programs use it
 --- through luio.serial. No top half: the line is taken back only when Lua empties or fills the FIFO, so the interrupt stays

@@ -3,12 +3,12 @@
 ---     local bridge = require("luio.net.bridge").new(port, tap)
 ---     luio.run(function() assert(bridge:run()) end)     -- until bridge:stop() is called
 ---
---- Packets go from queue 0 of the one to queue 0 of the other as they are, in bursts, without a copy. Nothing is dropped here:
+--- Packets go from queue 0 of the one to queue 0 of the other unchanged, in bursts, without a copy. None is dropped here:
 --- when an end has no room, the packets that were taken wait, no more are taken in that direction, and the other end's own
 --- queue fills. Its owner drops packets that do not fit, and counts them (rx_missed of a port, rx_dropped of a TAP device). The
 --- other way goes on.
 ---
---- While there is something to carry both ways are served in turn, without a wait; every 10 ms the loop turns once, so that
+--- While there are packets, both ways are served in turn, without a wait; every 10 ms the loop turns once, so that
 --- link events, reloads and signals come through. Otherwise two tasks wait, one for each end, and no time is used.
 
 local relay = require "luio.port.relay"

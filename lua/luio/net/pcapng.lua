@@ -14,14 +14,14 @@
 ---
 --- Nothing is copied before the write: an array of iovecs, made once, has two entries for each packet, the packet's own
 --- memory, and a piece of *glue*, which is the end of the block before (padding, total length) together with the head of the
---- next. So a burst of n packets is one system call of 2 n + 1 pieces. The packets stay their owner's, and must be left as
---- they are until `write` has said true.
+--- next. So a burst of n packets is one system call of 2 n + 1 pieces. The packets stay their owner's, and must not
+--- change until `write` has returned true.
 ---
 --- Time stamps are taken once a burst, not once a packet: the devices stamp nothing, and Lua sees a frame only when it takes
---- the burst it is in. A clock read for each frame would tell how fast Lua runs through them.
+--- the burst it is in. A clock read for each frame would measure Lua's speed.
 ---
---- A descriptor that takes no more for now (a pipe whose reader is slow) is waited for with a deadline; the rest of a
---- burst then stays where it is, and the next `write` goes on in the middle of it. A full disk cuts the file back to its
+--- `write` waits with a deadline for a descriptor that takes no more for now (a pipe with a slow reader). After the deadline the
+--- rest of a burst stays pending, and the next `write` goes on in the middle of it. A full disk cuts the file back to its
 --- last whole block, where that can be done.
 
 local bit = require "bit"

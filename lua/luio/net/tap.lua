@@ -2,8 +2,8 @@
 --- read here; the stack receives frames that are written here.
 ---
 ---     local t = assert(require("luio.net.tap").open { name = "luio0", mtu = port.mtu, mac = port.mac, pool = port.pool })
----     local n = t.rx[0]:burst(packets, 32)     -- what the kernel sent
----     t.tx[0]:burst(packets, n)                -- what it is to receive
+---     local n = t.rx[0]:burst(packets, 32)     -- frames that the kernel sent
+---     t.tx[0]:burst(packets, n)                -- frames that it is to receive
 ---
 --- Its queues are used like a port's (luio.net), so a bridge between two ports also works between a port and the
 --- kernel (luio.net.bridge). A frame is read by one system call straight into a packet's memory, and written straight
@@ -13,7 +13,7 @@
 --- Checksums. With `checksum` the kernel leaves TCP's and UDP's to us: a header of 10 bytes (virtio_net_hdr), which is
 --- read into and written from the headroom, says where to sum, like packet.checksum_start and _offset for a port.
 --- Where the port's fields don't reach (drivers/e1000e: 255 bytes) the sum is made here. The other way round there
---- is nothing to gain: a port's verdict on a received checksum could only be told by VIRTIO_NET_HDR_F_DATA_VALID, and
+--- is nothing to gain: only VIRTIO_NET_HDR_F_DATA_VALID could carry a port's verdict on a received checksum, and
 --- Linux 6.1's tun ignores that flag in frames that it is given (spec/net/tap_spec.lua shows it). The kernel sums itself.
 --- Segments are never longer than a frame (no TSO, no GSO): the cards we drive by legacy descriptors could not cut them.
 ---

@@ -1,7 +1,7 @@
 --- The common part of ports, for packets (luio.net) and for bytes (luio.serial): a device that is opened and driven.
 ---
---- A driver's `start` hands over an offer, functions of its version. The port, made at the first one, outlives versions: it is
---- told whenever another offer is in place (`use`), or none is, during a reload or while the device is gone. Programs use the
+--- A driver's `start` hands over an offer, functions of its version. The port is made at the first one and outlives versions.
+--- `use` gives it each new offer, or none during a reload and while the device is gone. Programs use the
 --- ports of a kind; this module is for the kinds.
 
 local driver = require "luio.driver"

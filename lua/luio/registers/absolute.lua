@@ -3,8 +3,8 @@
 --- A vendor's description states addresses. Imported as a whole it is a map with a block for each peripheral, at the peripheral's
 --- address, and a region is one peripheral, or a few. Offsets differ from addresses in this: a map of which some registers lie
 --- outside of their region as offsets is not one of offsets, and if some lie in the device's regions as addresses, it is one of
---- addresses. Then the part of it that is in reach becomes a map of its own, whose offsets are those in the regions; names stay as
---- they are. An array of which only some elements are in reach becomes these: UART1, of UART[2].
+--- addresses. Then the part of it that is in reach becomes a map of its own, whose offsets are those in the regions. Names do not
+--- change. An array of which only some elements are in reach becomes these: UART1, of UART[2].
 
 local inspect = require "luio.host.inspect"
 local output = require "luio.tool.output"

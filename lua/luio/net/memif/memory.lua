@@ -2,14 +2,13 @@
 ---
 --- A region is a file that the client made and may go on changing. A process that maps a file dies of SIGBUS when the file
 --- gets shorter. So a region must be a memfd that is sealed against shrinking. DPDK and libmemif seal theirs; others are
---- sealed here, where their maker allowed that. The size is read afterwards. Files of file systems, whose pages may come as
---- late as somebody likes, have no seals and are refused; so are hugepages, for holes can be punched into sealed ones, and
---- the page that is missing afterwards is a SIGBUS, too, when no hugepage is free. In a memfd of ordinary pages a hole is
---- zeros.
+--- sealed here, where their maker allowed that. The size is read afterwards. Files of file systems have no seals, and their
+--- pages may come arbitrarily late, so they are refused. Hugepages are refused, too: holes can be punched into sealed ones, and
+--- a page that is missing afterwards is a SIGBUS when no hugepage is free. In a memfd of ordinary pages a hole is zeros.
 ---
 --- A page counts as memory of the process that touches it first: hence the limit to a region's size.
 ---
---- An eventfd of the client's is looked at, too: it is never read or written (runtime/waker.c, and Poller:add's `edge`).
+--- A client's eventfd is checked, too: it is never read or written (runtime/waker.c, and Poller:add's `edge`).
 
 local ffi = require "ffi"
 local posix = require "luio.posix"

@@ -1,7 +1,7 @@
 --- A memif server: listens on a unix socket, and has a queue pair with each client that comes.
 ---
 ---     local server = assert(memif.listen("/run/share.sock", { joined = ..., left = ... }))
----     server:poll()                           -- what came on sockets; never waits
+---     server:poll()                           -- handles messages from sockets; never waits
 ---     local n = client:take(pool, batch, 32)  -- client: the argument of `joined`
 ---     client:give(batch, n)
 ---
@@ -11,8 +11,8 @@
 --- and keeps descriptors that are neither memory nor an eventfd (runtime/porter.c).
 ---
 --- The number of clients is limited, and lower for one user other than root and the server's; and a few that are still
---- introducing themselves, for which they have 3 s. When all of these places are taken, a new client takes the place of one: of
---- the user with most connections, of the process of that user with most, among those that have said least, the oldest. So a
+--- introducing themselves, for which they have 3 s. When all of these places are taken, a new client replaces one. That is the
+--- oldest of the connections that have sent least, of the process with most connections, of the user with most. So a
 --- process that holds silent connections open loses them first.
 
 local checks = require "luio.options"

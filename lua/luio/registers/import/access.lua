@@ -1,7 +1,7 @@
 --- Access kinds: SVD's access, modifiedWriteValues, readAction and writeConstraint become a map's
 --- one access, its read_effect and its write_effect.
 ---
---- Where the two don't fit, readability decides: a write-only register that is said to be
+--- Where the two don't fit, readability decides: a write-only register that is stated as
 --- one-to-clear stays write-only, since a bus may fault on the read. A behaviour for which a map has
 --- no word becomes a remark in it, and a note.
 

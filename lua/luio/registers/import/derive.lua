@@ -6,11 +6,11 @@
 --- names is tried in the scope the reference stands in, then in each scope around it, out to the
 --- device. Chains are followed in a loop and not by recursion: a file may chain thousands.
 ---
---- What is taken: everything but names and what says where else the base is to be found (alternate...).
+--- All properties are taken but names and references to other places of the base (alternate...).
 --- dim is taken only by a name with a "%s", which means nothing without; an element with a dim of its
 --- own keeps the base's distance, and its indices where there are as many. A moved field keeps its
---- width. Of what inherits (size, access, reset values, protection) also what the base's own
---- surroundings give it and the new place's do not.
+--- width. Inheritable properties (size, access, reset values, protection) are also
+--- taken from the base's own surroundings, if the new place's do not state them.
 
 local numbers = require "luio.registers.import.numbers"
 local range = require "luio.registers.import.range"

@@ -1,4 +1,4 @@
---- Fields of a register: where their bits are, what their values are called.
+--- Fields of a register: the positions of their bits, the names of their values.
 ---
 --- The bits (range.lua) repeat with dim. Names for values keep their spelling, since a map takes any string for them.
 

@@ -10,7 +10,7 @@
 ---
 --- A property for which a map has no word, and every decision about a file that contradicts itself,
 --- is a note; a note that matters to a reader of the map is also a remark in it, in brackets. The
---- file is not trusted: whatever is in it, an import ends in bounded time and memory, with a map
+--- file is not trusted: with any contents an import ends in bounded time and memory, with a map
 --- that loads or with `nil, message, code`.
 
 local beside = require "luio.registers.import.beside"

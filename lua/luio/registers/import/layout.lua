@@ -1,8 +1,8 @@
 --- Makes the registers of one block fit a map's rules, where SVD is less strict or contradicts
 --- itself. Every decision is a note; none loses a register.
 ---
----   width      8, 16, 32 or 64 bits and aligned to it: another size is rounded up; what stands
----              askew, or is longer than 64 bits, is cut into words
+---   width      8, 16, 32 or 64 bits and aligned to it: another size is rounded up; a register that
+---              is not aligned, or is longer than 64 bits, is cut into words
 ---   fields     inside the register, not overlapping: a field that sticks out is cut, one outside is
 ---              left out; overlapping ones move to a second view of the register (NAME_ALT), an alias
 ---              which also has every field that they don't overlap, so that writing through it is safe

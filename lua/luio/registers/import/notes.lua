@@ -1,6 +1,6 @@
 --- Notes of an import: properties that a map cannot have, and decisions.
 ---
---- Vendors repeat themselves: the same thing is said of thousands of fields. Notes with the same text
+--- Vendors repeat themselves: thousands of fields have the same property. Notes with the same text
 --- are one note with a list of places, so that a long list stays short to read and nothing is lost.
 
 local M = {}
