@@ -13,7 +13,7 @@
 --- a register, which may cost half a nanosecond more.
 ---
 --- A loop that is not compiled would be thirty times slower and still look like a figure, so the
---- trace compiler is watched while the samples are taken; the note says what it did.
+--- trace compiler is watched while the samples are taken; the note has its actions.
 
 local amount = require("tools").amount
 local ffi = require "ffi"

@@ -1,4 +1,4 @@
---- Which driver is for a device: by what the drivers' texts say, and, of those that may be it, by what they return.
+--- The choice of a device's driver: by the drivers' texts, and, among the candidates, by the tables that they return.
 
 local files = require "spec.support.files"
 local uv = require "luv"

@@ -1,4 +1,4 @@
---- The 82574L's register map: offsets, arrays, kinds of access, and what reading does.
+--- The 82574L's register map: offsets, arrays, kinds of access, and the effects of reading.
 
 local map = require "drivers.e1000e.registers"
 

@@ -1,8 +1,8 @@
---- bind and unbind against a real kernel: real drivers leave and come back, and what the system uses (a
---- network, a disk) is refused. In the guest of spec/guest/specs, as the last file: it unbinds devices
+--- bind and unbind against a real kernel: real drivers leave and come back, and devices that the system uses (a
+--- network, a disk) are refused. In the guest of spec/guest/specs, as the last file: it unbinds devices
 --- and binds them again.
 ---
---- What one guest does not have is skipped, and says what it wants:
+--- Specs without their device in the guest are skipped, and name it:
 ---
 ---     spec/guest/run --bind edu --bind e1000e --bind serial --bind 0000:00:08.0 --env LUIO_DISK=0000:00:09.0 \
 ---       --qemu -blockdev --qemu driver=null-co,node-name=disk --device nvme,drive=disk,serial=1,addr=08.0 \

@@ -1,5 +1,5 @@
 --- Config space of a real device behind uio_pci_generic that another process writes to: interrupts masked, memory off, MSI on,
---- another power state. And what of the kernel's can be changed beside: a processor that goes offline, runtime power
+--- another power state. Also changes by the kernel itself: a processor that goes offline, runtime power
 --- management. In the guest of spec/guest/specs: an edu, which has MSI and no power management, and an e1000e.
 
 local amount = require "spec.support.amount"

@@ -1,5 +1,5 @@
 --- Acknowledging on real hardware, as far as QEMU is that: an SD host controller, which has two status registers, and an audio card
---- (ES1370), whose interrupt only its enable bit takes back. And what becomes of it when that is got wrong.
+--- (ES1370), whose interrupt only its enable bit takes back. Also the results of wrong acknowledgements.
 
 local luio = require "luio"
 local program = require "spec.support.program"

@@ -1,4 +1,4 @@
---- A driver's function that does not come back: it is cut off by name and line, and what worked goes on.
+--- A driver's function that does not come back: it is cut off by name and line, and the version that worked goes on.
 
 local errors = require "luio.errors"
 local files = require "spec.support.files"

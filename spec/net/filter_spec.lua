@@ -1,4 +1,4 @@
---- Filters against tcpdump's: the same frames, the same expressions, and what `tcpdump EXPRESSION` lets through.
+--- Filters against tcpdump's: the same frames, the same expressions, and the frames that `tcpdump EXPRESSION` lets through.
 ---
 --- More of it: LUIO_FILTER_SEED=7 LUIO_FILTER_COUNT=2000 busted spec/net/filter_spec.lua
 

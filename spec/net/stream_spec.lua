@@ -1,4 +1,4 @@
---- Numbered streams: their frames as tshark reads them, and what the receiver finds out about loss; and the pace.
+--- Numbered streams: their frames as tshark reads them, the receiver's figures of loss, and the pace.
 
 local files = require "spec.support.files"
 local luio = require "luio"

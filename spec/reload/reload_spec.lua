@@ -1,4 +1,4 @@
---- Live reload: the driver's code is exchanged while the device works, and what fails changes nothing.
+--- Live reload: the driver's code is exchanged while the device works, and a failed reload changes nothing.
 
 local files = require "spec.support.files"
 local live = require "luio.reload.live"

@@ -1,4 +1,4 @@
---- DMA memory on a simulated device: the allocator, its refusals, and what the model sees of it.
+--- DMA memory on a simulated device: the allocator, its refusals, and the model's view of it.
 
 local luio = require "luio"
 

@@ -1,5 +1,5 @@
---- A serial port as a pseudo-terminal: examples/serial.lua --pty on a simulated UART that sends back what it gets, with clients as
---- people have them.
+--- A serial port as a pseudo-terminal: examples/serial.lua --pty on a simulated UART that echoes, with the usual
+--- clients.
 
 local files = require "spec.support.files"
 local tmux = require "spec.support.tmux"

@@ -1,16 +1,16 @@
---- The long run, in the guest that spec/soak/run boots: starts its members, does to them all that happens to drivers in a long
---- life, and looks each minute at how far they are and what they use.
+--- The long run, in the guest that spec/soak/run boots: starts its members, disturbs them by all events of a driver's long
+--- life, and checks their progress and their use of resources each minute.
 ---
 ---     one       `luio run` on an edu: saved and reloaded, also with faults in the file; killed
 ---     two       `luio run --bind` on an edu below a slot, which is emptied and filled; killed
 ---     serial    two UARTs and a line
----     share     a card shared by memif; its clients come and are killed: one that sends back what comes, one that floods the port,
----               one that does nothing
+---     share     a card shared by memif; its clients come and are killed: one that echoes, one that floods the port,
+---               one that is idle
 ---     traffic   another card on the same wire: numbered frames to that first client, and back
 ---
---- What they have printed is in build/guest/soak/out/NAME.log afterwards.
+--- Their output is in build/guest/soak/out/NAME.log afterwards.
 ---
---- What a disturbance is followed by is waited for, by a deadline that only something that hangs misses: this machine may be slow.
+--- The effect of a disturbance is awaited with a deadline that only a hang misses, because this machine may be slow.
 
 package.path = package.path .. ";./?.lua" -- started from the checkout
 local counts = require "spec.soak.counts"

@@ -1,6 +1,6 @@
 --- Work and use of resources of a long run: a line a minute, bounds, a table at the end.
 ---
---- Three kinds of figures. What is *done* only grows, and must have grown over the last few looks. Figures of *wrong* stay 0.
+--- Three kinds of figures. Figures of *done* only grow, and must have grown over the last few looks. Figures of *wrong* stay 0.
 --- Figures of *used* may not grow: the least of the last looks is compared with the most of the first half of all, so that neither a
 --- garbage collector's ups and downs nor unlucky moments count (a worker that is killed every few seconds is often met half
 --- started), and a leak does, however slow, once it is above its allowance.

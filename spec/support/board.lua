@@ -1,11 +1,11 @@
---- A board as `make dist` has in mind: a root file system with the files of a C library, and what its tarball unpacks
---- to. Nothing else is in it, so what runs there needs nothing else.
+--- A board for `make dist`: a root file system with the files of a C library, and the unpacked tarball.
+--- It has no other files, so programs that run there need no others.
 ---
 ---     local board = assert(board.make "arm64")
 ---     local out, status = board:run "list"
 ---
 --- Commands run in a mount namespace of their own, with this machine's /proc, /sys and /dev; those of another
---- architecture by qemu-user. To be root is not needed.
+--- architecture by qemu-user. Root is not needed.
 
 local uv = require "luv"
 local files = require "spec.support.files"

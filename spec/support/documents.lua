@@ -1,6 +1,6 @@
 --- The documents (*.md): their code blocks, and which spec runs each of them.
 ---
---- A block of commands begins with "$ " (a transcript, with what it prints) or has the language `sh`. A block of Lua is a file of
+--- A block of commands begins with "$ " (a transcript, with the output) or has the language `sh`. A block of Lua is a file of
 --- the document's folder (the paragraph before it names it, `drivers/mine/init.lua`), a whole program, or a fragment.
 --- spec/docs/documents_spec.lua runs all of these in order, and fails for a block of commands that no spec runs. Blocks that need a
 --- terminal, a process beside them, or a device belong to the specs in M.ELSEWHERE.

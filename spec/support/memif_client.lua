@@ -1,9 +1,9 @@
 --- A memif client in a process of its own: build/luio spec/support/memif_client.lua SOCKET ID MAC WHAT [UID]. With a UID it becomes
---- that user when luio is loaded, whom the checkout need not let in.
+--- that user when luio is loaded, because that user may not be allowed to read the checkout.
 ---
 ---     flood   sends frames to 02:00:00:00:00:0b as fast as it can, until it is killed
----     stall   joins, and does nothing any more
----     echo    sends back what comes, addresses exchanged
+---     stall   joins, and then stays idle
+---     echo    sends received frames back, addresses exchanged
 
 local luio = require "luio"
 local memif = require "luio.net.memif"

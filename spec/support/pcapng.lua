@@ -1,5 +1,5 @@
---- The few lines that know a pcapng file's blocks, and what its statistics block counts. Everything else that specs want to
---- know of a file tshark, capinfos and tcpdump say.
+--- Reads a pcapng file's blocks and the counts of its statistics block. For everything else specs use tshark, capinfos and
+--- tcpdump.
 
 local assert = require "luassert"
 local files = require "spec.support.files"

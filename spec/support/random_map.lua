@@ -1,5 +1,5 @@
---- Register maps at random, as tables and as text, and which of their bytes are disturbed by reading. That is worked
---- out here from the tables as they were made, by no code of luio's.
+--- Register maps at random, as tables and as text, and which of their bytes are disturbed by reading. That is computed
+--- here from the original tables, without code of luio's.
 
 local M = {}
 

@@ -1,5 +1,5 @@
 --- A program that holds all descriptors but so many, and takes a step; for each number of them up to one. It prints the number
---- and what became of the step: "fine", or what it gave or raised.
+--- and the result of the step: "fine", or its message or error.
 ---
 ---     build/luio spec/support/scarce.lua STEP MOST [DEVICE DRIVER]      sim:edu and drivers/edu
 

@@ -1,5 +1,5 @@
 --- The guest's devices as luio's own commands see and change them, for specs that run many of those: each command
---- line, what the kernel says afterwards, and how the devices get back to where they were.
+--- line, the kernel's state afterwards, and the way back to the devices' first state.
 ---
 ---     setup(system.start)
 ---     teardown(system.stop)

@@ -1,8 +1,8 @@
---- DPDK's testpmd as a memif client: a program that is not ours, and speaks with us.
+--- DPDK's testpmd as a memif client: a foreign program as luio's peer.
 ---
 ---     local pmd = testpmd.start { socket = path, id = 1, mac = "02:00:00:00:00:01", mode = "macswap", prefix = "a" }
 ---     pmd:wait "Press enter"
----     local rx, tx = pmd:finish()        -- what it counted
+---     local rx, tx = pmd:finish()        -- its counts
 ---
 --- It needs no hugepages, no card and no second processor.
 

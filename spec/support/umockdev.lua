@@ -5,7 +5,7 @@
 ---     local devices = udev.list(udev.uio(0, { name = false }))   -- luio.list() under that tree
 ---     local got = udev.run(tree, [[return { luio.open "uio0" }]]) -- any code; data comes back
 ---
---- The code runs in spec/support/umockdev_child.lua, which says what it can use. It sees the library
+--- The code runs in spec/support/umockdev_child.lua, whose header lists its globals. It sees the library
 --- that LUIO_LIBRARY names; a sanitizer's runtime must then come first in the child, before
 --- umockdev's, and not be in umockdev-run at all.
 

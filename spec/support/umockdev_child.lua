@@ -2,12 +2,12 @@
 ---
 ---     luajit umockdev_child.lua CODE TREE_FILE
 ---
---- runs CODE and prints what it returns, as a Lua chunk. CODE sees, besides Lua's own globals:
+--- runs CODE and prints its results, as a Lua chunk. CODE sees, besides Lua's own globals:
 ---
 ---     luio               the library
 ---     attempt(address)   luio.open(address) as { opened, message, code, left = descriptors left open }
 ---     put(path, text)    writes `path` of the tree, /proc and /drivers too, with the folders above it
----     command(...)       what `luio ...` prints, in this process: on both streams; its status; on standard output
+---     command(...)       the output of `luio ...`, in this process: on both streams; its status; on standard output
 ---     vanish(path)       takes /sys`path` away, as the kernel does when a device goes
 ---     allocated()        bytes of C memory in use (0 under a sanitizer, which has its own malloc)
 ---     testbed()          a tree of its own that can send uevents, from TREE_FILE

@@ -1,4 +1,4 @@
---- Plain data that is read back: as it was, or refused; never a pointer, never larger than its bytes.
+--- Plain data that is read back: unchanged, or refused; never a pointer, never larger than its bytes.
 
 local buffer = require "string.buffer"
 local ffi = require "ffi"

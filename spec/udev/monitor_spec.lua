@@ -1,5 +1,5 @@
---- Hot-plug events that umockdev sends in the kernel's place. A real removal is for the guest; here
---- it is what of an event arrives, in which order, and what does not.
+--- Hot-plug events that umockdev sends in the kernel's place. A real removal is for the guest. This
+--- file tests which events arrive, in which order, and which do not.
 
 local udev = require "spec.support.umockdev"
 

@@ -1,5 +1,5 @@
---- Several of what a name means one of: UIO devices below one PCI device (one for each vector, from a UIO driver of one's own),
---- devices that fit a driver's match, drivers whose match fits a device. One is taken, it is said which, and the others can be had.
+--- A name that fits several: UIO devices below one PCI device (one for each vector, from a UIO driver of one's own),
+--- devices that fit a driver's match, drivers whose match fits a device. One is taken, a message names it, and the others can be chosen.
 
 local files = require "spec.support.files"
 local udev = require "spec.support.umockdev"

@@ -1,4 +1,4 @@
---- Devices that only a device tree tells of, behind uio_pdrv_genirq. Runs in the arm64 guest (spec/guest/specs_arm64), whose board
+--- Devices of the device tree, which no bus can discover, behind uio_pdrv_genirq. Runs in the arm64 guest (spec/guest/specs_arm64), whose board
 --- has a clock and a GPIO that its tree calls generic-uio, too.
 
 local files = require "spec.support.files"

@@ -1,4 +1,4 @@
---- A bridge above a device that somebody switches off under its driver: its command register is written, or its kernel driver
+--- A bridge above a device that is switched off under the driver: its command register is written, or its kernel driver
 --- unbound. In the guest `faults`, whose second edu is below a root port.
 
 local amount = require "spec.support.amount"

@@ -1,5 +1,5 @@
---- Out of descriptors: every command says so, whatever the limit; and every step of a program, whichever is the one that
---- finds none. Nothing else is given for the reason, and nothing ends by a signal.
+--- Out of descriptors: every command says so, at every limit, and so does every step of a program that finds none.
+--- No other reason is given, and no process ends by a signal.
 
 local amount = require "spec.support.amount"
 local files = require "spec.support.files"
