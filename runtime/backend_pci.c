@@ -108,7 +108,7 @@ static int open_pci(luio_device *d, const luio_device *before, luio_error *err)
   if (rc < 0)
     return rc;
   bool siblings = info->uio[0] && has_siblings(d);
-  /* One that was gone has what it had: the function may be another's, who is not back yet. */
+  /* A device that was gone keeps its function; another handle that is not back yet may have the first. */
   bool again = before && before->one_of_several;
   rc = !shared && !again ? own(d, before, err) : 0;
   d->one_of_several = again || (siblings && rc == -EBUSY);

@@ -14,7 +14,7 @@
 
 /* ---- Regions ----------------------------------------------------------------------------------- */
 
-/* What UIO does not map: its reason, and the other way. */
+/* The error for memory that UIO does not map: the reason, and the other way. */
 static int no_whole_pages(luio_device *d, const luio_region *r, int code, luio_error *err)
 {
   const luio_map *m = &d->info.maps[r->index];

@@ -92,7 +92,7 @@ void guardian_quieten_devices(void);
 /* The same with words, of a worker that does not end. */
 void guardian_disarm_devices(struct guardian_line *l, uint64_t died_at);
 
-/* When no worker comes any more: lets go of everything. Files that were a driver's alone get their owners back. */
+/* After the last worker: closes everything. Files that were private to a driver's user get their owners back. */
 void guardian_end_devices(void);
 /* In a forked child: closes the copies that it has. */
 void guardian_close_devices(void);

@@ -48,7 +48,7 @@ struct luio_region {
   unsigned index;
   uint64_t size, addr;
   char name[64];          /* "BAR0 by uio0 map0" */
-  char device[64];        /* whose, for messages */
+  char device[64];        /* the owner, for messages */
   volatile uint8_t *base; /* memory: the first byte; NULL: accesses go through ops */
   void *map;              /* memory: the whole pages around it */
   size_t map_size;

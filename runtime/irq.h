@@ -83,7 +83,7 @@ void luio_signal(int fd);
 int luio_irq_drain(luio_irq *irq, enum luio_taker taker);
 /* The end of a storm's pause: unmasks. */
 void luio_irq_let_through(luio_irq *irq);
-/* The source is dead: the last event says so. */
+/* The source is dead: puts the last event, which reports that. */
 void luio_irq_gone(luio_irq *irq, int code, enum luio_taker taker);
 /* The state of a storm that other threads may read. */
 void luio_irq_tell_storm(luio_irq *irq);

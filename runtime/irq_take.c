@@ -78,7 +78,7 @@ static void count(luio_irq *irq, const luio_irq_event *event, enum luio_taker ta
   atomic_fetch_add_explicit(&irq->interrupts, event->count, memory_order_relaxed);
   if (taker == LUIO_CONSUMER)
     atomic_fetch_add_explicit(&irq->direct, event->count, memory_order_relaxed);
-  if (d) /* relaxed: who looks at it has `taking`, who sets it enters the kernel next */
+  if (d) /* relaxed: readers hold `taking`, and the writer enters the kernel next */
     atomic_store_explicit(&d->intx_open, false, memory_order_relaxed);
 }
 

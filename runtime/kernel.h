@@ -16,7 +16,8 @@ int luio_discover(luio_list **out, void (*complete)(luio_info *info), luio_error
 
 /* describe.c. Bytes of a map of physical memory that UIO maps: whole pages, and none where it does not begin with one. */
 uint64_t luio_map_reach(const luio_map *map);
-/* Fills *info from sysfs: of a UIO device with its parent, or of a device without one; never fails, for what is wrong becomes info->problem. */
+/* Fills *info from sysfs: of a UIO device with its parent, or of a device without one. Never fails; faults are named in
+ * info->problem. */
 struct udev_device;
 struct udev_hwdb;
 void luio_describe(luio_info *info, struct udev_device *dev, struct udev_hwdb *hwdb);
@@ -26,11 +27,11 @@ void luio_devicetree_lengths(luio_info *info);
 /* Whether the DMA of a device, by its folder in sysfs, looks into the CPU's caches. */
 bool luio_devicetree_coherent(const char *sysfs);
 
-/* iomem.c. What /proc/iomem says of a range of physical addresses. */
+/* iomem.c. The owner of a range of physical addresses in /proc/iomem. */
 enum { IOMEM_FREE, IOMEM_RAM, IOMEM_CLAIMED, IOMEM_HIDDEN /* the addresses, from this process */ };
 typedef struct luio_iomem {
   int verdict;
-  uint64_t first, last; /* RAM, CLAIMED: of the entry that says so */
+  uint64_t first, last; /* RAM, CLAIMED: of the entry found */
   char owner[64];       /* its name: the driver's */
   char device[64];      /* the PCI device whose BAR it is in; empty: none */
   char name[64];        /* the innermost entry that has all of the range; empty: none */

@@ -154,7 +154,7 @@ typedef struct luio_info {
 
 typedef struct luio_list luio_list;
 
-/* Lists the devices as they are now. ENOMEM, or what libudev says. The list is the caller's. */
+/* Lists the present devices. ENOMEM, or libudev's error. The caller owns the list. */
 LUIO_API int luio_list_open(luio_list **out, luio_error *err);
 LUIO_API size_t luio_list_count(const luio_list *list); /* devices in it */
 /* Valid until the list is closed; NULL when i is out of range. PCI devices first, then the rest by number. */
@@ -544,7 +544,7 @@ typedef struct luio_dma_buffer {
   luio_dma *owner;
   void *page;        /* private */
   uint64_t reserved; /* private */
-  int kept;          /* a worker before this one left it: contents and iova are as they were */
+  int kept;          /* left by a previous worker: contents and iova are unchanged */
   int uncached;      /* reach it by luio_copy_in and the like, or by aligned accesses: memcpy may
                         not be used on memory that arm64 takes for a device's */
 } luio_dma_buffer;

@@ -12,7 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-/* EROFS alone would not tell: who has no right to the file gets EACCES first, and no right would help. */
+/* EROFS alone is not enough: without the right to the file the error is EACCES, although the right would not help. */
 const char *luio_read_only(const char *path)
 {
   struct statvfs fs;

@@ -19,7 +19,7 @@ void luio_guard_stops_by(const luio_slots *slots, int config_fd);
  * only if the guardian is gone. The guardian keeps it for the next worker after luio_guard_hold. */
 int luio_guard_make(const luio_slots *slots, int slot, uint64_t size, luio_error *err);
 int luio_guard_hold(const luio_slots *slots, int slot, luio_error *err);
-/* The device is gone: the guardian lets go of its files if it sees that, too. */
+/* The device is gone: the guardian closes its files if its own check agrees. */
 void luio_guard_gone(const luio_slots *slots);
 void luio_guard_close(luio_slots *slots);
 int luio_guard_seal(luio_error *err);

@@ -18,11 +18,11 @@ local C, err = door.C, door.err
 local M = {}
 
 ---@class luio.Buffer
----@field dma luio.Dma  whose handle of the memory this is: a version's becomes useless with the version
----@field iova integer  what to tell the device; a whole number below 2^53
+---@field dma luio.Dma  the owner of this handle; a version's handle ends with the version
+---@field iova integer  the device address; a whole number below 2^53
 ---@field size integer  bytes
 ---@field page_size integer
----@field kept boolean  a process that died left it: contents and IOVA are as they were
+---@field kept boolean  left by a process that died: contents and IOVA are unchanged
 ---@field uncached boolean it is memory that a UIO driver brings (luio.h): through `pointer` aligned accesses only
 ---@field package handle ffi.cdata*?
 local Buffer = {}

@@ -67,7 +67,7 @@ end
 
 --- Whether there are descriptors left. A function asks this before it reports that a file is missing, because a process without
 --- descriptors can't tell the difference.
----@param what string  what fails without
+---@param what string  the operation that fails without it
 ---@param n? integer   1
 ---@return boolean? ok
 ---@return string? message

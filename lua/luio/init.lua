@@ -129,7 +129,7 @@ end
 
 --- Closes every open device: for programs, at their end.
 ---@return true? ok
----@return string? message  what could not be closed, or was lost
+---@return string? message  the part that could not be closed, or was lost
 ---@return string? code
 function luio.close_all()
   local open, failed = {}, nil

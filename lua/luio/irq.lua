@@ -7,7 +7,7 @@
 ---
 ---     dev.irqs[0]:setup {
 ---       capture = { { "cause", 0x24 } },   -- read 32 bits at 0x24: event.cause
----       ack     = { { 0x64, "cause" } },   -- write back what was read (or a constant)
+---       ack     = { { 0x64, "cause" } },   -- write back the value read (or a constant)
 ---     }
 ---
 --- in that order, then the interrupt is unmasked. A step may say `width` and `region`, too:

@@ -286,7 +286,7 @@ M.Region = Memory.__index -- its methods' names, for completion; Checked has the
 
 local kinds = { [0] = "memory", "port", "sim" }
 
--- What C knows of a region; it may be elsewhere after the device came back.
+-- Copies the fields of the C region, which may have moved after the device came back.
 local function describe(region)
   local handle = region.handle
   region.size = tonumber(C.luio_region_size(handle))

@@ -172,8 +172,7 @@ function M.open(name, options)
       }
     end,
   }
-  --- Config space as another process reads and writes it, who is not the driver. For specs.
-  ---@param offset integer
+  --- Config space, read and written as by another process. For specs. -@param offset integer
   ---@param width integer
   ---@param value integer?  nil: read
   ---@return integer? value

@@ -1,9 +1,9 @@
-# make dist: one file for a board, build/dist/luio-VERSION-ARCH.tar.xz. It has to have a C library there, nothing else.
+# make dist: one file for a board, build/dist/luio-VERSION-ARCH.tar.xz. The board needs a C library, nothing else.
 #
-# What is unpacked is a PREFIX: bin/luio with LuaJIT, libuv, expat and all Lua modules in it; lib/luio/ with the runtime and the
-# libraries that it loads (libudev, whose licence wants it to be one, and libedit); share/luio/drivers. All is found by where
-# the program is, so the folder may be anywhere. What is not ours comes from Debian's packages, unpacked, never from what this
-# machine has installed: so both architectures are made alike, and the licences are at hand.
+# The archive is a PREFIX: bin/luio with LuaJIT, libuv, expat and all Lua modules in it; lib/luio/ with the runtime and
+# the libraries that it loads (libudev, whose licence requires a shared library, and libedit); share/luio/drivers. The
+# program finds all files relative to itself, so the folder may be anywhere. Foreign libraries come from unpacked Debian
+# packages, not from this machine's installation, so both architectures are built alike, and the licences are included.
 
 dist_arch := $(or $(cross),$(shell dpkg --print-architecture 2>/dev/null))
 dist_file := build/dist/luio-$(VERSION)-$(dist_arch).tar.xz

@@ -1,8 +1,8 @@
-/* embedded.c - a program that brings its Lua modules along: `make dist`.
+/* embedded.c - a program that contains its Lua modules: `make dist`.
  *
  * luv and lxp are linked in, and so are luio's modules and those that it needs, as text (embed). A
  * searcher of its own finds them, before any file. Threads that luv starts, a model's among them, have
- * Lua states of their own, which luv is told to make like ours. */
+ * Lua states of their own; a callback makes luv create them like ours. */
 #include "embedded.h"
 
 #include <lauxlib.h>

@@ -1,8 +1,8 @@
-# make install-system: what the system has to know of luio, for users who are not root and drivers that start at boot.
+# make install-system: system files for users who are not root, and for drivers that start at boot.
 #
 #   udev/rules.d/60-luio.rules     devices that a UIO driver has belong to groups
-#   sysusers.d/luio.conf           the groups; made at once, unless DESTDIR is set: then whoever installs the package makes them
-#   systemd/system/luio@.service   a driver as a service; which, is in /etc/luio/NAME.conf
+#   sysusers.d/luio.conf           the groups; made at once, unless DESTDIR is set: then by the package's installation
+#   systemd/system/luio@.service   a driver as a service, configured in /etc/luio/NAME.conf
 #
 # They are where udev and systemd look below PREFIX, which may be /usr/local or /usr; for any other, say SYSTEM_LIB=/etc (of
 # which systemd reads /etc/systemd/system, udev /etc/udev/rules.d, systemd-sysusers /etc/sysusers.d) or another of their places.

@@ -20,7 +20,7 @@ local M = {}
 
 ---@class luio.Device
 ---@field address string   "0000:00:04.0", "uio0", "sim:edu", "mem:0xfea00000+0x1000"
----@field info luio.Info   what discovery found
+---@field info luio.Info   from discovery
 ---@field regions table<integer, luio.Region>
 ---@field irqs table<integer, luio.Irq>
 ---@field dma luio.Dma

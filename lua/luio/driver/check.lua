@@ -108,7 +108,7 @@ local function guarded(path, fn, ...)
 end
 
 --- Checks a driver's table.
----@param driver any   what its file returned
+---@param driver any   the result of its file
 ---@param file string  its path
 ---@return table? driver
 ---@return string? message  the fault, with the file

@@ -131,7 +131,7 @@ end
 
 ---@class luio.KnownDriver
 ---@field name string
----@field match table?     what its text says
+---@field match table?     from its text
 ---@field unclear string?  why its text does not say it; nil without match: it says nothing of match at all
 ---@field driver table?     once it was loaded
 ---@field fault string|false|nil  of M.fault_of, once it was asked for

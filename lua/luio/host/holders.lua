@@ -141,7 +141,7 @@ M.guardian_pid = nil
 
 --- The processes that have a device; this one is left out, and its guardian, which keeps what a worker before us had.
 ---@param info luio.Info
----@param whole boolean?  of a PCI device with several UIO devices: who has any of them, not only this one
+---@param whole boolean?  of a PCI device with several UIO devices: the holders of any of them, not only of this one
 ---@return luio.Holder[] holders  by process id
 ---@return boolean partial  true: not every process could be looked at (run as root)
 function M.of(info, whole)

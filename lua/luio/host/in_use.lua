@@ -18,7 +18,7 @@ local NAME, MAX_PATH = 100, 4096 -- bytes of a name that are shown; of a path th
 
 ---@class luio.Use
 ---@field text string    "its disk sda1 is mounted on /home"
----@field remedy string  what ends it
+---@field remedy string  the command that ends it
 
 -- ---- Disks ---------------------------------------------------------------------------------------
 

@@ -266,7 +266,7 @@ local PAGE, KERNELS = 4096, 2 ^ 52 -- beyond that are addresses of the kernel's 
 --- How much of a UIO map UIO maps: whole pages, where it is physical memory (runtime/backend_uio.c).
 ---@param map table  entry of info.maps
 ---@return integer bytes
----@return integer length  what it has
+---@return integer length  the length of the map
 function M.reach(map)
   local length = map.length or map.size
   if map.at_open or type(map.addr) ~= "number" or map.addr >= KERNELS then return length, length end -- from 2^53 on it is a text

@@ -46,7 +46,7 @@ end
 ---@param seconds number  the deadline
 ---@param fn fun(): table  plain data
 ---@return table? result
----@return string? message  what it threw, or that it did not end
+---@return string? message  its error, or that it did not end
 ---@return string? code     "ETIMEDOUT", "EINVAL", "EAGAIN"
 function M.run(seconds, fn)
   local ends, message, code = uv.pipe()

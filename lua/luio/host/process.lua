@@ -22,9 +22,9 @@ end
 --- Runs a program until its end.
 ---@param argv string[]    the program, as a path or to be found in PATH, and its arguments
 ---@param seconds number   the deadline
----@param input? string    what it reads from standard input
+---@param input? string    its standard input
 ---@return integer? status nil: it did not start, or did not end in time
----@return string output   what it said on standard error; or why
+---@return string output   its standard error, or the reason
 ---@return string? code    "ENOENT", "ETIMEDOUT"
 function M.run(argv, seconds, input)
   -- All input is in the pipe before the program starts: writing to one that has ended is SIGPIPE.

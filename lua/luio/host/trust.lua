@@ -49,7 +49,7 @@ local function has(mode, bits) return bit.band(mode, bits) ~= 0 end
 
 --- The reason why untrusted users could change a file; nil: they can't. It uses only its arguments, and reads no file.
 ---@param stat { uid: integer, gid: integer, mode: integer }
----@param writers luio.Writers  who is trusted
+---@param writers luio.Writers  the trusted users
 ---@param passing boolean?      a folder of the path: a sticky one protects its entries
 ---@return string? reason
 ---@return string? remedy       "chmod g-w", where that is one

@@ -37,7 +37,7 @@ Source.__index = Source
 local STOP_NS = 3e9
 local EPOCHS = 64 -- top halves ago whose events are still known by name
 
--- Weak: who has ended, and was not asked after, has nothing in hand.
+-- Weak: a task that has ended without being asked for has no event in hand.
 local function new_holders() return setmetatable({}, { __mode = "k" }) end
 
 --- One whose thread does not run.
@@ -223,7 +223,7 @@ end
 ---@return string? code
 function Source:take(irq)
   local who = task.current()
-  if who then self.holders[who] = nil end -- who asks for the next event is done with the last
+  if who then self.holders[who] = nil end -- a task that asks for the next event is done with the last
   local event, message, code = self.back[1], nil, nil
   if event then
     table.remove(self.back, 1)

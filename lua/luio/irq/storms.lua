@@ -13,7 +13,7 @@ local C = require("luio.ffi").C
 local M = {}
 
 ---@class luio.IrqStorms  of one interrupt thread
----@field news integer    beginnings and ends, as far as they were told
+---@field news integer    the number of beginnings and ends reported
 ---@field number integer  storms until then
 ---@field base integer    and until this top half
 ---@field package over integer?  the last one whose end was told

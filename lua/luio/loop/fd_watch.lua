@@ -28,7 +28,7 @@ local NO_HOOKS = {}
 
 --- Watches a descriptor; the owner closes the watch before the descriptor.
 ---@param fd integer
----@param what? "r"|"w"  what it is waited for to be: readable; writable, and `readable` waits for that
+---@param what? "r"|"w"  the state to wait for: readable, or writable (then `readable` waits for that)
 ---@param hooks? luio.FdWatchHooks
 ---@return luio.FdWatch?
 ---@return string? message

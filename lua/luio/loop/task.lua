@@ -229,7 +229,7 @@ end
 --- Waits until the task has ended.
 ---@param seconds number
 ---@return boolean? done  true, or nil, message, code: timed out, or how the task failed
----@return any ...  what its function returned
+---@return any ...  the results of its function
 function Task:join(seconds)
   if tasks[self.thread] then
     local ok, message, code = M.await(seconds, function(wake)
@@ -302,7 +302,7 @@ function Group:finish(why, heir, inherited)
     task:cancel()
     if self.tasks[task] then table.insert(stubborn, task) end
   end
-  self.held = nil -- who goes on all the same is not to sleep for ever
+  self.held = nil -- a task that goes on anyway must not sleep for ever
   close_handles(self, heir, inherited)
   return stubborn
 end

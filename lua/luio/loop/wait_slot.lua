@@ -185,7 +185,7 @@ end
 --- Waits at a slot until woken. One at a time.
 ---@param slot luio.WaitSlot
 ---@param seconds number
----@return any ...  what wake was given, three values at most; or nil, message, "ETIMEDOUT"
+---@return any ...  the arguments of wake, three at most; or nil, message, "ETIMEDOUT"
 function M.wait(slot, seconds)
   check_seconds(seconds)
   check_free(slot)
@@ -216,7 +216,7 @@ end
 
 --- Ends the wait at a slot.
 ---@param slot luio.WaitSlot
----@param a any  what it returns
+---@param a any  the results of the wait
 ---@param b any
 ---@param c any
 ---@return boolean woken  false: no task waits there

@@ -23,8 +23,8 @@ local uv = require "luv"
 
 local M = {}
 
--- The group of a function's calls; nil: no driver's. And the version, if it is being loaded: what it sets up then lasts as
--- long as the version, whose group is another when its device has been away.
+-- The group of a function's calls; nil: no driver's. And the version, if it is being loaded: objects that it makes then
+-- last as long as the version; the version's group changes when its device has been away.
 local function group_of(fn)
   local version = exit.version_of(fn)
   if version then return version.group, version.phase == "loading" and version or nil end

@@ -37,7 +37,7 @@ local function watch_folder(self, folder, inode)
     handles.dispose(event)
     return nil, message
   end
-  event:unref() -- who waits for a change has a task that does
+  event:unref() -- a caller that waits for a change has a task that waits
   self.folders[folder] = { event = event, inode = inode }
   return true
 end

@@ -68,7 +68,7 @@ local accept -- probation, below
 --- Starts a driver on an open device. When that fails the device is closed again.
 ---@param driver table
 ---@param dev luio.Device
----@param reason? "fresh"|"crash"  what the guardian says
+---@param reason? "fresh"|"crash"  from the guardian
 ---@return luio.Device? dev  dev.driver is the driver
 ---@return string? message
 ---@return string? code

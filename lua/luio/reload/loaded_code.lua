@@ -1,4 +1,4 @@
---- A driver's functions as they were when they were loaded: a reload's report names those that changed.
+--- Records a driver's functions when they are loaded, so that a reload's report names those that changed.
 ---
 --- A function's behaviour is its bytecode and its upvalues: constants of the file, helpers, tables. So two functions are the same
 --- if both are equal, recursively. They are recorded when a version has been loaded, because its variables change later. Objects
@@ -61,7 +61,7 @@ local function uses_of(value)
 end
 
 --- Notes what a driver's functions are.
----@param driver any  what its file returned
+---@param driver any  the result of its file
 ---@return luio.LoadedCode
 function M.of(driver)
   local noted, left = {}, MOST

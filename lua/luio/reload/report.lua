@@ -11,11 +11,11 @@ local M = {}
 ---@field ok boolean
 ---@field step "stage"|"quiesce"|"migrate"|"swap"|"probation"  the last one
 ---@field version integer         that is at work now
----@field message string?         what went wrong
+---@field message string?         the error
 ---@field code string?            its errno name
 ---@field functions { added: string[], changed: string[], removed: string[] }?  changed: also in what they use
 ---@field registers { added: string[], changed: string[], removed: string[] }?  of the map's first level
----@field files string[]?         whose code is not the same, or that are there no more
+---@field files string[]?         with other code, or removed
 ---@field later boolean?          it came at a bad time, and the files were not looked at
 ---@field kept { state: integer, buffers: integer, interrupts: integer }?
 ---@field loading number?         seconds: the old version at work, but Lua busy

@@ -37,7 +37,7 @@ local M = {}
 ---@field real string            its file, without links
 ---@field package writers luio.Writers?  who can change its file
 ---@field names table<string, string>  where the files were found -> where they are
----@field driver table           what it returned
+---@field driver table           the result of its file
 ---@field files table<string, string|false>  path -> text, of every file it loaded; false: it looked for it in vain
 ---@field group luio.TaskGroup
 ---@field environment luio.Environment?  of one that has a file
@@ -330,7 +330,7 @@ local function compare(before, after, wanted, same)
   return result
 end
 
---- How a version's functions differ from another's, as they were loaded.
+--- The differences between the functions of two versions, as loaded.
 ---@param before luio.Version
 ---@return { added: string[], changed: string[], removed: string[] }
 function Version:functions(before)

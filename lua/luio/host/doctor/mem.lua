@@ -69,7 +69,7 @@ function M.strict(say)
   end
 end
 
---- What /dev/mem has not: interrupts and DMA memory.
+--- The limits of /dev/mem: no interrupts and no DMA memory.
 ---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.limits(say)
   say("limits", "note", "by /dev/mem there are no interrupts and no DMA memory: for prototyping; a UIO driver has both")

@@ -97,7 +97,7 @@ end
 
 local whoami = rights.who
 
---- With a device whose driver does no DMA, what DMA needs is not missed.
+--- For a device whose driver does no DMA, missing needs of DMA are no problem.
 ---@param say fun(check: string, status: string, text: string, remedy: string?)
 ---@param at? luio.DoctorContext
 function M.permission(say, at)
