@@ -7,7 +7,7 @@
 --- simulated device, signalled behind the model's back, so that only the bus is simulated. The
 --- peer is a C thread blocked in read() on an eventfd.
 ---
---- Where the threads run decides as much as what they do: to wake a thread on an idle CPU costs an
+--- The threads' CPUs decide as much as their work: to wake a thread on an idle CPU costs an
 --- inter-processor interrupt and the way out of idle, several times what the switch to a thread on
 --- the same CPU does. So it is measured twice. "apart": the signaller has a CPU of its own, as a
 --- device is no thread of ours, and both sides run on the others. "free": everybody runs where the

@@ -15,14 +15,14 @@
 ---                    access the bus takes), overlay (a file beside the map's: luio.registers.overlay);
 ---                    `registers = {}` holds names in lowercase
 ---   of a register    reset, description, section (of the datasheet), count and stride (an array,
----                    indexed from 0), region, endian, read_effect (what reading does, e.g. "pops
----                    the FIFO"), write_effect (what every write does besides storing, e.g. "sends the
+---                    indexed from 0), region, endian, read_effect (of reading, e.g. "pops
+---                    the FIFO"), write_effect (of every write, besides storing, e.g. "sends the
 ---                    command"), alias (name of the register at the same offset), halves ("low" or
 ---                    "high": which half of 64 bits goes first where the bus takes 32),
 ---                    when (of what selector it is visible), `fields = {}` for names in lowercase
 ---   of a block       count, stride, region, endian, description, section, when; `block = {}`
 ---   of a field       access, reset, values (names for values), description, section, read_effect,
----                    write_effect (what writing anything but 0 here does, e.g. "resets the device");
+---                    write_effect (of writing anything but 0 here, e.g. "resets the device");
 ---                    a name with "%d" and count, stride (bits) is a row of fields
 ---
 --- Access, of a register and of a field (which has its register's unless it says otherwise):

@@ -1,6 +1,6 @@
 --- The triggers of a write, by its bytes and its value.
 ---
---- A map says it in three ways: `write_effect` of a register (every write does it, whatever is written), `write_effect` of a
+--- A map says it in three ways: `write_effect` of a register (every write of any value has it), `write_effect` of a
 --- field (a write of anything but 0 there does it), and access: "sc" starts, "w1c" clears, "w1t" toggles. The bus knows
 --- addresses, not names; so the statements about any register at these bytes (luio.registers.effects) count: of an alias, a
 --- narrower or a wider one, one in another block or map, and also where an offset is written that no map has.

@@ -2,7 +2,7 @@
 ---
 --- A time goes into one of 32 buckets per power of two, so that a run of hours needs no more memory
 --- than one of seconds, and a median or a percentile is right to 2 %. The least and the greatest are
---- kept as they are. Shown are powers of two in microseconds, because latencies spread over
+--- kept exactly. Shown are powers of two in microseconds, because latencies spread over
 --- several of them: a tail that a linear scale would hide in its last bucket has rows of its own here.
 ---
 ---     local h = histogram.new()

@@ -2,10 +2,10 @@
 ---
 ---     literal.assigned(text, "match")     { { pci = "1234:11e8" } }    of `match = { pci = "1234:11e8" }`
 ---
---- What a driver matches is asked of every driver there is, by commands that only look (`luio list`, a shell's completion),
---- so it is not for the driver's code to answer. Here the text is cut into tokens as Lua cuts it, comments and strings
+--- Each driver's `match` is needed by commands that only look (`luio list`, a shell's completion),
+--- so the driver's code is not run for it. Here the text is cut into tokens as Lua cuts it, comments and strings
 --- included; where `NAME = {` or `["NAME"] = {` stands, the table is read if it consists of strings, numbers, booleans,
---- nil and such tables. Anything else (a call, a name, a sum) is known only to who runs the code.
+--- nil and such tables. Anything else (a call, a name, a sum) is known only by running the code.
 ---
 --- The time it takes is proportional to the text, nesting has a limit, and text that is no Lua gives an error, not a
 --- guess.

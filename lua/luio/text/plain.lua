@@ -1,7 +1,7 @@
 --- Plain data from bytes that are not trusted: data that a process without privileges kept for one with
 --- them.
 ---
---- The bytes are those of LuaJIT's string.buffer, whose format its documentation describes ("Serialization Format Specification").
+--- The bytes are those of LuaJIT's string.buffer, in the format of its documentation ("Serialization Format Specification").
 --- string.buffer's own decoder is for data that one wrote oneself: it makes tables as large as ten bytes say, and pointers. This one
 --- makes nil, booleans, numbers, strings, 64-bit integers, and tables of these, and of tables no larger than the bytes that fill them.
 --- No pointers, complex numbers, metatables, dictionaries.

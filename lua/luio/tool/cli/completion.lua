@@ -7,7 +7,7 @@
 ---
 --- Candidates go to standard output, a line each. A line ":files svd xml" asks the shell for files of these kinds
 --- (":files": of any), which it names better than we could. A candidate that ends in one of . [ = : / goes on: no space is
---- put behind it. Nothing is opened, no model is started, and what goes wrong is not said: an error in the middle of a
+--- put behind it. Nothing is opened, no model is started, and errors are not printed: an error in the middle of a
 --- command line does not help. A completion that takes longer than a person waits for TAB is ended: a map that loops, a
 --- FIFO in the place of a file.
 

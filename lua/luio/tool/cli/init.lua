@@ -10,7 +10,7 @@
 ---       optional = { ["--wait"] = true },-- options whose value may be left out, and so stands behind a "=": "" then
 ---     } }
 ---
---- Only the module of the command that is asked for is loaded: most commands are over in less time
+--- Only the requested command's module is loaded: most commands are over in less time
 --- than it takes to read the others.
 
 local errors = require "luio.errors"

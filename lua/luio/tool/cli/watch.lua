@@ -1,4 +1,4 @@
---- `luio watch`: registers live. On a terminal a table that is redrawn in place, what changed in the
+--- `luio watch`: registers live. On a terminal a table that is redrawn in place, changes in the
 --- last sample highlighted, with counts and rates; in a pipe the first sample, then one line for each change.
 
 local bits = require "luio.registers.bits"

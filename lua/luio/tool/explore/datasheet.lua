@@ -1,8 +1,8 @@
 --- A register map with no device: the output of `luio dump --map FILE`, and the session of `luio explore --map
 --- FILE`.
 ---
---- A register, a block or an array is then its definition: printed, it is what `?NAME` says of it. The session has the parts that
---- the prompt asks of luio.Session; `dev`, and whatever would reach the device, raises an error that says how one is named.
+--- A register, a block or an array is then its definition: printed, it is the text of `?NAME`. The session has the parts that
+--- the prompt asks of luio.Session; `dev`, and everything that would reach the device, raises an error that says how to name one.
 
 local candidates = require "luio.tool.explore.candidates"
 local explain = require "luio.tool.explore.explain"

@@ -5,8 +5,8 @@
 --- two keys, and their output is shown above the prompt. For that the editor knows what libedit has drawn: the
 --- prompt's width and the text (luio.tool.explore.text) say where the cursor is.
 ---
---- While a text is typed the terminal is in libedit's mode; when it is complete and runs, the terminal is as
---- it was found, so that what runs can read from it. Ctrl-C is a signal throughout.
+--- While a text is typed the terminal is in libedit's mode. While a complete text runs the terminal is in its
+--- first mode, so that the code can read from it. Ctrl-C is a signal throughout.
 
 local keys = require "luio.tool.explore.keys"
 local libedit = require "luio.tool.explore.libedit"

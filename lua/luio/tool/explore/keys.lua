@@ -1,7 +1,7 @@
 --- Keys that are typed at the terminal: read as the loop turns, taken a character at a time.
 ---
---- Standard input is polled by the loop; bytes wait here until they are asked for, and who asks while
---- there are none turns the loop, so tasks run meanwhile. A paste, which the terminal marks, comes as one
+--- Standard input is polled by the loop. Bytes wait here until they are taken. A take while there are
+--- none turns the loop, so tasks run meanwhile. A paste, which the terminal marks, comes as one
 --- key, its text in `pasted`. An event (a signal, the terminal's end) comes before any key.
 
 local bit = require "bit"

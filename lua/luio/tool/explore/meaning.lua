@@ -7,7 +7,7 @@
 --- runs, and no device is touched.
 ---
 --- A thing is { kind = "map" | "block" | "array" | "register", def = } or { kind = one of PARTS,
---- value = the object, or nil: it is not made before it is asked for } or { kind = "lua", value = }.
+--- value = the object, or nil: it is made on demand } or { kind = "lua", value = }.
 
 local bind = require "luio.registers.bind"
 local candidates = require "luio.tool.explore.candidates"

@@ -11,7 +11,7 @@
 ---
 ---     STATUS=0x80   STATUS.RAISE_IRQ=1   CTRL.MODE=FAST,ENABLE=1   0x20:u32[7:7]=1      assignments
 ---
---- Here they are only parsed; luio.tool.explore.target finds what they mean on a device.
+--- Here they are only parsed; luio.tool.explore.target finds their meaning on a device.
 
 local bits = require "luio.registers.bits"
 

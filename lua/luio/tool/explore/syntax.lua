@@ -3,8 +3,8 @@
 ---     tokens [[print(regs.CHANNEL[2].CTRL:get "RA]]    names, numbers, strings, operators; the last one open
 ---     steps(list, i)                                  { "base", "regs" }, { ".", "CHANNEL" }, { "[", 2 }, { ".", "CTRL" }
 ---
---- A line that is being typed has no syntax tree: it is not finished, and what stands before its last
---- expression is of no interest. So that is read backwards from its end, over names, indices and calls
+--- A line that is being typed has no syntax tree: it is not finished, and the text before its last
+--- expression is of no interest. So the line is read backwards from its end, over names, indices and calls
 --- of methods, for which brackets know their partners. Nothing is looked up here.
 
 local M = {}
