@@ -48,7 +48,7 @@ extern const struct luio_region_ops luio_port_ops;   /* region_port.c */
 /* ---- Devices ------------------------------------------------------------------------------------ */
 struct luio_backend {
   unsigned capabilities; /* LUIO_HAS_*, LUIO_CAN_* of its devices; a device may have fewer */
-  /* Where a capability is missing: why, and what to do instead. */
+  /* The reason for a missing capability, and the remedy. */
   const char *no_config, *no_interrupt, *no_dma;
   bool names_repeat; /* two devices of one process may have the same address */
 

@@ -1,4 +1,4 @@
-/* device.c - a device: opening and closing it, and what it owns.
+/* device.c - a device: opening and closing it and its parts.
  *
  * Opening touches no register, does not unmask and does not enable bus master. The backend chooses the files to open
  * (backend_*.c); regions are opened on first use.

@@ -157,7 +157,7 @@ uint32_t luio_dma_record_number(const luio_dma *dma, const page_record *r);
 
 /* dma_kept.c. With the lock held, but for adopt, which is called before anybody has the pool. */
 
-/* Takes over what a guardian kept of the worker before; without a guardian nothing. */
+/* Takes over the previous worker's memory from the guardian; without a guardian nothing. */
 int luio_dma_adopt(luio_dma *dma, luio_error *err);
 /* A kept buffer of this name: 1 with *l filled, 0 when there is none that fits. */
 int luio_dma_take_kept(luio_dma *dma, const char *name, uint64_t size, uint64_t align,
@@ -185,7 +185,7 @@ void luio_dma_page_release(luio_dma *dma, page *p);
 void luio_dma_page_add(luio_dma *dma, page *p);
 /* The store whose pages a buffer needs, hugepages first. */
 int luio_dma_store_for(uint64_t size, uint64_t align);
-/* Why no page could be had, and what to do: rc is luio_dma_page_take's. */
+/* The reason for a missing page, and the remedy: rc is luio_dma_page_take's. */
 int luio_dma_no_pages(const luio_dma *dma, int rc, uint64_t size, uint64_t mask, luio_error *err);
 uint64_t luio_dma_free_hugepages(uint64_t page_size);
 /* The remedy for want of pages, or why there is none here, in `text`. */

@@ -151,7 +151,7 @@ static void kill_worker(void)
   kill(g.pid, SIGKILL);
 }
 
-/* Does what a signal asks for. Without a worker (the pause before a restart) it only sets stop_at. */
+/* Handles a signal. Without a worker (the pause before a restart) it only sets stop_at. */
 static void take_signal(bool running)
 {
   struct signalfd_siginfo s;

@@ -214,7 +214,7 @@ static bool answers(const struct guardian_device *d)
   return d->fd[GUARD_CONFIG] >= 0 && pread(d->fd[GUARD_CONFIG], &byte, 1, 0) == 1;
 }
 
-/* Opens what it takes to stop a device, with the lock. 0 or an errno value. */
+/* Opens the files needed to stop a device, with the lock. 0 or an errno value. */
 static int take_files(struct guardian_device *d)
 {
   if (!is_pci(d->address))

@@ -49,7 +49,7 @@ struct luio_irq {
 
   struct luio_ring ring;
 
-  /* Written by who holds `taking`, read by anyone. */
+  /* Written by the holder of `taking`, read by any thread. */
   _Alignas(64) _Atomic uint64_t interrupts;
   _Atomic uint64_t direct;
   _Atomic uint32_t news;

@@ -29,7 +29,7 @@ enum {
   LUIO_GIVEN_EVENTFD, /* each kind below ends the connection */
   LUIO_GIVEN_OTHER,   /* anything else came */
   LUIO_GIVEN_MANY,    /* more than one came */
-  LUIO_GIVEN_DEAF     /* the client does not take what it is sent */
+  LUIO_GIVEN_DEAF     /* the client does not read its messages */
 };
 typedef struct luio_passed {
   uint8_t message[LUIO_PASSED_SIZE];

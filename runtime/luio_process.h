@@ -48,7 +48,7 @@ LUIO_API int luio_device_save(luio_device *device, const void *data, size_t size
 /* The last copy that was saved; *data NULL: there is none. Valid until the next save but one. */
 LUIO_API int luio_device_load(luio_device *device, const void **data, size_t *size,
                               luio_error *err);
-/* The same for what belongs to no device. Without a guardian nothing is kept. A worker that was
+/* The same for memory that belongs to no device. Without a guardian nothing is kept. A worker that was
  * started as root must not act on what one without privileges may have written (--user). */
 LUIO_API int luio_guard_keep(const void *data, size_t size, luio_error *err);
 LUIO_API int luio_guard_kept(const void **data, size_t *size, luio_error *err);

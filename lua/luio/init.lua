@@ -179,7 +179,7 @@ function luio.on_warning(fn)
   device.settings.on_warning = fn
 end
 
---- Replaces what happens when a task fails (a report on standard error).
+--- Replaces the handler of failed tasks (default: a report on standard error).
 ---@param fn fun(task: luio.Task, traceback: string)
 function luio.on_task_failure(fn)
   task.on_failure = fn
@@ -191,7 +191,7 @@ end
 --- to the device first. Also keeps LuaJIT from moving memory accesses across.
 luio.fence_doorbell = C.luio_fence_doorbell
 
---- Between seeing a flag that the device wrote to memory and reading what it announces.
+--- For use between reading a flag that the device wrote to memory and reading the data that it announces.
 luio.fence_flag = C.luio_fence_flag
 
 --- Between writing a word in memory that another processor works on and reading one that it writes.

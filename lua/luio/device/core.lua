@@ -33,7 +33,7 @@ local M = {}
 ---@field gone_code string? "ESTALE": it was stopped for good, for its DMA memory has moved (luio.hotplug)
 ---@field over boolean?    stopped for good, and its driver has been told
 ---@field return_code string?  why it could not be taken again, last time: "EACCES"
----@field repairs table<string, integer>  how often what of config space was set right (luio.hotplug.config_watch)
+---@field repairs table<string, integer>  repairs of config space, by kind (luio.hotplug.config_watch)
 ---@field warnings string[] the last few warnings
 ---@field on_warning fun(message: string)?  called for each
 ---@field package on_interrupt fun()?  called with each event
@@ -140,7 +140,7 @@ function M.wrap(handle, options)
   return self
 end
 
---- A copy of what discovery found, for a driver that may change it.
+--- A copy of the data from discovery, for a driver that may change it.
 ---@param info luio.Info
 ---@return luio.Info
 function M.own_info(info)
@@ -227,8 +227,8 @@ function Device:checkpoint()
   return live:checkpoint()
 end
 
---- Exchanges the code of the driver that runs for what its files hold now (luio.reload.live).
----@return luio.ReloadReport? report
+--- Replaces the running driver's code by that of its files (luio.reload.live). -@return
+--luio.ReloadReport? report
 ---@return string? message  which step was refused, and why; the version before goes on
 ---@return string? code
 function Device:reload()

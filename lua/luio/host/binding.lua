@@ -34,7 +34,7 @@ M.run_dir = "/run/luio/bind"
 local PCI = "/sys/bus/pci"
 local MODPROBE_S, NODE_S, RESTORE_S = 20, 5, 5
 
---- Seconds one write to sysfs may take: a driver that is unbound may finish what it does.
+--- Seconds one write to sysfs may take: a driver may finish its work before it is unbound.
 M.patience = 20
 
 --- Seconds in which a device without a driver may refuse. One that was plugged in is there, and its event has come, a moment
@@ -63,7 +63,7 @@ local function forget(info)
   os.remove(M.run_dir .. "/" .. info.address)
 end
 
--- `had` is what had it before, `bound` what has it now.
+-- `had` is the previous driver, `bound` the present one.
 local function remember(info, had, bound)
   local at = ""
   for part in M.run_dir:gmatch "[^/]+" do
@@ -251,7 +251,7 @@ end
 ---@class luio.BindOptions
 ---@field driver string?    "uio_pci_generic"
 ---@field force boolean?    although the system uses the device
----@field dry_run boolean?  change nothing; say what would be done
+---@field dry_run boolean?  change nothing; return the planned steps
 ---@field package again boolean?  it had this driver before it was pulled out
 
 --- Gives a PCI device to a UIO driver. Outside of a task it turns the loop while it waits.

@@ -37,7 +37,7 @@ local function files_of(info, whole)
   if group then files["/dev/vfio/" .. group] = "/dev/vfio/" .. group end
   for _, name in ipairs(whole and siblings or {}) do files["/dev/" .. name] = "/dev/" .. name end
   if info.has_bars then
-    -- Of several UIO devices each has its own lock; that on config says who has what they share.
+    -- Of several UIO devices each has its own lock; the lock on config marks the holder of the shared parts.
     if whole or not siblings[1] then files[info.sysfs .. "/config"] = "config" end
     for i = 0, 5 do
       files[("%s/resource%d"):format(info.sysfs, i)] = "resource" .. i

@@ -42,7 +42,7 @@ local function read_all(fd, deadline)
   end
 end
 
---- Runs a function in a process of its own. It is given nothing, and what it changes is lost.
+--- Runs a function in a process of its own. It has no arguments, and its changes are lost.
 ---@param seconds number  the deadline
 ---@param fn fun(): table  plain data
 ---@return table? result

@@ -31,7 +31,7 @@ local TYPE, DIRECTORY, REGULAR, LINK = 0xf000, 0x4000, 0x8000, 0xa000 -- S_IFMT 
 local STICKY, GROUP_WRITES, OTHERS_WRITE = 0x200, 0x10, 0x2
 local MAX_LINKS = 40 -- as the kernel's
 
----@class luio.Writers  who may change something
+---@class luio.Writers  the users who may change a file
 ---@field uids table<integer, boolean>
 ---@field gids table<integer, boolean>
 ---@field all boolean?  anybody
@@ -138,8 +138,7 @@ function M.file(path, writers)
   return check(path, writers or trusted(), REGULAR)
 end
 
---- Everybody who could change a file, or put another in its place; root and this user, too.
----@param path string
+--- The users who could change or replace a file, including root and this user. -@param path string
 ---@return luio.Writers
 function M.writers(path)
   local w = trusted()

@@ -122,7 +122,7 @@ end
 local untold = {} ---@type table<luio.Device, luio.Loss[]>
 local counting
 
--- Says what can be said by now, or all.
+-- Reports the losses that are due, or all.
 local function tell_late(all)
   local list = untold
   untold = {}
@@ -140,7 +140,7 @@ local function tell_late(all)
   if not next(untold) then counting:stop() end
 end
 
---- Says what waits to be said, of any device. Called when one is closed.
+--- Reports the pending losses of all devices. Called when one is closed.
 function M.flush()
   if next(untold) then tell_late(true) end
 end

@@ -139,7 +139,7 @@ local function finish_vanishing(dev)
   task.sleep(0) -- the code that found it gone may be in the middle of an operation
   if dev.closed then return end
   for _, irq in pairs(dev.gone and dev.irqs or {}) do -- retaken by hand already: closed, and new ones at work
-    local ok, message = irq:close() -- wakes who waits
+    local ok, message = irq:close() -- wakes the waiters
     if not ok then dev:warn(message) end
   end
   local format = dev.gone_code and "%s is stopped: %s" or "%s is gone: %s"

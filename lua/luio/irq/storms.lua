@@ -29,7 +29,7 @@ Storms.__index = Storms
 ---@field begun number          seconds on luio.now()'s clock
 ---@field ended number?         nil: it goes on
 ---@field pause number?         seconds for which the source stays masked after each; nil: it does not
----@field captured table<string, any>  what each has read
+---@field captured table<string, any>  the values of each capture
 
 local function get(handle)
   local storm = ffi.new "luio_irq_storm"
@@ -57,7 +57,7 @@ local function captured(source, storm)
 end
 
 local function with_values(source, storm)
-  local values, parts = require "luio.registers.values", {} -- loaded only for those who have a storm
+  local values, parts = require "luio.registers.values", {} -- loaded only when there is a storm
   for i, one in ipairs(captured(source, storm)) do parts[i] = ("%s=%s"):format(one.name, values.value(one.value)) end
   return parts[1] and (", each with %s"):format(table.concat(parts, " ")) or ""
 end

@@ -31,7 +31,7 @@ local start_timer = uv.timer_start -- luv's own: luio.reload.callbacks has a loo
 ---@field package deadline number   of its wait, or of the last
 ---@field package seconds number    that the wait lasts at most
 ---@field package alarm luio.Alarm? wakes it at the deadline
----@field package a any             what the wait returns
+---@field package a any             the results of the wait
 ---@field package b any
 ---@field package c any
 

@@ -195,7 +195,7 @@ function M.expect(what, seconds)
   apply()
 end
 
---- The loop turns, and what it serves is served.
+--- Restarts the time limit, because the loop has turned.
 M.alive = beat
 
 --- How a driver's function is called in messages.

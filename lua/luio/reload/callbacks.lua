@@ -108,7 +108,7 @@ local function code_of(fn)
   return type(code) == "string" and loadstring(code) and code or nil -- otherwise luv reports the error
 end
 
--- Waits for what a thread says at its end.
+-- Waits for a thread's last message.
 local function hear(version, fn, fd)
   local poll = assert(uv.new_poll(fd))
   poll:start("r", function()

@@ -19,7 +19,7 @@ local versions = setmetatable({}, { __mode = "kv" }) ---@type table<table, luio.
 ---@type fun(version: luio.Version, message: string)?
 M.on_exit = nil
 
---- Remembers whose functions have this environment.
+--- Records the version whose functions have this environment.
 ---@param env table
 ---@param version luio.Version
 function M.register(env, version)

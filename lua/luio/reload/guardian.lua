@@ -94,7 +94,7 @@ function M.fd()
   return fd >= 0 and fd or nil
 end
 
---- Opens what only root can open, then gives root up.
+--- Opens the files that only root can open, then gives root up.
 ---@param dev luio.Device
 ---@param user string
 ---@return boolean? ok
@@ -178,7 +178,7 @@ function M.save(dev)
   return true
 end
 
--- Fills dev.state with what the worker before saved.
+-- Fills dev.state with the previous worker's saved state.
 local function restore(driver, dev, user)
   local data, size = ffi.new "const void *[1]", ffi.new "size_t[1]"
   if C.luio_device_load(dev.handle, data, size, err) < 0 then return door.failure() end

@@ -287,7 +287,7 @@ end
 
 local LONGEST = 600 -- seconds; never reached, for every step of a reload has a deadline of its own
 
---- Exchanges the driver's code for what its files hold now. A task of the driver may ask for it: it ends
+--- Replaces the driver's code by that of its files. A task of the driver may ask for it: it ends
 --- with its version, or goes on with the answer when the new one is refused.
 ---@return luio.ReloadReport report
 function Live:reload()

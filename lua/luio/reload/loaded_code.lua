@@ -60,7 +60,7 @@ local function uses_of(value)
   return uses
 end
 
---- Notes what a driver's functions are.
+--- Records a driver's functions.
 ---@param driver any  the result of its file
 ---@return luio.LoadedCode
 function M.of(driver)

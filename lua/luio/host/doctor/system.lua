@@ -166,7 +166,7 @@ function M.lockdown(say)
   end
 end
 
---- Whether what the other checks read could be read at all.
+--- Checks that the files of the other checks can be read.
 ---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.descriptors(say)
   local ok, message = door.descriptors("doctor", 16)
