@@ -13,7 +13,6 @@ local door = require "luio.ffi"
 local task = require "luio.loop.task"
 local wait_slot = require "luio.loop.wait_slot"
 local checks = require "luio.options"
-local device = require "luio.device"
 local discovery = require "luio.host.discovery"
 local inspect = require "luio.host.inspect"
 local loading = require "luio.loop.loading"
@@ -27,6 +26,9 @@ local luio = {}
 luio.version = ffi.string(C.luio_version())
 
 luio.now = door.now
+
+-- Loaded with the first device: a program that only lists devices has no use for it.
+local function devices() return require "luio.device" end
 
 -- A simulated device is found by starting its model.
 function inspect.find_simulated(name) return require("luio.sim").find(name) end
@@ -51,7 +53,7 @@ function luio.open(address, options)
   loading.refuse("open " .. address, 2)
   local model = address:match "^sim:(.+)$"
   if model then return require("luio.sim").open(model, options) end
-  local dev, message, code = device.open(address, options)
+  local dev, message, code = devices().open(address, options)
   if code == "EINVAL" and message:match "^\"" then message = message .. require("luio.host.sysfs").address_hint(address) end
   return dev, message, code
 end
@@ -133,7 +135,7 @@ end
 ---@return string? code
 function luio.close_all()
   local open, failed = {}, nil
-  for dev in pairs(device.open_devices) do table.insert(open, dev) end
+  for dev in pairs(devices().open_devices) do table.insert(open, dev) end
   for _, dev in ipairs(open) do
     local ok, message, code = dev:close()
     if not ok then failed = failed or { message, code } end
@@ -176,7 +178,7 @@ end
 --- dev.warnings.
 ---@param fn fun(message: string, dev: luio.Device)?
 function luio.on_warning(fn)
-  device.settings.on_warning = fn
+  devices().settings.on_warning = fn
 end
 
 --- Replaces the handler of failed tasks (default: a report on standard error).
