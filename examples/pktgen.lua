@@ -54,7 +54,7 @@ parser:option("--burst", "Frames that are given to the device at once."):argname
   :convert(numbers.whole("--burst", 1, 4096))
 parser:epilog "Example: luio examples/pktgen.lua 0000:00:05.0 --rate 10000 --seconds 5"
 
--- ---- What is shown -------------------------------------------------------------------------------
+-- ---- Output --------------------------------------------------------------------------------------
 
 local function si(n, unit)
   if n >= 1e9 then return ("%.3f G%s"):format(n / 1e9, unit) end

@@ -180,7 +180,7 @@ local function bring_up(regs, port, rx, tx)
   return true
 end
 
--- ---- What a port is made of ----------------------------------------------------------------------
+-- ---- Parts of a port -----------------------------------------------------------------------------
 
 -- Rings, pool and settings, as the port was asked for.
 local function new_port(dev, options)

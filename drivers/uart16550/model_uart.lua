@@ -55,7 +55,7 @@ local function clear(q)
   while q.n > 0 do pop(q) end
 end
 
--- ---- What the chip shows (8.6) -------------------------------------------------------------------
+-- ---- Registers of the chip (8.6) -----------------------------------------------------------------
 
 local function fifo_mode(dev) return band(dev.fcr, 1) ~= 0 end
 

@@ -12,7 +12,7 @@ local EDU = "0000:01:00.0" -- below the root port
 local FIXED = "0000:00:04.0" -- another edu, on the root bus
 local NVME = "0000:00:09.0" -- its 64-bit BAR is mapped by sysfs, which takes mappings back
 
--- ---- What the operator does ----------------------------------------------------------------------
+-- ---- The operator --------------------------------------------------------------------------------
 
 local function there(address) return sysfs.exists("bus/pci/devices/" .. address) end
 local function remove(address) sysfs.write(("bus/pci/devices/%s/remove"):format(address), "1") end

@@ -67,7 +67,7 @@ end
 
 local function count(name, what) return counts.read(counts_of(name))[what] or 0 end
 
--- ---- What happens to them ------------------------------------------------------------------------
+-- ---- Disturbances --------------------------------------------------------------------------------
 
 -- Waits until something is so; that it is not is a failure of the run, which goes on.
 local function expect(what, fn)

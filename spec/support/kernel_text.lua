@@ -140,7 +140,7 @@ function M.build(root)
   require("luio.host.sysfs").proc = root .. "/proc" -- listing /proc itself is nothing that umockdev does
 end
 
--- ---- What must hold ------------------------------------------------------------------------------
+-- ---- Conditions ----------------------------------------------------------------------------------
 
 local function raise(format, ...) error(format:format(...), 0) end
 

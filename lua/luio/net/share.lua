@@ -97,7 +97,7 @@ local record_t = ffi.typeof [[struct {
 local Shared = {}
 Shared.__index = Shared
 
--- ---- Who is there --------------------------------------------------------------------------------
+-- ---- Clients -------------------------------------------------------------------------------------
 
 local function add_client(self, client)
   local members = self.options.members

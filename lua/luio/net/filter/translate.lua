@@ -86,7 +86,7 @@ local OPERATION = {
 local JEQ, JSET = 0x10, 0x40
 local COMPARISON = { [0x10] = { "==", "~=" }, [0x20] = { ">", "<=" }, [0x30] = { ">=", "<" } }
 
--- ---- What is known of each place -----------------------------------------------------------------
+-- ---- State at each instruction -------------------------------------------------------------------
 
 ---@class luio.net.BpfState
 ---@field a number       A at most

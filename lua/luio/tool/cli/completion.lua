@@ -133,7 +133,7 @@ local KIND = {
 -- Where a name means something else.
 local ELSEWHERE = { bind = { driver = "kernel_driver" }, dump = { device = "device_or_place" } }
 
--- ---- What stands before the cursor ---------------------------------------------------------------
+-- ---- The text before the cursor ------------------------------------------------------------------
 
 -- "--force-read" -> "force_read": the name of what an option or an argument gives.
 local function name_of(element)

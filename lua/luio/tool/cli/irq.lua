@@ -189,7 +189,7 @@ local function say(text)
   term.print_all(term.wrap(text, output.columns()))
 end
 
--- ---- What came -----------------------------------------------------------------------------------
+-- ---- Events --------------------------------------------------------------------------------------
 
 ---@class luio.tool.cli.irq.Session
 ---@field t luio.Target
