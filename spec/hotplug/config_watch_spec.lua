@@ -152,6 +152,26 @@ describe("config space that another process changes", function()
     assert.matches("its interrupts were masked %(INTX_DISABLE%): one that waited comes now", said[1])
   end)
 
+  it("interrupts: a mask is suspected, too, while the thread looks for an interrupt and finds none", function()
+    local C = require("luio.ffi").C
+    local out = require("ffi").new "unsigned[1]"
+    config_watch.AGAIN = 60 -- not by itself
+    local irq = dev.irqs[0]
+    assert(irq:start())
+    local looks = 0
+    while looks < 2000 do
+      foreign(INTX_DISABLE, 0)
+      dev.regs.IRQ_RAISE:write(0x40)
+      repeat -- until a look, 20 ms later, is sure and unmasks
+        looks = looks + 1
+        C.luio_irq_unshare(irq.source.handle) -- calls the thread
+        local sure = C.luio_config_check(dev.handle, out, nil)
+        assert.equal(sure == 1 and C.LUIO_WRONG_INTX or C.LUIO_WRONG_AGAIN, out[0])
+      until sure == 1
+      assert(irq:wait(wait.HANG))
+    end
+  end)
+
   it("interrupts are noticed by the look of every second, with nobody asking", function()
     dev:watch_presence()
     luio.run(function()
