@@ -66,6 +66,26 @@ end)
 teardown(files.clean)
 
 describe("a save", function()
+  it_runs("that comes while the one before is compared with its file is tried, too", function()
+    start_following()
+    files.save(path, text(2))
+    reloaded(1)
+    local differ, equal = version.differ, 0
+    finally(function() version.differ = differ end) -- luacheck: ignore 122
+    function version.differ(...) -- luacheck: ignore 122
+      local other = differ(...)
+      equal = other and equal or equal + 1
+      if equal == 2 then -- the first is whether it is new at all
+        equal = 3
+        files.save(path, text(3))
+      end
+      return other
+    end
+    files.save(path, text(2)) -- again: nothing new, so it is compared
+    reloaded(2)
+    assert.equal(3, (dev.driver.answer()))
+  end)
+
   it_runs("in place is loaded when the writer has closed the file, once, and not before", function()
     start_following()
     local f = assert(io.open(path, "w")) -- empty from now on

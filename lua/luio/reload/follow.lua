@@ -149,7 +149,12 @@ local function is_new(self)
   local files = self.dev.live.version.files
   if untried(files, self.tried) then return true end
   -- When the running code is saved again, a version refused before is tried again at its next save.
-  if self.tried and not version.differ(files) then self.tried = try_of(self.tried.files) end
+  if self.tried and not version.differ(files) then
+    local all = {}
+    for path in pairs(self.tried.files) do all[path] = true end
+    for path, text in pairs(files) do all[path] = text end -- not what the disk holds by now: that may be the next save
+    self.tried = try_of(all)
+  end
   return false
 end
 
