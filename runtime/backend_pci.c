@@ -282,8 +282,7 @@ static void take_files(luio_device *d, luio_device *now)
   d->config_writable = now->config_writable;
   d->intx_by_command = now->intx_by_command;
   d->one_of_several = now->one_of_several;
-  if (!d->one_of_several)
-    luio_guard_stops_by(&d->slots, d->config_fd);
+  luio_guard_stops_by(&d->slots, d->one_of_several ? -1 : d->config_fd);
 }
 
 static void forked(luio_device *d)

@@ -234,9 +234,9 @@ int luio_guard_attach(luio_guard_status *out, luio_error *err)
   rc = luio_devnull_hold("start below a guardian", err); /* for good */
   if (rc < 0)
     return rc;
+  luio_slots_init(&process);
   luio_fork_add(&watch_of);
   guard.attached = true;
-  luio_slots_init(&process);
   rc = luio_guard_open(&process, err);
   if (rc < 0)
     return rc;
@@ -346,9 +346,8 @@ int luio_guard_reopen(const luio_slots *before, luio_slots *s, luio_error *err)
 
 void luio_guard_stops_by(const luio_slots *s, int config_fd)
 {
-  int i = guard.attached ? slot_of(s->address) : -1;
-  if (i >= 0)
-    guard.open[i].config_fd = config_fd;
+  if (s->guarded)
+    guard.open[slot_of(s->address)].config_fd = config_fd;
 }
 
 /* A request about one device of ours. */

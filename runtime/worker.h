@@ -13,7 +13,8 @@ int luio_guard_open(luio_slots *slots, luio_error *err);
 /* The same for one that was open, went away and is back: slots has the files, `before` has the slots that
  * the guardian knows. Both return -EAGAIN (the caller fills err) if another process has the device's lock. */
 int luio_guard_reopen(const luio_slots *before, luio_slots *slots, luio_error *err);
-/* By which descriptor a device is stopped when the guardian is dead and Lua is stuck. */
+/* By which descriptor a device is stopped when the guardian is dead and Lua is stuck. Another handle of the same device
+ * (a view, or one that is opened to be exchanged) does not count. */
 void luio_guard_stops_by(const luio_slots *slots, int config_fd);
 /* Memory for a slot, made by the guardian (or here, without one): a descriptor or -errno, err filled
  * only if the guardian is gone. The guardian keeps it for the next worker after luio_guard_hold. */
