@@ -120,8 +120,7 @@ static bool present(luio_device *d)
 
 static void leave(luio_device *d)
 {
-  if (d->slots.guarded)
-    luio_guard_gone(&d->slots);
+  luio_guard_gone(&d->slots);
 }
 
 static int address_now(const luio_device *d, char address[64], luio_error *err)

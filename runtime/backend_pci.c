@@ -254,8 +254,7 @@ static void leave(luio_device *d)
   if (d->bars_taken)
     guard_bars_leave(d->info.sysfs);
   d->bars_taken = false;
-  if (d->slots.guarded)
-    luio_guard_gone(&d->slots);
+  luio_guard_gone(&d->slots);
 }
 
 /* PCI addresses stay, uio numbers don't. Of several UIO devices of a PCI device it is the one that comes at the same place. */

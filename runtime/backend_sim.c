@@ -85,6 +85,13 @@ static int interrupt(luio_device *d, luio_irq_config *config, luio_error *err)
 
 /* ---- The device -------------------------------------------------------------------------------- */
 
+static int open_sim(luio_device *d, const luio_device *before, luio_error *err)
+{
+  (void)before;
+  return d->flags & (LUIO_READ_ONLY | LUIO_SHARED) ? 0 : luio_guard_open(&d->slots, err);
+}
+
+/* It has no files. */
 static void close_sim(luio_device *d)
 {
   (void)d;
@@ -113,6 +120,7 @@ const struct luio_backend luio_simulated = {
     .capabilities = LUIO_HAS_CONFIG | LUIO_HAS_BARS | LUIO_HAS_INTERRUPTS | LUIO_HAS_DMA,
     .no_interrupt = "its model declares none; poll it",
     .names_repeat = true,
+    .open = open_sim,
     .close = close_sim,
     .has_region = has_region,
     .region = open_region,

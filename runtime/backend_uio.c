@@ -128,8 +128,7 @@ static bool present(luio_device *d)
 
 static void leave(luio_device *d)
 {
-  if (d->slots.guarded)
-    luio_guard_gone(&d->slots);
+  luio_guard_gone(&d->slots);
 }
 
 /* Its number may be another by now; its parent has its place in sysfs. */

@@ -136,8 +136,7 @@ int luio_config_write(luio_device *d, unsigned offset, unsigned width, uint32_t 
   return rc;
 }
 
-/* Reads the command register into *command, with the status register in the upper half, and writes it where bits are not as
- * they shall be. */
+/* Writes only where bits are not as they shall be. */
 int luio_command_change(luio_device *d, uint32_t set, uint32_t clear, uint32_t *command,
                         luio_error *err)
 {

@@ -72,6 +72,14 @@ void luio_device_free(luio_device *d)
   free(d);
 }
 
+/* Opens the files of a device that is described. */
+static int open_described(luio_device *d, const luio_device *before, luio_error *err)
+{
+  luio_format(d->slots.address, sizeof d->slots.address, "%s", d->info.address);
+  d->slots.repeats = d->backend->names_repeat;
+  return d->backend->open(d, before, err);
+}
+
 int luio_device_open_files(luio_device *d, const char *address, const luio_device *before,
                            luio_error *err)
 {
@@ -86,9 +94,19 @@ int luio_device_open_files(luio_device *d, const char *address, const luio_devic
   if (rc < 0)
     return rc;
   d->backend = luio_backend_of(&d->info);
-  luio_format(d->slots.address, sizeof d->slots.address, "%s", d->info.address);
-  d->slots.repeats = d->backend->names_repeat;
-  return d->backend->open(d, before, err);
+  return open_described(d, before, err);
+}
+
+/* The end of both ways to open: the device is the caller's, or is freed. */
+static int opened(luio_device *d, int rc, luio_device **out)
+{
+  if (rc < 0) {
+    luio_device_free(d);
+    return rc;
+  }
+  luio_config_watch(d);
+  *out = d;
+  return 0;
 }
 
 int luio_device_open(const char *address, unsigned flags, luio_device **out, luio_error *err)
@@ -97,16 +115,7 @@ int luio_device_open(const char *address, unsigned flags, luio_device **out, lui
   char what[96];
   luio_format(what, sizeof what, "open %s", address);
   int rc = luio_device_new(flags, what, &d, err);
-  if (!d)
-    return rc;
-  rc = luio_device_open_files(d, address, NULL, err);
-  if (rc < 0) {
-    luio_device_free(d);
-    return rc;
-  }
-  luio_config_watch(d);
-  *out = d;
-  return 0;
+  return rc < 0 ? rc : opened(d, luio_device_open_files(d, address, NULL, err), out);
 }
 
 int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_device **out,
@@ -116,19 +125,10 @@ int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_d
   char what[96];
   luio_format(what, sizeof what, "open sim:%s", name);
   int rc = luio_device_new(flags, what, &d, err);
-  if (!d)
+  if (rc < 0)
     return rc;
   luio_sim_prepare(d, sim, name);
-  luio_format(d->slots.address, sizeof d->slots.address, "%s", d->info.address);
-  d->slots.repeats = d->backend->names_repeat; /* another model of that name */
-  rc = flags & (LUIO_READ_ONLY | LUIO_SHARED) ? 0 : luio_guard_open(&d->slots, err);
-  if (rc < 0) {
-    luio_device_free(d);
-    return rc;
-  }
-  luio_config_watch(d);
-  *out = d;
-  return 0;
+  return opened(d, open_described(d, NULL, err), out);
 }
 
 const luio_info *luio_device_info(const luio_device *d)

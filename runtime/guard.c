@@ -381,7 +381,8 @@ int luio_guard_hold(const luio_slots *s, int slot, luio_error *err)
 void luio_guard_gone(const luio_slots *s)
 {
   luio_error ignored;
-  about(s, GUARD_GONE, 0, 0, NULL, &ignored);
+  if (s->guarded)
+    about(s, GUARD_GONE, 0, 0, NULL, &ignored);
 }
 
 int luio_device_no_reset(luio_device *d, luio_error *err)

@@ -67,7 +67,7 @@ static int open_anew(luio_device *d, luio_error *err)
   for (int i = 0; rc == 0 && i < LUIO_MAX_REGIONS; i++)
     if (d->regions[i])
       rc = luio_region_return(d, d->regions[i], err);
-  if (rc < 0 && d->gone && d->slots.guarded)
+  if (rc < 0 && d->gone)
     luio_guard_gone(&d->slots); /* the slots may hold the new descriptors */
   else if (rc < 0)
     luio_device_gone(d);

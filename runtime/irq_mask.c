@@ -18,8 +18,8 @@ static int check_mask(luio_irq *irq, unsigned *wrong, luio_error *err)
   struct pollfd source = {.fd = irq->config.fd, .events = POLLIN};
   uint32_t command = 0;
   int rc = 0;
-  if (pthread_mutex_trylock(
-          &irq->taking)) { /* a taker is at work, but it may find nothing to take */
+  if (pthread_mutex_trylock(&irq->taking)) {
+    /* A taker is at work, but it may find nothing to take. */
     *wrong |= LUIO_WRONG_AGAIN;
     return 0;
   }

@@ -107,9 +107,8 @@ enum { LUIO_BAR_NONE, LUIO_BAR_MEM, LUIO_BAR_IO };
 /* The abilities of a way to a device. A caller tests these, not the name of a bus. Each is an ability of the way; the
  * call itself may still fail for this device, this kernel or this process. */
 enum {
-  LUIO_HAS_SYSFS =
-      1, /* the kernel knows the device: it has a directory in sysfs, ids or names that a
-                              driver can match, and events when it comes and goes */
+  LUIO_HAS_SYSFS = 1,      /* the kernel knows the device: it has a directory in sysfs, ids or names
+                              that a driver can match, and events when it comes and goes */
   LUIO_HAS_CONFIG = 2,     /* luio_config_*, luio_bus_master, luio_config_check */
   LUIO_HAS_BARS = 4,       /* region N is BAR N */
   LUIO_HAS_INTERRUPTS = 8, /* luio_device_irq */
@@ -249,8 +248,9 @@ LUIO_API volatile void *luio_region_base(const luio_region *region);
 
 /* One checked access of any kind of region: -ERANGE outside, -EINVAL for a width that does not
  * exist or a misaligned offset, -EACCES for a write to a read-only region, -EPERM where this thread
- * may not use the ports (asked for by CAP_SYS_RAWIO), -EIO when a port access or a model fails, -ETIMEDOUT when a model does not answer within 2 s, -ENODEV when the device is
- * gone, also when it goes during the access. Any thread. */
+ * may not use the ports (asked for by CAP_SYS_RAWIO), -EIO when a port access or a model fails,
+ * -ETIMEDOUT when a model does not answer within 2 s, -ENODEV when the device is gone, also when it
+ * goes during the access. Any thread. */
 LUIO_API int luio_region_read(luio_region *region, uint64_t offset, unsigned width, uint64_t *value,
                               luio_error *err);
 LUIO_API int luio_region_write(luio_region *region, uint64_t offset, unsigned width, uint64_t value,
@@ -352,8 +352,9 @@ enum {
   LUIO_WRONG_FORGOT = 128, /* with POWER: it is as after a reset. Bus master is off */
   LUIO_WRONG_GIVEN = 512,  /* the registers' files were given to others: bus master is off, until
                                 luio_device_bars says that they are ours and the caller switches it on */
-  LUIO_WRONG_AGAIN = 256   /* look again in 20 ms or more: the interrupt is masked, and may be so
-                                because the kernel has not said yet that one came */
+  LUIO_WRONG_AGAIN = 256   /* look again in 20 ms or more: the interrupt is masked, perhaps because
+                                the kernel has not said yet that one came; or one is being taken, so
+                                that nothing can be said of the mask */
 };
 /* Compares with the wanted values and repairs differences. 0: no difference; 1: repaired, *wrong has
  * the differences (AGAIN may be set either way); -EIO: the repair did not last; -errno. A few config
