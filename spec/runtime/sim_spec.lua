@@ -2,6 +2,7 @@
 
 local luio = require "luio"
 local files = require "spec.support.files"
+local wait = require "spec.support.wait"
 
 local HEAD = "local model = { regions = { [0] = { size = 0x100 } }, pci = { vendor = 0x1234, device = 1 } }\n"
 
@@ -157,8 +158,11 @@ describe("a model", function()
       function model.write(dev) dev:after(0, function() error "late" end) end
     ]])
     dev.regions[0]:write32(0, 1)
-    luio.sleep(0.02)
-    local event, said, code = dev.irqs[0]:wait(0.01)
+    local event, said, code
+    wait.till(2, "the timer has thrown", function()
+      event, said, code = dev.irqs[0]:wait(0.01)
+      return code ~= "ETIMEDOUT"
+    end)
     assert.is_nil(event)
     assert.matches("model: .*late", said)
     assert.equal("EIO", code)
