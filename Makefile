@@ -97,7 +97,7 @@ $(BUILD)/luio-reckless: extra := -DGUARDIAN_LEAVES_BUS_MASTER_ON
 # luio-asan and luio-tsan load the library of their flavour: for the stages of those names.
 $(BUILD)/luio-asan: extra := $(asan)
 $(BUILD)/luio-tsan: extra := $(tsan)
-$(BUILD)/luio $(BUILD)/luio-reckless $(BUILD)/luio-asan $(BUILD)/luio-tsan: $(PROGRAM) runtime/guard.h runtime/guardian.h runtime/descriptors.h | tools
+$(BUILD)/luio $(BUILD)/luio-reckless $(BUILD)/luio-asan $(BUILD)/luio-tsan: $(PROGRAM) runtime/guard.h runtime/guardian.h runtime/descriptors.h runtime/board/embedded.h | tools
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(extra) $(WARNINGS) -D_GNU_SOURCE $(if $(outside),-DLUIO_SOURCE='"$(CURDIR)"') $(call pkg,--cflags) $(LDFLAGS) -o $@ \
@@ -177,7 +177,7 @@ soak: all | deps-run deps-test deps-guest
 # Which file may use which: spec/lint/layers.lua, spec/lint/floors.lua.
 OBJECTS := $(patsubst runtime/%.c,$(BUILD)/%.o,$(SOURCES)) \
   $(patsubst runtime/%.c,$(BUILD)/program/%.o,$(filter runtime/main.c runtime/guardian%,$(PROGRAM)))
-$(BUILD)/program/%.o: runtime/%.c $(HEADERS) | tools
+$(BUILD)/program/%.o: runtime/%.c $(HEADERS) runtime/board/embedded.h | tools
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARNINGS) -D_GNU_SOURCE $(call pkg,--cflags) -c -o $@ $<
