@@ -110,7 +110,7 @@ static int claimed(const luio_iomem *m, luio_error *err)
       m->owner, first, last);
 }
 
-bool luio_devmem_overlaps(const luio_map *range, uint64_t addr, uint64_t size)
+static bool overlaps(const luio_map *range, uint64_t addr, uint64_t size)
 {
   return size && addr <= range->addr + range->size - 1 && range->addr <= addr + size - 1;
 }
@@ -128,10 +128,10 @@ static int has_driver(const luio_map *range, luio_error *err)
     bool here = false;
     for (int j = 0; info->driver[0] && j < LUIO_MAX_BARS; j++)
       here |= info->bars[j].kind == LUIO_BAR_MEM &&
-              luio_devmem_overlaps(range, info->bars[j].addr, info->bars[j].size);
+              overlaps(range, info->bars[j].addr, info->bars[j].size);
     for (int j = 0; j < LUIO_MAX_MAPS; j++)
       here |= info->maps[j].present &&
-              luio_devmem_overlaps(range, info->maps[j].addr, luio_map_reach(&info->maps[j]));
+              overlaps(range, info->maps[j].addr, luio_map_reach(&info->maps[j]));
     if (here && info->uio[0])
       rc = luio_fail(err, EBUSY, "%s is there, and %s has it: open %s instead, or this read-only",
                      info->address, driver, info->address);

@@ -44,7 +44,6 @@ int luio_iomem_query(uint64_t addr, uint64_t size, luio_iomem *out);
 bool luio_devmem_is_address(const char *address);
 int luio_devmem_find(const char *address, luio_info *out, luio_error *err);
 const luio_map *luio_devmem_range(const luio_info *info);
-bool luio_devmem_overlaps(const luio_map *range, uint64_t addr, uint64_t size);
 /* Whether the range may be had now, and, if asked, that no device is there that has a driver. */
 int luio_devmem_allowed(const luio_device *d, bool drivers, luio_error *err);
 /* Whether a kernel driver has claimed it since. */
