@@ -26,6 +26,17 @@ describe("luio.posix", function()
     assert.same({ nil, "close: EAGAIN", "EAGAIN" }, { posix.failure("close", { EBADF = "of that code" }, posix.EAGAIN) })
   end)
 
+  it("says the call's errno although a module is loaded first", function()
+    local door = require "luio.ffi"
+    finally(function() package.loaded["luio.ffi"], package.preload["luio.ffi"] = door, nil end)
+    package.loaded["luio.ffi"], package.preload["luio.ffi"] = nil, function()
+      posix.open("/nowhere/x", posix.O_RDWR)
+      return door
+    end
+    posix.close(-1)
+    assert.equal("close: EBADF", (select(2, posix.failure "close")))
+  end)
+
   it("leaves the names of the C library to scripts", function()
     ffi.cdef "int geteuid(void);"
     assert.equal(posix.geteuid(), ffi.C.geteuid())

@@ -93,7 +93,8 @@ M.MSG_NOSIGNAL = 0x4000
 ---@return string message
 ---@return string code  "ENOENT"
 function M.failure(what, remedy, number)
-  local code = require("luio.ffi").errno_name(number or ffi.errno())
+  number = number or ffi.errno() -- before the require, which may load a module
+  local code = require("luio.ffi").errno_name(number)
   if type(remedy) == "table" then remedy = remedy[code] end
   return nil, ("%s: %s%s"):format(what, code, remedy and ": " .. remedy or ""), code
 end
