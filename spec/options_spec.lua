@@ -55,6 +55,7 @@ describe("options", function()
       ["pcapng.to: capacity is 1 to 511 packets, not 512"] = function() require("luio.net.pcapng").to(1, { capacity = 512 }) end,
       ["memif.listen: clients is 1 to 64, not 65"] = function() require("luio.net.memif.server").listen("x", { clients = 65 }) end,
       ["memif.connect: ring is 8 to 16384, a power of two, not 100"] = function() require("luio.net.memif").connect("x", { ring = 100 }) end,
+      ["share.start: clients is 1 to 64, not 65"] = function() require("luio.net.share").start(nil, { path = "x", clients = 65 }) end,
       ["share.start: path is a string, not nil"] = function() require("luio.net.share").start(nil, {}) end,
       ["stream.sender: dst is a MAC address, not 1:2"] = function() require("luio.net.stream").sender({}, { dst = "1:2" }) end,
     } do

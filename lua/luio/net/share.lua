@@ -429,9 +429,9 @@ function Shared:close()
 end
 
 local OPTIONS = {
-  path = checks.needed "string", mode = "number", clients = "number", per_user = "number", region = "number", -- memif.listen's
-  by = checks.one_of { "mac", "flow" }, members = "table", changed = "function",
+  path = checks.needed "string", by = checks.one_of { "mac", "flow" }, members = "table", changed = "function",
 }
+for _, key in ipairs { "mode", "clients", "per_user", "region" } do OPTIONS[key] = memif_server.OPTIONS[key] end
 
 local function check(port, options)
   if options.by == "flow" and not port then

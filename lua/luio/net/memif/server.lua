@@ -432,7 +432,8 @@ function Server:close()
   C.luio_waker_close(self.waker)
 end
 
-local OPTIONS = {
+--- The options of `listen`, for a caller that hands some of them on (luio.net.share).
+M.OPTIONS = {
   mode = checks.whole(0, 511), clients = checks.whole(1, 64), per_user = checks.whole(1, 2 ^ 53),
   region = checks.whole(4096, 2 ^ 31 - 1, nil, "4096 bytes to 2 GiB"), most = "number", name = "string", admit = "function",
   joined = "function", left = "function", refused = "function",
@@ -445,7 +446,7 @@ local OPTIONS = {
 ---@return string? message
 ---@return string? code  "EADDRINUSE" "EACCES" "ENOSYS"
 function M.listen(path, options)
-  local given = checks.check("memif.listen", options, OPTIONS)
+  local given = checks.check("memif.listen", options, M.OPTIONS)
   local clients = given.clients or 16
   options = setmetatable({
     clients = clients, per_user = given.per_user or math.max(1, math.floor(clients * 3 / 4)),
