@@ -1,6 +1,6 @@
 --- Runs Lua in a process of its own, which is killed at a deadline.
 ---
----     local result, message = apart.run(5, function() return { irq = driver.irq ~= nil } end)
+---     local result, message = lua_process.run(5, function() return { irq = driver.irq ~= nil } end)
 ---
 --- `luio doctor` has to load drivers, and a file that loops must not block doctor. A hook could not end every loop (compiled
 --- code has none, a C function neither, and pcall catches what it throws); killing the process does. The child is a fork, so

@@ -1,7 +1,7 @@
 --- A port's queues: bursts, which never wait, and waits, which end in one.
 ---
 --- A queue is an object of the port and outlives versions of the driver. `serve` gives it the functions and the ring of a
---- driver's offer; `rest` takes them away while no version is at work. luio.net describes waiting; it is done here. A queue is a
+--- driver's offer; `withdraw` takes them away while no version is at work. luio.net describes waiting; it is done here. A queue is a
 --- wait slot (luio.loop.wait_slot), and the port asks `awaited` after every interrupt.
 
 local now = require("luio.ffi").now

@@ -113,7 +113,6 @@ end
 ---@field lines string[]
 ---@field registers table<integer, true>            those of M[] that it uses
 ---@field kept table<integer, integer>              by instruction: A is in the packet's byte order, of so many bytes
----@field loops boolean  it jumps back
 local Translator = {}
 Translator.__index = Translator
 
@@ -328,7 +327,7 @@ function M.source(program)
     end
   end
   local kept = loops and {} or byte_order.kept(program)
-  local self = setmetatable({ code = code, states = {}, labels = {}, registers = registers, kept = kept, loops = loops }, Translator)
+  local self = setmetatable({ code = code, states = {}, labels = {}, registers = registers, kept = kept }, Translator)
   local first, parts = { a = 0, x = 0, m = {}, length = 0 }, {}
   for i in pairs(registers) do first.m[i] = 0 end
   self.states[0] = first

@@ -370,7 +370,7 @@ function M.connect(path, options)
   return self
 end
 
---- Leaves when the server has taken all frames; or has taken none of it for a second. Idempotent.
+--- Leaves when the server has taken all frames, or none of them for a second. Idempotent.
 ---@return true? ok
 ---@return string? message  the server has not taken all; the connection is closed all the same
 ---@return string? code     "EAGAIN"
