@@ -128,6 +128,14 @@ local function narrow(value, width)
   return width < 64 and tonumber(value) or value
 end
 
+--- The value that the store has.
+---@param self luio.Change
+---@param old integer|ffi.cdata*|nil  the register's; nil: the reset value
+---@return integer|ffi.cdata*
+function M.stored(self, old)
+  return self.whole and narrow(self.bits, self.reg.def.width) or verbs.merged(self.reg, old, self.mask, self.bits)
+end
+
 --- Writes, unless it is a dry run: at most one load, one store, one load.
 ---@param self luio.Change
 ---@param dry_run boolean?
@@ -142,7 +150,7 @@ function M.apply(self, dry_run, known)
   self.why_unread = hidden or self.why_unread
   if known then self.old = known
   elseif not self.why_unread then self.old = show.look(reg) end
-  self.written = self.whole and narrow(self.bits, reg.def.width) or verbs.merged(reg, self.old, self.mask, self.bits)
+  self.written = M.stored(self, self.old)
   self.triggers, self.dry_run = triggers.of(reg, self.written), dry_run or false
   if dry_run then
     self.expected = self.old and show.predict(reg.def, self.old, self.written)

@@ -1,188 +1,31 @@
---- `luio irq`: waits for interrupts, counts them, measures their latency.
+--- A session of `luio irq`: takes interrupts, prints and counts them, measures their latency.
 ---
---- The top half is the matching driver's; --ack replaces its acknowledgement, --capture adds to its
---- captures. Where nothing acknowledges, a level-triggered line would fire again at once and for
---- ever, so the source stays masked after its first interrupt (`unmask = false` of luio.irq).
----
---- With --trigger the command raises the interrupts itself: it writes, waits, and writes again. Then
---- the way from the write to the interrupt thread is measured, too.
+--- With --trigger it raises the interrupts itself: it writes, waits, and writes again. Then the way
+--- from the write to the interrupt thread is measured, too.
 ---
 --- Waits are cut in slices, in which the loop turns: so Ctrl-C is heard, during a storm as well as
 --- when nothing comes.
 
-local errors = require "luio.errors"
 local change = require "luio.tool.explore.change"
-local common = require "luio.tool.cli.common"
-local driver = require "luio.driver"
+local errors = require "luio.errors"
 local histogram = require "luio.text.histogram"
 local luio = require "luio"
-local numbers = require "luio.tool.cli.numbers"
 local output = require "luio.tool.output"
-local place = require "luio.tool.explore.place"
 local record = require "luio.tool.explore.record"
 local show = require "luio.registers.show"
 local term = require "luio.text.term"
-local top_half = require "luio.top_half"
+local top_half = require "luio.tool.cli.irq.top_half"
 local uv = require "luv"
-local verbs = require "luio.registers.verbs"
+
+local M = {}
 
 local PATIENCE = 10 -- seconds for each interrupt when --count says how many, and nothing how long
-local TRIGGERS = 100 -- of --trigger without --count
 local SLICE = 0.2 -- seconds: the longest wait without a look at Ctrl-C
 local PENDING_S = 0.02 -- seconds: interrupts that were pending before the first trigger come meanwhile
 local SKEW = 1e-3 -- seconds: more than the clocks of two processors differ, see Session:fire
 local REDRAW, TURN = 0.25, 0.05 -- seconds between live lines; between turns of the loop in a storm
 local FEW, REFILL = 20, 5 -- lines of events that are shown at once; and again for each second
 local KEPT = 100 -- events in the JSON
-local INTX_DISABLE = 0x400 -- of the PCI command register
-
--- ---- The top half: from places to steps ---------------------------------------------------------
-
--- The one register that a place names.
-local function register_of(t, p, option)
-  local list, message, code = t:find(p)
-  if not list then return nil, message, code end
-  local reg = list[1].reg
-  if list[2] then return nil, ("%s %s names several registers"):format(option, p.text), "USAGE" end
-  if reg.def.endian == "big" and reg.def.width > 8 then
-    return nil, ("%s %s: it is big-endian; a top half is not"):format(option, p.text), "ENOTSUP"
-  end
-  return reg
-end
-
-local function step_of(reg, ...)
-  local step = { ... }
-  step.width, step.region = reg.def.width, reg.def.region
-  return step
-end
-
--- The value of a planned write, from the values that were read.
-local function value_of(plan, old)
-  if not plan.whole then return verbs.merged(plan.reg, old, plan.mask, plan.bits) end
-  return plan.reg.def.width < 64 and tonumber(plan.bits) or plan.bits
-end
-
-local function add_captures(t, setup, places)
-  for _, p in ipairs(places) do
-    local reg, message, code = register_of(t, p, "--capture")
-    if not reg then return nil, message, code end
-    if not reg.def.readable then return nil, ("--capture %s: it is write-only"):format(p.text), "EACCES" end
-    local known
-    for _, step in ipairs(setup.capture) do known = known or step[1] == reg.path end
-    if not known then table.insert(setup.capture, step_of(reg, reg.path, reg.offset)) end
-  end
-  return true
-end
-
--- The name of the capture that a text means, if it does.
-local function capture_of(t, setup, text)
-  local p = place.parse(text)
-  local list = p and not place.number(text) and t:find(p)
-  for _, step in ipairs(setup.capture) do
-    if step[1] == text then return step[1] end
-    if list and list[1].reg.path == step[1] then
-      if list[1].high then
-        return nil, ("--ack: %s is a part of a captured register: name its bits by a mask: '%s & 0x1'"):format(text, step[1]), "USAGE"
-      end
-      return step[1]
-    end
-  end
-end
-
--- The value that an ack writes: "CAPTURE", "CAPTURE & MASK", or a value of the register.
-local function what_of(t, setup, a)
-  local text, mask_text = a.value, nil
-  if text then
-    local head, tail = text:match "^(.-)%s*&%s*(.*)$"
-    text, mask_text = head or text, tail
-  end
-  local name, message, code
-  if text then name, message, code = capture_of(t, setup, text) end
-  if message then return nil, message, code end
-  if name and t:find(a.place)[1].high then
-    return nil, ("--ack %s: a capture is written to all of a register; %s is a part"):format(a.text, a.place.text), "USAGE"
-  end
-  if mask_text then
-    local mask = place.number(mask_text)
-    if not name then return nil, ("--ack: %s is not captured: --capture %s"):format(text, text), "USAGE" end
-    if not mask then return nil, ("--ack: %s is no mask: a number"):format(mask_text), "USAGE" end
-    return name, mask
-  end
-  if name then return name end
-  local plan
-  plan, message, code = change.plan(t, a)
-  if not plan then return nil, message, code end
-  -- A top half does not read first: fields that are not named come from the reset value, as in a
-  -- write.
-  return value_of(plan, nil)
-end
-
-local function add_acks(t, setup, assignments)
-  if assignments[1] then setup.ack = {} end
-  for _, a in ipairs(assignments) do
-    local reg, message, code = register_of(t, a.place, "--ack")
-    if not reg then return nil, message, code end
-    local value, mask
-    value, mask, code = what_of(t, setup, a)
-    if value == nil then return nil, mask, code end
-    local step = step_of(reg, reg.offset, value)
-    step.mask = mask
-    table.insert(setup.ack, step)
-  end
-  return true
-end
-
--- The matching driver's top half, resolved by its own map, whichever the user names.
-local function drivers_own(t)
-  if not t.driver then return {} end
-  t.dev.regs = t.regs
-  if t.driver.registers and not (t.regs and t.regs.map == t.driver.registers) then
-    local message, code
-    t.dev.regs, message, code = luio.bind(t.driver.registers, t.dev)
-    if not t.dev.regs then return nil, message, code end
-  end
-  local setup, message, code = driver.top_half(t.driver, t.dev, 0)
-  if message then return nil, message, code end
-  return setup or {}
-end
-
--- Reading it takes the interrupt back, as far as the map knows.
-local function clears(t, setup)
-  for _, step in ipairs(setup.capture) do
-    if t:disturbs(step.region or 0, step[2], (step.width or 32) / 8) then return true end
-  end
-end
-
-local function top_half_of(t, args)
-  local stated, message, code = drivers_own(t)
-  if not stated then return nil, message, code end
-  local setup = { capture = {}, ack = stated.ack or {} }
-  for i, step in ipairs(stated.capture or {}) do setup.capture[i] = step end
-  local ok
-  ok, message, code = add_captures(t, setup, args.captures)
-  if not ok then return nil, message, code end
-  ok, message, code = add_acks(t, setup, args.acks)
-  if not ok then return nil, message, code end
-  setup.unmask = args.unmask or setup.ack[1] ~= nil or clears(t, setup) or false
-  local fault = top_half.fault(setup)
-  if fault then return nil, "top half: " .. fault, "EINVAL" end
-  return setup
-end
-
--- The register at a step's place, for its name and its fields.
-local function found_at(t, step, offset)
-  local raw = { kind = "raw", text = "", region = step.region or 0, offset = offset, width = step.width or 32 }
-  local list = t:find(raw)
-  return list and list[1]
-end
-
--- The register's name in the user's map, which need not be the driver's.
-local function describe(t, setup)
-  return top_half.describe(setup, function(step, offset)
-    local found = found_at(t, step, offset)
-    return found and found.label or top_half.place(step, offset)
-  end)
-end
 
 -- Prints a sentence, broken between words on a terminal.
 local function say(text)
@@ -200,16 +43,29 @@ end
 local Session = {}
 Session.__index = Session
 
-local function new_session(t, setup, args)
+--- A session of a device with a top half.
+---@param t luio.Target
+---@param setup luio.IrqSetup
+---@param args table  count, time, json; trigger: a luio.Change
+---@return luio.tool.cli.irq.Session
+function M.new(t, setup, args)
   local s = setmetatable({
     t = t, irq = t.dev.irqs[0], setup = setup, args = args, live = not args.json and uv.guess_handle(1) == "tty",
     interrupts = 0, events = 0, lost = 0, triggered = 0, skewed = 0, kept = output.list {}, found = {},
     latency = histogram.new(), interval = histogram.new(), trigger = args.trigger and histogram.new(),
     shown = 0, hidden = 0, allowance = FEW, drawn = 0, turned = 0,
   }, Session)
-  for i, step in ipairs(setup.capture) do s.found[i] = found_at(t, step, step[2]) or false end
+  for i, step in ipairs(setup.capture) do s.found[i] = top_half.register_at(t, step, step[2]) or false end
   s.quiet = args.json or args.trigger and args.count > FEW
   return s
+end
+
+--- Prints what is waited for. Call it when Ctrl-C is handled.
+function Session:announce()
+  if self.args.json then return end
+  local steps = top_half.describe(self.t, self.setup)
+  say(("interrupts of %s%s%s"):format(self.t.dev.address, steps ~= "" and "; each: " or "", steps))
+  io.flush()
 end
 
 -- "IRQ_STATUS 0x00000001 FACTORIAL=1": values of 0 without a name are left out.
@@ -343,7 +199,10 @@ function Session:wait_deadline()
   return math.min(patience, self.args.time and self.started + self.args.time or math.huge)
 end
 
----@private
+--- Waits for interrupts that come by themselves.
+---@return boolean? ok  as many as were asked for; or one, and nothing acknowledges it
+---@return string? message
+---@return string? code
 function Session:listen()
   local count = self.args.count or math.huge
   repeat
@@ -373,23 +232,26 @@ end
 local function pull(plan)
   local reg = plan.reg
   local old = not plan.whole and not plan.why_unread and reg:read() or nil
-  local value = value_of(plan, old)
+  local value = change.stored(plan, old)
   local before = luio.now()
   reg:write(value)
   return before
 end
 
--- Which event is a trigger's? The first after the write, since the ring was empty before it. The time
--- stamp alone can't tell: it is another processor's clock, and with emulated ones it was seen to lie
--- 15 µs before the write that raised the interrupt. An interrupt that was stamped long before was
--- pending.
----@private
+--- Raises the interrupts, and waits for each.
+---@return boolean? ok
+---@return string? message
+---@return string? code
 function Session:fire()
   while self.triggered < self.args.count do
     local ok, message, code = self:drain(self.triggered == 0 and PENDING_S or nil)
     if not ok then return nil, message, code end
     local fine, before = pcall(pull, self.args.trigger)
     if not fine then return nil, ("--trigger: %s"):format(errors.text(before):gsub("^[^%s:]*:%d+: ", "")), "EIO" end
+    -- Which event is a trigger's? The first after the write, since the ring was empty before it. The time
+    -- stamp alone can't tell: it is another processor's clock, and with emulated ones it was seen to lie
+    -- 15 µs before the write that raised the interrupt. An interrupt that was stamped long before was
+    -- pending.
     local deadline = self:wait_deadline()
     local event, now
     repeat
@@ -405,23 +267,9 @@ function Session:fire()
   return true
 end
 
--- ---- Before and after ----------------------------------------------------------------------------
-
--- Masks or unmasks the source, as it was before.
-local function restore(dev, before)
-  local ok, message = dev.irqs[0]:close()
-  local now = ok and before and dev.config:command()
-  if now and before.intx_disable and not now.intx_disable then
-    ok, message = dev.config:write16(4, dev.config:read16(4) + INTX_DISABLE)
-  elseif now and now.intx_disable and not before.intx_disable then
-    ok, message = dev:unmask()
-  end
-  if not ok then common.note(("the interrupt's mask is not as it was: %s"):format(message)) end
-end
-
 -- ---- The end -------------------------------------------------------------------------------------
 
----@private
+--- Prints the result: counts and histograms.
 function Session:summary()
   self:clear_live_line()
   if self.hidden > 0 and not self.live then term.print(("      ...          %d not shown"):format(self.hidden)) end
@@ -461,10 +309,12 @@ function Session:storm_plain()
   return plain
 end
 
----@private
+--- Prints the result as JSON.
+---@param ok boolean
+---@param message string?
 function Session:json(ok, message)
   output.json {
-    device = self.t.dev.address, top_half = describe(self.t, self.setup), ok = ok, message = message,
+    device = self.t.dev.address, top_half = top_half.describe(self.t, self.setup), ok = ok, message = message,
     interrupts = self.interrupts, events = self.events, overflow = self.lost, direct = self.direct,
     seconds = luio.now() - self.started, rate = self:rate(), acknowledged = self.setup.unmask,
     storm = self:storm_plain(),
@@ -473,8 +323,13 @@ function Session:json(ok, message)
   }
 end
 
--- The result at the end: true, or a message for the shell.
----@private
+--- The result at the end, from that of `listen` or `fire`: true, or a message for the shell.
+---@param ok boolean?
+---@param message string?
+---@param code string?
+---@return boolean? ok
+---@return string? message
+---@return string? code
 function Session:result(ok, message, code)
   local args, address = self.args, self.t.dev.address
   local wanted, got = args.count or 1, self.trigger and self.triggered or self.interrupts
@@ -495,108 +350,4 @@ function Session:result(ok, message, code)
     args.trigger and " of the trigger" or "", address), "ETIMEDOUT"
 end
 
--- Waits, with the thread running. The mask is put back in any case.
-local function work(s)
-  local dev = s.t.dev
-  local before = dev.config:command() -- nil where there is no config space: then nothing can be put back
-  local release = common.on_signals(function() s.stopped = true end)
-  if not s.args.json then -- now Ctrl-C is heard
-    local steps = describe(s.t, s.setup)
-    say(("interrupts of %s%s%s"):format(dev.address, steps ~= "" and "; each: " or "", steps))
-    io.flush()
-  end
-  local fine, ok, message, code = pcall(luio.run, function()
-    s.started = luio.now()
-    local started, why, why_code
-    if s.setup.unmask then started, why, why_code = s.irq:start()
-    else started, why, why_code = s.irq:unmask() end
-    if not started then
-      s.failed = true
-      return nil, why, why_code
-    end
-    if s.trigger then return s:fire() end
-    return s:listen()
-  end)
-  s.direct, s.storm = s.irq:stats().direct, s.irq:storm()
-  restore(dev, before)
-  if fine and not s.failed then
-    ok, message, code = s:result(ok, message, code)
-    if s.args.json then s:json(ok or false, message) else s:summary() end
-  end
-  release() -- not sooner: a second Ctrl-C must not come between
-  if not fine then error(ok, 0) end
-  return ok, message, code
-end
-
-local function parse(args)
-  local message, code
-  args.captures, message, code = common.places(args.capture)
-  if not args.captures then return nil, message, code end
-  args.wanted, args.acks = args.count, {}
-  for i, text in ipairs(args.ack) do
-    args.acks[i], message, code = place.assignment(text)
-    if not args.acks[i] then return nil, "--ack " .. message, code end
-  end
-  if args.trigger then
-    args.pull, message, code = place.assignment(args.trigger)
-    if not args.pull then return nil, "--trigger " .. message, code end
-  end
-  return true
-end
-
-local function run(args)
-  local ok, message, code = parse(args)
-  if not ok then return nil, message, code end
-  local t
-  t, message, code = common.own(args)
-  if not t then return nil, message, code end
-  local setup
-  setup, message, code = top_half_of(t, args)
-  if not setup then return nil, message, code end
-  if args.trigger then
-    args.trigger, message, code = change.plan(t, args.pull)
-    if not args.trigger then return nil, message, code end
-    args.count = args.count or setup.unmask and TRIGGERS or 1
-  end
-  if not setup.unmask then
-    common.note("not acknowledged: nothing says how (--ack REG=VALUE; --unmask where the kernel driver does it); "
-      .. "the line stays masked after the first")
-  end
-  t.dev.irqs[0]:setup(setup)
-  local s = new_session(t, setup, args)
-  ok, message, code = work(s)
-  if not ok then return nil, message, code end
-  return 0
-end
-
--- ---- Arguments -----------------------------------------------------------------------------------
-
-local function whole(text)
-  local n = place.number(text)
-  if type(n) ~= "number" or n < 1 then return nil, ("--count %s: a whole number from 1 was expected"):format(text) end
-  return n
-end
-
-return {
-  irq = {
-    options = function(p)
-      common.device(p)
-      p:option("-n --count", "End after N interrupts. Exit with 1 if one does not come within 10 s, or all within --for.")
-        :argname("N"):convert(whole)
-      p:option("--for", "End after this time. Exit with 1 if no interrupt came. Without it Ctrl-C ends the command.")
-        :argname("SECONDS"):convert(numbers.seconds "--for"):target "time"
-      p:option("--ack", "Acknowledge by this write instead of the driver's. PLACE is a register, or an offset: 0x64:u32. "
-        .. "VALUE may be a captured register, or some bits of it: 'NAME & 0xff'. May be repeated."):argname("PLACE=VALUE"):count "*"
-      p:option("--capture", "Read this at each interrupt, beside the driver's captures; at most 4 in all. May be repeated.")
-        :argname("PLACE"):count "*"
-      p:option("--trigger", "Raise the interrupts by this write, --count times (100), and measure the latency.")
-        :argname "PLACE=VALUE"
-      p:flag("--unmask", "Unmask after each interrupt without an acknowledgement: for edges, and for lines that a read takes back.")
-      p:flag("--json", "Print JSON: counts, histograms, the first 100 events.")
-      p:epilog("This command drives the device while it runs, and accesses no other registers than the named ones. "
-        .. "At the end the source is masked if it was.\n\nExample: luio irq sim:edu --trigger IRQ_RAISE=1 --count 1000\n"
-        .. "         luio irq uio0 --capture 0x24:u32 --ack 0x64:u32=0x24:u32 --for 5")
-    end,
-    run = run,
-  },
-}
+return M
