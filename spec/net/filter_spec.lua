@@ -44,7 +44,7 @@ local EXPRESSIONS = {
   "8 % 3 + 4 = 1", "2 * 7 % 4 = 6", "1 + ip[0] = 70", "ip[0] + tcp[0] > 5", "0x10 = 16", "010 = 8", "(ip[0]) = 69", "((1)) < (len)",
   "not ip", "!ip", "not not ip", "! (ip or ip6)", "not port 80", "ip and not tcp or udp", "ip or udp and tcp", "ip && !udp || arp",
   "tcp and (port 80 or host 10.0.0.1)",
-  -- So large that a part of it becomes a function of its own.
+  -- Long ones.
   "(" .. ("port 1 or "):rep(40) .. "port 22 or tcp[60] > 5) and not port 443", "not (ip6 and " .. ("not port 53 and "):rep(40) .. "less 90) and ip6",
   "not (not ip and not arp)", "(port 80 or port 443 or port 22) and not vlan", "ip and not (port 80 or (not port 443 and port 22 or tcp[50] > 5))",
   "ip\tand\n(tcp\r\nor udp)",
@@ -118,7 +118,6 @@ local function differences(text, set)
   end
   return list
 end
-
 
 -- Both refuse it, for the same reason.
 local function assert_refused(text, why)

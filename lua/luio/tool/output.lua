@@ -144,8 +144,8 @@ local function sync(f)
   local flushed, why = f:flush()
   if not flushed then return nil, why end
   if posix.fsync(posix.fileno(f)) == 0 then return true end
-  local name = require("luio.ffi").errno_name(ffi.errno())
-  return name == "EINVAL" or nil, name -- a file system without such a thing
+  local _, _, code = posix.failure "fsync"
+  return code == "EINVAL" or nil, code -- a file system without such a thing
 end
 
 --- Writes a file whole or not at all.
