@@ -240,7 +240,8 @@ function M.offer(dma, on)
   for name, buffer in pairs(on and pool.named or {}) do pool.offered[name] = buffer end
 end
 
---- Defers the freeing of existing buffers until `release_frees`. -@param dma luio.Dma
+--- Defers the freeing of existing buffers until `release_frees`.
+---@param dma luio.Dma
 function M.hold_frees(dma)
   local had = {}
   for buffer in pairs(dma.pool.buffers) do

@@ -172,7 +172,8 @@ function M.open(name, options)
       }
     end,
   }
-  --- Config space, read and written as by another process. For specs. -@param offset integer
+  --- Config space, read and written as by another process. For specs.
+  ---@param offset integer
   ---@param width integer
   ---@param value integer?  nil: read
   ---@return integer? value

@@ -227,8 +227,8 @@ function Device:checkpoint()
   return live:checkpoint()
 end
 
---- Replaces the running driver's code by that of its files (luio.reload.live). -@return
---luio.ReloadReport? report
+--- Replaces the running driver's code by that of its files (luio.reload.live).
+---@return luio.ReloadReport? report
 ---@return string? message  which step was refused, and why; the version before goes on
 ---@return string? code
 function Device:reload()

@@ -217,8 +217,9 @@ end
 ---@field type string?       "identity": addresses pass through; others translate; nil: can't be read
 ---@field devices string[]   that share the group
 
---- The IOMMU group of a device; nil: none, so no translation. -@param info luio.Info -@return
---luio.IommuGroup?
+--- The IOMMU group of a device; nil: none, so no translation.
+---@param info luio.Info
+---@return luio.IommuGroup?
 function M.iommu(info)
   if not info.sysfs or info.sysfs == "" then return nil end
   local link = info.sysfs .. "/iommu_group"

@@ -204,7 +204,8 @@ function M.access(path, mode)
   return nil, not M.exists(path) and "ENOENT" or mode:find("w", 1, true) and M.read_only(path) and "EROFS" or "EACCES"
 end
 
---- The reason and the remedy if /sys is mounted read-only, as in containers. -@param path string
+--- The reason and the remedy if /sys is mounted read-only, as in containers.
+---@param path string
 ---@return string?  nil: it is not
 function M.read_only(path)
   local why = door.C.luio_read_only(path)

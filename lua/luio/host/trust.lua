@@ -131,14 +131,18 @@ function M.folder(path)
   return check(path, trusted(), DIRECTORY)
 end
 
---- True if only root, this user and `writers` can change a file or replace it. -@param path string
----@param writers? luio.Writers -@return string? real -@return string? reason -@return string?
---remedy
+--- True if only root, this user and `writers` can change a file or replace it.
+---@param path string
+---@param writers? luio.Writers
+---@return string? real
+---@return string? reason
+---@return string? remedy
 function M.file(path, writers)
   return check(path, writers or trusted(), REGULAR)
 end
 
---- The users who could change or replace a file, including root and this user. -@param path string
+--- The users who could change or replace a file, including root and this user.
+---@param path string
 ---@return luio.Writers
 function M.writers(path)
   local w = trusted()
