@@ -222,4 +222,18 @@ describe("a descriptor", function()
     watch:close()
     assert(uv.fs_close(pipe.read) and uv.fs_close(pipe.write))
   end)
+
+  it("calls its listener also after an error of the descriptor, which ends libuv's watch", function()
+    local pipe = assert(uv.pipe { nonblock = true })
+    local watch, calls = assert(fd_watch.watch(pipe.write, "w")), 0
+    assert(uv.fs_close(pipe.read)) -- POLLERR from now on
+    assert(watch:listen(function()
+      calls = calls + 1
+      if calls == 3 then watch:listen(nil) end
+    end))
+    luio.run(function() for _ = 1, 10 do luio.sleep(0) end end)
+    assert.equal(3, calls)
+    watch:close()
+    assert(uv.fs_close(pipe.write))
+  end)
 end)

@@ -37,6 +37,40 @@ describe("a monitor", function()
     }, got)
   end)
 
+  it("says why a wait ends early: it was closed, or its socket has an error, as when events are lost", function()
+    local got = udev.run(tree, [[
+      local ffi, posix, uv = require "ffi", require "luio.posix", require "luv"
+      local function wait(meanwhile)
+        local monitor = assert(luio.monitor())
+        local _, message, code
+        luio.run(function()
+          local waiting = luio.spawn(function() _, message, code = monitor:wait(5) end)
+          meanwhile(monitor)
+          assert(waiting:join(5))
+        end)
+        monitor:close()
+        return { message, code }
+      end
+      -- In the place of its socket one whose error the next read takes: nobody has that port.
+      local function fail(monitor)
+        local there = uv.new_udp()
+        there:bind("127.0.0.1", 0)
+        local port, socket = there:getsockname().port, posix.socket(posix.AF_INET, posix.SOCK_DGRAM + posix.SOCK_NONBLOCK, 0)
+        there:close()
+        local bytes = string.char(posix.AF_INET, 0, math.floor(port / 256), port % 256, 127, 0, 0, 1) .. ("\0"):rep(8)
+        assert(posix.connect(socket, bytes, #bytes) == 0)
+        monitor.watch:stop()
+        assert(posix.dup2(socket, require("luio.ffi").C.luio_monitor_fd(monitor.handle)) >= 0)
+        assert(monitor.watch:start())
+        posix.write(socket, "x", 1)
+        posix.close(socket)
+      end
+      return { closed = wait(function(monitor) monitor:close() end), failed = wait(fail) }]])
+    assert.same({
+      closed = { "closed during the wait", "ECANCELED" }, failed = { "watch for devices: ECONNREFUSED", "ECONNREFUSED" },
+    }, got)
+  end)
+
   it("wakes a task that waits, which then finds the device gone", function()
     local got = udev.run(tree, [[
       local bed, pci = testbed(), "/sys/devices/pci0000:00/0000:00:04.0"

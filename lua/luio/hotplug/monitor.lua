@@ -36,7 +36,7 @@ end
 ---@param seconds number
 ---@return luio.HotplugEvent?
 ---@return string? message
----@return string? code  "ETIMEDOUT"; "ENOBUFS": some were lost, list again
+---@return string? code  "ETIMEDOUT"; "ENOBUFS": some were lost, list again; "ECANCELED": closed meanwhile
 function Monitor:wait(seconds)
   if not self.handle then error("the monitor is closed", 2) end
   local deadline = uv.hrtime() + seconds * 1e9
@@ -51,8 +51,9 @@ function Monitor:wait(seconds)
         driver = driver ~= "" and driver or nil, time = tonumber(raw.time_ns) / 1e9,
       }
     end
-    local ok, _, code = self.watch:readable(math.max(0, (deadline - uv.hrtime()) / 1e9))
-    if not ok then return nil, ("no device came or went within %g s"):format(seconds), code end
+    local ok, message, code = self.watch:readable(math.max(0, (deadline - uv.hrtime()) / 1e9))
+    if code == "ETIMEDOUT" then return nil, ("no device came or went within %g s"):format(seconds), code end
+    if not ok and code ~= "EBADF" then return nil, message, code end -- of EBADF the next call says more
   end
 end
 

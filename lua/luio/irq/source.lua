@@ -92,11 +92,7 @@ end
 -- A task waits, and the ring has something, or the source has.
 local function take(self, failure)
   local watch, handle, n = self.watch, self.handle, 0
-  if failure then -- the source's, more likely than our descriptor's: the thread will say
-    watch:stop()
-    watch:start()
-    return
-  end
+  if failure then return end -- the source's, more likely than our descriptor's: the thread will say
   if not self.taken then
     n = C.luio_irq_take(handle, self.raw)
     self.taken = n > 0

@@ -39,6 +39,10 @@ function M.watch(fd, what, hooks)
   hooks = hooks or NO_HOOKS
   local self = setmetatable({ poll = poll, what = what or "r", hooks = hooks }, FdWatch)
   function self.fired(failure)
+    if failure then -- POLLERR, after which libuv watches no more
+      self:stop()
+      if self.listener or hooks.ready then self:start() end
+    end
     if self.listener then
       self.listener()
     elseif not wait_slot.waiter(self) then -- level-triggered: it would fire for ever
@@ -46,7 +50,6 @@ function M.watch(fd, what, hooks)
     elseif hooks.ready then
       hooks.ready(failure)
     elseif failure then
-      self:stop()
       wait_slot.wake(self, nil, "poll: " .. failure, failure)
     else
       wait_slot.wake(self, true)
@@ -93,7 +96,7 @@ end
 ---@param seconds number
 ---@return true? readable
 ---@return string? message
----@return string? code  "ETIMEDOUT"; "ECANCELED": closed meanwhile
+---@return string? code  "ETIMEDOUT"; "ECANCELED": closed meanwhile; "EBADF": it has an error, which a read names
 function FdWatch:readable(seconds)
   local ok, message, code = self:start()
   if not ok then return nil, message, code end
