@@ -5,6 +5,7 @@ local handles = require "luio.loop.handles"
 local luio = require "luio"
 local task = require "luio.loop.task"
 local uv = require "luv"
+local wait = require "spec.support.wait"
 
 describe("tasks", function()
   local shown, failures
@@ -149,7 +150,7 @@ describe("tasks", function()
         ticks = ticks + 1
       end
     end)
-    repeat luio.sleep(0.005) until ticks > 3
+    wait.till(2, "ticks", function() return ticks > 3 end)
     ticker:cancel()
   end)
 

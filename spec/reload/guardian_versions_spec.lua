@@ -3,7 +3,6 @@
 local uv = require "luv"
 local files = require "spec.support.files"
 local program = require "spec.support.program"
-local luio = require "luio"
 
 local p
 
@@ -21,10 +20,17 @@ describe("luio run after a crash", function()
     end
     return d
   ]]
+  -- A version says when it stands: its probation is over, and its state is kept.
+  local STANDS = [[luio.spawn(function()
+        repeat luio.sleep(0.01) until not (dev.live.reloading or dev.live.probation)
+        assert(dev:checkpoint())
+        print "[NAME stands]"
+        io.stdout:flush()
+      end)]]
   local folder
 
   local function text(name, extra)
-    return (VERSION:gsub("NAME", name):gsub("EXTRA", extra or ""))
+    return (VERSION:gsub("EXTRA", extra or ""):gsub("NAME", name))
   end
 
   -- As editors do: another file in its place.
@@ -38,7 +44,7 @@ describe("luio run after a crash", function()
   end
 
   before_each(function()
-    folder = files.driver(text "first")
+    folder = files.driver(text("first", STANDS))
     p = program.start { "run", folder, "sim:edu", "--backoff", "0.01", "--restart", "3" }
   end)
   after_each(function() p:close() end)
@@ -52,9 +58,9 @@ describe("luio run after a crash", function()
     pid = starts("first", "crash")
     p:wait "luio: driver named: its files hold a version that did not last; the one before goes on, and the next save is tried\n"
     assert.equal(1, p:count "refused in stage") -- it is not tried again
-    save(text "second")
+    save(text("second", STANDS))
     assert.equal(pid, starts("second", "reload"))
-    luio.sleep(1.2) -- past probation
+    p:wait "%[second stands%]"
     p:kill("sigkill", pid)
     starts("second", "crash")
     p:kill "sigterm"
@@ -117,9 +123,9 @@ describe("luio run after a crash", function()
   it("goes on even when the driver's files are no longer what they were, a module missing", function()
     starts("first", "fresh")
     files.save(folder .. "/part.lua", "return 'whole'")
-    save((text("parts"):gsub("return d", "d.part = require 'part' return d")))
+    save((text("parts", STANDS):gsub("return d", "d.part = require 'part' return d")))
     local pid = starts("parts", "reload")
-    luio.sleep(1.2)
+    p:wait "%[parts stands%]"
     os.remove(folder .. "/part.lua")
     p:wait "reload refused in stage, version 2 goes on"
     p:kill("sigkill", pid)
@@ -128,7 +134,7 @@ describe("luio run after a crash", function()
 
   it("keeps no state of a shape that the version before can't read, while the new one starts", function()
     starts("first", "fresh")
-    luio.sleep(0.3)
+    p:wait "%[first stands%]"
     local slow = text("slow", "dev.state.n = 'other' luio.sleep(0.5) require('ffi').cast('int *', 8)[0] = 1")
     save((slow:gsub("state_version = 1", "state_version = 2"):gsub("dev.state.n or 0%) %+ 1", "dev.state.n or 0) + 0")))
     assert.is_truthy(p:wait "%[first crash 2 pid")
@@ -151,10 +157,10 @@ describe("luio run after a crash", function()
 
   it("starts from the files when the code is too large to be kept, and says so", function()
     starts("first", "fresh")
-    save(text "large" .. "\n--" .. ("x"):rep(5e6))
+    save(text("large", STANDS) .. "\n--" .. ("x"):rep(5e6))
     local pid = starts("large", "reload")
     p:wait "luio: after a crash the driver starts from its files: state of process: %d+ bytes are too many"
-    luio.sleep(1.2)
+    p:wait "%[large stands%]"
     p:kill("sigkill", pid)
     starts("large", "crash")
     assert.equal(0, p:count "its files hold")
@@ -233,16 +239,16 @@ describe("luio run after a crash", function()
 
   it("changes durable state of another shape by migrate; on probation none is saved", function()
     starts("first", "fresh")
-    luio.sleep(0.3) -- past a checkpoint
+    p:wait "%[first stands%]"
     local migrate = "function d.migrate(s, v) s.n = s.n .. ' from ' .. v return s end return d"
-    local wanted = text "second":gsub("state_version = 1", "state_version = 2"):gsub("dev.state.n = [^\n]*", "")
+    local wanted = text("second", STANDS):gsub("state_version = 1", "state_version = 2"):gsub("dev.state.n = [^\n]*", "")
     save((wanted:gsub("return d", migrate)))
     local pid = tonumber((p:wait "%[second reload 1 from 1 pid (%d+)%]"))
     p:kill("sigkill", pid)
     assert.is_truthy(p:wait "%[first crash 2 pid")
     save((wanted:gsub("return d", migrate) .. " -- saved once more"))
     pid = tonumber((p:wait "%[second reload 2 from 1 pid (%d+)%]"))
-    luio.sleep(1.4)
+    p:wait "%[second stands%]"
     p:kill("sigkill", pid)
     assert.is_truthy(p:wait "%[second crash 2 from 1 pid")
   end)

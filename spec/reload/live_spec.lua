@@ -93,7 +93,7 @@ describe("a replaced version", function()
     local iova = dev.driver.ring(dev).iova
     save(text .. " -- 2")
     assert(dev:reload())
-    luio.sleep(0.2) -- probation is over, the old task has ended
+    wait.till(2, "probation is over", function() return not dev.live.probation end) -- the old task has ended
     local ring = dev.driver.ring(dev)
     assert.same({ iova, true, "kept" }, { ring.iova, ring.kept, ring:read(0, 4) })
     assert.equal(1, dev.dma:stats().buffers)

@@ -229,7 +229,8 @@ describe("a reload", function()
     save(text())
     assert(dev:reload())
     local at = before.ticks
-    luio.sleep(0.15) -- probation is over then
+    wait.till(2, "probation is over", function() return not dev.live.probation end)
+    luio.sleep(0.01) -- for a tick of one that goes on
     assert.same({ at, at }, { before.ticks, dev.state.ticks })
   end)
 
@@ -362,7 +363,7 @@ describe("a new version that fails", function()
     luio.on_task_failure(function(t) table.insert(failures, t.name) end)
     save(text { handle = "error 'late'", answer = 2 })
     assert(dev:reload())
-    luio.sleep(0.2)
+    wait.till(2, "probation is over", function() return not dev.live.probation end)
     dev.regs.IRQ_RAISE:write(1)
     wait.till(2, "a failure", function() return failures[1] end)
     luio.sleep(0.02) -- in which nothing is undone
