@@ -9,9 +9,8 @@ local system = require "spec.support.system"
 local wait = require "spec.support.wait"
 
 local EDU = system.EDU
-local MEMORY = 2
 local function memory(on)
-  sysfs.change_command(EDU, on and 0 or MEMORY, on and MEMORY or 0)
+  sysfs.change_command(EDU, on and 0 or sysfs.MEMORY, on and sysfs.MEMORY or 0)
 end
 
 -- The message in that case.

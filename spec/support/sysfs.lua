@@ -60,7 +60,7 @@ function M.unbind(address)
   M.write(device(address, "driver/unbind"), address)
 end
 
-M.BUS_MASTER, M.INTX_DISABLE = 0x004, 0x400 -- of the command register
+M.MEMORY, M.BUS_MASTER, M.INTX_DISABLE = 0x002, 0x004, 0x400 -- of the command register
 
 --- PCI's command register: opening and closing the device by luio could change it.
 ---@param address string
