@@ -2,10 +2,23 @@
 
 local documents = require "spec.support.documents"
 local files = require "spec.support.files"
-local luio = require "luio"
 local program = require "spec.support.program"
 local uv = require "luv"
 local wait = require "spec.support.wait"
+
+-- Waits until the guardian keeps code with these words: a version that has passed its probation.
+local function await_kept(guardian, words)
+  local folder = ("/proc/%d/fd/"):format(guardian)
+  wait.till(10, "the guardian keeps code with " .. words, function()
+    for fd in uv.fs_scandir_next, assert(uv.fs_scandir(folder)) do
+      local is_state = (uv.fs_readlink(folder .. fd) or ""):match "^/memfd:luio%-state"
+      local kept = is_state and io.open(folder .. fd, "rb") -- nil: it is closed by now
+      local text = kept and kept:read "*a"
+      if kept then kept:close() end
+      if text and text:find(words, 1, true) then return true end
+    end
+  end)
+end
 
 describe("the documents' transcripts of luio run", function()
   teardown(files.clean)
@@ -22,7 +35,7 @@ describe("the documents' transcripts of luio run", function()
           local run = step.command:gsub(" &$", ""):gsub("^luio", "")
           p = program.start({ "-c", ("cd '%s' && exec '%s/build/luio' %s"):format(dir, uv.cwd(), run) }, { program = "/bin/sh" })
         elseif step.command:find "^kill" then
-          luio.sleep(require("luio.reload.live").PROBATION + 0.2) -- as a reader would
+          await_kept(p.pid, "return 3") -- a reader takes longer than probation
           p:kill("sigkill", p:children()[1])
         else
           assert.equal(0, select(2, files.shell(("cd '%s' && %s"):format(dir, step.command))))
