@@ -5,19 +5,11 @@ local documents = require "spec.support.documents"
 local files = require "spec.support.files"
 local uv = require "luv"
 
-local HERE = uv.cwd()
-
 local function at(block) return ("%s:%d"):format(block.path, block.line) end
-
--- Runs a command as a reader does who has luio in his PATH and has typed `eval "$(luio env)"`.
-local function run(dir, command)
-  return files.shell(("cd '%s' && export PATH='%s/build':\"$PATH\" && eval \"$(luio env)\" && { timeout 60 %s; }"):format(dir, HERE,
-    (command:gsub("^make demo$", "luio examples/demo.lua"))))
-end
 
 local function run_transcript(dir, block)
   for _, step in ipairs(documents.steps(block)) do
-    local printed = run(dir, step.command)
+    local printed = documents.run(dir, (step.command:gsub("^make demo$", "luio examples/demo.lua")))
     if not documents.agrees(step.expected, printed) then
       assert.equal(documents.masked(step.expected), documents.masked(printed), at(block) .. ": " .. step.command)
     end
@@ -32,7 +24,7 @@ local function run_lua(dir, block)
     files.put(dir .. "/" .. name, block.text)
   elseif block.text:match '^local %w+ = require "luio' and not block.text:match "\nreturn " then
     files.save(dir .. "/program.lua", block.text)
-    local printed, status = run(dir, "luio program.lua")
+    local printed, status = documents.run(dir, "luio program.lua")
     assert.equal(0, status, at(block) .. ": " .. printed)
   end
 end

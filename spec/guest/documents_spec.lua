@@ -8,11 +8,6 @@ local uv = require "luv"
 
 local EDU, HUGEPAGES = "0000:00:04.0", "/proc/sys/vm/nr_hugepages"
 
--- As a reader does who has luio in his PATH and has typed `eval "$(luio env)"`.
-local function run(dir, command)
-  return files.shell(("cd '%s' && export PATH='%s/build':\"$PATH\" && eval \"$(luio env)\" && { timeout 100 %s; }"):format(dir, uv.cwd(), command))
-end
-
 describe("the documents", function()
   teardown(files.clean)
 
@@ -23,7 +18,7 @@ describe("the documents", function()
       if block.language == "text" then
         documents.write(block.path, dir)
         for _, step in ipairs(documents.steps(block)) do
-          local printed = run(dir, (step.command:gsub("^spec/guest/run %-%- ", "")))
+          local printed = documents.run(dir, (step.command:gsub("^spec/guest/run %-%- ", "")))
           assert.equal(documents.masked(step.expected), documents.masked(printed), step.command)
         end
         return
@@ -34,7 +29,7 @@ describe("the documents", function()
         files.save(HUGEPAGES, pages)
         if had and sysfs.driver(EDU) ~= had then sysfs.bind(EDU) end
       end)
-      if had then assert.equal(0, select(2, run(dir, "luio unbind " .. EDU))) end
+      if had then assert.equal(0, select(2, documents.run(dir, "luio unbind " .. EDU))) end
       for line in block.text:gmatch "[^\n]+" do
         local command = line:gsub("%s+#.*$", "")
         local rest = command:match "^luio (run .*)$"

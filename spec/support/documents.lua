@@ -151,6 +151,15 @@ function M.steps(block)
   return steps
 end
 
+--- Runs a command as a reader does who has luio in his PATH and has typed `eval "$(luio env)"`.
+---@param dir string
+---@param command string
+---@return string output
+---@return integer status
+function M.run(dir, command)
+  return files.shell(("cd '%s' && export PATH='%s/build':\"$PATH\" && eval \"$(luio env)\" && { timeout 100 %s; }"):format(dir, uv.cwd(), command))
+end
+
 --- A text without what differs from run to run: times and process numbers.
 ---@param text string
 ---@return string
