@@ -27,7 +27,6 @@ local M = {}
 ---@field parent string?
 ---@field alias string?
 ---@field alias_type string?
----@field type string?
 ---@field internal boolean         ---@package or ---@private
 
 ---@class luio.doc.Item
@@ -148,8 +147,7 @@ function tags.alias(c, rest)
 end
 
 function tags.type(c, rest)
-  local kind, text = M.split_type(rest)
-  c.type = kind
+  local _, text = M.split_type(rest)
   if text ~= "" then table.insert(c.text, text) end
 end
 
@@ -282,7 +280,6 @@ function M.read(path, module)
           if modules[from or ""] then item.same_as = { modules[from], field } end
           if from == "C" then item.kind, item.bare = "function", true end -- one of luio.h's, without parameters
         end
-        item.main = owner == main
         table.insert(file.items, item)
       end
     end

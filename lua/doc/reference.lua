@@ -45,7 +45,7 @@ local function origin(item)
       local found = origin(other)
       local copy = {}
       for key, value in pairs(found) do copy[key] = value end
-      copy.name, copy.owner, copy.main = item.name, item.owner, item.main
+      copy.name, copy.owner = item.name, item.owner
       -- A function that is a method here has the object as its first parameter.
       if item.owner and not copy.method then
         copy.method, copy.args = true, { unpack(found.args, 2) }
@@ -310,8 +310,6 @@ local function write(name, lines)
   assert(f:close())
 end
 
-local order = {}
-
 local function with_parent(text, class, where)
   if not class.parent then return text end
   return { ("It has all that a %s has."):format(linked(class.parent, where)), unpack(text) }
@@ -326,7 +324,7 @@ for _, page in ipairs(pages) do
   for _, stated in ipairs(page.functions and main.items or {}) do
     local item = origin(stated)
     local where = ("%s:%d"):format(main.path, stated.line)
-    if item.main == nil or not item.owner then
+    if not item.owner then
       if public(item) and item.kind == "function" then
         add_function(out, item, item.name, where)
       elseif public(item) and item.comment then
@@ -350,14 +348,12 @@ for _, page in ipairs(pages) do
         add_function(own, item, class.short:lower() .. (item.method and ":" or ".") .. item.name, class.name .. "." .. item.name)
       end
       write(class.name, own)
-      table.insert(order, class.name)
     end
   end
   for _, alias in ipairs(page.aliases) do
     add_table(out, alias.alias:gsub("^.*%.", ""), { typed(alias.alias_type, page.name), unpack(paragraphs(alias.text)) }, {}, page.name)
   end
   write(page.name, out)
-  table.insert(order, page.name)
 end
 
 table.sort(faults)
