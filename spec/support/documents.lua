@@ -179,9 +179,6 @@ function M.agrees(expected, printed)
   return ("\n" .. M.masked(printed)):find("^" .. pattern .. "$") ~= nil
 end
 
---- Names of files that stand for others.
-M.PLACEHOLDERS = { ["drivers/NAME/init.lua"] = true, ["drivers/NAME/registers.lua"] = true, ["drivers/NAME/model.lua"] = true }
-
 --- Whether luio.x.y is a function or a value of luio's: `luio.batch`, `luio.net.serve`.
 ---@param name string
 ---@return boolean
