@@ -16,6 +16,7 @@ local checks = require "luio.options"
 local discovery = require "luio.host.discovery"
 local inspect = require "luio.host.inspect"
 local loading = require "luio.loop.loading"
+local settings = require "luio.device.settings"
 require "luio.driver.paths" -- `require "drivers.edu.registers"` finds drivers
 local ffi = require "ffi"
 local C = door.C
@@ -26,9 +27,6 @@ local luio = {}
 luio.version = ffi.string(C.luio_version())
 
 luio.now = door.now
-
--- Loaded with the first device: a program that only lists devices has no use for it.
-local function devices() return require "luio.device" end
 
 -- A simulated device is found by starting its model.
 function inspect.find_simulated(name) return require("luio.sim").find(name) end
@@ -53,7 +51,8 @@ function luio.open(address, options)
   loading.refuse("open " .. address, 2)
   local model = address:match "^sim:(.+)$"
   if model then return require("luio.sim").open(model, options) end
-  local dev, message, code = devices().open(address, options)
+  -- Loaded with the first device: a program that only lists devices has no use for it.
+  local dev, message, code = require("luio.device").open(address, options)
   if code == "EINVAL" and message:match "^\"" then message = message .. require("luio.host.sysfs").address_hint(address) end
   return dev, message, code
 end
@@ -135,7 +134,8 @@ end
 ---@return string? code
 function luio.close_all()
   local open, failed = {}, nil
-  for dev in pairs(devices().open_devices) do table.insert(open, dev) end
+  local device = package.loaded["luio.device"] -- where it is not loaded, none is open
+  for dev in pairs(device and device.open_devices or {}) do table.insert(open, dev) end
   for _, dev in ipairs(open) do
     local ok, message, code = dev:close()
     if not ok then failed = failed or { message, code } end
@@ -178,7 +178,7 @@ end
 --- dev.warnings.
 ---@param fn fun(message: string, dev: luio.Device)?
 function luio.on_warning(fn)
-  devices().settings.on_warning = fn
+  settings.on_warning = fn
 end
 
 --- Replaces the handler of failed tasks (default: a report on standard error).

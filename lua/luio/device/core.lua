@@ -67,14 +67,7 @@ M.Device = Device
 local MAX_WARNINGS = 32
 
 --- Of the whole process.
-M.settings = {
-  --- Called for the warnings of devices that have no on_warning of their own; nil: they are kept only.
-  ---@type fun(message: string, dev: luio.Device)?
-  on_warning = nil,
-  --- The owner of the register files while bus master is on: the user that root will be given up for; nil: root.
-  ---@type string?
-  driver_user = nil,
-}
+M.settings = require "luio.device.settings"
 
 --- Set by luio.device.
 M.hooks = {

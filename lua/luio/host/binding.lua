@@ -19,7 +19,7 @@
 --- After a failed step the previous state is restored.
 
 local uv = require "luv"
-local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local sysfs = require "luio.host.sysfs"
 local term = require "luio.text.term"
 local inspect = require "luio.host.inspect"
@@ -241,7 +241,7 @@ local function wait_for_node(info)
     local number = sysfs.numbered(device_file(info, "uio"), "^uio(%d+)$")[1]
     uio = number and "uio" .. number
     if uio and sysfs.exists("/dev/" .. uio) then return uio end
-    task.sleep(0.01)
+    wait_slot.sleep(0.01)
   until uv.hrtime() > deadline
   return uio, ("/dev/%s did not appear in %g s: is udev running, is /dev a devtmpfs?"):format(uio or "uioX", NODE_S)
 end
@@ -304,7 +304,7 @@ function M.bind(address, options)
     repeat
       message, code = why_not(info, driver)
       if code ~= "ENODEV" then break end
-      task.sleep(0.02)
+      wait_slot.sleep(0.02)
     until uv.hrtime() > deadline
     process.write(device_file(info, "driver_override"), override, M.patience)
     ok = not message

@@ -5,7 +5,7 @@
 --- by SIGKILL, and would block this process. So a child does it, and is left behind if it hangs.
 
 local uv = require "luv"
-local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local sysfs = require "luio.host.sysfs"
 
 local M = {}
@@ -39,7 +39,7 @@ function M.run(argv, seconds, input)
     if pending == 0 and wake then wake(true) end
   end
   local function wait(limit)
-    return pending == 0 or task.await(limit, function(w) wake = w end)
+    return pending == 0 or wait_slot.await(limit, function(w) wake = w end)
   end
   local process, pid, code = uv.spawn(argv[1], {
     args = { unpack(argv, 2) }, stdio = { stdin.read, nil, stderr }, env = environment(),

@@ -41,6 +41,7 @@ local config_watch = require "luio.hotplug.config_watch"
 local door = require "luio.ffi"
 local sysfs = require "luio.host.sysfs"
 local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local C, err, now = door.C, door.err, door.now
 local text = require("ffi").string
 
@@ -78,7 +79,7 @@ end
 local function try(dev)
   local deadline, pause, rebound = now() + M.RETURN, FIRST_PAUSE, nil
   while true do
-    task.sleep(pause)
+    wait_slot.sleep(pause)
     if dev.closed then return nil end
     local ok, message, code = dev:retake()
     if ok then
@@ -136,7 +137,7 @@ local function call(dev, name)
 end
 
 local function finish_vanishing(dev)
-  task.sleep(0) -- the code that found it gone may be in the middle of an operation
+  wait_slot.sleep(0) -- the code that found it gone may be in the middle of an operation
   if dev.closed then return end
   for _, irq in pairs(dev.gone and dev.irqs or {}) do -- retaken by hand already: closed, and new ones at work
     local ok, message = irq:close() -- wakes the waiters
@@ -193,7 +194,7 @@ function M.wait_return(dev, seconds)
   M.watch(dev)
   local w = watched[dev]
   if not dev.gone and not w.returning then return true end
-  local ok, message, code = task.await(seconds, function(wake)
+  local ok, message, code = wait_slot.await(seconds, function(wake)
     dev.return_waiters = dev.return_waiters or {}
     table.insert(dev.return_waiters, wake)
     return function()

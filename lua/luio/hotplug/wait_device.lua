@@ -10,7 +10,7 @@ local device = require "luio.device"
 local inspect = require "luio.host.inspect"
 local match = require "luio.driver.match"
 local now = require("luio.ffi").now
-local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 
 local M = {}
 
@@ -73,7 +73,7 @@ end
 
 -- Waits until an event, the deadline, or a stop.
 local function pause(seconds, monitor, options)
-  task.await(seconds, function(wake)
+  wait_slot.await(seconds, function(wake)
     local disarm = options.arm(function() wake(true) end)
     if monitor then monitor.watch:listen(wake) end
     return function()

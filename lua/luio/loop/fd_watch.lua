@@ -9,7 +9,7 @@ local M = {}
 
 local start_poll = uv.poll_start -- luv's own: luio.reload.callbacks has a look at what others start
 
---- Functions of those that do more than wait. luio.irq_source has them.
+--- Functions of those that do more than wait. luio.irq.source has them.
 ---@class luio.FdWatchHooks
 ---@field started fun()?   the descriptor is in libuv's set now
 ---@field stopping fun()?  it is about to leave it

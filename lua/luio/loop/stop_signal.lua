@@ -8,7 +8,7 @@
 
 local handles = require "luio.loop.handles"
 local now = require("luio.ffi").now
-local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local uv = require "luv"
 
 local EVERY = 0.01 -- seconds between turns
@@ -38,7 +38,7 @@ return function()
     local t = now()
     if t >= due then
       due = t + EVERY
-      task.sleep(0)
+      wait_slot.sleep(0)
     end
     return told
   end, forget

@@ -8,8 +8,6 @@ local wait_slot = require "luio.loop.wait_slot"
 
 local M = {}
 
-M.await, M.sleep = wait_slot.await, wait_slot.sleep
-
 ---@class luio.Task : luio.Waiter
 ---@field name string
 ---@field status "ready"|"waiting"|"done"|"failed"|"cancelled"
@@ -232,7 +230,7 @@ end
 ---@return any ...  the results of its function
 function Task:join(seconds)
   if tasks[self.thread] then
-    local ok, message, code = M.await(seconds, function(wake)
+    local ok, message, code = wait_slot.await(seconds, function(wake)
       self.joins = self.joins or {}
       table.insert(self.joins, wake)
       return function() -- it may end much later, or be joined again and again

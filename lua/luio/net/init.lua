@@ -222,7 +222,7 @@ local function listen(port, view, offer)
       return
     elseif code ~= "ETIMEDOUT" then
       view:warn(("interrupts of %s: %s"):format(view.address, message))
-      task.sleep(TICK)
+      wait_slot.sleep(TICK)
     end
     if now() >= due and not view.closed then
       due = now() + TICK
@@ -328,7 +328,7 @@ function Port:wait_link(up, seconds)
       return nil, ("the link of %s is %s after %g s"):format(self.dev.address, up and "down" or "up", seconds), "ETIMEDOUT"
     end
     -- The interrupt may be on its way, or the driver have none: a look now and then.
-    task.await(math.min(0.1, math.max(0, deadline - now())), function(wake)
+    wait_slot.await(math.min(0.1, math.max(0, deadline - now())), function(wake)
       return self:on_link(function() wake(true) end)
     end)
   end

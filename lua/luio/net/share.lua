@@ -39,6 +39,7 @@ local net = require "luio.net"
 local pool = require "luio.pool"
 local ring = require "luio.net.memif.ring"
 local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local now = luio.now
 
 local band = bit.band
@@ -354,14 +355,14 @@ local function sentinel(self, wait)
   mine.task = task.spawn(function()
     while not self.closed do
       if not self.asleep then
-        task.await(1e6, function(wake) mine.parked = wake end)
+        wait_slot.await(1e6, function(wake) mine.parked = wake end)
         mine.parked = nil
       else
         local ok, _, code = wait(1)
         if ok then
           wake_waiter(self)
         elseif code ~= "ETIMEDOUT" then
-          task.sleep(0.1) -- the device is gone, for now or for good
+          wait_slot.sleep(0.1) -- the device is gone, for now or for good
         end
       end
     end
@@ -394,7 +395,7 @@ function Shared:wait(seconds)
   listen(self, true)
   luio.fence_full()
   if not anything(self) then
-    task.await(seconds, function(wake)
+    wait_slot.await(seconds, function(wake)
       self.asleep = wake
       for _, mine in ipairs(self.sentinels) do
         if mine.parked then mine.parked() end

@@ -20,7 +20,7 @@ local ffi = require "ffi"
 local bit = require "bit"
 local bits_of = require "luio.registers.bits"
 local door = require "luio.ffi"
-local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local near = require "luio.registers.near"
 local selectors = require "luio.registers.selectors"
 local C = door.C
@@ -325,7 +325,7 @@ local function verbs(load, store, width, can, many)
         return nil, ("%s: %s after %g s"):format(self.path, differences(self, ops, wanted, v), seconds), "ETIMEDOUT"
       end
       -- The first 50 µs spin: most waits are short, and a task switch is longer.
-      if not spin and now - start > 50000ULL then task.sleep(interval) end
+      if not spin and now - start > 50000ULL then wait_slot.sleep(interval) end
     end
   end
 

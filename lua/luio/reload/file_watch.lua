@@ -6,6 +6,7 @@
 
 local handles = require "luio.loop.handles"
 local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local uv = require "luv"
 local now = require("luio.ffi").now
 
@@ -88,7 +89,7 @@ function Watcher:folder_changed()
     local deadline = now() + LONGEST
     repeat
       self.again = nil
-      task.sleep(DEBOUNCE)
+      wait_slot.sleep(DEBOUNCE)
     until not self.again or now() >= deadline
     self.waiting = nil
     if not self.closed then self.fn() end

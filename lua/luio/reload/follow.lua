@@ -13,6 +13,7 @@ local driver = require "luio.driver"
 local guardian = require "luio.reload.guardian"
 local handles = require "luio.loop.handles"
 local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local trust = require "luio.host.trust"
 local uv = require "luv"
 local version = require "luio.reload.version"
@@ -131,7 +132,7 @@ local function reload(self)
     end
     if not report.later or not told then self.options.tell(report) end
     told = true
-    while report.later and not dev.closing and (dev.gone or dev.live.reloading) do task.sleep(PATIENCE) end
+    while report.later and not dev.closing and (dev.gone or dev.live.reloading) do wait_slot.sleep(PATIENCE) end
   until not report.later or dev.closing
 end
 

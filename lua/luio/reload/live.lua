@@ -35,6 +35,7 @@ local loading = require "luio.loop.loading"
 local staging = require "luio.reload.staging"
 local swap = require "luio.reload.swap"
 local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local version = require "luio.reload.version"
 local watchdog = require "luio.loop.watchdog"
 local now = require("luio.ffi").now
@@ -104,7 +105,7 @@ end
 ---@return string? code
 function Live:restart(reason)
   local deadline = now() + 2 * M.START
-  while self.reloading and now() < deadline do task.sleep(0.01) end
+  while self.reloading and now() < deadline do wait_slot.sleep(0.01) end
   if self.reloading or self.dev.closing then return nil, "the driver is being exchanged, or ended", "EBUSY" end
   self.reloading = true
   accept(self)
@@ -195,12 +196,12 @@ local function begin_probation(self, old, v, before)
   end
   function v.on_exited() -- the function that called os.exit still runs, and may have caught the error
     task.spawn_in(nil, function()
-      task.sleep(0)
+      wait_slot.sleep(0)
       if self.probation == p then undo(v.exited) end
     end)
   end
   p.timer = task.spawn_in(nil, function()
-    task.sleep(M.PROBATION)
+    wait_slot.sleep(M.PROBATION)
     if self.probation == p then
       p.timer = { cancel = function() end } -- it is us
       accept(self)
@@ -281,7 +282,7 @@ function Live:await_save()
         path, M.WRITING))
       return
     end
-    task.sleep(0.01)
+    wait_slot.sleep(0.01)
   end
 end
 

@@ -7,7 +7,6 @@ local device = require "luio.device"
 local dma = require "luio.dma"
 local irq = require "luio.irq"
 local migration = require "luio.reload.migration"
-local task = require "luio.loop.task"
 local wait_slot = require "luio.loop.wait_slot"
 local now = require("luio.ffi").now
 
@@ -57,7 +56,7 @@ function M.quiesce(self, v, seconds)
   local reason = busy(self, v)
   while reason do
     if now() >= deadline then return nil, ("%s, and did not come back within %g s"):format(reason, seconds), "ETIMEDOUT" end
-    task.sleep(0.001)
+    wait_slot.sleep(0.001)
     reason = busy(self, v)
   end
   v.group:hold()

@@ -9,7 +9,7 @@ local moving = require "luio.serial.moving"
 local now = require("luio.ffi").now
 local ports = require "luio.port"
 local settings = require "luio.serial.settings"
-local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 
 local closed, check_seconds = ports.closed, ports.check_seconds
 
@@ -74,7 +74,7 @@ local function leave(port, what, seconds, patience)
     last = at - since >= stall
     if last and port.offer then moving.service(port) end
     local pause = math.min(LONGEST, math.max(SHORTEST, port.tx:used() * character, character))
-    task.sleep(seconds and math.max(0, math.min(pause, start + seconds - at)) or pause)
+    wait_slot.sleep(seconds and math.max(0, math.min(pause, start + seconds - at)) or pause)
   end
 end
 
@@ -101,7 +101,7 @@ end
 ---@return string? code
 ---@return integer? lost
 function M.finish(port, seconds)
-  while port.finishing do task.sleep(LONGEST) end
+  while port.finishing do wait_slot.sleep(LONGEST) end
   if port.finished then return true end
   if (port.dev.gone or not port.offer) and port.tx:used() == 0 then
     port.finished = true

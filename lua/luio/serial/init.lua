@@ -37,7 +37,6 @@ local moving = require "luio.serial.moving"
 local ports = require "luio.port"
 local rings = require "luio.serial.ring"
 local settings = require "luio.serial.settings"
-local task = require "luio.loop.task"
 local wait_slot = require "luio.loop.wait_slot"
 
 local closed, check_seconds = ports.closed, ports.check_seconds
@@ -137,13 +136,13 @@ local function listen(port, view, offer)
             view.address, FRUITLESS, 1 / REST))
         end
         said = true
-        task.sleep(REST)
+        wait_slot.sleep(REST)
       end
     elseif code == "ENODEV" or code == "ECANCELED" then -- gone, or closed
       return
     elseif code ~= "ETIMEDOUT" then
       view:warn(("interrupts of %s: %s"):format(view.address, message))
-      task.sleep(TICK)
+      wait_slot.sleep(TICK)
     end
     if port.offer == offer then
       service(port) -- also without an interrupt: should one ever be lost, a wait is late, not stuck

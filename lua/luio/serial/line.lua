@@ -3,7 +3,7 @@
 local moving = require "luio.serial.moving"
 local ports = require "luio.port"
 local settings = require "luio.serial.settings"
-local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 
 local closed, check_seconds, service = ports.closed, ports.check_seconds, moving.service
 
@@ -98,7 +98,7 @@ end
 function Port:wait_lines(seconds)
   if self.closed then closed(self, "wait_lines", 2) end
   check_seconds(seconds, "wait_lines", 2)
-  return task.await(seconds, function(wake) return self:on_lines(wake) end)
+  return wait_slot.await(seconds, function(wake) return self:on_lines(wake) end)
 end
 
 --- Calls fn(), in a task of its own, for each break that is received.
@@ -116,7 +116,7 @@ end
 function Port:wait_break(seconds)
   if self.closed then closed(self, "wait_break", 2) end
   check_seconds(seconds, "wait_break", 2)
-  return task.await(seconds, function(wake)
+  return wait_slot.await(seconds, function(wake)
     return self:on_break(function() wake(true) end)
   end)
 end
@@ -135,7 +135,7 @@ function Port:send_break(seconds)
   self.paused = true
   local ran, why = pcall(function()
     self.offer.set_break(true)
-    task.sleep(seconds)
+    wait_slot.sleep(seconds)
   end)
   self.paused = nil
   if self.offer then self.offer.set_break(false) end

@@ -22,7 +22,7 @@ local pool = require "luio.pool"
 local protocol = require "luio.net.memif.protocol"
 local queues = require "luio.net.queue"
 local socket = require "luio.net.memif.socket"
-local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local uv = require "luv"
 local C, now = door.C, door.now
 
@@ -146,7 +146,7 @@ local function until_room(self, done, seconds)
     check_connection(port)
     if port.ended then return ended(port) end
     if now() >= deadline then return nil, ("send: timed out after %g s"):format(seconds), "ETIMEDOUT" end
-    task.sleep(0.001)
+    wait_slot.sleep(0.001)
   end
   return true
 end

@@ -20,7 +20,7 @@ local notify = require "luio.tool.notify"
 local numbers = require "luio.tool.cli.numbers"
 local output = require "luio.tool.output"
 local reload_report = require "luio.reload.report"
-local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local term = require "luio.text.term"
 local follow = require "luio.reload.follow"
 local uv = require "luv"
@@ -148,7 +148,7 @@ local function serve(args, dev, ending, follower)
       ending.status, ending.why = 1, why .. ": a new worker does, as root"
       break
     end
-    task.await(dev.driver.durable and CHECKPOINT or 1, function(wake)
+    wait_slot.await(dev.driver.durable and CHECKPOINT or 1, function(wake)
       ending.wake = wake
       return function() ending.wake = nil end
     end)

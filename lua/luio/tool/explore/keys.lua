@@ -7,7 +7,7 @@
 local bit = require "bit"
 local ffi = require "ffi"
 local posix = require "luio.posix"
-local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local text = require "luio.tool.explore.text"
 local uv = require "luv"
 
@@ -86,7 +86,7 @@ end
 ---@param seconds number
 function Keys:await(seconds)
   local before = #self.input
-  task.await(seconds, function(wake)
+  wait_slot.await(seconds, function(wake)
     self.wake = wake
     return function() self.wake = nil end
   end)

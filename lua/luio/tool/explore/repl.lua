@@ -20,6 +20,7 @@ local chunk = require "luio.tool.explore.chunk"
 local device = require "luio.device"
 local interrupts = require "luio.tool.explore.interrupt"
 local task = require "luio.loop.task"
+local wait_slot = require "luio.loop.wait_slot"
 local output = require "luio.tool.output"
 local term = require "luio.text.term"
 local values = require "luio.tool.explore.values"
@@ -118,7 +119,7 @@ function Repl:run(code, show)
     if wake then wake() end
   end)
   while not finished do
-    task.await(3600, function(w)
+    wait_slot.await(3600, function(w)
       wake = w
       return function() wake = nil end
     end)

@@ -1,0 +1,11 @@
+--- Settings of the whole process. In a module of their own, so that a program can make them before luio.device is loaded, which a
+--- program without devices never needs.
+
+return {
+  --- Called for the warnings of devices that have no on_warning of their own; nil: they are kept only.
+  ---@type fun(message: string, dev: luio.Device)?
+  on_warning = nil,
+  --- The owner of the register files while bus master is on: the user that root will be given up for; nil: root.
+  ---@type string?
+  driver_user = nil,
+}
