@@ -237,21 +237,21 @@ describe("luio explore #tmux", function()
     for _, chunk in ipairs {
       "luio.sleep(60)", "while true do end", "local function f() return f() end f()", "while true do luio.sleep(0.001) end",
     } do
-      t:type(chunk .. "\n")
-      t:wait("sim:edu> " .. chunk)
-      uv.sleep(100)
+      local line = "print 'begun' " .. chunk
+      t:type(line .. "\n")
+      t:wait(line .. "\nbegun")
       t:key "C-c"
-      t:wait(chunk .. "\n^Cinterrupted at prompt:1\nsim:edu>")
+      t:wait(line .. "\nbegun\n^Cinterrupted at prompt:1\nsim:edu>")
     end
-    for _, chunk in ipairs { "while 1 do pcall(luio.sleep, 60) end", "while 1 do pcall(function() while 1 do end end) end" } do
+    for _, chunk in ipairs { "luio.sleep, 60", "function() while 1 do end end" } do
       -- What catches the first Ctrl-C does not catch the second.
-      t:type(chunk .. "\n")
-      t:wait("sim:edu> " .. chunk)
-      uv.sleep(100)
+      local line = ("while 1 do print 'begun' pcall(%s) end"):format(chunk)
+      t:type(line .. "\n")
+      t:wait(line .. "\nbegun")
       t:key "C-c"
-      uv.sleep(400)
+      t:wait(line .. "\nbegun\n^Cbegun")
       t:key "C-c"
-      t:wait(chunk .. "\n^C^Cinterrupted at prompt:1\nsim:edu>")
+      t:wait(line .. "\nbegun\n^Cbegun\n^Cinterrupted at prompt:1\nsim:edu>")
     end
     enter("luio.spawn(function() luio.sleep(0.05) while true do end end) and 1", "1")
     uv.sleep(200)

@@ -565,7 +565,8 @@ describe("interrupts at the prompt", function()
     open { device = "sim:edu" }
     run "irqs()"
     run "STATUS:write { RAISE_IRQ = 1 }"
-    run "FACTORIAL:write(10) luio.sleep(0.1)"
+    run "FACTORIAL:write(10)"
+    hears(1)
     run "FACTORIAL:read()"
     run "session 'spec'"
     local text = printed[1]
