@@ -109,7 +109,7 @@ end
 local function phy_loopback(dev) return band(dev.phy[0], 0x4000) ~= 0 end
 local function mac_loopback(dev) return band(dev.r[RCTL], 0xc0) == 0x40 end
 
-local function look_at_link(dev)
+local function update_link(dev)
   local phy_up = phy_loopback(dev) or dev.cable and not dev.negotiating and band(dev.phy[0], 0x0800) == 0 -- power down
   if not phy_up then dev.phy_was_down = true end -- PHY register 1 latches it
   dev.phy_up = phy_up
@@ -123,11 +123,11 @@ end
 local function negotiate(dev)
   dev.negotiating = (dev.negotiating or 0) + 1
   local mine = dev.negotiating
-  look_at_link(dev)
+  update_link(dev)
   dev:after(NEGOTIATION_SECONDS, function()
     if dev.negotiating ~= mine then return end -- begun anew
     dev.negotiating = nil
-    look_at_link(dev)
+    update_link(dev)
   end)
 end
 
@@ -155,7 +155,7 @@ local function phy_write(dev, card, n, value)
     return
   end
   if band(value, 0x8000) ~= 0 then phy_reset(dev, card) else dev.phy[0] = band(value, 0x7dff) end
-  if band(value, 0x8200) ~= 0 then negotiate(dev) else look_at_link(dev) end -- reset, or negotiation is asked for
+  if band(value, 0x8200) ~= 0 then negotiate(dev) else update_link(dev) end -- reset, or negotiation is asked for
 end
 
 local function write_mdic(dev, card, value)
@@ -247,11 +247,11 @@ local function write_ctrl(dev, card, value)
   dev.r[CTRL] = value
   if value >= PHY_RST then
     phy_reset(dev, card)
-    look_at_link(dev)
+    update_link(dev)
   elseif was >= PHY_RST then
     negotiate(dev)
   else
-    look_at_link(dev)
+    update_link(dev)
   end
 end
 
@@ -338,7 +338,7 @@ local function write_wire(dev, offset, width, value)
     local plugged = value ~= 0
     if plugged == dev.cable then return end
     dev.cable = plugged
-    if plugged then negotiate(dev) else look_at_link(dev) end
+    if plugged then negotiate(dev) else update_link(dev) end
   elseif offset == GIVE then
     local length = band(value, 0xffff)
     if length < 14 or length > FRAME then fault("the wire: a frame of %d bytes", length) end

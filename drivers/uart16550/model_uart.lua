@@ -87,7 +87,7 @@ local function cause(dev)
   return 0x1
 end
 
-local function settle(dev)
+local function update_interrupt(dev)
   local pending = cause(dev) ~= 0x1
   if pending == dev.asserted then return end
   dev.asserted = pending
@@ -111,7 +111,7 @@ local function modem_inputs(dev)
 end
 
 -- 8.6.8: DCTS, DDSR, DDCD at each change; TERI at the end of RI.
-local function look_at_lines(dev)
+local function update_modem_lines(dev)
   local now, before = modem_inputs(dev), dev.inputs
   local changed = bit.bxor(now, before)
   if band(now, 4) ~= 0 then changed = band(changed, bnot(4)) end
@@ -214,7 +214,7 @@ local function arm(dev, chip)
   dev:after(math.max(0, due - dev.now()), function()
     if dev.armed == due then dev.armed = nil end
     advance(dev, chip)
-    settle(dev)
+    update_interrupt(dev)
     arm(dev, chip)
   end)
 end
@@ -301,7 +301,7 @@ end
 
 write[4] = function(dev, value, chip)
   dev.mcr = band(value, chip.afe and 0x3f or 0x1f)
-  look_at_lines(dev)
+  update_modem_lines(dev)
 end
 
 write[5] = function() end
@@ -330,7 +330,7 @@ end
 far_write[0x20] = function(dev, value) dev.far.control, dev.far.held = value, false end
 far_write[0x24] = function(dev, value)
   dev.lines = band(value, 0xf)
-  look_at_lines(dev)
+  update_modem_lines(dev)
 end
 far_write[0x3c] = function(dev, value) dev.clock = value end
 
@@ -378,7 +378,7 @@ return function(chip)
     advance(dev, chip)
     local value = access(dev)
     advance(dev, chip)
-    settle(dev)
+    update_interrupt(dev)
     arm(dev, chip)
     return value
   end
@@ -389,7 +389,7 @@ return function(chip)
     advance(dev, chip)
     access(dev, value, chip)
     advance(dev, chip)
-    settle(dev)
+    update_interrupt(dev)
     arm(dev, chip)
   end
 

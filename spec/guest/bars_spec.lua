@@ -230,11 +230,11 @@ describe("a device's registers", function()
   end)
 
   it("are those of the user that root is given up for; of nobody they are root's", function()
-    local function owner(user, look)
+    local function owner(user, check)
       local p = drive("--user", user)
       local name = udevd.must("stat -c %%U %s %s/resource0", node, DEVICE)
       assert.is_false(may_open())
-      if look then look(p) end
+      if check then check(p) end
       p:kill "sigterm"
       assert.equal(0, p:status(20))
       given_back()

@@ -49,7 +49,7 @@ return function(subject)
     local one = { port = port, warnings = {}, used = port.pool:used() }
     port.dev.on_warning = function(message) table.insert(one.warnings, message) end
     table.insert(opened, one)
-    support.settle(port)
+    support.wait_for_loopback(port)
     return port
   end
 

@@ -20,7 +20,7 @@ int socketpair(int, int, int, int *);
 describe("luio.net.memif", function()
   local path, server, clients, refused, gone, pool, stop, guests
 
-  local function look() server:poll() end
+  local function poll() server:poll() end
 
   -- The server lives in a task, for clients that wait for its answers.
   local function serve(options)
@@ -50,7 +50,7 @@ describe("luio.net.memif", function()
   end
 
   local function visitor()
-    local s = stranger.new(path, look)
+    local s = stranger.new(path, poll)
     table.insert(guests, s)
     return s
   end
@@ -377,7 +377,7 @@ describe("luio.net.memif", function()
       for i = 0, 7 do s:region { index = i } end
       for _ = 1, 500 do
         if not s:say(protocol.message(protocol.ADD_REGION), s.fd) then break end
-        look()
+        poll()
       end
       wait.till(5, "it is refused", function() return refused[1] end)
     end)
@@ -556,8 +556,8 @@ describe("luio.net.memif", function()
     serve { clients = 4 }
     local port = guest { id = 77 }
     for _ = 1, 400 do
-      local s = stranger.new(path, look)
-      look()
+      local s = stranger.new(path, poll)
+      poll()
       s:memory()
       for _ = 1, math.random(1, 8) do
         local message = protocol.message(math.random(0, 9))
@@ -566,10 +566,10 @@ describe("luio.net.memif", function()
         end
         if math.random() < 0.5 then message.init.version = protocol.VERSION end
         s:say(message, ({ s.fd, s.socket, 0, false })[math.random(4)] or nil)
-        look()
+        poll()
       end
       s:close()
-      look()
+      poll()
     end
     circle(clients[1], port, 1000, function() return 60 end)
   end)

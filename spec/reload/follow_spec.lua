@@ -12,7 +12,7 @@ local version = require "luio.reload.version"
 local wait = require "spec.support.wait"
 
 local dev, follower, folder, path, reports, looks
-local unsettled = version.being_saved
+local being_saved = version.being_saved
 
 local function text(answer) -- large enough for several writes
   return ([[
@@ -52,11 +52,11 @@ before_each(function()
   looks = 0
   function version.being_saved(...) -- luacheck: ignore 122
     looks = looks + 1
-    return unsettled(...)
+    return being_saved(...)
   end
 end)
 after_each(function()
-  version.being_saved = unsettled -- luacheck: ignore 122
+  version.being_saved = being_saved -- luacheck: ignore 122
   live.WRITING, live.MISSING, live.PROBATION = 5, 0.3, 1
   if follower then follower:close() end
   if dev then assert(dev:close()) end

@@ -154,7 +154,7 @@ local function again(fn, ...)
   end)
 end
 
--- ---- The look ------------------------------------------------------------------------------------
+-- ---- The sample ----------------------------------------------------------------------------------
 
 -- Of a process; for the line a minute: MiB/threads/descriptors.
 local function resources(label, pid, short)
@@ -166,7 +166,7 @@ local function resources(label, pid, short)
   log:used(label .. " descriptors", now.descriptors, 0)
 end
 
-local function look()
+local function sample()
   local short = {}
   for _, what in ipairs { "saves", "refused", "kills", "plugs", "clients" } do log:done(what, tally[what]) end
   for _, name in ipairs { "one", "two" } do
@@ -188,7 +188,7 @@ local function look()
   log:used("memory", machine.memory, 48, " MiB")
   log:used("kernel", machine.kernel, 16, " MiB")
   log:used("hugepages in use", hugepages - machine.hugepages, 2)
-  print(log:look(luio.now() - began, ("MiB/threads/descriptors: %s; memory %.0f MiB, hugepages %d"):format(table.concat(short, ", "),
+  print(log:sample(luio.now() - began, ("MiB/threads/descriptors: %s; memory %.0f MiB, hugepages %d"):format(table.concat(short, ", "),
     machine.memory, hugepages - machine.hugepages)))
 end
 
@@ -242,14 +242,14 @@ luio.run(function()
   begin()
   local tasks = { again(save), again(plug), again(kill, "one"), again(kill, "two") }
   for n = 1, #KINDS do table.insert(tasks, again(client, n)) end
-  local next_look = MINUTE
+  local next_sample = MINUTE
   while not over do
     luio.sleep(0.5)
     local now = luio.now() - began
     over = now >= SECONDS or told_to_stop()
-    if now >= next_look or over then
-      look()
-      next_look = next_look + MINUTE
+    if now >= next_sample or over then
+      sample()
+      next_sample = next_sample + MINUTE
     end
   end
   for _, task in ipairs(tasks) do

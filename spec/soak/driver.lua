@@ -52,7 +52,7 @@ local function work(dev, c)
 end
 
 -- Transfers that the previous version or process began end first, and their interrupts are dropped.
-local function settle(dev)
+local function wait_until_idle(dev)
   local ok, message, code = dev.regs.DMA_CMD:wait({ RUN = 0 }, 2)
   if ok then ok, message, code = dev.regs.STATUS:wait({ COMPUTING = 0 }, 2) end
   if not ok then return nil, message, code end
@@ -62,8 +62,8 @@ local function settle(dev)
 end
 
 function d.start(dev)
-  local settled, message, code = settle(dev)
-  if not settled then return nil, message, code end
+  local idle, message, code = wait_until_idle(dev)
+  if not idle then return nil, message, code end
   dev.state.starts = (dev.state.starts or 0) + 1
   local c = counts.new(COUNTS, { "rounds", "wrong", "starts", "version" })
   c.starts, c.version = c.starts + 1, VERSION

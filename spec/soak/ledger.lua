@@ -1,13 +1,13 @@
 --- Work and use of resources of a long run: a line a minute, bounds, a table at the end.
 ---
---- Three kinds of figures. Figures of *done* only grow, and must have grown over the last few looks. Figures of *wrong* stay 0.
---- Figures of *used* may not grow: the least of the last looks is compared with the most of the first half of all, so that neither a
+--- Three kinds of figures. Figures of *done* only grow, and must have grown over the last few samples. Figures of *wrong* stay 0.
+--- Figures of *used* may not grow: the least of the last samples is compared with the most of the first half of all, so that neither a
 --- garbage collector's ups and downs nor unlucky moments count (a worker that is killed every few seconds is often met half
 --- started), and a leak does, however slow, once it is above its allowance.
 
 local M = {}
 
-local LOOKS = 3 -- at the end, that are compared with the first half: as many at least
+local SAMPLES = 3 -- at the end, that are compared with the first half: as many at least
 
 ---@class Ledger
 ---@field failures string[]
@@ -17,7 +17,7 @@ Ledger.__index = Ledger
 --- Begins one.
 ---@return Ledger
 function M.new()
-  return setmetatable({ names = {}, figures = {}, looks = 0, failures = {}, told = {} }, Ledger)
+  return setmetatable({ names = {}, figures = {}, samples = 0, failures = {}, told = {} }, Ledger)
 end
 
 local function fail(self, text)
@@ -65,32 +65,32 @@ local function extreme(fn, values, first, last)
   return best
 end
 
--- By how much a resource has grown; nil: too few looks to tell.
+-- By how much a resource has grown; nil: too few samples to tell.
 local function growth(figure)
   local values = figure.values
   local n = #values
-  if n < 2 * LOOKS then return nil end
-  return extreme(math.min, values, n - LOOKS + 1, n) - extreme(math.max, values, 1, math.floor(n / 2))
+  if n < 2 * SAMPLES then return nil end
+  return extreme(math.min, values, n - SAMPLES + 1, n) - extreme(math.max, values, 1, math.floor(n / 2))
 end
 
 local function check(self, figure)
   local values, n = figure.values, #figure.values
   if figure.kind == "wrong" and (values[n] or 0) > 0 then
     fail(self, figure.name .. " is not 0")
-  elseif figure.kind == "done" and n > LOOKS and values[n] <= values[n - LOOKS] then
-    fail(self, ("%s stood still at %d over %d looks"):format(figure.name, values[n], LOOKS))
+  elseif figure.kind == "done" and n > SAMPLES and values[n] <= values[n - SAMPLES] then
+    fail(self, ("%s stood still at %d over %d samples"):format(figure.name, values[n], SAMPLES))
   elseif figure.kind == "used" and (growth(figure) or 0) > figure.allowance then
     fail(self, ("%s grew by %g%s, which is more than %g: the most before was %g"):format(figure.name, growth(figure), figure.unit or "",
       figure.allowance, extreme(math.max, values, 1, math.floor(n / 2))))
   end
 end
 
---- Closes a look: its figures are those since the last one. Figures of use are for the table; the line gets them as the text `usage`.
+--- Closes a sample: its figures are those since the last one. Figures of use are for the table; the line gets them as the text `usage`.
 ---@param seconds number  since the beginning
 ---@param usage string
 ---@return string line
-function Ledger:look(seconds, usage)
-  self.looks = self.looks + 1
+function Ledger:sample(seconds, usage)
+  self.samples = self.samples + 1
   local parts = {}
   for _, name in ipairs(self.names) do
     local figure = self.figures[name]
@@ -117,7 +117,7 @@ function Ledger:table()
       local grown = figure.kind == "used" and growth(figure)
       table.insert(lines, ("%-34s %12g %12g %12g  %s"):format(name, values[1], extreme(math.max, values, 1, #values), values[#values],
         figure.kind == "used" and (grown and ("grown by %g of %g%s"):format(math.max(0, grown), figure.allowance, figure.unit or "")
-          or ("too few looks to tell: %d, not %d"):format(#values, 2 * LOOKS)) or figure.kind))
+          or ("too few samples to tell: %d, not %d"):format(#values, 2 * SAMPLES)) or figure.kind))
     end
   end
   return table.concat(lines, "\n")

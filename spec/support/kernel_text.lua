@@ -287,12 +287,12 @@ M.PARSERS = {
   {
     name = "mem", reads = "^/proc/iomem$", covers = { "runtime/iomem.c", "runtime/devmem.c", "lua/luio/host/doctor/mem.lua" },
     run = function()
-      local look, doctor = require "luio.host.inspect", require "luio.host.doctor"
+      local inspect, doctor = require "luio.host.inspect", require "luio.host.doctor"
       local iomem = slurp "/proc/iomem" or ""
       for _ = 1, 2 do
         local range = pick(RANGES)
         local address = ("mem:0x%x+0x%x"):format(range[1], range[2])
-        local info, message, code = look.find(address)
+        local info, message, code = inspect.find(address)
         if not info then
           failure(message, code, "find")
         else

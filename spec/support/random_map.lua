@@ -36,7 +36,7 @@ local function sorted(t)
 end
 
 -- Overlapping elements of one block must be stated an alias, or be an array, which may interleave on purpose.
-local function settle(specs, name, spec)
+local function add(specs, name, spec)
   for other, o in sorted(specs) do
     if not o.count and not o.block and not o.alias and spec[1] < o[1] + o[2] / 8 and o[1] < spec[1] + spec[2] / 8 then
       if o[1] == spec[1] and o.region == spec.region then spec.alias = spec.alias or other else spec.alone = true end
@@ -72,7 +72,7 @@ local function block(random, size, depth)
     else
       local spec = register(random, size)
       if random(3) == 0 then add_effect(spec, random) end
-      settle(specs, name, spec)
+      add(specs, name, spec)
     end
   end
   return specs

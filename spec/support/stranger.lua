@@ -6,7 +6,7 @@
 ---     s:join()                       all of it, as it should be
 ---     s.ring16(s.base + s.to, 6, 99)
 ---
---- `server.look()` of the spec runs between the steps, so that one process can be both sides.
+--- `server:poll()` of the spec runs between the steps, so that one process can be both sides.
 
 local ffi = require "ffi"
 local memory = require "luio.net.memif.memory"
@@ -33,10 +33,10 @@ M.RING, M.SIZE = 16, 65536 -- descriptors of a ring; bytes of the region
 
 --- Connects.
 ---@param path string
----@param look fun()  the server's turn
+---@param poll fun()  the server's turn
 ---@return Stranger
-function M.new(path, look)
-  local self = setmetatable({ look = look, message = protocol.message(0), fds = {} }, Stranger)
+function M.new(path, poll)
+  local self = setmetatable({ poll = poll, message = protocol.message(0), fds = {} }, Stranger)
   self.socket = wait.till(5, "connected", function()
     local fd, message, code = socket.connect(path)
     return fd or code ~= "EAGAIN" and error(message) -- EAGAIN: too many are waiting
@@ -47,7 +47,7 @@ end
 --- The server's next message: its name and, of DISCONNECT, the reason; nil: the server has closed.
 function Stranger:hear()
   return wait.poll(5, function()
-    self.look()
+    self.poll()
     local size, given, code = socket.receive(self.socket, self.message)
     if size == 0 then return "CLOSED" end
     if not size then return code ~= "EAGAIN" and given or nil end

@@ -286,7 +286,7 @@ end
 ---@field highest integer   the highest number received
 ---@field late integer      came after a higher number
 ---@field late_allowed boolean?
----@field gaps integer      of numbers that did not come, once it has settled
+---@field gaps integer      of numbers that did not come; known after drain()
 ---@field window integer    frames under way
 local Stream = {}
 Stream.__index = Stream
@@ -368,12 +368,12 @@ function M.flow(streams, seconds, stop)
     for _, stream in ipairs(streams) do moved = moved + stream:push() + stream:take() end
     luio.sleep(moved == 0 and 0.001 or 0)
   end
-  M.settle(streams)
+  M.drain(streams)
 end
 
 --- Waits until all that was sent has come, or nothing has for some time.
 ---@param streams WireStream[]
-function M.settle(streams)
+function M.drain(streams)
   for _, stream in ipairs(streams) do
     stream.heard = luio.now()
     while stream:missing() > 0 and luio.now() - stream.heard < 1.5 do

@@ -197,9 +197,9 @@ describe("a range of physical addresses", function()
     local got = run(bound .. udev.uio(7, { ["maps/map0/addr"] = "0x0000000018000000" }), PC, [[
       local function may(address)
         local dev, message, code = luio.open(address)
-        local look = assert(luio.open(address, { read_only = true }))
+        local reader = assert(luio.open(address, { read_only = true }))
         if dev then dev:close() end
-        look:close()
+        reader:close()
         return { dev ~= nil, message, code }
       end
       return { may "mem:0x1000fff8+0x8", may "mem:0x10010000+0x8", may "mem:0x18000ff8+0x10", may "mem:0x18001000+0x8" }]])

@@ -17,9 +17,9 @@ local function run(code)
       must("mkdir -p '%%s%%s' && ln -sfn '%%s' '%%s%%s'", root, path:match "^(.*)/", target, root, path)
     end
     text.build(root)
-    local look, uses, doctor = require "luio.host.inspect", require "luio.host.in_use", require "luio.host.doctor"
+    local inspect, uses, doctor = require "luio.host.inspect", require "luio.host.in_use", require "luio.host.doctor"
     local CARD = %q
-    local card = assert(look.find "0000:00:0c.0")
+    local card = assert(inspect.find "0000:00:0c.0")
     local function finding(check)
       for _, one in ipairs(doctor.system()) do
         if one.check == check then return one.text end
@@ -50,7 +50,7 @@ describe("/proc/iomem", function()
   local function problem(iomem)
     return run(([[
       put("/proc/iomem", %q)
-      return look.find("mem:0x21000000+0x1000").problem or "none"]]):format(iomem))
+      return inspect.find("mem:0x21000000+0x1000").problem or "none"]]):format(iomem))
   end
   local HEAD = "00000000-00000fff : Reserved\n"
   local PCI = "20000000-2fffffff : PCI Bus 0000:00\n"
@@ -129,10 +129,10 @@ describe("a number that is none", function()
       for i, name in ipairs { "nan", "0x3", "1e5", "-3" } do
         put("/sys/kernel/iommu_groups/" .. name .. "/type", "identity")
         link(CARD .. "/iommu_group", "../../../kernel/iommu_groups/" .. name)
-        groups[i] = look.iommu(card) or "none"
+        groups[i] = inspect.iommu(card) or "none"
       end
       link("/proc/99999999999999999999/fd/3", "/dev/uio12")
-      local holders = (require("luio.host.holders").of(assert(look.find "uio12")))
+      local holders = (require("luio.host.holders").of(assert(inspect.find "uio12")))
       return { groups = groups, holders = #holders, pid = holders[1].pid }]]
     assert.same({ groups = { "none", "none", "none", "none" }, holders = 1, pid = 812 }, got)
   end)

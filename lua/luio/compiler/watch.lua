@@ -114,13 +114,13 @@ local function is64(ot)
   return t == I64 or t == U64
 end
 
-local look = {} -- opcode -> function(ref, ot, op1, op2)
+local handlers = {} -- opcode -> function(ref, ot, op1, op2)
 
 local function add(name, fn)
   local op = IR[name]
   if not op then return end
-  local before = look[op]
-  look[op] = before and function(...)
+  local before = handlers[op]
+  handlers[op] = before and function(...)
     before(...)
     fn(...)
   end or fn
@@ -327,7 +327,7 @@ local function record(tr, func, pc, depth)
   local ref = seen + 1
   local _, ot, op1, op2 = traceir(tr, ref)
   while ot do
-    local fn = look[(ot - ot % 256) / 256]
+    local fn = handlers[(ot - ot % 256) / 256]
     if fn then fn(ref, ot, op1, op2) end
     ref = ref + 1
     _, ot, op1, op2 = traceir(tr, ref)

@@ -44,7 +44,7 @@ local function finish(task, status)
   if not task.detached then alive = alive - 1 end
   if task.group then task.group.tasks[task] = nil end
   wait_slot.release(task)
-  wait_slot.look_up()
+  wait_slot.end_turn()
   local joins = task.joins
   task.joins = nil
   for i = 1, joins and #joins or 0 do joins[i](true) end

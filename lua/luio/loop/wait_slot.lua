@@ -61,8 +61,9 @@ function M.turn(finished)
   if not ok then error(err, 0) end
 end
 
---- Makes the code that turns the loop check at once for the end of its wait; otherwise a sleep would follow a timer's callback.
-function M.look_up()
+--- Ends this turn of the loop, so that its caller checks at once whether its wait is over. Otherwise a sleep would follow a timer's
+--- callback.
+function M.end_turn()
   if turning then uv.stop() end
 end
 

@@ -44,7 +44,7 @@ end
 ---@return table<userdata, true>
 function M.objects(state)
   local found, known, waiting = {}, {}, {}
-  local function look(value)
+  local function visit(value)
     if type(value) == "userdata" then found[value] = true end
     if type(value) ~= "table" or known[value] then return end
     local meta = debug.getmetatable(value)
@@ -52,11 +52,11 @@ function M.objects(state)
     known[value] = true
     table.insert(waiting, value)
   end
-  look(state)
+  visit(state)
   while waiting[1] do
     for key, inner in next, table.remove(waiting) do
-      look(key)
-      look(inner)
+      visit(key)
+      visit(inner)
     end
   end
   return found

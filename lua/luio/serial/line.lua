@@ -48,7 +48,7 @@ end
 function Port:lines()
   if self.closed then closed(self, "lines", 2) end
   if self.offer and not self.serving then
-    moving.look_at_lines(self, self.offer)
+    moving.read_modem_lines(self, self.offer)
     if self.changed ~= 0 then service(self) end
   end
   local out = moving.lines_of(self.inputs)

@@ -83,10 +83,10 @@ local function receive(port, offer)
   return n
 end
 
---- Looks at the other's lines; changes are kept until a listener is called.
+--- Reads the inputs that the other side drives. Changes are kept until a listener is called.
 ---@param port luio.serial.Port
 ---@param offer luio.serial.Offer
-function M.look_at_lines(port, offer)
+function M.read_modem_lines(port, offer)
   local inputs, changed = offer.lines()
   port.inputs, port.changed = inputs, bor(port.changed, changed)
   if changed ~= 0 then port.line_changes = port.line_changes + 1 end
@@ -101,7 +101,7 @@ end
 local function send(port, offer)
   local n = 0
   if port.urgent:used() > 0 then n = offer.send(port.urgent) end
-  if port.tx:used() > 0 and port.settings.flow == "rts/cts" and not port.auto_flow then M.look_at_lines(port, offer) end
+  if port.tx:used() > 0 and port.settings.flow == "rts/cts" and not port.auto_flow then M.read_modem_lines(port, offer) end
   if may_send(port) then n = n + offer.send(port.tx) end
   port.sent = port.sent + n
   return n
@@ -110,7 +110,7 @@ end
 -- Moves as many bytes as possible, and lets the device interrupt when more can be moved.
 local function pass(port, offer)
   local stop = now() + SLICE
-  M.look_at_lines(port, offer)
+  M.read_modem_lines(port, offer)
   repeat local moved = receive(port, offer) + send(port, offer) until moved == 0 or now() >= stop
   offer.arm(port.rx:room() > 0 or port.settings.flow == "none", port.urgent:used() > 0 or may_send(port), port.rearm or false)
   port.rearm = nil

@@ -29,7 +29,7 @@ describe("a device on PCI Express", function()
   before_each(function()
     port, said = assert(net.open(NIC, { loopback = true })), {}
     port.dev.on_warning = function(message) table.insert(said, message) end
-    frames.settle(port)
+    frames.wait_for_loopback(port)
   end)
   after_each(function()
     if port then assert(port:close()) end
@@ -43,7 +43,7 @@ describe("a device on PCI Express", function()
 
   local function works()
     frames.drain(port)
-    frames.settle(port)
+    frames.wait_for_loopback(port)
     frames.exchange(port, 200)
   end
 

@@ -53,7 +53,7 @@ function M.start()
   self.port = assert(net.open(M.NIC, { loopback = true }))
   hear(self.dev)
   hear(self.port.dev)
-  frames.settle(self.port)
+  frames.wait_for_loopback(self.port)
   self.counts = files.write("counts", "0 0")
   self.program = program.start { "run", files.driver((DRIVER:gsub("COUNTS", self.counts))), M.OTHER }
   self.program:wait "runs on"
@@ -81,7 +81,7 @@ function M:works()
   buffer:free()
   port.dev:check_config()
   frames.drain(port) -- frames that were cut off
-  frames.settle(port)
+  frames.wait_for_loopback(port)
   frames.exchange(port, 100)
   local before = self:counted()
   wait.till(20, "work of the other process", function() return (self:counted()) > before + 2 end)

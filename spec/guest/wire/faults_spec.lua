@@ -119,7 +119,7 @@ describe("a wire with traffic on it", function()
     luio.sleep(0.5)
     assert.equal(0, up:take() + down:take())
     bridge:kill "sigcont"
-    luio.run(function() wire.settle { up, down } end)
+    luio.run(function() wire.drain { up, down } end)
     local sums = stop()
     wire.measured("stopped: %d frames from the far side all came; of %d to the wire %d came, %d the kernel counts as dropped", up.sent,
       down.sent, down.got, sums.to_wire.queue_full)

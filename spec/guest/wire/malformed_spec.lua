@@ -34,7 +34,7 @@ describe("malformed frames on a wire", function()
         end
         wire.flow({ up, down }, 0.2)
       end
-      wire.settle { up, down }
+      wire.drain { up, down }
     end)
     local sums, text = wire.stop(bridge)
     assert.is_true(sent > 100)

@@ -119,7 +119,7 @@ return function(subject)
     end
     for _, packet in ipairs(all) do packet:free() end
     port:promiscuous(true) -- those that the ring had were empty
-    support.settle(port)
+    support.wait_for_loopback(port)
     local rounds = math.ceil(subject.packets / 32)
     -- How much the heap grew by, in bytes a burst, once the compiler had nothing left to do.
     local function grown()

@@ -43,7 +43,7 @@ return function(subject)
     luio.run(function()
       port:promiscuous(true) -- what was asked for is set again by each version
       port:multicast { "01:00:5e:00:00:01" }
-      support.settle(port)
+      support.wait_for_loopback(port)
       local reloads, n, before = 0, subject.packets, port:stats()
       local buffers = port.dev.dma:stats().buffers
       support.exchange(port, n, {
@@ -184,7 +184,7 @@ return function(subject)
         wait.till(10, "it was found out", function() return port:stats().resets == 1 end)
         assert.is_true(luio.now() - start < 5)
         assert(port:wait_link(true, 10))
-        support.settle(port)
+        support.wait_for_loopback(port)
         assert.equal(200, support.exchange(port, 200))
         assert.matches("somebody reset [^ ]+: %d+ received and %d+ given to be sent were lost; it was set up again",
           table.concat(subject.warnings(port), "\n"))
@@ -204,7 +204,7 @@ return function(subject)
         wait.till(5, "it was found out", function() return port:stats().resets == 1 end)
         assert.equal(before.tx_dropped + 10, port:stats().tx_dropped)
         assert(port:wait_link(true, 10))
-        support.settle(port)
+        support.wait_for_loopback(port)
         assert.equal(100, support.exchange(port, 100))
       end)
     end)

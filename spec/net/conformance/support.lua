@@ -40,12 +40,12 @@ function M.drain(port)
   until n == 0
 end
 
---- Waits until what is sent comes back: a device may need a moment after it was set up. Nothing is under way afterwards.
+--- Sends frames until one comes back: a device may need a moment after its setup. No frame is under way afterwards.
 ---@param port luio.net.Port
-function M.settle(port)
+function M.wait_for_loopback(port)
   local deadline, own = luio.now() + 10, net.mac_bytes(port.mac)
   for i = 1, 10000 do
-    local text = own .. own .. "\x88\xb6" .. ("settle %04d"):format(i):rep(5)
+    local text = own .. own .. "\x88\xb6" .. ("frame %05d"):format(i):rep(5)
     assert(port.tx[0]:send(M.packet(port, text), 1))
     local patience = luio.now() + 0.05
     repeat

@@ -77,7 +77,7 @@ end
 
 --- Opens the device that the arguments name.
 ---@param args table
----@param how "look"|"write"|"own"
+---@param how "read"|"write"|"own"
 ---@return luio.Target?
 ---@return string? message
 ---@return string? code
@@ -191,7 +191,7 @@ function M.open_places(args, texts)
   local places, message, code = M.places(texts)
   if not places then return nil, message, code end
   local t
-  t, message, code = M.open(args, "look")
+  t, message, code = M.open(args, "read")
   if not t then return nil, message, code end
   local list, ranges
   list, ranges, code = find(t, places)

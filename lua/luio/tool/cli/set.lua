@@ -54,7 +54,7 @@ local function run(args)
     if not a then return nil, message, code end
     assignments[i] = a
   end
-  local t, message, code = common.open(args, args.dry_run and "look" or "write")
+  local t, message, code = common.open(args, args.dry_run and "read" or "write")
   if not t then return nil, message, code end
   local list
   list, message, code = plans(t, assignments, args.read)

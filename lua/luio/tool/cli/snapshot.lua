@@ -53,7 +53,7 @@ local function other_side(args, before)
     return after, map
   end
   args.device = args.after
-  local t, message, code = common.open(args, "look")
+  local t, message, code = common.open(args, "read")
   if not t then return nil, message, code end
   common.tell_missing(t)
   local why, why_code

@@ -125,7 +125,7 @@ end
 
 local function open_target(args)
   local read_only = args.read_only or args.device:match "^mem:" and not args.write
-  return target.open(args.device, { how = read_only and "look" or "own", map = args.map, write = args.write })
+  return target.open(args.device, { how = read_only and "read" or "own", map = args.map, write = args.write })
 end
 
 --- Opens a session.

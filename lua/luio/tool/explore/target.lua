@@ -30,7 +30,7 @@ local M = {}
 
 ---@class luio.Target
 ---@field dev luio.Device
----@field how "look"|"write"|"own"  as it came to be
+---@field how "read"|"write"|"own"  as it came to be
 ---@field regs luio.Registers?
 ---@field map_name string?     the map's origin: "drivers/edu", a file
 ---@field driver table?        the driver that matches
@@ -62,7 +62,7 @@ end
 
 -- The way to open a device, by its owner: how, and what to say about it.
 local function way(address, info, options)
-  local how = options.how or "look"
+  local how = options.how or "read"
   if info.is_private then return how end
   local others = {}
   for _, h in ipairs((require("luio.host.holders").of(info))) do
@@ -73,7 +73,7 @@ local function way(address, info, options)
     return nil, ("%s is driven by %s, and can't be reached without opening /dev/%s beside it"):format(
       address, who(others), info.uio), "EBUSY"
   elseif how == "own" then
-    return "look", ("%s is driven by %s: opened read-only%s"):format(address, who(others),
+    return "read", ("%s is driven by %s: opened read-only%s"):format(address, who(others),
       info.has_bars and " through its BARs, without interrupts" or "")
   elseif how == "write" and not options.force then
     return nil, ("%s is driven by %s; --force writes beside it"):format(address, who(others)), "EBUSY"
@@ -153,7 +153,7 @@ local function map_of(self, named)
 end
 
 ---@class luio.TargetOptions
----@field how "look"|"write"|"own"|nil  look
+---@field how "read"|"write"|"own"|nil  "read"
 ---@field map string?     a map's file, or a driver's name
 ---@field force boolean?  write although another process drives it
 ---@field write boolean?  of a range of physical addresses: anything but to look is meant
@@ -169,16 +169,16 @@ function M.open(address, options)
   local info, message, code = info_of(address)
   -- luio.open explains a word that is no address.
   if not info and code ~= "ENODEV" then return nil, message, code end
-  if info and info.is_range and options.how ~= "look" and not options.write then
+  if info and info.is_range and options.how ~= "read" and not options.write then
     return nil, ("%s is not written without --write"):format(address), "USAGE"
   end
-  local how, note = options.how or "look", nil
+  local how, note = options.how or "read", nil
   if info then
     how, note, code = way(address, info, options)
     if not how then return nil, note, code end
   end
   local dev
-  dev, message, code = luio.open(address, { read_only = how == "look", shared = how == "write", quiet = how ~= "own" })
+  dev, message, code = luio.open(address, { read_only = how == "read", shared = how == "write", quiet = how ~= "own" })
   if not dev then return nil, message, code end
   -- The owner of a range of physical addresses is unknown.
   dev.driven_elsewhere = info ~= nil and (note ~= nil or info.is_range or kernel_drives(info)) or nil
@@ -208,7 +208,7 @@ end
 ---@return string?
 function Target:missing()
   if self.no_map_code then return "the map is not used: " .. self.no_map end
-  return not (self.regs and self.how == "look" and not self.driver) and self.driver_fault or nil
+  return not (self.regs and self.how == "read" and not self.driver) and self.driver_fault or nil
 end
 
 --- Closes the device.
