@@ -27,11 +27,11 @@ describe("luio.posix", function()
   end)
 
   it("says the call's errno although a module is loaded first", function()
-    local door = require "luio.ffi"
-    finally(function() package.loaded["luio.ffi"], package.preload["luio.ffi"] = door, nil end)
+    local runtime = require "luio.ffi"
+    finally(function() package.loaded["luio.ffi"], package.preload["luio.ffi"] = runtime, nil end)
     package.loaded["luio.ffi"], package.preload["luio.ffi"] = nil, function()
       posix.open("/nowhere/x", posix.O_RDWR)
-      return door
+      return runtime
     end
     posix.close(-1)
     assert.equal("close: EBADF", (select(2, posix.failure "close")))

@@ -1,8 +1,8 @@
 --- PCI configuration space: `dev.config:read16(0)` is the vendor. Little-endian, one access each.
 
 local ffi = require "ffi"
-local door = require "luio.ffi"
-local C, err = door.C, door.err
+local runtime = require "luio.ffi"
+local C, err = runtime.C, runtime.err
 
 local M = {}
 
@@ -31,7 +31,7 @@ end
 function Config:read(offset, width)
   local handle, out = live(self), ffi.new "uint32_t[1]"
   if self.device.gone then return self.device:gone_failure "access config space" end
-  if C.luio_config_read(handle, offset, width, out, err) < 0 then return door.failure() end
+  if C.luio_config_read(handle, offset, width, out, err) < 0 then return runtime.failure() end
   return out[0]
 end
 

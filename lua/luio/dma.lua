@@ -11,9 +11,9 @@
 
 local checks = require "luio.options"
 local ffi = require "ffi"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local loading = require "luio.loop.loading"
-local C, err = door.C, door.err
+local C, err = runtime.C, runtime.err
 
 local M = {}
 
@@ -97,7 +97,7 @@ end
 ---@return string? code  "ESTALE": it moved; stop the device
 function Buffer:verify()
   check(self, "verify", 0, 0)
-  if C.luio_dma_verify(self.handle, err) < 0 then return door.failure() end
+  if C.luio_dma_verify(self.handle, err) < 0 then return runtime.failure() end
   return true
 end
 
@@ -208,7 +208,7 @@ function Dma:alloc(size, options)
   local handle, message, code = open(self)
   if not handle then return nil, message, code end
   local out = ffi.new "luio_dma_buffer *[1]"
-  if C.luio_dma_alloc_named(handle, label, size, align, mask, out, err) < 0 then return door.failure() end
+  if C.luio_dma_alloc_named(handle, label, size, align, mask, out, err) < 0 then return runtime.failure() end
   local warning = C.luio_dma_warning(handle)
   if warning ~= nil and not self.pool.warned then -- of a pool of packets there would be dozens
     self.pool.warned = true

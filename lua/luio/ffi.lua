@@ -1,5 +1,7 @@
---- The only door to C: finds libluio.so, reads its declarations from it, checks the ABI, and turns
+--- Loads the C runtime. Only this module does: it finds libluio.so, reads its declarations from it, checks the ABI, and turns
 --- C errors into Lua's `nil, message, code`.
+---
+--- Modules require it as `runtime`: `runtime.C`, `runtime.err`, `runtime.failure()`.
 ---
 --- The declarations are not repeated here. The library contains its header as text (luio_cdef), so
 --- Lua always uses the library's own declarations. The library is found relative to this file:

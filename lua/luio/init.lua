@@ -9,7 +9,7 @@
 --- except that a task which fails is reported on standard error (luio.on_task_failure).
 
 require "luio.compiler" -- first: plain luajit may not have it yet
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local task = require "luio.loop.task"
 local wait_slot = require "luio.loop.wait_slot"
 local checks = require "luio.options"
@@ -19,14 +19,14 @@ local loading = require "luio.loop.loading"
 local settings = require "luio.device.settings"
 require "luio.driver.paths" -- `require "drivers.edu.registers"` finds drivers
 local ffi = require "ffi"
-local C = door.C
+local C = runtime.C
 
 local luio = {}
 
 --- "0.1.0"
 luio.version = ffi.string(C.luio_version())
 
-luio.now = door.now
+luio.now = runtime.now
 
 -- A simulated device is found by starting its model.
 function inspect.find_simulated(name) return require("luio.sim").find(name) end

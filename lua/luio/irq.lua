@@ -28,14 +28,14 @@
 --- On a shared line, uio_pci_generic may count more interrupts than a device had: an interrupt of another device counts for both if
 --- it comes before ours is acknowledged. A driver that captures its cause finds none then, and goes on waiting.
 
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local ffi = require "ffi"
-local now = door.now
+local now = runtime.now
 local sources = require "luio.irq.source"
 local loading = require "luio.loop.loading"
 local top_half = require "luio.top_half"
 local wait_slot = require "luio.loop.wait_slot"
-local C = door.C
+local C = runtime.C
 
 local M = {}
 

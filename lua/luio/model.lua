@@ -25,9 +25,9 @@
 
 local ffi = require "ffi"
 local errors = require "luio.errors"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local paths = require "luio.driver.paths" -- models require their registers
-local C = door.C
+local C = runtime.C
 
 local M = {}
 
@@ -68,7 +68,7 @@ function Dev:pulse()
   C.luio_sim_irq(self.sim, C.LUIO_SIM_EDGE)
 end
 
-Dev.now = door.now
+Dev.now = runtime.now
 
 --- Calls a function later, between accesses.
 ---@param seconds number
@@ -79,7 +79,7 @@ function Dev:after(seconds, fn)
 end
 
 local function dma_failed(rc, verb, iova, size)
-  if door.errno_name(-rc) == "EACCES" then return nil, "bus master is off" end
+  if runtime.errno_name(-rc) == "EACCES" then return nil, "bus master is off" end
   error(("DMA %s of %d bytes at IOVA 0x%x: no buffer of the driver is there"):format(verb, size, tonumber(iova)), 3)
 end
 

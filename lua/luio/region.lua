@@ -16,9 +16,9 @@
 local ffi = require "ffi"
 local bit = require "bit"
 local bits = require "luio.registers.bits"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local raise = require("luio.errors").raise
-local C, err = door.C, door.err
+local C, err = runtime.C, runtime.err
 local tobit = bit.tobit
 
 local M = {}
@@ -115,7 +115,7 @@ end
 
 -- A failed access of a checked region: raised, because a read has no room for nil, message.
 local function failed()
-  local _, message = door.failure()
+  local _, message = runtime.failure()
   raise(message)
 end
 

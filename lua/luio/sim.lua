@@ -8,7 +8,7 @@
 local ffi = require "ffi"
 local errors = require "luio.errors"
 local uv = require "luv"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local device = require "luio.device"
 local models = require "luio.model"
 local near = require "luio.registers.near"
@@ -16,7 +16,7 @@ local paths = require "luio.driver.paths"
 local loading = require "luio.loop.loading"
 local hotplug = require "luio.hotplug"
 local watchdog = require "luio.loop.watchdog"
-local C, err = door.C, door.err
+local C, err = runtime.C, runtime.err
 
 local M = {}
 
@@ -129,31 +129,31 @@ function M.open(name, options)
   if not model then return nil, message, code end
 
   -- Its thread's loop aborts without.
-  ok, message, code = door.descriptors("start the model " .. path, LOOP)
+  ok, message, code = runtime.descriptors("start the model " .. path, LOOP)
   if not ok then return nil, message, code end
   local out = ffi.new "luio_sim *[1]"
-  if C.luio_sim_open(config_of(model), out, err) < 0 then return door.failure() end
+  if C.luio_sim_open(config_of(model), out, err) < 0 then return runtime.failure() end
   local sim = out[0]
-  local running = uv.new_thread(thread, tonumber(ffi.cast("uintptr_t", sim)), path, package.path, package.cpath, door.path, name)
+  local running = uv.new_thread(thread, tonumber(ffi.cast("uintptr_t", sim)), path, package.path, package.cpath, runtime.path, name)
   if not running then
     C.luio_sim_close(sim)
     return nil, ("model %s: no thread can be started for it: too many, or too little memory (ulimit -u, ulimit -v)"):format(name), "EAGAIN"
   end
   -- Ends the model's thread; only one that has said goodbye is waited for without a limit.
   local function stop()
-    if C.luio_sim_stop(sim, STOP_NS, err) < 0 then return door.failure() end
+    if C.luio_sim_stop(sim, STOP_NS, err) < 0 then return runtime.failure() end
     running:join()
     return true
   end
   if C.luio_sim_wait_ready(sim, READY_NS, err) < 0 then
-    local _, why, why_code = door.failure()
+    local _, why, why_code = runtime.failure()
     if stop() then C.luio_sim_close(sim) end
     return nil, why:find(shown, 1, true) and "model: " .. why or ("model %s: %s"):format(shown, why), why_code
   end
   local handle = ffi.new "luio_device *[1]"
   local flags = options.read_only and C.LUIO_READ_ONLY or 0
   if C.luio_device_open_sim(sim, name, flags, handle, err) < 0 then
-    local _, why, why_code = door.failure()
+    local _, why, why_code = runtime.failure()
     if stop() then C.luio_sim_close(sim) end
     return nil, why, why_code
   end

@@ -1,7 +1,7 @@
 --- A file saved while a driver runs is loaded when it is complete, by any way of saving.
 
 local amount = require "spec.support.amount"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local ffi = require "ffi"
 local files = require "spec.support.files"
 local live = require "luio.reload.live"
@@ -214,13 +214,13 @@ describe("a save", function()
     local read, refused = 0, 0
     local bytes, leased = ffi.new "char[65536]", ffi.new "int[1]"
     repeat
-      local n = tonumber(door.C.luio_read_leased(path, bytes, 65536, leased, door.err))
+      local n = tonumber(runtime.C.luio_read_leased(path, bytes, 65536, leased, runtime.err))
       if n >= 0 then
         read = read + 1
         assert.same({ #text(1), 1 }, { n, leased[0] })
       else
         refused = refused + 1
-        assert.equal("EAGAIN", select(3, door.failure()))
+        assert.equal("EAGAIN", select(3, runtime.failure()))
       end
     until uv.fs_access(path .. ".done", "R")
     writers:close()

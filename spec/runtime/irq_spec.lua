@@ -2,9 +2,9 @@
 
 local ffi = require "ffi"
 local luio = require "luio"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local sources = require "luio.irq.source"
-local C = door.C
+local C = runtime.C
 
 ffi.cdef [[
   struct eventsource;
@@ -24,7 +24,7 @@ local function open(config)
   c.cpu = -1
   for key, value in pairs(config) do c[key] = value end
   local out = ffi.new "luio_irq *[1]"
-  if C.luio_irq_open(c, out, door.err) < 0 then return door.failure() end
+  if C.luio_irq_open(c, out, runtime.err) < 0 then return runtime.failure() end
   return out[0]
 end
 
@@ -189,12 +189,12 @@ describe("the event ring", function()
     local dev = assert(luio.open "sim:edu")
     finally(function() assert(dev:close()) end)
     local c = ffi.new "luio_irq_config"
-    assert.equal(0, C.luio_device_irq(dev.handle, 0, c, door.err))
+    assert.equal(0, C.luio_device_irq(dev.handle, 0, c, runtime.err))
     c.n_ops = 2
     c.ops[0].op = C.LUIO_OP_UNMASK
     c.ops[1] = { op = C.LUIO_OP_READ, width = 32, region = dev:region(0).handle, offset = 0x24 }
-    assert.is_true(C.luio_irq_open(c, ffi.new "luio_irq *[1]", door.err) < 0)
-    assert.equal("interrupt of sim:edu: step 1 unmasks, and is not the last", select(2, door.failure()))
+    assert.is_true(C.luio_irq_open(c, ffi.new "luio_irq *[1]", runtime.err) < 0)
+    assert.equal("interrupt of sim:edu: step 1 unmasks, and is not the last", select(2, runtime.failure()))
   end)
 
   it("runs with real-time priority and on a CPU where that is permitted, or says what it takes", function()

@@ -5,9 +5,9 @@
 --- open.
 
 local core = require "luio.device.core"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local sysfs = require "luio.host.sysfs"
-local C, err = door.C, door.err
+local C, err = runtime.C, runtime.err
 
 local M = {}
 
@@ -17,8 +17,8 @@ local function ours_alone(self)
   local root, info = self:root_device(), self.info
   local rc = C.luio_device_bars(self.handle, core.settings.driver_user, err)
   if rc < 0 then
-    root.needs_root = root.alone and door.errno_name(err.code) == "EPERM"
-    return door.failure()
+    root.needs_root = root.alone and runtime.errno_name(err.code) == "EPERM"
+    return runtime.failure()
   end
   if rc == 2 then root.alone = nil end
   if root.alone then return true end

@@ -7,14 +7,14 @@ local ffi = require "ffi"
 local config = require "luio.config"
 local discovery = require "luio.host.discovery"
 local dma = require "luio.dma"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local errors = require "luio.errors"
 local irq = require "luio.irq"
 local loading = require "luio.loop.loading"
 local region = require "luio.region"
 local task = require "luio.loop.task"
 local watchdog = require "luio.loop.watchdog"
-local C, err = door.C, door.err
+local C, err = runtime.C, runtime.err
 
 local M = {}
 
@@ -177,7 +177,7 @@ function Device:region(index)
     error("regions are numbered from 0, not " .. tostring(index), 2)
   end
   local out = ffi.new "luio_region *[1]"
-  if C.luio_device_region(self.handle, index, out, err) < 0 then return door.failure() end
+  if C.luio_device_region(self.handle, index, out, err) < 0 then return runtime.failure() end
   local r = region.wrap(out[0], self.address, index, self)
   if self.gone then region.gone(r, self.gone_why) end
   rawset(self.regions, index, r)
@@ -192,7 +192,7 @@ end
 function Device:unmask()
   M.check_usable(self, "unmasking")
   if self.gone then return self:gone_failure "unmask the interrupt" end
-  if C.luio_unmask(self.handle, err) < 0 then return door.failure() end
+  if C.luio_unmask(self.handle, err) < 0 then return runtime.failure() end
   return true
 end
 
@@ -204,7 +204,7 @@ end
 function Device:mask()
   M.check_usable(self, "masking")
   if self.gone then return self:gone_failure "mask the interrupt" end
-  if C.luio_mask(self.handle, err) < 0 then return door.failure() end
+  if C.luio_mask(self.handle, err) < 0 then return runtime.failure() end
   return true
 end
 
@@ -281,7 +281,7 @@ function Device:close()
     local ok, message, code = self.before_close()
     if not ok then return nil, message, code end
   end
-  if C.luio_device_close(self.handle, err) < 0 then return door.failure() end
+  if C.luio_device_close(self.handle, err) < 0 then return runtime.failure() end
   ffi.gc(self.handle, nil)
   self.closed, self.handle = true, nil
   for _, r in pairs(self.regions) do region.close(r) end

@@ -11,12 +11,12 @@ local ffi = require "ffi"
 local bus_master = require "luio.device.bus_master"
 local config_watch = require "luio.hotplug.config_watch"
 local core = require "luio.device.core"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local hotplug = require "luio.hotplug"
 local inspect = require "luio.host.inspect"
 local loading = require "luio.loop.loading"
 local view = require "luio.device.view"
-local C, err = door.C, door.err
+local C, err = runtime.C, runtime.err
 local Device = core.Device
 
 local M = {
@@ -55,7 +55,7 @@ function M.open(address, options)
   local out = ffi.new "luio_device *[1]"
   local flags = (options.read_only and C.LUIO_READ_ONLY or 0) + (options.shared and C.LUIO_SHARED or 0)
   if C.luio_device_open(address, flags, out, err) < 0 then
-    local _, message, code = door.failure()
+    local _, message, code = runtime.failure()
     if code == "EBUSY" then message = require("luio.host.holders").name_locker(message, (inspect.find(address))) end
     return nil, message, code
   end

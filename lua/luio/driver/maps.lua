@@ -1,6 +1,6 @@
 --- Register maps as files: finding one by name, loading it.
 
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local errors = require "luio.errors"
 local match = require "luio.driver.match"
 local paths = require "luio.driver.paths"
@@ -41,7 +41,7 @@ function M.load(name)
     path = paths.shown(path)
   end
   local f, why, number = io.open(path)
-  code = not f and door.errno_name(number)
+  code = not f and runtime.errno_name(number)
   if code == "ENOENT" then return nil, ("there is no register map %q"):format(path), code end
   if not f then return nil, "open register map " .. why, code end
   f:close()

@@ -10,7 +10,7 @@
 --- A driver that does not load is not "no driver": every command prints the same error (M.load_failure); read-only commands only
 --- errors that its files show without being run (M.fault).
 
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local discovery = require "luio.host.discovery"
 local literal = require "luio.text.literal"
 local inspect = require "luio.host.inspect"
@@ -194,7 +194,7 @@ local NONE = "no driver in drivers/ matches"
 
 -- Whether one that is missing may only not have been read.
 local function short_of_descriptors()
-  local room, message = door.descriptors "look for a driver"
+  local room, message = runtime.descriptors "look for a driver"
   if room then return nil end
   known = nil -- an unreadable driver may be the one
   return message

@@ -15,7 +15,7 @@
 ---
 --- Loading this module also lets `require "drivers.edu.registers"` find the same files.
 
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local term = require "luio.text.term"
 local trust = require "luio.host.trust"
 local uv = require "luv"
@@ -59,7 +59,7 @@ local function own()
   -- A source tree, wherever it was built: this file is lua/luio/driver/paths.lua there.
   local tree = debug.getinfo(1, "S").source:match "^@(.*)/lua/luio/driver/paths%.lua$"
   if tree and uv.fs_stat(tree .. "/drivers") then return tree end
-  local lib = door.path:match "^(.*)/[^/]*$"
+  local lib = runtime.path:match "^(.*)/[^/]*$"
   if not lib then return nil end
   if lib:match "/build/%a+$" then return lib .. "/../.." end -- build/asan/ -> source tree
   if lib:match "/build$" then return lib .. "/.." end -- build/ -> source tree
@@ -185,7 +185,7 @@ function M.find(name, file)
       try(("%s/drivers/%s/%s.lua"):format(root.dir, bare, file))
     end
   end
-  local room, message, code = door.descriptors("look for " .. name)
+  local room, message, code = runtime.descriptors("look for " .. name)
   if not room then return nil, message, code end
   local what = ({ init = "driver", registers = "register map" })[file] or file
   if refused then

@@ -3,8 +3,8 @@
 local bit = require "bit"
 local ffi = require "ffi"
 local bits = require "luio.registers.bits"
-local door = require "luio.ffi"
-local C, err = door.C, door.err
+local runtime = require "luio.ffi"
+local C, err = runtime.C, runtime.err
 local text = ffi.string
 
 local M = {}
@@ -114,7 +114,7 @@ end
 ---@return string? code
 function M.list()
   local out = ffi.new "luio_list *[1]"
-  if C.luio_list_open(out, err) < 0 then return door.failure() end
+  if C.luio_list_open(out, err) < 0 then return runtime.failure() end
   local list = out[0]
   local infos = {}
   for i = 0, tonumber(C.luio_list_count(list)) - 1 do

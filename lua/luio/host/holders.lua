@@ -11,7 +11,7 @@
 ---
 --- Only root sees descriptors and mappings of other users' processes. All users see locks.
 
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local uv = require "luv"
 local inspect = require "luio.host.inspect"
 local sysfs = require "luio.host.sysfs"
@@ -231,7 +231,7 @@ end
 ---@return string message
 ---@return string code
 function M.failure(info, whole)
-  local _, message, code = door.failure()
+  local _, message, code = runtime.failure()
   if code == "EBUSY" then message = M.name_locker(message, info, whole) end
   return nil, message, code
 end

@@ -5,7 +5,7 @@
 --- users see its first 64 bytes only; later fields are left out then. (PCI Local Bus 3.0, 6.1)
 
 local ffi = require "ffi"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local discovery = require "luio.host.discovery"
 local sysfs = require "luio.host.sysfs"
 local term = require "luio.text.term"
@@ -38,8 +38,8 @@ function M.find(address)
   if M.find_simulated and address:match "^sim:" then return M.find_simulated(address:sub(5)) end
   if address:find("\0", 1, true) then return nil, "a device address has no NUL byte in it", "EINVAL" end
   local raw = ffi.new "luio_info"
-  if door.C.luio_find(address, raw, door.err) < 0 then
-    local _, message, code = door.failure()
+  if runtime.C.luio_find(address, raw, runtime.err) < 0 then
+    local _, message, code = runtime.failure()
     if code == "EINVAL" and message:match '^"' then message = message .. sysfs.address_hint(address) end
     return nil, message, code
   end

@@ -6,7 +6,7 @@
 
 local ffi = require "ffi"
 local uv = require "luv"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local term = require "luio.text.term"
 
 local M = {}
@@ -28,7 +28,7 @@ local WORD = 80 -- bytes: longer than what the kernel has to say where a word is
 ---@return string? code  "ENOENT" "EACCES" ...
 function M.read(path, limit)
   local f, message, errno = io.open(path, "rb")
-  if not f then return nil, message, door.errno_name(errno) end
+  if not f then return nil, message, runtime.errno_name(errno) end
   -- In pieces: for one large read the kernel would want one large buffer, and /proc/sys refuses that.
   local parts, room = {}, limit or LIMIT
   while room > 0 do
@@ -39,7 +39,7 @@ function M.read(path, limit)
     room = room - #part
   end
   f:close()
-  if not parts[1] and errno then return nil, ("%s: %s"):format(path, message), door.errno_name(errno) end
+  if not parts[1] and errno then return nil, ("%s: %s"):format(path, message), runtime.errno_name(errno) end
   return (table.concat(parts):gsub("%s+$", ""))
 end
 
@@ -83,12 +83,12 @@ end
 ---@return string? code
 function M.bytes(path, size)
   local f, message, errno = io.open(path, "rb")
-  if not f then return nil, message, door.errno_name(errno) end
+  if not f then return nil, message, runtime.errno_name(errno) end
   f:setvbuf "no"
   local bytes
   bytes, message, errno = f:read(size)
   f:close()
-  if not bytes then return nil, ("%s: %s"):format(path, message or "empty"), errno and door.errno_name(errno) or "EIO" end
+  if not bytes then return nil, ("%s: %s"):format(path, message or "empty"), errno and runtime.errno_name(errno) or "EIO" end
   return bytes
 end
 
@@ -208,7 +208,7 @@ end
 ---@param path string
 ---@return string?  nil: it is not
 function M.read_only(path)
-  local why = door.C.luio_read_only(path)
+  local why = runtime.C.luio_read_only(path)
   return why ~= nil and ffi.string(why) or nil
 end
 

@@ -24,9 +24,9 @@
 
 local uv = require "luv"
 local sysfs = require "luio.host.sysfs"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local ffi = require "ffi"
-local C, err, now = door.C, door.err, door.now
+local C, err, now = runtime.C, runtime.err, runtime.now
 
 local M = {}
 
@@ -230,7 +230,7 @@ function M.check(dev)
   if M.hooks.find_reset(dev) then return dev:gone_failure "look at config space" end
   local out = ffi.new "unsigned[1]"
   local rc = C.luio_config_check(dev.handle, out, err)
-  if rc < 0 then return door.failure() end
+  if rc < 0 then return runtime.failure() end
   local wrong = tonumber(out[0])
   local again = bit.band(wrong, C.LUIO_WRONG_AGAIN) ~= 0
   if again then suspect(dev) end

@@ -38,11 +38,11 @@ local errors = require "luio.errors"
 local watchdog = require "luio.loop.watchdog"
 local uv = require "luv"
 local config_watch = require "luio.hotplug.config_watch"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local sysfs = require "luio.host.sysfs"
 local task = require "luio.loop.task"
 local wait_slot = require "luio.loop.wait_slot"
-local C, err, now = door.C, door.err, door.now
+local C, err, now = runtime.C, runtime.err, runtime.now
 local text = require("ffi").string
 
 local M = {}
@@ -263,7 +263,7 @@ local function on_event()
     local raw = monitor.raw
     local n = C.luio_monitor_next(monitor.handle, raw, err)
     if n == 0 then return end
-    if n < 0 and door.errno_name(err.code) ~= "ENOBUFS" then
+    if n < 0 and runtime.errno_name(err.code) ~= "ENOBUFS" then
       local message = text(err.message)
       drop_monitor() -- it would stay readable
       each_watched(function(dev) dev:warn(message .. "; should it go away, its return will not be noticed: dev:retake()") end)

@@ -3,8 +3,8 @@
 local fd_watch = require "luio.loop.fd_watch"
 local ffi = require "ffi"
 local uv = require "luv"
-local door = require "luio.ffi"
-local C, err = door.C, door.err
+local runtime = require "luio.ffi"
+local C, err = runtime.C, runtime.err
 
 local M = {}
 
@@ -25,7 +25,7 @@ Monitor.__index = Monitor
 ---@return string? code
 function M.open()
   local out = ffi.new "luio_monitor *[1]"
-  if C.luio_monitor_open(out, err) < 0 then return door.failure() end
+  if C.luio_monitor_open(out, err) < 0 then return runtime.failure() end
   local handle = ffi.gc(out[0], C.luio_monitor_close)
   local watch, message, code = fd_watch.watch(C.luio_monitor_fd(handle))
   if not watch then return nil, message, code end
@@ -43,7 +43,7 @@ function Monitor:wait(seconds)
   while true do
     local raw = self.raw
     local n = C.luio_monitor_next(self.handle, raw, err)
-    if n < 0 then return door.failure() end
+    if n < 0 then return runtime.failure() end
     if n > 0 then
       local driver = ffi.string(raw.driver)
       return {

@@ -7,14 +7,14 @@
 --- the source names the ring's. So an interrupt that finds the loop asleep takes one wake-up, and one call into C, which returns
 --- the event. The source must leave libuv's set whenever the uv_poll_t does, because its events would have no handler.
 
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local fd_watch = require "luio.loop.fd_watch"
 local ffi = require "ffi"
 local task = require "luio.loop.task"
 local top_half = require "luio.top_half"
 local uv = require "luv"
 local wait_slot = require "luio.loop.wait_slot"
-local C, err = door.C, door.err
+local C, err = runtime.C, runtime.err
 
 local M = {}
 
@@ -110,7 +110,7 @@ end
 ---@return string? code
 function Source:open(config, names, device)
   local out = ffi.new "luio_irq *[1]"
-  if C.luio_irq_open(config, out, err) < 0 then return door.failure() end
+  if C.luio_irq_open(config, out, err) < 0 then return runtime.failure() end
   local handle = out[0]
   self.handle, self.epoch, self.names, self.taken = handle, 0, { [0] = names }, false
   local message, code
@@ -133,7 +133,7 @@ end
 ---@return string? code
 function Source:start(device, vector)
   local config = ffi.new "luio_irq_config"
-  if C.luio_device_irq(device.handle, vector, config, err) < 0 then return door.failure() end
+  if C.luio_device_irq(device.handle, vector, config, err) < 0 then return runtime.failure() end
   local names, message, code = build(device, config, self.setup)
   if not names then return nil, message, code end
   return self:open(config, names, device)
@@ -156,7 +156,7 @@ function Source:exchange(device, setup)
   local epoch = ffi.new "uint32_t[1]"
   -- Named before the first event of that epoch can be taken.
   self.names[self.epoch + 1] = names
-  if C.luio_irq_set_top_half(self.handle, config, epoch, err) < 0 then return door.failure() end
+  if C.luio_irq_set_top_half(self.handle, config, epoch, err) < 0 then return runtime.failure() end
   self.names[self.epoch - EPOCHS] = nil
   self.epoch, self.setup = epoch[0], setup
   self.storms:begin_again()
@@ -173,7 +173,7 @@ function Source:close()
   -- libuv forgets the descriptors here, before C closes them.
   if watch then watch:stop() end
   if told then told:stop() end
-  if C.luio_irq_close(self.handle, STOP_NS, err) < 0 then return door.failure() end
+  if C.luio_irq_close(self.handle, STOP_NS, err) < 0 then return runtime.failure() end
   self.handle, self.watch, self.storms, self.taken, self.back, self.holders = nil, nil, nil, false, {}, new_holders()
   if told then told:close() end
   if watch then watch:close() end
@@ -186,7 +186,7 @@ local function convert(self, irq)
   local raw, device = self.raw, irq.device
   if raw.flags ~= 0 then
     local gone = raw.flags % 2 == 1 -- LUIO_EVENT_GONE
-    local message, code = ffi.string(C.luio_irq_error(self.handle)), door.errno_name(raw.code)
+    local message, code = ffi.string(C.luio_irq_error(self.handle)), runtime.errno_name(raw.code)
     if not gone and C.luio_device_present(device.handle) == 1 then return nil, message, code end
     device:vanish(gone and "removed or unbound" or message)
     return device:gone_failure(("interrupt %d"):format(irq.vector))

@@ -14,11 +14,11 @@
 --- luio's own functions are never interrupted, because they do return, and an error in the middle
 --- could leave them inconsistent.
 
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local errors = require "luio.errors"
 local task = require "luio.loop.task"
 local uv = require "luv"
-local C, err = door.C, door.err
+local C, err = runtime.C, runtime.err
 
 jit.off(true, true) -- it is the hook that must be called
 

@@ -26,7 +26,7 @@
 
 local bit = require "bit"
 local checks = require "luio.options"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local ffi = require "ffi"
 local posix = require "luio.posix"
 local uv = require "luv"
@@ -212,7 +212,7 @@ local function wait(self, deadline)
   local one = self.watched
   one.fd, one.events = self.s.descriptor, posix.POLLOUT
   while true do
-    local left = deadline - door.now()
+    local left = deadline - runtime.now()
     if left <= 0 then return false end
     if posix.poll(one, 1, math.ceil(left * 1000)) > 0 then return true end -- else interrupted, or too late
   end
@@ -257,7 +257,7 @@ local function push(self, patience)
     else
       local number = n < 0 and ffi.errno() or EAGAIN
       if number == EAGAIN then
-        deadline = deadline or door.now() + patience
+        deadline = deadline or runtime.now() + patience
         if not wait(self, deadline) then
           return nil, ("write %s: who reads it took nothing for %g s"):format(self.path, patience), "EAGAIN"
         end

@@ -21,14 +21,14 @@
 
 local bit = require "bit"
 local checks = require "luio.options"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local ffi = require "ffi"
 local histogram = require "luio.text.histogram"
 local posix = require "luio.posix"
 
 local band, bswap, tobit = bit.band, bit.bswap, bit.tobit
 local copy, cast, memcmp = ffi.copy, ffi.cast, posix.memcmp
-local C = door.C
+local C = runtime.C
 
 local M = {}
 

@@ -9,7 +9,7 @@
 --- removed, with a warning: the access was made, and its caller gets the value. Errors that are no text (a task that is cancelled,
 --- Ctrl-C) are not the listener's, and go on.
 
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local errors = require "luio.errors"
 local values = require "luio.registers.values"
 
@@ -125,7 +125,7 @@ function Listeners:after(reg, direction, value)
   local access = setmetatable({
     register = reg.path, reg = reg, direction = direction, looking = reg.root.looking ~= false, shown = reg.root.looking == "shown",
     value = type(value) == "number" and value % 2 ^ width or value, -- bit operations are signed
-    time = door.now(), source = M.caller(),
+    time = runtime.now(), source = M.caller(),
   }, Access)
   for _, one in ipairs(self.list) do tell(self, one, reg, one.after, access) end
 end

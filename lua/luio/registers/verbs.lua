@@ -19,11 +19,11 @@
 local ffi = require "ffi"
 local bit = require "bit"
 local bits_of = require "luio.registers.bits"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local wait_slot = require "luio.loop.wait_slot"
 local near = require "luio.registers.near"
 local selectors = require "luio.registers.selectors"
-local C = door.C
+local C = runtime.C
 local band, bor, bnot, lshift, rshift = bit.band, bit.bor, bit.bnot, bit.lshift, bit.rshift
 
 local M = {}

@@ -21,11 +21,11 @@
 local ffi = require "ffi"
 local errors = require "luio.errors"
 local buffer = require "string.buffer"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local holders = require "luio.host.holders"
 local plain = require "luio.text.plain"
 local uv = require "luv"
-local C, err = door.C, door.err
+local C, err = runtime.C, runtime.err
 
 local M = {}
 
@@ -44,7 +44,7 @@ M.status = nil
 function M.attach()
   local s = ffi.new "luio_guard_status"
   local rc = C.luio_guard_attach(s, err)
-  if rc < 0 then return door.failure() end
+  if rc < 0 then return runtime.failure() end
   if rc == 0 then return false end
   holders.guardian_pid = uv.os_getppid()
   M.status = { restarts = tonumber(s.restarts), died = s.died_ns ~= 0 and tonumber(s.died_ns) / 1e9 or nil }
@@ -65,7 +65,7 @@ end
 ---@return string? message
 ---@return string? code
 function M.policy(restarts, backoff, stop)
-  if C.luio_guard_policy(restarts, backoff * 1e9, stop * 1e9, err) < 0 then return door.failure() end
+  if C.luio_guard_policy(restarts, backoff * 1e9, stop * 1e9, err) < 0 then return runtime.failure() end
   return true
 end
 
@@ -74,7 +74,7 @@ end
 ---@return string? message
 ---@return string? code
 function M.ready()
-  if C.luio_guard_ready(err) < 0 then return door.failure() end
+  if C.luio_guard_ready(err) < 0 then return runtime.failure() end
   return true
 end
 
@@ -83,7 +83,7 @@ end
 ---@return string? message
 ---@return string? code
 function M.leave()
-  if C.luio_guard_leave(err) < 0 then return door.failure() end
+  if C.luio_guard_leave(err) < 0 then return runtime.failure() end
   return true
 end
 
@@ -107,9 +107,9 @@ function M.drop_privileges(dev, user)
   end
   if dev.driver.dma then
     local out = ffi.new "luio_dma *[1]"
-    if C.luio_device_dma(dev.handle, out, err) < 0 then return door.failure() end
+    if C.luio_device_dma(dev.handle, out, err) < 0 then return runtime.failure() end
   end
-  if C.luio_drop_privileges(user, err) < 0 then return door.failure() end
+  if C.luio_drop_privileges(user, err) < 0 then return runtime.failure() end
   return true
 end
 
@@ -130,7 +130,7 @@ end
 function M.keep_code(code)
   local bytes = buffer.encode(code)
   if C.luio_guard_keep(bytes, #bytes, err) == 0 then return true end
-  local _, message, why = door.failure()
+  local _, message, why = runtime.failure()
   local none = buffer.encode {} -- the code kept before is not the working one
   C.luio_guard_keep(none, #none, err)
   return nil, message, why
@@ -142,7 +142,7 @@ end
 ---@return string? code
 function M.kept_code()
   local data, size = ffi.new "const void *[1]", ffi.new "size_t[1]"
-  if C.luio_guard_kept(data, size, err) < 0 then return door.failure() end
+  if C.luio_guard_kept(data, size, err) < 0 then return runtime.failure() end
   if data[0] == nil then return nil end
   local code, why = plain.decode(data[0], tonumber(size[0]))
   if type(code) ~= "table" then return nil, ("the code of the worker before can't be read back: %s"):format(why), "EBADMSG" end
@@ -173,7 +173,7 @@ function M.save(dev)
     return nil, ("durable state of driver %s: %s"):format(dev.driver.name, errors.text(bytes)), "EINVAL"
   end
   if bytes == dev.saved then return true end
-  if C.luio_device_save(dev.handle, bytes, #bytes, err) < 0 then return door.failure() end
+  if C.luio_device_save(dev.handle, bytes, #bytes, err) < 0 then return runtime.failure() end
   dev.saved = bytes
   return true
 end
@@ -181,7 +181,7 @@ end
 -- Fills dev.state with the previous worker's saved state.
 local function restore(driver, dev, user)
   local data, size = ffi.new "const void *[1]", ffi.new "size_t[1]"
-  if C.luio_device_load(dev.handle, data, size, err) < 0 then return door.failure() end
+  if C.luio_device_load(dev.handle, data, size, err) < 0 then return runtime.failure() end
   if data[0] == nil then return true end
   local saved, bad = plain.decode(data[0], tonumber(size[0]))
   local fields = type(saved) == "table" and saved.fields
@@ -196,7 +196,7 @@ local function restore(driver, dev, user)
     return true
   elseif user then -- until the next checkpoint
     local bytes = buffer.encode { fields = fields, version = saved.version, tried = true }
-    if C.luio_device_save(dev.handle, bytes, #bytes, err) < 0 then return door.failure() end
+    if C.luio_device_save(dev.handle, bytes, #bytes, err) < 0 then return runtime.failure() end
   end
   if driver.migrate and saved.version ~= driver.state_version then
     local ok, result, why = pcall(driver.migrate, fields, saved.version)
@@ -215,10 +215,10 @@ local function settle(driver, dev)
   if driver.quiesce then
     local ok, message, code = driver.quiesce(dev)
     if not ok then return nil, "quiesce: " .. (message == nil and "it returned nothing" or errors.text(message)), code end
-    if C.luio_device_settle(dev.handle, err) < 0 then return door.failure() end
+    if C.luio_device_settle(dev.handle, err) < 0 then return runtime.failure() end
     return true
   end
-  if C.luio_device_unsettled(dev.handle, bytes, err) < 0 then return door.failure() end
+  if C.luio_device_unsettled(dev.handle, bytes, err) < 0 then return runtime.failure() end
   if bytes[0] > 0 then
     dev:warn(("%d KiB of DMA memory of the worker that died stay unused: %s can't be reset, and driver %s has no quiesce(dev)")
       :format(tonumber(bytes[0]) / 1024, dev.address, driver.name))
@@ -234,7 +234,7 @@ end
 ---@return string? message
 ---@return string? code
 function M.prepare(driver, dev, user)
-  if driver.reset == false and C.luio_device_no_reset(dev.handle, err) < 0 then return door.failure() end
+  if driver.reset == false and C.luio_device_no_reset(dev.handle, err) < 0 then return runtime.failure() end
   if driver.durable then
     local ok, message, code = restore(driver, dev, user)
     if not ok then return nil, message, code end

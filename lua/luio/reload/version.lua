@@ -16,7 +16,7 @@
 local bit = require "bit"
 local ffi = require "ffi"
 local device = require "luio.device"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local environment = require "luio.reload.environment"
 local errors = require "luio.errors"
 local loaded_code = require "luio.reload.loaded_code"
@@ -26,7 +26,7 @@ local staging = require "luio.reload.staging"
 local task = require "luio.loop.task"
 local trust = require "luio.host.trust"
 local uv = require "luv"
-local C, err, now = door.C, door.err, door.now
+local C, err, now = runtime.C, runtime.err, runtime.now
 
 local M = {}
 
@@ -63,7 +63,7 @@ local buffer, size, leased = nil, 64 * 1024, ffi.new "int[1]"
 local function read_saved(path, as_it_is)
   buffer = buffer or ffi.new("char[?]", size)
   local n = tonumber(C.luio_read_leased(path, buffer, size, not as_it_is and leased or nil, err))
-  if n < 0 then return door.failure() end
+  if n < 0 then return runtime.failure() end
   if n < size then return ffi.string(buffer, n), leased[0] == 1 end
   if n > LARGEST then return nil, ("read %s: it has %.0f bytes, more than a driver's file may have"):format(path, n), "EFBIG" end
   size, buffer = 2 * math.max(n, size), nil

@@ -133,7 +133,7 @@ for name, code in pairs(codes) do
   end
 end
 
--- ---- The door ------------------------------------------------------------------------------------
+-- ---- Text for a terminal -------------------------------------------------------------------------
 
 --- A text as it is sent to a terminal.
 ---@param text string

@@ -1,9 +1,9 @@
 --- What the parts of the conformance spec share.
 
 local assert = require "luassert"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local ffi = require "ffi"
-local C, err = door.C, door.err
+local C, err = runtime.C, runtime.err
 
 local M = {}
 
@@ -38,7 +38,7 @@ function M.widths_of(region)
   return has
 end
 
---- An access by C's checked door, which every kind of region has: 0 or the error's name.
+--- An access by luio_region_read and luio_region_write, which serve every kind of region: 0 or the error's name.
 ---@param r luio.Region
 ---@param verb "read"|"write"
 ---@return string|integer
@@ -46,7 +46,7 @@ function M.checked(r, verb, offset, width, value)
   local rc
   if verb == "read" then rc = C.luio_region_read(r.handle, offset, width, ffi.new "uint64_t[1]", err)
   else rc = C.luio_region_write(r.handle, offset, width, value, err) end
-  return rc < 0 and door.errno_name(-rc) or 0
+  return rc < 0 and runtime.errno_name(-rc) or 0
 end
 
 return M

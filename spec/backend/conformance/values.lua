@@ -3,13 +3,13 @@
 local busted = require "busted"
 local assert = require "luassert"
 local bit = require "bit"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local ffi = require "ffi"
 local support = require "spec.backend.conformance.support"
 
 local it = busted.it
 local refused, numbers, widths_of, checked, WIDTHS = support.refused, support.numbers, support.widths_of, support.checked, support.WIDTHS
-local C, err = door.C, door.err
+local C, err = runtime.C, runtime.err
 
 local PATTERNS = {
   [8] = { 0x00, 0x5a, 0xa5, 0xff }, [16] = { 0x0000, 0x5aa5, 0x8001, 0xffff },

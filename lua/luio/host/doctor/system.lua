@@ -6,7 +6,7 @@
 local ffi = require "ffi"
 local uv = require "luv"
 local lua_process = require "luio.host.lua_process"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local output = require "luio.tool.output"
 local paths = require "luio.driver.paths"
 local term = require "luio.text.term"
@@ -15,7 +15,7 @@ local sysfs = require "luio.host.sysfs"
 local inspect = require "luio.host.inspect"
 local match = require "luio.driver.match"
 local rights = require "luio.host.doctor.rights"
-local C, err = door.C, door.err
+local C, err = runtime.C, runtime.err
 
 local M = {}
 
@@ -169,7 +169,7 @@ end
 --- Checks that the files of the other checks can be read.
 ---@param say fun(check: string, status: string, text: string, remedy: string?)
 function M.descriptors(say)
-  local ok, message = door.descriptors("doctor", 16)
+  local ok, message = runtime.descriptors("doctor", 16)
   if not ok then say("descriptors", "problem", message .. "; the rest may be wrong", "ulimit -n 1024") end
 end
 

@@ -14,7 +14,7 @@
 local fd_watch = require "luio.loop.fd_watch"
 local checks = require "luio.options"
 local client_ring = require "luio.net.memif.client_ring"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local ffi = require "ffi"
 local luio = require "luio"
 local memory = require "luio.net.memif.memory"
@@ -24,7 +24,7 @@ local queues = require "luio.net.queue"
 local socket = require "luio.net.memif.socket"
 local wait_slot = require "luio.loop.wait_slot"
 local uv = require "luv"
-local C, now = door.C, door.now
+local C, now = runtime.C, runtime.now
 
 local M = {}
 
@@ -94,7 +94,7 @@ local function finish_burst(port)
   if queue.fault ~= 0 then over(port, "the server broke a rule: " .. client_ring.FAULTS[queue.fault]) end
   if queue.wake ~= 0 then
     queue.wake = 0
-    C.luio_waker_add(port.waker, port.to_fd, door.err)
+    C.luio_waker_add(port.waker, port.to_fd, runtime.err)
   end
 end
 
@@ -293,7 +293,7 @@ local function build(self, path, options, count, buffer)
   local deadline = now() + (options.seconds or 3)
   local ok, message, code
   local waker = ffi.new "luio_waker *[1]"
-  if C.luio_waker_open(waker, door.err) < 0 then return door.failure() end
+  if C.luio_waker_open(waker, runtime.err) < 0 then return runtime.failure() end
   self.waker = waker[0]
   self.region, message, code = memory.create(client_ring.bytes(count, buffer))
   if not self.region then return nil, message, code end

@@ -16,14 +16,14 @@
 --- process that holds silent connections open loses them first.
 
 local checks = require "luio.options"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local memory = require "luio.net.memif.memory"
 local protocol = require "luio.net.memif.protocol"
 local ring = require "luio.net.memif.ring"
 local socket = require "luio.net.memif.socket"
 local ffi = require "ffi"
 local uv = require "luv"
-local C = door.C
+local C = runtime.C
 
 local M = {}
 
@@ -129,8 +129,8 @@ function Client:give(batch, n)
   end
   if queue.wake ~= 0 then
     queue.wake = 0
-    if C.luio_waker_add(self.server.waker, self.to_fd, door.err) < 0 then
-      local _, message = door.failure()
+    if C.luio_waker_add(self.server.waker, self.to_fd, runtime.err) < 0 then
+      local _, message = runtime.failure()
       self:disconnect(message)
     end
   end
@@ -356,17 +356,17 @@ end
 -- The process that accepts is a new one. If none can be made, for lack of descriptors or processes, it is tried again soon.
 local function replace_porter(self)
   if not self.deaf then self.poller:remove(C.luio_porter_fd(self.porter)) end
-  self.deaf = C.luio_porter_restart(self.porter, door.err) < 0 or not self.poller:add(C.luio_porter_fd(self.porter), 0)
+  self.deaf = C.luio_porter_restart(self.porter, runtime.err) < 0 or not self.poller:add(C.luio_porter_fd(self.porter), 0)
 end
 
 local function take_connection(self)
   local visitor = self.visitor
-  local rc = C.luio_porter_next(self.porter, visitor, door.err)
-  if rc < 0 and select(3, door.failure()) == "ECHILD" then replace_porter(self) end
+  local rc = C.luio_porter_next(self.porter, visitor, runtime.err)
+  if rc < 0 and select(3, runtime.failure()) == "ECHILD" then replace_porter(self) end
   if rc <= 0 then return false end
   local client = setmetatable({
     server = self, socket = visitor.fd, pid = visitor.pid, uid = tonumber(visitor.uid), state = "new", regions = {},
-    number = self.places + 1, deadline = door.now() + PATIENCE,
+    number = self.places + 1, deadline = runtime.now() + PATIENCE,
   }, Client)
   local list = connecting_clients(self)
   local why = no_room(self, client)
@@ -405,7 +405,7 @@ function Server:poll()
       end
     end
   end
-  local t = door.now()
+  local t = runtime.now()
   if t >= self.due then
     self.due = t + 0.1
     if self.deaf then replace_porter(self) end
@@ -460,17 +460,17 @@ function M.listen(path, options)
   }, Server)
   for i = 1, clients do self.clients[i] = false end
   local porter, waker = ffi.new "luio_porter *[1]", ffi.new "luio_waker *[1]"
-  if C.luio_porter_open(listener, clients + NEWCOMERS + HANGING, porter, door.err) < 0 then
+  if C.luio_porter_open(listener, clients + NEWCOMERS + HANGING, porter, runtime.err) < 0 then
     socket.close(listener)
     os.remove(path)
-    return door.failure()
+    return runtime.failure()
   end
   self.porter = porter[0]
   local poller
   poller, message, code = socket.poller()
   local ok = poller
   if ok then ok, message, code = poller:add(C.luio_porter_fd(self.porter), 0) end
-  if ok and C.luio_waker_open(waker, door.err) < 0 then ok, message, code = door.failure() end
+  if ok and C.luio_waker_open(waker, runtime.err) < 0 then ok, message, code = runtime.failure() end
   if ok then
     self.poller, self.fd, self.waker = poller, poller.fd, waker[0]
     return self

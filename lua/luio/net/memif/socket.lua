@@ -5,7 +5,7 @@
 --- TCP socket with SO_LINGER). So neither side has the other's socket: porters, processes of their own, pass on
 --- harmless messages (runtime/porter.c).
 
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local ffi = require "ffi"
 local posix = require "luio.posix"
 local protocol = require "luio.net.memif.protocol"
@@ -52,8 +52,8 @@ end
 ---@return string? message
 ---@return string? code  "ENOENT" "ECONNREFUSED" "EACCES" "EAGAIN": too many are waiting
 function M.call(path)
-  local fd = door.C.luio_porter_connect(path, door.err)
-  if fd < 0 then return door.failure() end
+  local fd = runtime.C.luio_porter_connect(path, runtime.err)
+  if fd < 0 then return runtime.failure() end
   return fd
 end
 
@@ -86,7 +86,7 @@ function M.listen(path, mode)
   local before = posix.umask(bit.band(bit.bnot(mode), 511)) -- from the first moment on
   local bound = posix.bind(fd, address, ffi.sizeof(address))
   local number = ffi.errno()
-  if bound < 0 and door.errno_name(number) == "EADDRINUSE" then
+  if bound < 0 and runtime.errno_name(number) == "EADDRINUSE" then
     local other, _, why = M.connect(path)
     if other then posix.close(other) end
     local stat = uv.fs_stat(path)
@@ -99,7 +99,7 @@ function M.listen(path, mode)
   if bound == 0 and posix.listen(fd, 64) == 0 then return fd end
   if bound == 0 then number = ffi.errno() end
   posix.close(fd)
-  code = door.errno_name(number)
+  code = runtime.errno_name(number)
   local hint = code == "EADDRINUSE" and ": another server is there, or a file that is no socket" or ""
   return nil, ("listen at %s: %s%s"):format(path, code, hint), code
 end

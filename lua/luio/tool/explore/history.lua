@@ -6,7 +6,7 @@
 --- user can read it (0600, its folder 0700). Root keeps none where another user could put a link (HOME
 --- is another's after `su`).
 
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local output = require "luio.tool.output"
 local trust = require "luio.host.trust"
 local uv = require "luv"
@@ -74,7 +74,7 @@ end
 
 -- libuv has no name for some, EDQUOT above all.
 local function cause(message)
-  return (message:gsub("Unknown system error %-(%d+)", function(number) return door.errno_name(tonumber(number)) end))
+  return (message:gsub("Unknown system error %-(%d+)", function(number) return runtime.errno_name(tonumber(number)) end))
 end
 
 -- Why that file is not to be opened.

@@ -14,7 +14,7 @@
 local ffi = require "ffi"
 local errors = require "luio.errors"
 local uv = require "luv"
-local door = require "luio.ffi"
+local runtime = require "luio.ffi"
 local task = require "luio.loop.task"
 
 local M = {}
@@ -96,7 +96,7 @@ end
 ---@return string? code
 function M.start(on)
   -- The thread's loop aborts without.
-  local room, message, code = door.descriptors("listen for Ctrl-C", LOOP)
+  local room, message, code = runtime.descriptors("listen for Ctrl-C", LOOP)
   if not room then return nil, message, code end
   local self = setmetatable({
     counts = ffi.new "volatile int32_t[2]", handled = 0, swallow = 0, signals = {}, jit = jit.status(),
