@@ -11,7 +11,7 @@
 ---     dpdk-testpmd --no-pci --no-huge -m 128 --vdev=net_memif,role=client,id=1,socket=/run/share.sock,socket-abstract=no \
 ---       -- --forward-mode=icmpecho --auto-start -i
 ---
---- What happens to frames is in lua/luio/net/share.lua.
+--- lua/luio/net/share.lua describes the way of a frame.
 
 local luio = require "luio"
 local net = require "luio.net"

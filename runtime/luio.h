@@ -74,7 +74,7 @@ LUIO_API const char *luio_read_only(const char *path);
  * gone a moment later, opening it will say so. Nothing here opens /dev/uioX: closing that again
  * would switch off another process's DMA (uio_pci_generic clears bus master on every close).
  *
- * sysfs is kernel data but reaches us as text. Whatever is missing, malformed or contradictory is
+ * sysfs is kernel data but reaches us as text. A field that is missing, malformed or contradictory is
  * left out and named in `problem`; a broken device never hides the others. */
 
 enum {

@@ -35,7 +35,7 @@ local PARITY = {
   space = { PEN = 1, EPS = "EVEN", STICK_PARITY = 1 },
 }
 
--- ---- What there is -------------------------------------------------------------------------------
+-- ---- The probe -----------------------------------------------------------------------------------
 
 -- Sends a character in the loop and waits until it is through; the LSR bits seen meanwhile.
 local function loop_character(regs, value)
@@ -138,7 +138,7 @@ local function bring_up(regs, clock, line)
   return chip
 end
 
--- ---- What a port is made of ----------------------------------------------------------------------
+-- ---- The port ------------------------------------------------------------------------------------
 
 -- The offer to luio.serial (luio.serial.Offer). `state` is kept over reloads.
 local function offer(dev, state)

@@ -59,7 +59,7 @@ end
 local function put_code(line)
   local code, text = line:match "^(.-%S)%s*/%*(.*)$"
   if not code then return put("%s", line) end
-  -- What is said behind an opening brace is of what the brace opens.
+  -- A comment behind an opening brace describes the struct or enum that the brace opens.
   if code:match "{$" and text:match "%*/" then return put("/** %s\n%s", escape(text), code) end
   put("%s /**<%s", code, escape(text))
 end

@@ -221,7 +221,7 @@ local function item_of(owner, name, value, line, comment)
   return item
 end
 
--- What the file returns: the name of a local table.
+-- The name of the local table that the file returns.
 local function returned(ast)
   local last = ast[#ast]
   return last and last.tag == "Return" and last[1] and last[1].tag == "Id" and last[1][1] or nil

@@ -11,7 +11,7 @@ local luacats = require "lua.doc.luacats"
 local folder, tagfile = arg[1], arg[2]
 assert(folder, "usage: luajit lua/doc/reference.lua FOLDER [TAGFILE]")
 
--- ---- What there is -----------------------------------------------------------------------------------
+-- ---- Modules and classes -----------------------------------------------------------------------------
 
 local function path_of(module)
   local path = "lua/" .. module:gsub("%.", "/")
@@ -203,7 +203,7 @@ end
 local function inline(text)
   text = escape(text)
   local parts = {}
-  -- What is quoted as code has no links.
+  -- Text quoted as code gets no links.
   for plain, code in (text .. "``"):gmatch "([^`]*)`([^`]*)`" do
     table.insert(parts, linked(plain))
     if code ~= "" then table.insert(parts, "<code>" .. code .. "</code>") end

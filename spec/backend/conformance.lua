@@ -1,4 +1,4 @@
---- What a device is to its driver, whichever way leads to it: the same of a model, a UIO device, a BAR by sysfs, I/O ports
+--- Holds a device to what its driver expects, whichever way leads to it: the same of a model, a UIO device, a BAR by sysfs, I/O ports
 --- and /dev/mem.
 ---
 ---     require "spec.backend.conformance" {

@@ -5,7 +5,7 @@ local uv = require "luv"
 
 local INFO = { address = "0000:09:00.0", vendor = 0x1af4, device = 0x9999, compatible = { "arm,pl999" }, uio_name = "card" }
 
--- What luio.driver.match says of a device when these are the drivers there are besides luio's own: name -> text.
+-- luio.driver.match's answer for a device, with these drivers besides luio's own: name -> text.
 local function driver_of(drivers)
   local folder
   for name, text in pairs(drivers) do

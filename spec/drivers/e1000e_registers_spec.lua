@@ -95,7 +95,7 @@ describe("drivers/e1000e's registers", function()
     assert.same({ 0x14 }, shared)
   end)
 
-  -- Whatever shows registers leaves these alone: it must be all of them.
+  -- Inspection leaves these registers alone, so the list must be complete.
   it("say what reading does where it does something, and only there", function()
     local effect, statistics = {}, 0
     map:each(function(path, def, offset)

@@ -38,7 +38,7 @@ end
 
 local HEADER = ("\255"):rep(14)
 
--- What a frame says behind its header.
+-- The bytes behind a frame's header.
 local function said(packet) return packet:read(14) end
 
 -- Puts a frame into the next descriptor; false: there is none.
@@ -308,7 +308,7 @@ describe("e1000e's transmit ring", function()
     return p
   end
 
-  -- What is in the ring from the head to the tail: frames, and contexts as TUCSS and TUCSO.
+  -- The ring's content from the head to the tail: frames, and contexts as TUCSS and TUCSO.
   local function queued(tx)
     local list, d = {}, tx.parts.buffer:pointer(CONTEXT)
     while tail.head ~= tail.at do

@@ -123,7 +123,7 @@ static void found(const char *format, ...)
   exit(1);
 }
 
-/* ---- What breaks it ---------------------------------------------------------------------------- */
+/* ---- Mutations --------------------------------------------------------------------------------- */
 
 static const char *const numbers[] = {"0",
                                       "1",
@@ -230,7 +230,7 @@ static void mutate(size_t i)
   exchange(i, at, end - at, in, strlen(in));
 }
 
-/* ---- What the parsers call --------------------------------------------------------------------- */
+/* ---- Calls of the parsers ---------------------------------------------------------------------- */
 
 #define FIRST 1000
 static size_t at[FILES];
@@ -403,7 +403,7 @@ struct udev_device *fuzz_parent(struct udev_device *dev)
   return one_in(50) ? NULL : dev->parent;
 }
 
-/* ---- What must hold ---------------------------------------------------------------------------- */
+/* ---- Invariants -------------------------------------------------------------------------------- */
 
 static void check_clean(const char *text, size_t size, const char *what)
 {

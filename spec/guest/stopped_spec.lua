@@ -198,7 +198,7 @@ describe("a driver that forks", function()
       local child = ffi.C.fork()
       for _, fd in ipairs(hoard) do uv.fs_close(fd) end
       if child == 0 then
-        -- Here the device is gone: descriptors, registers, the guardian. What is said is said in one write.
+        -- Here the device is gone: descriptors, registers, the guardian. The report is one write.
         local said = {}
         for fd = 3, 255 do
           local to = uv.fs_readlink("/proc/self/fd/" .. fd) or ""

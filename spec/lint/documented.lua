@@ -31,7 +31,7 @@ local function missing(item)
   return list
 end
 
---- What is missing in a Lua file.
+--- Descriptions that a Lua file lacks.
 ---@param path string
 ---@return string[] faults  "path:line: name: no description"
 function M.lua(path)
@@ -77,7 +77,7 @@ function M.header(path)
   return faults
 end
 
---- What is missing in the library and its headers.
+--- Descriptions that the library and its headers lack.
 ---@return string[] faults
 function M.check()
   local faults = {}

@@ -5,7 +5,7 @@ return {
   c = {
     { "base", "runtime/luio.h", "runtime/luio_*.h", "runtime/internal.h", "runtime/guard.h", "runtime/descriptors.*",
       "runtime/text.c", "runtime/error.c", "runtime/mmio.c", "runtime/cdef.c" },
-    -- What the kernel says and gives; no device is open.
+    -- The kernel's files and calls; no device is open.
     { "kernel", "runtime/kernel.h", "runtime/sysfs.c", "runtime/files.c", "runtime/devicetree.c", "runtime/iomem.c", "runtime/pagemap.c",
       "runtime/port.c", "runtime/describe.c", "runtime/discovery.c", "runtime/devmem.c", "runtime/monitor.c", "runtime/devnull.c",
       "runtime/fork.c", "runtime/sigbus.c", "runtime/lock.c", "runtime/waker.c", "runtime/porter.c" },

@@ -91,7 +91,7 @@ local function tokens(text)
   end
 end
 
--- What a Lua text loads: { name, prefix, line }; name nil: a `require` whose name is no literal.
+-- The modules that a Lua text loads: { name, prefix, line }; name nil: a `require` whose name is no literal.
 local function loads(text)
   local all, out = tokens(text), {}
   local function is(i, value) return all[i] and all[i].kind ~= "string" and all[i].value == value end

@@ -2,7 +2,7 @@
 
 local files = require "spec.support.files"
 
--- What is in these folders needs more than a simulated device. What is anywhere else is a spec of the stage sim.
+-- Specs in these folders need more than a simulated device. Every other spec belongs to the stage sim.
 local ELSEWHERE = {
   ["spec/udev/"] = "^udev$", ["spec/dist/"] = "^dist$", ["spec/guest/"] = "^guest%-", ["spec/guest/arm64/"] = "^arm64$",
   ["spec/backend/pci_spec"] = "^guest%-", ["spec/backend/uio_timer_spec"] = "^guest%-", ["spec/backend/generic_uio_spec"] = "^arm64$",

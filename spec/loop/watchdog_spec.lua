@@ -57,7 +57,7 @@ local FIFO = files.write("fifo", "")
 setup(function() files.shell(("rm -f '%s' && mkfifo '%s'"):format(FIFO, FIFO)) end)
 teardown(files.clean)
 
--- What a function does that never comes back, each in its way.
+-- Bodies of functions that never return, each in its way.
 local LOOPS = {
   ["an empty loop"] = "while true do end",
   ["a loop that LuaJIT would compile"] = "local x = 0 for i = 1, math.huge do x = x + i end",
@@ -113,7 +113,7 @@ describe("a new version that does not come back", function()
 end)
 
 describe("a new version", function()
-  -- What is wrong with it, and what is said of it.
+  -- The version's fault, and the message.
   local REFUSED = {
     ["that yields when it is loaded"] = { { head = "coroutine.yield()" }, "init%.lua:1: coroutine%.yield: there is nobody" },
     ["that yields in check"] = { { check = "coroutine.yield()" }, "init%.lua:4: coroutine%.yield: there is nobody" },

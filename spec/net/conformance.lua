@@ -1,4 +1,4 @@
---- What luio.net promises, of one port in loopback: the same of every driver, on a model and on a card.
+--- Holds one port in loopback to what luio.net promises: the same for every driver, on a model and on a card.
 ---
 ---     require "spec.net.conformance" {
 ---       address = "sim:e1000e",
@@ -8,7 +8,7 @@
 ---       ...
 ---     }
 ---
---- What the device can't do, or the one that emulates it, is said by the spec that calls this, each with its reason:
+--- The calling spec names what the device, or its emulation, can't do, each with its reason:
 ---
 ---     blind = "..."       looks at no checksum of what it receives: packet.flags stays 0
 ---     uncounted = "..."   does not count what its full ring misses
@@ -53,7 +53,7 @@ return function(subject)
     return port
   end
 
-  --- What the device was warned of since it was opened.
+  --- The device's warnings since it was opened.
   function subject.warnings(port)
     for _, one in ipairs(opened) do
       if one.port == port then return one.warnings end

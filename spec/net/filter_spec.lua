@@ -76,7 +76,7 @@ end)
 
 local function quote(text) return "'" .. text:gsub("'", [['\'']]) .. "'" end
 
--- What tcpdump makes of each: a set of frames' numbers, or its message. One shell for all.
+-- tcpdump's result for each expression: a set of frames' numbers, or its message. One shell runs all.
 local function theirs(list)
   local script = {}
   for i, text in ipairs(list) do

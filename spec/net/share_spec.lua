@@ -74,7 +74,7 @@ describe("luio.net.share", function()
     for _, client in ipairs { ... } do assert.same({}, receive(client, 1, 0.03)) end
   end
 
-  -- What the far end of the wire has received, once it is n frames.
+  -- Waits until the far end of the wire has n frames; returns those it has.
   local function arrived(n)
     local list = {}
     wait.poll(5, function()

@@ -250,7 +250,7 @@ describe("luio.net.tap", function()
   end)
 
   case("gives the kernel nothing to trust: it looks at checksums by itself", function()
-    -- What virtio_net_hdr's DATA_VALID (2) is worth: a datagram with a wrong checksum that claims to be right.
+    -- virtio_net_hdr's DATA_VALID (2) on a datagram with a wrong checksum.
     local tap = assert(open { checksum = true, address = "10.9.0.1/24", mac = "02:00:00:00:00:01" })
     local path = os.tmpname()
     local listener = wire.beside(("socat -u UDP-RECV:4000 OPEN:%s,trunc"):format(path))

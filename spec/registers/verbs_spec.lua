@@ -229,7 +229,7 @@ describe("a register", function()
     assert.equal("A: BUSY is 1, not 0, STATE is READY, not IDLE after 0.02 s", message)
     assert.equal("ETIMEDOUT", code)
     assert.is_true(luio.now() - before >= 0.02)
-    -- What is as wanted is no reason, whichever way it was wanted.
+    -- The message names only fields that differ, whether a number or a name was wanted.
     assert.equal("A: STATE is READY, not IDLE after 0 s", (select(2, regs.A:wait({ BUSY = 1, STATE = "IDLE" }, 0))))
     assert.equal("A: BUSY is 1, not 0 after 0 s", (select(2, regs.A:wait({ BUSY = 0, STATE = 2 }, 0))))
     local done

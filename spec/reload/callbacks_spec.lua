@@ -11,7 +11,7 @@ local wait = require "spec.support.wait"
 local dev, path, failures, undone
 local shown = task.on_failure
 
--- A driver of edu. What start does stands on line 5, and may `fail`, by a name of line 3.
+-- A driver of edu. The body of start is line 5; it may `fail`, by a name of line 3.
 local function text(start, fail, answer)
   return ([[
 local luio, uv, ffi = require "luio", require "luv", require "ffi"

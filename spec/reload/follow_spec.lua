@@ -251,7 +251,7 @@ describe("a save at any moment", function()
     follower:begin()
   end
 
-  -- What it says in the end, and that it is the last word.
+  -- Waits until the version with this answer runs and no other is being loaded.
   local function ends_with(answer)
     wait.till(20, ("version that answers %d runs"):format(answer), function()
       return dev.driver.answer() == answer and not dev.live.reloading and not follower.working

@@ -247,7 +247,7 @@ describe("a reload", function()
 end)
 
 describe("a new version that fails", function()
-  -- Whatever is saved: refused with the step and these words, and the old one misses nothing.
+  -- The saved version is refused with the step and these words, and the old one misses nothing.
   local function refuses(source, step, words, after)
     start()
     raise(2)

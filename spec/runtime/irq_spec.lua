@@ -284,7 +284,7 @@ describe("a source that the loop shares with the thread", function()
     assert.is_true(direct > 0)
   end)
 
-  -- Who takes one is a race: again until the loop took some, and fifty times at least.
+  -- The loop and the thread race for each interrupt: repeats until the loop took some, fifty times at least.
   local function again_until_direct(fn)
     local deadline, round = luio.now() + 20, 0
     repeat

@@ -8,7 +8,7 @@ local wait = require "spec.support.wait"
 local EDU = { IRQ_STATUS = 0x24, IRQ_RAISE = 0x60, IRQ_ACK = 0x64 }
 local LONG = 60 -- seconds, for a machine that is busy with other things
 
--- What a driver states that means to acknowledge edu's bit 0, and takes back bit 1.
+-- The top half of a driver that means to acknowledge edu's bit 0, and acknowledges bit 1.
 local function wrong(more)
   local setup = { capture = { { "IRQ_STATUS", EDU.IRQ_STATUS } }, ack = { { EDU.IRQ_ACK, 2, name = "IRQ_ACK" } } }
   for key, value in pairs(more or {}) do setup[key] = value end

@@ -71,7 +71,7 @@ describe("the kernel module uio_timer", function()
       functions = functions + 1
     end
     assert.same({ 6, 19 }, { sections, functions })
-    -- What looks like a name of C's: lowercase words with an underscore between.
+    -- Names of C: lowercase words with an underscore between.
     for name in walk:gmatch "`(%l+_[%l_]+)`" do
       assert.is_truthy(source:find("%f[%w_]" .. name) or name == "uio_pci_generic", name .. " is not in the source")
     end

@@ -1,4 +1,4 @@
---- What luio.serial promises, of one port in loopback: the same of every driver, on a model and on a device.
+--- Holds one port in loopback to what luio.serial promises: the same for every driver, on a model and on a device.
 ---
 ---     require "spec.serial.conformance" {
 ---       address = "sim:uart16550",
@@ -6,7 +6,7 @@
 ---       leave = function(port) ... end,    -- takes the device away; and back: gives it back
 ---     }
 ---
---- What the device can't do, or the one that emulates it, is said by the spec that calls this, each with its reason:
+--- The calling spec names what the device, or its emulation, can't do, each with its reason:
 ---
 ---     quiet_lines = "..."   lines that change in loopback are not told of: they are only to be read
 ---     no_break = "..."      a break is not looped back

@@ -132,7 +132,7 @@ function M.restore()
   M.free(M.TESTDEV)
 end
 
--- ---- What this kernel forbids --------------------------------------------------------------------
+-- ---- Restrictions of this kernel -----------------------------------------------------------------
 
 --- The lockdown's mode, nil without one.
 ---@return string?

@@ -11,7 +11,7 @@ b' }]], "{ [==[a]]b]==], [[\n\nx]] }", "{ -- comment, with { and '\n a = 1, --[[
   "{ a = { b = { c = { 'deep' } } } }",
 }
 
--- What only running tells.
+-- Texts whose value only a run tells.
 local OTHERS = {
   "f()", "{ f() }", "{ pci = f() }", "{ pci = (function() while true do end end)() }", "{ 'a' .. 'b' }", "{ 1 + 1 }", "{ x }", "{ ('x'):rep(3) }",
   "{ 'x' } .. y", "{} or x", "'text'", "5", "nil", "{ a = }", "{ = 1 }", "{ [nil] = 1 }", "{ 'a' 'b' }", "{ 1LL }", "{ 1x }", "{ '\\u{41}' }",

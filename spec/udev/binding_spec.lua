@@ -77,7 +77,7 @@ local PRELUDE = [[
     return true
   end
 
-  -- What came of it, and how things are.
+  -- The call's result, and the state afterwards.
   local function try(what, ...)
     local from = #kernel.log
     local result, message, code = binding[what](...)
@@ -280,7 +280,7 @@ describe("binding", function()
   end)
 end)
 
--- ---- What the system uses ------------------------------------------------------------------------
+-- ---- Devices that the system uses ----------------------------------------------------------------
 
 describe("binding a device that the system uses", function()
   local BELOW = "/devices/pci0000:00/0000:00:04.0/"
@@ -288,7 +288,7 @@ describe("binding a device that the system uses", function()
   local disk = udev.device(SDA, "block", { dev = "8:0" }) .. udev.device(SDA .. "/sda1", "block", { dev = "8:1", partition = "1" })
     .. udev.device(SDA .. "/sda2", "block", { dev = "8:2", partition = "2" })
 
-  -- What is refused with these files in /proc, or nil.
+  -- The refusal with these files in /proc; nil: none.
   local function refused(devices, files, code)
     local got = run(tree(devices), ([[
       kernel.give "ahci"

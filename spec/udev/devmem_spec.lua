@@ -115,7 +115,7 @@ describe("a range of physical addresses", function()
     end
   end)
 
-  -- What is true where; what is said otherwise.
+  -- Checks the verdict on each range, and its message.
   local function judges(tree, iomem, cases)
     local addresses = {}
     for i, case in ipairs(cases) do addresses[i] = case[1] end

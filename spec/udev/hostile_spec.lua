@@ -72,7 +72,7 @@ local function tree()
     .. pci:gsub("E: SUBSYSTEM=pci\n", "%0L: driver=../../../bus/pci/drivers/EVIL\27[31m\n") .. udev.pci(5, { config = udev.config(0x103) })
 end
 
--- What each command is called with; `quiet`: nothing from elsewhere is in what it prints; `json`: which spec has its documents.
+-- The calls of each command. `quiet`: its output has no text of the device's. `json`: the spec that has its documents.
 local CASES = {
   list = { [[luio "list"]], [[luio("list", "--json")]] },
   info = { [[luio("info", "uio0")]], [[luio("info", "0000:00:04.0")]], [[luio("info", "0000:00:04.0", "--json")]],

@@ -46,7 +46,7 @@ describe("what the kernel says, when it is not broken,", function()
 end)
 
 describe("/proc/iomem", function()
-  -- What of the range is let through with this file.
+  -- The range's problem with this file, or "none".
   local function problem(iomem)
     return run(([[
       put("/proc/iomem", %q)

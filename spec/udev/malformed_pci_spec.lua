@@ -23,7 +23,7 @@ describe("a PCI device", function()
     return { resource = table.concat(lines, "\n") }
   end
 
-  -- What the listing should have for it: a fine device but for `differences`.
+  -- Compares the listing with a device without faults but for `differences`.
   local function check(address, problem, differences)
     local want = {
       address = address, event = 0, bus = "pci", sysfs = "/sys/devices/pci0000:00/" .. address, compatible = {},

@@ -15,7 +15,7 @@ describe("a UIO device", function()
     return "uio" .. #trees - 1
   end
 
-  -- What the listing should have for it: a fine device but for `differences`.
+  -- Compares the listing with a device without faults but for `differences`.
   local function check(address, problem, differences)
     local want = {
       address = address, uio = address, uio_name = "widget", uio_version = "1.0", event = 7, bus = "platform",

@@ -1,7 +1,7 @@
 --- A device's selectors: they decide at each access which registers are visible (luio.registers.when).
 ---
---- Who looks (printing, dump, watch, a snapshot) asks the device each time: one load of each selector, just before. An access (a
---- driver's, mostly) asks, too, until this process has written the selector through the map. From then on the last written value
+--- Inspection (printing, dump, watch, a snapshot) reads the device each time: one load of each selector, just before. An access (a
+--- driver's, mostly) reads it, too, until this process has written the selector through the map. From then on the last written value
 --- counts, and an access costs one comparison: a driver that switches the page itself never pays a load for it. A load of the
 --- selector through the map corrects the known value. Before an access is refused the device is always asked, so knowledge that
 --- is out of date never refuses one. It is forgotten when the device goes away and when another name of these bytes is written.

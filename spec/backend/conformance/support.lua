@@ -1,4 +1,4 @@
---- What the parts of the conformance spec share.
+--- Functions that the parts of the conformance spec share.
 
 local assert = require "luassert"
 local runtime = require "luio.ffi"

@@ -20,7 +20,7 @@ local function told(port)
 end
 
 return function(subject)
-  -- What it counted since; all are whole, and none went down.
+  -- How much each counter grew; all are whole numbers, and none went down.
   local function since(port, before)
     local after, grown = port:stats(), {}
     for _, name in ipairs(NAMES) do

@@ -98,7 +98,7 @@ describe("a BPF program in Lua", function()
     local hits = 0
     for i = 1, COUNT do
       local list = make()
-      -- What it computes for one frame, or a few, is compared with at its end: all bits count.
+      -- Runs return A until one is not 0. The final program compares A with that value, so all bits count.
       list[#list + 1] = { 0x16, 0, 0, 0 }
       local value, computed = 0, program(list)
       for _ = 1, 20 do

@@ -15,7 +15,7 @@ local MODEL = [[return {
 }]]
 local GOOD = "return { name = 'mine', match = { pci = '1234:5678' }, registers = require 'drivers.mine.registers' }\n"
 
--- What is wrong with it: its files, what every command has to say, and whether that is known without running it.
+-- Faults: the driver's files, the message of every command, and whether it is known without running the driver.
 local FAULTS = {
   ["a syntax error"] = { "return { name = 'mine',\n  match = { pci = '1234:5678' }, start = function( }", MAP,
     "drivers/mine/init.lua:2: ", true },

@@ -13,7 +13,7 @@ local LUIO = ROOT .. "/build/luio"
 
 local function quoted(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
--- What is offered for the last of the words.
+-- The completions of the last word.
 local function offered(...)
   local words = {}
   for i, word in ipairs { ... } do words[i] = quoted(word) end

@@ -200,7 +200,7 @@ describe("luio irq", function()
         local out, status = interrupted(("%s irq sim:edu %s"):format(program.PATH, args), "interrupts of sim:edu", signal)
         assert.equal(wanted, status, out)
         assert.matches("\n%d+ interrupts?, %d+ events?, in ", out)
-        -- Who asked for so many must not take fewer for them.
+        -- A caller that asked for a number must be told that fewer came.
         if wanted == 1 then assert.matches("\nluio: %d+ of 1000000 interrupts came before it was ended\n$", out) end
       end
     end

@@ -16,7 +16,7 @@ local function write(read, on_write)
   files.put(folder .. "/drivers/mine/init.lua", MAP)
 end
 
--- What is told ends with this, is nothing of luio's own, and is one line.
+-- The message ends with these words, names no file of luio's, and is one line.
 local function says(args, words)
   local out, status = luio(args)
   assert.equal(1, status, args .. "\n" .. out)

@@ -342,7 +342,7 @@ describe("every one of them", function()
       local out, status = luio(args .. " > /dev/full")
       assert.same({ "luio: standard output: No space left on device\n", 1 }, { out, status }, args)
     end
-    -- What prints at once finds out in the middle, and knows less at the end.
+    -- Output that is not buffered fails in the middle, so the message at the end has no reason.
     assert.same({ "luio: standard output: a write failed\n", 1 }, { luio "explore sim:probe -e CTRL > /dev/full" })
   end)
 

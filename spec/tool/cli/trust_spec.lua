@@ -60,7 +60,7 @@ local function set_traps(dir)
   files.put(dir .. "/chip.svd", require("spec.registers.import.fixtures").HEAD .. require("spec.registers.import.fixtures").TAIL)
 end
 
--- What each command is called with where the traps are. One that has nothing here fails.
+-- The calls of each command where the traps are. A command without an entry fails.
 local CALLS = {
   list = { "list", "list --json" }, info = { "info sim:edu", "info sim:evil" }, get = { "get sim:edu ID", "get sim:edu ID --map evil" },
   set = { "set sim:edu LIVENESS=1" }, dump = { "dump sim:edu" }, snapshot = { "snapshot sim:edu" },

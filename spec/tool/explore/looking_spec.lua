@@ -48,7 +48,7 @@ local function forced(regs)
   return s
 end
 
--- What can be done to bound registers.
+-- Every inspection of bound registers.
 local function look_at_registers(regs)
   tostring(regs)
   for reg in regs:each() do tostring(reg) end
@@ -57,7 +57,7 @@ local function look_at_registers(regs)
   tostring(regs:restore(forced(regs)))
 end
 
--- What the program's commands do on a target.
+-- The inspections of the program's commands.
 local function look_at_target(t)
   local function read(list)
     local records = {}
@@ -91,7 +91,7 @@ local function change_all(t, dry)
   end
 end
 
--- What is done at the prompt.
+-- The inspections of the prompt.
 local function at_the_prompt(s)
   quietly(function()
     local env = s.env
@@ -119,7 +119,7 @@ local function at_the_prompt(s)
   end)
 end
 
--- ---- What maps say -------------------------------------------------------------------------------
+-- ---- Effects that maps state ---------------------------------------------------------------------
 
 describe("what one name of a byte disturbs", function()
   local dev

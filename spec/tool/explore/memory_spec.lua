@@ -34,7 +34,7 @@ describe("the memory of a session", function()
 
   local function le(width, value) return ffi.string(ffi.new(("uint%d_t[1]"):format(width), value), width / 8) end
 
-  -- What was written into memory, as one string a piece: "le64 b1+0x40".
+  -- The pieces of a write into memory, each as a string: "le64 b1+0x40".
   local function pieces(bytes)
     local entry = m:took({ handle = 1 }, "write", 0, bytes)
     table.insert(entries, entry)

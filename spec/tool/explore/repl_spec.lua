@@ -244,7 +244,7 @@ describe("luio explore #tmux", function()
       t:wait(line .. "\nbegun\n^Cinterrupted at prompt:1\nsim:edu>")
     end
     for _, chunk in ipairs { "luio.sleep, 60", "function() while 1 do end end" } do
-      -- What catches the first Ctrl-C does not catch the second.
+      -- A pcall that catches the first Ctrl-C does not catch the second.
       local line = ("while 1 do print 'begun' pcall(%s) end"):format(chunk)
       t:type(line .. "\n")
       t:wait(line .. "\nbegun")

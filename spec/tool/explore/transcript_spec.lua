@@ -19,7 +19,7 @@ describe("the documents #tmux", function()
       t:wait_last "sim:edu>"
       t:type(typed .. "\n")
       t:wait("sim:edu> " .. typed)
-      -- What comes by itself is seen before the next line is typed, as a person would.
+      -- Waits for output that comes by itself before the next line is typed, as a person would.
       if typed:find "FACTORIAL:write" then t:wait "interrupt 1" end
     end
     t:wait "return edu"

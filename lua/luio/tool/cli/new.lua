@@ -17,7 +17,7 @@ local term = require "luio.text.term"
 local trust = require "luio.host.trust"
 local uv = require "luv"
 
--- ---- What is known -------------------------------------------------------------------------------
+-- ---- The device ----------------------------------------------------------------------------------
 
 ---@class luio.NewDevice
 ---@field ids string[]     as entries of `match`
@@ -68,7 +68,7 @@ local function regions_of(info)
   return list[1] and list or { { index = 0, kind = "memory", size = 0x1000 } }
 end
 
--- ---- What is written -----------------------------------------------------------------------------
+-- ---- The files -----------------------------------------------------------------------------------
 
 local EXAMPLE = [[
 local luio = require "luio"

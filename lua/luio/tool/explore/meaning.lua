@@ -171,7 +171,7 @@ function M.of(env, steps)
   return thing
 end
 
--- ---- What is in a thing --------------------------------------------------------------------------
+-- ---- Names in a value ----------------------------------------------------------------------------
 
 --- Calls a function for every name in a Lua value and along its __index tables.
 ---@param value any

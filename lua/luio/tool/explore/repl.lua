@@ -188,7 +188,7 @@ function Repl:columns()
   return self.editor and (self.editor:size()) or 80
 end
 
--- ---- What is printed meanwhile -------------------------------------------------------------------
+-- ---- Output while a line is typed ----------------------------------------------------------------
 
 -- Output while a line is typed belongs above it.
 ---@private

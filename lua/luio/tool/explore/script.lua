@@ -142,7 +142,7 @@ local function body(journal, indent, expect, without_looks)
   return table.concat(lines, "\n")
 end
 
--- ---- What stands around them ---------------------------------------------------------------------
+-- ---- The driver around the lines -----------------------------------------------------------------
 
 -- The top half that interrupts were taken by, or would be; nil where none was stated.
 local function setup_of(journal)

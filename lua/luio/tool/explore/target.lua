@@ -2,10 +2,10 @@
 --- register map.
 ---
 --- How it is opened:
----   look    mapped read-only. Of a PCI device only the BARs: /dev/uioX stays closed, because closing it
+---   read    mapped read-only. Of a PCI device only the BARs: /dev/uioX stays closed, because closing it
 ---           again would stop the DMA of the process that drives the device
 ---   write   the same, writable, beside an owner: refused while there is one, unless forced
----   own     as its driver does, with interrupts; while another process drives it: as look, with a note
+---   own     as its driver does, with interrupts; while another process drives it: as read, with a note
 ---
 --- A range of physical addresses (mem:0xADDR+0xLEN) is mapped read-only unless the user asked to write, because no
 --- driver's match confirms that it is the intended device.

@@ -4,7 +4,7 @@
 ---     text.extent("a long line", 8, 3)    1, 6    rows down and the column behind it, from column 3 of 8
 ---     text.columns({ "a", "bb" }, 80, 10)  "a   bb"
 ---
---- What wraps where is decided as libedit and the terminal do, or the prompt is drawn in the wrong place.
+--- Lines wrap where libedit and the terminal wrap them; otherwise the prompt would be drawn in the wrong place.
 --- Nothing here writes.
 
 local bit = require "bit"
