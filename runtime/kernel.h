@@ -72,7 +72,7 @@ void luio_port_inherit(const luio_port_rights *rights);
 int luio_function_is_ours(const luio_device *d, const char *what, luio_error *err);
 /* Takes the advisory lock of a file of the device. EBUSY: another handle or process has it. */
 int luio_lock(const luio_device *d, int fd, luio_error *err);
-/* The error of a device that another process drives; part: ", or some of it", or "". */
+/* The error of a device that another process, or this one by an earlier open, drives; part: ", or some of it", or "". */
 int luio_locked(const luio_device *d, const char *part, luio_error *err);
 
 /* fork.c. From add to remove, `forked` is called in each child that this process forks, before fork() returns there. */

@@ -1,7 +1,8 @@
 /* lock.c - the advisory lock of the process that drives a device.
  *
- * The lock is flock's; each backend chooses the file: `config` on PCI, /dev/uioX elsewhere. An error reports that
- * another process holds it; Lua finds that process and names it (lua/luio/host/holders.lua). */
+ * The lock is flock's; each backend chooses the file: `config` on PCI, /dev/uioX elsewhere. A lock belongs
+ * to an open file, so this process, too, may hold it by an earlier open. Lua finds the process and names it
+ * (lua/luio/host/holders.lua). */
 #include "kernel.h"
 
 #include <errno.h>
@@ -14,10 +15,10 @@ static const char *name_of(const luio_device *d)
 
 int luio_locked(const luio_device *d, const char *part, luio_error *err)
 {
-  return luio_fail(
-      err, EBUSY,
-      "open %s: EBUSY: another process drives it%s; stop that one, or open read-only to look",
-      name_of(d), part);
+  return luio_fail(err, EBUSY,
+                   "open %s: EBUSY: another process or this one drives it%s; stop that one, or "
+                   "open read-only to look",
+                   name_of(d), part);
 }
 
 int luio_lock(const luio_device *d, int fd, luio_error *err)
@@ -33,9 +34,10 @@ int luio_function_is_ours(const luio_device *d, const char *what, luio_error *er
 {
   if (!d->one_of_several)
     return 0;
-  return luio_fail(err, EBUSY,
-                   "%s of %s: EBUSY: it is one of several UIO devices of %s, whose config space, "
-                   "bus master and DMA memory "
-                   "belong to the one that was opened first, by another process: use that one's",
-                   what, d->info.uio, d->info.address);
+  return luio_fail(
+      err, EBUSY,
+      "%s of %s: EBUSY: it is one of several UIO devices of %s, whose config space, "
+      "bus master and DMA memory "
+      "belong to the one that was opened first, by another process or this one: use that one's",
+      what, d->info.uio, d->info.address);
 }

@@ -241,7 +241,7 @@ describe("a range of physical addresses", function()
       results[3] = attempt "mem:0x10000078+0x10"
       return results]])
     assert.same({ false, true, true }, { got[1].opened, got[2].opened, got[3].opened })
-    assert.matches("^open mem:0x10000078%+0x10: EBUSY: another process drives it, or some of it; stop that one, ", got[1].message)
+    assert.matches("^open mem:0x10000078%+0x10: EBUSY: another process or this one drives it, or some of it; stop that one, ", got[1].message)
   end)
 
   it("is gone when a kernel driver claims it, and comes back when that lets it go", function()

@@ -211,17 +211,17 @@ function M.locker(info, whole)
   return found
 end
 
---- Names the process in a message of C's that says that another process has luio's lock on the device.
+--- Names the process in a message of C's about luio's lock on the device.
 ---@param message string
 ---@param info luio.Info?
 ---@param whole boolean?  the lock is the one on what several UIO devices share
 ---@return string
 function M.name_locker(message, info, whole)
-  local pid = info and message:find("another process", 1, true) and M.locker(info, whole)
+  local pid = info and message:find("another process or this one", 1, true) and M.locker(info, whole)
   if not pid then return message end
-  if pid ~= uv.os_getpid() and pid ~= M.guardian_pid then return (message:gsub("another process", "process " .. pid)) end
-  message = message:gsub("another process drives it(.-); .*", ("this process (%d) drives it already%%1"):format(pid))
-  return (message:gsub("another process", "this process"))
+  if pid ~= uv.os_getpid() and pid ~= M.guardian_pid then return (message:gsub("another process or this one", "process " .. pid)) end
+  message = message:gsub("another process or this one drives it(.-); .*", ("this process (%d) drives it already%%1"):format(pid))
+  return (message:gsub("another process or this one", "this process"))
 end
 
 --- The failure of the last call into C, with the process named that has luio's lock on the device, if that is why.
