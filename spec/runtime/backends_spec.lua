@@ -9,10 +9,9 @@ local WAYS = { "backend_%w+%.c$", "/dma_sim%.c$", "/sim%.c$" }
 -- Questions after a kind.
 local QUESTIONS = {
   "strn?cmp%([^;]-[>.]bus%f[%W]", -- the name of a bus
-  "%->sim%f[^%w_]", "%->own%f[^%w_]", -- what belongs to the way alone
-  "%f[%w]r%->kind", "%f[%w]region%->kind", "%f[%w]n%.kind", "ops%->kind%s*[=!]=", "luio_region_kind%([^)]*%)%s*[=!]=",
+  "%->own%f[^%w_]", -- belongs to the way alone
+  "ops%->kind%s*[=!]=", "luio_region_kind%([^)]*%)%s*[=!]=",
   "[=!]=%s*&luio_%w+", -- a table of operations
-  "%->of_regions", "%->is_sim",
 }
 
 local function is_way(path)
