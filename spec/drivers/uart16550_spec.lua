@@ -189,7 +189,7 @@ describe("drivers/uart16550", function()
     assert.same({ 0, 0 }, { port:stats().overruns, port:stats().rx_dropped })
   end)
 
-  it("loses nothing from one that obeys RTS at full speed, where the chip does it by itself", function()
+  it("loses nothing from one that obeys RTS at full speed, where the chip does it by itself #plain", function()
     open("16550C", { rx = 256, flow = "rts/cts" }, far_end.OBEYS_RTS)
     local wanted, parts, left = ("0123456789abcdef"):rep(256), {}, 4096
     far:send(wanted)

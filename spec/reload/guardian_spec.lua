@@ -244,7 +244,7 @@ describe("luio run", function()
     assert.matches("did not stop in time: SIGKILL\n$", p:text())
   end)
 
-  it("does not wait out a pause when it is told to stop", function()
+  it("does not wait out a pause when it is told to stop #plain", function()
     run("luio.spawn(function() luio.sleep(0.05) os.exit(1) end)", "--restart", "100", "--backoff", "60")
     p:wait("in 1280 ms", 40)
     local start = uv.hrtime()
@@ -325,7 +325,7 @@ describe("luio run", function()
     assert.equal(0, p:status())
   end)
 
-  it("says which state can't be durable, and goes on", function()
+  it("says which state can't be durable, and goes on #plain", function()
     run "state.list = print"
     started(1)
     p:wait "luio: durable state of driver kept: cannot serialize"
@@ -362,7 +362,7 @@ describe("luio run", function()
     assert.matches("stopped\n$", p:text())
   end)
 
-  it("refuses numbers that make no sense", function()
+  it("refuses numbers that make no sense #plain", function()
     for _, case in ipairs { { "--restart", "many" }, { "--restart", "1.5" }, { "--backoff", "x" } } do
       p = program.start { "run", "drivers/edu", "sim:edu", case[1], case[2] }
       assert.equal(2, p:status())

@@ -1,9 +1,11 @@
 --- Interrupts: the ring, its overflow, its order; the top half; waiting.
 
 local ffi = require "ffi"
+local amount = require "spec.support.amount"
 local luio = require "luio"
 local runtime = require "luio.ffi"
 local sources = require "luio.irq.source"
+local wait = require "spec.support.wait"
 local C = runtime.C
 
 ffi.cdef [[
@@ -17,6 +19,7 @@ ffi.cdef [[
   int fcntl(int fd, int command, ...);
 ]]
 local F_SETFL, O_NONBLOCK = 4, 2048
+local EVENTS = amount(1000000, 1000000, 100000)
 local E = ffi.load "build/spec/libeventsource.so"
 
 local function open(config)
@@ -77,13 +80,13 @@ local function follower()
 end
 
 describe("the event ring", function()
-  it("accounts for a million events with a slow consumer: none lost unseen, doubled or reordered", function()
+  it("accounts for a million events, or so, with a slow consumer: none lost unseen, doubled or reordered", function()
     local reader, writer = pipe()
     local irq = assert(open { source = C.LUIO_IRQ_UIO, fd = reader, capacity = 256 })
-    local source = E.eventsource_start(writer, 1000000, 0, 0)
+    local source = E.eventsource_start(writer, EVENTS, 0, 0)
     local event, follow = ffi.new "luio_irq_event", follower()
     local taken, seen, waits = 0, 0, 0
-    local deadline = luio.now() + 60
+    local deadline = luio.now() + 60 * wait.HANG
     repeat
       -- Slow: lets the ring fill up again and again.
       if C.luio_irq_next(irq, event) == 1 then
@@ -95,7 +98,7 @@ describe("the event ring", function()
         if waits % 1000 == 0 then require("luv").sleep(1) end
       end
       local interrupts, _, _, events = stats(irq)
-      if interrupts == count_after(1000000) and taken == events then break end
+      if interrupts == count_after(EVENTS) and taken == events then break end
     until luio.now() > deadline
     local total = E.eventsource_join(source)
     local interrupts, delivered, overflow, events = stats(irq)
@@ -235,12 +238,12 @@ describe("a source that the loop shares with the thread", function()
     ffi.C.close(writer)
   end)
 
-  it("accounts for a million events, taken by either, as the loop sleeps or is busy", function()
+  it("accounts for a million events, or so, taken by either, as the loop sleeps or is busy", function()
     start { capacity = 256 }
-    local counter = E.eventsource_start(writer, 1000000, 1000, 500000)
+    local counter = E.eventsource_start(writer, EVENTS, 1000, 500000)
     local follow = follower()
     local taken, seen, rounds = 0, 0, 0
-    local deadline = luio.now() + 60
+    local deadline = luio.now() + 60 * wait.HANG
     luio.run(function()
       repeat
         rounds = rounds + 1
@@ -251,7 +254,7 @@ describe("a source that the loop shares with the thread", function()
         end
         if rounds % 3 == 0 then spin(0.0003) end
         local interrupts, _, _, events = stats(irq)
-      until interrupts == count_after(1000000) and taken == events or luio.now() > deadline
+      until interrupts == count_after(EVENTS) and taken == events or luio.now() > deadline
     end)
     local total = E.eventsource_join(counter)
     local interrupts, delivered, overflow, events, direct = stats(irq)
@@ -268,7 +271,7 @@ describe("a source that the loop shares with the thread", function()
     local counter = E.eventsource_start(writer, 3000, 1, 2000000)
     local follow, seen, late = follower(), 0, 0
     local total = count_after(3000)
-    local deadline = luio.now() + 60
+    local deadline = luio.now() + 60 * wait.HANG
     luio.run(function()
       while seen < total and luio.now() < deadline do
         local _, _, code = watch:readable(0.001)

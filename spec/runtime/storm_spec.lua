@@ -181,7 +181,7 @@ describe("a storm of a driver at work", function()
     assert.equal(0, running:status(LONG))
   end)
 
-  it("is named by luio irq, and at the prompt", function()
+  it("is named by luio irq, and at the prompt #plain", function()
     local running = program.start { "irq", DEVICE, "--trigger", "IRQ_RAISE=1", "--count", "1000000000", "--json" }
     finally(function() running:close() end)
     running:wait("luio: " .. NAMED, LONG)

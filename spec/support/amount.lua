@@ -1,14 +1,20 @@
 --- The number of rounds of a spec: a few in an ordinary run, all of them with `make test LONG=1` (LUIO_LONG).
 ---
 ---     local RELOADS = amount(200, 1000)
+---     local EVENTS = amount(1000000, 1000000, 100000)
+---
+--- A third number is for the stages of sanitizers: they find an error in the first of many rounds that are the same, and take long.
 
 local LONG = os.getenv "LUIO_LONG" ~= nil
+local SANITIZED = os.getenv "LUIO_PROGRAM" ~= nil -- spec/run
 
 ---@generic T
 ---@param each_run T
 ---@param all T
+---@param sanitized? T  each_run
 ---@return T
-return function(each_run, all)
+return function(each_run, all, sanitized)
   if LONG then return all end
+  if SANITIZED and sanitized then return sanitized end
   return each_run
 end

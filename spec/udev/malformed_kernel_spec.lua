@@ -103,7 +103,7 @@ describe("an IOMMU", function()
 end)
 
 describe("a number that is none", function()
-  it("is no hugepage, and no limit", function()
+  it("is no hugepage, and no limit #plain", function()
     local got = run [[
       local texts = {}
       for i, number in ipairs { "nan", "-5", "inf", "0x20", "1e9", "3.5", "99999999999999999999" } do
@@ -123,7 +123,7 @@ describe("a number that is none", function()
     assert.equal("0 of 0 pages of 2 MiB free: DMA buffers of at most 4096 bytes", got.folder)
   end)
 
-  it("is no IOMMU group and no process", function()
+  it("is no IOMMU group and no process #plain", function()
     local got = run [[
       local groups = {}
       for i, name in ipairs { "nan", "0x3", "1e5", "-3" } do
@@ -138,7 +138,7 @@ describe("a number that is none", function()
   end)
 end)
 
-describe("what is built upon something", function()
+describe("what is built upon something #plain", function()
   it("is walked once, though it is built upon itself", function()
     local got = run [[
       local names, commands = {}, {}
@@ -170,7 +170,7 @@ describe("what is built upon something", function()
 end)
 
 describe("a name", function()
-  it("is quoted in a command that is to be pasted, and shortened where it is shown", function()
+  it("is quoted in a command that is to be pasted, and shortened where it is shown #plain", function()
     local got = run [[
       put("/proc/self/mountinfo", ("36 21 8:1 / /a'; \\040reboot;'%s rw - ext4 /dev/sda1 rw\n"):format(("b"):rep(300)):gsub(" \\", "\\"))
       for _, use in ipairs(uses.of(card)) do
@@ -203,7 +203,7 @@ describe("a name", function()
   end)
 end)
 
-describe("spec/fuzz/kernel", function()
+describe("spec/fuzz/kernel #plain", function()
   -- Reading /sys or /proc: by a path, by a folder that was found, by what reads both.
   local READS = { '"/proc/', '"/sys/', "info%.sysfs", "sysfs%.read", "sysfs%.bytes", "sysfs%.entries", "sysfs%.proc", "udev_device_get_sysattr" }
   -- Those that read nothing that a parser makes something of, each with why.

@@ -229,7 +229,7 @@ describe("a UIO device", function()
     assert.equal(19, #info.compatible)
   end)
 
-  it("leaves no memory behind, however malformed", function()
+  it("leaves no memory behind, however malformed #plain", function()
     local grown = udev.run(table.concat(trees), [[
       local function round()
         assert(luio.list())

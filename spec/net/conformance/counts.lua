@@ -90,7 +90,7 @@ return function(subject)
     assert.same({ n + 100, n + 100 }, { grown.tx_packets, grown.rx_packets + grown.rx_missed })
   end)
 
-  it("makes no garbage by bursts, after reloads neither", function()
+  it("makes no garbage by bursts, after reloads neither #plain", function()
     local port = subject.open()
     local packets, n, bursts = luio.batch(32), 0, 0
     local text = support.frame(port, 1)
