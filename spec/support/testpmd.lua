@@ -53,7 +53,7 @@ end
 ---@param seconds number?  30
 ---@return string ...  captures, or all of it
 function Testpmd:wait(pattern, seconds)
-  local found = wait.poll(seconds or 30, function()
+  local found = wait.poll((seconds or 30) * wait.HANG, function()
     local captures = { files.read(self.path):match(pattern) }
     return captures[1] and captures or self.exit and {}
   end)

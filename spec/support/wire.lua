@@ -63,7 +63,7 @@ function M.beside(command)
   assert(handle, self.pid)
   function self.text() return files.read(path) end
   function self.status(seconds)
-    return wait.poll(seconds, function() return self.exit end) or error(("%s did not end; it printed:\n%s"):format(command, self.text()), 2)
+    return wait.poll(seconds * wait.HANG, function() return self.exit end) or error(("%s did not end; it printed:\n%s"):format(command, self.text()), 2)
   end
   function self.kill(signal)
     if not self.exit then uv.kill(self.pid, signal or "sigkill") end
@@ -357,28 +357,50 @@ end
 ---@return integer
 function Stream:missing() return self.sent - self.got end
 
---- Lets streams flow for a while, or until `stop` says so; then sends no more and waits until nothing comes any more.
+--- Lets streams flow until `stop` says so: some thousand frames a second, so that a processor is left for what carries them.
 ---@param streams WireStream[]
----@param seconds number
----@param stop? fun(): boolean?
-function M.flow(streams, seconds, stop)
-  local deadline = luio.now() + seconds
-  while luio.now() < deadline and not (stop and stop()) do
-    local moved = 0
-    for _, stream in ipairs(streams) do moved = moved + stream:push() + stream:take() end
-    luio.sleep(moved == 0 and 0.001 or 0)
-  end
-  M.drain(streams)
+---@param stop fun(): boolean?
+function M.flow(streams, stop)
+  wait.till(120, "the end of the traffic", function()
+    for _, stream in ipairs(streams) do
+      stream:push()
+      stream:take()
+    end
+    luio.sleep(0.002)
+    return stop()
+  end)
 end
 
---- Waits until all that was sent has come, or nothing has for some time.
+--- Lets streams flow until so many more frames have come by each of them.
+---@param streams WireStream[]
+---@param n integer
+function M.flow_more(streams, n)
+  local from = {}
+  for i, stream in ipairs(streams) do from[i] = stream.got end
+  M.flow(streams, function()
+    for i, stream in ipairs(streams) do
+      if stream.got < from[i] + n then return false end
+    end
+    return true
+  end)
+end
+
+--- Waits until all that was sent has come or is lost. Frames keep their order, so when the last one comes, all before it are
+--- decided; for one that is lost another is sent. Where some may be late, nothing more comes for some time instead.
 ---@param streams WireStream[]
 function M.drain(streams)
   for _, stream in ipairs(streams) do
     stream.heard = luio.now()
-    while stream:missing() > 0 and luio.now() - stream.heard < 1.5 do
-      if stream:take() == 0 then luio.sleep(0.002) end
-    end
+    wait.till(60, "the last frame of a stream", function()
+      stream:take()
+      if stream:missing() == 0 then return true end
+      if stream.late_allowed then return luio.now() - stream.heard > 3 end
+      if stream.highest == stream.sent then return true end
+      if luio.now() - stream.heard > 0.3 then
+        stream.heard = luio.now()
+        if stream.from:send(stream:frame(stream.sent + 1)) then stream.sent = stream.sent + 1 end
+      end
+    end)
     stream.gaps = 0
     for i = 1, stream.sent do
       if not stream.seen[i] and (i == 1 or stream.seen[i - 1]) then stream.gaps = stream.gaps + 1 end

@@ -1,6 +1,7 @@
 --- examples/forward.lua between two wires, with a card of the kernel's at the other end of each, in a namespace of its own.
 --- Their traffic passes through two drivers in Lua, without a copy.
 
+local amount = require "spec.support.amount"
 local ping = require "spec.support.ping"
 local program = require "spec.support.program"
 local system = require "spec.support.system"
@@ -8,7 +9,8 @@ local wire = require "spec.support.wire"
 
 local A, B = "0000:00:05.0", "0000:00:09.0"
 local LEFT, RIGHT = "0000:00:0a.0", "0000:00:0b.0"
-local BYTES = 16 * 2 ^ 20
+local BYTES = amount(4, 16) * 2 ^ 20
+local PINGS = amount(150, 500)
 
 local function left(command, ...)
   return system.must("ip netns exec left " .. command, ...)
@@ -50,12 +52,12 @@ describe("examples/forward.lua", function()
     return sums(forward:text())
   end
 
-  it("carries 500 pings, and its counts add up", function()
-    ping(left, 500, "-i 0.01", "10.1.0.2")
+  it(("carries %d pings, and its counts add up"):format(PINGS), function()
+    ping(left, PINGS, "-i 0.01", "10.1.0.2")
     local counts = stop()
     for _, from in ipairs { A, B } do
       local came, went, dropped = unpack(counts[from])
-      assert.is_true(came >= 500)
+      assert.is_true(came >= PINGS)
       assert.same({ came, 0 }, { went + dropped, dropped })
     end
   end)

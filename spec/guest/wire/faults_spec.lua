@@ -48,23 +48,33 @@ local function none_dropped(sums)
   })
 end
 
--- Lets traffic flow while fn, in a task, does something; and for a moment after that.
-local function during(fn)
+-- In a task, while traffic flows: waits until so many more frames have come each way.
+local function more(n)
+  local from_up, from_down = up.got, down.got
+  wait.till(60, "frames both ways", function() return up.got >= from_up + n and down.got >= from_down + n end)
+end
+
+-- Lets traffic flow while fn, in a task, does something, and until frames come both ways after that. `last`: none will.
+local function during(fn, last)
   luio.run(function()
     local task = luio.spawn(function()
-      luio.sleep(0.2)
+      more(100)
       fn()
-      luio.sleep(0.3)
+      if not last then more(100) end
     end)
-    wire.flow({ up, down }, 120, function() return task.status ~= "ready" and task.status ~= "waiting" end)
+    wire.flow({ up, down }, function() return task.status ~= "ready" and task.status ~= "waiting" end)
     assert(task:join(1))
+    if not last then wire.drain { up, down } end
   end)
 end
 
 -- Everything is as in the beginning: new frames all arrive.
 local function works_again()
   open_sockets()
-  luio.run(function() wire.flow({ up, down }, 0.5) end)
+  luio.run(function()
+    wire.flow_more({ up, down }, 200)
+    wire.drain { up, down }
+  end)
   all_came()
 end
 
@@ -86,7 +96,7 @@ describe("a wire with traffic on it", function()
       for i = 1, 10 do
         bridge:kill "sighup"
         bridge:wait(("version %d: "):format(i + 1), 10)
-        luio.sleep(0.05)
+        more(50)
       end
       -- And by a save, of the guest's own copy.
       local path = "drivers/e1000e/init.lua"
@@ -112,11 +122,11 @@ describe("a wire with traffic on it", function()
     up.late_allowed, down.late_allowed = true, true
     bridge:kill "sigstop"
     -- The far side's card waits when ours has no room, and its kernel with it: frames that send() took are kept.
-    local held = wait.poll(5, function() return up:push(6000) == 0 end)
+    local held = wait.poll(5 * wait.HANG, function() return up:push(6000) == 0 end)
     assert.is_true(held and up.sent > 512) -- more than the ring has
     -- The TAP device's queue has room for 1000.
     repeat until down:push(3000) == 0
-    luio.sleep(0.5)
+    luio.sleep(0.2) -- nothing comes
     assert.equal(0, up:take() + down:take())
     bridge:kill "sigcont"
     luio.run(function() wire.drain { up, down } end)
@@ -142,7 +152,8 @@ describe("a wire with traffic on it", function()
     end)
     open_sockets()
     up.late_allowed = true
-    local held = {}
+    local held, rounds = {}, 0
+    local function starved() return math.min(port:stats().rx_starved, tap:stats().rx_starved) > 0 end
     -- Takes every packet that there is, as they come back from the rings, until nothing has moved for 50 ms.
     local function hoard()
       local before, since = -1, luio.now()
@@ -160,12 +171,12 @@ describe("a wire with traffic on it", function()
       assert(port:wait_link(true, 5))
       local runs = luio.spawn(function() return assert(one:run()) end)
       during(function()
-        for _ = 1, 5 do
+        repeat
           hoard()
           for _, packet in ipairs(held) do packet:free() end
-          held = {}
-          luio.sleep(0.1)
-        end
+          held, rounds = {}, rounds + 1
+          more(50)
+        until rounds >= 5 and starved() or rounds == 100
       end)
       one:stop()
       assert(runs:join(5))
@@ -183,11 +194,14 @@ describe("a wire with traffic on it", function()
       for i = 1, flaps do
         local id = i % 2 == 1 and "nic" or "far"
         wire.link(id, false)
-        luio.sleep(0.1)
+        if id == "nic" then
+          wait.till(20, "its word", function() return bridge:count "link down\n" == (i + 1) / 2 end)
+        else
+          luio.sleep(0.1) -- frames are lost meanwhile
+        end
         wire.link(id, true)
-        luio.sleep(0.3)
+        more(50)
       end
-      luio.sleep(1)
     end)
     -- Whole and in order all the same. Missing frames are in one piece for each time, or in two where the
     -- frames of a kernel's queue and those on the wire are not neighbours.
@@ -206,11 +220,10 @@ describe("a wire with traffic on it", function()
     start()
     for _ = 1, 2 do
       during(function()
-        luio.sleep(0.1)
         bridge:kill "sigkill"
         assert.equal(-9, bridge:status())
         wait.till(5, "the TAP device gone", function() return not sysfs.exists("class/net/" .. wire.TAP) end)
-      end)
+      end, true)
       bridge:close()
       start()
       works_again()
@@ -223,9 +236,9 @@ describe("a wire with traffic on it", function()
     during(function()
       for _ = 1, 3 do
         wire.run("ip netns exec far ip link set %s down", wire.FAR)
-        luio.sleep(0.1)
+        luio.sleep(0.1) -- frames are lost meanwhile
         wire.run("ip netns exec far ip link set %s up", wire.FAR)
-        luio.sleep(0.1)
+        more(50)
       end
     end)
     works_again()
@@ -234,7 +247,7 @@ describe("a wire with traffic on it", function()
     local virtio = wire.must("basename /sys/bus/pci/devices/%s/virtio*", wire.FAR_CARD):gsub("%s", "")
     wire.must("echo %s >/sys/bus/virtio/drivers/virtio_net/unbind", virtio)
     for i = 1, 500 do near:send(down:frame(i)) end -- without a receiver
-    luio.sleep(0.2)
+    luio.sleep(0.2) -- they go nowhere
     wire.must("echo %s >/sys/bus/virtio/drivers/virtio_net/bind", virtio)
     wire.take_over()
     works_again()
@@ -250,7 +263,6 @@ describe("a wire with traffic on it", function()
       wire.run "build/luio set --force 0000:00:05.0 CTRL.RST=1"
       wire.run "build/luio set --force 0000:00:05.0 TCTL=0 RCTL=0"
       bridge:wait("somebody reset 0000:00:05.0", 10)
-      luio.sleep(0.5)
     end)
     local first_down, first_up = down, up
     works_again()
@@ -272,12 +284,11 @@ describe("a wire with traffic on it", function()
     during(function() end)
     all_came()
     wire.must("ip link set %s down", wire.TAP)
-    luio.sleep(0.1)
-    local sent = 0
+    local sent, dropped = 0, wire.count(wire.TAP, "rx_dropped")
     repeat
       if far:send(up:frame(sent + 1)) then sent = sent + 1 end
     until sent == 300
-    luio.sleep(0.5)
+    wait.till(20, "the kernel has refused them", function() return wire.count(wire.TAP, "rx_dropped") == dropped + 300 end)
     wire.must("ip link set %s up", wire.TAP)
     works_again()
     bridge:kill("sigstop")

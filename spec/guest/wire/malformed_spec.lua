@@ -32,7 +32,7 @@ describe("malformed frames on a wire", function()
             sent = sent + (far:send(frame) and 1 or 0) + (near:send(frame) and 1 or 0)
           end
         end
-        wire.flow({ up, down }, 0.2)
+        wire.flow_more({ up, down }, 100)
       end
       wire.drain { up, down }
     end)

@@ -7,8 +7,9 @@ local wait = require "spec.support.wait"
 local ping = require "spec.support.ping"
 local wire = require "spec.support.wire"
 
-local PIECE = 16 -- MiB of a file, which is sent as often as it takes
+local PIECE = amount(4, 16) -- MiB of a file, which is sent as often as it takes
 local MIB = amount(1, 64) * PIECE
+local PINGS = amount(200, 1000)
 
 local bridge
 
@@ -35,13 +36,13 @@ describe("examples/tap.lua on a wire", function()
     if bridge then bridge:close() end
   end)
 
-  it("carries 1,000 pings and loses none", function()
+  it(("carries %d pings each way and loses none"):format(PINGS), function()
     start()
     wire.must("ping -q -c 3 -i 0.2 %s", wire.THERE) -- ARP, and the compiler
-    wire.measured("ping, 1000 at up to 500/s: rtt %s", ping(wire.must, 1000, "-i 0.002", wire.THERE))
-    wire.measured("ping from the far side: rtt %s", ping(wire.far, 1000, "-i 0.002", wire.HERE))
+    wire.measured("ping, %d at up to 500/s: rtt %s", PINGS, ping(wire.must, PINGS, "-i 0.002", wire.THERE))
+    wire.measured("ping from the far side: rtt %s", ping(wire.far, PINGS, "-i 0.002", wire.HERE))
     local sums = stop()
-    assert.is_true(sums.to_wire.carried >= 2003 and sums.from_wire.carried >= 2003)
+    assert.is_true(sums.to_wire.carried >= 2 * PINGS + 3 and sums.from_wire.carried >= 2 * PINGS + 3)
     assert.same({ 0, 0, 0, 0, 0, 0 }, {
       sums.to_wire.queue_full, sums.to_wire.too_long, sums.to_wire.reset,
       sums.from_wire.ring_full, sums.from_wire.refused, sums.from_wire.tap_down,
@@ -52,12 +53,13 @@ describe("examples/tap.lua on a wire", function()
     start()
     luio.sleep(1)
     local user, system = cpu_seconds(bridge.pid)
-    luio.sleep(5)
+    luio.sleep(3)
     local user_after, system_after = cpu_seconds(bridge.pid)
-    local share = (user_after + system_after - user - system) / 5
+    local share = (user_after + system_after - user - system) / 3
     wire.measured("idle: %.1f %% of an emulated CPU", share * 100)
-    -- Once a second the device's counters and health are looked at, by emulated accesses. Polling would be 1.
-    assert.is_true(share < 0.15, ("%.1f %%"):format(share * 100))
+    -- Once a second the device's counters and health are looked at, by emulated accesses. Polling would be 1; a
+    -- busy host makes an emulated CPU slower, and its seconds more.
+    assert.is_true(share < 0.5, ("%.1f %%"):format(share * 100))
     stop()
   end)
 
@@ -156,7 +158,7 @@ describe("examples/tap.lua on a wire", function()
   it("tells the kernel of the link, and goes on when it is back", function()
     start()
     local function carrier() return wire.must("cat /sys/class/net/%s/carrier", wire.TAP) end
-    wire.must("ping -q -c 2 -i 0.1 -W 5 %s", wire.THERE)
+    wire.must("ping -q -c 2 -i 0.1 -w 200 %s", wire.THERE)
     for _ = 1, 3 do
       local before = select(2, bridge:text():gsub("link down", ""))
       assert.equal("1\n", carrier())
