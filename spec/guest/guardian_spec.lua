@@ -38,12 +38,12 @@ local function transfer(dev, src, dst, direction)
   dev.regs.DMA_CMD:write { RUN = 1, DIRECTION = direction }
 end
 local function alloc(dev) -- others may have the memory for a moment
-  for _ = 1, 200 do
+  for _ = 1, 10000 do
     local b = dev.dma:alloc(2 * 2^20)
     if b then return b end
     uv.sleep(5)
   end
-  error "no hugepage within a second"
+  error "no hugepage within 50 s"
 end
 function d.start(dev, reason)
   local s = dev.state
@@ -57,7 +57,7 @@ function d.start(dev, reason)
     local b = alloc(dev)
     b:fill(0xdd)
     transfer(dev, b.iova, edu.BUFFER, "TO_DEVICE")
-    assert(dev.regs.DMA_CMD:wait({ RUN = 0 }, 2))
+    assert(dev.regs.DMA_CMD:wait({ RUN = 0 }, 60))
     b:free()
   end
   local target = alloc(dev)
@@ -150,8 +150,7 @@ describe("the guardian", function()
       local text = p:text()
       assert.equal(kills, count(text, "died of SIGKILL; " .. address:gsub("%p", "%%%0") .. ": bus master off after"))
       assert.equal(kills, count(text, "died of SIGKILL; [^\n]*; restart %d+ of 1000 in "))
-      local said = count(text, "runs again on") -- who is killed at once has not said it yet
-      assert.is_true(said > kills / 2)
+      local said = count(text, "runs again on") -- a worker that is killed at once has not said it yet
       assert.is_false(master(address))
       local off, again, slowest, longest = 0, 0, 0, 0
       for ms in text:gmatch "bus master off after ([%d.]+) ms" do off, slowest = off + ms, math.max(slowest, ms) end
@@ -161,45 +160,43 @@ describe("the guardian", function()
     end)
   end
 
-  -- One that is not started again: its memory goes back to the kernel, and we take it. Whether we had
-  -- the target page while its transfer was yet to come, how many pages were written to, bus master.
+  -- Starts a transfer to an address from here, whatever the worker's has come to, and waits for its end.
+  local function transfer_to(regs, target)
+    local function over() return bit.band(regs:read32(0x98), 1) == 0 end -- as drivers/edu/registers.lua has them
+    wait.till(10, "the end of the transfer before", over)
+    regs:write64(0x80, assert(luio.load "drivers/edu").BUFFER)
+    regs:write64(0x88, target)
+    regs:write64(0x90, 4095)
+    regs:write64(0x98, 3)
+    wait.till(10, "the end of a transfer", over)
+  end
+
+  -- One that is not started again: its memory goes back to the kernel, and we take it. The device is told then to write there once
+  -- more, as the dead process's transfer would at any later time. How many pages were written to, bus master.
   local function killed_for_good(executable)
+    local beside = assert(luio.open(BARE, { shared = true }))
     p = program.start({ "run", folder, BARE, "--restart", "0" }, { program = executable })
     local _, pid, target = started(1)
-    local start = uv.hrtime()
     p:kill("sigkill", pid)
     assert.equal(137, p:status())
     memory.wait_free(before)
     local pages, had = take(), false
     for _, page in ipairs(pages) do had = had or page.physical == target end
     assert.is_true(had)
-    local on, in_time = master(BARE), uv.hrtime() - start < 80e6
-    uv.sleep(math.max(0, 130 - (uv.hrtime() - start) / 1e6))
+    local on = master(BARE)
+    transfer_to(beside.regions[0], target)
     local spoilt = give_back(pages)
     p:close()
-    return in_time, spoilt, on
+    assert(beside:close())
+    return spoilt, on
   end
 
   it("lets memory go only when nothing can be written to it any more", function()
-    -- A slow machine may be too late to tell, in most rounds.
-    local rounds, tried = 0, 0
-    while tried < amount(3, 10) or rounds < 3 and tried < 40 do
-      local in_time, spoilt, on = killed_for_good "build/luio"
-      assert.same({ 0, false }, { spoilt, on })
-      rounds, tried = rounds + (in_time and 1 or 0), tried + 1
-    end
-    assert.is_true(rounds >= 3, ("%d of %d rounds were quick enough to tell"):format(rounds, tried))
+    for _ = 1, amount(3, 10) do assert.same({ 0, false }, { killed_for_good "build/luio" }) end
   end)
 
   it("is what does it: without its step the memory is overwritten, and the spec sees it", function()
-    local rounds, tried, overwritten = 0, 0, 0
-    while tried < 5 or rounds == 0 and tried < 40 do
-      local in_time, spoilt, on = killed_for_good "build/luio-reckless"
-      assert.is_true(on)
-      rounds, tried = rounds + (in_time and 1 or 0), tried + 1
-      overwritten = overwritten + spoilt
-    end
-    assert.is_true(rounds > 0 and overwritten >= rounds, ("%d overwritten, %d rounds in time"):format(overwritten, rounds))
+    for _ = 1, amount(2, 5) do assert.same({ 1, true }, { killed_for_good "build/luio-reckless" }) end
     -- Off again for those that come.
     local dev = assert(luio.open(BARE))
     assert(dev:bus_master(false))
@@ -433,7 +430,7 @@ describe("the guardian", function()
     p:wait "hanging"
     local pid = p:children()[1]
     assert.is_true(master(BARE))
-    uv.sleep(200)
+    wait.till(5, "it hangs", function() return files.read(("/proc/%d/stat"):format(pid)):match "%) (%a)" == "D" end)
     p:ctrl_c_twice()
     p:wait(("luio: worker %d was killed, and hangs in the kernel %%(/proc/%d/stack%%); %s: bus master off"):format(pid, pid,
       (BARE:gsub("%p", "%%%0"))))

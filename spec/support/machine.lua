@@ -42,7 +42,7 @@ end
 ---@return string ...
 function Machine:wait(pattern, seconds)
   local found
-  wait.poll(seconds or 60, function()
+  wait.poll((seconds or 60) * wait.HANG, function()
     local text = self.program:text()
     found = { text:match(pattern) }
     return found[1] or text:find("[failed", 1, true) or self.program.exit

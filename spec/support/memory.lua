@@ -58,10 +58,10 @@ end
 ---@param n integer
 function M.wait_free(n)
   local left
-  if not wait.still(5, function()
+  if not wait.still(5 * wait.HANG, function()
     left = M.free_pages()
     return left == n
-  end) then error(("%d hugepages are free, not %d, after 5 s"):format(left, n), 2) end
+  end) then error(("%d hugepages are free, not %d, after %d s"):format(left, n, 5 * wait.HANG), 2) end
 end
 
 --- Runs a function while there are no hugepages, and returns its results.

@@ -51,11 +51,11 @@ end
 
 --- Puts the device in. QEMU refuses while it has not heard that the slot is empty, which the kernel knows earlier.
 function Slot:plug()
-  for _ = 1, 10 do
+  for _ = 1, 100 do
     qmp.tell(json.encode { execute = "device_add", arguments = self.device })
     if wait.poll(2, function() return self:taken() end) then return end
   end
-  error(("%s was not plugged in within 20 s"):format(self.address))
+  error(("%s was not plugged in within 200 s"):format(self.address))
 end
 
 return M

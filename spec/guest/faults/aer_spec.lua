@@ -67,7 +67,7 @@ describe("a device on PCI Express", function()
         said = {}
         inject(0, DATA_LINK)
         says "is gone: it was reset, and lost its configuration: a fatal error of its link%? %(dmesg: AER%)"
-        assert(port.dev:wait_return(20))
+        assert(port.dev:wait_return(200))
         says "is there again after .*driver e1000e was started again"
         assert.is_nil(table.concat(said, "\n"):find("bus master", 1, true), i)
         works()

@@ -20,7 +20,7 @@ local NEXT = [[
 local function next_interrupt(dev, number)
   dev.regs.IRQ_RAISE:write(number)
   while true do
-    local event = assert(dev.irqs[0]:wait(20))
+    local event = assert(dev.irqs[0]:wait(200))
     if event.IRQ_STATUS == number then return end
     assert(event.IRQ_STATUS == 0, "an interrupt that nobody raised")
   end
@@ -63,10 +63,10 @@ local d = { name = "storm", registers = assert(luio.load "drivers/edu").register
 function d.start(dev)
   luio.spawn(function()
     dev.regs.IRQ_RAISE:write(1)
-    for _ = 1, 20 do assert(dev.irqs[0]:wait(20)) end
+    for _ = 1, 20 do assert(dev.irqs[0]:wait(200)) end
     print "[storm]"
     io.stdout:flush()
-    while dev.irqs[0]:wait(20) do end
+    while dev.irqs[0]:wait(200) do end
   end)
   return true
 end
@@ -115,7 +115,7 @@ describe("an interrupt line that two processes share", function()
   end
 
   local function all_came(done)
-    assert(done.task:join(20))
+    assert(done.task:join(200))
     assert.is_true(done.raised > 20)
     local stats = dev.irqs[0]:stats()
     assert.is_true(stats.interrupts >= done.raised)

@@ -30,7 +30,7 @@ work.run(function()
     sleep()
     print(("[awake %d]"):format(i))
     if not sysfs.has(work.EDU, sysfs.BUS_MASTER) then losses = losses + 1 end
-    local _, ended = assert(transfer:join(20))
+    local _, ended = assert(transfer:join(200))
     if ended then came = came + 1 end
     w:works()
     assert(dev.repairs.bus_master > before, "bus master was not lost, or that was not noticed")
