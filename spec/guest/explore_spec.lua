@@ -2,7 +2,6 @@
 --- process that drives the device, and while the device goes away.
 
 local luio = require "luio"
-local program = require "spec.support.program"
 local sessions = require "luio.tool.explore.session"
 local sysfs = require "spec.support.sysfs"
 local system = require "spec.support.system"
@@ -10,7 +9,10 @@ local wait = require "spec.support.wait"
 
 local EDU, NIC, SERIAL, TESTDEV = "0000:00:04.0", "0000:00:05.0", "0000:00:06.0", "0000:00:07.0"
 
-local run = program.run
+local run = system.run
+
+setup(system.start)
+teardown(system.stop)
 
 describe("the program on real devices", function()
   it("reads and writes registers of edu, by its address and by its UIO name", function()
@@ -42,7 +44,7 @@ describe("the program on real devices", function()
     local out, status = run("dump " .. NIC)
     assert.equal(0, status)
     assert.matches("\nICR +0xc0   %(not read: ", out)
-    assert.equal(0, select(2, run("snapshot " .. NIC .. " > /dev/null")))
+    assert.equal(0, select(2, run("snapshot " .. NIC)))
     assert.equal(0, select(2, run(("watch %s 'I*' --for 0.3"):format(NIC))))
     assert.equal(1, select(2, run(("get %s ICR"):format(NIC))))
     out = run(("get --force-read %s ICR.LSC"):format(NIC))
@@ -62,11 +64,7 @@ describe("the program on real devices", function()
   end)
 
   it("leaves bus master and the INTx mask as they were", function()
-    system.start()
-    finally(function()
-      system.stop()
-      sysfs.change_command(EDU, sysfs.INTX_DISABLE, 0)
-    end)
+    finally(function() sysfs.change_command(EDU, sysfs.INTX_DISABLE, 0) end)
     for _, masked in ipairs { 0, sysfs.INTX_DISABLE } do
       sysfs.change_command(EDU, sysfs.INTX_DISABLE, masked)
       local before = sysfs.command(EDU)
@@ -197,7 +195,7 @@ end)
 
 describe("JSON of a real device", function()
   it("is a document with all its registers", function()
-    local t, status, out = program.json("dump " .. NIC)
+    local t, status, out = system.json("dump " .. NIC)
     assert.equal(0, status, out)
     assert.equal(NIC, t.device)
     local lines = select(2, run("dump " .. NIC):gsub("\n", "")) -- one for each

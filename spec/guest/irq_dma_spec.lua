@@ -5,6 +5,7 @@ local interrupted = require "spec.support.interrupted"
 local memory = require "spec.support.memory"
 local program = require "spec.support.program"
 local sysfs = require "spec.support.sysfs"
+local system = require "spec.support.system"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
@@ -19,10 +20,13 @@ local function kernel_count()
   return tonumber(sysfs.read(("class/uio/%s/event"):format(uio)))
 end
 
+setup(system.start)
+teardown(system.stop)
+
 describe("luio irq on a real device", function()
   it("raises a thousand interrupts and loses none; the kernel counts the same", function()
     local before = kernel_count()
-    local doc, status, out = program.json("irq " .. EDU .. " --trigger IRQ_RAISE=1 --count 1000")
+    local doc, status, out = system.json("irq " .. EDU .. " --trigger IRQ_RAISE=1 --count 1000")
     assert.equal(0, status, out)
     assert.same({ 1000, 1000, 0 }, { doc.triggered, doc.interrupts, doc.overflow })
     assert.same({ 1000, 999, 1000 }, { doc.latency.count, doc.interval.count, doc.trigger.count })
@@ -39,7 +43,7 @@ describe("luio irq on a real device", function()
       assert.equal(mask ~= 0, sysfs.has(EDU, INTX_DISABLE))
     end
     change_command(EDU, INTX_DISABLE, INTX_DISABLE)
-    local out, status = program.run("irq " .. EDU .. " --for 0.2")
+    local out, status = system.run("irq " .. EDU .. " --for 0.2")
     assert.equal(1, status, out)
     assert.matches(("no interrupt of %s within 0.2 s: luio doctor %s"):format(EDU, EDU), out)
     assert.is_true(sysfs.has(EDU, INTX_DISABLE))
@@ -47,17 +51,17 @@ describe("luio irq on a real device", function()
   end)
 
   it("sees one interrupt of a line that nobody acknowledges, and no storm", function()
-    local doc, status, out = program.json("irq " .. SERIAL .. " --trigger IER=2") -- the transmitter is empty: the line goes up
+    local doc, status, out = system.json("irq " .. SERIAL .. " --trigger IER=2") -- the transmitter is empty: the line goes up
     assert.equal(0, status, out)
     assert.matches("not acknowledged: nothing says how", out)
     assert.same({ 1, false }, { doc.interrupts, doc.acknowledged })
-    assert.equal(0, select(2, program.run("set " .. SERIAL .. " IER=0")))
+    assert.equal(0, select(2, system.run("set " .. SERIAL .. " IER=0")))
   end)
 
   it("takes a line back by reading, as the driver says: e1000e's ICR", function()
-    assert.equal(0, select(2, program.run("set " .. NIC .. " IMS.LSC=1")))
-    local doc, status, out = program.json("irq " .. NIC .. " --capture ICR --trigger ICS=4 --count 20")
-    program.run("set " .. NIC .. " IMC=0xffffffff")
+    assert.equal(0, select(2, system.run("set " .. NIC .. " IMS.LSC=1")))
+    local doc, status, out = system.json("irq " .. NIC .. " --capture ICR --trigger ICS=4 --count 20")
+    system.run("set " .. NIC .. " IMC=0xffffffff")
     assert.equal(0, status, out)
     assert.equal("reads ICR, writes IMC := 0x000000d1, unmasks", doc.top_half)
     assert.equal(20, doc.triggered)
@@ -65,7 +69,7 @@ describe("luio irq on a real device", function()
   end)
 
   it("says that a device has no interrupt", function()
-    local out, status = program.run("irq " .. TESTDEV .. " --for 1")
+    local out, status = system.run("irq " .. TESTDEV .. " --for 1")
     assert.equal(1, status)
     assert.matches("luio: interrupt of 0000:00:07%.0: .*no UIO driver is bound", out)
   end)
@@ -74,7 +78,7 @@ end)
 describe("luio dma on a real device", function()
   it("takes a hugepage, verifies its address, and gives it back", function()
     local before = memory.free_pages()
-    local doc, status, out = program.json("dma " .. EDU .. " --size 64k --align 64k --fill address --hexdump")
+    local doc, status, out = system.json("dma " .. EDU .. " --size 64k --align 64k --fill address --hexdump")
     assert.equal(0, status, out)
     assert.same({ true, 2 ^ 21, 28 }, { doc.verified, doc.page_size, doc.address_bits })
     local iova = tonumber(doc.iova)
@@ -90,9 +94,9 @@ describe("luio dma on a real device", function()
 
   it("says whether bus master is on, and leaves it so while it runs", function()
     change_command(EDU, BUS_MASTER, 0)
-    assert.matches("\nbus master +off: the device reaches no memory; it is left so\n", (program.run("dma " .. EDU)))
+    assert.matches("\nbus master +off: the device reaches no memory; it is left so\n", (system.run("dma " .. EDU)))
     change_command(EDU, 0, BUS_MASTER)
-    local out = program.run("dma " .. EDU)
+    local out = system.run("dma " .. EDU)
     assert.matches("\nbus master +on\n", out)
     assert.matches("\npage +2 MiB; %d+ free before, %d+ now\n", out)
     assert.is_false(sysfs.has(EDU, BUS_MASTER)) -- by the kernel, when /dev/uioX was closed
@@ -121,7 +125,7 @@ describe("luio dma on a real device", function()
   end)
 
   it("says when there is no hugepage, and does with a small one", function()
-    local out, status = memory.without_hugepages(function() return program.run("dma " .. EDU) end)
+    local out, status = memory.without_hugepages(function() return system.run("dma " .. EDU) end)
     assert.equal(0, status, out)
     assert.matches("are in small pages: 0 free hugepages of 2 MiB", out)
     assert.matches("\npage +4 KiB, no hugepage\n", out)
@@ -133,7 +137,7 @@ describe("a device that somebody drives", function()
     local dev = assert(luio.open(EDU))
     assert(dev:bus_master(true))
     local said = {}
-    for i, name in ipairs { "irq", "dma" } do said[i] = { program.run(name .. " " .. EDU) } end
+    for i, name in ipairs { "irq", "dma" } do said[i] = { system.run(name .. " " .. EDU) } end
     local on = dev.config:command().bus_master
     assert(dev:close())
     assert.is_true(on)

@@ -2,12 +2,14 @@
 --- the way that still works. spec/guest/pages has such maps, over edu's BAR and an SD host's. LUIO_PAGES: its .ko.
 
 local luio = require "luio"
-local program = require "spec.support.program"
 local sysfs = require "spec.support.sysfs"
 local system = require "spec.support.system"
 local uio_named = require "spec.support.uio_named"
 
 local MODULE, EDU, HOST, CARD = os.getenv "LUIO_PAGES", "0000:00:04.0", "0000:00:0d.0", "0000:00:05.0"
+
+setup(system.start)
+teardown(system.stop)
 
 describe("a UIO map that is not whole pages", function()
   if not MODULE then
@@ -31,8 +33,8 @@ describe("a UIO map that is not whole pages", function()
   -- The range that a message names reaches the registers, to read and to write.
   local function other_way(message, offset, written)
     local range = assert(message:match "mem:0x%x+%+0x%x+", message)
-    assert.matches(("^0x%02x:u32 = 0x%%x+\n$"):format(offset), (program.run(("get %s 0x%x"):format(range, offset))))
-    local out, status = program.run(("set %s 0x%x=0x80 --write"):format(range, offset))
+    assert.matches(("^0x%02x:u32 = 0x%%x+\n$"):format(offset), (system.run(("get %s 0x%x"):format(range, offset))))
+    local out, status = system.run(("set %s 0x%x=0x80 --write"):format(range, offset))
     assert.equal(0, status, out)
     assert.is_truthy(out:find(("-> 0x%08x"):format(written), 1, true), out)
   end
@@ -44,9 +46,9 @@ describe("a UIO map that is not whole pages", function()
     assert.equal(("map map0 of %s: mmap /dev/%s: EINVAL: UIO maps whole pages, and this has 0x100 bytes; as root mem:0x%x+0x100 reaches "
       .. "it, by /dev/mem"):format(info.address, info.uio, bar), message)
     assert(dev:close())
-    local out = program.run(("get %s 0x0"):format(info.address))
+    local out = system.run(("get %s 0x0"):format(info.address))
     assert.equal(("luio: %s\n"):format(message), out)
-    out = program.run(("get %s ID --map drivers/edu"):format(info.address))
+    out = system.run(("get %s ID --map drivers/edu"):format(info.address))
     assert.equal(("luio: %s\n"):format(message), out)
     other_way(message, 4, 0xffffff7f) -- LIVENESS
   end)
@@ -92,7 +94,7 @@ describe("a UIO map that is not whole pages", function()
     assert.same({ "BAR0 by resource0", 0x100 }, { dev.regions[0].name, dev.regions[0].size })
     dev.regions[0]:read32(0x40) -- capabilities
     assert(dev:close())
-    assert.matches("region 0 +memory 0x%x+%+0x100 .*by resource0", (program.run("info " .. HOST)))
+    assert.matches("region 0 +memory 0x%x+%+0x100 .*by resource0", (system.run("info " .. HOST)))
   end)
 end)
 
@@ -110,11 +112,11 @@ describe("a BAR that a kernel driver has claimed", function()
     local why = ("map BAR0 by resource0 of %s: mmap /sys/%%S+/resource0, 0x20000 bytes: EINVAL: the kernel driver e1000e has claimed it: "
       .. "`luio bind %s` gives the device to uio_pci_generic\n"):format(CARD, CARD)
     for _, args in ipairs { "get %s STATUS", "get %s 0x8", "dump %s", "set -n %s CTRL=0", "snapshot %s" } do
-      local out, status = program.run(args:format(CARD))
+      local out, status = system.run(args:format(CARD))
       assert.equal(1, status)
       assert.matches("^luio: [^\n]*" .. why .. "$", out)
     end
-    local out = program.run(("explore --read-only %s -e STATUS"):format(CARD))
+    local out = system.run(("explore --read-only %s -e STATUS"):format(CARD))
     assert.matches("note: the map is not used: " .. why, out)
     assert.matches("there is no STATUS: no register map is loaded: " .. why, out)
   end)

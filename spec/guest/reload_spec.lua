@@ -8,7 +8,7 @@ local luio = require "luio"
 local wait = require "spec.support.wait"
 
 local EDU = "0000:00:04.0"
-local RELOADS = amount(200, 1000)
+local RELOADS = amount(50, 1000)
 
 local DRIVER = [[
 local luio = require "luio"

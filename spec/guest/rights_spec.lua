@@ -112,7 +112,7 @@ describe("a user who is not root", function()
     assert.equal("luio-config 664", (mode(device .. "/config")))
     assert.equal("luio 660", (mode(device .. "/resource0")))
     sysfs.unbind(EDU)
-    must "udevadm settle -t 30"
+    must "udevadm settle -t 300"
     assert.equal("root 644", (mode(device .. "/config")))
     assert.equal("root 600", (mode(device .. "/resource0")))
     -- The node is there before its rights are: --wait is for that, too.

@@ -16,7 +16,7 @@ local wait = require "spec.support.wait"
 
 local SERIAL, WIRE = "0000:00:06.0", os.getenv "LUIO_WIRE"
 local FAR = "/dev/virtio-ports/luio.wire"
-local BYTES = amount(32768, 1048576)
+local BYTES = amount(16384, 1048576)
 
 teardown(qmp.close)
 
@@ -69,13 +69,13 @@ describe("a serial line between the guest's 16550 and QEMU", function()
   it(("sends %d bytes, and none is lost"):format(BYTES), function()
     if not WIRE then return pending "LUIO_WIRE names no line" end
     port = assert(serial.open(WIRE, { flow = "rts/cts" }))
-    local done, got, began = files.write("done", ""), files.write("got", ""), luio.now()
-    in_background(("head -c %d %s > %s"):format(BYTES, FAR, got), done)
+    local done, got, open, began = files.write("done", ""), files.write("got", ""), files.write("open", ""), luio.now()
+    in_background(("exec 4<%s; echo > %s; head -c %d <&4 > %s"):format(FAR, open, BYTES, got), done)
     local f = assert(io.open(sent, "rb"))
     local text = f:read "*a"
     f:close()
     luio.run(function()
-      luio.sleep(0.3) -- until somebody is there
+      wait.till(60, "the other side is open", function() return files.read(open) ~= "" end)
       assert(port:write(text, 600))
       assert(port:drain(60))
     end)

@@ -133,11 +133,11 @@ describe("an interrupt of real hardware", function()
   it("wakes a task that is blocked", function()
     local event
     luio.run(function()
-      local waiter = luio.spawn(function() event = irq:wait(2) end)
+      local waiter = luio.spawn(function() event = irq:wait(50) end)
       luio.sleep(0.05)
       assert.is_nil(event)
       regs:write32(R.IRQ_RAISE, 0x42)
-      assert(waiter:join(2))
+      assert(waiter:join(50))
     end)
     assert.equal(0x42, event.cause)
   end)
@@ -146,7 +146,7 @@ describe("an interrupt of real hardware", function()
     regs:write64(0x88, 0x40000) -- a transfer: to its buffer,
     regs:write64(0x90, 4) -- so many bytes,
     regs:write64(0x98, 0x5) -- run, and interrupt
-    assert.equal(0x100, assert(irq:wait(2)).cause) -- it took 100 ms, we slept
+    assert.equal(0x100, assert(irq:wait(50)).cause) -- it took 100 ms, we slept
     assert.equal(1, irq:stats().direct)
     assert.is_false(dev.config:command().intx_disable)
   end)
@@ -179,7 +179,7 @@ describe("an interrupt of real hardware", function()
     local before = tonumber(sysfs.read(node))
     for i = 1, 20 do
       regs:write32(R.IRQ_RAISE, i)
-      local event = assert(irq:wait(2))
+      local event = assert(irq:wait(50))
       assert.equal(i, event.cause)
       assert.equal(1, event.count)
     end
@@ -197,7 +197,7 @@ describe("an interrupt of real hardware", function()
     dev = assert(luio.open(EDU))
     assert.is_true(dev.config:command().intx_disable) -- opening does not touch it
     regs, irq = dev.regions[0], dev.irqs[0]:setup(top_half)
-    assert.equal(0x10, assert(irq:wait(2)).cause)
+    assert.equal(0x10, assert(irq:wait(50)).cause)
     assert.is_false(dev.config:command().intx_disable)
   end)
 
@@ -211,7 +211,7 @@ describe("an interrupt of real hardware", function()
     regs:write32(R.IRQ_RAISE, 0x20)
     assert.is_nil(irq:wait(0.05))
     assert(irq:unmask())
-    assert.equal(0x20, assert(irq:wait(2)).cause)
+    assert.equal(0x20, assert(irq:wait(50)).cause)
   end)
 
   it("does not come when nothing raises it", function()
@@ -361,10 +361,10 @@ describe("hot-plug", function()
     dev.irqs[0]:setup(top_half)
     local event, message, code
     luio.run(function()
-      local waiter = luio.spawn(function() event, message, code = dev.irqs[0]:wait(5) end)
+      local waiter = luio.spawn(function() event, message, code = dev.irqs[0]:wait(50) end)
       luio.sleep(0.05)
       sysfs.unbind(EDU)
-      assert(waiter:join(2))
+      assert(waiter:join(50))
     end)
     assert.is_nil(event)
     assert.equal("ENODEV", code)

@@ -19,13 +19,19 @@ local M = {
 -- ---- Commands ------------------------------------------------------------------------------------
 
 -- Starting a program takes half a second on an emulated CPU. So one process runs command after
--- command, exactly as the program does, and says how each ended; another one for an ordinary user.
+-- command, exactly as the program does, and says how each ended; another one for an ordinary user, when one is needed. A word that has
+-- blanks stands in single quotes.
 local SERVER = [[
   local cli = require "luio.tool.cli"
   io.stdout:setvbuf "no"
   for line in io.lines(arg[1]) do
     local argv = {}
-    for word in line:gmatch "%S+" do argv[#argv + 1] = word end
+    local at = 1
+    while line:find("%S", at) do
+      local quoted, after = line:match("^%s*'([^']*)'()", at)
+      if not quoted then quoted, after = line:match("^%s*(%S+)()", at) end
+      argv[#argv + 1], at = quoted, after
+    end
     if not argv[1] then break end
     io.write("\4", cli.main(argv), "\n")
   end
@@ -63,11 +69,22 @@ function M.run(args, ...)
   return ask(root, args:format(...))
 end
 
+--- The document that a command line prints with --json; its exit status; all of its output.
+---@param args string
+---@return table? document
+---@return integer status
+---@return string output
+function M.json(args, ...)
+  local out, status = M.run(args .. " --json", ...)
+  return json.decode(out:match "%b{}" or "null"), status, out
+end
+
 --- The same for a user who is not root.
 ---@param args string
 ---@return string output
 ---@return integer status
 function M.as_user(args, ...)
+  user = user or serve "setpriv --reuid 65534 --regid 65534 --clear-groups"
   return ask(user, args:format(...))
 end
 
@@ -152,17 +169,18 @@ end
 -- ---- Before and after a file ---------------------------------------------------------------------
 
 function M.start()
-  root, user = serve "", serve "setpriv --reuid 65534 --regid 65534 --clear-groups"
+  root = serve ""
   M.restore()
 end
 
 function M.stop()
   M.restore()
-  for _, server in ipairs { root, user } do
+  for _, server in pairs { root, user } do
     server.requests:write "\n"
     server.requests:close()
     server.answers:close()
   end
+  root, user = nil, nil
   files.clean()
 end
 

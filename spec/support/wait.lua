@@ -3,6 +3,7 @@
 ---     wait.till(20, "edu removed", function() return not sysfs.exists(...) end)   -- an error, should it not become so
 ---     local event = wait.poll(2, function() return irq:poll() end)               -- nil then
 ---
+--- The longer it lasts, the longer are the pauses between the questions: 2 to 20 ms, for they cost an emulated processor time.
 --- libuv's loop turns meanwhile, in a task or outside one; with `still` it stands. The seconds of `till` are what a slow machine
 --- needs. Its deadline is only against hangs: ten times that, for a machine may be busy, too.
 
@@ -15,12 +16,12 @@ local M = {}
 M.HANG = 10
 
 local function poll(seconds, fn, pause)
-  local deadline = luio.now() + seconds
+  local began = luio.now()
   repeat
     local result = fn()
     if result then return result end
-    pause()
-  until luio.now() > deadline
+    pause(math.min(math.max(0.002, (luio.now() - began) / 10), 0.02))
+  until luio.now() > began + seconds
   return fn() or nil
 end
 
@@ -30,7 +31,7 @@ end
 ---@param fn fun(): T
 ---@return T?
 function M.poll(seconds, fn)
-  return poll(seconds, fn, function() luio.sleep(0.002) end)
+  return poll(seconds, fn, luio.sleep)
 end
 
 --- The same, while the loop stands still.
