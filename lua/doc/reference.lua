@@ -131,6 +131,9 @@ local function gather(page)
       end
     end
   end
+  for _, class in ipairs(list) do
+    if #class.text == 0 then fault("class %s has no description", class.name) end
+  end
   return list
 end
 

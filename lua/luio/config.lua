@@ -10,6 +10,7 @@ local COMMAND = 4 -- PCI Local Bus Specification 3.0, 6.2.2
 
 local function has_bus_master(command) return math.floor((tonumber(command) or 0) / 0x4) % 2 == 1 end
 
+--- A PCI device's config space.
 ---@class luio.Config
 ---@field package device luio.Device
 local Config = {}

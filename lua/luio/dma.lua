@@ -17,6 +17,7 @@ local C, err = runtime.C, runtime.err
 
 local M = {}
 
+--- Memory that a device and its driver share.
 ---@class luio.Buffer
 ---@field dma luio.Dma  the owner of this handle; a version's handle ends with the version
 ---@field iova integer  the device address; a whole number below 2^53
@@ -146,6 +147,7 @@ end
 ---@field told fun(what: "alloc"|"write"|"fill"|"pointer"|"free", buffer: luio.Buffer, ...)?  keeps a record
 ---@field keep { had: table<string, true>, freed: luio.Buffer[] }?  during probation
 
+--- A device's DMA memory: allocates buffers.
 ---@class luio.Dma
 ---@field pool luio.DmaPool
 ---@field mask integer?  highest address the device can drive; default for alloc
@@ -176,6 +178,7 @@ local function handle_of(self, buffer)
   return setmetatable(copy, Buffer)
 end
 
+--- Options of `dev.dma:alloc`.
 ---@class luio.DmaOptions
 ---@field align integer?  bytes, a power of two; 64
 ---@field mask integer?   highest address, 2^n - 1; the pool's mask, else none

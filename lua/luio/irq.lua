@@ -39,12 +39,14 @@ local C = runtime.C
 
 local M = {}
 
+--- An interrupt, or several that came before one wake-up.
 ---@class luio.Event
 ---@field time number      seconds on luio.now()'s clock: when it was taken
 ---@field count integer    interrupts since the event before
 ---@field overflow integer interrupts lost to a full ring just before this one
 ---@field [string] any     captured registers, under the names given in `capture`
 
+--- The top half of an interrupt, as a table.
 ---@class luio.IrqSetup
 ---@field capture table[]?  { name, offset, width =, region = }, at most 4
 ---@field ack table[]?      { offset, value or name of a capture, mask =, width =, region = }
@@ -54,6 +56,7 @@ local M = {}
 ---@field priority integer? 1..99: SCHED_FIFO
 ---@field cpu integer?      run the thread only there
 
+--- A device's interrupt.
 ---@class luio.Irq
 ---@field vector integer
 ---@field package device luio.Device
@@ -232,6 +235,7 @@ function Irq:started()
   return self.source.handle ~= nil
 end
 
+--- Counts of an interrupt since its device was opened.
 ---@class luio.IrqStats
 ---@field interrupts integer counted by the source
 ---@field delivered integer  put into the ring

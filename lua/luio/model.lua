@@ -34,6 +34,7 @@ local M = {}
 local IDLE_NS = 1e9 -- how long to wait for an access when no timer is due
 local HOOK_EVERY = 100000 -- VM instructions between looks at whether to stop
 
+--- The device as its model sees it: the argument of each of the model's functions.
 ---@class luio.ModelDevice
 ---@field package sim ffi.cdata*
 ---@field package timers { at: number, fn: fun(dev) }[]

@@ -52,6 +52,7 @@ M.PLAIN = PLAIN
 --- Bits of a packet's `flags`: the device's verdict on a received TCP or UDP checksum. Neither bit: it did not look.
 M.CHECKSUM_GOOD, M.CHECKSUM_BAD = 1, 2
 
+--- A packet of a pool: a C record in front of its bytes.
 ---@class luio.Packet
 ---@field length integer  bytes of data; yours to set after writing by the pointer, at most packet:room()
 ---@field flags integer   of a received one: pool.CHECKSUM_GOOD, pool.CHECKSUM_BAD
@@ -306,6 +307,7 @@ end
 
 -- ---- Pools ---------------------------------------------------------------------------------------
 
+--- Packets in memory that devices may access.
 ---@class luio.Pool
 ---@field count integer
 ---@field size integer      bytes of a packet, headroom included
@@ -318,6 +320,7 @@ end
 local Pool = {}
 Pool.__index = Pool
 
+--- Options of `luio.pool`.
 ---@class luio.PoolOptions
 ---@field count integer      packets, at most 2^20
 ---@field size? integer      bytes of data that fit; 2048

@@ -23,6 +23,7 @@ local tobit = bit.tobit
 
 local M = {}
 
+--- A device's memory or I/O ports: every access is checked and exact.
 ---@class luio.Region
 ---@field index integer  as the hardware numbers it: BAR, or UIO map
 ---@field size integer   bytes

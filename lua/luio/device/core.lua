@@ -18,6 +18,7 @@ local C, err = runtime.C, runtime.err
 
 local M = {}
 
+--- An open device.
 ---@class luio.Device
 ---@field address string   "0000:00:04.0", "uio0", "sim:edu", "mem:0xfea00000+0x1000"
 ---@field info luio.Info   from discovery
@@ -82,6 +83,7 @@ M.open_devices = {}
 
 -- ---- Opening -------------------------------------------------------------------------------------
 
+--- Options of `luio.open`.
 ---@class luio.OpenOptions
 ---@field read_only boolean?  map read-only, refuse every write; never disturbs another's device
 ---@field package quiet boolean?  the caller prints the warnings

@@ -11,6 +11,7 @@ local region = require "luio.region"
 
 local M = {}
 
+--- A device as one version of its driver has it: stale after that version was replaced.
 ---@class luio.DeviceView: luio.Device
 ---@field package root luio.Device
 local View = setmetatable({}, { __index = core.Device })

@@ -71,6 +71,7 @@ end
 local OWN = own()
 OWN = OWN and absolute(OWN)
 
+--- A folder in which drivers are looked for.
 ---@class luio.DriverRoot
 ---@field dir string       absolute; its drivers/ is meant
 ---@field found boolean?   by where we are: each file in it is to pass luio.host.trust

@@ -9,6 +9,7 @@ local text = ffi.string
 
 local M = {}
 
+--- A memory or port range of a device, as the kernel describes it.
 ---@class luio.InfoMap
 ---@field name string
 ---@field addr integer|ffi.cdata*  bus address, as the kernel gives it; a uint64_t from 2^53 on
@@ -17,6 +18,7 @@ local M = {}
 ---@field length integer?  how many bytes there are from there on, where that is not `size`
 ---@field at_open boolean? memory that the UIO driver allocates when it is opened; until then addr is 0
 
+--- The description of a device that is present, open or not.
 ---@class luio.Info
 ---@field address string       how to open it
 ---@field uio string?          "uio0"; nil: no UIO driver is bound

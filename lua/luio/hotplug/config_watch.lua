@@ -102,6 +102,7 @@ end
 
 local CLOSES = " (closing /dev/%s does that, in any process; `luio info` does not open it)"
 
+--- Settings of config space that another process changed, and the repair.
 ---@class luio.Loss
 ---@field news { name: string, text: string, n: integer }[]
 ---@field since string

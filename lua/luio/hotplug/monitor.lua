@@ -8,6 +8,7 @@ local C, err = runtime.C, runtime.err
 
 local M = {}
 
+--- A device that has come or gone.
 ---@class luio.HotplugEvent
 ---@field action "add"|"remove"|"bind"|"unbind"|"change"
 ---@field subsystem "uio"|"pci"
@@ -15,6 +16,7 @@ local M = {}
 ---@field driver string?
 ---@field time number     seconds on luio.now()'s clock
 
+--- Watches for devices that come and go.
 ---@class luio.Monitor
 local Monitor = {}
 Monitor.__index = Monitor

@@ -22,6 +22,7 @@ local M = {}
 local Storms = {}
 Storms.__index = Storms
 
+--- An interrupt storm: interrupts that their acknowledgement does not take back.
 ---@class luio.Storm
 ---@field number integer        the first, the second since the thread was started
 ---@field rate number           interrupts a second, until it was named

@@ -8,6 +8,7 @@ local wait_slot = require "luio.loop.wait_slot"
 
 local M = {}
 
+--- A coroutine that `luio.spawn` started.
 ---@class luio.Task : luio.Waiter
 ---@field name string
 ---@field status "ready"|"waiting"|"done"|"failed"|"cancelled"

@@ -22,6 +22,7 @@ local PATIENCE = 1 -- seconds of a wait
 local STARVED = 0.001 -- seconds until a pool without packets is looked at again
 local ABSENT = 0.1 -- seconds between looks at an end that is gone, and may return
 
+--- One direction of a bridge.
 ---@class luio.net.Way
 ---@field from table    a port or a TAP device
 ---@field to table
@@ -34,6 +35,7 @@ local ABSENT = 0.1 -- seconds between looks at an end that is gone, and may retu
 ---@field starved number   times that nothing could be taken because a pool was empty
 ---@field package have integer  packets taken and not yet given
 
+--- A bridge between two ports.
 ---@class luio.net.Bridge
 ---@field there luio.net.Way  from the first end to the second
 ---@field back luio.net.Way

@@ -43,6 +43,7 @@ local M = {}
 local TICK = 1 -- seconds between looks at counters and the device's health, without interrupts
 local FRUITLESS = 1000 -- interrupts in a row without a cause before a warning
 
+--- The state of a port's link.
 ---@class luio.net.Link
 ---@field up boolean
 ---@field speed integer?    Mbit/s, while up
@@ -62,6 +63,7 @@ local FRUITLESS = 1000 -- interrupts in a row without a cause before a warning
 ---@field tx_dropped integer   given to the ring, and taken out again unsent or not known to be sent (a reset)
 ---@field resets integer       somebody else reset the device, or it hung, and the driver set it up again
 
+--- The abilities of a port's device and driver.
 ---@class luio.net.Features
 ---@field tx_checksum boolean   packet.checksum_start and _offset are heeded
 ---@field rx_checksum boolean   packet.flags says what the device found
@@ -89,6 +91,7 @@ local FRUITLESS = 1000 -- interrupts in a row without a cause before a warning
 ---@field burst fun(ring: any, packets: luio.Batch, n: integer): integer
 ---@field ready fun(ring: any): boolean  there is something to receive
 
+--- A driver's functions that send packets.
 ---@class luio.net.TxOffer
 ---@field ring any
 ---@field burst fun(ring: any, packets: luio.Batch, n: integer): integer
@@ -112,6 +115,7 @@ local FRUITLESS = 1000 -- interrupts in a row without a cause before a warning
 ---@field interrupted fun(event: luio.Event): boolean  whether the link may have changed
 ---@field tick (fun(): string?)?            about once a second; the text of a warning
 
+--- An open network port.
 ---@class luio.net.Port : luio.Port
 ---@field mac string       "52:54:00:12:34:56"
 ---@field mtu integer

@@ -16,6 +16,7 @@ local DEPTH = 1 -- seconds
 -- In C: a field that is stored to in a hot loop, and no object.
 local state_t = ffi.typeof "struct { double rate, depth, tokens, last; }"
 
+--- A rate limit for packets.
 ---@class luio.net.Pace
 ---@field package s ffi.cdata*
 local Pace = {}

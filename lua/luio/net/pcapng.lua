@@ -69,6 +69,7 @@ local state_t = ffi.typeof [[struct {
 local pieces_t = ffi.typeof "struct { const uint8_t *base; int64_t length; }[?]"
 local bytes_t = ffi.typeof "const uint8_t *"
 
+--- Options of a capture file.
 ---@class luio.PcapngOptions
 ---@field name string?      of the interface
 ---@field description string?
@@ -79,12 +80,14 @@ local bytes_t = ffi.typeof "const uint8_t *"
 ---@field capacity integer? packets that fit between two writes, at most 511; 256
 ---@field patience number?  seconds that a write waits for a descriptor which takes nothing; 1
 
+--- Counts that a capture file stores at its end.
 ---@class luio.PcapngStatistics
 ---@field received integer?  packets that the device received since the start, those it had to drop included
 ---@field missed integer?    dropped by the device for want of room
 ---@field accepted integer?  that the filter let through
 ---@field dropped integer?   dropped by the driver
 
+--- A capture file that is being written.
 ---@class luio.Pcapng
 ---@field path string
 ---@field package s ffi.cdata*

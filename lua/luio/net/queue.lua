@@ -93,6 +93,7 @@ local function wait_for(queue, awaited, seconds, what)
   return found and true, message, code
 end
 
+--- A port's receive queue.
 ---@class luio.net.Rx : luio.WaitSlot
 ---@field port luio.net.Port
 ---@field number integer
@@ -153,6 +154,7 @@ function Rx:receive(seconds)
   end
 end
 
+--- A port's transmit queue.
 ---@class luio.net.Tx : luio.WaitSlot
 ---@field port luio.net.Port
 ---@field number integer

@@ -52,6 +52,7 @@ local LOOK = 1e-3 -- seconds between looks at the sockets, under load
 local POLL = 50e-6 -- how long an empty turn is repeated before wait sleeps
 local STUCK = 10e-3 -- how long a full transmit ring holds clients up
 
+--- Options of `share.start`.
 ---@class luio.share.Options
 ---@field path string       of the socket
 ---@field mode integer?     its permissions: tonumber("660", 8); 0600
@@ -91,6 +92,7 @@ local record_t = ffi.typeof [[struct {
   double rx_long, rx_spoofed, rx_nowhere, rx_wire_full, tx_full;
 }]]
 
+--- A port that several clients share.
 ---@class luio.share.Shared
 ---@field port any
 ---@field package server luio.memif.Server

@@ -58,6 +58,7 @@ for i = 0, MOST - 1 do filling[i] = band(i, 255) end
 
 -- ---- Sending -------------------------------------------------------------------------------------
 
+--- Options of a stream of test packets.
 ---@class luio.net.StreamOptions
 ---@field size integer?    bytes of a frame without its CRC: 60 to 9234; 60
 ---@field src string?      MAC address; 02:00:00:00:00:01
@@ -67,6 +68,7 @@ for i = 0, MOST - 1 do filling[i] = band(i, 255) end
 ---@field port_src integer? 9
 ---@field port_dst integer? 9: "discard"
 
+--- The sending end of a stream of numbered packets.
 ---@class luio.net.Sender
 ---@field package pool luio.Pool
 ---@field package header ffi.cdata*
@@ -164,6 +166,7 @@ local receiver_t = ffi.typeof [[struct {
   uint8_t seen[65536];
 }]]
 
+--- The receiving end of a stream of numbered packets.
 ---@class luio.net.Receiver
 ---@field latency luio.Histogram  from the making of a frame to the look at it
 ---@field package s ffi.cdata*

@@ -60,6 +60,7 @@ local header_t = ffi.typeof [[struct __attribute__((packed)) {
 
 local LONGEST_FIELD = 255 -- of checksum_start and the sum's offset: some ports' descriptors hold no larger ones
 
+--- Options of `tap.open`.
 ---@class luio.net.TapOptions
 ---@field pool luio.Pool       for packets that are read; headroom of at least 10 bytes
 ---@field name string?         at most 15 bytes; "luio%d": the kernel puts a number there
@@ -216,6 +217,7 @@ end
 
 -- ---- Queues --------------------------------------------------------------------------------------
 
+--- A TAP device of the kernel, with a port's receive and transmit queue.
 ---@class luio.net.Tap
 ---@field name string
 ---@field mac string
@@ -237,6 +239,7 @@ local function fail(tap, what, code)
   tap.failed = tap.failed or { message, name }
 end
 
+--- A TAP device's receive queue: packets that the kernel sends.
 ---@class luio.net.TapRx
 ---@field tap luio.net.Tap
 local Rx = {}
@@ -303,6 +306,7 @@ function Rx:wait(seconds)
   return nil, tap.failed[1], tap.failed[2]
 end
 
+--- A TAP device's transmit queue: packets that the kernel receives.
 ---@class luio.net.TapTx
 ---@field tap luio.net.Tap
 local Tx = {}

@@ -21,10 +21,12 @@ local when = require "luio.registers.when"
 
 local M = {}
 
+--- Options of a register's wait.
 ---@class luio.WaitOptions
 ---@field interval number?  seconds between two loads; 0.001
 ---@field spin boolean?     load without a pause, and let no other task run
 
+--- A register of an open device.
 ---@class luio.Register
 ---@field path string        "CHANNEL[2].CTRL"
 ---@field def luio.RegisterDef
@@ -133,6 +135,7 @@ end
 
 -- ---- The root ------------------------------------------------------------------------------------
 
+--- A register map, or a block of one, that is bound to an open device.
 ---@class luio.Registers
 ---@field map luio.Map
 ---@field device luio.Device

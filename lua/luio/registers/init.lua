@@ -66,6 +66,7 @@ local whens = require "luio.registers.when"
 
 local M = {}
 
+--- A field of a register, as checked.
 ---@class luio.FieldDef
 ---@field name string
 ---@field high integer
@@ -83,6 +84,7 @@ local M = {}
 ---@field description string?
 ---@field section string?
 
+--- A register of a map, as checked.
 ---@class luio.RegisterDef
 ---@field kind "register"
 ---@field name string
@@ -109,6 +111,7 @@ local M = {}
 ---@field description string?
 ---@field section string?
 
+--- A block of a map, as checked: registers and blocks at a common offset.
 ---@class luio.BlockDef
 ---@field kind "block"
 ---@field name string
@@ -123,6 +126,7 @@ local M = {}
 
 ---@alias luio.Def luio.RegisterDef|luio.BlockDef
 
+--- A checked register map.
 ---@class luio.Map: luio.BlockDef
 ---@field max_width integer
 ---@field source string?  file it was stated in

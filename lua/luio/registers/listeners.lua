@@ -15,6 +15,7 @@ local values = require "luio.registers.values"
 
 local M = {}
 
+--- An access to a register, as a listener gets it.
 ---@class luio.Access
 ---@field register string     its path
 ---@field reg luio.Register
@@ -34,6 +35,7 @@ function Access:__tostring()
     fields ~= "" and "  " .. fields or "", self.looking and "  (to show it)" or "", self.source and ("  (%s)"):format(self.source) or "")
 end
 
+--- A function that is called at each access to a device's registers.
 ---@class luio.Listener
 ---@field key string
 ---@field after fun(access: luio.Access)

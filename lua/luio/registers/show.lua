@@ -175,6 +175,7 @@ end
 
 -- ---- Snapshots -----------------------------------------------------------------------------------
 
+--- The values of a device's registers at one time.
 ---@class luio.Snapshot
 ---@field device string
 ---@field registers { path: string, value: string?, skipped: string? }[]  values in hexadecimal: plain
@@ -238,6 +239,7 @@ function M.predict(def, old, written)
   return def.width < 64 and tonumber(result) or result
 end
 
+--- A register that differs between two snapshots.
 ---@class luio.Difference
 ---@field path string
 ---@field before string
@@ -288,6 +290,7 @@ end
 
 local restorable = M.restorable
 
+--- The result of writing a snapshot back.
 ---@class luio.Restore
 ---@field writes { register: luio.Register, before: any, value: any }[]  what apply would write, in order
 ---@field written? { register: luio.Register, before: any, value: any }[]  what it has written

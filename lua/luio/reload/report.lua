@@ -7,6 +7,7 @@
 
 local M = {}
 
+--- The result of a reload.
 ---@class luio.ReloadReport
 ---@field ok boolean
 ---@field step "stage"|"quiesce"|"migrate"|"swap"|"probation"  the last one

@@ -20,6 +20,7 @@ local PATIENCE = 1 -- seconds of a wait
 local PIECE = 4096 -- bytes
 local LAST = 32 -- pieces that are taken at the end: a client that goes on writing must not keep us
 
+--- A bridge between a serial port and a pseudo-terminal.
 ---@class luio.serial.Bridge
 ---@field to_client integer   bytes
 ---@field from_client integer bytes that were written to the port by the end of `run`

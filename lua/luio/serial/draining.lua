@@ -20,6 +20,7 @@ M.STANDING = 2
 
 local SHORTEST, LONGEST = 0.001, 0.05 -- seconds between two looks
 
+--- An open serial port.
 ---@class luio.serial.Port
 local Port = {}
 

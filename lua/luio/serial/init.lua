@@ -53,6 +53,7 @@ local GUARDED = 3 -- seconds to send remaining bytes, in a process that `luio ru
 M.COUNT = rings.COUNT
 M.character_time = settings.character_time
 
+--- The modem lines of a serial port.
 ---@class luio.serial.Lines
 ---@field dtr boolean   ours
 ---@field rts boolean

@@ -29,6 +29,7 @@ local MOST = 4096
 local failure = posix.failure
 local int1 = ffi.typeof "int[1]"
 
+--- A pseudo-terminal.
 ---@class luio.serial.Pty
 ---@field path string   "/dev/pts/4"
 ---@field link string?

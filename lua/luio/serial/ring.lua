@@ -16,6 +16,7 @@ local COUNT = 0x3fffffff
 --- The mask for head and tail: the capacity less one.
 M.COUNT = COUNT
 
+--- A ring buffer of bytes.
 ---@class luio.serial.Ring
 ---@field head integer
 ---@field tail integer

@@ -4,6 +4,7 @@ local near = require "luio.registers.near"
 
 local M = {}
 
+--- The settings of a serial line.
 ---@class luio.serial.Settings
 ---@field baud integer   bits a second
 ---@field bits integer   of a character, 5 to 8

@@ -11,6 +11,7 @@
 
 local M = {}
 
+--- Counts of durations in buckets.
 ---@class luio.Histogram
 ---@field count integer
 ---@field min number?  seconds
@@ -63,6 +64,7 @@ function Histogram:percentile(share)
   end
 end
 
+--- A bucket of a histogram that holds at least one value.
 ---@class luio.HistogramBucket
 ---@field from integer  microseconds, a power of two; 0 for the first
 ---@field to integer    microseconds: less than this

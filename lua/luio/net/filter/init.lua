@@ -27,6 +27,7 @@ local M = {}
 local LONGEST = 16384 -- bytes
 local MOST = 1000 -- instructions; LuaJIT leaves longer programs to its interpreter, which is slower than libpcap's
 
+--- A compiled capture filter.
 ---@class luio.net.Filter
 ---@field text string
 ---@field source string?  the Lua it became; nil: libpcap interprets its program

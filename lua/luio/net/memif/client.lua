@@ -28,6 +28,7 @@ local C, now = runtime.C, runtime.now
 
 local M = {}
 
+--- Options of `memif.connect`.
 ---@class luio.memif.ClientOptions
 ---@field id integer?       the interface that is asked for; 0
 ---@field name string?      of this program; "luio"
@@ -39,6 +40,7 @@ local M = {}
 ---@field pool luio.Pool?   for received frames; it stays the caller's. nil: one in plain memory, of 2048
 ---@field seconds number?   for the introduction; 3
 
+--- A memif client's port.
 ---@class luio.memif.Port
 ---@field mac string
 ---@field mtu integer
