@@ -37,7 +37,7 @@ local function pending(cause)
 end
 
 before_each(function()
-  live.QUIET, live.PROBATION, live.START, warnings, failures = 0.1, 0.1, 0.3, {}, {}
+  live.QUIET, live.PROBATION, live.START, warnings, failures = 10, 0.1, 5, {}, {}
   luio.on_task_failure(function(t, traceback) table.insert(failures, { t, traceback }) end)
 end)
 
@@ -202,6 +202,7 @@ describe("a refused version", function()
   end)
 
   it_runs("whose start does not end is ended", function()
+    live.START = 0.3
     start "function d.start(dev, reason) if reason == 'reload' then luio.sleep(60) end return true end"
     local _, message, code = dev:reload()
     assert.matches("driver edu did not start on sim:edu: it did not end within 0.3 s", message)
@@ -210,6 +211,7 @@ describe("a refused version", function()
   end)
 
   it_runs("gives back what several tasks had in hand, in the order in which it came", function()
+    live.PROBATION = 60
     start [[function d.start(dev, reason)
       dev.state.seen = dev.state.seen or {}
       if reason == "fresh" then
@@ -238,11 +240,12 @@ describe("a refused version", function()
     local told
     dev.live.on_report = function(report) told = report end
     assert(dev:reload())
-    wait.poll(2, function() return told and #dev.state.seen == 4 end)
+    wait.till(2, "all given back", function() return told and #dev.state.seen == 4 end)
     assert.same({ 4, { 1, 2, 3, 4 } }, { told.waited, dev.state.seen })
   end)
 
   it_runs("keeps what it freed for the old one", function()
+    live.PROBATION = 60
     start [[d.dma = { bits = 28 }
       function d.start(dev, reason)
         dev.state.ring = dev.dma:alloc(4096, { name = "ring" })
@@ -257,7 +260,7 @@ describe("a refused version", function()
     local told
     dev.live.on_report = function(report) told = report end
     assert(dev:reload())
-    wait.poll(2, function() return told end)
+    wait.till(2, "undone", function() return told end)
     assert.same({ 1, "mine" }, { dev.live.version.id, dev.driver.ring(dev):read(0, 4) })
     assert.equal(1, dev.dma:stats().buffers)
   end)
@@ -324,6 +327,7 @@ describe("a reload", function()
   end)
 
   it_runs("whose version notices that the device is gone, and fails of it, lets it come back", function()
+    live.PROBATION = 60
     start "function d.start() return true end"
     dev:watch_presence()
     save "function d.start(dev) luio.spawn(function() luio.sleep(0.02) dev:vanish 'reads give all ones' error 'gone' end) return true end"

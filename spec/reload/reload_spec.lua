@@ -65,7 +65,7 @@ local function seen_all()
   assert.same(expected, dev.state.seen)
 end
 
-before_each(function() raised, live.QUIET, live.PROBATION = 0, 0.1, 0.1 end)
+before_each(function() raised, live.QUIET, live.PROBATION = 0, 10, 0.1 end)
 after_each(function()
   live.QUIET, live.PROBATION = 1, 1
   if dev then assert(dev:close()) end
@@ -324,7 +324,8 @@ describe("a new version that fails", function()
   end)
 
   it_runs("because a task of the old one does not come back from an interrupt: which is named", function()
-    start { handle = "dev.state.busy = true luio.sleep(0.4) table.insert(dev.state.seen, event.IRQ_STATUS)" }
+    live.QUIET = 0.1
+    start { handle = "dev.state.busy = true repeat luio.sleep(0.005) until dev.state.go table.insert(dev.state.seen, event.IRQ_STATUS)" }
     dev.regs.IRQ_RAISE:write(1)
     raised = 1
     wait.till(2, "it is in hand", function() return dev.state.busy end)
@@ -332,6 +333,7 @@ describe("a new version that fails", function()
     local report, message = dev:reload()
     assert.is_nil(report)
     assert.matches("refused in quiesce, version 1 goes on: task .*init.lua:%d+ handles an interrupt, and did not come back within 0.1 s", message)
+    live.QUIET, dev.state.go = 10, true
     wait.till(2, "it came back", function() return #dev.state.seen > 0 end)
     seen_all()
     assert(dev:reload())
@@ -339,6 +341,7 @@ describe("a new version that fails", function()
   end)
 
   it_runs("in probation: the old one comes back with its state, and gets the interrupt that failed", function()
+    live.PROBATION = 60
     start()
     raise(2)
     local told
