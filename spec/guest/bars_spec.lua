@@ -69,7 +69,7 @@ describe("a device's registers", function()
   end
 
   local function given_back()
-    assert.is_true(wait.poll(20, function() return udevd.mode(node) == "luio 660" and udevd.mode(DEVICE .. "/resource0") == "luio 660" end),
+    assert.is_true(wait.poll(200, function() return udevd.mode(node) == "luio 660" and udevd.mode(DEVICE .. "/resource0") == "luio 660" end),
       udevd.mode(node))
     assert.is_true(may_open())
     assert.is_false(sysfs.has(EDU, sysfs.BUS_MASTER))
@@ -146,7 +146,7 @@ describe("a device's registers", function()
       for i = 1, TIMES do
         lose(p)
         p:wait("bus master of " .. EDU .. " stays off: its registers %(resourceN, /dev/uio%d+%) were given to others", 20)
-        assert.is_true(wait.poll(30, function() return p:count "driver edu runs again" == i end), p:text())
+        assert.is_true(wait.poll(300, function() return p:count "driver edu runs again" == i end), p:text())
         assert.is_true(sysfs.has(EDU, sysfs.BUS_MASTER))
         assert.is_false(may_open())
       end
@@ -199,7 +199,7 @@ describe("a device's registers", function()
       p:kill("sigkill", worker)
       p:wait(("restart %d of %d"):format(i, TIMES), 30)
       assert.is_false(may_open())
-      assert.is_true(wait.poll(30, function() return p:count "driver edu runs again" == i end), p:text())
+      assert.is_true(wait.poll(300, function() return p:count "driver edu runs again" == i end), p:text())
       assert.is_false(may_open())
     end
     p:kill("sigkill", p:children()[1])
@@ -212,7 +212,7 @@ describe("a device's registers", function()
     local p = drive()
     uv.kill(-p.pid, "sigkill") -- both at once
     p:status(20)
-    assert.is_true(wait.poll(20, function() return not sysfs.has(EDU, sysfs.BUS_MASTER) end))
+    assert.is_true(wait.poll(200, function() return not sysfs.has(EDU, sysfs.BUS_MASTER) end))
     assert.is_false(may_open())
     local out = files.shell("build/luio doctor " .. EDU)
     local remedy = out:match("note +node: " .. node .. " is not the group's: a driver was killed together with its guardian[^\n]*\n +remedy: ([^\n]*)\n")
@@ -336,7 +336,7 @@ describe("a device's registers", function()
     local dev = assert(luio.open(EDU))
     assert(dev:bus_master(true))
     sysfs.unbind(EDU)
-    assert.is_true(wait.poll(10, function() return require("luio.ffi").C.luio_device_present(dev.handle) == 0 end))
+    assert.is_true(wait.poll(100, function() return require("luio.ffi").C.luio_device_present(dev.handle) == 0 end))
     dev:vanish "unbound"
     udevd.must "udevadm settle -t 300"
     assert.equal("root 600", udevd.mode(DEVICE .. "/resource0"))

@@ -72,7 +72,7 @@ describe("config space of a real device that another process changes", function(
         assert.equal(INTX_STATUS, bit.band(bytes_of(EDU):byte(7), INTX_STATUS)) -- it waits at the device
         assert.is_nil(irq:poll())
         if i > 1 then dev:check_config() end -- the first time the look of every second does it all
-        local event, message = irq:wait(20)
+        local event, message = irq:wait(100)
         assert.equal(0x40, event and event.IRQ_STATUS, message)
         assert.equal(i, dev.repairs.intx)
       end
@@ -100,7 +100,7 @@ describe("config space of a real device that another process changes", function(
         i = i + 1
         local cause = 2 ^ (i % 30)
         dev.regs.IRQ_RAISE:write(cause)
-        local event, message = irq:wait(30)
+        local event, message = irq:wait(100)
         assert.equal(cause, event and event.IRQ_STATUS, message)
       end
       done = true
@@ -113,7 +113,7 @@ describe("config space of a real device that another process changes", function(
       for _ = 1, 100 * TIMES do
         dev.regs.IRQ_RAISE:write(0x40)
         dev:check_config()
-        assert(irq:wait(20))
+        assert(irq:wait(100))
         dev:check_config()
       end
       assert.equal(0, dev.repairs.intx)
@@ -157,7 +157,7 @@ describe("config space of a real device that another process changes", function(
         assert.is_nil(irq:poll())
         assert.same({ false, "msi, bus_master" }, { dev:check_config() })
         dev.regs.IRQ_RAISE:write(0x40) -- QEMU's edu asserts the line at this write, not when MSI goes off
-        assert.equal(0x60, (assert(irq:wait(20)).IRQ_STATUS))
+        assert.equal(0x60, (assert(irq:wait(100)).IRQ_STATUS))
         assert.equal(i, dev.repairs.msi)
       end
     end)
@@ -183,20 +183,20 @@ describe("a card that another process puts to sleep", function()
     local function there_and_back(text)
       local packet = assert(port.pool:alloc())
       packet:write(net.mac_bytes(port.mac):rep(2) .. "\x88\xb5" .. text .. ("x"):rep(46))
-      assert(port.tx[0]:send(packet, 5))
+      assert(port.tx[0]:send(packet, 50))
       local got = assert(port.rx[0]:receive(10))
       assert.equal(text, got:read(14, #text))
       got:free()
     end
     luio.run(function()
-      assert(port:wait_link(true, 10))
+      assert(port:wait_link(true, 100))
       there_and_back "before"
       for i = 1, TIMES do
         foreign16(NIC, pm, 3)
         assert.same({ false, "power" }, { dev:check_config() })
         assert.equal(0, bytes_of(NIC):byte(pm + 1) % 4)
-        assert.is_true(dev:wait_return(20))
-        assert(port:wait_link(true, 10))
+        assert.is_true(dev:wait_return(100))
+        assert(port:wait_link(true, 100))
         there_and_back("again " .. i)
         assert.equal(i, dev.repairs.power)
       end
@@ -249,7 +249,7 @@ describe("a processor that goes offline", function()
       local function one()
         raised = raised + 1
         regs:write32(0x60, 1)
-        assert(irq:wait(20))
+        assert(irq:wait(100))
       end
       for _ = 1, TIMES do
         bind_line(line, 1)
@@ -258,7 +258,7 @@ describe("a processor that goes offline", function()
         regs:write32(0x60, 1) -- and one that is on its way
         raised = raised + 1
         sysfs.write(CPU1, "0")
-        assert(irq:wait(20))
+        assert(irq:wait(100))
         assert.equal("0", affinity(line))
         for _ = 1, 20 do one() end
         assert.has_error(function() bind_line(line, 1) end) -- the kernel refuses it

@@ -225,7 +225,7 @@ describe("a range of physical addresses", function()
       function polling.start() return true end
       function polling.factorial(dev, n)
         dev.regs.FACTORIAL:write(n)
-        local ok, message, code = dev.regs.STATUS:wait({ COMPUTING = 0 }, 1)
+        local ok, message, code = dev.regs.STATUS:wait({ COMPUTING = 0 }, 30)
         if not ok then return nil, message, code end
         return dev.regs.FACTORIAL:read()
       end
@@ -345,8 +345,8 @@ describe("luio on mem:", function()
     local map = files.write("chip.lua", ("return require('luio').registers { EDU = { 0x%x, block = { ID = { 0, 32, 'ro' }, "
       .. "LIVENESS = { 4, 32 } } }, UART = { 0x%x, count = 2, stride = 0x400, block = { DATA = { 0, 32 } } } }"):format(edu, edu - 0x100000))
     assert.equal("note: the map states addresses: 2 of its 4 registers are in reach\nEDU.ID 0x0 = 0x010000ed\n",
-      (program.run(("get %s EDU.ID --map %s"):format(EDU_BAR, map))))
-    local out, status = program.run(("get %s UART[0].DATA --map %s"):format(EDU_BAR, map))
+      (system.run("get %s EDU.ID --map %s", EDU_BAR, map)))
+    local out, status = system.run("get %s UART[0].DATA --map %s", EDU_BAR, map)
     assert.equal(1, status)
     assert.matches("\nluio: [^\n]*UART is at 0x[^\n]*\n$", out)
     files.clean()

@@ -29,7 +29,7 @@ describe("the program on real devices", function()
   it("tries, undoes and restores without computing or sending", function()
     local out = run(("set -n %s FACTORIAL=5 FACTORIAL=6"):format(EDU))
     assert.matches("^would write FACTORIAL .*\n  would trigger FACTORIAL: starts the computation\nwould write", out)
-    out = run(([[explore %s -e 's = snapshot() FACTORIAL:write(5) STATUS:wait({ COMPUTING = 0 }, 1)' -e 'undo()' -e 'FACTORIAL:read()']]
+    out = run(([[explore %s -e 's = snapshot() FACTORIAL:write(5) STATUS:wait({ COMPUTING = 0 }, 30)' -e 'undo()' -e 'FACTORIAL:read()']]
       .. [[ -e 'regs:restore(s):apply()' -e 'FACTORIAL:read()']]):format(EDU))
     assert.matches("FACTORIAL := 0x00000005 can't be undone: writing FACTORIAL starts the computation\n", out)
     local n = select(2, out:gsub("120 = 0x78", ""))
@@ -138,7 +138,7 @@ describe("a session", function()
   end
 
   local function wait_for(pattern)
-    return wait.poll(5, function()
+    return wait.poll(50, function()
       for _, text in ipairs(said) do
         if text:find(pattern) then return text end
       end

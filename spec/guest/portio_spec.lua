@@ -94,7 +94,7 @@ describe("ports of a UIO device", function()
     uart:write8(1, 2) -- the transmitter is empty
     local stop = luio.now() + 0.2
     while luio.now() < stop do end -- luacheck: ignore 542 (so that the thread takes it, not we)
-    local event = assert(irq:wait(2))
+    local event = assert(irq:wait(50))
     assert.equal(2, event.iir % 16)
     assert.equal(0, uart:read8(1))
     assert.equal(0, irq:stats().direct)

@@ -72,10 +72,10 @@ describe(RELOADS .. " reloads of a driver on a real device", function()
         luio.sleep(0)
       end
       files.save(stop, "")
-      local n = wait.poll(20, function() return tonumber(files.read(sent)) end)
+      local n = wait.poll(200, function() return tonumber(files.read(sent)) end)
       live.PROBATION = probation
       assert.is_number(n, files.read(sent))
-      wait.poll(2, function() return dev.state.seen == n end)
+      wait.poll(200, function() return dev.state.seen == n end)
       luio.sleep(0.1) -- for one that would be delivered twice
       assert.is_nil(dev.state.wrong)
       assert.same({ n, n }, { dev.state.seen, dev.irqs[0]:stats().interrupts })

@@ -30,9 +30,9 @@ local WAYS = [[
     say("id", region and region:read32(0) == 0x010000ed, "other", "other")
     dev.irqs[0]:setup { capture = { { "cause", 0x24 } }, ack = { { 0x64, "cause" } } }
     region:write32(0x60, 1)
-    say("wait 1", dev.irqs[0]:wait(2)) -- masked by the first: each wait unmasks
+    say("wait 1", dev.irqs[0]:wait(50)) -- masked by the first: each wait unmasks
     region:write32(0x60, 2)
-    say("wait 2", dev.irqs[0]:wait(2))
+    say("wait 2", dev.irqs[0]:wait(50))
     say("bus master", dev:bus_master(true))
     say("dma", dev.dma:alloc(4096))
     dev:close()
@@ -123,6 +123,6 @@ describe("a user who is not root", function()
     p:wait("waiting for " .. EDU .. ": no UIO driver has it", 30)
     sysfs.bind(EDU)
     p:wait("driver looks runs on", 30)
-    assert.is_true(wait.poll(10, function() return mode(device .. "/config") == "luio-config 664" end))
+    assert.is_true(wait.poll(100, function() return mode(device .. "/config") == "luio-config 664" end))
   end)
 end)

@@ -55,7 +55,7 @@ describe("a serial line between the guest's 16550 and QEMU", function()
     luio.run(function()
       while left > 0 do
         if left % 4 == 0 then luio.sleep(0.001) end
-        local part = assert(port:read_some(4096, 30))
+        local part = assert(port:read_some(4096, 300))
         parts[#parts + 1], left = part, left - #part
       end
     end)
@@ -102,9 +102,9 @@ describe("a serial line between the guest's 16550 and QEMU", function()
     if not WIRE then return pending "LUIO_WIRE names no line" end
     port = assert(serial.open(WIRE))
     luio.run(function()
-      local heard = luio.spawn(function() return port:wait_break(10) end)
+      local heard = luio.spawn(function() return port:wait_break(100) end)
       qmp.tell '{"execute":"chardev-send-break","arguments":{"id":"wire"}}'
-      assert(heard:join(10))
+      assert(heard:join(100))
       assert.is_true(heard.results[1])
     end)
     assert.equal(1, port:stats().breaks)

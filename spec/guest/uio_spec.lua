@@ -326,9 +326,9 @@ end)
 
 describe("hot-plug", function()
   local function wait_for(monitor, action, address)
-    local deadline = luio.now() + 5
+    local deadline = luio.now() + 50
     while luio.now() < deadline do
-      local event = monitor:wait(5)
+      local event = monitor:wait(50)
       if event and event.action == action and event.address == address then return event end
     end
   end

@@ -49,11 +49,11 @@ describe("a device that does not decode its memory", function()
   end)
 
   it("shows at the prompt what was read, and fails what was done there", function()
-    local out, status = files.shell(("build/luio explore -r %s -e '7' -e 'ID:read()' -e '8'"):format(EDU))
+    local out, status = system.run("explore -r %s -e 7 -e ID:read() -e 8", EDU)
     assert.equal(1, status)
     assert.equal(("note: %s\n7\n0\n8\n"):format(why()), (out:gsub("luio: [^\n]*\n", "")))
     assert.matches(("luio: %s\n"):format(why()), out, 1, true)
-    out, status = files.shell(("build/luio explore -r %s -e '7'"):format(EDU))
+    out, status = system.run("explore -r %s -e 7", EDU)
     assert.same({ ("note: %s\n7\n"):format(why()), 0 }, { out, status })
   end)
 
