@@ -14,6 +14,7 @@
 ---     uncounted = "..."   does not count what its full ring misses
 ---     short = "..."       counts short frames as errors, which the sender has padded
 ---     options = {}        of every net.open here
+---     parts = {}          of spec/net/conformance/, all if nil: the spec that calls this says where the others are shown
 ---
 --- Each of these opens its port anew, and closes it: what is still out then, in packets or DMA memory, is an error.
 
@@ -33,6 +34,7 @@ local PARTS = { "port", "bursts", "waits", "frames", "counts", "life" }
 ---@field uncounted string?
 ---@field short string?
 ---@field options luio.net.Options?
+---@field parts string[]?
 
 ---@param subject luio.Conformance
 return function(subject)
@@ -79,6 +81,6 @@ return function(subject)
       for _, n in ipairs(out) do assert.equal(0, n) end
     end)
 
-    for _, part in ipairs(PARTS) do require("spec.net.conformance." .. part)(subject) end
+    for _, part in ipairs(subject.parts or PARTS) do require("spec.net.conformance." .. part)(subject) end
   end)
 end

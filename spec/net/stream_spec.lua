@@ -1,5 +1,6 @@
 --- Numbered streams: their frames as tshark reads them, the receiver's figures of loss, and the pace.
 
+local documents = require "spec.support.documents"
 local files = require "spec.support.files"
 local luio = require "luio"
 local pace = require "luio.net.pace"
@@ -58,6 +59,20 @@ describe("a stream's frames", function()
       n = n + 1
     end
     assert.equal(20, n)
+  end)
+
+  it("are shown by tshark as the documents' transcript of a capture shows them", function()
+    local command, expected = documents.of("spec/guest/net/readme_spec.lua")[1].text:match "%$ (tshark [^\n]*)\n(.-\n)$"
+    local path = files.write("stream.pcapng", "")
+    local file = assert(pcapng.create(path))
+    assert.equal(5, stream.sender(pool):fill(packets, 0, 5))
+    file:select(packets, 5)
+    assert(file:write())
+    packets:free(5)
+    assert(file:close())
+    local shown = files.shell((command:gsub("out%.pcapng", path):gsub(" |", " 2>/dev/null |")))
+    local function masked(text) return (text:gsub("%d+%.%d%d%d%d+", "N")) end
+    assert.equal(masked(expected), masked(shown))
   end)
 
   it("are as many as the pool has, and options that are none are refused", function()

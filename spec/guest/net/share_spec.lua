@@ -1,17 +1,16 @@
---- A card shared by luio.net.share (the 82574L), with DPDK's testpmd as its client; the far side is the 82540EM, which luio drives, too.
+--- A card shared by luio.net.share (the 82574L), with another process as its client; the far side is the 82540EM, which luio drives,
+--- too. spec/net/testpmd_spec.lua has DPDK's testpmd as the client: a share does the same with every port.
 
 local luio = require "luio"
 local memif = require "luio.net.memif"
 local net = require "luio.net"
 local program = require "spec.support.program"
-local testpmd = require "spec.support.testpmd"
 local wait = require "spec.support.wait"
 
 local A, B = "0000:00:05.0", "0000:00:09.0"
-local PMD, OURS = "02:00:00:00:01:01", "02:00:00:00:01:02"
+local OTHER, OURS = "02:00:00:00:01:01", "02:00:00:00:01:02"
 
 describe("examples/share.lua", function()
-  local missing = testpmd.missing()
   local path, far, shared, open, batch
 
   before_each(function()
@@ -19,7 +18,7 @@ describe("examples/share.lua", function()
     os.remove(path)
     open, batch = {}, luio.batch(64)
     far = assert(net.open(B))
-    shared = program.start { "examples/share.lua", A, path, "--verbose", "--client", "1=" .. PMD, "--client", "2=" .. OURS }
+    shared = program.start { "examples/share.lua", A, path, "--verbose", "--client", "1=" .. OTHER, "--client", "2=" .. OURS }
     shared:wait("is shared at", 30)
     assert(far:wait_link(true, 10))
   end)
@@ -64,18 +63,17 @@ describe("examples/share.lua", function()
   end
 
   local function start(id, mac)
-    local pmd = testpmd.start { socket = path, id = id, mac = mac, mode = "macswap", prefix = "guest" .. id }
-    table.insert(open, pmd)
-    shared:wait(("client %d %%(DPDK [%%d.]+, process %d%%) came, %s"):format(id, pmd.pid, mac), 60)
-    pmd:wait("Press enter", 60)
-    return pmd
+    local client = program.start { "spec/support/memif_client.lua", path, tostring(id), mac, "echo" }
+    table.insert(open, client)
+    shared:wait(("client %d %%(luio, process %d%%) came, %s"):format(id, client.pid, mac), 60)
+    client:wait("joined", 60)
+    return client
   end
 
-  it("brings testpmd what is for it on the wire, and takes back what it sends; stopped or killed, it harms nobody", function()
-    if missing then return pending(missing) end
-    local pmd = start(1, PMD)
-    there_and_back(PMD, 1000)
-    shared:wait(("  1   %s  sent 1000, dropped 0  received 1000, dropped 0"):format(PMD), 20)
+  it("brings a client what is for it on the wire, and takes back what it sends; stopped or killed, it harms nobody", function()
+    local client = start(1, OTHER)
+    there_and_back(OTHER, 1000)
+    shared:wait(("  1   %s  sent 1000, dropped 0  received 1000, dropped 0"):format(OTHER), 20)
 
     -- Another client, of ours, in this process: its frames keep coming.
     local ours = assert(memif.connect(path, { id = 2, mac = OURS, seconds = 20 }))
@@ -91,20 +89,20 @@ describe("examples/share.lua", function()
       end
     end)
     there_and_back(OURS, 200)
-    pmd:kill "sigstop"
+    client:kill "sigstop"
     for _ = 1, 24 do -- in portions that the card's ring has room for
       local stalled = {}
-      for i = 1, 128 do stalled[i] = frame(PMD, far.mac, i) end
+      for i = 1, 128 do stalled[i] = frame(OTHER, far.mac, i) end
       send(stalled)
       there_and_back(OURS, 10)
     end
     shared:wait("  1   [^\n]+received %d+, dropped [1-9]", 20) -- its ring is full
-    pmd:kill "sigkill"
-    shared:wait("client 1 %(DPDK [%d.]+, process %d+%) left: it has closed the connection", 20)
+    client:kill "sigkill"
+    shared:wait("client 1 %(luio, process %d+%) left: it has closed the connection", 20)
     there_and_back(OURS, 200)
 
-    start(1, PMD)
-    there_and_back(PMD, 200)
+    start(1, OTHER)
+    there_and_back(OTHER, 200)
     shared:kill "sigint"
     assert.equal(0, shared:status(20))
     wait.till(10, "ours has heard", function() return ours.ended end)
