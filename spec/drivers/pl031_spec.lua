@@ -18,11 +18,12 @@ describe("drivers/pl031 on " .. address, function()
   after_each(function() assert(dev:close()) end)
 
   it("counts seconds from what it was set to, and goes on where 32 bits end", function()
-    rtc.set_time(dev, 1000000000)
-    local time = rtc.time(dev)
-    assert.is_true(time == 1000000000 or time == 1000000001, time)
-    rtc.set_time(dev, 2 ^ 32 - 1)
     local from = luio.now()
+    rtc.set_time(dev, 1000000000)
+    local time = rtc.time(dev) - 1000000000
+    assert.is_true(time >= 0 and time <= luio.now() - from + 1, time)
+    from = luio.now()
+    rtc.set_time(dev, 2 ^ 32 - 1)
     luio.sleep(1.1)
     local passed = (rtc.time(dev) + 1) % 2 ^ 32
     assert.is_true(passed >= 1 and passed <= luio.now() - from + 1, passed)
@@ -39,22 +40,22 @@ describe("drivers/pl031 on " .. address, function()
           ticks = ticks + 1
         end
       end)
-      local at = rtc.time(dev) + 1
+      local at, began = rtc.time(dev) + 2, luio.now() -- one second at least
       event = assert(rtc.alarm(dev, at))
-      said = rtc.time(dev) - at
+      said = { rtc.time(dev) - at, luio.now() - began - 1 }
       ticker:cancel()
     end)
     assert.equal(1, event.RTCMIS)
     assert.equal(1, event.count)
     assert.equal(before + 1, dev.irqs[0]:stats().interrupts)
-    assert.is_true(said == 0 or said == 1, said)
-    assert.is_true(ticks > 10)
+    assert.is_true(said[1] >= 0 and said[1] <= said[2] + 1, said[1])
+    assert.is_true(ticks > 0)
     assert.equal(0, regs.RTCRIS:read()) -- acknowledged,
     assert.equal(0, regs.RTCIMSC:read()) -- and masked
   end)
 
   it("interrupts no more once its alarm was given up", function()
-    local at = rtc.time(dev) + 1
+    local at = rtc.time(dev) + 3
     luio.run(function()
       local sleeper = luio.spawn(function() rtc.alarm(dev, at) end)
       luio.sleep(0.01)
@@ -66,9 +67,9 @@ describe("drivers/pl031 on " .. address, function()
       luio.sleep(0)
     end)
     assert.equal(0, regs.RTCIMSC:read())
-    wait.till(3, "the alarm nobody waits for", function() return regs.RTCRIS:read() == 1 end)
+    wait.till(6, "the alarm nobody waits for", function() return regs.RTCRIS:read() == 1 end)
     assert.is_nil(dev.irqs[0]:poll())
-    local next_second = rtc.time(dev) + 1
+    local next_second = rtc.time(dev) + 2
     assert.equal(1, assert(rtc.alarm(dev, next_second)).RTCMIS) -- of the next, not of the one before
     assert.is_true(rtc.time(dev) >= next_second)
   end)

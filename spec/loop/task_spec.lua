@@ -158,7 +158,7 @@ describe("tasks", function()
     local signal, net = assert(uv.new_signal()), assert(uv.new_timer())
     signal:start("sigusr2", function() end)
     local caught
-    net:start(3000, 0, function() caught = true end)
+    net:start(60000, 0, function() caught = true end)
     luio.spawn(function() luio.sleep(0.01) end)
     uv.sleep(30) -- so that the loop begins with the end of that sleep
     luio.run()

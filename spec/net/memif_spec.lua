@@ -67,8 +67,7 @@ describe("luio.net.memif", function()
     if server then server:close() end
     server = nil
     pool:close()
-    luio.sleep(0.01)
-    assert.is_nil(uv.fs_stat(path))
+    wait.till(5, "its socket is gone", function() return not uv.fs_stat(path) end)
   end)
 
   local function frame(number, length)
@@ -184,7 +183,7 @@ describe("luio.net.memif", function()
         assert.equal(frame(1, 60), packet:read())
         packet:free()
       end
-      assert.is_true(luio.now() - start < 4)
+      assert.is_true(luio.now() - start < 15) -- not by looks once a second
       clients[1]:disconnect "for a spec"
       packet, _, code = port.rx[0]:receive(5)
       assert.same({ nil, "ENODEV" }, { packet, code })
@@ -475,7 +474,7 @@ describe("luio.net.memif", function()
       batch[0]:write(frame(1, 60))
       local start = luio.now()
       assert.equal(1, clients[1]:give(batch, 1))
-      assert.is_true(luio.now() - start < 2)
+      assert.is_true(luio.now() - start < 20)
       batch:free(1)
     end)
 

@@ -106,9 +106,9 @@ describe("luio.net.share", function()
   end)
   after_each(function()
     for _, one in ipairs(open) do one:close() end
-    luio.sleep(0.01)
+    luio.sleep(0.01) -- a turn of the loop, or several
     if shared then shared:close() end
-    luio.sleep(0.01)
+    wait.poll(10, function() return near.pool.record.free == 512 end)
     assert.equal(512, near.pool.record.free) -- whatever happened, no packet is lost
     near.close()
     far.close()

@@ -235,7 +235,7 @@ describe("a register", function()
     local done
     luio.run(function()
       luio.spawn(function() luio.sleep(0.01) regs.A:write(0) end)
-      done = regs.A:wait({ BUSY = 0 }, 1) -- yields: else the other task could not write
+      done = regs.A:wait({ BUSY = 0 }, 10) -- yields: else the other task could not write
     end)
     assert.equal(0, done)
   end)

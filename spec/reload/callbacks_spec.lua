@@ -74,10 +74,10 @@ local WAYS = {
     .. "h:start('r', function() h:stop() uv.fs_close(ends.read) fail() end)",
   ["a signal"] = "local h = uv.new_signal() h:start('sigusr2', fail) h:unref() uv.kill(uv.os_getpid(), 'sigusr2')",
   ["a function that a library of its calls"] = "late = fail uv.new_timer():start(1, 0, function() late() end)",
-  ["a signal, once"] = "uv.signal_start_oneshot(uv.new_signal(), 'sigusr2', fail) luio.spawn(function() luio.sleep(0.002) uv.kill(uv.os_getpid(), 'sigusr2') end)",
-  ["all handles"] = "luio.spawn(function() luio.sleep(0.002) uv.walk(fail) end)",
-  ["the collector"] = "local x = ffi.gc(ffi.new 'int[1]', fail) x = nil luio.spawn(function() luio.sleep(0.002) collectgarbage() end)",
-  ["the collector, of a proxy"] = "getmetatable(newproxy(true)).__gc = fail luio.spawn(function() luio.sleep(0.002) collectgarbage() end)",
+  ["a signal, once"] = "uv.signal_start_oneshot(uv.new_signal(), 'sigusr2', fail) luio.spawn(function() luio.sleep(0) uv.kill(uv.os_getpid(), 'sigusr2') end)",
+  ["all handles"] = "luio.spawn(function() luio.sleep(0) uv.walk(fail) end)",
+  ["the collector"] = "local x = ffi.gc(ffi.new 'int[1]', fail) x = nil luio.spawn(function() luio.sleep(0) collectgarbage() end)",
+  ["the collector, of a proxy"] = "getmetatable(newproxy(true)).__gc = fail luio.spawn(function() luio.sleep(0) collectgarbage() end)",
 }
 
 describe("an error that comes by", function()

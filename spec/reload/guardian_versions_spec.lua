@@ -168,7 +168,7 @@ describe("luio run after a crash", function()
 
   it("does not forget a save that came while another version started", function()
     local pid = starts("first", "fresh")
-    save(text("slow", "luio.sleep(3)"))
+    save(text("slow", "luio.sleep(60)"))
     p:wait "%[slow reload"
     save(text "third")
     p:kill("sigkill", pid)
@@ -197,7 +197,7 @@ describe("luio run after a crash", function()
   it("starts a save that is untried when the code that worked can't start after a crash", function()
     save(text("fragile", "if reason == 'crash' then uv.sleep(300) require('ffi').cast('int *', 8)[0] = 1 end"))
     p:close()
-    p = program.start { "run", folder, "sim:edu", "--backoff", "0.01", "--restart", "5" }
+    p = program.start { "run", folder, "sim:edu", "--backoff", "0.01", "--restart", "50" }
     p:kill("sigkill", (starts("fragile", "fresh")))
     p:wait "%[fragile crash"
     save(text "mended")

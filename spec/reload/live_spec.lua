@@ -37,7 +37,7 @@ local function pending(cause)
 end
 
 before_each(function()
-  live.QUIET, live.PROBATION, live.START, warnings, failures = 10, 0.1, 5, {}, {}
+  live.QUIET, live.PROBATION, live.START, warnings, failures = 10, 0.1, 60, {}, {}
   luio.on_task_failure(function(t, traceback) table.insert(failures, { t, traceback }) end)
 end)
 
@@ -183,7 +183,7 @@ describe("a refused version", function()
 
   it_runs("gives back an interrupt that its start took", function()
     start [[function d.start(dev, reason)
-      if reason ~= "fresh" then return nil, "took " .. dev.irqs[0]:wait(1).IRQ_STATUS end
+      if reason ~= "fresh" then return nil, "took " .. dev.irqs[0]:wait(10).IRQ_STATUS end
       dev.state.seen = {}
       luio.spawn(function()
         while true do

@@ -64,7 +64,7 @@ describe("a process that was stopped", function()
       return { name = "slow", start = function() return true end, stop = function()
         print "stopping"
         io.stdout:flush()
-        luio.sleep(1)
+        luio.sleep(3)
         print "stopped in order"
       end }
     ]]

@@ -84,7 +84,8 @@ return function(subject)
     it("reads fewer when the time is over, and says when there is nothing", function()
       open()
       assert(port:write("abc", 1))
-      assert.equal("abc", port:read(10, 0.2))
+      wait.till(5, "all have come back", function() return port:available() == 3 end)
+      assert.equal("abc", port:read(10, 0.02))
       local none, message, code = port:read(10, 0.02)
       assert.same({ nil, "ETIMEDOUT" }, { none, code })
       assert.matches("^read .*: not within the time$", message)
@@ -110,13 +111,18 @@ return function(subject)
     it("waits by interrupt", function()
       open()
       luio.run(function()
-        local before, began = port:stats().interrupts, luio.now()
-        local reader = luio.spawn(function() return port:read_some(1, 10) end)
-        luio.sleep(0.05)
-        port.dev.regs.THR:write(0x41) -- nobody of ours knows
-        assert(reader:join(10))
-        assert.equal("A", reader.results[1])
-        assert.is_true(luio.now() - began < 0.9) -- not by the look once a second
+        local before, tries, quick = port:stats().interrupts, 0
+        repeat -- once before the look that is taken once a second; a busy machine may take longer than that
+          tries = tries + 1
+          local began = luio.now()
+          local reader = luio.spawn(function() return port:read_some(1, 100) end)
+          luio.sleep(0.05)
+          port.dev.regs.THR:write(0x41) -- nobody of ours knows
+          assert(reader:join(100))
+          assert.equal("A", reader.results[1])
+          quick = luio.now() - began < 0.9
+        until quick or tries == 20
+        assert.is_true(quick, "each came by the look once a second")
         assert.is_true(port:stats().interrupts > before)
       end)
     end)
@@ -215,10 +221,11 @@ return function(subject)
       local thr = port.dev.regs.THR
       for burst = 1, 2 do -- nobody takes anything meanwhile
         for i = 1, burst == 1 and subject.fifo or 4 do thr:write(0x40 + i) end
-        local stop = luio.now() + 0.01
+        local stop = luio.now() + 0.1
         while luio.now() < stop do end -- luacheck: ignore 542
       end
-      assert.equal(text_of(0) .. ("ABCDEFGHIJKLMNOP"):sub(1, 16), port:read(100, 0.2))
+      wait.till(5, "a FIFO of them is read", function() return port:available() == 16 end)
+      assert.equal(text_of(0) .. ("ABCDEFGHIJKLMNOP"):sub(1, 16), port:read(100, 0.02))
       assert.is_true(port:stats().overruns >= 1)
     end)
 

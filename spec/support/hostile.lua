@@ -178,7 +178,7 @@ function M.traced()
   local parent = uv.os_getpid()
   M.child(function() C.ptrace(0x4206, ffi.new("int", parent), nil, nil) end) -- PTRACE_SEIZE
   local function tracer() return tonumber(io.open("/proc/self/status"):read("*a"):match "TracerPid:%s*(%d+)") end
-  for _ = 1, 500 do
+  for _ = 1, 5000 do
     if tracer() > 0 then return end
     uv.sleep(10)
   end

@@ -14,7 +14,7 @@ local path, port, n, times, server = arg[1], tonumber(arg[2]), tonumber(arg[3]),
 local message = protocol.message(0)
 
 local function hear(fd)
-  for _ = 1, 2000 do
+  for _ = 1, 20000 do
     local size, _, code = socket.receive(fd, message)
     if size or code ~= "EAGAIN" then return size end
     uv.sleep(2)

@@ -16,7 +16,7 @@ local path, port = arg[1], tonumber(arg[2])
 local fd = assert(socket.listen(path, 384))
 
 local function till(fn)
-  for _ = 1, 10000 do
+  for _ = 1, 60000 do
     local value = fn()
     if value then return value end
     uv.sleep(1)

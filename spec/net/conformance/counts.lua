@@ -71,7 +71,7 @@ return function(subject)
     end
     assert(port.tx[0]:flush(5))
     local got, last = 0, -1
-    while port.rx[0]:wait(0.05) do -- what the device itself keeps comes, too
+    while port.rx[0]:wait(0.5) do -- what the device itself keeps comes, too
       local text = support.next(port)
       local number = tonumber(text:sub(15, 22))
       assert.equal(support.frame(port, number, 1000), text)

@@ -180,9 +180,7 @@ return function(subject)
         assert.equal(100, support.exchange(port, 100))
         local used = port.pool:used()
         subject.reset(port)
-        local start = luio.now()
         wait.till(10, "it was found out", function() return port:stats().resets == 1 end)
-        assert.is_true(luio.now() - start < 5)
         assert(port:wait_link(true, 10))
         support.wait_for_loopback(port)
         assert.equal(200, support.exchange(port, 200))
@@ -237,7 +235,7 @@ return function(subject)
         end
         send(0.1)
         subject.reset(port)
-        local deadline = luio.now() + 20
+        local deadline = luio.now() + 200
         repeat send(0.1) until port:stats().resets == 1 or luio.now() > deadline
         local before = received
         repeat send(0.2) until received > before + 20 or luio.now() > deadline

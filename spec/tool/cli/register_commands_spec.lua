@@ -271,7 +271,7 @@ describe("luio watch", function()
   local FIRST = "CTRL 0x0 = 0x00000010  BUSY=0 LEVEL=1 MODE=SLOW ENABLE=0\n"
 
   it("prints what there is and one line for each change in a pipe, and ends after a time", function()
-    local out, status = luio "watch sim:probe TICK CTRL --interval 0.05 --for 0.4"
+    local out, status = luio "watch sim:probe TICK CTRL --interval 0.01 --for 0.4"
     assert.equal(0, status)
     local list = lines(out)
     assert.is_true(#list >= 4)
@@ -284,7 +284,7 @@ describe("luio watch", function()
     assert.same({ FIRST, 0 }, { luio "watch sim:probe CTRL --until CTRL.MODE=SLOW" })
     local out, status = luio "watch sim:probe TICK --until TICK=5 -i 0.002 --for 100"
     assert.equal(0, status)
-    assert.matches("TICK 0x00000004 %-> 0x00000005\n$", out)
+    assert.matches("TICK 0x%x+ %-> 0x00000005\n$", out)
     out, status = luio "watch sim:probe CTRL --until CTRL.MODE=FAST --for 0.1"
     assert.same({ FIRST .. "luio: CTRL.MODE=FAST was not so within 0.1 s\n", 1 }, { out, status })
     out, status = luio "watch sim:probe CTRL --until CAUSE=1"

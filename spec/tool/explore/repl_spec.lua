@@ -253,8 +253,9 @@ describe("luio explore #tmux", function()
       t:key "C-c"
       t:wait(line .. "\nbegun\n^Cbegun\n^Cinterrupted at prompt:1\nsim:edu>")
     end
-    enter("luio.spawn(function() luio.sleep(0.05) while true do end end) and 1", "1")
-    uv.sleep(200)
+    t:type "luio.spawn(function() luio.sleep(0.05) print 'stuck' while true do end end)\n"
+    t:wait "\nstuck\nsim:edu>"
+    uv.sleep(50)
     t:key "C-c" -- a task that keeps the loop from turning
     t:wait "failed: interrupted\n"
     t:type "'half"
@@ -271,13 +272,19 @@ describe("luio explore #tmux", function()
   end)
 
   it("shows what comes meanwhile above the prompt, and leaves the line as it is", function()
-    open { columns = 72 }
+    local go = files.write("go.txt", "")
+    assert(os.remove(go))
+    open { columns = 72, env = { GO = go } }
     enter "irqs(true)"
     enter "function say() io.write 'a' print 'bc' end"
-    enter "function go() luio.sleep(0.5) IRQ_RAISE:write(1) say() end"
+    enter "function comes() IRQ_RAISE:write(1) say() end"
+    enter "function told() return io.open(os.getenv 'GO') end"
+    enter "function go() repeat luio.sleep(0.01) until told() comes() end"
     enter("luio.spawn(go) and 1", "1")
     t:type "a half typed line that is surely longer than the terminal is wide, and"
     t:key("Left", "Left", "Left", "Left")
+    t:wait "\nde, and"
+    assert(io.open(go, "w")):close()
     local screen = t:wait "interrupt 1"
     assert.is_truthy(screen:find("\nabc\n", 1, true), screen)
     local rest = "\nsim:edu> a half typed line that is surely longer than the terminal is wi\nde, and"
@@ -336,8 +343,8 @@ describe("luio explore #tmux", function()
 
   it("gives the terminal to what runs, and takes it back", function()
     open()
-    t:type "io.read()\n"
-    uv.sleep(200)
+    t:type "select(2, print 'asks', io.read())\n"
+    t:wait "\nasks"
     t:type "hello\n"
     t:wait 'hello\n"hello"\nsim:edu>'
     enter("io.write 'no newline' and nil", "no newline\nnil")
@@ -350,10 +357,10 @@ describe("luio explore #tmux", function()
   end)
 
   it("leaves the terminal as it was when it is killed", function()
-    for _, chunk in ipairs { "", "while true do pcall(function() while true do end end) end\n" } do
+    for _, chunk in ipairs { "half a line", "print 'begun' while true do pcall(function() while true do end end) end\n" } do
       open()
-      t:type(chunk == "" and "half a line" or chunk)
-      uv.sleep(100)
+      t:type(chunk)
+      t:wait(chunk == "half a line" and "sim:edu> half a line" or "\nbegun")
       uv.kill(t:child(), "sigterm")
       t:wait "status 143\nisig icanon echo"
       t:close()
@@ -361,10 +368,12 @@ describe("luio explore #tmux", function()
   end)
 
   it("ends with its terminal", function()
-    for _, chunk in ipairs { "half a line", "luio.sleep(60)\n", "while true do pcall(function() while true do end end) end\n" } do
+    for _, chunk in ipairs {
+      "half a line", "print 'begun' luio.sleep(60)\n", "print 'begun' while true do pcall(function() while true do end end) end\n",
+    } do
       open()
       t:type(chunk)
-      uv.sleep(100)
+      t:wait(chunk == "half a line" and "sim:edu> half a line" or "\nbegun")
       local pid = t:child()
       t:close()
       assert.is_true(program.gone(pid), chunk)

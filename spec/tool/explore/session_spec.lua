@@ -538,8 +538,16 @@ describe("interrupts at the prompt", function()
   it("are few lines when they are many, and all are counted", function()
     open { device = "sim:edu" }
     run "irqs()"
-    run "for i = 1, 50 do IRQ_RAISE:write(1) repeat luio.sleep(0.001) until IRQ_STATUS:read() == 0 end luio.sleep(1.3) IRQ_RAISE:write(1)"
-    wait.till(5, "the last one", function() return said[#said]:find "^interrupt 51 " end)
+    local total, quick = 0
+    repeat -- a busy machine may take seconds for them: then they are not many at once
+      for i = #said, 1, -1 do said[i] = nil end
+      local began = luio.now()
+      run "for i = 1, 50 do IRQ_RAISE:write(1) repeat luio.sleep(0.001) until IRQ_STATUS:read() == 0 end"
+      quick = luio.now() - began < 1
+      run "luio.sleep(1.3) IRQ_RAISE:write(1)"
+      total = total + 51
+      wait.till(5, "the last one", function() return said[1] and said[#said]:find(("^interrupt %d "):format(total)) end)
+    until quick or total > 1000
     assert.is_true(#said <= 8, table.concat(said, "\n"))
     local found
     for _, line in ipairs(said) do found = found or line:match "^%.%.%. and %d+ more interrupts, %d+ in all" end

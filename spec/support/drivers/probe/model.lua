@@ -17,7 +17,7 @@ end
 function model.read(dev, offset, width, region)
   if region == 0 and (offset == 0x08 or offset == 0x0c) then dev.lost = dev.lost + 1 end
   if region == 0 and offset == 0x3c then return dev.lost end
-  if region == 0 and offset == 0x14 then return math.floor((dev.now() - dev.start) * 100) end
+  if region == 0 and offset == 0x14 then return math.floor((dev.now() - dev.start) * 100) % 16 end -- each value again and again
   return at(dev, region, offset, width)[0]
 end
 
