@@ -130,7 +130,7 @@ for card, address in pairs(MODELS) do
       local words, sum = {}, 0
       for i = 0, 63 do
         eerd:write { START = 1, ADDR = i }
-        assert(eerd:wait({ DONE = 1 }, 1))
+        assert(eerd:wait({ DONE = 1 }, 10))
         words[i] = eerd:get "DATA"
         sum = sum + words[i]
       end
@@ -138,7 +138,7 @@ for card, address in pairs(MODELS) do
       assert.equal(dev.info.device, words[11])
       regs.RAL[0]:write(0)
       regs.CTRL:update { RST = 1 }
-      assert(regs.CTRL:wait({ RST = 0 }, 1))
+      assert(regs.CTRL:wait({ RST = 0 }, 10))
       assert.same({ words[0] + words[1] * 65536, words[2] + 2 ^ 31 }, { regs.RAL[0]:read(), regs.RAH[0]:read() })
     end)
 
@@ -146,7 +146,7 @@ for card, address in pairs(MODELS) do
       local regs = bare()
       local function mdic(op, register, data, phy)
         regs.MDIC:write { REGADD = register, PHYADD = phy or 1, OP = op, DATA = data or 0 }
-        assert(regs.MDIC:wait({ R = 1 }, 1))
+        assert(regs.MDIC:wait({ R = 1 }, 10))
         return regs.MDIC:get "E", regs.MDIC:get "DATA"
       end
       assert.same({ 0, 0x0141 }, { mdic("READ", 2) })
@@ -163,7 +163,7 @@ for card, address in pairs(MODELS) do
       regs.ICS:write { RXT0 = 1 }
       assert.is_nil((dev.irqs[0]:wait(0.05)))
       regs.IMS:write { RXT0 = 1, LSC = 1 }
-      local event = assert(dev.irqs[0]:wait(2))
+      local event = assert(dev.irqs[0]:wait(20))
       assert.equal(card == "82574L" and 0x80000080 or 0x80, event.ICR)
       assert.equal(0, regs.ICR:read()) -- reading it acknowledged
       assert.is_nil((dev.irqs[0]:wait(0.05)))

@@ -109,7 +109,7 @@ describe("drivers/pl061 on " .. address, function()
     local before = dev.irqs[0]:stats().interrupts
     assert(gpio.watch(dev, BUTTON, "low")) -- which it is
     for n = 1, 3 do
-      local event = assert(gpio.wait(dev, 1))
+      local event = assert(gpio.wait(dev, 10))
       assert.same({ BUTTON }, event.lines)
       assert.equal(0, bit.band(event.levels, 8))
       assert.equal(before + n, dev.irqs[0]:stats().interrupts) -- no storm
@@ -127,7 +127,7 @@ describe("drivers/pl061 on " .. address, function()
     press()
     wait.till(2, "the line is high", function() return gpio.get(dev, BUTTON) end)
     release()
-    assert.same({ BUTTON }, assert(gpio.wait(dev, 1)).lines)
+    assert.same({ BUTTON }, assert(gpio.wait(dev, 10)).lines)
   end)
 
   it("says what it does not have", function()

@@ -409,7 +409,7 @@ describe("dev.irqs[0]", function()
     assert(irq:start())
     local before = luio.now()
     regs:write32(R.IRQ_RAISE, 0x30)
-    local event = assert(irq:wait(1))
+    local event = assert(irq:wait(10))
     assert.equal(0x30, event.cause)
     assert.equal(1, event.count)
     assert.is_true(event.time >= before and event.time <= luio.now())
@@ -421,7 +421,7 @@ describe("dev.irqs[0]", function()
     irq:setup { capture = { { "cause", R.IRQ_STATUS } }, ack = { { R.LIVENESS, 0x55 }, { R.IRQ_ACK, "cause", mask = 0x0f } } }
     assert(irq:start())
     regs:write32(R.IRQ_RAISE, 0x31)
-    assert(irq:wait(1))
+    assert(irq:wait(10))
     assert.equal(0xffffffaa, regs:read32(R.LIVENESS))
     regs:write32(R.IRQ_ACK, 0x30) -- what the mask left standing kept firing: stop it
   end)
@@ -455,14 +455,14 @@ describe("dev.irqs[0]", function()
       regs:write32(R.IRQ_RAISE, i)
       while regs:read32(R.IRQ_STATUS) ~= 0 do end -- until the top half has taken it
     end
-    for i = 1, 50 do assert.equal(i, assert(irq:wait(1)).cause) end
+    for i = 1, 50 do assert.equal(i, assert(irq:wait(10)).cause) end
     assert.same({ interrupts = 50, delivered = 50, overflow = 0, events = 50, direct = 0 }, irq:stats())
   end)
 
   it("sees an interrupt that was pending before anyone listened", function()
     regs:write32(R.IRQ_RAISE, 4)
     irq:setup(acknowledged())
-    assert.equal(4, assert(irq:wait(1)).cause)
+    assert.equal(4, assert(irq:wait(10)).cause)
   end)
 
   it("is taken by the loop's thread, if that sleeps", function()
@@ -470,7 +470,7 @@ describe("dev.irqs[0]", function()
     regs:write64(0x88, 0x40000) -- a transfer: to its buffer,
     regs:write64(0x90, 4) -- so many bytes,
     regs:write64(0x98, 0x5) -- run, and interrupt
-    assert.equal(0x100, assert(irq:wait(2)).cause) -- it took 100 ms, we slept
+    assert.equal(0x100, assert(irq:wait(20)).cause) -- it took 100 ms, we slept
     assert.same({ interrupts = 1, delivered = 1, overflow = 0, events = 1, direct = 1 }, irq:stats())
     assert.is_false(dev.config:command().intx_disable)
   end)
@@ -483,7 +483,7 @@ describe("dev.irqs[0]", function()
         regs:write32(R.IRQ_RAISE, i)
         if i % 2 == 0 then luio.sleep(0) end
         assert(irq:close())
-        assert.is_true(waiter:join(1))
+        assert.is_true(waiter:join(10))
       end)
       regs:write32(R.IRQ_ACK, 0xffffffff)
     end
@@ -494,7 +494,7 @@ describe("dev.irqs[0]", function()
     for i = 1, 3 do
       assert(irq:start())
       regs:write32(R.IRQ_RAISE, i)
-      assert.equal(i, assert(irq:wait(1)).cause)
+      assert.equal(i, assert(irq:wait(10)).cause)
       assert(irq:close())
       assert(irq:close())
     end

@@ -62,14 +62,14 @@ describe("a pool", function()
     dev.regs.DMA_DST:write(edu.BUFFER)
     dev.regs.DMA_COUNT:write(13)
     dev.regs.DMA_CMD:write { RUN = 1, DIRECTION = "TO_DEVICE" }
-    assert(dev.regs.DMA_CMD:wait({ RUN = 0 }, 2))
+    assert(dev.regs.DMA_CMD:wait({ RUN = 0 }, 20))
     packet:take_back()
     local other = pool:alloc()
     other:lend()
     dev.regs.DMA_SRC:write(edu.BUFFER)
     dev.regs.DMA_DST:write(other:address())
     dev.regs.DMA_CMD:write { RUN = 1, DIRECTION = "TO_RAM" }
-    assert(dev.regs.DMA_CMD:wait({ RUN = 0 }, 2))
+    assert(dev.regs.DMA_CMD:wait({ RUN = 0 }, 20))
     other:take_back()
     other.length = 13
     assert.equal("by the device", other:read())

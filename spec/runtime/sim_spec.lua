@@ -70,7 +70,7 @@ describe("a model", function()
     assert(irq:start())
     for i = 1, 50 do
       regs:write32(0, 2) -- the second meets the mask
-      assert.equal(1, assert(irq:wait(1)).count)
+      assert.equal(1, assert(irq:wait(10)).count)
       assert(irq:unmask())
       assert.is_nil((irq:poll()))
       assert.equal(i, irq:stats().interrupts)

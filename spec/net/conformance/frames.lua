@@ -40,7 +40,7 @@ return function(subject)
       assert(port.tx[0]:send(support.packet(port, text), 1))
       assert.equal(text .. ("\0"):rep(60 - size), (support.next(port)))
     end
-    assert(port.tx[0]:flush(1))
+    assert(port.tx[0]:flush(10))
     local after = port:stats()
     assert.same({ 46, 46 }, { after.tx_packets - before.tx_packets, after.rx_packets - before.rx_packets })
     if not subject.short then assert.equal(before.rx_errors, after.rx_errors) end
@@ -74,7 +74,7 @@ return function(subject)
     ffi.copy(packet:prepend(20), own .. own .. "\x88\xb5" .. "tunnel", 20)
     assert(port.tx[0]:send(packet, 1))
     assert.equal(own .. own .. "\x88\xb5tunnel" .. support.frame(port, 5, 100):sub(15), (support.next(port)))
-    assert(port.tx[0]:flush(1))
+    assert(port.tx[0]:flush(10))
   end)
 
   local OTHER = "\x02\x11\x22\x33\x44\x55"
@@ -162,7 +162,7 @@ return function(subject)
       end
       n, expected = 0, {}
     end
-    assert(port.tx[0]:flush(1))
+    assert(port.tx[0]:flush(10))
   end)
 
   it("has such packets go around a small ring, in part when there is no room", function()
@@ -185,7 +185,7 @@ return function(subject)
         got = got + 1
       end
     end
-    assert(port.tx[0]:flush(1))
+    assert(port.tx[0]:flush(10))
   end)
 
   it("says of TCP and UDP that it receives whether the checksum is right", function()

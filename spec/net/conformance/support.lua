@@ -53,7 +53,7 @@ function M.wait_for_loopback(port)
       local mine = packet and packet:read() == text
       if packet then packet:free() end
       if mine then
-        assert(port.tx[0]:flush(1))
+        assert(port.tx[0]:flush(10))
         return
       end
     until not packet

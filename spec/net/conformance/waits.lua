@@ -102,7 +102,7 @@ return function(subject)
         assert.matches("two tasks wait for one queue of", message)
       end)
       assert(second:join(5))
-      assert(port.tx[0]:flush(1)) -- the other queue's business
+      assert(port.tx[0]:flush(10)) -- the other queue's business
       assert(port.tx[0]:send(support.packet(port, support.frame(port, 7)), 1))
       assert(first:join(10))
       assert.equal(support.frame(port, 7), packet:read())

@@ -32,7 +32,7 @@ describe("a top half with unmask = false", function()
     regs:write32(R.IRQ_RAISE, 1)
     assert.is_nil(irq:wait(0.05))
     assert(irq:unmask())
-    assert.equal(1, assert(irq:wait(1)).cause)
+    assert.equal(1, assert(irq:wait(10)).cause)
     assert.is_true(dev.config:command().intx_disable)
     assert.is_nil(irq:wait(0.05)) -- the line is still up, and nothing comes
     assert.equal(1, irq:stats().interrupts)
@@ -44,7 +44,7 @@ describe("a top half with unmask = false", function()
     regs:write32(R.IRQ_RAISE, 1)
     for i = 1, 5 do
       assert(irq:unmask()) -- starts the thread, the first time
-      assert(irq:wait(1))
+      assert(irq:wait(10))
       assert.equal(i, irq:stats().interrupts)
     end
     assert.is_nil(irq:poll())
@@ -58,14 +58,14 @@ describe("a top half with unmask = false", function()
     regs:write32(R.IRQ_RAISE, 1)
     assert.is_nil(irq:wait(0.05))
     assert(irq:unmask())
-    assert(irq:wait(1))
+    assert(irq:wait(10))
   end)
 
   it("takes a boolean", function()
     assert.has_error(function() irq:setup { unmask = 0 } end, "irq setup: setup: unmask is a number, not a boolean")
     irq:setup { unmask = true }
     regs:write32(R.IRQ_RAISE, 1)
-    for _ = 1, 3 do assert(irq:wait(1)) end
+    for _ = 1, 3 do assert(irq:wait(10)) end
     regs:write32(R.IRQ_ACK, 1)
   end)
 end)
