@@ -133,12 +133,18 @@ demo-uio: all | deps-run deps-guest
 	  spec/guest/run --env CLICOLOR_FORCE=$$colour -- \
 	  $(BUILD)/luio examples/demo.lua 0000:00:04.0
 
-check: all layers | deps-run deps-check deps-doc
-	$(call say,LINT,luacheck)
-	$(Q)luacheck -q .
-	$(Q)spec/run sim udev
+# Builds with all processors. Packages come before, because only one process at a time can install them.
+parallel = $(Q)$(MAKE) --no-print-directory -j$$(nproc)
 
-test: all cross-arm64 $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(BUILD)/luio-asan $(BUILD)/luio-tsan $(SUPPORT) | deps-run deps-test deps-doc deps-guest
+# luacheck takes one processor for some seconds, so it runs beside the specs.
+check: | deps-build deps-run deps-check deps-doc
+	$(parallel) all layers
+	$(call say,LINT,luacheck)
+	$(Q)luacheck -q . >$(BUILD)/luacheck.log & lint=$$!; spec/run sim udev; specs=$$?; \
+	  wait $$lint || { cat $(BUILD)/luacheck.log && exit 1; }; exit $$specs
+
+test: | deps-build deps-arm64 deps-run deps-test deps-doc deps-guest
+	$(parallel) all cross-arm64 $(BUILD)/asan/libluio.so $(BUILD)/tsan/libluio.so $(BUILD)/luio-asan $(BUILD)/luio-tsan $(SUPPORT)
 	$(Q)$(if $(LONG),LUIO_LONG=1 )spec/run $(STAGES)
 
 # For the guest's kernel (spec/guest/headers). For the one that runs here: make -C /lib/modules/$$(uname -r)/build M=...

@@ -6,11 +6,12 @@
 --- of two. So each sample compiles anew and begins with another packet.
 
 local ffi = require "ffi"
+local amount = require("tools").amount
 
-local N, WARM = 1000000, 200000
+local N, WARM = amount(1000000), amount(200000)
 local FRAMES, ORDER = 512, 65536
-local ROUNDS = 25
-local COMPILED = 300
+local ROUNDS = amount(25)
+local COMPILED = amount(300)
 local EXPRESSIONS = {
   { "loop", "" },
   { "tcp port 80" },
