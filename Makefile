@@ -136,11 +136,14 @@ demo-uio: all | deps-run deps-guest
 # Builds with all processors. Packages come before, because only one process at a time can install them.
 parallel = $(Q)$(MAKE) --no-print-directory -j$$(nproc)
 
+# QEMU's devices where there is a QEMU; `make test` installs one.
+qemu = $$(command -v qemu-system-x86_64 >/dev/null && echo qemu)
+
 # luacheck takes one processor for some seconds, so it runs beside the specs.
 check: | deps-build deps-run deps-check deps-doc
 	$(parallel) all layers
 	$(call say,LINT,luacheck)
-	$(Q)luacheck -q . >$(BUILD)/luacheck.log & lint=$$!; spec/run sim udev; specs=$$?; \
+	$(Q)luacheck -q . >$(BUILD)/luacheck.log & lint=$$!; spec/run sim udev $(qemu); specs=$$?; \
 	  wait $$lint || { cat $(BUILD)/luacheck.log && exit 1; }; exit $$specs
 
 test: | deps-build deps-arm64 deps-run deps-test deps-doc deps-guest

@@ -9,6 +9,7 @@
  *   backend_uio.c   UIO devices that are not on PCI
  *   backend_mem.c   ranges of physical addresses, by /dev/mem
  *   backend_sim.c   simulated devices; sim.c is the bus behind it
+ *   backend_qemu.c  QEMU's devices, without a guest; qemu.c and its siblings are the machine
  *
  * Files that several ways share: uio.c (/dev/uioX), intx.c (INTx by the command register), region.c (mapped memory),
  * region_port.c (I/O ports), dma_physical.c and its siblings (DMA memory). */

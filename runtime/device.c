@@ -131,6 +131,19 @@ int luio_device_open_sim(luio_sim *sim, const char *name, unsigned flags, luio_d
   return opened(d, open_described(d, NULL, err), out);
 }
 
+int luio_device_open_qemu(luio_qemu *qemu, unsigned bus, unsigned slot, unsigned function,
+                          const char *name, unsigned flags, luio_device **out, luio_error *err)
+{
+  luio_device *d = NULL;
+  char what[96];
+  luio_format(what, sizeof what, "open %s", name);
+  int rc = luio_device_new(flags, what, &d, err);
+  if (rc < 0)
+    return rc;
+  rc = luio_qemu_prepare(d, qemu, bus, slot << 3 | function, name, err);
+  return opened(d, rc < 0 ? rc : open_described(d, NULL, err), out);
+}
+
 const luio_info *luio_device_info(const luio_device *d)
 {
   return &d->info;

@@ -117,7 +117,7 @@ struct luio_device {
   luio_irq *irqs;
   luio_region *regions[LUIO_MAX_REGIONS];
   luio_dma *dma;
-  void *own; /* the way's, if it needs more: the luio_sim of a simulated device */
+  void *own; /* the way's, if it needs more: a luio_sim, a luio_qemu_own */
   luio_slots slots;
   struct luio_fork_watch fork_watch;
 };

@@ -13,6 +13,7 @@
  *     luio_irq       one thread per interrupt source, and the ring of events it fills
  *     luio_dma       memory the device can reach, with the addresses it sees (IOVA)
  *   luio_sim       a model's side of a simulated device (luio_sim.h)
+ *   luio_qemu      a QEMU machine whose devices are opened, without a guest (luio_qemu.h)
  *   luio_guard     the guardian of the process, which stops its devices when it dies (luio_process.h)
  *   luio_porter    connections of processes that are not trusted (luio_porter.h)
  *
@@ -45,7 +46,7 @@ extern "C" {
 /* ---- Version --------------------------------------------------------------------------------- */
 
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
-enum { LUIO_ABI = 12 };
+enum { LUIO_ABI = 13 };
 
 LUIO_API unsigned luio_abi(void);        /* LUIO_ABI, as the library was built with it */
 LUIO_API const char *luio_version(void); /* "0.1.0" */
@@ -233,7 +234,7 @@ LUIO_API void luio_fence_full(void);
  * is UIO map N, and the ports follow the last map: a device with none has port N as region N. Of a
  * range of physical addresses region 0 is the range. */
 
-enum { LUIO_REGION_MEMORY, LUIO_REGION_PORT, LUIO_REGION_SIM };
+enum { LUIO_REGION_MEMORY, LUIO_REGION_PORT, LUIO_REGION_SIM, LUIO_REGION_QEMU };
 
 typedef struct luio_region luio_region;
 
@@ -593,6 +594,7 @@ LUIO_API void luio_dma_get_stats(const luio_dma *dma, luio_dma_stats *out);
 
 #include "luio_porter.h"  /* processes that are not trusted: waking them, their connections */
 #include "luio_process.h" /* the process of a driver: its guardian, its watchdog, its files */
+#include "luio_qemu.h"    /* QEMU's devices without a guest */
 #include "luio_sim.h"     /* simulated devices: the calls of a model */
 
 #ifndef LUIO_CDEF

@@ -49,6 +49,8 @@ int luio_intx_mask(luio_device *d, luio_error *err);
 int luio_dma_of_sysfs(luio_device *d, luio_dma **out, luio_error *err);
 /* dma_sim.c. For a model to reach, by luio_sim_dma_read and luio_sim_dma_write. */
 int luio_dma_of_sim(luio_device *d, luio_dma **out, luio_error *err);
+/* dma_qemu.c. The machine's memory. */
+int luio_dma_of_qemu(luio_device *d, luio_dma **out, luio_error *err);
 /* dma_regions.c. The regions that its UIO driver has allocated, and no other memory. */
 int luio_dma_of_regions(luio_device *d, luio_dma **out, luio_error *err);
 

@@ -4,12 +4,16 @@
 
 #include "parts.h"
 
-extern const struct luio_backend luio_pci, luio_uio, luio_mem, luio_simulated;
+extern const struct luio_backend luio_pci, luio_uio, luio_mem, luio_simulated, luio_qemu_way;
 
 /* backend.c. The way to a device that was described. */
 const struct luio_backend *luio_backend_of(const luio_info *info);
 
 /* backend_sim.c. Makes a new device that of a model: the way to it, and what it says of itself. */
 void luio_sim_prepare(luio_device *d, luio_sim *sim, const char *name);
+
+/* backend_qemu.c. Makes a new device a PCI function of a machine. -ENODEV, -EBUSY */
+int luio_qemu_prepare(luio_device *d, luio_qemu *q, unsigned bus, unsigned devfn, const char *name,
+                      luio_error *err);
 
 #endif

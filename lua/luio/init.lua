@@ -13,6 +13,7 @@ local runtime = require "luio.ffi"
 local task = require "luio.loop.task"
 local wait_slot = require "luio.loop.wait_slot"
 local checks = require "luio.options"
+local addresses = require "luio.host.address"
 local discovery = require "luio.host.discovery"
 local inspect = require "luio.host.inspect"
 local loading = require "luio.loop.loading"
@@ -28,17 +29,20 @@ luio.version = ffi.string(C.luio_version())
 
 luio.now = runtime.now
 
--- A simulated device is found by starting its model.
-function inspect.find_simulated(name) return require("luio.sim").find(name) end
+-- A device that is made when it is opened is found by starting its model, or its machine.
+function inspect.find_made(kind, rest)
+  if kind == "sim" then return require("luio.sim").find(rest) end
+  return require("luio.qemu").find(rest)
+end
 
 -- ---- Devices -------------------------------------------------------------------------------------
 
 luio.list = discovery.list
 
-local OPEN_OPTIONS = { read_only = "boolean", shared = "boolean", quiet = "boolean" }
+local OPEN_OPTIONS = { qemu = "table", read_only = "boolean", shared = "boolean", quiet = "boolean" }
 
---- Opens a device by address: "uio0", "0000:00:04.0", "sim:NAME" for a simulated one, or
---- "mem:0xADDR+0xLEN" for a range of physical addresses by /dev/mem. Touches no register, unmasks
+--- Opens a device by address: "uio0", "0000:00:04.0", "sim:NAME" for a simulated one, "qemu:NAME" for one of QEMU's without a guest
+--- (luio.qemu), or "mem:0xADDR+0xLEN" for a range of physical addresses by /dev/mem. Touches no register, unmasks
 --- nothing, enables nothing.
 ---@param address string
 ---@param options? luio.OpenOptions
@@ -49,8 +53,9 @@ function luio.open(address, options)
   if type(address) ~= "string" then error("luio.open wants an address, not " .. type(address), 2) end
   options = checks.check("luio.open", options, OPEN_OPTIONS)
   loading.refuse("open " .. address, 2)
-  local model = address:match "^sim:(.+)$"
-  if model then return require("luio.sim").open(model, options) end
+  local kind, rest = addresses.made(address)
+  if kind == "sim" then return require("luio.sim").open(rest, options) end
+  if kind == "qemu" then return require("luio.qemu").open(rest, options) end
   -- Loaded with the first device: a program that only lists devices has no use for it.
   local dev, message, code = require("luio.device").open(address, options)
   if code == "EINVAL" and message:match "^\"" then message = message .. require("luio.host.sysfs").address_hint(address) end

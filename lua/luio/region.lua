@@ -29,7 +29,7 @@ local M = {}
 ---@field size integer   bytes
 ---@field addr integer|ffi.cdata*  bus address (a uint64_t from 2^53 on), or first port
 ---@field name string    how it is reached, e.g. "BAR0 by uio0 map0"
----@field kind "memory"|"port"|"sim"  for people; code asks for base and max_width
+---@field kind "memory"|"port"|"sim"|"qemu"  for people; code asks for base and max_width
 ---@field max_width integer  bits of its widest access: 32 or 64
 ---@field writable boolean
 ---@field closed true?     every access is an error, as with the next two
@@ -285,7 +285,7 @@ end
 Memory.__tostring, Checked.__tostring = Region.__tostring, Region.__tostring
 M.Region = Memory.__index -- its methods' names, for completion; Checked has the same
 
-local kinds = { [0] = "memory", "port", "sim" }
+local kinds = { [0] = "memory", "port", "sim", "qemu" }
 
 -- Copies the fields of the C region, which may have moved after the device came back.
 local function describe(region)

@@ -46,7 +46,7 @@ local PARTS = { "identity", "regions", "values", "interrupts", "owners", "life" 
 
 ---@class luio.BackendRegion
 ---@field size integer
----@field kind "memory"|"port"|"sim"
+---@field kind "memory"|"port"|"sim"|"qemu"
 ---@field name string?
 ---@field id { [1]: integer, [2]: integer, [3]: integer }?
 ---@field widths integer[]?

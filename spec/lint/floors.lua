@@ -12,7 +12,7 @@ return {
     -- The worker's side of the guardian, and what both sides use.
     { "worker", "runtime/worker.h", "runtime/guard_*.c", "runtime/guard.c", "runtime/memfd.c", "runtime/watchdog.c" },
     { "registers", "runtime/registers.h", "runtime/backend.h", "runtime/region*.c", "runtime/config.c", "runtime/top_half.c",
-      "runtime/storm.c", "runtime/sim.c" },
+      "runtime/storm.c", "runtime/sim.c", "runtime/qemu*" },
     { "parts", "runtime/parts.h", "runtime/bus_master.c", "runtime/intx.c", "runtime/uio.c", "runtime/irq*", "runtime/config_watch.c",
       "runtime/dma*" },
     -- A way to devices each.
@@ -29,7 +29,8 @@ return {
     { "registers", "lua/luio/registers/" },
     { "parts", "lua/luio/region.lua", "lua/luio/config.lua", "lua/luio/dma.lua", "lua/luio/pool.lua", "lua/luio/irq.lua", "lua/luio/irq/",
       "lua/luio/top_half.lua" },
-    { "device", "lua/luio/device/", "lua/luio/hotplug/", "lua/luio/sim.lua", "lua/luio/model.lua" },
+    { "device", "lua/luio/device/", "lua/luio/hotplug/", "lua/luio/sim.lua", "lua/luio/model.lua",
+      "lua/luio/qemu.lua" },
     { "driver", "lua/luio/driver/", "lua/luio/reload/", "lua/luio/host/doctor/", "lua/luio/host/report.lua",
       "lua/luio/hotplug/wait_device.lua" },
     { "luio", "lua/luio/init.lua" },

@@ -86,6 +86,7 @@ M.open_devices = {}
 --- Options of `luio.open`.
 ---@class luio.OpenOptions
 ---@field read_only boolean?  map read-only, refuse every write; never disturbs another's device
+---@field qemu string[]?        of a qemu: device: more arguments for its QEMU
 ---@field package quiet boolean?  the caller prints the warnings
 ---@field shared boolean?     beside the process that drives it: writable, but no lock, no interrupts; of a
 ---                           PCI device the BARs only

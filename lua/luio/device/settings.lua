@@ -2,6 +2,9 @@
 --- program without devices never needs.
 
 return {
+  --- More arguments for the QEMU of each `qemu:` device that is opened without its own.
+  ---@type string[]?
+  qemu = nil,
   --- Called for the warnings of devices that have no on_warning of their own; nil: they are kept only.
   ---@type fun(message: string, dev: luio.Device)?
   on_warning = nil,

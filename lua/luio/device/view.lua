@@ -49,7 +49,8 @@ function M.new(dev)
   local root = dev:root_device()
   local self = setmetatable({
     address = root.address, info = core.own_info(root.info), read_only = root.read_only, state = {}, warnings = root.warnings,
-    handle = root.handle, gone = root.gone, gone_why = root.gone_why, gone_code = root.gone_code, root = root, sim = root.sim,
+    handle = root.handle, gone = root.gone, gone_why = root.gone_why, gone_code = root.gone_code, root = root,
+    sim = root.sim, qemu = root.qemu,
     repairs = root.repairs, on_interrupt = root.on_interrupt, failure = root.failure,
   }, View)
   core.add_parts(self, function(vector) return root.irqs[vector].source end)

@@ -22,6 +22,7 @@ local uv = require "luv"
 local wait_slot = require "luio.loop.wait_slot"
 local sysfs = require "luio.host.sysfs"
 local term = require "luio.text.term"
+local addresses = require "luio.host.address"
 local inspect = require "luio.host.inspect"
 local in_use = require "luio.host.in_use"
 local process = require "luio.host.process"
@@ -161,8 +162,8 @@ end
 -- ---- Checks --------------------------------------------------------------------------------------
 
 local function target(what, address)
-  if address:match "^sim:" then
-    return nil, ("%s %s: a simulated device has no kernel driver, and needs none"):format(what, address), "ENOTSUP"
+  if addresses.made(address) then
+    return nil, ("%s %s: a device that is made for a process has no kernel driver, and needs none"):format(what, address), "ENOTSUP"
   end
   local info, message, code = inspect.find(address)
   if not info then return nil, message, code end

@@ -6,6 +6,7 @@
 
 local ffi = require "ffi"
 local runtime = require "luio.ffi"
+local addresses = require "luio.host.address"
 local discovery = require "luio.host.discovery"
 local sysfs = require "luio.host.sysfs"
 local term = require "luio.text.term"
@@ -25,9 +26,9 @@ local EXTENDED, CONFIG_SIZE, SRIOV, SRIOV_CONTROL = 0x100, 4096, 0x10, 0x08
 local VF_ENABLE, VF_MEMORY_SPACE = 0x1, 0x8
 local IO_SPACE, MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 0x1, 0x2, 0x4, 0x400
 
---- Finds a simulated device by the name of its model, which starts for that, and ends again. Set by luio.
----@type (fun(name: string): luio.Info?, string?, string?)?
-M.find_simulated = nil
+--- Finds a device that is made when it is opened: it is for that, and ends again. Set by luio.
+---@type (fun(kind: "sim"|"qemu", rest: string): luio.Info?, string?, string?)?
+M.find_made = nil
 
 --- Finds a device by address, as luio.open does, but does not open it.
 ---@param address string
@@ -35,7 +36,8 @@ M.find_simulated = nil
 ---@return string? message
 ---@return string? code  "ENODEV", "EINVAL"
 function M.find(address)
-  if M.find_simulated and address:match "^sim:" then return M.find_simulated(address:sub(5)) end
+  local kind, rest = addresses.made(address)
+  if kind and M.find_made then return M.find_made(kind, rest) end
   if address:find("\0", 1, true) then return nil, "a device address has no NUL byte in it", "EINVAL" end
   local raw = ffi.new "luio_info"
   if runtime.C.luio_find(address, raw, runtime.err) < 0 then

@@ -1,5 +1,6 @@
 --- The common part of commands that reach registers: options, opening, notes to the user.
 
+local addresses = require "luio.host.address"
 local handles = require "luio.loop.handles"
 local holders = require "luio.host.holders"
 local inspect = require "luio.host.inspect"
@@ -17,7 +18,7 @@ local M = {}
 ---@param text string
 ---@return boolean
 function M.is_address(text)
-  return text:match "^sim:." ~= nil or text:match "^mem:" ~= nil or text:match "^uio%d+$" ~= nil or text:match "^%x+:%x+:%x+%.%x$" ~= nil
+  return addresses.made(text) ~= nil or text:match "^mem:" ~= nil or text:match "^uio%d+$" ~= nil or text:match "^%x+:%x+:%x+%.%x$" ~= nil
 end
 
 --- For argparse: an address, or the expected form.
@@ -37,9 +38,17 @@ end
 ---@param p table  argparse parser
 ---@param or_map boolean?  a map may do instead (M.without_device)
 function M.device(p, or_map)
-  local a = p:argument("device", "uio0, 0000:00:04.0, sim:NAME, mem:0xADDR+0xLEN.")
+  local a = p:argument("device", "uio0, 0000:00:04.0, sim:NAME, qemu:NAME, mem:0xADDR+0xLEN.")
   if or_map then a:args "?" else a:convert(M.address) end
+  M.machine(p)
   p:option("-m --map", "A register map's file, or a driver's name. Without it: the map of the matching driver."):argname "FILE"
+end
+
+--- Adds --qemu.
+---@param p table
+function M.machine(p)
+  p:option("--qemu", "One more argument for the QEMU of a qemu: device, as in --qemu -netdev --qemu hubport,id=n0,hubid=0. Can be given "
+    .. "several times."):argname("ARG"):count "*"
 end
 
 --- Whether a map is to be looked at with no device; a word in the device's place then is a place, too.

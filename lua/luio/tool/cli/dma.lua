@@ -374,7 +374,8 @@ end
 return {
   dma = {
     options = function(p)
-      p:argument("device", "uio0, 0000:00:04.0, sim:NAME."):convert(common.address)
+      p:argument("device", "uio0, 0000:00:04.0, sim:NAME, qemu:NAME."):convert(common.address)
+      common.machine(p)
       p:option("-s --size", "Size in bytes: 4096, 64k, 2M. Without it: 4096, or the size of the file."):argname("BYTES"):convert(size)
       p:option("-a --align", "Alignment of the IOVA, a power of two. Without it: 64."):argname("BYTES"):convert(align)
       p:option("-b --bits", "Address bits that the device drives. Without it: those of the matching driver, or no limit.")

@@ -26,8 +26,9 @@ end
 return {
   doctor = {
     options = function(p)
-      p:argument("device", "uio0, 0000:00:04.0, sim:NAME, or mem:0xADDR+0xLEN. Without it only the machine is checked."):argname("DEVICE")
-        :convert(common.address):args "?"
+      p:argument("device", "uio0, 0000:00:04.0, sim:NAME, qemu:NAME, or mem:0xADDR+0xLEN. Without it only the machine is checked.")
+        :argname("DEVICE"):convert(common.address):args "?"
+      common.machine(p)
       p:flag("--json", "Print JSON.")
       p:epilog "Exits with 1 if something stops a driver. Example: luio doctor uio0"
     end,

@@ -21,7 +21,8 @@ end
 return {
   info = {
     options = function(p)
-      p:argument("device", "uio0, 0000:00:04.0, sim:NAME, or mem:0xADDR+0xLEN."):argname("DEVICE"):convert(common.address)
+      p:argument("device", "uio0, 0000:00:04.0, sim:NAME, qemu:NAME, or mem:0xADDR+0xLEN."):argname("DEVICE"):convert(common.address)
+      common.machine(p)
       p:flag("--json", "Print JSON.")
       p:epilog "Example: luio info uio0"
     end,

@@ -129,7 +129,8 @@ local function help()
     say(row[2], (" "):rep(14), ("  %-11s "):format(row[1]))
   end
   term.print ""
-  say "A DEVICE is uio0, 0000:00:04.0 (PCI), sim:NAME (simulated, by drivers/NAME/model.lua), or mem:0xADDR+0xLEN (by /dev/mem)."
+  say("A DEVICE is uio0, 0000:00:04.0 (PCI), sim:NAME (simulated, by drivers/NAME/model.lua), qemu:NAME (QEMU's, without a guest), or "
+    .. "mem:0xADDR+0xLEN (by /dev/mem).")
   return 0
 end
 
@@ -150,6 +151,10 @@ local function complete(command, words)
   for i, word in ipairs(words) do
     plain = plain or word == "--"
     list[i] = not plain and command.optional[word] and word .. "=" or word
+  end
+  -- An argument of QEMU's begins with a minus, too.
+  for i = #list - 1, 1, -1 do
+    if list[i] == "--qemu" then list[i] = "--qemu=" .. table.remove(list, i + 1) end
   end
   return list
 end
@@ -176,6 +181,7 @@ function M.main(argv)
   local ok, args = M.parser(command):pparse(complete(command, rest))
   if not ok then return misuse(command, args) end
   if name == "run" or name == "explore" then print_at_once() end
+  if args.qemu and args.qemu[1] then require("luio.device.settings").qemu = args.qemu end
   local fine, status, message, code = xpcall(command.run, errors.traceback, args, M)
   local closed, why = luio.close_all()
   uv.run "nowait" -- handles that were closed go

@@ -203,6 +203,8 @@ local DEVICES = {
     .. "memory can be read." },
   { "sim:NAME", "A simulated device: the model drivers/NAME/model.lua, on a thread of its own. Needs no hardware and no "
     .. "privileges." },
+  { "qemu:NAME", "A device of QEMU's, without a guest: NAME and its properties as QEMU's -device takes them. luio starts the QEMU; "
+    .. "`--qemu` gives it more arguments. Needs no privileges." },
   { "mem:0xADDR+0xLEN", "A range of physical addresses by /dev/mem, for prototyping as root where no UIO driver exists. It has no "
     .. "interrupts and no DMA. luio refuses RAM and ranges that a kernel driver has claimed; the error names the driver. "
     .. "`explore` and `set` write only with `--write`." },

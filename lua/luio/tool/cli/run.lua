@@ -236,6 +236,7 @@ return {
     options = function(p)
       p:argument("driver", "A driver's folder, file or name.")
       p:argument("device", "The driver's device. Without it: the first one that matches."):convert(common.address):args "?"
+      common.machine(p)
       p:option("--wait", "Wait until the device is there and a UIO driver has it: for this time, or until Ctrl-C.")
         :argname("=SECONDS"):args "?":convert(seconds)
       p:flag("--bind", "Give the device to uio_pci_generic first, as `luio bind` does.")

@@ -15,6 +15,7 @@
 --- for registers works on them. The read effects that maps state of these bytes count (luio.registers.effects), those of
 --- the driver's map, too, where another map is named or it does not fit.
 
+local addresses = require "luio.host.address"
 local inspect = require "luio.host.inspect"
 local luio = require "luio"
 local effects = require "luio.registers.effects"
@@ -84,7 +85,7 @@ local function way(address, info, options)
 end
 
 local function info_of(address)
-  if address:match "^sim:" then return { address = address, is_private = true } end
+  if addresses.made(address) then return { address = address, is_private = true } end
   if address:match "^mem:" then return inspect.find(address) end
   local list, message, code = luio.list()
   if not list then return nil, message, code end

@@ -1,0 +1,275 @@
+/* backend_qemu.c - QEMU's devices without a guest, as a way to a device.
+ *
+ * To the driver it is a PCI device: config space, BARs, INTx masked at each interrupt and unmasked by the command
+ * register, DMA memory. Its BARs are not mapped; each access is a message (qemu_bus.c). */
+#include "qemu.h"
+#include "ways.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static struct luio_qemu_own *own(const luio_device *d)
+{
+  return d->own;
+}
+
+/* ---- Regions ----------------------------------------------------------------------------------- */
+
+static enum luio_qemu_space space(const luio_region *r)
+{
+  const struct luio_qemu_own *o = r->own;
+  return o->function->bars[r->index].kind == LUIO_BAR_IO ? QEMU_PORTS : QEMU_MEMORY;
+}
+
+static luio_qemu *machine(const luio_region *r)
+{
+  return ((const struct luio_qemu_own *)r->own)->qemu;
+}
+
+static int failed(const luio_region *r, const char *verb, uint64_t offset, unsigned width,
+                  const luio_error *why, luio_error *err)
+{
+  return luio_fail(err, why->code, "%s%u %s %s at 0x%llx: %s", verb, width, r->device, r->name,
+                   (unsigned long long)offset, why->message);
+}
+
+static uint64_t narrow(const void *at, unsigned width)
+{
+  switch (width) {
+  case 8: return *(const uint8_t *)at;
+  case 16: return *(const uint16_t *)at;
+  case 32: return *(const uint32_t *)at;
+  default: return *(const uint64_t *)at;
+  }
+}
+
+static int read_region(luio_region *r, uint64_t offset, unsigned width, uint64_t *value,
+                       luio_error *err)
+{
+  luio_error why;
+  uint64_t got = 0;
+  int rc = luio_qemu_read(machine(r), space(r), r->addr + offset, width, &got, 1, &why);
+  *value = narrow(&got, width);
+  return rc < 0 ? failed(r, "read", offset, width, &why, err) : 0;
+}
+
+static int write_region(luio_region *r, uint64_t offset, unsigned width, uint64_t value,
+                        luio_error *err)
+{
+  luio_error why;
+  uint8_t v8 = (uint8_t)value;
+  uint16_t v16 = (uint16_t)value;
+  uint32_t v32 = (uint32_t)value;
+  const void *from = width == 8    ? (const void *)&v8
+                     : width == 16 ? (const void *)&v16
+                     : width == 32 ? (const void *)&v32
+                                   : (const void *)&value;
+  int rc = luio_qemu_write(machine(r), space(r), r->addr + offset, width, from, 1, &why);
+  return rc < 0 ? failed(r, "write", offset, width, &why, err) : 0;
+}
+
+static bool read_burst(luio_region *r, uint64_t offset, unsigned width, void *to, uint64_t n)
+{
+  return luio_qemu_read(machine(r), space(r), r->addr + offset, width, to, n, NULL) == 0;
+}
+
+static bool write_burst(luio_region *r, uint64_t offset, unsigned width, const void *from,
+                        uint64_t n)
+{
+  return luio_qemu_write(machine(r), space(r), r->addr + offset, width, from, n, NULL) == 0;
+}
+
+/* Its `gone` is all there is to it: the machine is not asked any more. */
+static void nothing(luio_region *r)
+{
+  (void)r;
+}
+
+static const struct luio_region_ops memory_ops = {
+    .kind = LUIO_REGION_QEMU,
+    .read = read_region,
+    .write = write_region,
+    .read_burst = read_burst,
+    .write_burst = write_burst,
+    .leave = nothing,
+    .forked = nothing,
+    .close = nothing,
+};
+
+static const struct luio_region_ops port_ops = {
+    .kind = LUIO_REGION_QEMU,
+    .no64 = "ports have accesses of at most 32 bits",
+    .read = read_region,
+    .write = write_region,
+    .read_burst = read_burst,
+    .write_burst = write_burst,
+    .leave = nothing,
+    .forked = nothing,
+    .close = nothing,
+};
+
+static bool has_region(const luio_device *d, unsigned index)
+{
+  return index < LUIO_MAX_BARS && d->info.bars[index].kind != LUIO_BAR_NONE;
+}
+
+static int open_region(luio_device *d, luio_region *r, luio_error *err)
+{
+  (void)err;
+  const luio_bar *bar = &d->info.bars[r->index];
+  r->ops = bar->kind == LUIO_BAR_IO ? &port_ops : &memory_ops;
+  r->addr = bar->addr;
+  r->size = bar->size;
+  r->own = d->own;
+  luio_format(r->name, sizeof r->name, "BAR%u", r->index);
+  return 0;
+}
+
+/* ---- Config space, interrupts ------------------------------------------------------------------ */
+
+static unsigned bits(unsigned offset, size_t size)
+{
+  return size >= 4 && offset % 4 == 0 ? 32 : size >= 2 && offset % 2 == 0 ? 16 : 8;
+}
+
+static ssize_t config_read(luio_device *d, unsigned offset, void *to, size_t size)
+{
+  luio_error why;
+  for (size_t at = 0; at < size;) {
+    unsigned width = bits(offset + (unsigned)at, size - at);
+    int rc = luio_qemu_read(own(d)->qemu, QEMU_MEMORY, own(d)->function->ecam + offset + at, width,
+                            (uint8_t *)to + at, 1, &why);
+    if (rc < 0)
+      return rc;
+    at += width / 8;
+  }
+  return (ssize_t)size;
+}
+
+static ssize_t config_write(luio_device *d, unsigned offset, const void *from, size_t size)
+{
+  luio_error why;
+  for (size_t at = 0; at < size;) {
+    unsigned width = bits(offset + (unsigned)at, size - at);
+    int rc = luio_qemu_write(own(d)->qemu, QEMU_MEMORY, own(d)->function->ecam + offset + at, width,
+                             (const uint8_t *)from + at, 1, &why);
+    if (rc < 0)
+      return rc;
+    at += width / 8;
+  }
+  return (ssize_t)size;
+}
+
+static int interrupt(luio_device *d, luio_irq_config *config, luio_error *err)
+{
+  (void)err;
+  config->source = LUIO_IRQ_EVENTFD;
+  config->fd = own(d)->event_fd;
+  return 0;
+}
+
+/* ---- The device -------------------------------------------------------------------------------- */
+
+static int open_qemu(luio_device *d, const luio_device *before, luio_error *err)
+{
+  (void)before;
+  struct luio_qemu_own *o = own(d);
+  o->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (o->event_fd < 0)
+    return luio_fail(err, errno, "open %s: eventfd: %s: raise `ulimit -n`", d->info.address,
+                     luio_errno_name(errno));
+  if (d->info.capabilities & LUIO_HAS_INTERRUPTS) {
+    int rc = luio_qemu_listen(o->qemu, o->function->ecam, o->event_fd, err);
+    if (rc < 0)
+      return rc;
+  }
+  return d->flags & (LUIO_READ_ONLY | LUIO_SHARED) ? 0 : luio_guard_open(&d->slots, err);
+}
+
+static void close_qemu(luio_device *d)
+{
+  struct luio_qemu_own *o = own(d);
+  luio_qemu_leave(o->qemu, o->event_fd);
+  if (o->event_fd >= 0)
+    close(o->event_fd);
+  o->function->open = false;
+  free(o);
+}
+
+static bool present(luio_device *d)
+{
+  return luio_qemu_check(own(d)->qemu, NULL) == 0;
+}
+
+static void leave(luio_device *d)
+{
+  (void)d;
+}
+
+/* The bus belongs to the parent: its lock may be held there for ever. The device is gone here, so nothing asks. */
+static void forked(luio_device *d)
+{
+  luio_devnull_replace(own(d)->event_fd);
+}
+
+const struct luio_backend luio_qemu_way = {
+    .capabilities = LUIO_HAS_CONFIG | LUIO_HAS_BARS | LUIO_HAS_INTERRUPTS | LUIO_HAS_DMA,
+    .no_interrupt = "it has no interrupt pin; poll it",
+    .names_repeat = true,
+    .open = open_qemu,
+    .close = close_qemu,
+    .has_region = has_region,
+    .region = open_region,
+    .interrupt = interrupt,
+    .unmask = luio_intx_unmask,
+    .mask = luio_intx_mask,
+    .dma = luio_dma_of_qemu,
+    .config_read = config_read,
+    .config_write = config_write,
+    .present = present,
+    .leave = leave,
+    .forked = forked,
+};
+
+int luio_qemu_prepare(luio_device *d, luio_qemu *q, unsigned bus, unsigned devfn, const char *name,
+                      luio_error *err)
+{
+  struct luio_qemu_function *f = luio_qemu_function(q, bus, devfn);
+  luio_info *info = &d->info;
+  if (!f || f->open)
+    return luio_fail(err, f ? EBUSY : ENODEV, "open %s: %s", name,
+                     f ? "it is open in this process" : "the machine has no such PCI function");
+  struct luio_qemu_own *o = calloc(1, sizeof *o);
+  uint32_t word[16] = {0};
+  if (!o)
+    return luio_fail(err, ENOMEM, "open %s: out of memory", name);
+  *o = (struct luio_qemu_own){.qemu = q, .function = f, .event_fd = -1};
+  f->open = true;
+  d->own = o;
+  d->backend = &luio_qemu_way;
+  d->config_writable = d->intx_by_command = true;
+  for (unsigned i = 0; i < 16; i++) {
+    int rc = luio_qemu_read(q, QEMU_MEMORY, f->ecam + 4 * i, 32, &word[i], 1, err);
+    if (rc < 0)
+      return rc;
+  }
+  luio_format(info->address, sizeof info->address, "%s", name);
+  luio_format(info->bus, sizeof info->bus, "pci");
+  luio_format(info->driver, sizeof info->driver, "qemu");
+  info->vendor = word[0] & 0xffff;
+  info->device = word[0] >> 16;
+  info->revision = word[2] & 0xff;
+  info->class_code = word[2] >> 8;
+  info->subvendor = word[11] & 0xffff;
+  info->subdevice = word[11] >> 16;
+  info->numa_node = -1;
+  info->capabilities = luio_qemu_way.capabilities;
+  if (!(word[15] >> 8 & 0xff))
+    info->capabilities &= ~(unsigned)LUIO_HAS_INTERRUPTS;
+  memcpy(info->bars, f->bars, sizeof info->bars);
+  return 0;
+}

@@ -1,0 +1,39 @@
+/* luio_qemu.h - QEMU's devices without a guest, by luio.h: a machine whose CPU has halted, and whose devices are ours.
+ *
+ * The machine is a QEMU process of its own. QEMU's test socket (qtest) makes accesses of registers, ports and config
+ * space, and tells changes of interrupt lines; the machine's memory is a memfd that this process maps, too. The library
+ * does the part of firmware (it numbers buses and places BARs), and that of the kernel and uio_pci_generic (it masks a
+ * device at each interrupt, and counts the event on a descriptor). No file and no socket has a name that another
+ * process could open. The process ends with this one, by whatever way that ends. */
+#ifndef LUIO_QEMU_H
+#define LUIO_QEMU_H
+
+typedef struct luio_qemu luio_qemu;
+
+typedef struct luio_qemu_config {
+  const char *const
+      *argv; /* the program and its own arguments (-device, -netdev, ...), ended by NULL */
+  const char *machine; /* of -M: "q35" */
+  uint64_t memory;     /* bytes of the machine's memory, a multiple of 2 MiB */
+  uint64_t start_ns;   /* how long it may take to start */
+  uint64_t answer_ns;  /* and to answer an access: it counts as stuck after that */
+} luio_qemu_config;
+
+/* Starts a machine and places its devices. The machine is the caller's, and must outlive its devices.
+ *   ENOENT     there is no such program       EINVAL  QEMU refused its arguments; the message has its words
+ *   ETIMEDOUT  it did not answer in time */
+LUIO_API int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *err);
+/* Its QMP socket, in which nothing was said yet; the machine's. */
+LUIO_API int luio_qemu_qmp_fd(const luio_qemu *qemu);
+/* 0: it runs. EIO with the reason: it has ended, or is stuck, and stays so. */
+LUIO_API int luio_qemu_check(luio_qemu *qemu, luio_error *err);
+/* The machine's process. */
+LUIO_API int luio_qemu_pid(const luio_qemu *qemu);
+/* Opens the PCI function bus:slot.function as `name` (an address, for people). ENODEV: there is none. */
+LUIO_API int luio_device_open_qemu(luio_qemu *qemu, unsigned bus, unsigned slot, unsigned function,
+                                   const char *name, unsigned flags, luio_device **out,
+                                   luio_error *err);
+/* Ends the process and waits for that; after its devices are closed. */
+LUIO_API void luio_qemu_close(luio_qemu *qemu);
+
+#endif

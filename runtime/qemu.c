@@ -1,0 +1,189 @@
+/* qemu.c - a QEMU machine without a guest: its start and its end, and its memory.
+ *
+ * The machine's CPU executes one instruction, hlt, and stays there; its timers and so its devices' own work go on. (With
+ * QEMU's -S they would stand still.) The memory is a memfd that both processes map: an address in it, from 0, is the
+ * address that the machine's devices see. The first MiB is left alone, so that 0 is no buffer. */
+#include "qemu.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { ARGUMENTS = 24, BIOS_SIZE = 65536 };
+
+/* The arguments of the machine itself, before the caller's. */
+static char **arguments(const luio_qemu_config *c, char text[4][192])
+{
+  size_t n = 0;
+  while (c->argv[n])
+    n++;
+  char **argv = calloc(n + ARGUMENTS, sizeof *argv);
+  if (!argv)
+    return NULL;
+  unsigned long long mib = c->memory >> 20;
+  luio_format(text[0], 192, "%s,memory-backend=luio-memory", c->machine);
+  luio_format(text[1], 192,
+              "memory-backend-file,id=luio-memory,size=%lluM,mem-path=/proc/self/fd/%d,share=on",
+              mib, QEMU_RAM);
+  luio_format(text[2], 192, "%lluM", mib);
+  luio_format(text[3], 192, "/proc/self/fd/%d", QEMU_BIOS);
+  char *own[] = {"-nodefaults", "-no-user-config",
+                 "-display",    "none",
+                 "-M",          text[0],
+                 "-object",     text[1],
+                 "-m",          text[2],
+                 "-bios",       text[3],
+                 "-chardev",    "socket,id=luio-qtest,fd=3",
+                 "-object",     "qtest,id=luio,chardev=luio-qtest,log=/dev/null",
+                 "-chardev",    "socket,id=luio-qmp,fd=4",
+                 "-mon",        "chardev=luio-qmp,mode=control"};
+  char **to = argv;
+  *to++ = (char *)(uintptr_t)c->argv[0];
+  for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+    *to++ = own[i];
+  for (size_t i = 1; i < n; i++)
+    *to++ = (char *)(uintptr_t)c->argv[i];
+  return argv;
+}
+
+/* A memfd of a program that does nothing. */
+static int halt(void)
+{
+  uint8_t hlt[4096];
+  memset(hlt, 0xf4, sizeof hlt);
+  int fd = memfd_create("halt", MFD_CLOEXEC);
+  for (int i = 0; fd >= 0 && i < BIOS_SIZE / 4096; i++)
+    if (write(fd, hlt, sizeof hlt) != sizeof hlt) {
+      close(fd);
+      return -1;
+    }
+  return fd;
+}
+
+static int start(luio_qemu *q, luio_error *err)
+{
+  int qtest[2] = {-1, -1}, qmp[2] = {-1, -1}, ram = -1, bios = -1, rc;
+  char text[4][192];
+  char **argv = arguments(&q->config, text);
+  if (!argv)
+    return luio_fail(err, ENOMEM, "start %s: out of memory", q->program);
+  ram = memfd_create("machine memory", MFD_CLOEXEC);
+  bios = halt();
+  if (ram < 0 || bios < 0 || ftruncate(ram, (off_t)q->config.memory) < 0 ||
+      socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qtest) < 0 ||
+      socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qmp) < 0)
+    rc = luio_fail(err, errno, "start %s: %s", q->program, luio_errno_name(errno));
+  else {
+    void *at = mmap(NULL, q->config.memory, PROT_READ | PROT_WRITE, MAP_SHARED, ram, 0);
+    rc = at == MAP_FAILED
+             ? luio_fail(err, errno, "start %s: map %llu bytes of memory: %s", q->program,
+                         (unsigned long long)q->config.memory, luio_errno_name(errno))
+             : 0;
+    if (rc == 0) {
+      madvise(at, q->config.memory, MADV_DONTFORK);
+      q->ram = at;
+      int theirs[4] = {qtest[1], qmp[1], ram, bios};
+      rc = luio_qemu_spawn(&q->process, argv, theirs, err);
+    }
+  }
+  q->qtest = qtest[0];
+  q->qmp = qmp[0];
+  int spent[] = {qtest[1], qmp[1], ram, bios};
+  for (size_t i = 0; i < sizeof spent / sizeof *spent; i++)
+    if (spent[i] >= 0)
+      close(spent[i]);
+  free(argv);
+  return rc;
+}
+
+int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *err)
+{
+  luio_qemu *q = calloc(1, sizeof *q);
+  if (!q)
+    return luio_fail(err, ENOMEM, "start %s: out of memory", config->argv[0]);
+  q->config = *config;
+  luio_format(q->program, sizeof q->program, "%s", config->argv[0]);
+  q->qtest = q->qmp = q->watch = q->stop_fd = q->process.lifeline = q->process.log = -1;
+  for (int i = 0; i < QEMU_LISTENERS; i++)
+    q->listeners[i].fd = -1;
+  pthread_mutex_init(&q->bus, NULL);
+  pthread_mutex_init(&q->memory_lock, NULL);
+  q->chunks = calloc(1, config->memory / QEMU_CHUNK);
+  int rc = q->chunks ? start(q, err)
+                     : luio_fail(err, ENOMEM, "start %s: out of memory", config->argv[0]);
+  if (rc == 0)
+    rc = luio_qemu_bus_start(q, err);
+  if (rc == 0)
+    rc = luio_qemu_enumerate(q, err);
+  if (rc < 0) {
+    luio_qemu_close(q);
+    return rc;
+  }
+  *out = q;
+  return 0;
+}
+
+void luio_qemu_close(luio_qemu *q)
+{
+  if (!q)
+    return;
+  luio_qemu_bus_stop(q);
+  luio_qemu_end(&q->process);
+  if (q->qtest >= 0)
+    close(q->qtest);
+  if (q->qmp >= 0)
+    close(q->qmp);
+  if (q->ram)
+    munmap(q->ram, q->config.memory);
+  free(q->chunks);
+  pthread_mutex_destroy(&q->bus);
+  pthread_mutex_destroy(&q->memory_lock);
+  free(q);
+}
+
+int luio_qemu_qmp_fd(const luio_qemu *q)
+{
+  return q->qmp;
+}
+
+int luio_qemu_pid(const luio_qemu *q)
+{
+  return q->process.pid;
+}
+
+/* ---- Memory ------------------------------------------------------------------------------------ */
+
+int luio_qemu_memory_take(luio_qemu *q, uint64_t size, uint64_t align, uint64_t mask,
+                          uint64_t *offset)
+{
+  uint64_t chunks = q->config.memory / QEMU_CHUNK, n = (size + QEMU_CHUNK - 1) / QEMU_CHUNK;
+  uint64_t step = align > QEMU_CHUNK ? align / QEMU_CHUNK : 1;
+  int rc = -ENOMEM;
+  pthread_mutex_lock(&q->memory_lock);
+  for (uint64_t first = step; rc < 0 && first + n <= chunks; first += step) {
+    uint64_t last = first;
+    while (last < first + n && !q->chunks[last])
+      last++;
+    if (last < first + n)
+      continue;
+    if (last * QEMU_CHUNK - 1 > mask) {
+      rc = -ERANGE;
+      break;
+    }
+    memset(q->chunks + first, 1, n);
+    *offset = first * QEMU_CHUNK;
+    rc = 0;
+  }
+  pthread_mutex_unlock(&q->memory_lock);
+  return rc;
+}
+
+void luio_qemu_memory_release(luio_qemu *q, uint64_t offset, uint64_t size)
+{
+  pthread_mutex_lock(&q->memory_lock);
+  memset(q->chunks + offset / QEMU_CHUNK, 0, size / QEMU_CHUNK);
+  pthread_mutex_unlock(&q->memory_lock);
+}

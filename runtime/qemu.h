@@ -1,0 +1,100 @@
+/* qemu.h - a QEMU machine without a guest: its process (qemu_process.c), the accesses (qemu_bus.c), and the part of
+ * firmware (qemu_pci.c). backend_qemu.c is the way to its devices; dma_qemu.c gives out its memory. */
+#ifndef LUIO_QEMU_INTERNAL_H
+#define LUIO_QEMU_INTERNAL_H
+
+#include "registers.h"
+
+/* Descriptors that the process starts with, by their number there. */
+enum { QEMU_QTEST = 3, QEMU_QMP, QEMU_RAM, QEMU_BIOS, QEMU_FDS_END };
+
+struct luio_qemu_process {
+  int minder;   /* the child that ends QEMU when our end of `lifeline` closes; 0: none */
+  int lifeline; /* -1: none */
+  int log;      /* a memfd: what it printed; -1: none */
+  int pid;      /* of QEMU */
+};
+
+/* Printed instead of what QEMU would have, where there is no such program. */
+#define QEMU_MISSING "there is no such program: apt install qemu-system-x86"
+/* Starts argv with the descriptors fds[i] as QEMU_QTEST + i. */
+int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int fds[4],
+                    luio_error *err);
+/* What it printed, in one line, without its own name. */
+const char *luio_qemu_printed(const struct luio_qemu_process *p, char *to, size_t size);
+void luio_qemu_end(struct luio_qemu_process *p);
+
+/* A PCI function that firmware would have found. */
+struct luio_qemu_function {
+  unsigned bus, devfn;
+  uint64_t ecam; /* where its config space is in memory */
+  luio_bar bars[LUIO_MAX_BARS];
+  bool open; /* as a device of this process */
+};
+
+/* luio_device.own of such a device. */
+struct luio_qemu_own {
+  luio_qemu *qemu;
+  struct luio_qemu_function *function;
+  int event_fd; /* an eventfd: counts interrupts */
+};
+
+enum { QEMU_FUNCTIONS = 256, QEMU_LISTENERS = 16, QEMU_CHUNK = 2 << 20 };
+
+/* A device that waits for INTx: an event is counted on fd. */
+struct luio_qemu_listener {
+  uint64_t ecam;
+  int fd; /* -1: a free place */
+};
+
+struct luio_qemu {
+  luio_qemu_config config; /* argv is the caller's, and used at the start alone */
+  char program[64];        /* for messages */
+  struct luio_qemu_process process;
+  int qtest, qmp;
+  uint8_t *ram;
+  pthread_mutex_t memory_lock;
+  uint8_t *chunks; /* which of the memory's are in use */
+
+  /* The bus. All below is guarded by its lock. */
+  pthread_mutex_t bus;
+  int watch;   /* epoll: the qtest socket while no access is under way, and `stop` */
+  int stop_fd; /* an eventfd; ends the thread */
+  pthread_t thread;
+  bool has_thread;
+  char in[4096];
+  size_t have;
+  bool raised; /* a line has risen since the devices were looked at */
+  struct luio_qemu_listener listeners[QEMU_LISTENERS];
+  luio_error failure; /* code 0: none */
+
+  struct luio_qemu_function functions[QEMU_FUNCTIONS];
+  unsigned n_functions;
+};
+
+/* qemu_bus.c */
+
+enum luio_qemu_space { QEMU_MEMORY, QEMU_PORTS };
+/* One access of 8, 16, 32, or of memory 64 bits. n of them: at one address, in one message where they fit. Any thread. */
+int luio_qemu_read(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
+                   void *to, uint64_t n, luio_error *err);
+int luio_qemu_write(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
+                    const void *from, uint64_t n, luio_error *err);
+/* Says hello, has interrupt lines told, and starts the thread that takes them. */
+int luio_qemu_bus_start(luio_qemu *q, luio_error *err);
+void luio_qemu_bus_stop(luio_qemu *q);
+/* Counts the interrupts of the function whose config space is at ecam on fd. ENOSPC */
+int luio_qemu_listen(luio_qemu *q, uint64_t ecam, int fd, luio_error *err);
+void luio_qemu_leave(luio_qemu *q, int fd);
+
+/* qemu_pci.c. Numbers the buses and places the BARs. */
+int luio_qemu_enumerate(luio_qemu *q, luio_error *err);
+/* NULL: there is none. */
+struct luio_qemu_function *luio_qemu_function(luio_qemu *q, unsigned bus, unsigned devfn);
+
+/* qemu.c. Memory for DMA: whole chunks below mask; offset is the address that the device sees. -ENOMEM, -ERANGE */
+int luio_qemu_memory_take(luio_qemu *q, uint64_t size, uint64_t align, uint64_t mask,
+                          uint64_t *offset);
+void luio_qemu_memory_release(luio_qemu *q, uint64_t offset, uint64_t size);
+
+#endif

@@ -1,0 +1,351 @@
+/* qemu_bus.c - accesses of a QEMU machine's registers, by its test socket.
+ *
+ * The protocol is lines: "readl 0xc0000000" is answered by "OK 0x...", and "IRQ raise 20" may come between answers. Each
+ * command is exactly one access of its width (system/qtest.c). The thread that makes an access sends the command and
+ * reads the answer itself, because each hand-over to another thread costs more than the access. While none is under
+ * way a thread of the machine's reads, for interrupts; epoll is told not to wake it meanwhile.
+ *
+ * The kernel's part is here, too: when a line rises, each device that waits for interrupts is asked (its status
+ * register), as uio_pci_generic does. A device that holds its line is masked by INTX_DISABLE, and the event is counted. A
+ * line that two devices share rises once for both, so the devices are asked until none holds its line.
+ *
+ * Lock: `bus`, from sending a command to the end of its answer. */
+#include "qemu.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BATCH 64 /* accesses in one message */
+
+/* From now on every access fails with this. */
+static int fail(luio_qemu *q, int code, const char *what)
+{
+  char printed[512];
+  if (!q->failure.code) {
+    luio_qemu_printed(&q->process, printed, sizeof printed);
+    luio_fail(&q->failure, code, "%s: %s%s%s", q->program, what, *printed ? ": " : "", printed);
+  }
+  return -q->failure.code;
+}
+
+static int send_all(luio_qemu *q, const char *text, size_t size)
+{
+  while (size) {
+    ssize_t n = send(q->qtest, text, size, MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0)
+      return fail(q, EIO, "it has ended");
+    text += n;
+    size -= (size_t)n;
+  }
+  return 0;
+}
+
+/* Reads what has come, waiting until `deadline` for something; 0: nothing came. */
+static int fill(luio_qemu *q, uint64_t deadline)
+{
+  for (;;) {
+    if (q->have == sizeof q->in)
+      return fail(q, EPROTO, "its test socket sent a line that does not end");
+    ssize_t n = recv(q->qtest, q->in + q->have, sizeof q->in - q->have, MSG_DONTWAIT);
+    if (n > 0) {
+      q->have += (size_t)n;
+      return 1;
+    }
+    if (n == 0 || (errno != EAGAIN && errno != EINTR))
+      return fail(q, EIO, "it has ended");
+    uint64_t now = luio_now();
+    if (now >= deadline)
+      return 0;
+    struct pollfd in = {.fd = q->qtest, .events = POLLIN};
+    poll(&in, 1, (int)((deadline - now) / 1000000 + 1));
+  }
+}
+
+/* A line without its end in *line, 1; 0: none is complete. */
+static int next_line(luio_qemu *q, char line[128])
+{
+  char *end = memchr(q->in, '\n', q->have);
+  if (!end)
+    return 0;
+  size_t size = (size_t)(end - q->in);
+  size_t kept = size < 127 ? size : 127;
+  memcpy(line, q->in, kept);
+  line[kept] = 0;
+  q->have -= size + 1;
+  memmove(q->in, end + 1, q->have);
+  return 1;
+}
+
+/* Whether a line tells of an interrupt line. */
+static bool is_irq(luio_qemu *q, const char *line)
+{
+  if (strncmp(line, "IRQ ", 4) != 0)
+    return false;
+  q->raised |= !strncmp(line + 4, "raise", 5);
+  return true;
+}
+
+static int answer(luio_qemu *q, uint64_t *value)
+{
+  char line[128];
+  uint64_t deadline = luio_now() + q->config.answer_ns;
+  for (;;) {
+    while (!next_line(q, line)) {
+      int rc = fill(q, deadline);
+      if (rc == 0)
+        return fail(q, ETIMEDOUT, "it does not answer: is it stopped?");
+      if (rc < 0)
+        return rc;
+    }
+    if (is_irq(q, line))
+      continue;
+    if (!strcmp(line, "OK")) {
+      *value = 0;
+      return 0;
+    }
+    if (!strncmp(line, "OK 0x", 5)) {
+      char *end;
+      *value = strtoull(line + 3, &end, 16);
+      if (!*end)
+        return 0;
+    }
+    char what[192];
+    luio_clean(line);
+    luio_format(what, sizeof what, "its test socket answered \"%s\"", line);
+    return fail(q, EPROTO, what);
+  }
+}
+
+static uint64_t element(const void *at, unsigned width, uint64_t i)
+{
+  switch (width) {
+  case 8: return ((const uint8_t *)at)[i];
+  case 16: return ((const uint16_t *)at)[i];
+  case 32: return ((const uint32_t *)at)[i];
+  default: return ((const uint64_t *)at)[i];
+  }
+}
+
+static void put_element(void *at, unsigned width, uint64_t i, uint64_t value)
+{
+  switch (width) {
+  case 8: ((uint8_t *)at)[i] = (uint8_t)value; break;
+  case 16: ((uint16_t *)at)[i] = (uint16_t)value; break;
+  case 32: ((uint32_t *)at)[i] = (uint32_t)value; break;
+  default: ((uint64_t *)at)[i] = value; break;
+  }
+}
+
+/* With the lock held. Commands go out in batches, so QEMU works while the answers travel. */
+static int transfer(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
+                    void *to, const void *from, uint64_t n)
+{
+  char letter = width == 8 ? 'b' : width == 16 ? 'w' : width == 32 ? 'l' : 'q';
+  const char *verb = space == QEMU_PORTS ? (to ? "in" : "out") : (to ? "read" : "write");
+  char text[BATCH * 56];
+  if (q->failure.code)
+    return -q->failure.code;
+  for (uint64_t done = 0; done < n;) {
+    uint64_t count = n - done < BATCH ? n - done : BATCH, value;
+    size_t size = 0;
+    for (uint64_t i = 0; i < count; i++)
+      size += (size_t)(to ? snprintf(text + size, sizeof text - size, "%s%c 0x%" PRIx64 "\n", verb,
+                                     letter, addr)
+                          : snprintf(text + size, sizeof text - size,
+                                     "%s%c 0x%" PRIx64 " 0x%" PRIx64 "\n", verb, letter, addr,
+                                     element(from, width, done + i)));
+    int rc = send_all(q, text, size);
+    for (uint64_t i = 0; rc == 0 && i < count; i++) {
+      rc = answer(q, &value);
+      if (rc == 0 && to)
+        put_element(to, width, done + i, value);
+    }
+    if (rc < 0)
+      return rc;
+    done += count;
+  }
+  return 0;
+}
+
+/* ---- Interrupts -------------------------------------------------------------------------------- */
+
+/* Whether the device holds its line; it is masked then. */
+static bool take_interrupt(luio_qemu *q, const struct luio_qemu_listener *l)
+{
+  uint32_t command = 0;
+  uint64_t one = 1;
+  if (transfer(q, QEMU_MEMORY, l->ecam + PCI_COMMAND, 32, &command, NULL, 1) < 0 ||
+      !(command & (uint32_t)PCI_STATUS_INTERRUPT << 16) || command & PCI_COMMAND_INTX_DISABLE)
+    return false;
+  uint16_t masked = (uint16_t)(command | PCI_COMMAND_INTX_DISABLE);
+  if (transfer(q, QEMU_MEMORY, l->ecam + PCI_COMMAND, 16, NULL, &masked, 1) < 0)
+    return false;
+  return write(l->fd, &one, sizeof one) == sizeof one;
+}
+
+/* With the lock held, and no command under way. */
+static void serve(luio_qemu *q)
+{
+  while (q->raised && !q->failure.code) {
+    q->raised = false;
+    for (int i = 0; i < QEMU_LISTENERS; i++)
+      if (q->listeners[i].fd >= 0 && take_interrupt(q, &q->listeners[i]))
+        q->raised = true; /* ask again: another may have joined it on the line */
+  }
+}
+
+static void watch(luio_qemu *q, bool on)
+{
+  struct epoll_event event = {.events = on ? EPOLLIN : 0, .data.fd = q->qtest};
+  if (q->has_thread)
+    epoll_ctl(q->watch, EPOLL_CTL_MOD, q->qtest, &event);
+}
+
+static void begin(luio_qemu *q)
+{
+  pthread_mutex_lock(&q->bus);
+  watch(q, false);
+}
+
+static void end(luio_qemu *q)
+{
+  serve(q);
+  watch(q, !q->failure.code);
+  pthread_mutex_unlock(&q->bus);
+}
+
+static void *run(void *of)
+{
+  luio_qemu *q = of;
+  char line[128];
+  for (;;) {
+    struct epoll_event event;
+    int n = epoll_wait(q->watch, &event, 1, -1);
+    if (n == 1 && event.data.fd == q->stop_fd)
+      return NULL;
+    if (n != 1)
+      continue;
+    begin(q);
+    int rc = q->failure.code ? -1 : fill(q, 0);
+    while (rc > 0 && next_line(q, line))
+      if (!is_irq(q, line))
+        rc = fail(q, EPROTO, "its test socket answered without a question");
+    end(q);
+  }
+}
+
+int luio_qemu_listen(luio_qemu *q, uint64_t ecam, int fd, luio_error *err)
+{
+  int rc = -ENOSPC;
+  begin(q);
+  for (int i = 0; i < QEMU_LISTENERS && rc < 0; i++)
+    if (q->listeners[i].fd < 0) {
+      q->listeners[i] = (struct luio_qemu_listener){.ecam = ecam, .fd = fd};
+      q->raised = true; /* it may hold its line already */
+      rc = 0;
+    }
+  end(q);
+  return rc == 0
+             ? 0
+             : luio_fail(err, ENOSPC, "a QEMU machine has at most %d open devices", QEMU_LISTENERS);
+}
+
+void luio_qemu_leave(luio_qemu *q, int fd)
+{
+  pthread_mutex_lock(&q->bus);
+  for (int i = 0; i < QEMU_LISTENERS; i++)
+    if (q->listeners[i].fd == fd)
+      q->listeners[i].fd = -1;
+  pthread_mutex_unlock(&q->bus);
+}
+
+/* ---- The public side --------------------------------------------------------------------------- */
+
+static int done(luio_qemu *q, int rc, luio_error *err)
+{
+  if (rc < 0 && err)
+    *err = q->failure;
+  end(q);
+  return rc;
+}
+
+int luio_qemu_read(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
+                   void *to, uint64_t n, luio_error *err)
+{
+  begin(q);
+  return done(q, transfer(q, space, addr, width, to, NULL, n), err);
+}
+
+int luio_qemu_write(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
+                    const void *from, uint64_t n, luio_error *err)
+{
+  begin(q);
+  return done(q, transfer(q, space, addr, width, NULL, from, n), err);
+}
+
+int luio_qemu_check(luio_qemu *q, luio_error *err)
+{
+  begin(q);
+  return done(q, -q->failure.code, err);
+}
+
+/* The error of a start. A QEMU that has ended said why. */
+static int refused(luio_qemu *q, int code, luio_error *err)
+{
+  char printed[512];
+  luio_qemu_printed(&q->process, printed, sizeof printed);
+  if (code == ETIMEDOUT)
+    return luio_fail(err, ETIMEDOUT, "start %s: it did not answer within %llu s", q->program,
+                     (unsigned long long)(q->config.start_ns / LUIO_NS_PER_S));
+  return luio_fail(err, strcmp(printed, QEMU_MISSING) == 0 ? ENOENT : EINVAL, "start %s: %s",
+                   q->program, *printed ? printed : "it ended at once, and printed nothing");
+}
+
+int luio_qemu_bus_start(luio_qemu *q, luio_error *err)
+{
+  static const char hello[] = "irq_intercept_in ioapic\n";
+  uint64_t value, patience = q->config.answer_ns;
+  q->config.answer_ns = q->config.start_ns;
+  int rc = send_all(q, hello, sizeof hello - 1);
+  if (rc == 0)
+    rc = answer(q, &value);
+  q->config.answer_ns = patience;
+  if (rc < 0)
+    return refused(q, -rc, err);
+  q->watch = epoll_create1(EPOLL_CLOEXEC);
+  q->stop_fd = eventfd(0, EFD_CLOEXEC);
+  struct epoll_event line = {.events = EPOLLIN, .data.fd = q->qtest},
+                     stop = {.events = EPOLLIN, .data.fd = q->stop_fd};
+  if (q->watch < 0 || q->stop_fd < 0 || epoll_ctl(q->watch, EPOLL_CTL_ADD, q->qtest, &line) < 0 ||
+      epoll_ctl(q->watch, EPOLL_CTL_ADD, q->stop_fd, &stop) < 0)
+    return luio_fail(err, errno, "start %s: %s: raise `ulimit -n`", q->program,
+                     luio_errno_name(errno));
+  int code = pthread_create(&q->thread, NULL, run, q);
+  if (code)
+    return luio_fail(err, code, "start %s: a thread for its interrupts: %s: raise `ulimit -u`",
+                     q->program, luio_errno_name(code));
+  q->has_thread = true;
+  return 0;
+}
+
+void luio_qemu_bus_stop(luio_qemu *q)
+{
+  uint64_t one = 1;
+  if (q->has_thread && write(q->stop_fd, &one, sizeof one) == sizeof one)
+    pthread_join(q->thread, NULL);
+  q->has_thread = false;
+  if (q->watch >= 0)
+    close(q->watch);
+  if (q->stop_fd >= 0)
+    close(q->stop_fd);
+}

@@ -1,0 +1,131 @@
+/* qemu_process.c - the process of a QEMU machine, which never outlives the process that started it.
+ *
+ * A small child, the minder, starts QEMU and holds the reading end of a pipe, the lifeline. When this process ends, by
+ * whatever way, the kernel closes the writing end; the minder then kills QEMU. When the minder itself is killed, QEMU
+ * gets SIGKILL from the kernel (PR_SET_PDEATHSIG). Both are in a session of their own: a Ctrl-C at the terminal is for
+ * the program, not for its devices.
+ *
+ * Output goes into a memfd of a fixed size. It is read when QEMU ended, for the message. */
+#include "qemu.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { LOG_SIZE = 16384, HIGH = 100 };
+
+/* All that follows runs in a child of a process that may have threads: only system calls. */
+
+static void exec_qemu(char *const argv[], const int fds[4], int log)
+{
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  signal(SIGPIPE, SIG_DFL);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  int high[5] = {-1, -1, -1, -1, fcntl(log, F_DUPFD, HIGH)};
+  for (int i = 0; i < 4; i++)
+    high[i] = fcntl(fds[i], F_DUPFD, HIGH);
+  for (int i = 0; i < 4; i++)
+    dup2(high[i], QEMU_QTEST + i);
+  dup2(high[4], 1);
+  dup2(high[4], 2);
+  int null = open("/dev/null", O_RDONLY);
+  dup2(null, 0);
+  close_range(QEMU_FDS_END, ~0u, 0);
+  execvp(argv[0], argv);
+  const char *why = errno == ENOENT ? QEMU_MISSING : "it can't be executed";
+  (void)!write(1, why, strlen(why));
+  _exit(127);
+}
+
+static void mind(char *const argv[], const int fds[4], int log, int lifeline, int tell)
+{
+  setsid();
+  int null = open("/dev/null", O_RDWR);
+  for (int i = 0; i < 3; i++)
+    dup2(null, i);
+  pid_t qemu = _Fork();
+  if (qemu == 0)
+    exec_qemu(argv, fds, log);
+  if (write(tell, &qemu, sizeof qemu) < 0 || qemu < 0)
+    _exit(1);
+  /* Nothing of the parent's may stay open here. */
+  dup2(lifeline, 3);
+  close_range(4, ~0u, 0);
+  struct pollfd end = {.fd = 3, .events = POLLIN};
+  while (poll(&end, 1, -1) < 0 && errno == EINTR)
+    ;
+  kill(qemu, SIGKILL);
+  waitpid(qemu, NULL, 0);
+  _exit(0);
+}
+
+int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int fds[4],
+                    luio_error *err)
+{
+  int lifeline[2] = {-1, -1}, tell[2] = {-1, -1};
+  pid_t qemu = -1;
+  int code = 0;
+  p->log = memfd_create("qemu's output", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (p->log < 0 || ftruncate(p->log, LOG_SIZE) < 0 || pipe2(lifeline, O_CLOEXEC) < 0 ||
+      pipe2(tell, O_CLOEXEC) < 0)
+    code = errno;
+  else {
+    fcntl(p->log, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK);
+    p->minder = _Fork();
+    if (p->minder == 0)
+      mind(argv, fds, p->log, lifeline[0], tell[1]);
+    if (p->minder < 0)
+      code = errno;
+  }
+  if (tell[1] >= 0)
+    close(tell[1]);
+  if (!code && (read(tell[0], &qemu, sizeof qemu) != sizeof qemu || qemu < 0))
+    code = EAGAIN;
+  if (tell[0] >= 0)
+    close(tell[0]);
+  if (lifeline[0] >= 0)
+    close(lifeline[0]);
+  p->lifeline = lifeline[1];
+  p->pid = qemu;
+  if (!code)
+    return 0;
+  luio_qemu_end(p);
+  return luio_fail(err, code, "start %s: %s", argv[0], luio_errno_name(code));
+}
+
+const char *luio_qemu_printed(const struct luio_qemu_process *p, char *to, size_t size)
+{
+  ssize_t n = p->log < 0 ? 0 : pread(p->log, to, size - 1, 0);
+  to[n > 0 ? n : 0] = 0;
+  char *prefix = strstr(to, ": ");
+  if (prefix && !strncmp(to, "qemu-system-", 12))
+    memmove(to, prefix + 2, strlen(prefix + 2) + 1);
+  size_t end = strlen(to);
+  while (end && to[end - 1] == '\n')
+    to[--end] = 0;
+  luio_clean(to);
+  return to;
+}
+
+void luio_qemu_end(struct luio_qemu_process *p)
+{
+  if (p->lifeline >= 0)
+    close(p->lifeline);
+  p->lifeline = -1;
+  if (p->minder > 0) /* SIGKILL ends QEMU at once, and the minder with it */
+    while (waitpid(p->minder, NULL, 0) < 0 && errno == EINTR)
+      ;
+  p->minder = 0;
+  if (p->log >= 0)
+    close(p->log);
+  p->log = -1;
+}

@@ -1,0 +1,17 @@
+--- The documents' commands for QEMU's devices, as they stand there.
+
+local documents = require "spec.support.documents"
+local files = require "spec.support.files"
+
+describe("the documents", function()
+  teardown(files.clean)
+
+  for _, block in ipairs(documents.of "spec/qemu/documents_spec.lua") do
+    it(("have commands for a device of QEMU's that work: %s:%d"):format(block.path, block.line), function()
+      local _, dir = files.write("x", "")
+      for _, step in ipairs(documents.steps(block)) do
+        assert.equal(documents.masked(step.expected), documents.masked((documents.run(dir, step.command))), step.command)
+      end
+    end)
+  end
+end)

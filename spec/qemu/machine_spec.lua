@@ -1,0 +1,127 @@
+--- The machine behind qemu: devices: it starts, it ends with luio, and its faults are told.
+
+local luio = require "luio"
+local qemu = require "luio.qemu"
+local files = require "spec.support.files"
+local program = require "spec.support.program"
+local wait = require "spec.support.wait"
+local uv = require "luv"
+
+local function pid_of(dev) return assert(dev.qemu.pid) end
+
+local function descriptors()
+  local n = 0
+  for _ in uv.fs_scandir_next, (uv.fs_scandir "/proc/self/fd") do n = n + 1 end
+  return n
+end
+
+describe("a QEMU machine", function()
+  local answer = qemu.ANSWER
+  after_each(function()
+    qemu.ANSWER = answer
+    assert(luio.close_all())
+  end)
+  teardown(files.clean)
+
+  it("ends when its device is closed", function()
+    local dev = assert(luio.open "qemu:edu")
+    local pid = pid_of(dev)
+    assert.is_true(program.alive(pid))
+    assert(dev:close())
+    assert.is_false(program.alive(pid))
+  end)
+
+  it("ends when the program is killed", function()
+    local script = files.write("hold.lua", [[
+      local luio = require "luio"
+      local dev = assert(luio.open "qemu:edu")
+      print("machine " .. dev.qemu.pid)
+      io.flush()
+      luio.sleep(600)
+    ]])
+    local p = program.start { script }
+    local pid = tonumber((p:wait "machine (%d+)\n"))
+    assert.is_true(program.alive(pid))
+    p:kill "sigkill"
+    p:status()
+    assert.is_true(program.gone(pid))
+  end)
+
+  it("says in QEMU's words what is wrong with its arguments", function()
+    for text, said in pairs {
+      ["nosuch"] = "'nosuch' is not a valid device model name",
+      ["nvme"] = "serial property not set",
+      ["edu,nosuch=1"] = "Property 'edu.nosuch' not found",
+    } do
+      local dev, message, code = luio.open("qemu:" .. text)
+      assert.is_nil(dev)
+      assert.equal("EINVAL", code)
+      assert.truthy(message:find("start qemu-system-x86_64: ", 1, true), message)
+      assert.truthy(message:find(said, 1, true), message)
+    end
+    local _, message, code = luio.open("qemu:edu", { qemu = { "-nosuch" } })
+    assert.equal("EINVAL", code)
+    assert.truthy(message:find("-nosuch: invalid option", 1, true), message)
+  end)
+
+  it("is for PCI devices", function()
+    local _, message, code = luio.open("qemu:isa-serial,chardev=c", { qemu = { "-chardev", "null,id=c" } })
+    assert.equal("ENODEV", code)
+    assert.truthy(message:find("not as a PCI device", 1, true), message)
+  end)
+
+  it("is gone when it is killed: every access says so", function()
+    local dev = assert(luio.open "qemu:edu")
+    local region = dev.regions[0]
+    uv.kill(pid_of(dev), "sigkill")
+    wait.till(100, "it has ended", function() return not pcall(region.read32, region, 0) end)
+    local ok, message = pcall(region.read32, region, 0)
+    assert.is_false(ok)
+    assert.truthy(tostring(message):find("qemu-system-x86_64: it has ended", 1, true), tostring(message))
+    assert.is_false(pcall(region.write32, region, 4, 1))
+  end)
+
+  it("is stuck when it does not answer in time", function()
+    qemu.ANSWER = 0.5
+    local dev = assert(luio.open "qemu:edu")
+    local region = dev.regions[0]
+    uv.kill(pid_of(dev), "sigstop")
+    local ok, message = pcall(region.read32, region, 0)
+    assert.is_false(ok)
+    assert.truthy(tostring(message):find("it does not answer: is it stopped?", 1, true), tostring(message))
+  end)
+
+  it("leaves nothing behind, many times", function()
+    local before
+    for round = 1, 12 do
+      local dev = assert(luio.open "qemu:edu")
+      local pid = pid_of(dev)
+      assert.equal(0x010000ed, dev.regions[0]:read32(0))
+      assert(dev:close())
+      assert.is_false(program.alive(pid))
+      if round == 2 then before = descriptors() end
+    end
+    assert.equal(before, descriptors())
+  end)
+
+  it("is another one for each device, several at once", function()
+    local devices = {}
+    for i = 1, 4 do devices[i] = assert(luio.open "qemu:edu") end
+    for i, dev in ipairs(devices) do dev.regions[0]:write32(4, i) end
+    for i, dev in ipairs(devices) do assert.equal(bit.bnot(i) % 2 ^ 32, dev.regions[0]:read32(4)) end
+  end)
+
+  it("has bridges", function()
+    local dev = assert(luio.open("qemu:edu,bus=rp", { qemu = { "-device", "pcie-root-port,id=rp,slot=1,chassis=1" } }))
+    assert.equal(0x010000ed, dev.regions[0]:read32(0))
+    assert(dev:bus_master(true))
+  end)
+
+  it("answers QMP", function()
+    local dev = assert(luio.open "qemu:edu")
+    assert.equal("running", assert(dev.qemu:command "query-status").status)
+    local _, message, code = dev.qemu:command("qom-get", { path = "/nosuch", property = "x" })
+    assert.equal("EINVAL", code)
+    assert.truthy(message:find "^qom%-get: QEMU: ", message)
+  end)
+end)
