@@ -214,6 +214,7 @@ describe("spec/fuzz/kernel #plain", function()
     ["runtime/guard_bars.c"] = "a node's number, compared with the node's own: spec/guest/bars_spec.lua",
     ["runtime/guardian_children.c"] = "its own children: their numbers",
     ["runtime/files.c"] = "/proc/self/fd of its own, to open it once it was looked at",
+    ["runtime/qemu.c"] = "descriptors that QEMU opens, by /proc/self/fd",
     ["runtime/porter.c"] = "/proc/self/fd of a descriptor that it was given: spec/net/share_spec.lua",
     ["runtime/watchdog.c"] = "schedstat of a thread of its own: one number",
     ["lua/luio/hotplug/bus_errors.lua"] = "names and numbers of the AER counters: spec/guest/faults/aer_spec.lua",

@@ -162,8 +162,10 @@ end
 -- ---- Checks --------------------------------------------------------------------------------------
 
 local function target(what, address)
-  if addresses.made(address) then
-    return nil, ("%s %s: a device that is made for a process has no kernel driver, and needs none"):format(what, address), "ENOTSUP"
+  local kind = addresses.made(address)
+  if kind then
+    return nil, ("%s %s: a %s device has no kernel driver, and needs none"):format(what, address,
+      kind == "sim" and "simulated" or "qemu:"), "ENOTSUP"
   end
   local info, message, code = inspect.find(address)
   if not info then return nil, message, code end
