@@ -4,6 +4,7 @@
  * QEMU's -S they would stand still.) The memory is a memfd that both processes map: an address in it, from 0, is the
  * address that the machine's devices see. The first MiB is left alone, so that 0 is no buffer. */
 #include "qemu.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -99,6 +100,15 @@ static int start(luio_qemu *q, luio_error *err)
   return rc;
 }
 
+/* The machine is the parent's: it ends with that one, and the child has no way to it. */
+static void forked(void *of)
+{
+  luio_qemu *q = of;
+  luio_devnull_replace(q->qtest);
+  luio_devnull_replace(q->qmp);
+  luio_qemu_forked(&q->process);
+}
+
 int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *err)
 {
   luio_qemu *q = calloc(1, sizeof *q);
@@ -111,9 +121,16 @@ int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *
     q->listeners[i].fd = -1;
   pthread_mutex_init(&q->bus, NULL);
   pthread_mutex_init(&q->memory_lock, NULL);
+  int rc = luio_devnull_hold("start a QEMU machine", err);
+  if (rc < 0) {
+    free(q);
+    return rc;
+  }
+  q->fork_watch = (struct luio_fork_watch){.forked = forked, .of = q};
+  luio_fork_add(&q->fork_watch);
   q->chunks = calloc(1, config->memory / QEMU_CHUNK);
-  int rc = q->chunks ? start(q, err)
-                     : luio_fail(err, ENOMEM, "start %s: out of memory", config->argv[0]);
+  rc = q->chunks ? start(q, err)
+                 : luio_fail(err, ENOMEM, "start %s: out of memory", config->argv[0]);
   if (rc == 0)
     rc = luio_qemu_bus_start(q, err);
   if (rc == 0)
@@ -130,6 +147,8 @@ void luio_qemu_close(luio_qemu *q)
 {
   if (!q)
     return;
+  luio_fork_remove(&q->fork_watch);
+  luio_devnull_release();
   luio_qemu_bus_stop(q);
   luio_qemu_end(&q->process);
   if (q->qtest >= 0)

@@ -23,6 +23,8 @@ int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int f
 /* What it printed, in one line, without its own name. */
 const char *luio_qemu_printed(const struct luio_qemu_process *p, char *to, size_t size);
 void luio_qemu_end(struct luio_qemu_process *p);
+/* In a forked child, which must not keep it alive. */
+void luio_qemu_forked(struct luio_qemu_process *p);
 
 /* A PCI function that firmware would have found. */
 struct luio_qemu_function {
@@ -67,6 +69,7 @@ struct luio_qemu {
   bool raised; /* a line has risen since the devices were looked at */
   struct luio_qemu_listener listeners[QEMU_LISTENERS];
   luio_error failure; /* code 0: none */
+  struct luio_fork_watch fork_watch;
 
   struct luio_qemu_function functions[QEMU_FUNCTIONS];
   unsigned n_functions;

@@ -196,7 +196,7 @@ static bool take_interrupt(luio_qemu *q, const struct luio_qemu_listener *l)
 /* With the lock held, and no command under way. */
 static void serve(luio_qemu *q)
 {
-  while (q->raised && !q->failure.code) {
+  for (int round = 0; q->raised && !q->failure.code && round <= QEMU_LISTENERS; round++) {
     q->raised = false;
     for (int i = 0; i < QEMU_LISTENERS; i++)
       if (q->listeners[i].fd >= 0 && take_interrupt(q, &q->listeners[i]))
@@ -204,11 +204,12 @@ static void serve(luio_qemu *q)
   }
 }
 
+/* A socket whose other end is closed is ready for ever, so it leaves the set. */
 static void watch(luio_qemu *q, bool on)
 {
   struct epoll_event event = {.events = on ? EPOLLIN : 0, .data.fd = q->qtest};
   if (q->has_thread)
-    epoll_ctl(q->watch, EPOLL_CTL_MOD, q->qtest, &event);
+    epoll_ctl(q->watch, q->failure.code ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, q->qtest, &event);
 }
 
 static void begin(luio_qemu *q)
@@ -220,7 +221,7 @@ static void begin(luio_qemu *q)
 static void end(luio_qemu *q)
 {
   serve(q);
-  watch(q, !q->failure.code);
+  watch(q, true);
   pthread_mutex_unlock(&q->bus);
 }
 

@@ -6,6 +6,7 @@
  * the program, not for its devices.
  *
  * Output goes into a memfd of a fixed size. It is read when QEMU ended, for the message. */
+#include "kernel.h"
 #include "qemu.h"
 
 #include <errno.h>
@@ -17,18 +18,15 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { LOG_SIZE = 16384, HIGH = 100 };
+enum { LOG_SIZE = 16384, HIGH = 16 };
 
 /* All that follows runs in a child of a process that may have threads: only system calls. */
 
 static void exec_qemu(char *const argv[], const int fds[4], int log)
 {
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, NULL);
-  signal(SIGPIPE, SIG_DFL);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   int high[5] = {-1, -1, -1, -1, fcntl(log, F_DUPFD, HIGH)};
   for (int i = 0; i < 4; i++)
@@ -48,7 +46,13 @@ static void exec_qemu(char *const argv[], const int fds[4], int log)
 
 static void mind(char *const argv[], const int fds[4], int log, int lifeline, int tell)
 {
+  sigset_t none;
   setsid();
+  for (int i = 1; i < NSIG;
+       i++) /* the program's handlers would use descriptors that are closed here */
+    signal(i, SIG_DFL);
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
   int null = open("/dev/null", O_RDWR);
   for (int i = 0; i < 3; i++)
     dup2(null, i);
@@ -116,14 +120,27 @@ const char *luio_qemu_printed(const struct luio_qemu_process *p, char *to, size_
   return to;
 }
 
+/* Waits for the minder, which waits for QEMU. SIGKILL ends QEMU at once, unless the kernel holds it; then both are left. */
+static void await(pid_t minder)
+{
+  uint64_t until = luio_now() + LUIO_STOP_NS;
+  struct timespec pause = {.tv_nsec = 500000};
+  while (waitpid(minder, NULL, WNOHANG) == 0 && luio_now() < until)
+    nanosleep(&pause, NULL);
+}
+
+void luio_qemu_forked(struct luio_qemu_process *p)
+{
+  luio_devnull_replace(p->lifeline);
+}
+
 void luio_qemu_end(struct luio_qemu_process *p)
 {
   if (p->lifeline >= 0)
     close(p->lifeline);
   p->lifeline = -1;
-  if (p->minder > 0) /* SIGKILL ends QEMU at once, and the minder with it */
-    while (waitpid(p->minder, NULL, 0) < 0 && errno == EINTR)
-      ;
+  if (p->minder > 0)
+    await(p->minder);
   p->minder = 0;
   if (p->log >= 0)
     close(p->log);

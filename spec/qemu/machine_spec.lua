@@ -15,6 +15,18 @@ local function descriptors()
   return n
 end
 
+-- Whether a thread beside this one has work.
+local function runs_beside()
+  local own = tostring(uv.os_getpid())
+  for tid in uv.fs_scandir_next, (uv.fs_scandir "/proc/self/task") do
+    local f = tid ~= own and io.open(("/proc/self/task/%s/stat"):format(tid))
+    local state = f and f:read("*a"):match "%) (%a)"
+    if f then f:close() end
+    if state == "R" then return true end
+  end
+  return false
+end
+
 describe("a QEMU machine", function()
   local answer = qemu.ANSWER
   after_each(function()
@@ -79,6 +91,39 @@ describe("a QEMU machine", function()
     assert.is_false(ok)
     assert.truthy(tostring(message):find("qemu-system-x86_64: it has ended", 1, true), tostring(message))
     assert.is_false(pcall(region.write32, region, 4, 1))
+  end)
+
+  it("takes no processor time once it was killed", function()
+    local dev = assert(luio.open "qemu:edu")
+    uv.kill(pid_of(dev), "sigkill")
+    wait.till(100, "it has ended", function() return not pcall(dev.regions[0].read32, dev.regions[0], 0) end)
+    local running = 0
+    for _ = 1, 50 do
+      uv.sleep(2)
+      if runs_beside() then running = running + 1 end
+    end
+    assert.is_true(running < 25, "a thread spins")
+  end)
+
+  it("does not live on in a child that the program forks", function()
+    local script = files.write("fork.lua", [[
+      local luio, posix = require "luio", require "luio.posix"
+      local dev = assert(luio.open "qemu:edu")
+      local child = posix.fork()
+      if child == 0 then
+        while true do posix.poll(nil, 0, 1000) end
+      end
+      print(("machine %d child %d"):format(dev.qemu.pid, child))
+      io.flush()
+      luio.sleep(600)
+    ]])
+    local p = program.start { script }
+    local pid, child = p:wait "machine (%d+) child (%d+)\n"
+    finally(function() uv.kill(tonumber(child), "sigkill") end)
+    p:kill "sigkill"
+    p:status()
+    assert.is_true(program.gone(tonumber(pid)))
+    assert.is_true(program.alive(tonumber(child)))
   end)
 
   it("is stuck when it does not answer in time", function()
