@@ -6,10 +6,12 @@
 local ffi = require "ffi"
 local runtime = require "luio.ffi"
 local device = require "luio.device"
+local handles = require "luio.loop.handles"
 local json = require "luio.text.json"
 local loading = require "luio.loop.loading"
 local settings = require "luio.device.settings"
 local posix = require "luio.posix"
+local uv = require "luv"
 local C, err, now = runtime.C, runtime.err, runtime.now
 
 local M = {}
@@ -76,6 +78,23 @@ local function greet(fd, pid)
   return qmp
 end
 
+-- Notices the machine's end, which closes its monitor's socket, while the loop turns. Events are dropped.
+local function watch_end(dev, qmp)
+  local poll = assert(uv.new_poll(qmp.fd))
+  local buffer = ffi.new "char[4096]"
+  poll:start("r", function()
+    local n = posix.read(qmp.fd, buffer, 4096)
+    if n > 0 then
+      qmp.input = (qmp.input .. ffi.string(buffer, n)):match "[^\n]*$"
+      return
+    end
+    poll:stop()
+    dev:vanish("its QEMU has ended", "ENODEV")
+  end)
+  poll:unref()
+  return poll
+end
+
 -- ---- Machines ------------------------------------------------------------------------------------
 
 -- bus, slot, function of the device with that id.
@@ -139,7 +158,11 @@ function M.open(text, options)
   end
   local dev = device.wrap(handle[0], options)
   dev.qemu = qmp
-  dev.after_close = function() C.luio_qemu_close(machine) end
+  local poll = watch_end(dev, qmp)
+  function dev.after_close()
+    handles.dispose(poll)
+    C.luio_qemu_close(machine)
+  end
   return dev
 end
 
