@@ -394,7 +394,8 @@ describe("a thousand reloads, or so,", function()
       pauses[i] = report.pause + report.loading
       assert.equal(i, dev.driver.answer())
       assert.equal(0, report.lost)
-      luio.sleep(0)
+      local deadline = luio.now() + 2 * wait.HANG
+      repeat luio.sleep(0) until dev.state.seen > i or luio.now() > deadline -- one at least between two reloads
     end
     dev.regs.RUN:write(0)
     wait.poll(2 * wait.HANG, function() return dev.state.seen == dev.regs.SEQUENCE:read() end)
