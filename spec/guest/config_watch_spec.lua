@@ -265,8 +265,10 @@ describe("a processor that goes offline", function()
         sysfs.write(CPU1, "1")
         one()
       end
-      assert.equal(raised, irq:stats().interrupts)
-      assert.equal(raised, irq:stats().delivered)
+      -- None is lost. One may come twice: where the kernel masks while luio unmasks (runtime/intx.c).
+      local stats = irq:stats()
+      assert.is_true(stats.interrupts >= raised, ("%d of %d"):format(stats.interrupts, raised))
+      assert.equal(stats.interrupts, stats.delivered)
     end)
   end)
 end)
