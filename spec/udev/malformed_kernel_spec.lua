@@ -169,6 +169,20 @@ describe("what is built upon something #plain", function()
   end)
 end)
 
+describe("a swap area #plain", function()
+  it("without a name is none", function()
+    local got = run [[
+      put("/proc/self/mountinfo", "")
+      put("/proc/swaps", "Filename Type Size Used Priority\n/ partition 1 0 -2\n//// file 1 0 -2\n/dev/sda1 partition 1 0 -2\n")
+      local texts = {}
+      for _, use in ipairs(uses.of(card)) do
+        if use.text:find "swap" then table.insert(texts, use.text) end
+      end
+      return texts]]
+    assert.same({ "its disk sda1 is swap" }, got)
+  end)
+end)
+
 describe("a name", function()
   it("is quoted in a command that is to be pasted, and shortened where it is shown #plain", function()
     local got = run [[

@@ -76,7 +76,8 @@ local function swaps()
   for _, line in ipairs(sysfs.proc_lines "swaps") do
     local path = line:match "^(/%S+)"
     path = path and sysfs.real(decode(path)) or path
-    if path then names[path:match "[^/]+$"] = true end
+    local name = path and path:match "[^/]+$" -- "/" has none
+    if name then names[name] = true end
   end
   return names
 end
