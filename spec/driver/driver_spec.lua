@@ -20,7 +20,7 @@ describe("a driver", function()
     local d, message, code = luio.load "nope"
     assert.is_nil(d)
     assert.equal("ENOENT", code)
-    assert.matches('there is no driver "nope" %(looked for drivers/nope/init.lua.*LUIO_DRIVERS names more folders', message)
+    assert.matches('there is no driver "nope" %(looked for .*drivers/nope/init.lua.*LUIO_DRIVERS names more folders', message)
     assert.equal("ENOENT", select(3, luio.load "some/where"))
     assert.equal("ENOENT", select(3, luio.load "lua")) -- a folder, but not a driver's
   end)
