@@ -5,7 +5,6 @@
 #include "qemu.h"
 #include "ways.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,23 +36,12 @@ static int failed(const luio_region *r, const char *verb, uint64_t offset, unsig
                    (unsigned long long)offset, why->message);
 }
 
-static uint64_t narrow(const void *at, unsigned width)
-{
-  switch (width) {
-  case 8: return *(const uint8_t *)at;
-  case 16: return *(const uint16_t *)at;
-  case 32: return *(const uint32_t *)at;
-  default: return *(const uint64_t *)at;
-  }
-}
-
 static int read_region(luio_region *r, uint64_t offset, unsigned width, uint64_t *value,
                        luio_error *err)
 {
   luio_error why;
-  uint64_t got = 0;
-  int rc = luio_qemu_read(machine(r), space(r), r->addr + offset, width, &got, 1, &why);
-  *value = narrow(&got, width);
+  *value = 0;
+  int rc = luio_qemu_read(machine(r), space(r), r->addr + offset, width, value, 1, &why);
   return rc < 0 ? failed(r, "read", offset, width, &why, err) : 0;
 }
 
@@ -61,14 +49,7 @@ static int write_region(luio_region *r, uint64_t offset, unsigned width, uint64_
                         luio_error *err)
 {
   luio_error why;
-  uint8_t v8 = (uint8_t)value;
-  uint16_t v16 = (uint16_t)value;
-  uint32_t v32 = (uint32_t)value;
-  const void *from = width == 8    ? (const void *)&v8
-                     : width == 16 ? (const void *)&v16
-                     : width == 32 ? (const void *)&v32
-                                   : (const void *)&value;
-  int rc = luio_qemu_write(machine(r), space(r), r->addr + offset, width, from, 1, &why);
+  int rc = luio_qemu_write(machine(r), space(r), r->addr + offset, width, &value, 1, &why);
   return rc < 0 ? failed(r, "write", offset, width, &why, err) : 0;
 }
 
@@ -210,7 +191,14 @@ static void leave(luio_device *d)
   (void)d;
 }
 
-/* The bus belongs to the parent: its lock may be held there for ever. The device is gone here, so nothing asks. */
+/* Its machine is another one then, with other memory. */
+static int come_back(luio_device *d, luio_error *err)
+{
+  return luio_fail(err, ENODEV, "take %s again: its QEMU has ended: close it and open it anew",
+                   d->info.address);
+}
+
+/* qemu.c has the machine. */
 static void forked(luio_device *d)
 {
   luio_devnull_replace(own(d)->event_fd);
@@ -232,6 +220,7 @@ const struct luio_backend luio_qemu_way = {
     .config_write = config_write,
     .present = present,
     .leave = leave,
+    .come_back = come_back,
     .forked = forked,
 };
 

@@ -104,7 +104,7 @@ static int start(luio_qemu *q, luio_error *err)
 static void forked(void *of)
 {
   luio_qemu *q = of;
-  luio_devnull_replace(q->qtest);
+  luio_qemu_bus_forked(q);
   luio_devnull_replace(q->qmp);
   luio_qemu_forked(&q->process);
 }

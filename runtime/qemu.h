@@ -78,7 +78,8 @@ struct luio_qemu {
 /* qemu_bus.c */
 
 enum luio_qemu_space { QEMU_MEMORY, QEMU_PORTS };
-/* One access of 8, 16, 32, or of memory 64 bits. n of them: at one address, in one message where they fit. Any thread. */
+/* n accesses of one address, of 8, 16, 32, or of memory 64 bits; several travel in one message. to and from are arrays of that
+ * width. A wider variable will do for one access, as this machine is little-endian; what is above the width stays. Any thread. */
 int luio_qemu_read(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
                    void *to, uint64_t n, luio_error *err);
 int luio_qemu_write(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
@@ -86,6 +87,8 @@ int luio_qemu_write(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, uns
 /* Says hello, has interrupt lines told, and starts the thread that takes them. */
 int luio_qemu_bus_start(luio_qemu *q, luio_error *err);
 void luio_qemu_bus_stop(luio_qemu *q);
+/* In a forked child, where the thread is not, and the lock may be held for ever. Every access fails. */
+void luio_qemu_bus_forked(luio_qemu *q);
 /* Counts the interrupts of the function whose config space is at ecam on fd. ENOSPC */
 int luio_qemu_listen(luio_qemu *q, uint64_t ecam, int fd, luio_error *err);
 void luio_qemu_leave(luio_qemu *q, int fd);

@@ -10,6 +10,7 @@
  * line that two devices share rises once for both, so the devices are asked until none holds its line.
  *
  * Lock: `bus`, from sending a command to the end of its answer. */
+#include "kernel.h"
 #include "qemu.h"
 
 #include <errno.h>
@@ -337,6 +338,16 @@ int luio_qemu_bus_start(luio_qemu *q, luio_error *err)
                      q->program, luio_errno_name(code));
   q->has_thread = true;
   return 0;
+}
+
+void luio_qemu_bus_forked(luio_qemu *q)
+{
+  luio_devnull_replace(q->qtest);
+  luio_devnull_replace(q->watch);
+  luio_devnull_replace(q->stop_fd); /* the parent's thread would read what is written there */
+  q->has_thread = false;
+  q->failure = (luio_error){.code = ENODEV, .message = "its QEMU is the parent process's"};
+  pthread_mutex_init(&q->bus, NULL);
 }
 
 void luio_qemu_bus_stop(luio_qemu *q)

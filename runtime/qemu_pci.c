@@ -43,31 +43,26 @@ struct scan {
 
 static uint32_t get(struct scan *s, uint64_t ecam, unsigned offset, unsigned width)
 {
-  union {
-    uint8_t u8;
-    uint16_t u16;
-    uint32_t u32;
-  } v = {.u32 = 0};
+  uint32_t value = 0;
   if (s->rc == 0)
-    s->rc = luio_qemu_read(s->q, QEMU_MEMORY, ecam + offset, width, &v, 1, s->err);
-  return width == 8 ? v.u8 : width == 16 ? v.u16 : v.u32;
+    s->rc = luio_qemu_read(s->q, QEMU_MEMORY, ecam + offset, width, &value, 1, s->err);
+  return value;
 }
 
 static void put(struct scan *s, uint64_t ecam, unsigned offset, unsigned width, uint32_t value)
 {
-  union {
-    uint8_t u8;
-    uint16_t u16;
-    uint32_t u32;
-  } v;
-  if (width == 8)
-    v.u8 = (uint8_t)value;
-  else if (width == 16)
-    v.u16 = (uint16_t)value;
-  else
-    v.u32 = value;
   if (s->rc == 0)
-    s->rc = luio_qemu_write(s->q, QEMU_MEMORY, ecam + offset, width, &v, 1, s->err);
+    s->rc = luio_qemu_write(s->q, QEMU_MEMORY, ecam + offset, width, &value, 1, s->err);
+}
+
+/* One dword of the host bridge, by the ports that every PC has. */
+static void put_by_ports(struct scan *s, unsigned offset, uint32_t value)
+{
+  uint32_t address = 0x80000000 | offset;
+  if (s->rc == 0)
+    s->rc = luio_qemu_write(s->q, QEMU_PORTS, 0xcf8, 32, &address, 1, s->err);
+  if (s->rc == 0)
+    s->rc = luio_qemu_write(s->q, QEMU_PORTS, 0xcfc, 32, &value, 1, s->err);
 }
 
 static uint64_t up(uint64_t value, uint64_t unit)
@@ -203,19 +198,10 @@ static void scan_bus(struct scan *s, unsigned bus)
 int luio_qemu_enumerate(luio_qemu *q, luio_error *err)
 {
   struct scan s = {.q = q, .err = err};
-  uint32_t address = 0x80000000 | PCIEXBAR, on = (uint32_t)ECAM | 1, high = 0;
   for (int w = 0; w < WINDOWS; w++)
     s.next[w] = window[w].first;
-  uint32_t above = address + 4;
-  int rc = luio_qemu_write(q, QEMU_PORTS, 0xcf8, 32, &above, 1, err);
-  if (rc == 0)
-    rc = luio_qemu_write(q, QEMU_PORTS, 0xcfc, 32, &high, 1, err);
-  if (rc == 0)
-    rc = luio_qemu_write(q, QEMU_PORTS, 0xcf8, 32, &address, 1, err);
-  if (rc == 0)
-    rc = luio_qemu_write(q, QEMU_PORTS, 0xcfc, 32, &on, 1, err);
-  if (rc < 0)
-    return rc;
+  put_by_ports(&s, PCIEXBAR + 4, 0);
+  put_by_ports(&s, PCIEXBAR, (uint32_t)ECAM | 1);
   scan_bus(&s, 0);
   return s.rc;
 }

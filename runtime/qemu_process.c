@@ -132,6 +132,7 @@ static void await(pid_t minder)
 void luio_qemu_forked(struct luio_qemu_process *p)
 {
   luio_devnull_replace(p->lifeline);
+  p->minder = 0; /* it is no child of this one */
 }
 
 void luio_qemu_end(struct luio_qemu_process *p)

@@ -139,6 +139,47 @@ describe("a QEMU machine", function()
     assert.is_true(program.alive(tonumber(child)))
   end)
 
+  it("does not mind a child that closes its device", function()
+    local script = files.write("close.lua", [[
+      local ffi, luio, posix = require "ffi", require "luio", require "luio.posix"
+      local dev = assert(luio.open "qemu:edu")
+      local edu = dev.regions[0]
+      local child = posix.fork()
+      if child == 0 then
+        local ok = pcall(dev.close, dev)
+        posix._exit(ok and 7 or 8)
+      end
+      local status = ffi.new "int[1]"
+      assert(posix.waitpid(child, status, 0) == child)
+      assert(edu:read32(0) == 0x010000ed)
+      local irq = dev.irqs[0]
+      irq:setup { capture = { { "cause", 0x24 } }, ack = { { 0x64, "cause" } } }
+      assert(dev:bus_master(true))
+      local buffer = assert(dev.dma:alloc(64))
+      luio.run(function()
+        edu:write64(0x80, buffer.iova)
+        edu:write64(0x88, 0x40000)
+        edu:write64(0x90, 4)
+        edu:write64(0x98, 5) -- it ends some 100 ms later, while no access is under way: the machine's thread hears of it
+        print(("child %d, cause 0x%x"):format(status[0] / 256, assert(irq:wait(100)).cause))
+      end)
+      assert(dev:close())
+    ]])
+    local p = program.start { script }
+    assert.equal(0, p:status(), p:text())
+    assert.equal("child 7, cause 0x100\n", p:text())
+  end)
+
+  it("that has ended is not taken again", function()
+    local dev = assert(luio.open "qemu:edu")
+    uv.kill(pid_of(dev), "sigkill")
+    dev:vanish "unplugged"
+    local ok, message, code = dev:retake()
+    assert.is_nil(ok)
+    assert.equal("ENODEV", code)
+    assert.truthy(message:find("close it and open it anew", 1, true), message)
+  end)
+
   it("is stuck when it does not answer in time", function()
     qemu.ANSWER = 0.5
     local dev = assert(luio.open "qemu:edu")
