@@ -29,12 +29,6 @@ luio.version = ffi.string(C.luio_version())
 
 luio.now = runtime.now
 
--- A device that is made when it is opened is found by starting its model, or its machine.
-function inspect.find_made(kind, rest)
-  if kind == "sim" then return require("luio.sim").find(rest) end
-  return require("luio.qemu").find(rest)
-end
-
 -- ---- Devices -------------------------------------------------------------------------------------
 
 luio.list = discovery.list
@@ -60,6 +54,18 @@ function luio.open(address, options)
   local dev, message, code = require("luio.device").open(address, options)
   if code == "EINVAL" and message:match "^\"" then message = message .. require("luio.host.sysfs").address_hint(address) end
   return dev, message, code
+end
+
+-- A device that is made when it is opened is opened for its identity, and closed again.
+function inspect.find_made(address)
+  local dev, message, code = luio.open(address)
+  if not dev then return nil, message, code end
+  local info = dev.info
+  info.vectors = info.has_interrupts and 1 or 0
+  local ok
+  ok, message, code = dev:close()
+  if not ok then return nil, message, code end
+  return info
 end
 
 --- Listens for devices that come and go.

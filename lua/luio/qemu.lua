@@ -166,20 +166,4 @@ function M.open(text, options)
   return dev
 end
 
---- The identity of QEMU's device, as luio.host.inspect.find gives it. Its machine starts for that, and ends again.
----@param text string
----@return luio.Info?
----@return string? message
----@return string? code
-function M.find(text)
-  local dev, message, code = M.open(text)
-  if not dev then return nil, message, code end
-  local info = dev.info
-  info.vectors = info.has_interrupts and 1 or 0
-  local ok
-  ok, message, code = dev:close()
-  if not ok then return nil, message, code end
-  return info
-end
-
 return M

@@ -209,20 +209,4 @@ function M.open(name, options)
   return dev
 end
 
---- A simulated device's identity, as luio.host.inspect.find gives it. Its model starts for that, and ends again.
----@param name string
----@return luio.Info?
----@return string? message
----@return string? code
-function M.find(name)
-  local dev, message, code = M.open(name)
-  if not dev then return nil, message, code end
-  local info = dev.info
-  info.vectors = C.luio_device_irq(dev.handle, 0, ffi.new "luio_irq_config", err) == 0 and 1 or 0
-  local ok
-  ok, message, code = dev:close()
-  if not ok then return nil, message, code end
-  return info
-end
-
 return M
