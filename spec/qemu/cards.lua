@@ -4,14 +4,7 @@
 
 local amount = require "spec.support.amount"
 local conformance = require "spec.net.conformance"
-
--- CTRL.RST resets nothing in QEMU 7.2 but the address, so the reset values are written.
-local function reset(port)
-  local regs = port.dev.regs
-  regs.RCTL:write(0)
-  regs.TCTL:write(0)
-  for _, name in ipairs { "RDLEN", "TDLEN", "RDH", "RDT", "TDH", "TDT", "RDBAL", "TDBAL" } do regs[name][0]:write(0) end
-end
+local reset = require "spec.support.reset_card"
 
 ---@param subject luio.Conformance
 return function(subject)

@@ -5,16 +5,9 @@
 local amount = require "spec.support.amount"
 local conformance = require "spec.net.conformance"
 local qmp = require "spec.support.qmp"
+local reset = require "spec.support.reset_card"
 
 teardown(qmp.close)
-
--- CTRL.RST resets nothing in QEMU 7.2 but the address, so the reset values are written.
-local function reset(port)
-  local regs = port.dev.regs
-  regs.RCTL:write(0)
-  regs.TCTL:write(0)
-  for _, name in ipairs { "RDLEN", "TDLEN", "RDH", "RDT", "TDH", "TDT", "RDBAL", "TDBAL" } do regs[name][0]:write(0) end
-end
 
 local PACKETS = amount(5000, 20000)
 

@@ -3,75 +3,42 @@
 local files = require "spec.support.files"
 local luio = require "luio"
 local probe = require "spec.support.probe"
-local sessions = require "luio.tool.explore.session"
+local prompt = require "spec.support.prompt"
 local wait = require "spec.support.wait"
 
-local s, said, printed
-
-local function open(args)
-  args = args or {}
-  args.device = args.device or "sim:probe"
-  s = assert(sessions.open(args))
-  said = {}
-  s:notify(function(text) table.insert(said, text) end)
-  return s
-end
-
--- Runs a chunk as the prompt does: in a task; its results, and what it printed.
-local function run(code)
-  local chunk = assert(loadstring("return " .. code, "=prompt") or loadstring(code, "=prompt"))
-  setfenv(chunk, s.env)
-  printed = {}
-  local real = print
-  _G.print = function(...)
-    local parts = {}
-    for i = 1, select("#", ...) do parts[i] = tostring((select(i, ...))) end
-    table.insert(printed, table.concat(parts, "\t"))
-  end
-  local function done(ok, ...)
-    _G.print = real
-    if not ok then error(..., 0) end
-    return ...
-  end
-  return done(pcall(luio.run, chunk))
-end
-
--- Waits until so many lines were said.
-local function hears(n)
-  wait.till(5, n .. " lines", function() return #said >= n end)
-end
+local open, run, busted = prompt.open, prompt.run, prompt.busted
 
 setup(probe.setup)
 teardown(probe.teardown)
 
 describe("a session", function()
-  after_each(function() if s then assert(s:close()) end s = nil end)
+  after_each(prompt.close)
 
   it("watches no register whose read has a side effect", function()
     open()
     run "watch(regs, 0.2)"
-    assert.equal(0, probe.lost(s.dev))
-    assert.matches("not read", table.concat(printed, "\n"))
+    assert.equal(0, probe.lost(prompt.session.dev))
+    assert.matches("not read", table.concat(prompt.printed, "\n"))
   end)
 
   it("does what the commands do: info, list, doctor, a range as words, bytes of memory", function()
     open()
     run "info()"
-    assert.equal("address       sim:probe", printed[1])
-    assert.matches("\nregion 0 +memory 0x", table.concat(printed, "\n"))
+    assert.equal("address       sim:probe", prompt.printed[1])
+    assert.matches("\nregion 0 +memory 0x", table.concat(prompt.printed, "\n"))
     run "info 'sim:edu'"
-    assert.equal("address       sim:edu", printed[1])
+    assert.equal("address       sim:edu", prompt.printed[1])
     run "list()"
-    assert.matches("^ADDRESS +UIO +ID +KERNEL DRIVER", printed[1])
+    assert.matches("^ADDRESS +UIO +ID +KERNEL DRIVER", prompt.printed[1])
     run "doctor()"
-    assert.equal("ok       model: its model runs: sim:probe", printed[1])
+    assert.equal("ok       model: its model runs: sim:probe", prompt.printed[1])
     run "dump('0x0+0x8', CTRL)"
-    assert.matches("^0x0: 00000010 %x+$", printed[1])
-    assert.matches("^CTRL +0x0 = 0x00000010", printed[2])
+    assert.matches("^0x0: 00000010 %x+$", prompt.printed[1])
+    assert.matches("^CTRL +0x0 = 0x00000010", prompt.printed[2])
     run "b = assert(dev.dma:alloc(64)) b:fill(0x41) hexdump(b, 16)"
-    assert.same({ "0010", "*", "0040" }, { printed[1]:sub(1, 4), printed[2], printed[3] })
+    assert.same({ "0010", "*", "0040" }, { prompt.printed[1]:sub(1, 4), prompt.printed[2], prompt.printed[3] })
     run "hexdump('hello', 1, 2)"
-    assert.same({ "0001  65 6c                                             |el|" }, printed)
+    assert.same({ "0001  65 6c                                             |el|" }, prompt.printed)
     assert.matches("^hexdump wants a DMA buffer or a string", select(2, pcall(run, "hexdump(5)")))
     assert.matches("^hexdump wants a DMA buffer or a string", select(2, pcall(run, "hexdump(CTRL)")))
     assert.matches("^hexdump: N is a number", select(2, pcall(run, "hexdump('x', 0, 'y')")))
@@ -84,7 +51,7 @@ describe("a session", function()
     assert.equal(0x10, run "CTRL:read()")
     assert.equal(1, run "CTRL:get 'LEVEL'")
     assert.equal("TABLE[3]", run "TABLE[3].path")
-    assert.same({ s.dev, s.regs, "probe", luio, math }, { run "dev", run "regs", run "driver.name", run "luio", run "math" })
+    assert.same({ prompt.session.dev, prompt.session.regs, "probe", luio, math }, { run "dev", run "regs", run "driver.name", run "luio", run "math" })
     assert.is_nil((run "undefined"))
     run "x = 5"
     assert.equal(5, run "x")
@@ -100,16 +67,16 @@ describe("a session", function()
 
   it("touches nothing when it is opened, and unmasks nothing", function()
     open()
-    assert.same({ 0, 0 }, { s.dev.sim.stats().reads, s.dev.sim.stats().writes })
+    assert.same({ 0, 0 }, { prompt.session.dev.sim.stats().reads, prompt.session.dev.sim.stats().writes })
   end)
 
   it("looks without disturbing: dump, get, snapshot, diff", function()
     open()
     run "dump()"
-    assert.matches("^CTRL +0x0 = 0x00000010  BUSY=0 LEVEL=1 MODE=SLOW ENABLE=0$", printed[1])
-    assert.matches("^CAUSE +0x8   %(not read: reading clears it%)$", printed[3])
+    assert.matches("^CTRL +0x0 = 0x00000010  BUSY=0 LEVEL=1 MODE=SLOW ENABLE=0$", prompt.printed[1])
+    assert.matches("^CAUSE +0x8   %(not read: reading clears it%)$", prompt.printed[3])
     run "dump('CH*[1]', CTRL)"
-    assert.equal(4, #printed)
+    assert.equal(4, #prompt.printed)
     assert.equal(3, run "get 'STATUS[1:0]'")
     run "snap = snapshot()"
     assert.matches("^snapshot of sim:probe, 28 registers", tostring(run "snap"))
@@ -117,7 +84,7 @@ describe("a session", function()
     run "CTRL:update { LEVEL = 3, MODE = 'FAST' }"
     local d = run "diff(snap)"
     assert.matches("CTRL 0x00000010 %-> 0x00000034\n  LEVEL 1 %-> 3\n  MODE SLOW %-> FAST", tostring(d))
-    assert.equal(0, probe.lost(s.dev))
+    assert.equal(0, probe.lost(prompt.session.dev))
     for code, expected in pairs { ["get 'FIFO'"] = "pops the FIFO; FIFO:read%(%)", ["get 'TABLE'"] = "several", ["dump 'X'"] = "no register X",
       ["dump(5)"] = "a place is", ["diff(5)"] = "wants a snapshot" } do
       local ok, message = pcall(run, code)
@@ -149,8 +116,8 @@ describe("a session", function()
   it("watches until a time is over", function()
     open()
     run "watch(TICK, 0.3)"
-    assert.matches("^TICK 0x14 = 0x", printed[1])
-    assert.matches("^%d+%.%d+ TICK 0x%x+ %-> 0x%x+$", printed[2])
+    assert.matches("^TICK 0x14 = 0x", prompt.printed[1])
+    assert.matches("^%d+%.%d+ TICK 0x%x+ %-> 0x%x+$", prompt.printed[2])
   end)
 
   it("refuses writes when it is read-only", function()
@@ -159,22 +126,22 @@ describe("a session", function()
     assert.matches("opened read%-only", select(2, pcall(run, "CTRL:write(1)")))
     assert.matches("opened read%-only", select(2, pcall(run, "set 'CTRL=1'")))
     assert.matches("read%-only", select(2, pcall(run, "start()")))
-    assert.equal(0, s.dev.sim.stats().writes)
+    assert.equal(0, prompt.session.dev.sim.stats().writes)
   end)
 
   it("goes on with the same journal after the device was reopened", function()
     open()
     run "CTRL:write(5)"
-    local before = s.dev
+    local before = prompt.session.dev
     run "reopen()"
     assert.is_true(before.closed)
     assert.equal(0x10, run "CTRL:read()")
-    assert.same({ "write", "read" }, { s.journal.entries[1].kind, s.journal.entries[2].kind })
+    assert.same({ "write", "read" }, { prompt.session.journal.entries[1].kind, prompt.session.journal.entries[2].kind })
   end)
 end)
 
 describe("an update", function()
-  after_each(function() assert(s:close()) s = nil end)
+  after_each(prompt.close)
 
   it("of a field says once what writing its register sets off in any case, not what was named", function()
     open { device = "sim:edu" }
@@ -182,31 +149,31 @@ describe("an update", function()
     run "DMA_CMD:update { RAISE_IRQ = 0 }"
     run "STATUS:update { RAISE_IRQ = 1 }"
     run "FACTORIAL:write(5)"
-    assert.same({ "note: writing DMA_CMD starts a transfer if RUN is 1, and is ignored if it is 0, whichever field an update names" }, said)
+    assert.same({ "note: writing DMA_CMD starts a transfer if RUN is 1, and is ignored if it is 0, whichever field an update names" }, prompt.said)
   end)
 end)
 
 describe("undo", function()
   before_each(function() open() end)
-  after_each(function() assert(s:close()) s = nil end)
+  after_each(prompt.close)
 
   it("takes the last writes back, from the latest", function()
     run "CTRL:write(0x21)"
     run "WIDE:write(0xfedcba9876543210ULL)"
     run "CTRL:update { MODE = 'FAST' }"
     run "undo()"
-    assert.same({ "CTRL 0x00000025 := 0x00000021" }, printed)
+    assert.same({ "CTRL 0x00000025 := 0x00000021" }, prompt.printed)
     run "undo(2)"
     assert.same({ 0x10, 0ULL }, { run "CTRL:read()", run "WIDE:read()" })
     run "undo()"
-    assert.matches("nothing to undo", printed[1])
+    assert.matches("nothing to undo", prompt.printed[1])
   end)
 
   it("wants a number, and loses nothing without", function()
     run "CTRL:write(5)"
     for _, code in ipairs { "undo('x')", "undo(0)", "undo(-1)" } do assert.matches("how many writes", select(2, pcall(run, code))) end
     run "undo()"
-    assert.same({ "CTRL 0x00000005 := 0x00000010" }, printed)
+    assert.same({ "CTRL 0x00000005 := 0x00000010" }, prompt.printed)
   end)
 
   it("says what it can't take back, and why", function()
@@ -214,9 +181,9 @@ describe("undo", function()
     run "FUSE:write(1)"
     run "STATUS:write { OVERRUN = 1 }"
     run "undo(3)"
-    assert.matches("^STATUS := 0x00000001 can't be undone: the written value has an effect", printed[1])
-    assert.matches("^FUSE := 0x00000001 can't be undone: it can be written only once", printed[2])
-    assert.matches("^KICK := 0x00000001 can't be undone: write%-only", printed[3])
+    assert.matches("^STATUS := 0x00000001 can't be undone: the written value has an effect", prompt.printed[1])
+    assert.matches("^FUSE := 0x00000001 can't be undone: it can be written only once", prompt.printed[2])
+    assert.matches("^KICK := 0x00000001 can't be undone: write%-only", prompt.printed[3])
   end)
 
   it("does not send a command, start or reset anything again, by whichever name it was written", function()
@@ -224,7 +191,7 @@ describe("undo", function()
       CMD = { 0x1f0, 32, "rw", write_effect = "sends the command" }, PLAIN = { 0x1f0, 32, "rw", alias = "CMD" },
       CTRL = { 0x1f4, 32, "rw", MODE = { 7, 4 }, GO = { 0, write_effect = "goes" } },
     }]])
-    assert(s:close())
+    assert(prompt.session:close())
     open { map = map }
     for _, case in ipairs { -- in this order: what stands in CTRL before is part of what undoing it would write
       { "CMD:write(5)", "CMD := 0x00000005 can't be undone: writing CMD sends the command" },
@@ -234,9 +201,9 @@ describe("undo", function()
       { "CTRL:write { MODE = 3, GO = 1 }", "CTRL := 0x00000031 can't be undone: writing CTRL.GO goes" },
     } do
       run(case[1])
-      local before = s.dev.sim.stats().writes
+      local before = prompt.session.dev.sim.stats().writes
       run "undo()"
-      assert.same({ case[2], 0 }, { printed[1], s.dev.sim.stats().writes - before })
+      assert.same({ case[2], 0 }, { prompt.printed[1], prompt.session.dev.sim.stats().writes - before })
     end
     files.clean()
   end)
@@ -245,7 +212,7 @@ describe("undo", function()
     run "STATUS:write { MASK = 7, OVERRUN = 1 }"
     assert.equal(0x702, run "STATUS:read()")
     run "undo()"
-    assert.matches("its other bits do something when written, and stay", printed[1])
+    assert.matches("its other bits do something when written, and stay", prompt.printed[1])
     assert.equal(0x002, run "STATUS:read()")
   end)
 
@@ -255,31 +222,22 @@ describe("undo", function()
     run "reopen()"
     run "CTRL:write(0x31)"
     run "undo(3)"
-    assert.same({ "CTRL 0x00000031 := 0x00000010", "0x1f0:u16 (not read: no map describes it) := 0x0000", "CTRL 0x00000010 := 0x00000010" }, printed)
+    assert.same({ "CTRL 0x00000031 := 0x00000010", "0x1f0:u16 (not read: no map describes it) := 0x0000", "CTRL 0x00000010 := 0x00000010" }, prompt.printed)
   end)
 
   it("costs one read of its own for a write, none for an update or where reading disturbs", function()
     local function reads(code)
-      local before = s.dev.sim.stats().reads
+      local before = prompt.session.dev.sim.stats().reads
       run(code)
-      return s.dev.sim.stats().reads - before
+      return prompt.session.dev.sim.stats().reads - before
     end
     assert.same({ 1, 1, 0 }, { reads "CTRL:write(1)", reads "CTRL:update { LEVEL = 2 }", reads "KICK:write(1)" })
   end)
 end)
 
--- Runs a spec's text as a spec of its own.
-local function busted(text)
-  local path = files.write("kept_spec.lua", text)
-  local out, status = files.shell(("luajit $(command -v busted) --ignore-lua --lpath './lua/?.lua;./lua/?/init.lua;./?.lua' -o TAP '%s'")
-    :format(path))
-  files.clean()
-  return out, status
-end
-
 describe("the script of a session", function()
   before_each(function() open() end)
-  after_each(function() assert(s:close()) s = nil end)
+  after_each(prompt.close)
 
   local function work()
     run "CTRL:write { MODE = 'FAST', ENABLE = 1 }"
@@ -293,7 +251,7 @@ describe("the script of a session", function()
   it("has what was done to registers, not what was only looked at, nor what was undone", function()
     work()
     run "session()"
-    local text = printed[1]
+    local text = prompt.printed[1]
     assert.is_truthy(text:find('regs = assert(luio.bind(require "drivers.probe.registers", dev))', 1, true), text)
     assert.is_truthy(text:find("regs.CTRL:write(0x00000015)  -- LEVEL=1 MODE=FAST ENABLE=1", 1, true), text)
     assert.is_truthy(text:find("_ = regs.CTRL:read() -- 0x00000015, 5 times", 1, true), text)
@@ -302,13 +260,13 @@ describe("the script of a session", function()
     assert.is_nil(text:find("0x1f0", 1, true))
   end)
 
-  it("is not disturbed by what is printed, nor by two hundred reads", function()
+  it("is not disturbed by what is prompt.printed, nor by two hundred reads", function()
     run "print(CTRL, regs)"
     run "tostring(CTRL)"
     run "for i = 1, 300 do TICK:read() CTRL:read() end"
     run "session()"
-    assert.is_nil(printed[1]:find("STATUS", 1, true))
-    assert.is_function(assert(loadstring(printed[1])))
+    assert.is_nil(prompt.printed[1]:find("STATUS", 1, true))
+    assert.is_function(assert(loadstring(prompt.printed[1])))
   end)
 
   it("has a write and its undoing when something was done between them", function()
@@ -317,17 +275,17 @@ describe("the script of a session", function()
     run "undo()"
     run "CTRL:read()"
     run "session 'spec'"
-    local out, status = busted(printed[1])
+    local out, status = busted(prompt.printed[1])
     assert.equal(0, status, out)
   end)
 
   it("runs as it stands: as a script, and as a driver", function()
     work()
     run "session()"
-    local chunk = assert(loadstring(printed[1]))
+    local chunk = assert(loadstring(prompt.printed[1]))
     chunk()
     run "session 'driver'"
-    local d = assert(loadstring(printed[1]))()
+    local d = assert(loadstring(prompt.printed[1]))()
     assert.same({ "probe", "1234:4711" }, { d.name, d.match.pci })
     local dev = assert(luio.open "sim:probe")
     dev = assert(require("luio.driver").start(d, dev))
@@ -343,7 +301,7 @@ describe("the script of a session", function()
     run "tostring(CTRL)"
     run "dump()"
     run "session 'spec'"
-    local text = printed[1]
+    local text = prompt.printed[1]
     for _, line in ipairs { 'assert.equal(0x1, (regs.CTRL:get "MODE"))', "assert.equal(0x0000000000000000ULL, regs.WIDE:read())",
       "assert.equal(0x0000, dev.regions[0]:read16(0x1f0))", "assert.equal(0x00000015, regs.CTRL:read())" } do
       assert.is_truthy(text:find(line, 1, true), text)
@@ -352,22 +310,22 @@ describe("the script of a session", function()
     local out, status = busted(text)
     assert.equal(0, status, out)
     run "session 'driver'"
-    assert.is_nil(printed[1]:find("read", 1, true), printed[1])
+    assert.is_nil(prompt.printed[1]:find("read", 1, true), prompt.printed[1])
   end)
 
   it("is a spec that busted runs, and that fails on another device", function()
     work()
     run "session 'spec'"
-    local out, status = busted(printed[1])
+    local out, status = busted(prompt.printed[1])
     assert.equal(0, status, out)
-    out, status = busted((printed[1]:gsub("assert.equal%(0x00000015", "assert.equal(0x00000016")))
+    out, status = busted((prompt.printed[1]:gsub("assert.equal%(0x00000015", "assert.equal(0x00000016")))
     assert.equal(1, status, out)
   end)
 end)
 
 describe("the script of a session with DMA memory", function()
   before_each(function() open { device = "sim:edu" } end)
-  after_each(function() assert(s:close()) s = nil end)
+  after_each(prompt.close)
 
   -- Moves 8 bytes to the device and back, and looks at them; the buffer is not where a script's will be.
   local THERE = [[
@@ -391,7 +349,7 @@ describe("the script of a session with DMA memory", function()
   ]]
 
   local function interrupted(n)
-    wait.till(5, n .. " interrupts", function() return table.concat(said, "\n"):find("interrupt " .. n, 1, true) end)
+    wait.till(5, n .. " interrupts", function() return table.concat(prompt.said, "\n"):find("interrupt " .. n, 1, true) end)
   end
 
   it("allocates it, fills it, and tells the device its own addresses", function()
@@ -401,7 +359,7 @@ describe("the script of a session with DMA memory", function()
     interrupted(2)
     assert.equal("a\0\"\200 b\n", run "b:read(64, 7)")
     run "session()"
-    local text = printed[1]
+    local text = prompt.printed[1]
     assert.is_nil(text:find(("%x"):format(run "b.iova"), 1, true), text)
     for _, line in ipairs { "= assert(dev.dma:alloc(4096, { align = 4096 }))", "assert(dev:bus_master(true))", ".iova + 0x10)", ".iova + 0x40)" } do
       assert.is_truthy(text:find(line, 1, true), text)
@@ -420,7 +378,7 @@ describe("the script of a session with DMA memory", function()
   it("has the whole value of a field that was asked for", function()
     run "get 'ID.MAGIC'"
     run "session 'spec'"
-    assert.is_truthy(printed[1]:find('assert.equal(0xed, (regs.ID:get "MAGIC"))', 1, true), printed[1])
+    assert.is_truthy(prompt.printed[1]:find('assert.equal(0xed, (regs.ID:get "MAGIC"))', 1, true), prompt.printed[1])
   end)
 
   it("puts addresses that are in the memory itself, and those of a 32-bit half, by the buffer they are of", function()
@@ -432,7 +390,7 @@ describe("the script of a session with DMA memory", function()
       DMA_SRC:write(a.iova)
       session()
     ]]
-    local text = printed[1]
+    local text = prompt.printed[1]
     assert.is_truthy(text:find('alloc(4096, { name = "ring" })', 1, true), text)
     assert.is_truthy(text:find('b1:write(0, le64(b2.iova + 0x8) .. "M\\000\\000\\000\\000\\000\\000\\000" .. le32(b2.iova))', 1, true), text)
     assert(loadstring(text))()
@@ -454,152 +412,4 @@ describe("the script of a session with DMA memory", function()
       end
     end)
   end
-end)
-
-describe("interrupts at the prompt", function()
-  after_each(function() if s then assert(s:close()) end s = nil end)
-
-  it("are taken as is said, by names of registers, also from now on; the session has it", function()
-    open { device = "sim:edu" }
-    run 'irqs { capture = { "IRQ_STATUS", "ID" }, ack = { { "IRQ_ACK", "IRQ_STATUS" } } }'
-    run "IRQ_RAISE:write(5)"
-    hears(1)
-    assert.equal("interrupt 1  ID=0x10000ed IRQ_STATUS=5", said[1])
-    run 'irqs { capture = { { "why", 0x24 } }, ack = { { 0x64, "why" } } }'
-    run "IRQ_RAISE:write(6)"
-    hears(2)
-    assert.equal("interrupt 2  why=6", said[2])
-    run "session 'driver'"
-    assert.is_truthy(printed[1]:find('irq = { capture = { { "IRQ_STATUS", 0x24 }, { "ID", 0x0 } }', 1, true), printed[1])
-  end)
-
-  it("are taken as was set up by hand, and the session has it before one has come", function()
-    open { device = "sim:edu" }
-    run 'dev.irqs[0]:setup { capture = { { "why", 0x24 } }, ack = { { 0x64, "why" } }, capacity = 64 }'
-    run "irqs()"
-    for _, form in ipairs { "script", "spec", "driver" } do
-      run(("session '%s'"):format(form))
-      assert.is_truthy(printed[1]:find('{ capture = { { "why", 0x24 } }, ack = { { 0x64, "why" } }, capacity = 64 }', 1, true), printed[1])
-    end
-    run "IRQ_RAISE:write(5)"
-    hears(1)
-    assert.same({ "interrupt 1  why=5" }, said)
-  end)
-
-  it("that are said wrongly, or are a driver's, change nothing", function()
-    open { device = "sim:edu" }
-    for code, expected in pairs {
-      ["irqs { capture = 'IRQ_STATSU' }"] = "^irqs: the map has no register IRQ_STATSU %(did you mean IRQ_STATUS%?%)",
-      ["irqs { captur = 'IRQ_STATUS' }"] = "^irqs: setup: unknown key captur %(did you mean capture%?%)",
-      ["irqs 'IRQ_STATUS'"] = "^irqs%(%), irqs {",
-    } do assert.matches(expected, select(2, pcall(run, code))) end
-    assert.is_false(s.dev.irqs[0]:started())
-    run "start()"
-    assert.matches("^driver edu runs, and states what takes its interrupts", select(2, pcall(run, "irqs { capture = 'ID' }")))
-    run "irqs()"
-    run "IRQ_RAISE:write(3)"
-    hears(1)
-    assert.same({ "interrupt 1  IRQ_STATUS=3" }, said)
-  end)
-
-  it("that are left masked by hand are let through by hand, in the script, too", function()
-    open { device = "sim:edu" }
-    run 'irqs { capture = "IRQ_STATUS", unmask = false }'
-    run "IRQ_RAISE:write(1)"
-    hears(1)
-    run "IRQ_ACK:write(1) unmask() IRQ_RAISE:write(2)"
-    hears(2)
-    run "IRQ_ACK:write(2)"
-    run "session 'spec'"
-    run "IRQ_RAISE:write(1)" -- it is left masked by this one, and lets others through when told how
-    run "IRQ_ACK:write(1)"
-    local before = #said
-    run 'irqs { capture = "IRQ_STATUS", ack = "IRQ_ACK" }'
-    run "IRQ_RAISE:write(4)"
-    hears(before + 1)
-    run "session 'spec'"
-    assert.is_truthy(printed[1]:find("{ { \"IRQ_STATUS\", 0x24 } }, unmask = false }", 1, true), printed[1])
-    local out, status = busted(printed[1])
-    assert.equal(0, status, out)
-  end)
-
-  it("are shown as they come, with the driver's top half, until they are not wanted", function()
-    open { device = "sim:edu" }
-    run "irqs()"
-    run "IRQ_RAISE:write(5)"
-    hears(1)
-    assert.same({ "interrupt 1  IRQ_STATUS=5" }, said)
-    assert.equal(0, run "IRQ_STATUS:read()")
-    run "irqs(false)"
-    run "IRQ_RAISE:write(1) luio.sleep(0.1)"
-    assert.equal(1, #said)
-  end)
-
-  it("are few lines when they are many, and all are counted", function()
-    open { device = "sim:edu" }
-    run "irqs()"
-    local total, quick = 0
-    repeat -- a busy machine may take seconds for them: then they are not many at once
-      for i = #said, 1, -1 do said[i] = nil end
-      local began = luio.now()
-      run "for i = 1, 50 do IRQ_RAISE:write(1) repeat luio.sleep(0.001) until IRQ_STATUS:read() == 0 end"
-      quick = luio.now() - began < 1
-      run "luio.sleep(1.3) IRQ_RAISE:write(1)"
-      total = total + 51
-      wait.till(5, "the last one", function() return said[1] and said[#said]:find(("^interrupt %d "):format(total)) end)
-    until quick or total > 1000
-    assert.is_true(#said <= 8, table.concat(said, "\n"))
-    local found
-    for _, line in ipairs(said) do found = found or line:match "^%.%.%. and %d+ more interrupts, %d+ in all" end
-    assert.is_string(found)
-  end)
-
-  it("are left masked when nothing says how to acknowledge", function()
-    open { device = "sim:edu" }
-    s.target.driver = nil
-    run "irqs()"
-    assert.matches("nothing says how to acknowledge", printed[1])
-    run "IRQ_RAISE:write(1)"
-    hears(1)
-    assert.matches("^interrupt 1 .*left masked: acknowledge it, then unmask", said[1])
-    run "luio.sleep(0.1)"
-    assert.equal(1, #said)
-    run "IRQ_ACK:write(1) unmask() IRQ_RAISE:write(2)"
-    hears(2)
-    assert.equal(2, #said)
-  end)
-
-  it("are waited for in the session's script, so that it does what was done", function()
-    open { device = "sim:edu" }
-    run "irqs()"
-    run "STATUS:write { RAISE_IRQ = 1 }"
-    run "FACTORIAL:write(10)"
-    hears(1)
-    run "FACTORIAL:read()"
-    run "session 'spec'"
-    local text = printed[1]
-    assert.is_truthy(text:find("assert(dev.irqs[0]:wait(1))\n    assert.equal(0x00375f00, regs.FACTORIAL:read())", 1, true), text)
-    run "session()"
-    for _ = 1, 5 do assert(loadstring(printed[1]))() end
-    local out, status = busted(text)
-    assert.equal(0, status, out)
-  end)
-
-  it("go to a driver once that is started", function()
-    open { device = "sim:edu" }
-    run "irqs()"
-    run "start()"
-    assert.same({ "driver edu runs" }, printed)
-    local names = {}
-    for name in pairs(s.env.driver) do names[name] = true end
-    assert.is_true(names.factorial and names.from_device)
-    assert.equal(120, (run "driver.factorial(dev, 5)"))
-    assert.matches("runs already", select(2, pcall(run, "start()")))
-    function s.dev.live.reload() return { ok = false, step = "stage", version = 1, message = "two faults:\nfirst\nsecond" } end
-    run "reload()"
-    assert.same({ "reload refused in stage, version 1 goes on: two faults:\nfirst\nsecond" }, printed)
-    s.dev.live.reload = nil
-    run "undo()"
-    assert.matches("FACTORIAL", printed[1])
-  end)
 end)
