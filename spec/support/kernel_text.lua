@@ -202,7 +202,7 @@ local function regions(info)
     local map = info.maps[i]
     if map then
       local dir = ("/sys/class/uio/%s/maps/map%d/"):format(info.uio, i)
-      local ends = map.addr + map.size
+      local ends = tonumber(map.addr) + map.size -- as numbers: LuaJIT would make an integer of 2 ^ 64, which has none
       if map.size <= 0 or ends > 2 ^ 64 then raise("map%d of %s is 0x%x+0x%x", i, info.address, map.addr, map.size) end
       if not says(slurp(dir .. "size"), map.size) then raise("map%d of %s has 0x%x bytes, not %q", i, info.address, map.size, slurp(dir .. "size")) end
       if map.length and map.length > map.size then raise("map%d of %s is longer than it is", i, info.address) end
@@ -279,7 +279,7 @@ M.PARSERS = {
       local buffer
       buffer, message, code = dev.dma:alloc(4096)
       if not buffer then failure(message, code, "dma:alloc")
-      elseif buffer.iova + buffer.size > 2 ^ 64 then raise("a buffer at 0x%x", buffer.iova) end
+      elseif tonumber(buffer.iova) + buffer.size > 2 ^ 64 then raise("a buffer at 0x%x", buffer.iova) end
       ok, message, code = dev:close()
       if not ok then failure(message, code, "close") end
     end,

@@ -6,6 +6,7 @@ local files = require "spec.support.files"
 local luio = require "luio"
 local program = require "spec.support.program"
 local uv = require "luv"
+local wait = require "spec.support.wait"
 
 local EDU = "0000:00:04.0"
 
@@ -17,7 +18,7 @@ luio.run(function()
     while dev.irqs[0]:poll() do end -- its thread runs
     print(("[waiting %d]"):format(i))
     io.stdout:flush()
-    local event, message = dev.irqs[0]:wait(1)
+    local event, message = dev.irqs[0]:wait(4)
     print(("[%d %s]"):format(i, event and event.IRQ_STATUS or message))
     io.stdout:flush()
   end
@@ -27,7 +28,7 @@ end)
 describe("a wait for an interrupt", function()
   teardown(files.clean)
 
-  local TIMES = amount(3, 100)
+  local TIMES = amount(3, 30)
   it(("takes what came while its process was stopped, %d times"):format(TIMES), function()
     local script = files.write("waiter.lua", WAITER)
     local beside = assert(luio.open(EDU, { shared = true }))
@@ -39,10 +40,11 @@ describe("a wait for an interrupt", function()
       p:wait(("%%[waiting %d%%]"):format(i))
       luio.sleep(0.1)
       uv.kill(p.pid, "sigstop")
+      wait.till(10, "it is stopped", function() return files.read(("/proc/%d/stat"):format(p.pid)):match "%) (%a)" == "T" end)
       local late = p:text():find(over) -- this machine is slow
       assert(not late or i < 2 * TIMES + 100, "the process was never stopped within its wait")
       beside.regions[0]:write32(0x60, i)
-      luio.sleep(1.1)
+      luio.sleep(4.1) -- longer than the wait
       uv.kill(p.pid, "sigcont")
       if not late then
         assert.equal(tostring(i), (p:wait(over)))
