@@ -1,6 +1,6 @@
 --- Transmit, 60-byte frames: packets from the pool, a UDP header written into each, at full speed.
 ---
----     luio transmit.lua DEVICE BURST SECONDS      prints packets/s, a sample a second
+---     luio transmit.lua DEVICE BURST SECONDS [ARGUMENT...]     prints packets/s, a sample a second; arguments for a qemu: device's QEMU
 ---
 --- As DPDK's testpmd does in txonly mode, whose frames have the same size and headers.
 
@@ -49,6 +49,7 @@ local function send(pool, tx, batch, header, duration)
   return sent, luio.now() - began
 end
 
+if arg[4] then require("luio.device.settings").qemu = { unpack(arg, 4) } end
 local port = assert(net.open(address))
 assert(port:wait_link(true, 10))
 local header, batch, samples = template(port), luio.batch(burst), {}
