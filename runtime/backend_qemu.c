@@ -177,7 +177,7 @@ static void close_qemu(luio_device *d)
   luio_qemu_leave(o->qemu, o->event_fd);
   if (o->event_fd >= 0)
     close(o->event_fd);
-  o->function->open = false;
+  luio_qemu_let_go(o->qemu, o->function);
   free(o);
 }
 
@@ -227,17 +227,20 @@ const struct luio_backend luio_qemu_way = {
 int luio_qemu_prepare(luio_device *d, luio_qemu *q, unsigned bus, unsigned devfn, const char *name,
                       luio_error *err)
 {
-  struct luio_qemu_function *f = luio_qemu_function(q, bus, devfn);
   luio_info *info = &d->info;
-  if (!f || f->open)
-    return luio_fail(err, f ? EBUSY : ENODEV, "open %s: %s", name,
-                     f ? "it is open in this process" : "the machine has no such PCI function");
+  struct luio_qemu_function *f;
   struct luio_qemu_own *o = calloc(1, sizeof *o);
   uint32_t word[16] = {0};
   if (!o)
     return luio_fail(err, ENOMEM, "open %s: out of memory", name);
+  int taken = luio_qemu_take(q, bus, devfn, &f);
+  if (taken < 0) {
+    free(o);
+    return luio_fail(err, -taken, "open %s: %s", name,
+                     taken == -EBUSY ? "it is open in this process"
+                                     : "the machine has no such PCI function");
+  }
   *o = (struct luio_qemu_own){.qemu = q, .function = f, .event_fd = -1};
-  f->open = true;
   d->own = o;
   d->backend = &luio_qemu_way;
   d->config_writable = d->intx_by_command = true;

@@ -19,7 +19,7 @@ typedef struct luio_qemu_config {
   uint64_t answer_ns;  /* and to answer an access: it counts as stuck after that */
 } luio_qemu_config;
 
-/* Starts a machine and places its devices. The machine is the caller's, and must outlive its devices.
+/* Starts a machine and places its devices. It is shared by the caller and the devices that are opened.
  *   ENOENT     there is no such program       EINVAL  QEMU refused its arguments; the message has its words
  *   ETIMEDOUT  it did not answer in time */
 LUIO_API int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *err);
@@ -29,11 +29,12 @@ LUIO_API int luio_qemu_qmp_fd(const luio_qemu *qemu);
 LUIO_API int luio_qemu_check(luio_qemu *qemu, luio_error *err);
 /* The machine's process. */
 LUIO_API int luio_qemu_pid(const luio_qemu *qemu);
-/* Opens the PCI function bus:slot.function as `name` (an address, for people). ENODEV: there is none. */
+/* Opens the PCI function bus:slot.function as `name` (an address, for people). Any thread.
+ *   ENODEV  there is none       EBUSY  this process has it open */
 LUIO_API int luio_device_open_qemu(luio_qemu *qemu, unsigned bus, unsigned slot, unsigned function,
                                    const char *name, unsigned flags, luio_device **out,
                                    luio_error *err);
-/* Ends the process and waits for that; after its devices are closed. */
+/* The caller lets the machine go. The last one, the caller or one of its devices, ends the process and waits for that. */
 LUIO_API void luio_qemu_close(luio_qemu *qemu);
 
 #endif

@@ -115,12 +115,13 @@ int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *
   if (!q)
     return luio_fail(err, ENOMEM, "start %s: out of memory", config->argv[0]);
   q->config = *config;
+  atomic_init(&q->users, 1);
   luio_format(q->program, sizeof q->program, "%s", config->argv[0]);
   q->qtest = q->qmp = q->watch = q->stop_fd = q->process.lifeline = q->process.log = -1;
   for (int i = 0; i < QEMU_LISTENERS; i++)
     q->listeners[i].fd = -1;
   pthread_mutex_init(&q->bus, NULL);
-  pthread_mutex_init(&q->memory_lock, NULL);
+  pthread_mutex_init(&q->lock, NULL);
   int rc = luio_devnull_hold("start a QEMU machine", err);
   if (rc < 0) {
     free(q);
@@ -143,10 +144,8 @@ int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *
   return 0;
 }
 
-void luio_qemu_close(luio_qemu *q)
+static void end(luio_qemu *q)
 {
-  if (!q)
-    return;
   luio_fork_remove(&q->fork_watch);
   luio_devnull_release();
   luio_qemu_bus_stop(q);
@@ -159,8 +158,41 @@ void luio_qemu_close(luio_qemu *q)
     munmap(q->ram, q->config.memory);
   free(q->chunks);
   pthread_mutex_destroy(&q->bus);
-  pthread_mutex_destroy(&q->memory_lock);
+  pthread_mutex_destroy(&q->lock);
   free(q);
+}
+
+/* The last user sees all that the others did to it. */
+void luio_qemu_close(luio_qemu *q)
+{
+  if (q && atomic_fetch_sub(&q->users, 1) == 1)
+    end(q);
+}
+
+int luio_qemu_take(luio_qemu *q, unsigned bus, unsigned devfn, struct luio_qemu_function **out)
+{
+  int rc = -ENODEV;
+  pthread_mutex_lock(&q->lock);
+  for (unsigned i = 0; i < q->n_functions && rc == -ENODEV; i++) {
+    struct luio_qemu_function *f = &q->functions[i];
+    if (f->bus != bus || f->devfn != devfn)
+      continue;
+    rc = f->open ? -EBUSY : 0;
+    f->open = true;
+    *out = f;
+  }
+  pthread_mutex_unlock(&q->lock);
+  if (rc == 0)
+    atomic_fetch_add(&q->users, 1);
+  return rc;
+}
+
+void luio_qemu_let_go(luio_qemu *q, struct luio_qemu_function *f)
+{
+  pthread_mutex_lock(&q->lock);
+  f->open = false;
+  pthread_mutex_unlock(&q->lock);
+  luio_qemu_close(q);
 }
 
 int luio_qemu_qmp_fd(const luio_qemu *q)
@@ -181,7 +213,7 @@ int luio_qemu_memory_take(luio_qemu *q, uint64_t size, uint64_t align, uint64_t 
   uint64_t chunks = q->config.memory / QEMU_CHUNK, n = (size + QEMU_CHUNK - 1) / QEMU_CHUNK;
   uint64_t step = align > QEMU_CHUNK ? align / QEMU_CHUNK : 1;
   int rc = -ENOMEM;
-  pthread_mutex_lock(&q->memory_lock);
+  pthread_mutex_lock(&q->lock);
   for (uint64_t first = step; rc < 0 && first + n <= chunks; first += step) {
     uint64_t last = first;
     while (last < first + n && !q->chunks[last])
@@ -196,13 +228,13 @@ int luio_qemu_memory_take(luio_qemu *q, uint64_t size, uint64_t align, uint64_t 
     *offset = first * QEMU_CHUNK;
     rc = 0;
   }
-  pthread_mutex_unlock(&q->memory_lock);
+  pthread_mutex_unlock(&q->lock);
   return rc;
 }
 
 void luio_qemu_memory_release(luio_qemu *q, uint64_t offset, uint64_t size)
 {
-  pthread_mutex_lock(&q->memory_lock);
+  pthread_mutex_lock(&q->lock);
   memset(q->chunks + offset / QEMU_CHUNK, 0, size / QEMU_CHUNK);
-  pthread_mutex_unlock(&q->memory_lock);
+  pthread_mutex_unlock(&q->lock);
 }

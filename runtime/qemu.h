@@ -55,8 +55,9 @@ struct luio_qemu {
   struct luio_qemu_process process;
   int qtest, qmp;
   uint8_t *ram;
-  pthread_mutex_t memory_lock;
-  uint8_t *chunks; /* which of the memory's are in use */
+  _Atomic unsigned users; /* devices, and the one who started it; the last one ends it */
+  pthread_mutex_t lock;   /* `chunks`, and each function's `open` */
+  uint8_t *chunks;        /* which of the memory's are in use */
 
   /* The bus. All below is guarded by its lock. */
   pthread_mutex_t bus;
@@ -95,10 +96,14 @@ void luio_qemu_leave(luio_qemu *q, int fd);
 
 /* qemu_pci.c. Numbers the buses and places the BARs. */
 int luio_qemu_enumerate(luio_qemu *q, luio_error *err);
-/* NULL: there is none. */
-struct luio_qemu_function *luio_qemu_function(luio_qemu *q, unsigned bus, unsigned devfn);
 
-/* qemu.c. Memory for DMA: whole chunks below mask; offset is the address that the device sees. -ENOMEM, -ERANGE */
+/* qemu.c */
+
+/* Takes a function for a device, which has a share of the machine then. -ENODEV, -EBUSY */
+int luio_qemu_take(luio_qemu *q, unsigned bus, unsigned devfn, struct luio_qemu_function **out);
+/* The end of that. */
+void luio_qemu_let_go(luio_qemu *q, struct luio_qemu_function *f);
+/* Memory for DMA: whole chunks below mask; offset is the address that the device sees. -ENOMEM, -ERANGE */
 int luio_qemu_memory_take(luio_qemu *q, uint64_t size, uint64_t align, uint64_t mask,
                           uint64_t *offset);
 void luio_qemu_memory_release(luio_qemu *q, uint64_t offset, uint64_t size);

@@ -332,12 +332,13 @@ int luio_qemu_bus_start(luio_qemu *q, luio_error *err)
       epoll_ctl(q->watch, EPOLL_CTL_ADD, q->stop_fd, &stop) < 0)
     return luio_fail(err, errno, "start %s: %s: raise `ulimit -n`", q->program,
                      luio_errno_name(errno));
+  pthread_mutex_lock(&q->bus); /* the thread reads has_thread */
   int code = pthread_create(&q->thread, NULL, run, q);
-  if (code)
-    return luio_fail(err, code, "start %s: a thread for its interrupts: %s: raise `ulimit -u`",
-                     q->program, luio_errno_name(code));
-  q->has_thread = true;
-  return 0;
+  q->has_thread = !code;
+  pthread_mutex_unlock(&q->bus);
+  return code ? luio_fail(err, code, "start %s: a thread for its interrupts: %s: raise `ulimit -u`",
+                          q->program, luio_errno_name(code))
+              : 0;
 }
 
 void luio_qemu_bus_forked(luio_qemu *q)

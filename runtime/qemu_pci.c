@@ -205,11 +205,3 @@ int luio_qemu_enumerate(luio_qemu *q, luio_error *err)
   scan_bus(&s, 0);
   return s.rc;
 }
-
-struct luio_qemu_function *luio_qemu_function(luio_qemu *q, unsigned bus, unsigned devfn)
-{
-  for (unsigned i = 0; i < q->n_functions; i++)
-    if (q->functions[i].bus == bus && q->functions[i].devfn == devfn)
-      return &q->functions[i];
-  return NULL;
-}

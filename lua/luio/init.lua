@@ -101,7 +101,8 @@ end
 
 --- Loads a driver, opens its device, starts it.
 ---@param name string|table  as of luio.load; or what that returned
----@param address? string    nil: the first device it matches; a warning says that there are others
+---@param address? string|luio.Device  or one that is open and has no driver, which is closed when this fails; nil: the first device
+---                                    that it matches; a warning says that there are others
 ---@return luio.Device? dev  dev.driver is the driver's table
 ---@return string? message
 ---@return string? code
@@ -109,6 +110,10 @@ function luio.start(name, address)
   loading.refuse("start driver " .. tostring(name), 2)
   local d, message, code = name, nil, nil
   if type(name) ~= "table" then d, message, code = luio.load(name) end
+  if type(address) == "table" then
+    if d then return require("luio.driver").start(d, address) end
+    address:close()
+  end
   if not d then return nil, message, code end
   local note
   if not address then

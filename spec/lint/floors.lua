@@ -30,7 +30,7 @@ return {
     { "parts", "lua/luio/region.lua", "lua/luio/config.lua", "lua/luio/dma.lua", "lua/luio/pool.lua", "lua/luio/irq.lua", "lua/luio/irq/",
       "lua/luio/top_half.lua" },
     { "device", "lua/luio/device/", "lua/luio/hotplug/", "lua/luio/sim.lua", "lua/luio/model.lua",
-      "lua/luio/qemu.lua" },
+      "lua/luio/qemu.lua", "lua/luio/qemu/" },
     { "driver", "lua/luio/driver/", "lua/luio/reload/", "lua/luio/host/doctor/", "lua/luio/host/report.lua",
       "lua/luio/hotplug/wait_device.lua" },
     { "luio", "lua/luio/init.lua" },

@@ -9,6 +9,7 @@ describe("the documents", function()
   for _, block in ipairs(documents.of "spec/qemu/documents_spec.lua") do
     it(("have commands for a device of QEMU's that work: %s:%d"):format(block.path, block.line), function()
       local _, dir = files.write("x", "")
+      documents.write(block.path, dir)
       for _, step in ipairs(documents.steps(block)) do
         assert.equal(documents.masked(step.expected), documents.masked((documents.run(dir, step.command))), step.command)
       end

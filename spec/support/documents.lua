@@ -20,6 +20,7 @@ local M = {}
 --- Blocks that are not run in a folder of their own by spec/docs/documents_spec.lua: how they begin, and the spec that runs them.
 M.ELSEWHERE = {
   { "^%$ luio %w+ qemu:", "spec/qemu/documents_spec.lua" },
+  { "^%$ luio hub%.lua", "spec/qemu/documents_spec.lua" },
   { "^%$ luio explore %S+\n", "spec/tool/explore/transcript_spec.lua" },
   { "^%$ luio run", "spec/docs/reload_spec.lua" },
   { "^%$ luio examples/capture", "spec/guest/net/readme_spec.lua" },

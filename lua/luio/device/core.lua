@@ -37,6 +37,8 @@ local M = {}
 ---@field repairs table<string, integer>  repairs of config space, by kind (luio.hotplug.config_watch)
 ---@field warnings string[] the last few warnings
 ---@field on_warning fun(message: string)?  called for each
+---@field qemu luio.QemuMachine?  of a qemu: device
+---@field package qemu_place string?  in that machine: "00:04.0"
 ---@field package on_interrupt fun()?  called with each event
 ---@field package failure (fun(): string?)?  why no interrupt comes any more, if known
 ---@field package on_bus_master fun(on: boolean)?  called when it was switched

@@ -281,7 +281,7 @@ local OPTIONS = {
 }
 
 --- Opens a network device and starts its driver.
----@param address string
+---@param address string|luio.Device  or one that is open and has no driver; it is closed when this fails
 ---@param options? luio.net.Options
 ---@return luio.net.Port?
 ---@return string? message

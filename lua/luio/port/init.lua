@@ -95,14 +95,15 @@ end
 -- ---- The user's side -----------------------------------------------------------------------------
 
 --- Opens a device and starts its driver.
----@param address string
+---@param address string|luio.Device  or one that is open and has no driver; it is closed when this fails
 ---@param class table    of its port
 ---@param options table  checked; `driver` names it, else the one that matches
 ---@return luio.Port?
 ---@return string? message
 ---@return string? code  as luio.open; "ENODEV": no driver of this kind is for it
 function M.open(address, class, options)
-  local dev, message, code = require("luio").open(address)
+  local dev, message, code = address, nil, nil
+  if type(address) == "table" then address = dev.address else dev, message, code = require("luio").open(address) end
   if not dev then return nil, message, code end
   local loaded
   if options.driver then

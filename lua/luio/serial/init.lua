@@ -238,7 +238,7 @@ local function split(options)
 end
 
 --- Opens a serial device and starts its driver.
----@param address string
+---@param address string|luio.Device  or one that is open and has no driver; it is closed when this fails
 ---@param options? luio.serial.Options
 ---@return luio.serial.Port?
 ---@return string? message

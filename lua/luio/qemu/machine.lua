@@ -1,0 +1,196 @@
+--- A QEMU machine: its devices, which share its memory, and its monitor.
+---
+--- `dev.qemu` is the machine of a device. Each of its devices can be opened by the id that its `-device` gave it, beside those that are
+--- open. Their DMA memory is the machine's: a buffer of one has the same address for all. The machine ends when the last of its open
+--- devices is closed.
+
+local ffi = require "ffi"
+local runtime = require "luio.ffi"
+local device = require "luio.device"
+local handles = require "luio.loop.handles"
+local options_check = require "luio.options"
+local qmp = require "luio.qemu.qmp"
+local uv = require "luv"
+local C, err = runtime.C, runtime.err
+
+local M = {}
+
+---@class luio.QemuMachine
+---@field pid integer           of QEMU
+---@field name string           of its program
+---@field package handle ffi.cdata*
+---@field package qmp luio.Qmp
+---@field package poll userdata?  hears the end of QEMU
+---@field package open_devices table<luio.Device, true>
+local Machine = {}
+Machine.__index = Machine
+
+local function closed(self, what, level)
+  if not self.handle then error(what .. ": the machine has ended with the last of its devices", level + 1) end
+end
+
+--- Has QEMU do a command of its monitor. Events that come before its answer are dropped.
+---@param name string  "set_link"
+---@param arguments? table
+---@return any result
+---@return string? message  QEMU's
+---@return string? code  "EINVAL": QEMU refuses it; "EIO" "ETIMEDOUT"
+function Machine:command(name, arguments)
+  closed(self, "command " .. name, 2)
+  return self.qmp:command(name, arguments)
+end
+
+-- ---- Its devices ---------------------------------------------------------------------------------
+
+--- A PCI device of a machine.
+---@class luio.QemuDevice
+---@field id string?       of its -device; nil: QEMU's own, or it has none
+---@field name string?     QEMU's: "e1000e"; of a device with an id
+---@field address string   "00:04.0": bus, slot, function
+---@field vendor integer
+---@field device integer
+---@field class string?    QEMU's word for it: "Ethernet controller"
+---@field open boolean     in this process
+
+local function walk(buses, visit)
+  for _, bus in ipairs(buses) do
+    for _, at in ipairs(bus.devices) do
+      visit(at)
+      local below = at.pci_bridge and at.pci_bridge.devices
+      if below then walk({ { devices = below } }, visit) end
+    end
+  end
+end
+
+--- The PCI devices that the machine has now, those behind bridges, too.
+---@return luio.QemuDevice[]?
+---@return string? message
+---@return string? code
+function Machine:devices()
+  closed(self, "devices", 2)
+  local buses, message, code = self.qmp:command "query-pci"
+  if not buses then return nil, message, code end
+  local named
+  named, message, code = self.qmp:command("qom-list", { path = "/machine/peripheral" })
+  if not named then return nil, message, code end
+  local names, open, list = {}, {}, {}
+  for _, one in ipairs(named) do names[one.name] = one.type:match "^child<(.+)>$" end
+  for dev in pairs(self.open_devices) do open[dev.qemu_place] = true end
+  walk(buses, function(at)
+    local id, place = at.qdev_id ~= "" and at.qdev_id or nil, ("%02x:%02x.%d"):format(at.bus, at.slot, at["function"])
+    table.insert(list, {
+      id = id, name = id and names[id], address = place, vendor = at.id.vendor, device = at.id.device,
+      class = at.class_info and at.class_info.desc, open = open[place] or false,
+    })
+  end)
+  return list
+end
+
+-- The one that `id` names.
+local function find(list, id)
+  local known = {}
+  for _, one in ipairs(list) do
+    if one.id == id or one.address == id then return one end
+    if one.id then table.insert(known, one.id) end
+  end
+  table.sort(known)
+  return nil, ("the machine has no PCI device \"%s\"; it has %s"):format(id, known[1] and table.concat(known, ", ")
+    or "none with an id (-device NAME,id=ID)")
+end
+
+local OPTIONS = { read_only = "boolean", quiet = "boolean" }
+
+-- Opens a device as `address`.
+local function open(self, id, address, options)
+  local list, message, code = self:devices()
+  if not list then return nil, message, code end
+  local found
+  found, message = find(list, id)
+  if not found then return nil, message, "ENODEV" end
+  local bus, slot, fn = found.address:match "(%x+):(%x+)%.(%d)"
+  local out = ffi.new "luio_device *[1]"
+  local flags = options.read_only and C.LUIO_READ_ONLY or 0
+  address = address or ("qemu:%s,id=%s"):format(found.name or found.class or "device", id)
+  if C.luio_device_open_qemu(self.handle, tonumber(bus, 16), tonumber(slot, 16), tonumber(fn), address, flags, out, err) < 0 then
+    return runtime.failure()
+  end
+  local dev = device.wrap(out[0], options)
+  dev.qemu, dev.qemu_place = self, found.address
+  self.open_devices[dev] = true
+  function dev.after_close()
+    self.open_devices[dev] = nil
+    if not next(self.open_devices) then M.close(self) end
+  end
+  return dev
+end
+
+--- Opens another device of the machine, beside those that are open.
+---@param id string  that its -device gave it; or its place, "00:04.0"
+---@param options? luio.OpenOptions  without `qemu`
+---@return luio.Device?
+---@return string? message
+---@return string? code  "ENODEV": it has no such PCI device; "EBUSY": it is open already
+function Machine:open(id, options)
+  if type(id) ~= "string" then error("open wants a device's id, not a " .. type(id), 2) end
+  closed(self, "open " .. id, 2)
+  local dev, message, code = open(self, id, nil, options_check.check("open", options, OPTIONS))
+  if not dev then return nil, ("open %s of %s: %s"):format(id, self.name, message), code end
+  return dev
+end
+
+-- ---- Its life ------------------------------------------------------------------------------------
+
+-- Notices QEMU's end, which closes its monitor's socket, while the loop turns.
+local function watch_end(self)
+  local poll = assert(uv.new_poll(self.qmp.fd))
+  poll:start("r", function()
+    if self.qmp:drop_events() then return end
+    poll:stop()
+    local devices = {}
+    for dev in pairs(self.open_devices) do table.insert(devices, dev) end
+    for _, dev in ipairs(devices) do dev:vanish("its QEMU has ended", "ENODEV") end
+  end)
+  poll:unref()
+  self.poll = poll
+end
+
+--- Lets a machine go; it ends, unless a device has it still. For luio.qemu.
+---@param self luio.QemuMachine
+function M.close(self)
+  local handle = self.handle
+  self.handle = nil
+  if self.poll then handles.dispose(self.poll) end
+  if handle then C.luio_qemu_close(ffi.gc(handle, nil)) end
+end
+
+--- Starts a machine, and opens a device of it as `address`. For luio.qemu.
+---@param arguments string[]  QEMU's program and its arguments
+---@param config ffi.cdata*    a luio_qemu_config, without them
+---@param id string
+---@param address string
+---@param options luio.OpenOptions
+---@return luio.Device?
+---@return string? message
+---@return string? code
+function M.start(arguments, config, id, address, options)
+  local argv = ffi.new("const char *[?]", #arguments + 1)
+  for i, text in ipairs(arguments) do argv[i - 1] = text end
+  config.argv = argv
+  local out = ffi.new "luio_qemu *[1]"
+  if C.luio_qemu_open(config, out, err) < 0 then return runtime.failure() end
+  local self = setmetatable({ handle = ffi.gc(out[0], C.luio_qemu_close), pid = C.luio_qemu_pid(out[0]), open_devices = {},
+    name = arguments[1] }, Machine)
+  local dev, message, code
+  self.qmp, message, code = qmp.greet(C.luio_qemu_qmp_fd(self.handle))
+  if self.qmp then
+    watch_end(self)
+    dev, message, code = open(self, id, address, options)
+  end
+  if not dev then
+    M.close(self)
+    return nil, message, code
+  end
+  return dev
+end
+
+return M
