@@ -1,8 +1,9 @@
 /* qemu_process.c - the process of a QEMU machine, which never outlives the process that started it.
  *
  * A small child, the minder, starts QEMU and holds the reading end of a pipe, the lifeline. When this process ends, by
- * whatever way, the kernel closes the writing end; the minder then kills QEMU. When the minder itself is killed, QEMU
- * gets SIGKILL from the kernel (PR_SET_PDEATHSIG). Both are in a session of their own: a Ctrl-C at the terminal is for
+ * whatever way, the kernel closes the writing end; the minder then ends QEMU: by SIGTERM, at which it completes the files
+ * of its back ends (disk images, sound), and if it does not end within a second, by SIGKILL. When the minder itself is
+ * killed, QEMU gets SIGKILL from the kernel (PR_SET_PDEATHSIG). Both are in a session of their own: a Ctrl-C at the terminal is for
  * the program, not for its devices.
  *
  * Output goes into a memfd of a fixed size. It is read when QEMU ended, for the message. */
@@ -21,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LOG_SIZE = 16384, HIGH = 16 };
+enum { LOG_SIZE = 16384, HIGH = 16, TERM_PAUSES = 2000 };
 
 /* All that follows runs in a child of a process that may have threads: only system calls. */
 
@@ -42,6 +43,19 @@ static void exec_qemu(char *const argv[], const int fds[4], int log)
   const char *why = errno == ENOENT ? QEMU_MISSING : "it can't be executed";
   (void)!write(1, why, strlen(why));
   _exit(127);
+}
+
+static void end_qemu(pid_t qemu)
+{
+  struct timespec pause = {.tv_nsec = 500000};
+  kill(qemu, SIGTERM);
+  for (int i = 0; i < TERM_PAUSES; i++) {
+    if (waitpid(qemu, NULL, WNOHANG) != 0)
+      return;
+    nanosleep(&pause, NULL);
+  }
+  kill(qemu, SIGKILL);
+  waitpid(qemu, NULL, 0);
 }
 
 static void mind(char *const argv[], const int fds[4], int log, int lifeline, int tell)
@@ -67,8 +81,7 @@ static void mind(char *const argv[], const int fds[4], int log, int lifeline, in
   struct pollfd end = {.fd = 3, .events = POLLIN};
   while (poll(&end, 1, -1) < 0 && errno == EINTR)
     ;
-  kill(qemu, SIGKILL);
-  waitpid(qemu, NULL, 0);
+  end_qemu(qemu);
   _exit(0);
 }
 
@@ -120,7 +133,8 @@ const char *luio_qemu_printed(const struct luio_qemu_process *p, char *to, size_
   return to;
 }
 
-/* Waits for the minder, which waits for QEMU. SIGKILL ends QEMU at once, unless the kernel holds it; then both are left. */
+/* Waits for the minder, which waits for QEMU. That takes milliseconds, or a second when QEMU is stuck; if the kernel holds
+ * QEMU, both are left. */
 static void await(pid_t minder)
 {
   uint64_t until = luio_now() + LUIO_STOP_NS;

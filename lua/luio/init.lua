@@ -103,10 +103,12 @@ end
 ---@param name string|table  as of luio.load; or what that returned
 ---@param address? string|luio.Device  or one that is open and has no driver, which is closed when this fails; nil: the first device
 ---                                    that it matches; a warning says that there are others
+---@param options? luio.OpenOptions  as of luio.open
 ---@return luio.Device? dev  dev.driver is the driver's table
 ---@return string? message
 ---@return string? code
-function luio.start(name, address)
+function luio.start(name, address, options)
+  options = checks.check("luio.start", options, OPEN_OPTIONS)
   loading.refuse("start driver " .. tostring(name), 2)
   local d, message, code = name, nil, nil
   if type(name) ~= "table" then d, message, code = luio.load(name) end
@@ -128,7 +130,7 @@ function luio.start(name, address)
     address = inspect.opens(found)
   end
   local dev
-  dev, message, code = luio.open(address)
+  dev, message, code = luio.open(address, options)
   if not dev then return nil, note and ("%s; %s"):format(message, note) or message, code end
   if note then dev:warn(note) end
   return require("luio.driver").start(d, dev)

@@ -35,6 +35,7 @@
 ---
 --- luio.driver.paths has the search path.
 
+local addresses = require "luio.host.address"
 local check = require "luio.driver.check"
 local match_rules = require "luio.driver.match_rules"
 local paths = require "luio.driver.paths"
@@ -73,9 +74,11 @@ end
 ---@return string? message
 ---@return string? code
 function M.start(driver, dev)
-  if driver.match and dev.info.has_sysfs and not match_rules.fits(driver.match, dev.info) then
+  local has_identity = dev.info.has_sysfs or addresses.made(dev.address) == "qemu" -- a model has its driver's
+  if driver.match and has_identity and not match_rules.fits(driver.match, dev.info) then
+    local message = ("driver %s is not for %s"):format(driver.name, tostring(dev))
     dev:close()
-    return nil, ("driver %s is not for %s"):format(driver.name, tostring(dev)), "ENODEV"
+    return nil, message, "ENODEV"
   end
   local started, message, code = require("luio.reload.live").start(driver, dev)
   if started then return started end

@@ -276,13 +276,20 @@ function M.reach(map)
   return math.max(0, math.min(length, map.size - map.size % PAGE - map.offset)), length
 end
 
+--- What stands behind a device that is made when it is opened.
+---@param info luio.Info
+---@return string
+function M.maker(info)
+  return addresses.made(info.address) == "qemu" and "QEMU" or "its model"
+end
+
 --- How luio would reach a region.
 ---@param info luio.Info
 ---@param index integer
 ---@return string?
 function M.way(info, index)
   local bar = info.bars[index]
-  if info.is_private then return "its model" end
+  if info.is_private then return M.maker(info) end
   if info.is_range then return index == 0 and info.node or nil end
   if not info.has_bars then
     local region = info.uio and M.regions(info)[index]

@@ -109,7 +109,7 @@ end
 
 local function interrupt(all)
   local config = all.config
-  if all.vectors then return all.vectors == 0 and "none: its model declares none" or "by its model" end
+  if all.vectors then return all.vectors == 0 and ("none: %s declares none"):format(inspect.maker(all)) or "by " .. inspect.maker(all) end
   if not all.has_interrupts then return ("none by %s: poll"):format(all.node) end
   local of_its_own = all.driver ~= "uio_pci_generic" -- not the pin's, as the header has it
   if all.uio and of_its_own then return uio_interrupt(all) end

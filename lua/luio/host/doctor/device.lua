@@ -74,7 +74,7 @@ function M.luio_driver(say, at)
   end
   local says = match_of(at.info)
   say("luio driver", "note", (at.no_driver or "no driver") .. "; luio get, set, dump and explore work without one",
-    says and ("put match = %s into drivers/NAME/init.lua"):format(says))
+    says and ("`luio new NAME %s` begins one, or put match = %s into drivers/NAME/init.lua"):format(at.info.address, says))
 end
 
 -- ---- Kernel driver -------------------------------------------------------------------------------

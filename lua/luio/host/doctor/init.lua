@@ -61,8 +61,9 @@ function M.device(address)
     at.no_driver = match.load_failure(at.driver_name, at.no_driver)
   end
   if info.is_private then
-    say("model", "ok", ("its model runs: %s"):format(info.address))
-    if info.vectors == 0 then say("interrupt", "note", "its model declares no interrupt") end
+    local maker = inspect.maker(info)
+    say(maker == "QEMU" and "QEMU" or "model", "ok", ("%s runs: %s"):format(maker == "QEMU" and "it" or maker, info.address))
+    if info.vectors == 0 then say("interrupt", "note", maker .. " declares no interrupt") end
     device.luio_driver(say, at)
     return findings
   end

@@ -4,8 +4,9 @@
 --- It writes down the known facts: ids, and of a device that is on this machine its regions, their sizes and its class;
 --- with --svd the vendor's registers. Nothing is read from a device. A register that is only an example says that reading
 --- has an effect, so that nothing that merely looks (`luio dump`) reads an unknown device's bytes. The folder appears
---- whole, by a rename, or not at all.
+--- whole, by a rename, or not at all. A device of QEMU's needs no model: its spec runs on QEMU.
 
+local addresses = require "luio.host.address"
 local common = require "luio.tool.cli.common"
 local errors = require "luio.errors"
 local discovery = require "luio.host.discovery"
@@ -22,6 +23,7 @@ local uv = require "luv"
 ---@class luio.NewDevice
 ---@field ids string[]     as entries of `match`
 ---@field info luio.Info?  of the first id's device, if one is on this machine
+---@field qemu string?     its address, if it is one of QEMU's
 
 local function ids_of(info)
   if info.vendor then return { ("pci = \"%04x:%04x\""):format(info.vendor, info.device) } end
@@ -38,7 +40,9 @@ local function add_id(known, text, infos)
     if not info then return nil, message, code end
     local ids = ids_of(info)
     if not ids then return nil, text .. ": a driver could know it by nothing: it has no PCI id, no compatible, no UIO name", "ENOTSUP" end
-    if not known.ids[1] then known.info = info end
+    if not known.ids[1] then
+      known.info, known.qemu = info, addresses.made(text) == "qemu" and text or nil
+    end
     entry = ids[1]
   elseif text:match "^%x%x%x%x:%x%x%x%x$" then
     entry = ("pci = %q"):format(text:lower())
@@ -47,8 +51,8 @@ local function add_id(known, text, infos)
   elseif text:match "^[%w_.%-]+,[%w_.,%-]+$" then
     entry = ("of = %q"):format(text)
   else
-    return nil, ("%q is no id: 1234:11e8 (PCI), arm,pl031 (device tree), uio:NAME, or the address of a device that is here"):format(
-      text), "USAGE"
+    return nil, ("%q is no id: 1234:11e8 (PCI), arm,pl031 (device tree), uio:NAME, or a device's address (0000:00:04.0, qemu:NAME)")
+      :format(text), "USAGE"
   end
   local key, value = entry:match "^(%w+) = \"(.*)\"$"
   for _, info in ipairs(infos) do
@@ -102,14 +106,17 @@ end
 --- Makes the device quiet: no interrupts, no DMA.
 function %NAME%.stop(dev)
 end
+%FUNCTIONS%
+return %NAME%
+]]
+
+local FUNCTIONS = [[
 
 --- The value of %REGISTER%.
 ---@return integer
 function %NAME%.%FUNCTION%(dev)
   return dev.regs.%REGISTER%:read()
 end
-
-return %NAME%
 ]]
 
 local MODEL = [[
@@ -141,7 +148,7 @@ return model
 ]]
 
 local SPEC = [[
---- drivers/%NAME%, on its model, or on the device that LUIO_DEVICE names:
+--- drivers/%NAME%, on %ON%, or on the device that LUIO_DEVICE names:
 ---
 ---     busted --lua=luajit drivers/%NAME%                              (outside of luio's checkout: eval "$(luio env)" first)
 ---     LUIO_DEVICE=0000:00:04.0 busted --lua=luajit drivers/%NAME%     (once the map is right for it)
@@ -150,19 +157,28 @@ local luio = require "luio"
 
 describe("drivers/%NAME%", function()
   local dev
-  before_each(function() dev = assert(luio.start("drivers/%NAME%", os.getenv "LUIO_DEVICE" or "sim:drivers/%NAME%")) end)
+  before_each(function() dev = assert(luio.start("drivers/%NAME%", os.getenv "LUIO_DEVICE" or "%DEVICE%"%OPTIONS%)) end)
   after_each(function() assert(dev:close()) end)
 
-  it("reads %REGISTER%", function()
-    assert.equal(%RESET%, dev.driver.%FUNCTION%(dev))
-  end)
-
+%FIRST%
   -- The next one, before the code that makes it pass:
   -- it("answers within a second", function()
   --   dev.regs.CTRL:write { START = 1 }
   --   assert(dev.regs.STATUS:wait({ READY = 1 }, 1))
   -- end)
 end)
+]]
+
+local READS = [[
+  it("reads %REGISTER%", function()
+    assert.equal(%RESET%, dev.driver.%FUNCTION%(dev))
+  end)
+]]
+
+local IS_FOR = [[
+  it("is for this device", function()
+    assert.equal("%ID%", ("%04x:%04x"):format(dev.info.vendor, dev.info.device))
+  end)
 ]]
 
 local function fill(template, words)
@@ -179,11 +195,12 @@ local function first_register(map)
   if not map then return { name = "ID", offset = 0, reset = 0x10 } end
 end
 
-local function words_for(name, known, register)
+local function words_for(name, known, register, qemu)
   local regions, sizes, rows = regions_of(known.info), {}, {}
   for i, r in ipairs(regions) do
     sizes[i] = ("[%d] = { size = 0x%x }"):format(r.index, r.size)
-    rows[i] = ("  -- region %d: %s, 0x%x bytes"):format(r.index, r.kind == "port" and "I/O ports" or "memory", r.size)
+    rows[i] = ("  -- region %d: %s, 0x%x bytes%s"):format(r.index, r.kind == "port" and "I/O ports" or "memory", r.size,
+      i > 1 and ("; its registers say region = %d"):format(r.index) or "")
   end
   local info, identity = known.info, ""
   local vendor, id = (known.ids[1]):match "^pci = \"(%x+):(%x+)\""
@@ -192,14 +209,23 @@ local function words_for(name, known, register)
       info and info.class or 0xff0000, info and info.revision or 0)
   end
   local ids = known.ids
-  return {
+  local words = {
     NAME = name, MATCH = ids[2] and "{ { " .. table.concat(ids, " }, { ") .. " } }" or "{ " .. ids[1] .. " }",
     WHERE = regions[1].index > 0 and ("  region = %d,\n"):format(regions[1].index) or "",
     REGIONS = known.info and table.concat(rows, "\n") .. "\n" or "", SIZES = table.concat(sizes, ", "), IDENTITY = identity,
     REGISTER = register.name, FUNCTION = "read_" .. register.name:lower(), CONSTANT = register.name,
     OFFSET = ("0x%02x"):format(register.offset), RESET = ("0x%x"):format(register.reset),
-    REGION = tostring(register.region or regions[1].index),
+    REGION = tostring(register.region or regions[1].index), ID = vendor and vendor .. ":" .. id,
+    ON = known.qemu or "its model", DEVICE = known.qemu or "sim:drivers/" .. name, OPTIONS = "",
   }
+  if qemu and qemu[1] then
+    local quoted = {}
+    for i, argument in ipairs(qemu) do quoted[i] = ("%q"):format(argument) end
+    words.OPTIONS = (",\n    { qemu = { %s } }"):format(table.concat(quoted, ", "))
+  end
+  words.FUNCTIONS = known.qemu and "" or fill(FUNCTIONS, words)
+  words.FIRST = fill(known.qemu and IS_FOR or READS, words)
+  return words
 end
 
 -- ---- The command ---------------------------------------------------------------------------------
@@ -261,21 +287,21 @@ local function new(args)
   if not register then
     return nil, ("%s: no register of it can be read without a side effect; -p names another peripheral"):format(args.svd), "EINVAL"
   end
-  local words = words_for(name, known, register)
+  local words = words_for(name, known, register, args.qemu)
   local made, why, failed = uv.fs_mkdir("drivers", tonumber("755", 8))
   if not made and failed ~= "EEXIST" then return nil, "make the folder drivers: " .. why, failed end
   local ok, message = write(dir, {
-    ["registers.lua"] = text or fill(EXAMPLE, words), ["init.lua"] = fill(INIT, words), ["model.lua"] = fill(MODEL, words),
-    [name .. "_spec.lua"] = fill(SPEC, words),
+    ["registers.lua"] = text or fill(EXAMPLE, words), ["init.lua"] = fill(INIT, words),
+    ["model.lua"] = not known.qemu and fill(MODEL, words) or nil, [name .. "_spec.lua"] = fill(SPEC, words),
   })
   if not ok then
     if made then uv.fs_rmdir "drivers" end
     return nil, ("%s: %s; nothing was written"):format(dir, message)
   end
 
-  term.print(("%s: registers.lua, init.lua, model.lua, %s_spec.lua"):format(dir, name))
-  term.tell(("next: busted --lua=luajit %s; luio explore sim:%s; luio run %s sim:%s, and save its init.lua"):format(
-    dir, name, dir, name))
+  term.print(("%s: registers.lua, init.lua, %s%s_spec.lua"):format(dir, known.qemu and "" or "model.lua, ", name))
+  local device = known.qemu and table.concat({ known.qemu, unpack(args.qemu) }, " --qemu ") or "sim:" .. name
+  term.tell(("next: busted --lua=luajit %s; luio explore %s; luio run %s %s, and save its init.lua"):format(dir, device, dir, device))
   local others = known.info and match.others(known.info, name)
   if others then term.tell(("note: %s: of several the first by name is taken"):format(others)) end
   return 0
@@ -285,10 +311,11 @@ return {
   new = {
     options = function(p)
       p:argument("name", "The driver's name. Its folder becomes drivers/NAME."):argname "NAME"
-      p:argument("id", "The device: 1234:11e8, arm,pl031, uio:NAME, or the address of a device in this machine."):argname "ID":args "+"
+      p:argument("id", "The device: 1234:11e8, arm,pl031, uio:NAME, or an address: 0000:00:04.0, qemu:NAME."):argname "ID":args "+"
       p:option("--svd", "A CMSIS-SVD file with its registers."):argname "FILE"
       p:option("-p --peripheral", "Import only this peripheral of the file. May be repeated."):count "*"
-      p:epilog "Example: luio new adc 1234:5678"
+      common.machine(p)
+      p:epilog "Example: luio new adc 1234:5678      luio new sound qemu:AC97"
     end,
     run = new,
   },

@@ -25,7 +25,7 @@ local MAX_ENTRIES = 10000 -- a loop at the prompt must not fill the memory: the 
 ---@field dropped integer  entries that are no more
 ---@field target luio.Target
 ---@field say fun(text: string)?  what the user should know of an access
----@field noted table<string, boolean>  registers of which it was said what an update of any field sets off
+---@field noted table<string, boolean>  what was said: of registers, what an update of any field sets off; of bus master
 local Journal = {}
 Journal.__index = Journal
 
@@ -78,9 +78,21 @@ function M.new(target, before)
   return self
 end
 
+-- Without bus master a device reaches no buffer, and mostly does not tell. A driver's `dma` switches it on. Said once.
+local function note_master(self)
+  local dev = self.target.dev
+  local command = dev.config and not self.noted.master and dev.config:command()
+  if not self.say or not command or command.bus_master then return end
+  self.noted.master = true
+  self.say "note: bus master is off, so the device reaches no memory: dev:bus_master(true)"
+end
+
 -- Something was done to DMA memory.
 local function memory_took(self, what, buffer, ...)
-  if what == "alloc" then return self.memory:alloc(buffer, ...) end
+  if what == "alloc" then
+    note_master(self)
+    return self.memory:alloc(buffer, ...)
+  end
   local entry = self.memory:took(buffer, what, ...)
   if entry then add(self, entry) end
 end

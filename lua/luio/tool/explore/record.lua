@@ -118,6 +118,14 @@ end
 
 -- ---- As a dump ----------------------------------------------------------------------------------
 
+-- Whether several words were read, and each was all ones, as where no device answers.
+local function all_ones(records)
+  for _, r in ipairs(records) do
+    if r.skipped or show.hex(r.value, r.reg.def.width):find("[^f]", 3) then return false end
+  end
+  return records[2] ~= nil
+end
+
 -- Words of a range: as many to a line as fit, a power of two. Those that were left out are dashes.
 local function words(records, columns)
   local width = records[1].reg.def.width
@@ -142,6 +150,9 @@ local function words(records, columns)
     table.insert(lines, ("0x%0" .. head .. "x: %s"):format(records[i].reg.offset, table.concat(cells, " ")))
   end
   for _, reason in ipairs(left_out) do table.insert(lines, term.dim("not read: " .. reason)) end
+  if width > 8 and all_ones(records) then
+    table.insert(lines, term.dim(("all ones: nothing is there, or it takes no accesses of %d bits (0x0+0x10:u8)"):format(width)))
+  end
   return lines
 end
 
