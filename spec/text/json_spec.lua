@@ -65,4 +65,27 @@ describe("luio.text.json", function()
     _, message, code = json.read "/"
     assert.same({ "/: Is a directory", "EISDIR" }, { message, code })
   end)
+
+  it("writes on one line exactly what it is given", function()
+    for text, value in pairs {
+      ['{"a":[1,2,{"b":true}],"c":"\\"\\\\\\n\\u0001ü"}'] = { a = { 1, 2, { b = true } }, c = '"\\\n\1ü' },
+      ["{}"] = {}, ["[]"] = setmetatable({}, json.ARRAY), ["9007199254740992"] = 2 ^ 53, ["-0.10000000000000001"] = -0.1,
+      ["18446744073709551615"] = 0xffffffffffffffffULL, ["-5"] = -5LL, ['"\244\143\191\191"'] = "\244\143\191\191",
+    } do
+      assert.equal(text, (json.encode(value)))
+    end
+    assert.equal(0.1, json.decode(assert(json.encode(0.1))))
+  end)
+
+  it("names what it can't write", function()
+    for said, value in pairs {
+      ["a.b[2]: a function"] = { a = { b = { 1, print } } }, ["the number nan"] = 0 / 0, ["a list with the key 3"] = { 1, [3] = 3 },
+      ["a key that is a number"] = { [0] = 1 }, ["a cdata"] = require("ffi").new "int[1]",
+    } do
+      assert.same({ nil, said, "EINVAL" }, { json.encode(value) })
+    end
+    for _, text in ipairs { "\128", "\192\128", "\224\159\191", "\237\160\128", "\240\143\191\191", "\244\144\128\128", "\245\128\128\128", "\195" } do
+      assert.same({ nil, "text that is no UTF-8, at byte 2", "EINVAL" }, { json.encode("a" .. text) })
+    end
+  end)
 end)

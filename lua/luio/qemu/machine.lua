@@ -7,10 +7,8 @@
 local ffi = require "ffi"
 local runtime = require "luio.ffi"
 local device = require "luio.device"
-local handles = require "luio.loop.handles"
 local options_check = require "luio.options"
 local qmp = require "luio.qemu.qmp"
-local uv = require "luv"
 local C, err = runtime.C, runtime.err
 
 local M = {}
@@ -20,7 +18,6 @@ local M = {}
 ---@field name string           of its program
 ---@field package handle ffi.cdata*
 ---@field package qmp luio.Qmp
----@field package poll userdata?  hears the end of QEMU
 ---@field package open_devices table<luio.Device, true>
 local Machine = {}
 Machine.__index = Machine
@@ -29,15 +26,28 @@ local function closed(self, what, level)
   if not self.handle then error(what .. ": the machine has ended with the last of its devices", level + 1) end
 end
 
---- Has QEMU do a command of its monitor. Events that come before its answer are dropped.
----@param name string  "set_link"
----@param arguments? table
+--- Has QEMU do a command of its monitor, and waits for its answer: command("set_link", { name = "n", up = false }), or as QMP writes
+--- it, command{ execute = "set_link", arguments = {...} }. Several tasks may do so at once.
+---@param name string|{ execute: string, arguments: table? }
+---@param arguments? table  of strings, numbers, booleans and tables; an empty list needs the metatable ARRAY of luio.text.json
 ---@return any result
----@return string? message  QEMU's
----@return string? code  "EINVAL": QEMU refuses it; "EIO" "ETIMEDOUT"
+---@return string? message
+---@return string? code  "EINVAL": QEMU refuses it, in its words; "EIO": it has ended; "ETIMEDOUT"; "EAGAIN": it reads nothing; "EPROTO"
 function Machine:command(name, arguments)
-  closed(self, "command " .. name, 2)
+  closed(self, "command", 2)
   return self.qmp:command(name, arguments)
+end
+
+--- Waits for an event of QEMU's. One that came before, and that nobody has waited for, counts; the last 256 are kept.
+---@param name string  "DEVICE_DELETED"
+---@param seconds number
+---@param data? table  fields that the event's data must have: { device = "nic" }
+---@return luio.QmpEvent? event
+---@return string? message
+---@return string? code  "ETIMEDOUT"; "ECANCELED": the machine was closed meanwhile; "EIO": QEMU has ended; "EPROTO"
+function Machine:wait(name, seconds, data)
+  closed(self, "wait", 2)
+  return self.qmp:wait(name, seconds, data)
 end
 
 -- ---- Its devices ---------------------------------------------------------------------------------
@@ -62,16 +72,12 @@ local function walk(buses, visit)
   end
 end
 
---- The PCI devices that the machine has now, those behind bridges, too.
----@return luio.QemuDevice[]?
----@return string? message
----@return string? code
-function Machine:devices()
-  closed(self, "devices", 2)
-  local buses, message, code = self.qmp:command "query-pci"
+-- Its PCI devices, by Qmp's command or command_now.
+local function devices(self, command)
+  local buses, message, code = command(self.qmp, "query-pci")
   if not buses then return nil, message, code end
   local named
-  named, message, code = self.qmp:command("qom-list", { path = "/machine/peripheral" })
+  named, message, code = command(self.qmp, "qom-list", { path = "/machine/peripheral" })
   if not named then return nil, message, code end
   local names, open, list = {}, {}, {}
   for _, one in ipairs(named) do names[one.name] = one.type:match "^child<(.+)>$" end
@@ -84,6 +90,15 @@ function Machine:devices()
     })
   end)
   return list
+end
+
+--- The PCI devices that the machine has now, those behind bridges, too.
+---@return luio.QemuDevice[]?
+---@return string? message
+---@return string? code
+function Machine:devices()
+  closed(self, "devices", 2)
+  return devices(self, self.qmp.command)
 end
 
 -- The one that `id` names.
@@ -102,7 +117,7 @@ local OPTIONS = { read_only = "boolean", quiet = "boolean" }
 
 -- Opens a device as `address`.
 local function open(self, id, address, options)
-  local list, message, code = self:devices()
+  local list, message, code = devices(self, self.qmp.command_now)
   if not list then return nil, message, code end
   local found
   found, message = find(list, id)
@@ -140,18 +155,11 @@ end
 
 -- ---- Its life ------------------------------------------------------------------------------------
 
--- Notices QEMU's end, which closes its monitor's socket, while the loop turns.
-local function watch_end(self)
-  local poll = assert(uv.new_poll(self.qmp.fd))
-  poll:start("r", function()
-    if self.qmp:drop_events() then return end
-    poll:stop()
-    local devices = {}
-    for dev in pairs(self.open_devices) do table.insert(devices, dev) end
-    for _, dev in ipairs(devices) do dev:vanish("its QEMU has ended", "ENODEV") end
-  end)
-  poll:unref()
-  self.poll = poll
+-- QEMU's end, which closes its monitor's socket, is noticed while the loop turns.
+local function vanish_all(self)
+  local all = {}
+  for dev in pairs(self.open_devices) do table.insert(all, dev) end
+  for _, dev in ipairs(all) do dev:vanish("its QEMU has ended", "ENODEV") end
 end
 
 --- Lets a machine go; it ends, unless a device has it still. For luio.qemu.
@@ -159,7 +167,7 @@ end
 function M.close(self)
   local handle = self.handle
   self.handle = nil
-  if self.poll then handles.dispose(self.poll) end
+  if self.qmp then self.qmp:close() end
   if handle then C.luio_qemu_close(ffi.gc(handle, nil)) end
 end
 
@@ -181,9 +189,9 @@ function M.start(arguments, config, id, address, options)
   local self = setmetatable({ handle = ffi.gc(out[0], C.luio_qemu_close), pid = C.luio_qemu_pid(out[0]), open_devices = {},
     name = arguments[1] }, Machine)
   local dev, message, code
-  self.qmp, message, code = qmp.greet(C.luio_qemu_qmp_fd(self.handle))
+  self.qmp, message, code = qmp.greet(C.luio_qemu_qmp_fd(self.handle), self.pid)
   if self.qmp then
-    watch_end(self)
+    function self.qmp.on_end() vanish_all(self) end
     dev, message, code = open(self, id, address, options)
   end
   if not dev then

@@ -1,6 +1,11 @@
 --- Reading JSON that comes from anywhere: RFC 8259 to the letter, to a depth, within a size, and where it is wrong the line
---- and column. Writing is luio.tool.output's, by dkjson; that module's reader takes missing commas, doubled keys and text after
---- the end for right, and a deep document for as many C frames as it has brackets.
+--- and column. dkjson's reader takes missing commas, doubled keys and text after the end for right, and a deep document for as many
+--- C frames as it has brackets.
+---
+--- Writing is for machines that must get exactly the value that was meant; an error names the place of one that JSON doesn't have.
+--- luio.tool.output writes for people and pipes, and finds a form for everything.
+
+local ffi = require "ffi"
 
 local M = {}
 
@@ -161,6 +166,86 @@ end
 ---@param value any
 ---@return boolean
 function M.is_array(value) return getmetatable(value) == M.ARRAY end
+
+-- ---- Writing -------------------------------------------------------------------------------------
+
+local SHORT = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+
+-- The position of a byte that is no part of UTF-8.
+local function not_utf8(text)
+  local at = text:find "[\128-\255]"
+  while at do
+    local lead, second = text:byte(at, at + 1)
+    local tail = lead < 0xe0 and 1 or lead < 0xf0 and 2 or 3
+    second = second or 0
+    if lead < 0xc2 or lead > 0xf4 or not text:find("^" .. ("[\128-\191]"):rep(tail), at + 1) or lead == 0xe0 and second < 0xa0
+      or lead == 0xed and second > 0x9f or lead == 0xf0 and second < 0x90 or lead == 0xf4 and second > 0x8f then
+      return at
+    end
+    at = text:find("[\128-\255]", at + tail + 1)
+  end
+end
+
+local function quoted(text, path)
+  local at = not_utf8(text)
+  if at then fail(path, "text that is no UTF-8, at byte %d", at) end
+  return '"' .. text:gsub('[%c"\\]', function(char) return SHORT[char] or ("\\u%04x"):format(char:byte()) end) .. '"'
+end
+
+local write_value
+
+local function write_table(value, path, open)
+  if open[value] then fail(path, "a table within itself") end
+  open[value] = true
+  local parts = {}
+  if value[1] ~= nil or M.is_array(value) then
+    for key in pairs(value) do
+      if type(key) ~= "number" or key % 1 ~= 0 or key < 1 or key > #value then fail(path, "a list with the key %s", tostring(key)) end
+    end
+    for i = 1, #value do parts[i] = write_value(value[i], ("%s[%d]"):format(path, i), open) end
+  else
+    local keys = {}
+    for key in pairs(value) do
+      if type(key) ~= "string" then fail(path, "a key that is a %s", type(key)) end
+      table.insert(keys, key)
+    end
+    table.sort(keys)
+    for i, key in ipairs(keys) do
+      parts[i] = quoted(key, path) .. ":" .. write_value(value[key], path == "" and key or path .. "." .. key, open)
+    end
+  end
+  open[value] = nil
+  local text = table.concat(parts, ",")
+  return (value[1] ~= nil or M.is_array(value)) and "[" .. text .. "]" or "{" .. text .. "}"
+end
+
+function write_value(value, path, open)
+  local kind = type(value)
+  if kind == "string" then return quoted(value, path) end
+  if kind == "boolean" then return tostring(value) end
+  if kind == "table" then return write_table(value, path, open) end
+  if kind == "number" then
+    if value ~= value or value == math.huge or value == -math.huge then fail(path, "the number %s", tostring(value)) end
+    return (value % 1 == 0 and math.abs(value) <= 2 ^ 53 and "%.0f" or "%.17g"):format(value)
+  end
+  if ffi.istype("uint64_t", value) or ffi.istype("int64_t", value) then return (tostring(value):gsub("U?LL$", "")) end
+  fail(path, "a %s", kind)
+end
+
+--- A value as one line of JSON, keys in order: tables, text in UTF-8, numbers, uint64_t and int64_t, booleans. A table with [1], or
+--- with the metatable M.ARRAY, is an array, and any other one an object.
+---@param value any
+---@return string? text
+---@return string? message  "arguments.size: a function"
+---@return string? code  "EINVAL"
+function M.encode(value)
+  local ok, text = pcall(write_value, value, "", {})
+  if ok then return text end
+  if type(text) ~= "table" then error(text, 0) end
+  return nil, (text.at == "" and "%s%s" or "%s: %s"):format(text.at, text.text), "EINVAL"
+end
+
+-- ---- Files ---------------------------------------------------------------------------------------
 
 --- Reads a file to its end, M.LIMIT bytes at most.
 ---@param path string  "-": standard input
