@@ -1,7 +1,7 @@
 /* backend.h - the ways to a device (backends), and the operations that a backend implements.
  *
  * A device has a table of operations, and each of its regions has one. A public function (device.c, region.c, config.c,
- * intx.c, hotplug.c, irq.c) makes the checks that are the same for every way, and then calls the table in one line. No
+ * vectors.c, hotplug.c, irq.c) makes the checks that are the same for every way, and then calls the table in one line. No
  * other file asks what kind of device or region it has. A new way to devices is one new file with these two tables,
  * and a line in backend.c:
  *
@@ -9,7 +9,7 @@
  *   backend_uio.c   UIO devices that are not on PCI
  *   backend_mem.c   ranges of physical addresses, by /dev/mem
  *   backend_sim.c   simulated devices; sim.c is the bus behind it
- *   backend_qemu.c  QEMU's devices, without a guest; qemu.c and its siblings are the machine
+ *   backend_qemu.c  QEMU's devices, without a guest; qemu.c and its siblings are the machine, qemu_messages.c its MSI
  *
  * Files that several ways share: uio.c (/dev/uioX), intx.c (INTx by the command register), region.c (mapped memory),
  * region_port.c (I/O ports), dma_physical.c and its siblings (DMA memory). */
@@ -46,11 +46,27 @@ struct luio_region_ops {
 extern const struct luio_region_ops luio_memory_ops; /* region.c */
 extern const struct luio_region_ops luio_port_ops;   /* region_port.c */
 
+/* ---- Messages -----------------------------------------------------------------------------------
+ * MSI and MSI-X: vectors.c makes the checks. A vector's source is an eventfd that counts its messages. */
+struct luio_message_ops {
+  /* Why it can't be now, for this device, with the remedy; NULL: it can. */
+  const char *(*missing)(const luio_device *d);
+  /* Switches LUIO_MSI or LUIO_MSIX on, all vectors masked; how many there are, or -errno. INTx is off from then on. */
+  int (*on)(luio_device *d, int kind, luio_error *err);
+  /* Back to INTx, which is as it was. What the device still sends is dropped. */
+  int (*off)(luio_device *d, luio_error *err);
+  /* The eventfd of a vector, which stays open until `off`; -errno. */
+  int (*source)(luio_device *d, unsigned vector, luio_error *err);
+  /* The device's own mask of a vector, where it has one: it then sends nothing, and one message at the unmasking if there was
+   * a cause meanwhile. Without one nothing is done: irq_take.c holds back what comes. Any thread. */
+  int (*mask)(luio_device *d, unsigned vector, bool masked, luio_error *err);
+};
+
 /* ---- Devices ------------------------------------------------------------------------------------ */
 struct luio_backend {
   unsigned capabilities; /* LUIO_HAS_*, LUIO_CAN_* of its devices; a device may have fewer */
   /* The reason for a missing capability, and the remedy. */
-  const char *no_config, *no_interrupt, *no_dma;
+  const char *no_config, *no_interrupt, *no_messages, *no_dma;
   bool names_repeat; /* two devices of one process may have the same address */
 
   /* Whether a described device is reached this way. NULL: backend.c asks no such way (it takes all others, or is made). */
@@ -65,11 +81,13 @@ struct luio_backend {
   /* Fills ops, name, addr, size and what the operations need. r has index, device and writable. */
   int (*region)(luio_device *d, luio_region *r, luio_error *err);
 
-  /* Fills source, fd and baseline. */
+  /* INTx. Fills source, fd and baseline. */
   int (*interrupt)(luio_device *d, luio_irq_config *config, luio_error *err);
   /* Unmasks; *line (may be NULL) is the state of the line just before. Any thread. */
   int (*unmask)(luio_device *d, enum luio_line *line, luio_error *err);
   int (*mask)(luio_device *d, luio_error *err);
+  /* MSI and MSI-X; NULL: not by this way. */
+  const struct luio_message_ops *messages;
 
   int (*dma)(luio_device *d, luio_dma **out, luio_error *err);
 

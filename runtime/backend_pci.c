@@ -299,6 +299,8 @@ const struct luio_backend luio_pci = {
     .has_region = has_bar,
     .region = open_bar,
     .interrupt = luio_uio_interrupt,
+    .no_messages = "by UIO a PCI device has INTx alone (uio_pci_generic has no other): leave "
+                   "`vectors` out, or say \"intx\"",
     .unmask = unmask,
     .mask = mask,
     .dma = luio_dma_of_sysfs,

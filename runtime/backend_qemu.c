@@ -177,6 +177,7 @@ static void close_qemu(luio_device *d)
   luio_qemu_leave(o->qemu, o->event_fd);
   if (o->event_fd >= 0)
     close(o->event_fd);
+  pthread_mutex_destroy(&o->messages.lock);
   luio_qemu_let_go(o->qemu, o->function);
   free(o);
 }
@@ -215,6 +216,7 @@ const struct luio_backend luio_qemu_way = {
     .interrupt = interrupt,
     .unmask = luio_intx_unmask,
     .mask = luio_intx_mask,
+    .messages = &luio_qemu_message_ops,
     .dma = luio_dma_of_qemu,
     .config_read = config_read,
     .config_write = config_write,
@@ -241,6 +243,7 @@ int luio_qemu_prepare(luio_device *d, luio_qemu *q, unsigned bus, unsigned devfn
                                      : "the machine has no such PCI function");
   }
   *o = (struct luio_qemu_own){.qemu = q, .function = f, .event_fd = -1};
+  pthread_mutex_init(&o->messages.lock, NULL);
   d->own = o;
   d->backend = &luio_qemu_way;
   d->config_writable = d->intx_by_command = true;

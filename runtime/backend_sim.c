@@ -119,6 +119,7 @@ static int come_back(luio_device *d, luio_error *err)
 const struct luio_backend luio_simulated = {
     .capabilities = LUIO_HAS_CONFIG | LUIO_HAS_BARS | LUIO_HAS_INTERRUPTS | LUIO_HAS_DMA,
     .no_interrupt = "its model declares none; poll it",
+    .no_messages = "a model has the one interrupt",
     .names_repeat = true,
     .open = open_sim,
     .close = close_sim,

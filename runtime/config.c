@@ -136,6 +136,24 @@ int luio_config_write(luio_device *d, unsigned offset, unsigned width, uint32_t 
   return rc;
 }
 
+unsigned luio_capability(luio_device *d, unsigned id)
+{
+  uint32_t status, at = 0, head = 0;
+  if (luio_config_read(d, PCI_STATUS, 16, &status, NULL) < 0 ||
+      !(status & PCI_STATUS_CAPABILITIES) ||
+      luio_config_read(d, PCI_CAPABILITIES, 8, &at, NULL) < 0)
+    return 0;
+  /* At most 48, of at least 4 bytes each: a list that is longer goes in a circle. */
+  for (int i = 0; i < 48 && (at &= ~3u) >= 0x40; i++) {
+    if (luio_config_read(d, at, 16, &head, NULL) < 0)
+      return 0;
+    if ((head & 0xff) == id)
+      return at;
+    at = head >> 8;
+  }
+  return 0;
+}
+
 /* Writes only where bits are not as they shall be. */
 int luio_command_change(luio_device *d, uint32_t set, uint32_t clear, uint32_t *command,
                         luio_error *err)

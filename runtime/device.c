@@ -3,7 +3,7 @@
  * Opening touches no register, does not unmask and does not enable bus master. The backend chooses the files to open
  * (backend_*.c); regions are opened on first use.
  *
- * Closing order: interrupt threads (they touch registers), bus master off with a read-back (the device writes no memory
+ * Closing order: interrupt threads (they touch registers), messages off, bus master off with a read-back (the device writes no memory
  * after that), regions, DMA memory, files. */
 #include "device.h"
 
@@ -149,31 +149,6 @@ const luio_info *luio_device_info(const luio_device *d)
   return &d->info;
 }
 
-int luio_device_irq(luio_device *d, unsigned vector, luio_irq_config *config, luio_error *err)
-{
-  memset(config, 0, sizeof *config);
-  config->cpu = -1;
-  config->device = d;
-  if (!(d->info.capabilities & LUIO_HAS_INTERRUPTS))
-    return luio_fail(err, ENOTSUP, "%s has no interrupt: %s", d->info.address,
-                     d->backend->no_interrupt);
-  if (vector > 0)
-    return luio_fail(err, ENOENT, "%s has no vector %u: UIO gives one interrupt, vector 0",
-                     d->info.address, vector);
-  if (d->gone)
-    return luio_fail(err, ENODEV, "interrupt of %s: the device is gone", d->info.address);
-  if (d->flags & LUIO_READ_ONLY)
-    return luio_fail(err, EACCES,
-                     "interrupt of %s: it was opened read-only, and waiting means "
-                     "unmasking",
-                     d->info.address);
-  if (d->flags & LUIO_SHARED)
-    return luio_fail(err, EACCES,
-                     "interrupt of %s: it was opened beside its owner, who gets the interrupts",
-                     d->info.address);
-  return d->backend->interrupt(d, config, err);
-}
-
 int luio_device_dma(luio_device *d, luio_dma **out, luio_error *err)
 {
   int rc = luio_function_is_ours(d, "DMA memory", err);
@@ -221,6 +196,7 @@ int luio_device_close(luio_device *d, luio_error *err)
     if (rc < 0)
       return rc;
   }
+  luio_vectors_off(d);
   if (d->bus_master_on) {
     /* A device that is gone can't be switched off, nor does it need to be. */
     luio_error ignored;

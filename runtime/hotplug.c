@@ -26,7 +26,8 @@ void luio_device_gone(luio_device *d)
     if (d->regions[i])
       luio_region_leave(d->regions[i]);
   d->bus_master_on = false;
-  d->backend->leave(d);
+  d->backend->leave(
+      d); /* its vectors are given back at the return, or at the close: threads may be at them */
 }
 
 static int same(const luio_device *d, const luio_device *now, luio_error *err)
@@ -81,6 +82,7 @@ int luio_device_return(luio_device *d, luio_error *err)
     return 0;
   if (d->irqs)
     return luio_fail(err, EBUSY, "take %s again: its interrupt thread still runs", d->info.address);
+  luio_vectors_off(d);
   if (d->dma && luio_dma_ends_with_device(d->dma))
     return luio_fail(err, ENOTSUP,
                      "take %s again: its DMA memory was its UIO driver's, and went with it: close "

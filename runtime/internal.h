@@ -39,6 +39,18 @@ enum {
   PCI_COMMAND_INTX_DISABLE = 1 << 10,
   PCI_STATUS = 0x06,
   PCI_STATUS_INTERRUPT = 1 << 3,
+  PCI_STATUS_CAPABILITIES = 1 << 4,
+  PCI_CAPABILITIES = 0x34, /* where the first is */
+};
+
+/* Capabilities, and the words that switch messages: the same, 6.8.1 and 6.8.2. */
+enum {
+  PCI_CAP_MSI = 0x05,
+  PCI_CAP_MSIX = 0x11,
+  PCI_MESSAGE_CONTROL = 2, /* from the capability on */
+  PCI_MSI_ENABLE = 1 << 0,
+  PCI_MSIX_ENABLE = 1 << 15,
+  PCI_MSIX_SIZE = 0x7ff, /* entries, less one */
 };
 
 struct luio_region_ops;
@@ -111,6 +123,8 @@ struct luio_device {
   uint64_t bars_mark;     /* guard_bars_are, when they were taken last */
   bool bars_given;        /* they were not ours alone since luio_device_bars last said so */
   _Atomic bool intx_open; /* we have let the next interrupt through, and took none since */
+  int kind;               /* of its interrupts: LUIO_INTX, ...; vectors.c */
+  unsigned vectors;       /* of messages: how many are on */
   struct luio_config_wanted wanted;
   pthread_mutex_t command_lock; /* the command register's writers: unmask, bus master, the watch */
   pthread_mutex_t irq_lock;     /* the list below */

@@ -41,14 +41,3 @@ int luio_intx_mask(luio_device *d, luio_error *err)
   uint32_t command;
   return update_command(d, PCI_COMMAND_INTX_DISABLE, 0, &command, err);
 }
-
-int luio_unmask(luio_device *d, luio_error *err)
-{
-  return d->backend->unmask(d, NULL, err);
-}
-
-int luio_mask(luio_device *d, luio_error *err)
-{
-  d->intx_open = false;
-  return d->backend->mask(d, err);
-}

@@ -90,7 +90,8 @@ int luio_irq_open(const luio_irq_config *config, luio_irq **out, luio_error *err
   }
   /* The previous owner may have left the interrupt masked; without this, none would arrive. */
   irq->masked = !luio_irq_unmasks(config);
-  if (!irq->masked && (rc = luio_unmask(config->device, err)) < 0)
+  irq->holds = config->messages && irq->masked;
+  if (!irq->masked && (rc = luio_unmask(config->device, config->vector, err)) < 0)
     goto fail;
   rc = luio_irq_start_thread(irq, err);
   if (rc < 0)
@@ -117,6 +118,13 @@ int luio_irq_close(luio_irq *irq, uint64_t timeout_ns, luio_error *err)
   if (rc < 0)
     return rc;
   luio_irq_keep_to_thread(irq);
+  if (irq->config.messages) { /* until it is opened again, for which what is held waits */
+    luio_error ignored;
+    pthread_mutex_lock(&irq->taking);
+    luio_irq_hold(irq, &ignored);
+    luio_irq_put_back(irq);
+    pthread_mutex_unlock(&irq->taking);
+  }
   if (irq->config.device) {
     pthread_mutex_lock(&irq->config.device->irq_lock);
     luio_irq **p = &irq->config.device->irqs;
@@ -160,8 +168,11 @@ int luio_irq_set_top_half(luio_irq *irq, const luio_irq_config *config, uint32_t
    * fire a second time. */
   struct pollfd source = {.fd = irq->config.fd, .events = POLLIN};
   /* A pause is the old one's, which promised to let the next through. */
-  if (irq->masked && (due || luio_irq_unmasks(&wanted)) && poll(&source, 1, 0) == 0) {
-    rc = luio_unmask(wanted.device, err);
+  if (irq->holds && luio_irq_unmasks(&wanted))
+    rc = luio_irq_release(irq, err);
+  else if (!irq->config.messages && irq->masked && (due || luio_irq_unmasks(&wanted)) &&
+           poll(&source, 1, 0) == 0) {
+    rc = luio_unmask(wanted.device, 0, err);
     irq->masked = rc < 0;
   }
   if (rc < 0) { /* all of it or nothing */

@@ -38,9 +38,11 @@ struct luio_irq {
   uint32_t last_count;    /* of a UIO source */
   uint32_t epoch;         /* and the steps in config */
   bool masked;            /* the last top half did not come to an UNMASK */
-  uint64_t suspected_ns;  /* first seen with a foreign mask; 0: it is not */
-  uint64_t suspected_at;  /* after so many interrupts */
-  luio_error error;       /* published by the event that has flags */
+  bool holds;             /* messages: what comes waits in `held`, until luio_unmask */
+  uint64_t held;
+  uint64_t suspected_ns; /* first seen with a foreign mask; 0: it is not */
+  uint64_t suspected_at; /* after so many interrupts */
+  luio_error error;      /* published by the event that has flags */
   struct luio_storm storm;
 
   _Atomic uint64_t due_ns; /* when the thread unmasks; 0: it does not. Set with `taking` */
@@ -83,6 +85,11 @@ void luio_signal(int fd);
 int luio_irq_drain(luio_irq *irq, enum luio_taker taker);
 /* The end of a storm's pause: unmasks. */
 void luio_irq_let_through(luio_irq *irq);
+/* Messages: from now on they wait; and no longer. */
+int luio_irq_hold(luio_irq *irq, luio_error *err);
+int luio_irq_release(luio_irq *irq, luio_error *err);
+/* Messages that waited are in the source again. */
+void luio_irq_put_back(luio_irq *irq);
 /* The source is dead: puts the last event, which reports that. */
 void luio_irq_gone(luio_irq *irq, int code, enum luio_taker taker);
 /* The state of a storm that other threads may read. */

@@ -23,7 +23,7 @@ static int check_mask(luio_irq *irq, unsigned *wrong, luio_error *err)
     *wrong |= LUIO_WRONG_AGAIN;
     return 0;
   }
-  bool open = !irq->gone && d->intx_open && poll(&source, 1, 0) == 0;
+  bool open = !irq->gone && !irq->config.messages && d->intx_open && poll(&source, 1, 0) == 0;
   if (open)
     rc = luio_config_read(d, PCI_COMMAND, 16, &command, err);
   uint64_t taken = atomic_load_explicit(&irq->interrupts, memory_order_relaxed), now = luio_now();
@@ -38,7 +38,7 @@ static int check_mask(luio_irq *irq, unsigned *wrong, luio_error *err)
   } else {
     irq->suspected_ns = 0;
     *wrong |= LUIO_WRONG_INTX;
-    rc = luio_unmask(d, err);
+    rc = luio_unmask(d, 0, err);
   }
   pthread_mutex_unlock(&irq->taking);
   return rc;

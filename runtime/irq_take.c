@@ -82,6 +82,39 @@ static void count(luio_irq *irq, const luio_irq_event *event, enum luio_taker ta
     atomic_store_explicit(&d->intx_open, false, memory_order_relaxed);
 }
 
+/* Messages that come while their vector is masked are added up, and put back into the source when it is unmasked. The device's
+ * own mask, where it has one, keeps it from sending at all; but one may be on its way already. */
+int luio_irq_hold(luio_irq *irq, luio_error *err)
+{
+  luio_device *d = irq->config.device;
+  irq->holds = true;
+  return d->backend->messages->mask(d, irq->config.vector, true, err);
+}
+
+void luio_irq_put_back(luio_irq *irq)
+{
+  if (irq->held && write(irq->config.fd, &irq->held, sizeof irq->held) == sizeof irq->held)
+    irq->held = 0;
+}
+
+int luio_irq_release(luio_irq *irq, luio_error *err)
+{
+  luio_device *d = irq->config.device;
+  int rc = d->backend->messages->mask(d, irq->config.vector, false, err);
+  if (rc < 0)
+    return rc;
+  irq->holds = irq->masked = false;
+  luio_irq_put_back(irq);
+  return 0;
+}
+
+/* Lets the next through. A message needs nothing for that, unless its vector was masked. */
+static int unmask(luio_irq *irq, enum luio_line *line, luio_error *err)
+{
+  luio_device *d = irq->config.device;
+  return irq->config.messages ? 0 : d->backend->unmask(d, line, err);
+}
+
 /* 1: taken; 0: there was none after all; -errno: the source is dead. A top half that stopped leaves its reason, the first of
  * them for luio_irq_error, and the source masked: better that than acknowledged blindly. In a storm it stays masked, too, and
  * the thread unmasks when it is time. */
@@ -97,18 +130,28 @@ static int take_one(luio_irq *irq, enum luio_taker taker)
   int rc = read_source(irq, &event.count);
   if (rc <= 0)
     return rc;
+  if (irq->holds) {
+    irq->held += event.count;
+    return 1;
+  }
   count(irq, &event, taker);
 
   rc = luio_top_half_run(c, &event, &err);
   if (rc == 0 && unmasks && !pause)
-    rc = c->device->backend->unmask(c->device, &line, &err);
+    rc = unmask(irq, &line, &err);
   irq->masked = rc < 0 || !unmasks || pause;
 
   if (rc < 0)
     set_failed(irq, &event, rc, &err);
   else if (unmasks && pause)
     irq->due_ns = luio_now() + pause;
-  if (rc == 0 && unmasks && luio_storm_judge(&irq->storm, c, &event, pause ? LUIO_LINE_HELD : line))
+  if (c->messages && irq->masked) {
+    int held = luio_irq_hold(irq, &err);
+    if (held < 0 && rc == 0)
+      set_failed(irq, &event, held, &err);
+  }
+  if (rc == 0 && unmasks && !c->messages &&
+      luio_storm_judge(&irq->storm, c, &event, pause ? LUIO_LINE_HELD : line))
     storm_news(irq);
 
   luio_ring_put(&irq->ring, &event, taker == LUIO_THREAD);

@@ -46,7 +46,7 @@ extern "C" {
 /* ---- Version --------------------------------------------------------------------------------- */
 
 /* Raised whenever a structure or a signature below changes; lua/luio/ffi.lua refuses another. */
-enum { LUIO_ABI = 13 };
+enum { LUIO_ABI = 14 };
 
 LUIO_API unsigned luio_abi(void);        /* LUIO_ABI, as the library was built with it */
 LUIO_API const char *luio_version(void); /* "0.1.0" */
@@ -375,12 +375,14 @@ LUIO_API int luio_bus_master(luio_device *device, int on, luio_error *err);
  * -errno. */
 LUIO_API int luio_device_bars(luio_device *device, const char *user, luio_error *err);
 
-/* Lets the next interrupt through, the way this device's UIO driver wants it: uio_pci_generic by a
- * 2-byte config write that clears INTX_DISABLE, others by writing 1 to /dev/uioX (irqcontrol). */
-LUIO_API int luio_unmask(luio_device *device, luio_error *err);
-/* Keeps interrupts away: by INTX_DISABLE, or by writing 0. A top half that unmasks would undo it.
+/* Lets a vector's next interrupt through. INTx: the way this device's UIO driver wants it: uio_pci_generic by a
+ * 2-byte config write that clears INTX_DISABLE, others by writing 1 to /dev/uioX (irqcontrol). Messages: those that
+ * came while the vector was masked, too. */
+LUIO_API int luio_unmask(luio_device *device, unsigned vector, luio_error *err);
+/* Keeps a vector's interrupts away. INTx: by INTX_DISABLE, or by writing 0; a top half that unmasks would undo it.
+ * Messages: they wait, in the device where it has a mask for the vector, else here.
  * ENOSYS: the UIO driver can't. Any thread, as the one above. */
-LUIO_API int luio_mask(luio_device *device, luio_error *err);
+LUIO_API int luio_mask(luio_device *device, unsigned vector, luio_error *err);
 
 /* ---- Interrupts ------------------------------------------------------------------------------
  * luio_irq_open starts one thread that waits on one file descriptor. When it becomes readable the
@@ -391,6 +393,25 @@ LUIO_API int luio_mask(luio_device *device, luio_error *err);
  * A consumer that sleeps in epoll_wait (an event loop) can have luio_irq_share spare it the second
  * wake-up: an interrupt that finds it asleep wakes it and not the thread, and it does the thread's
  * work itself, by luio_irq_take. */
+
+/* A PCI device's interrupts are one line (INTx), or messages: each a memory write of the device that names one of several
+ * vectors. It is INTx from the opening on; all vectors change at once. (PCI Local Bus 3.0, 2.2.6, 6.8) */
+enum { LUIO_INTX, LUIO_MSI, LUIO_MSIX, LUIO_KINDS };
+
+typedef struct luio_vectors {
+  int kind; /* in use: LUIO_INTX, ... Off PCI the one interrupt that there is counts as INTx */
+  unsigned count;           /* vectors that luio_device_irq has, from 0 on */
+  unsigned has[LUIO_KINDS]; /* the device's, as it says in config space */
+  int messages;             /* whether they can be had the way it was opened */
+} luio_vectors;
+
+/* What it has, and uses. A few config reads. From the owner's thread. */
+LUIO_API int luio_device_vectors(luio_device *device, luio_vectors *out, luio_error *err);
+/* Changes to another kind, with all vectors that the device has of it. The new ones are masked until luio_irq_open. INTx is
+ * off while messages are on, and the other way round. Messages need bus master, which is the caller's to switch on.
+ *   EBUSY    interrupts are open           ENOENT  the device has none of that kind
+ *   ENOTSUP  the way it was opened has INTx alone; the message says why */
+LUIO_API int luio_device_set_vectors(luio_device *device, int kind, luio_error *err);
 
 enum {
   LUIO_IRQ_UIO,    /* read() gives a 4-byte running count, subtracted unsigned */
@@ -421,6 +442,8 @@ typedef struct luio_irq_config {
   int source;          /* LUIO_IRQ_UIO or LUIO_IRQ_EVENTFD */
   int fd;              /* borrowed: must stay open until luio_irq_close; closing is the owner's */
   luio_device *device; /* for UNMASK and for error messages; may be NULL when no op needs it */
+  unsigned vector;     /* of the device */
+  int messages;        /* 1: each count is a message, and nothing masks the source when one comes */
   uint32_t baseline;   /* UIO: the running count so far */
   unsigned n_ops;
   luio_irq_op ops[LUIO_IRQ_OPS];
@@ -473,8 +496,9 @@ typedef struct luio_irq_storm {
 
 typedef struct luio_irq luio_irq;
 
-/* Fills source, fd and device of *config for the device's vector (0: the UIO interrupt), and
- * everything else with its default. ENOENT: no such vector; ENOTSUP: it has no interrupt. */
+/* Fills source, fd, device, vector and messages of *config for one of the device's vectors (0: INTx, the UIO interrupt),
+ * and everything else with its default. ENOENT: no such vector; ENOTSUP: it has no interrupt; EINVAL: messages, with bus master
+ * off. */
 LUIO_API int luio_device_irq(luio_device *device, unsigned vector, luio_irq_config *config,
                              luio_error *err);
 /* Unmasks once (if an UNMASK op is there) and starts the thread. */

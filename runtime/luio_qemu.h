@@ -17,6 +17,7 @@ typedef struct luio_qemu_config {
   uint64_t memory;     /* bytes of the machine's memory, a multiple of 2 MiB */
   uint64_t start_ns;   /* how long it may take to start */
   uint64_t answer_ns;  /* and to answer an access: it counts as stuck after that */
+  int messages; /* 1: with an ivshmem-doorbell, by which MSI and MSI-X come (luio_device_set_vectors) */
 } luio_qemu_config;
 
 /* Starts a machine and places its devices. It is shared by the caller and the devices that are opened.

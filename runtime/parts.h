@@ -41,6 +41,9 @@ void luio_uio_take_files(luio_device *d, luio_device *now);
 enum { LUIO_SIBLINGS = 64 }; /* as many as are looked at */
 unsigned luio_uio_siblings(const char *sysfs, unsigned numbers[LUIO_SIBLINGS]);
 
+/* vectors.c. Back to INTx, if messages are on; no interrupt is open. */
+void luio_vectors_off(luio_device *d);
+
 /* intx.c. By INTX_DISABLE of the command register. */
 int luio_intx_unmask(luio_device *d, enum luio_line *line, luio_error *err);
 int luio_intx_mask(luio_device *d, luio_error *err);

@@ -13,10 +13,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ARGUMENTS = 24, BIOS_SIZE = 65536 };
+enum { ARGUMENTS = 28, BIOS_SIZE = 65536 };
 
-/* The arguments of the machine itself, before the caller's. */
-static char **arguments(const luio_qemu_config *c, char text[4][192])
+/* The arguments of the machine itself, before the caller's; the doorbell's come after them, so that it takes none of the places on
+ * the bus that the caller's devices would have. */
+static char **arguments(const luio_qemu_config *c, char text[5][192])
 {
   size_t n = 0;
   while (c->argv[n])
@@ -31,6 +32,7 @@ static char **arguments(const luio_qemu_config *c, char text[4][192])
               mib, QEMU_RAM);
   luio_format(text[2], 192, "%lluM", mib);
   luio_format(text[3], 192, "/proc/self/fd/%d", QEMU_BIOS);
+  luio_format(text[4], 192, "socket,id=luio-doorbell,fd=%d", QEMU_DOORBELL);
   char *own[] = {"-nodefaults", "-no-user-config",
                  "-display",    "none",
                  "-M",          text[0],
@@ -41,12 +43,17 @@ static char **arguments(const luio_qemu_config *c, char text[4][192])
                  "-object",     "qtest,id=luio,chardev=luio-qtest,log=/dev/null",
                  "-chardev",    "socket,id=luio-qmp,fd=4",
                  "-mon",        "chardev=luio-qmp,mode=control"};
+  static char device[] =
+      "ivshmem-doorbell,id=luio-doorbell,chardev=luio-doorbell,vectors=512,ioeventfd=off";
+  char *doorbell[] = {"-chardev", text[4], "-device", device};
   char **to = argv;
   *to++ = (char *)(uintptr_t)c->argv[0];
   for (size_t i = 0; i < sizeof own / sizeof *own; i++)
     *to++ = own[i];
   for (size_t i = 1; i < n; i++)
     *to++ = (char *)(uintptr_t)c->argv[i];
+  for (size_t i = 0; c->messages && i < sizeof doorbell / sizeof *doorbell; i++)
+    *to++ = doorbell[i];
   return argv;
 }
 
@@ -66,8 +73,8 @@ static int halt(void)
 
 static int start(luio_qemu *q, luio_error *err)
 {
-  int qtest[2] = {-1, -1}, qmp[2] = {-1, -1}, ram = -1, bios = -1, rc;
-  char text[4][192];
+  int qtest[2] = {-1, -1}, qmp[2] = {-1, -1}, ram = -1, bios = -1, doorbell = -1, rc;
+  char text[5][192];
   char **argv = arguments(&q->config, text);
   if (!argv)
     return luio_fail(err, ENOMEM, "start %s: out of memory", q->program);
@@ -77,6 +84,9 @@ static int start(luio_qemu *q, luio_error *err)
       socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qtest) < 0 ||
       socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qmp) < 0)
     rc = luio_fail(err, errno, "start %s: %s", q->program, luio_errno_name(errno));
+  else if (q->config.messages && (rc = luio_doorbell_start(&q->doorbell, &doorbell)) < 0)
+    rc = luio_fail(err, -rc, "start %s: a way for its messages: %s", q->program,
+                   luio_errno_name(-rc));
   else {
     void *at = mmap(NULL, q->config.memory, PROT_READ | PROT_WRITE, MAP_SHARED, ram, 0);
     rc = at == MAP_FAILED
@@ -86,13 +96,13 @@ static int start(luio_qemu *q, luio_error *err)
     if (rc == 0) {
       madvise(at, q->config.memory, MADV_DONTFORK);
       q->ram = at;
-      int theirs[4] = {qtest[1], qmp[1], ram, bios};
+      int theirs[QEMU_FDS] = {qtest[1], qmp[1], ram, bios, doorbell};
       rc = luio_qemu_spawn(&q->process, argv, theirs, err);
     }
   }
   q->qtest = qtest[0];
   q->qmp = qmp[0];
-  int spent[] = {qtest[1], qmp[1], ram, bios};
+  int spent[] = {qtest[1], qmp[1], ram, bios, doorbell};
   for (size_t i = 0; i < sizeof spent / sizeof *spent; i++)
     if (spent[i] >= 0)
       close(spent[i]);
@@ -106,6 +116,7 @@ static void forked(void *of)
   luio_qemu *q = of;
   luio_qemu_bus_forked(q);
   luio_devnull_replace(q->qmp);
+  luio_doorbell_forked(&q->doorbell);
   luio_qemu_forked(&q->process);
 }
 
@@ -117,11 +128,13 @@ int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *
   q->config = *config;
   atomic_init(&q->users, 1);
   luio_format(q->program, sizeof q->program, "%s", config->argv[0]);
-  q->qtest = q->qmp = q->watch = q->stop_fd = q->process.lifeline = q->process.log = -1;
+  q->doorbell.socket = q->qtest = q->qmp = q->watch = q->stop_fd = q->process.lifeline =
+      q->process.log = -1;
   for (int i = 0; i < QEMU_LISTENERS; i++)
     q->listeners[i].fd = -1;
   pthread_mutex_init(&q->bus, NULL);
   pthread_mutex_init(&q->lock, NULL);
+  pthread_mutex_init(&q->doorbell.lock, NULL);
   int rc = luio_devnull_hold("start a QEMU machine", err);
   if (rc < 0) {
     free(q);
@@ -136,6 +149,8 @@ int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *
     rc = luio_qemu_bus_start(q, err);
   if (rc == 0)
     rc = luio_qemu_enumerate(q, err);
+  if (rc == 0 && config->messages)
+    rc = luio_doorbell_find(q, err);
   if (rc < 0) {
     luio_qemu_close(q);
     return rc;
@@ -154,6 +169,7 @@ static void end(luio_qemu *q)
     close(q->qtest);
   if (q->qmp >= 0)
     close(q->qmp);
+  luio_doorbell_close(&q->doorbell);
   if (q->ram)
     munmap(q->ram, q->config.memory);
   free(q->chunks);

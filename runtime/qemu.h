@@ -6,7 +6,8 @@
 #include "registers.h"
 
 /* Descriptors that the process starts with, by their number there. */
-enum { QEMU_QTEST = 3, QEMU_QMP, QEMU_RAM, QEMU_BIOS, QEMU_FDS_END };
+enum { QEMU_QTEST = 3, QEMU_QMP, QEMU_RAM, QEMU_BIOS, QEMU_DOORBELL, QEMU_FDS_END };
+enum { QEMU_FDS = QEMU_FDS_END - QEMU_QTEST };
 
 struct luio_qemu_process {
   int minder;   /* the child that ends QEMU when our end of `lifeline` closes; 0: none */
@@ -17,8 +18,8 @@ struct luio_qemu_process {
 
 /* Printed instead of what QEMU would have, where there is no such program. */
 #define QEMU_MISSING "there is no such program: apt install qemu-system-x86"
-/* Starts argv with the descriptors fds[i] as QEMU_QTEST + i. */
-int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int fds[4],
+/* Starts argv with the descriptors fds[i] as QEMU_QTEST + i; -1: none. */
+int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int fds[QEMU_FDS],
                     luio_error *err);
 /* What it printed, in one line, without its own name. */
 const char *luio_qemu_printed(const struct luio_qemu_process *p, char *to, size_t size);
@@ -34,14 +35,38 @@ struct luio_qemu_function {
   bool open; /* as a device of this process */
 };
 
+/* A device's MSI or MSI-X, while it is on: qemu_messages.c. The owner's thread's, but for `masks`. */
+struct luio_qemu_messages {
+  unsigned capability; /* where it is in config space */
+  uint32_t control;    /* its control word, as it was before */
+  bool intx_was_off;   /* INTX_DISABLE, before */
+  unsigned count;
+  unsigned first;       /* MSI: of the doorbell's numbers */
+  uint64_t table;       /* MSI-X: its address */
+  int16_t *numbers;     /* by vector; -1: it has none yet. NULL: MSI */
+  pthread_mutex_t lock; /* of: */
+  uint32_t masks;       /* MSI */
+};
+
 /* luio_device.own of such a device. */
 struct luio_qemu_own {
   luio_qemu *qemu;
   struct luio_qemu_function *function;
   int event_fd; /* an eventfd: counts interrupts */
+  struct luio_qemu_messages messages;
 };
 
-enum { QEMU_FUNCTIONS = 256, QEMU_LISTENERS = 16, QEMU_CHUNK = 2 << 20 };
+enum { QEMU_FUNCTIONS = 256, QEMU_LISTENERS = 16, QEMU_CHUNK = 2 << 20, QEMU_VECTORS = 512 };
+
+/* Where messages arrive: qemu_doorbell.c. */
+struct luio_doorbell {
+  int socket;           /* to QEMU's ivshmem-doorbell; -1: the machine has none */
+  uint64_t address;     /* of its register; 0: not found */
+  pthread_mutex_t lock; /* of: */
+  unsigned n;           /* numbers that QEMU knows an eventfd of */
+  int fds[QEMU_VECTORS];
+  bool used[QEMU_VECTORS];
+};
 
 /* A device that waits for INTx: an event is counted on fd. */
 struct luio_qemu_listener {
@@ -71,6 +96,7 @@ struct luio_qemu {
   struct luio_qemu_listener listeners[QEMU_LISTENERS];
   luio_error failure; /* code 0: none */
   struct luio_fork_watch fork_watch;
+  struct luio_doorbell doorbell;
 
   struct luio_qemu_function functions[QEMU_FUNCTIONS];
   unsigned n_functions;
@@ -96,6 +122,22 @@ void luio_qemu_leave(luio_qemu *q, int fd);
 
 /* qemu_pci.c. Numbers the buses and places the BARs. */
 int luio_qemu_enumerate(luio_qemu *q, luio_error *err);
+
+/* qemu_doorbell.c. The server's end, with all that QEMU reads before it is there; *theirs is for QEMU. -errno */
+int luio_doorbell_start(struct luio_doorbell *b, int *theirs);
+/* When the machine's devices are placed. */
+int luio_doorbell_find(luio_qemu *q, luio_error *err);
+/* n numbers, a power of two, the first of which is a multiple of it. The first; -errno */
+int luio_doorbell_take(luio_qemu *q, unsigned n, luio_error *err);
+/* No message is aimed at them any more. */
+void luio_doorbell_release(luio_qemu *q, unsigned first, unsigned n);
+/* The eventfd of a number that was taken. */
+int luio_doorbell_fd(luio_qemu *q, unsigned number);
+void luio_doorbell_forked(struct luio_doorbell *b);
+void luio_doorbell_close(struct luio_doorbell *b);
+
+/* qemu_messages.c */
+extern const struct luio_message_ops luio_qemu_message_ops;
 
 /* qemu.c */
 

@@ -26,16 +26,18 @@ enum { LOG_SIZE = 16384, HIGH = 16, TERM_PAUSES = 2000 };
 
 /* All that follows runs in a child of a process that may have threads: only system calls. */
 
-static void exec_qemu(char *const argv[], const int fds[4], int log)
+static void exec_qemu(char *const argv[], const int fds[QEMU_FDS], int log)
 {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  int high[5] = {-1, -1, -1, -1, fcntl(log, F_DUPFD, HIGH)};
-  for (int i = 0; i < 4; i++)
+  int high[QEMU_FDS + 1];
+  for (int i = 0; i < QEMU_FDS; i++)
     high[i] = fcntl(fds[i], F_DUPFD, HIGH);
-  for (int i = 0; i < 4; i++)
-    dup2(high[i], QEMU_QTEST + i);
-  dup2(high[4], 1);
-  dup2(high[4], 2);
+  high[QEMU_FDS] = fcntl(log, F_DUPFD, HIGH);
+  for (int i = 0; i < QEMU_FDS; i++)
+    if (high[i] < 0 || dup2(high[i], QEMU_QTEST + i) < 0)
+      close(QEMU_QTEST + i); /* something of this process may be there */
+  dup2(high[QEMU_FDS], 1);
+  dup2(high[QEMU_FDS], 2);
   int null = open("/dev/null", O_RDONLY);
   dup2(null, 0);
   close_range(QEMU_FDS_END, ~0u, 0);
@@ -58,7 +60,7 @@ static void end_qemu(pid_t qemu)
   waitpid(qemu, NULL, 0);
 }
 
-static void mind(char *const argv[], const int fds[4], int log, int lifeline, int tell)
+static void mind(char *const argv[], const int fds[QEMU_FDS], int log, int lifeline, int tell)
 {
   sigset_t none;
   setsid();
@@ -85,7 +87,7 @@ static void mind(char *const argv[], const int fds[4], int log, int lifeline, in
   _exit(0);
 }
 
-int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int fds[4],
+int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int fds[QEMU_FDS],
                     luio_error *err)
 {
   int lifeline[2] = {-1, -1}, tell[2] = {-1, -1};

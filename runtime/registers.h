@@ -24,6 +24,8 @@ bool luio_is_there(const luio_device *d);
 /* config.c. A write that does not change the wanted values. */
 int luio_config_put(luio_device *d, unsigned offset, unsigned width, uint32_t value,
                     luio_error *err);
+/* Where a capability is; 0: there is none. */
+unsigned luio_capability(luio_device *d, unsigned id);
 /* Sets and clears bits of the command register; *command is what it was, with the status register in the upper half.
  * With command_lock held. */
 int luio_command_change(luio_device *d, uint32_t set, uint32_t clear, uint32_t *command,

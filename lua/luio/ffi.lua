@@ -12,7 +12,7 @@ local ffi = require "ffi"
 
 local M = {}
 
-local ABI = 13 -- of this Lua code: LUIO_ABI in runtime/luio.h
+local ABI = 14 -- of this Lua code: LUIO_ABI in runtime/luio.h
 
 local function here()
   local source = debug.getinfo(1, "S").source

@@ -18,6 +18,7 @@ local discovery = require "luio.host.discovery"
 local inspect = require "luio.host.inspect"
 local loading = require "luio.loop.loading"
 local settings = require "luio.device.settings"
+local vectors = require "luio.device.vectors"
 require "luio.driver.paths" -- `require "drivers.edu.registers"` finds drivers
 local ffi = require "ffi"
 local C = runtime.C
@@ -33,7 +34,18 @@ luio.now = runtime.now
 
 luio.list = discovery.list
 
-local OPEN_OPTIONS = { qemu = "table", read_only = "boolean", shared = "boolean", quiet = "boolean" }
+local OPEN_OPTIONS = { qemu = "table", read_only = "boolean", shared = "boolean", quiet = "boolean", vectors = vectors.option,
+  messages = "boolean" }
+
+local function open_by_kind(address, options)
+  local kind, rest = addresses.made(address)
+  if kind == "sim" then return require("luio.sim").open(rest, options) end
+  if kind == "qemu" then return require("luio.qemu").open(rest, options) end
+  -- Loaded with the first device: a program that only lists devices has no use for it.
+  local dev, message, code = require("luio.device").open(address, options)
+  if code == "EINVAL" and message:match "^\"" then message = message .. require("luio.host.sysfs").address_hint(address) end
+  return dev, message, code
+end
 
 --- Opens a device by address: "uio0", "0000:00:04.0", "sim:NAME" for a simulated one, "qemu:NAME" for one of QEMU's without a guest
 --- (luio.qemu), or "mem:0xADDR+0xLEN" for a range of physical addresses by /dev/mem. Touches no register, unmasks
@@ -47,13 +59,17 @@ function luio.open(address, options)
   if type(address) ~= "string" then error("luio.open wants an address, not " .. type(address), 2) end
   options = checks.check("luio.open", options, OPEN_OPTIONS)
   loading.refuse("open " .. address, 2)
-  local kind, rest = addresses.made(address)
-  if kind == "sim" then return require("luio.sim").open(rest, options) end
-  if kind == "qemu" then return require("luio.qemu").open(rest, options) end
-  -- Loaded with the first device: a program that only lists devices has no use for it.
-  local dev, message, code = require("luio.device").open(address, options)
-  if code == "EINVAL" and message:match "^\"" then message = message .. require("luio.host.sysfs").address_hint(address) end
-  return dev, message, code
+  local wanted = options.vectors or settings.vectors
+  settings.messages = settings.messages or vectors.wants_messages(wanted)
+  local dev, message, code = open_by_kind(address, options)
+  settings.messages = false
+  if not dev then return nil, message, code end
+  if not wanted then return dev end
+  local ok
+  ok, message, code = vectors.choose(dev, wanted)
+  if ok then return dev end
+  dev:close()
+  return nil, message, code
 end
 
 -- A device that is made when it is opened is opened for its identity, and closed again.
@@ -61,7 +77,7 @@ function inspect.find_made(address)
   local dev, message, code = luio.open(address)
   if not dev then return nil, message, code end
   local info = dev.info
-  info.vectors = info.has_interrupts and 1 or 0
+  info.vectors, info.kinds = info.has_interrupts and 1 or 0, dev:vectors()
   local ok
   ok, message, code = dev:close()
   if not ok then return nil, message, code end
@@ -130,6 +146,7 @@ function luio.start(name, address, options)
     address = inspect.opens(found)
   end
   local dev
+  settings.messages = vectors.wants_messages(require("luio.driver.setup").needs(d))
   dev, message, code = luio.open(address, options)
   if not dev then return nil, note and ("%s; %s"):format(message, note) or message, code end
   if note then dev:warn(note) end

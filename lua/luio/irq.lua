@@ -174,6 +174,11 @@ local function late(self, seconds)
   local device = self.device
   local failure = device.failure and device.failure()
   if failure then return nil, failure, "EIO" end
+  local command = device.irqs.kind ~= "intx" and device.config:command()
+  if command and not command.bus_master then
+    return nil, ("no interrupt %d of %s within %g s: its bus master is off, and a message is a memory write: dev:bus_master(true)"):format(
+      self.vector, device.address, seconds), "ETIMEDOUT"
+  end
   return nil, ("no interrupt of %s within %g s"):format(device.address, seconds), "ETIMEDOUT"
 end
 
@@ -218,7 +223,15 @@ end
 function Irq:unmask()
   local ok, message, code = self:start()
   if not ok then return nil, message, code end
-  return self.device:unmask()
+  return self.device:unmask(self.vector)
+end
+
+--- Keeps the next interrupts away, until `unmask`. Messages (MSI, MSI-X) wait meanwhile.
+---@return boolean? ok
+---@return string? message
+---@return string? code  "ENOSYS": the UIO driver can't
+function Irq:mask()
+  return self.device:mask(self.vector)
 end
 
 --- A descriptor that is readable while events may wait, for another event loop; nil while the thread does

@@ -35,6 +35,7 @@ function M.open(text, options)
   local config = ffi.new "luio_qemu_config"
   config.machine, config.memory = MACHINE, MEMORY
   config.start_ns, config.answer_ns = START_S * 1e9, M.ANSWER * 1e9
+  config.messages = (options.messages or settings.messages) and 1 or 0
   local dev, message, code = machine.start(arguments, config, id or "luio-device", address, options)
   if not dev and code == "ENODEV" then message = ("open %s: QEMU has it, but not as a PCI device"):format(address) end
   return dev, message, code

@@ -3,7 +3,9 @@
 local bit = require "bit"
 local conformance = require "spec.backend.conformance"
 
-conformance {
+local luio = require "luio"
+
+local edu = {
   name = "edu of a QEMU machine", address = "qemu:edu", private = true, pci = { 0x1234, 0x11e8 },
   regions = {
     [0] = {
@@ -19,6 +21,18 @@ conformance {
     raise = function(dev) dev.regions[0]:write32(0x60, 1) end,
   },
 }
+conformance(edu)
+
+-- The same by messages.
+local by_msi = {}
+for key, value in pairs(edu) do by_msi[key] = value end
+by_msi.name, by_msi.only = "edu of a QEMU machine by MSI", "interrupts"
+function by_msi.open(options)
+  local all = { vectors = "msi" }
+  for key, value in pairs(options or {}) do all[key] = value end
+  return luio.open(edu.address, all)
+end
+conformance(by_msi)
 
 -- The holding register is empty, which interrupts as soon as IER lets it; reading IIR takes that back.
 conformance {

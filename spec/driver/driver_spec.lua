@@ -61,7 +61,7 @@ describe("a driver", function()
       { "irq = { capture = { { 'cause' } } }", "irq: capture%[1%] \"cause\": the offset is nil", "EINVAL" },
       { "irq = { ack = 5 }", "irq: a register's name, or a list, not 5", "EINVAL" },
       { "irq = { capture = { { 'cause', 0x200000 } } }", "no 32%-bit register at 0x200000", "EINVAL" },
-      { "irq = { [1] = { capture = {} } }", "has no vector 1", "ENOENT" },
+      { "irq = { [1] = { capture = {} } }", "driver x wants 2 vectors: .*sim:edu: a model has the one interrupt", "ENOTSUP" },
     } do
       local name = driver(("return { name = 'x', %s }"):format(case[1]))
       local dev, message, code = luio.start(name, "sim:edu")

@@ -1,14 +1,16 @@
 --- drivers/edu on whatever LUIO_EDU names: a simulated device by default; in the guest the same
---- file runs against the real one behind /dev/uio0.
+--- file runs against the real one behind /dev/uio0. LUIO_INTERRUPTS: its interrupts, "msi".
 
 local luio = require "luio"
 
 local address = os.getenv "LUIO_EDU" or "sim:edu"
+local interrupts = os.getenv "LUIO_INTERRUPTS" or "intx"
+local options = interrupts ~= "intx" and { vectors = interrupts } or nil
 
-describe("drivers/edu on " .. address, function()
+describe(("drivers/edu on %s, by %s"):format(address, interrupts), function()
   local dev, edu, regs
   before_each(function()
-    dev = assert(luio.start("edu", address))
+    dev = assert(luio.start("edu", address, options))
     edu, regs = dev.driver, dev.regs
   end)
   after_each(function() assert(dev:close()) end)
@@ -109,7 +111,12 @@ describe("drivers/edu on " .. address, function()
     buffer:fill(0x2e)
     assert(dev:bus_master(false))
     assert.is_false(dev.config:command().bus_master)
-    assert(edu.from_device(dev, buffer, 64))
+    local ok, message, code = edu.from_device(dev, buffer, 64)
+    if interrupts == "intx" then assert(ok, message)
+    else -- the message that it is done is lost, too
+      assert.equal("ETIMEDOUT", code)
+      assert.matches("its bus master is off, and a message is a memory write", message)
+    end
     assert.equal(("."):rep(64), buffer:read(0, 64))
     assert(dev:bus_master(true))
     assert(edu.from_device(dev, buffer, 64))
@@ -131,7 +138,7 @@ describe("drivers/edu on " .. address, function()
     regs.STATUS:write { RAISE_IRQ = 1 }
     assert(dev:close())
     for _ = 1, 3 do
-      local again = assert(luio.start("edu", address))
+      local again = assert(luio.start("edu", address, options))
       assert.equal(120, edu.factorial(again, 5))
       assert(again:close())
     end
@@ -146,7 +153,7 @@ describe("drivers/edu on " .. address, function()
     end
     driver.stop = nil
     assert(dev:close())
-    local d, message, code = require("luio.driver").start(driver, assert(luio.open(address)))
+    local d, message, code = require("luio.driver").start(driver, assert(luio.open(address, options)))
     assert.is_nil(d)
     assert.matches("ID.MAGIC is 0x78, not 0xed", message)
     assert.equal("ENODEV", code)

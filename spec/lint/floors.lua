@@ -13,7 +13,7 @@ return {
     { "worker", "runtime/worker.h", "runtime/guard_*.c", "runtime/guard.c", "runtime/memfd.c", "runtime/watchdog.c" },
     { "registers", "runtime/registers.h", "runtime/backend.h", "runtime/region*.c", "runtime/config.c", "runtime/top_half.c",
       "runtime/storm.c", "runtime/sim.c", "runtime/qemu*" },
-    { "parts", "runtime/parts.h", "runtime/bus_master.c", "runtime/intx.c", "runtime/uio.c", "runtime/irq*", "runtime/config_watch.c",
+    { "parts", "runtime/parts.h", "runtime/bus_master.c", "runtime/intx.c", "runtime/vectors.c", "runtime/uio.c", "runtime/irq*", "runtime/config_watch.c",
       "runtime/dma*" },
     -- A way to devices each.
     { "ways", "runtime/ways.h", "runtime/backend*.c" },

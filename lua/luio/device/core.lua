@@ -13,6 +13,7 @@ local irq = require "luio.irq"
 local loading = require "luio.loop.loading"
 local region = require "luio.region"
 local task = require "luio.loop.task"
+local vectors = require "luio.device.vectors"
 local watchdog = require "luio.loop.watchdog"
 local C, err = runtime.C, runtime.err
 
@@ -23,7 +24,7 @@ local M = {}
 ---@field address string   "0000:00:04.0", "uio0", "sim:edu", "mem:0xfea00000+0x1000"
 ---@field info luio.Info   from discovery
 ---@field regions table<integer, luio.Region>
----@field irqs table<integer, luio.Irq>
+---@field irqs luio.Irqs
 ---@field dma luio.Dma
 ---@field config luio.Config
 ---@field regs luio.Registers?  the driver's register map, bound
@@ -61,6 +62,8 @@ local M = {}
 ---@field package forgot boolean?  gone, but only in that it has lost its registers
 ---@field package config_right number?  when config space was last found right
 ---@field package config_fault string?  the part that could not be repaired
+---@field package interrupts { kind: string, count: integer }  of the device that was opened
+---@field package vectors_wanted luio.VectorsWanted?  by whom it was opened
 ---@field package handle ffi.cdata*
 local Device = {}
 Device.__index = Device
@@ -85,8 +88,15 @@ M.open_devices = {}
 
 -- ---- Opening -------------------------------------------------------------------------------------
 
+--- A device's interrupts, by vector, from 0 on.
+---@class luio.Irqs: { [integer]: luio.Irq }
+---@field count integer              how many there are
+---@field kind "intx"|"msi"|"msix"
+
 --- Options of `luio.open`.
 ---@class luio.OpenOptions
+---@field messages boolean?     of a qemu: device: its machine has MSI and MSI-X for its other devices, which this one does not use
+---@field vectors luio.VectorsWanted?  the interrupts it is to have (luio.device.vectors); nil: INTx, or what its driver asks for
 ---@field read_only boolean?  map read-only, refuse every write; never disturbs another's device
 ---@field qemu string[]?        of a qemu: device: more arguments for its QEMU
 ---@field package quiet boolean?  the caller prints the warnings
@@ -102,6 +112,7 @@ function M.add_parts(self, source_of)
     return r or error(message, 2)
   end })
   self.irqs = setmetatable({}, { __index = function(irqs, vector)
+    if vector == "count" or vector == "kind" then return self:root_device().interrupts[vector] end
     if type(vector) ~= "number" then error("vectors are numbered from 0, not " .. tostring(vector), 2) end
     local i = irq.new(self, vector, source_of and source_of(vector))
     rawset(irqs, vector, i)
@@ -131,6 +142,7 @@ function M.wrap(handle, options)
   -- The net under close(): a device that is dropped is still switched off before its memory goes.
   self.handle = ffi.gc(handle, function(h) C.luio_device_close(h, nil) end)
   self.views = setmetatable({}, { __mode = "k" })
+  self.interrupts = { kind = "intx", count = info.has_interrupts and 1 or 0 }
   M.add_parts(self)
   self.dma = dma.new(self)
   self.config = config.new(self)
@@ -190,27 +202,52 @@ function Device:region(index)
   return r
 end
 
---- Lets the next interrupt through by hand. The interrupt thread does so by itself.
----@return boolean? ok
----@return string? message
----@return string? code
-function Device:unmask()
-  M.check_usable(self, "unmasking")
-  if self.gone then return self:gone_failure "unmask the interrupt" end
-  if C.luio_unmask(self.handle, err) < 0 then return runtime.failure() end
+-- Masks or unmasks one vector, or those that are started.
+local function each_vector(self, vector, change)
+  local list = { vector or 0 }
+  if not vector and self.irqs.kind ~= "intx" then
+    list = {}
+    for n, one in pairs(self:root_device().irqs) do
+      if one:started() then table.insert(list, n) end
+    end
+  end
+  for _, n in ipairs(list) do
+    if change(self.handle, n, err) < 0 then return runtime.failure() end
+  end
   return true
 end
 
+--- Lets the next interrupt through by hand. The interrupt thread does so by itself.
+---@param vector? integer  nil: all that are started
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function Device:unmask(vector)
+  M.check_usable(self, "unmasking")
+  if self.gone then return self:gone_failure "unmask the interrupt" end
+  return each_vector(self, vector, C.luio_unmask)
+end
+
 --- Keeps interrupts away until `unmask`: INTX_DISABLE on PCI, elsewhere irqcontrol of the UIO driver. For drivers whose
---- top half says `unmask = false`; one that unmasks would undo it.
+--- top half says `unmask = false`; one that unmasks would undo it. Messages (MSI, MSI-X) wait meanwhile.
+---@param vector? integer  nil: all that are started
 ---@return boolean? ok
 ---@return string? message
 ---@return string? code  "ENOSYS": the UIO driver has no irqcontrol
-function Device:mask()
+function Device:mask(vector)
   M.check_usable(self, "masking")
   if self.gone then return self:gone_failure "mask the interrupt" end
-  if C.luio_mask(self.handle, err) < 0 then return runtime.failure() end
-  return true
+  return each_vector(self, vector, C.luio_mask)
+end
+
+--- The interrupts that it has, and could have.
+---@return luio.Vectors?
+---@return string? message
+---@return string? code
+function Device:vectors()
+  M.check_usable(self, "vectors")
+  if self.gone then return self:gone_failure "the vectors" end
+  return vectors.of(self)
 end
 
 --- Copies the driver's durable state (its `durable` names fields of dev.state) to where it outlives a
@@ -366,7 +403,7 @@ function Device:retake()
     handle.address, handle.gone, handle.gone_why = info.address, nil, nil
     for _, r in pairs(handle.regions or {}) do region.back(r, info.address) end
   end
-  return true
+  return vectors.again(self)
 end
 
 function Device:__tostring()

@@ -5,6 +5,11 @@ return {
   --- More arguments for the QEMU of each `qemu:` device that is opened without its own.
   ---@type string[]?
   qemu = nil,
+  --- The interrupts of each device that is opened without its own `vectors`.
+  ---@type luio.VectorsWanted?
+  vectors = nil,
+  --- Whether the device that is being opened is to have MSI or MSI-X. A QEMU machine is started with them, or has none.
+  messages = false,
   --- Called for the warnings of devices that have no on_warning of their own; nil: they are kept only.
   ---@type fun(message: string, dev: luio.Device)?
   on_warning = nil,

@@ -12,13 +12,14 @@ local registers = require "luio.registers"
 local setup = require "luio.driver.setup"
 local staging = require "luio.reload.staging"
 local top_half = require "luio.top_half"
+local vectors = require "luio.device.vectors"
 
 local M = {}
 
 local KNOWN = {
   name = "string", match = "table", irq = "table", dma = "table", registers = "table",
   start = "function", stop = "function", check = "function", migrate = "function", gone = "function",
-  quiesce = "function", durable = "table", reset = "boolean", state_version = "number",
+  vectors = "value", quiesce = "function", durable = "table", reset = "boolean", state_version = "number",
 }
 
 local DMA = { bits = "number" }
@@ -53,6 +54,9 @@ local function check_parts(driver, path, file)
   local bits = driver.dma and driver.dma.bits
   if bits and not (bits >= 12 and bits <= 64 and bits % 1 == 0) then
     return nil, ("%s: %s.dma.bits is 12 to 64, not %s"):format(path, driver.name, tostring(bits)), "EINVAL"
+  end
+  if driver.vectors ~= nil and not vectors.option.fits(driver.vectors) then
+    return nil, ("%s: %s.vectors is %s, not %s"):format(path, driver.name, vectors.option.words, errors.text(driver.vectors)), "EINVAL"
   end
   for i, field in pairs(driver.durable or {}) do
     if type(i) ~= "number" or type(field) ~= "string" then
@@ -90,7 +94,7 @@ end
 local function check_table(driver, path, file)
   if type(driver.name) ~= "string" then return nil, path .. ": the driver has no name", "EINVAL" end
   for key, kind in pairs(KNOWN) do
-    if driver[key] ~= nil and type(driver[key]) ~= kind then
+    if driver[key] ~= nil and kind ~= "value" and type(driver[key]) ~= kind then
       return nil, ("%s: %s.%s is a %s, not a %s"):format(path, driver.name, key, type(driver[key]), kind), "EINVAL"
     end
   end

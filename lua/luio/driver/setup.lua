@@ -1,6 +1,7 @@
 --- Sets up the interrupts and DMA of a driver's table on a device, before the driver's own `start`.
 
 local irq = require "luio.irq"
+local vectors = require "luio.device.vectors"
 local top_half = require "luio.top_half"
 
 local M = {}
@@ -10,8 +11,21 @@ local M = {}
 ---@return table<integer, table>
 function M.top_halves(driver)
   if not driver.irq then return {} end
-  if driver.irq[0] == nil and driver.irq[1] == nil then return { [0] = driver.irq } end
-  return driver.irq
+  for key in pairs(driver.irq) do
+    if type(key) == "number" then return driver.irq end
+  end
+  return { [0] = driver.irq }
+end
+
+--- The interrupts that a driver needs: what it says, or one for each of its top halves.
+---@param driver table
+---@return luio.VectorsWanted?  nil: any
+function M.needs(driver)
+  local most = 0
+  for vector in pairs(M.top_halves(driver)) do
+    if type(vector) == "number" then most = math.max(most, vector + 1) end
+  end
+  return driver.vectors or most > 1 and most or nil
 end
 
 -- The error of a top half, before any is started; otherwise nil, and the resolved top half.
@@ -46,6 +60,8 @@ end
 ---@return string? message
 ---@return string? code
 function M.prepare(driver, view, reason)
+  local enough, why, why_code = vectors.ensure(view, driver.name, M.needs(driver), reason == "reload")
+  if not enough then return nil, why, why_code end
   for vector, stated in pairs(M.top_halves(driver)) do
     local fault, setup = top_half_fault(view, stated)
     if fault then return nil, "irq: " .. fault, "EINVAL" end

@@ -133,6 +133,15 @@ end
 ---@return string? code
 function Source:start(device, vector)
   local config = ffi.new "luio_irq_config"
+  if device.irqs.kind ~= "intx" then -- a message is a memory write; before the vector is unmasked
+    local command, message, code = device.config:command()
+    if not command then return nil, message, code end
+    if not command.bus_master then
+      local on
+      on, message, code = device:bus_master(true)
+      if not on then return nil, message, code end
+    end
+  end
   if C.luio_device_irq(device.handle, vector, config, err) < 0 then return runtime.failure() end
   local names, message, code = build(device, config, self.setup)
   if not names then return nil, message, code end

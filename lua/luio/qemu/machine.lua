@@ -9,10 +9,12 @@ local runtime = require "luio.ffi"
 local device = require "luio.device"
 local options_check = require "luio.options"
 local qmp = require "luio.qemu.qmp"
+local vectors = require "luio.device.vectors"
 local C, err = runtime.C, runtime.err
 
 local M = {}
 
+--- A machine, by the devices of it that are open: `dev.qemu`.
 ---@class luio.QemuMachine
 ---@field pid integer           of QEMU
 ---@field name string           of its program
@@ -113,7 +115,7 @@ local function find(list, id)
     or "none with an id (-device NAME,id=ID)")
 end
 
-local OPTIONS = { read_only = "boolean", quiet = "boolean" }
+local OPTIONS = { read_only = "boolean", quiet = "boolean", vectors = vectors.option }
 
 -- Opens a device as `address`.
 local function open(self, id, address, options)
@@ -148,7 +150,15 @@ end
 function Machine:open(id, options)
   if type(id) ~= "string" then error("open wants a device's id, not a " .. type(id), 2) end
   closed(self, "open " .. id, 2)
-  local dev, message, code = open(self, id, nil, options_check.check("open", options, OPTIONS))
+  options = options_check.check("open", options, OPTIONS)
+  local dev, message, code = open(self, id, nil, options)
+  if dev and options.vectors then
+    local ok
+    ok, message, code = vectors.choose(dev, options.vectors)
+    if ok then return dev end
+    dev:close()
+    dev = nil
+  end
   if not dev then return nil, ("open %s of %s: %s"):format(id, self.name, message), code end
   return dev
 end
@@ -185,7 +195,13 @@ function M.start(arguments, config, id, address, options)
   for i, text in ipairs(arguments) do argv[i - 1] = text end
   config.argv = argv
   local out = ffi.new "luio_qemu *[1]"
-  if C.luio_qemu_open(config, out, err) < 0 then return runtime.failure() end
+  if C.luio_qemu_open(config, out, err) < 0 then
+    local _, why, why_code = runtime.failure()
+    if why:find "ivshmem%-doorbell.* is not a valid device" then
+      why = why .. ": it brings MSI and MSI-X here, and this QEMU is built without: leave `vectors` out, for INTx"
+    end
+    return nil, why, why_code
+  end
   local self = setmetatable({ handle = ffi.gc(out[0], C.luio_qemu_close), pid = C.luio_qemu_pid(out[0]), open_devices = {},
     name = arguments[1] }, Machine)
   local dev, message, code

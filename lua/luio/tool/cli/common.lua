@@ -11,6 +11,7 @@ local sysfs = require "luio.host.sysfs"
 local target = require "luio.tool.explore.target"
 local term = require "luio.text.term"
 local uv = require "luv"
+local vectors = require "luio.device.vectors"
 
 local M = {}
 
@@ -49,6 +50,8 @@ end
 function M.machine(p)
   p:option("--qemu", "One more argument for the QEMU of a qemu: device, as in --qemu -netdev --qemu hubport,id=n0,hubid=0. Can be given "
     .. "several times."):argname("ARG"):count "*"
+  p:option("--vectors", "The device's interrupts: intx, msi, msix, or how many. Without it INTx, or what the driver needs.")
+    :argname("KIND"):convert(vectors.parse)
 end
 
 --- Whether a map is to be looked at with no device; a word in the device's place then is a place, too.

@@ -182,6 +182,7 @@ function M.main(argv)
   if not ok then return misuse(command, args) end
   if name == "run" or name == "explore" then print_at_once() end
   if args.qemu and args.qemu[1] then require("luio.device.settings").qemu = args.qemu end
+  if args.vectors then require("luio.device.settings").vectors = args.vectors end
   local fine, status, message, code = xpcall(command.run, errors.traceback, args, M)
   local closed, why = luio.close_all()
   uv.run "nowait" -- handles that were closed go

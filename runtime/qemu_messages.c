@@ -1,0 +1,244 @@
+/* qemu_messages.c - MSI and MSI-X of a QEMU machine's device: the part of a kernel that sets them up.
+ *
+ * The registers are those of the PCI Local Bus Specification 3.0, 6.8: of MSI in config space, of MSI-X a table in one of the
+ * device's BARs. Each vector's message is aimed at the machine's doorbell (qemu_doorbell.c).
+ *
+ * MSI has one address and one data for all of its vectors, which the device tells apart by the data's low bits: so the numbers of
+ * the doorbell are a block, aligned to its size (6.8.1.6). An entry of MSI-X gets its number when its vector is first opened;
+ * until then it is masked, and what comes is pending. The order is the specification's: an entry is written while it is masked, and
+ * the function is masked while the capability is switched on (6.8.2). INTx is switched off by INTX_DISABLE, too, for a driver's
+ * model may look at that alone. */
+#include "qemu.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* 6.8.1, from the capability on; data and mask come 4 later where the address has 64 bits. */
+enum {
+  MSI_ADDRESS = 4,
+  MSI_DATA = 8,
+  MSI_MASK = 12,
+  MSI_CAPABLE = 1, /* shifts of the control word's fields */
+  MSI_ENABLED = 4,
+  MSI_ENABLED_ALL = 7 << MSI_ENABLED,
+  MSI_64 = 1 << 7,
+  MSI_MASKABLE = 1 << 8,
+};
+
+/* 6.8.2. */
+enum {
+  MSIX_TABLE = 4,
+  MSIX_BIR = 7,
+  MSIX_FUNCTION_MASK = 1 << 14,
+  ENTRY = 16, /* bytes of a table's entry: address, its upper half, data, control */
+  ENTRY_HIGH = 4,
+  ENTRY_DATA = 8,
+  ENTRY_CONTROL = 12,
+  ENTRY_MASKED = 1,
+};
+
+static struct luio_qemu_own *own(const luio_device *d)
+{
+  return d->own;
+}
+
+static const char *missing(const luio_device *d)
+{
+  return own(d)->qemu->doorbell.address
+             ? NULL
+             : "its QEMU machine was started without what brings them here: open the first of its "
+               "devices with `vectors` (--vectors), or with `messages = true`";
+}
+
+static int set_control(luio_device *d, uint32_t value, luio_error *err)
+{
+  return luio_config_write(d, own(d)->messages.capability + PCI_MESSAGE_CONTROL, 16, value, err);
+}
+
+/* ---- MSI --------------------------------------------------------------------------------------- */
+
+static unsigned msi_data(const struct luio_qemu_messages *m)
+{
+  return m->capability + MSI_DATA + (m->control & MSI_64 ? 4 : 0);
+}
+
+static int msi_on(luio_device *d, luio_error *err)
+{
+  struct luio_qemu_messages *m = &own(d)->messages;
+  luio_qemu *q = own(d)->qemu;
+  unsigned shift = m->control >> MSI_CAPABLE & 7;
+  m->count = 1u << shift;
+  int first = luio_doorbell_take(q, m->count, err);
+  if (first < 0)
+    return first;
+  m->first = (unsigned)first;
+  m->masks = ~0u;
+  uint32_t control = (m->control & ~(uint32_t)MSI_ENABLED_ALL) | shift << MSI_ENABLED;
+  int rc =
+      luio_config_write(d, m->capability + MSI_ADDRESS, 32, (uint32_t)q->doorbell.address, err);
+  if (rc == 0 && control & MSI_64)
+    rc = luio_config_write(d, m->capability + MSI_ADDRESS + 4, 32,
+                           (uint32_t)(q->doorbell.address >> 32), err);
+  if (rc == 0)
+    rc = luio_config_write(d, msi_data(m), 16, m->first, err);
+  if (rc == 0 && control & MSI_MASKABLE)
+    rc = luio_config_write(d, msi_data(m) + MSI_MASK - MSI_DATA, 32, m->masks, err);
+  return rc == 0 ? set_control(d, control | PCI_MSI_ENABLE, err) : rc;
+}
+
+static int msi_mask(luio_device *d, unsigned vector, bool masked, luio_error *err)
+{
+  struct luio_qemu_messages *m = &own(d)->messages;
+  if (!(m->control & MSI_MASKABLE))
+    return 0;
+  pthread_mutex_lock(&m->lock);
+  uint32_t bit = 1u << vector;
+  m->masks = masked ? m->masks | bit : m->masks & ~bit;
+  int rc = luio_config_write(d, msi_data(m) + MSI_MASK - MSI_DATA, 32, m->masks, err);
+  pthread_mutex_unlock(&m->lock);
+  return rc;
+}
+
+/* ---- MSI-X ------------------------------------------------------------------------------------- */
+
+static int put(luio_device *d, unsigned vector, unsigned offset, uint32_t value, luio_error *err)
+{
+  return luio_qemu_write(own(d)->qemu, QEMU_MEMORY,
+                         own(d)->messages.table + (uint64_t)vector * ENTRY + offset, 32, &value, 1,
+                         err);
+}
+
+static int msix_on(luio_device *d, luio_error *err)
+{
+  struct luio_qemu_messages *m = &own(d)->messages;
+  uint32_t table;
+  int rc = luio_config_read(d, m->capability + MSIX_TABLE, 32, &table, err);
+  if (rc < 0)
+    return rc;
+  unsigned bir = table & MSIX_BIR;
+  const luio_bar *bar = &own(d)->function->bars[bir < LUIO_MAX_BARS ? bir : 0];
+  m->count = (m->control & PCI_MSIX_SIZE) + 1;
+  table &= ~(uint32_t)MSIX_BIR;
+  if (bir >= LUIO_MAX_BARS || bar->kind != LUIO_BAR_MEM || table >= bar->size ||
+      bar->size - table < (uint64_t)m->count * ENTRY)
+    return luio_fail(err, EIO,
+                     "MSI-X of %s: its table of %u entries, at 0x%x of BAR%u, is in no "
+                     "memory BAR that could be placed",
+                     d->info.address, m->count, table, bir);
+  m->table = bar->addr + table;
+  m->numbers = calloc(m->count, sizeof *m->numbers);
+  if (!m->numbers)
+    return luio_fail(err, ENOMEM, "MSI-X of %s: out of memory", d->info.address);
+  for (unsigned i = 0; i < m->count; i++)
+    m->numbers[i] = -1;
+  uint32_t control = m->control | PCI_MSIX_ENABLE;
+  rc = set_control(d, control | MSIX_FUNCTION_MASK, err);
+  for (unsigned i = 0; rc == 0 && i < m->count; i++)
+    rc = put(d, i, ENTRY_CONTROL, ENTRY_MASKED, err);
+  return rc == 0 ? set_control(d, control & ~(uint32_t)MSIX_FUNCTION_MASK, err) : rc;
+}
+
+/* Gives an entry, which is masked, a number of the doorbell. */
+static int aim(luio_device *d, unsigned vector, luio_error *err)
+{
+  struct luio_qemu_messages *m = &own(d)->messages;
+  luio_qemu *q = own(d)->qemu;
+  int number = luio_doorbell_take(q, 1, err);
+  if (number < 0)
+    return number;
+  int rc = put(d, vector, 0, (uint32_t)q->doorbell.address, err);
+  if (rc == 0)
+    rc = put(d, vector, ENTRY_HIGH, (uint32_t)(q->doorbell.address >> 32), err);
+  if (rc == 0)
+    rc = put(d, vector, ENTRY_DATA, (uint32_t)number, err);
+  if (rc < 0) {
+    luio_doorbell_release(q, (unsigned)number, 1);
+    return rc;
+  }
+  m->numbers[vector] = (int16_t)number;
+  return 0;
+}
+
+/* ---- Both -------------------------------------------------------------------------------------- */
+
+static void forget(luio_device *d)
+{
+  struct luio_qemu_messages *m = &own(d)->messages;
+  luio_qemu *q = own(d)->qemu;
+  for (unsigned i = 0; m->numbers && i < m->count; i++)
+    if (m->numbers[i] >= 0)
+      luio_doorbell_release(q, (unsigned)m->numbers[i], 1);
+  if (!m->numbers && m->count)
+    luio_doorbell_release(q, m->first, m->count);
+  free(m->numbers);
+  m->numbers = NULL;
+  m->count = 0;
+}
+
+/* Sets INTX_DISABLE, or puts it back. */
+static int intx(luio_device *d, bool off, luio_error *err)
+{
+  struct luio_qemu_messages *m = &own(d)->messages;
+  uint32_t command, bit = off || m->intx_was_off ? PCI_COMMAND_INTX_DISABLE : 0;
+  pthread_mutex_lock(&d->command_lock);
+  int rc = luio_command_change(d, bit, PCI_COMMAND_INTX_DISABLE & ~bit, &command, err);
+  d->intx_open = false;
+  pthread_mutex_unlock(&d->command_lock);
+  if (rc == 0 && off)
+    m->intx_was_off = command & PCI_COMMAND_INTX_DISABLE;
+  return rc;
+}
+
+static int off(luio_device *d, luio_error *err)
+{
+  struct luio_qemu_messages *m = &own(d)->messages;
+  uint32_t enable = PCI_MSI_ENABLE;
+  if (m->numbers)
+    enable = PCI_MSIX_ENABLE | MSIX_FUNCTION_MASK;
+  int rc = set_control(d, m->control & ~enable, err);
+  if (rc == 0)
+    rc = intx(d, false, err);
+  forget(d); /* whatever it said: the device is gone, or its machine */
+  return rc;
+}
+
+static int on(luio_device *d, int kind, luio_error *err)
+{
+  struct luio_qemu_messages *m = &own(d)->messages;
+  luio_error ignored;
+  m->capability = luio_capability(d, kind == LUIO_MSI ? PCI_CAP_MSI : PCI_CAP_MSIX);
+  int rc = luio_config_read(d, m->capability + PCI_MESSAGE_CONTROL, 16, &m->control, err);
+  if (rc == 0)
+    rc = intx(d, true, err);
+  if (rc < 0)
+    return rc;
+  rc = kind == LUIO_MSI ? msi_on(d, err) : msix_on(d, err);
+  if (rc < 0)
+    off(d, &ignored);
+  return rc < 0 ? rc : (int)m->count;
+}
+
+static int source(luio_device *d, unsigned vector, luio_error *err)
+{
+  struct luio_qemu_messages *m = &own(d)->messages;
+  int rc = m->numbers && m->numbers[vector] < 0 ? aim(d, vector, err) : 0;
+  if (rc < 0)
+    return rc;
+  return luio_doorbell_fd(own(d)->qemu,
+                          m->numbers ? (unsigned)m->numbers[vector] : m->first + vector);
+}
+
+static int mask(luio_device *d, unsigned vector, bool masked, luio_error *err)
+{
+  return own(d)->messages.numbers ? put(d, vector, ENTRY_CONTROL, masked ? ENTRY_MASKED : 0, err)
+                                  : msi_mask(d, vector, masked, err);
+}
+
+const struct luio_message_ops luio_qemu_message_ops = {
+    .missing = missing,
+    .on = on,
+    .off = off,
+    .source = source,
+    .mask = mask,
+};
