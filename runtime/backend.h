@@ -10,6 +10,7 @@
  *   backend_mem.c   ranges of physical addresses, by /dev/mem
  *   backend_sim.c   simulated devices; sim.c is the bus behind it
  *   backend_qemu.c  QEMU's devices, without a guest; qemu.c and its siblings are the machine, qemu_messages.c its MSI
+ *   backend_qemu_node.c  those of a QEMU machine's device tree
  *
  * Files that several ways share: uio.c (/dev/uioX), intx.c (INTx by the command register), region.c (mapped memory),
  * region_port.c (I/O ports), dma_physical.c and its siblings (DMA memory). */

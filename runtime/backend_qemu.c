@@ -18,81 +18,6 @@ static struct luio_qemu_own *own(const luio_device *d)
 
 /* ---- Regions ----------------------------------------------------------------------------------- */
 
-static enum luio_qemu_space space(const luio_region *r)
-{
-  const struct luio_qemu_own *o = r->own;
-  return o->function->bars[r->index].kind == LUIO_BAR_IO ? QEMU_PORTS : QEMU_MEMORY;
-}
-
-static luio_qemu *machine(const luio_region *r)
-{
-  return ((const struct luio_qemu_own *)r->own)->qemu;
-}
-
-static int failed(const luio_region *r, const char *verb, uint64_t offset, unsigned width,
-                  const luio_error *why, luio_error *err)
-{
-  return luio_fail(err, why->code, "%s%u %s %s at 0x%llx: %s", verb, width, r->device, r->name,
-                   (unsigned long long)offset, why->message);
-}
-
-static int read_region(luio_region *r, uint64_t offset, unsigned width, uint64_t *value,
-                       luio_error *err)
-{
-  luio_error why;
-  *value = 0;
-  int rc = luio_qemu_read(machine(r), space(r), r->addr + offset, width, value, 1, &why);
-  return rc < 0 ? failed(r, "read", offset, width, &why, err) : 0;
-}
-
-static int write_region(luio_region *r, uint64_t offset, unsigned width, uint64_t value,
-                        luio_error *err)
-{
-  luio_error why;
-  int rc = luio_qemu_write(machine(r), space(r), r->addr + offset, width, &value, 1, &why);
-  return rc < 0 ? failed(r, "write", offset, width, &why, err) : 0;
-}
-
-static bool read_burst(luio_region *r, uint64_t offset, unsigned width, void *to, uint64_t n)
-{
-  return luio_qemu_read(machine(r), space(r), r->addr + offset, width, to, n, NULL) == 0;
-}
-
-static bool write_burst(luio_region *r, uint64_t offset, unsigned width, const void *from,
-                        uint64_t n)
-{
-  return luio_qemu_write(machine(r), space(r), r->addr + offset, width, from, n, NULL) == 0;
-}
-
-/* Its `gone` is all there is to it: the machine is not asked any more. */
-static void nothing(luio_region *r)
-{
-  (void)r;
-}
-
-static const struct luio_region_ops memory_ops = {
-    .kind = LUIO_REGION_QEMU,
-    .read = read_region,
-    .write = write_region,
-    .read_burst = read_burst,
-    .write_burst = write_burst,
-    .leave = nothing,
-    .forked = nothing,
-    .close = nothing,
-};
-
-static const struct luio_region_ops port_ops = {
-    .kind = LUIO_REGION_QEMU,
-    .no64 = "ports have accesses of at most 32 bits",
-    .read = read_region,
-    .write = write_region,
-    .read_burst = read_burst,
-    .write_burst = write_burst,
-    .leave = nothing,
-    .forked = nothing,
-    .close = nothing,
-};
-
 static bool has_region(const luio_device *d, unsigned index)
 {
   return index < LUIO_MAX_BARS && d->info.bars[index].kind != LUIO_BAR_NONE;
@@ -102,7 +27,7 @@ static int open_region(luio_device *d, luio_region *r, luio_error *err)
 {
   (void)err;
   const luio_bar *bar = &d->info.bars[r->index];
-  r->ops = bar->kind == LUIO_BAR_IO ? &port_ops : &memory_ops;
+  r->ops = bar->kind == LUIO_BAR_IO ? &luio_qemu_port_ops : &luio_qemu_memory_ops;
   r->addr = bar->addr;
   r->size = bar->size;
   r->own = d->own;

@@ -144,6 +144,19 @@ int luio_device_open_qemu(luio_qemu *qemu, unsigned bus, unsigned slot, unsigned
   return opened(d, rc < 0 ? rc : open_described(d, NULL, err), out);
 }
 
+int luio_device_open_qemu_node(luio_qemu *qemu, const luio_info *info, int line, int edge,
+                               unsigned flags, luio_device **out, luio_error *err)
+{
+  luio_device *d = NULL;
+  char what[96];
+  luio_format(what, sizeof what, "open %s", info->address);
+  int rc = luio_device_new(flags, what, &d, err);
+  if (rc < 0)
+    return rc;
+  rc = luio_qemu_prepare_node(d, qemu, info, line, edge, err);
+  return opened(d, rc < 0 ? rc : open_described(d, NULL, err), out);
+}
+
 const luio_info *luio_device_info(const luio_device *d)
 {
   return &d->info;

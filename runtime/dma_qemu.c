@@ -15,8 +15,8 @@ static int grow(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, pag
                 luio_error *err)
 {
   luio_qemu *q = machine(dma);
-  uint64_t whole = (size + QEMU_CHUNK - 1) / QEMU_CHUNK * QEMU_CHUNK, offset;
-  int rc = luio_qemu_memory_take(q, whole, align, mask, &offset);
+  uint64_t whole = (size + QEMU_CHUNK - 1) / QEMU_CHUNK * QEMU_CHUNK, addr;
+  int rc = luio_qemu_memory_take(q, whole, align, mask, &addr);
   if (rc < 0)
     return luio_fail(err, -rc,
                      "%llu bytes of DMA memory for %s below 0x%llx: the machine has %llu MiB, and "
@@ -29,11 +29,12 @@ static int grow(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, pag
   if (!p || !e) {
     free(p);
     free(e);
-    luio_qemu_memory_release(q, offset, whole);
+    luio_qemu_memory_release(q, addr, whole);
     return luio_fail(err, ENOMEM, "DMA memory for %s: out of memory", dma->who);
   }
   *e = (extent){.size = whole};
-  *p = (page){.addr = q->ram + offset, .size = whole, .unit = whole, .iova = offset, .free = e};
+  *p = (page){
+      .addr = luio_qemu_memory_at(q, addr), .size = whole, .unit = whole, .iova = addr, .free = e};
   memset(p->addr, 0, whole); /* another device's may have been there */
   luio_dma_page_add(dma, p);
   *out = p;

@@ -13,17 +13,37 @@ typedef struct luio_qemu luio_qemu;
 typedef struct luio_qemu_config {
   const char *const
       *argv; /* the program and its own arguments (-device, -netdev, ...), ended by NULL */
-  const char *machine; /* of -M: "q35" */
+  const char *machine; /* of -M: "q35"; "virt", ARM's board without a PC's history */
   uint64_t memory;     /* bytes of the machine's memory, a multiple of 2 MiB */
   uint64_t start_ns;   /* how long it may take to start */
   uint64_t answer_ns;  /* and to answer an access: it counts as stuck after that */
   int messages; /* 1: with an ivshmem-doorbell, by which MSI and MSI-X come (luio_device_set_vectors) */
 } luio_qemu_config;
 
-/* Starts a machine and places its devices. It is shared by the caller and the devices that are opened.
+/* Starts a machine and places its devices; those of "virt" are placed by luio_qemu_describe. It is shared by the caller and the
+ * devices that are opened.
  *   ENOENT     there is no such program       EINVAL  QEMU refused its arguments; the message has its words
  *   ETIMEDOUT  it did not answer in time */
 LUIO_API int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *err);
+/* The device tree that QEMU wrote to the start of the memory of "virt"; its bytes in *size. NULL: there is none. Valid until a device
+ * is opened, for others may write to the memory then. */
+LUIO_API const void *luio_qemu_tree(const luio_qemu *qemu, uint64_t *size);
+
+typedef struct luio_qemu_window {
+  uint64_t first, last;
+} luio_qemu_window;
+
+/* What a device tree says of its board, and QMP. */
+typedef struct luio_qemu_board {
+  const char *interrupts;                /* the interrupt controller's QOM path */
+  uint64_t ecam;                         /* PCI's config space in memory; 0: there is no PCI */
+  uint64_t ports;                        /* where I/O ports are in memory; 0: they are not */
+  luio_qemu_window memory, prefetch, io; /* addresses that BARs may have */
+} luio_qemu_board;
+
+/* For a machine whose board a device tree describes, once, before the first device is opened: has its interrupt lines told, and
+ * places its PCI devices. */
+LUIO_API int luio_qemu_describe(luio_qemu *qemu, const luio_qemu_board *board, luio_error *err);
 /* Its QMP socket, in which nothing was said yet; the machine's. */
 LUIO_API int luio_qemu_qmp_fd(const luio_qemu *qemu);
 /* 0: it runs. EIO with the reason: it has ended, or is stuck, and stays so. */
@@ -35,6 +55,12 @@ LUIO_API int luio_qemu_pid(const luio_qemu *qemu);
 LUIO_API int luio_device_open_qemu(luio_qemu *qemu, unsigned bus, unsigned slot, unsigned function,
                                    const char *name, unsigned flags, luio_device **out,
                                    luio_error *err);
+/* Opens a device of the device tree as UIO's uio_pdrv_genirq shows one. info: what a list would say of it; its address, names and maps
+ * are taken from there. line: its input of the interrupt controller, -1: none; the line goes off at each interrupt, and on by
+ * luio_unmask. edge: the controller takes its rising edges, else its high level.
+ *   EBUSY  this process has it      EINVAL  the interrupt controller has no such input */
+LUIO_API int luio_device_open_qemu_node(luio_qemu *qemu, const luio_info *info, int line, int edge,
+                                        unsigned flags, luio_device **out, luio_error *err);
 /* The caller lets the machine go. The last one, the caller or one of its devices, ends the process and waits for that. */
 LUIO_API void luio_qemu_close(luio_qemu *qemu);
 

@@ -1,11 +1,12 @@
 /* qemu.c - a QEMU machine without a guest: its start and its end, and its memory.
  *
- * The machine's CPU executes one instruction, hlt, and stays there; its timers and so its devices' own work go on. (With
- * QEMU's -S they would stand still.) The memory is a memfd that both processes map: an address in it, from 0, is the
- * address that the machine's devices see. The first MiB is left alone, so that 0 is no buffer. */
+ * The machine's CPU executes one instruction, hlt, and stays there, or is off from the start; its timers and so its devices' own
+ * work go on. (With QEMU's -S they would stand still.) The memory is a memfd that both processes map. Its first chunk is left
+ * alone, so that 0 is no buffer, and for the device tree that some machines have there. */
 #include "qemu.h"
 #include "kernel.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +16,33 @@
 
 enum { ARGUMENTS = 28, BIOS_SIZE = 65536 };
 
+static const struct luio_qemu_kind kinds[] = {
+    {.machine = "q35",
+     .idle = {"-bios", "/proc/self/fd/6"}, /* QEMU_BIOS */
+     .package = "qemu-system-x86",
+     .hello = "irq_intercept_in ioapic"},
+    {.machine = "virt",
+     .idle = {"-global", "arm-cpu.start-powered-off=on"}, /* as PSCI would have it: no firmware */
+     .package = "qemu-system-arm",
+     .hello = "readl 0x40000000",
+     .ram = 0x40000000,
+     .tree = true},
+};
+
+static const struct luio_qemu_kind *kind_of(const char *machine)
+{
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    if (!strcmp(kinds[i].machine, machine))
+      return &kinds[i];
+  return NULL;
+}
+
 /* The arguments of the machine itself, before the caller's; the doorbell's come after them, so that it takes none of the places on
  * the bus that the caller's devices would have. */
-static char **arguments(const luio_qemu_config *c, char text[5][192])
+static char **arguments(const luio_qemu *q, char text[4][192])
 {
+  const luio_qemu_config *c = &q->config;
+  const char *const *idle = q->kind->idle;
   size_t n = 0;
   while (c->argv[n])
     n++;
@@ -31,21 +55,30 @@ static char **arguments(const luio_qemu_config *c, char text[5][192])
               "memory-backend-file,id=luio-memory,size=%lluM,mem-path=/proc/self/fd/%d,share=on",
               mib, QEMU_RAM);
   luio_format(text[2], 192, "%lluM", mib);
-  luio_format(text[3], 192, "/proc/self/fd/%d", QEMU_BIOS);
-  luio_format(text[4], 192, "socket,id=luio-doorbell,fd=%d", QEMU_DOORBELL);
-  char *own[] = {"-nodefaults", "-no-user-config",
-                 "-display",    "none",
-                 "-M",          text[0],
-                 "-object",     text[1],
-                 "-m",          text[2],
-                 "-bios",       text[3],
-                 "-chardev",    "socket,id=luio-qtest,fd=3",
-                 "-object",     "qtest,id=luio,chardev=luio-qtest,log=/dev/null",
-                 "-chardev",    "socket,id=luio-qmp,fd=4",
-                 "-mon",        "chardev=luio-qmp,mode=control"};
+  luio_format(text[3], 192, "socket,id=luio-doorbell,fd=%d", QEMU_DOORBELL);
+  char *own[] = {"-nodefaults",
+                 "-no-user-config",
+                 "-display",
+                 "none",
+                 "-M",
+                 text[0],
+                 "-object",
+                 text[1],
+                 "-m",
+                 text[2],
+                 (char *)(uintptr_t)idle[0],
+                 (char *)(uintptr_t)idle[1],
+                 "-chardev",
+                 "socket,id=luio-qtest,fd=3",
+                 "-object",
+                 "qtest,id=luio,chardev=luio-qtest,log=/dev/null",
+                 "-chardev",
+                 "socket,id=luio-qmp,fd=4",
+                 "-mon",
+                 "chardev=luio-qmp,mode=control"};
   static char device[] =
       "ivshmem-doorbell,id=luio-doorbell,chardev=luio-doorbell,vectors=512,ioeventfd=off";
-  char *doorbell[] = {"-chardev", text[4], "-device", device};
+  char *doorbell[] = {"-chardev", text[3], "-device", device};
   char **to = argv;
   *to++ = (char *)(uintptr_t)c->argv[0];
   for (size_t i = 0; i < sizeof own / sizeof *own; i++)
@@ -74,8 +107,8 @@ static int halt(void)
 static int start(luio_qemu *q, luio_error *err)
 {
   int qtest[2] = {-1, -1}, qmp[2] = {-1, -1}, ram = -1, bios = -1, doorbell = -1, rc;
-  char text[5][192];
-  char **argv = arguments(&q->config, text);
+  char text[4][192];
+  char **argv = arguments(q, text);
   if (!argv)
     return luio_fail(err, ENOMEM, "start %s: out of memory", q->program);
   ram = memfd_create("machine memory", MFD_CLOEXEC);
@@ -122,9 +155,14 @@ static void forked(void *of)
 
 int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *err)
 {
+  const struct luio_qemu_kind *kind = kind_of(config->machine);
+  if (!kind)
+    return luio_fail(err, EINVAL, "start %s: luio does not know the machine %s", config->argv[0],
+                     config->machine);
   luio_qemu *q = calloc(1, sizeof *q);
   if (!q)
     return luio_fail(err, ENOMEM, "start %s: out of memory", config->argv[0]);
+  q->kind = kind;
   q->config = *config;
   atomic_init(&q->users, 1);
   luio_format(q->program, sizeof q->program, "%s", config->argv[0]);
@@ -132,6 +170,8 @@ int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *
       q->process.log = -1;
   for (int i = 0; i < QEMU_LISTENERS; i++)
     q->listeners[i].fd = -1;
+  for (int i = 0; i < QEMU_LINES; i++)
+    q->lines[i].fd = -1;
   pthread_mutex_init(&q->bus, NULL);
   pthread_mutex_init(&q->lock, NULL);
   pthread_mutex_init(&q->doorbell.lock, NULL);
@@ -147,9 +187,9 @@ int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *
                  : luio_fail(err, ENOMEM, "start %s: out of memory", config->argv[0]);
   if (rc == 0)
     rc = luio_qemu_bus_start(q, err);
-  if (rc == 0)
+  if (rc == 0 && !kind->tree)
     rc = luio_qemu_enumerate(q, err);
-  if (rc == 0 && config->messages)
+  if (rc == 0 && !kind->tree && config->messages)
     rc = luio_doorbell_find(q, err);
   if (rc < 0) {
     luio_qemu_close(q);
@@ -211,6 +251,38 @@ void luio_qemu_let_go(luio_qemu *q, struct luio_qemu_function *f)
   luio_qemu_close(q);
 }
 
+int luio_qemu_take_node(luio_qemu *q, uint64_t addr)
+{
+  int rc = 0, free_place = -1;
+  pthread_mutex_lock(&q->lock);
+  for (int i = 0; i < QEMU_NODES && rc == 0; i++) {
+    if (!q->nodes[i].open)
+      free_place = i;
+    else if (q->nodes[i].addr == addr)
+      rc = -EBUSY;
+  }
+  if (rc == 0 && free_place < 0)
+    rc = -ENOSPC;
+  if (rc == 0) {
+    q->nodes[free_place].open = true;
+    q->nodes[free_place].addr = addr;
+  }
+  pthread_mutex_unlock(&q->lock);
+  if (rc == 0)
+    atomic_fetch_add(&q->users, 1);
+  return rc;
+}
+
+void luio_qemu_let_node_go(luio_qemu *q, uint64_t addr)
+{
+  pthread_mutex_lock(&q->lock);
+  for (int i = 0; i < QEMU_NODES; i++)
+    if (q->nodes[i].addr == addr)
+      q->nodes[i].open = false;
+  pthread_mutex_unlock(&q->lock);
+  luio_qemu_close(q);
+}
+
 int luio_qemu_qmp_fd(const luio_qemu *q)
 {
   return q->qmp;
@@ -221,10 +293,34 @@ int luio_qemu_pid(const luio_qemu *q)
   return q->process.pid;
 }
 
+int luio_qemu_describe(luio_qemu *q, const luio_qemu_board *board, luio_error *err)
+{
+  char command[256];
+  if (!luio_format(command, sizeof command, "irq_intercept_in %s", board->interrupts))
+    return luio_fail(err, EINVAL, "%s: an interrupt controller of so long a name", q->program);
+  q->board = *board;
+  q->board.interrupts = NULL; /* the caller's */
+  int rc = luio_qemu_ask(q, command, err);
+  if (rc == 0 && board->ecam)
+    rc = luio_qemu_enumerate(q, err);
+  return rc == 0 && board->ecam && q->config.messages ? luio_doorbell_find(q, err) : rc;
+}
+
+const void *luio_qemu_tree(const luio_qemu *q, uint64_t *size)
+{
+  static const uint8_t magic[4] = {0xd0, 0x0d, 0xfe, 0xed};
+  uint32_t total;
+  if (!q->kind->tree || memcmp(q->ram, magic, sizeof magic) != 0)
+    return NULL;
+  memcpy(&total, q->ram + sizeof magic, sizeof total);
+  *size = be32toh(total);
+  return *size <= QEMU_CHUNK ? q->ram : NULL;
+}
+
 /* ---- Memory ------------------------------------------------------------------------------------ */
 
 int luio_qemu_memory_take(luio_qemu *q, uint64_t size, uint64_t align, uint64_t mask,
-                          uint64_t *offset)
+                          uint64_t *addr)
 {
   uint64_t chunks = q->config.memory / QEMU_CHUNK, n = (size + QEMU_CHUNK - 1) / QEMU_CHUNK;
   uint64_t step = align > QEMU_CHUNK ? align / QEMU_CHUNK : 1;
@@ -236,21 +332,26 @@ int luio_qemu_memory_take(luio_qemu *q, uint64_t size, uint64_t align, uint64_t 
       last++;
     if (last < first + n)
       continue;
-    if (last * QEMU_CHUNK - 1 > mask) {
+    if (q->kind->ram + last * QEMU_CHUNK - 1 > mask) {
       rc = -ERANGE;
       break;
     }
     memset(q->chunks + first, 1, n);
-    *offset = first * QEMU_CHUNK;
+    *addr = q->kind->ram + first * QEMU_CHUNK;
     rc = 0;
   }
   pthread_mutex_unlock(&q->lock);
   return rc;
 }
 
-void luio_qemu_memory_release(luio_qemu *q, uint64_t offset, uint64_t size)
+uint8_t *luio_qemu_memory_at(const luio_qemu *q, uint64_t addr)
+{
+  return q->ram + (addr - q->kind->ram);
+}
+
+void luio_qemu_memory_release(luio_qemu *q, uint64_t addr, uint64_t size)
 {
   pthread_mutex_lock(&q->lock);
-  memset(q->chunks + offset / QEMU_CHUNK, 0, size / QEMU_CHUNK);
+  memset(q->chunks + (addr - q->kind->ram) / QEMU_CHUNK, 0, size / QEMU_CHUNK);
   pthread_mutex_unlock(&q->lock);
 }

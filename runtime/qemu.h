@@ -1,5 +1,6 @@
-/* qemu.h - a QEMU machine without a guest: its process (qemu_process.c), the accesses (qemu_bus.c), and the part of
- * firmware (qemu_pci.c). backend_qemu.c is the way to its devices; dma_qemu.c gives out its memory. */
+/* qemu.h - a QEMU machine without a guest: its process (qemu_process.c), the accesses (qemu_bus.c), the interrupt controller's lines
+ * (qemu_lines.c), and the part of firmware (qemu_pci.c). backend_qemu.c is the way to its PCI devices, backend_qemu_node.c that to
+ * those of its device tree; region_qemu.c has their regions, dma_qemu.c gives out the machine's memory. */
 #ifndef LUIO_QEMU_INTERNAL_H
 #define LUIO_QEMU_INTERNAL_H
 
@@ -17,7 +18,7 @@ struct luio_qemu_process {
 };
 
 /* Printed instead of what QEMU would have, where there is no such program. */
-#define QEMU_MISSING "there is no such program: apt install qemu-system-x86"
+#define QEMU_MISSING "there is no such program"
 /* Starts argv with the descriptors fds[i] as QEMU_QTEST + i; -1: none. */
 int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int fds[QEMU_FDS],
                     luio_error *err);
@@ -26,6 +27,16 @@ const char *luio_qemu_printed(const struct luio_qemu_process *p, char *to, size_
 void luio_qemu_end(struct luio_qemu_process *p);
 /* In a forked child, which must not keep it alive. */
 void luio_qemu_forked(struct luio_qemu_process *p);
+
+/* What differs between the machines, and is known before they run: qemu.c. */
+struct luio_qemu_kind {
+  const char *machine;
+  const char *idle[2]; /* arguments by which the CPU does nothing */
+  const char *package; /* Debian's */
+  const char *hello;   /* the first command; an answer means that it runs */
+  uint64_t ram;        /* the address of the memory's first byte */
+  bool tree;           /* the memory begins with a device tree, and luio_qemu_describe comes */
+};
 
 /* A PCI function that firmware would have found. */
 struct luio_qemu_function {
@@ -48,15 +59,25 @@ struct luio_qemu_messages {
   uint32_t masks;       /* MSI */
 };
 
-/* luio_device.own of such a device. */
+/* luio_device.own of a device. */
 struct luio_qemu_own {
   luio_qemu *qemu;
-  struct luio_qemu_function *function;
-  int event_fd; /* an eventfd: counts interrupts */
+  struct luio_qemu_function *function; /* NULL: it is not on PCI */
+  int line;                            /* that one's input of the interrupt controller; -1: none */
+  bool edge;                           /* it takes rising edges there */
+  int event_fd;                        /* an eventfd: counts interrupts */
   struct luio_qemu_messages messages;
 };
 
-enum { QEMU_FUNCTIONS = 256, QEMU_LISTENERS = 16, QEMU_CHUNK = 2 << 20, QEMU_VECTORS = 512 };
+/* LINES: qtest tells of no more (MAX_IRQ of system/qtest.c). */
+enum {
+  QEMU_FUNCTIONS = 256,
+  QEMU_LISTENERS = 16,
+  QEMU_LINES = 256,
+  QEMU_NODES = 64,
+  QEMU_CHUNK = 2 << 20,
+  QEMU_VECTORS = 512
+};
 
 /* Where messages arrive: qemu_doorbell.c. */
 struct luio_doorbell {
@@ -74,7 +95,16 @@ struct luio_qemu_listener {
   int fd; /* -1: a free place */
 };
 
+/* An input of the interrupt controller, and the kernel's part of it for a device of the device tree. */
+struct luio_qemu_line {
+  bool high, edge;
+  bool off;     /* by an interrupt, or by mask */
+  bool pending; /* it has risen while it was off */
+  int fd;       /* events of its device are counted there; -1: it is not open */
+};
+
 struct luio_qemu {
+  const struct luio_qemu_kind *kind;
   luio_qemu_config config; /* argv is the caller's, and used at the start alone */
   char program[64];        /* for messages */
   struct luio_qemu_process process;
@@ -94,10 +124,16 @@ struct luio_qemu {
   size_t have;
   bool raised; /* a line has risen since the devices were looked at */
   struct luio_qemu_listener listeners[QEMU_LISTENERS];
+  struct luio_qemu_line lines[QEMU_LINES];
   luio_error failure; /* code 0: none */
   struct luio_fork_watch fork_watch;
   struct luio_doorbell doorbell;
 
+  luio_qemu_board board;
+  struct {
+    bool open; /* as a device of this process. Guarded by `lock` */
+    uint64_t addr;
+  } nodes[QEMU_NODES];
   struct luio_qemu_function functions[QEMU_FUNCTIONS];
   unsigned n_functions;
 };
@@ -111,7 +147,9 @@ int luio_qemu_read(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsi
                    void *to, uint64_t n, luio_error *err);
 int luio_qemu_write(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
                     const void *from, uint64_t n, luio_error *err);
-/* Says hello, has interrupt lines told, and starts the thread that takes them. */
+/* One command whose answer has no value. */
+int luio_qemu_ask(luio_qemu *q, const char *command, luio_error *err);
+/* Says hello, and starts the thread that takes changes of interrupt lines. */
 int luio_qemu_bus_start(luio_qemu *q, luio_error *err);
 void luio_qemu_bus_stop(luio_qemu *q);
 /* In a forked child, where the thread is not, and the lock may be held for ever. Every access fails. */
@@ -119,6 +157,22 @@ void luio_qemu_bus_forked(luio_qemu *q);
 /* Counts the interrupts of the function whose config space is at ecam on fd. ENOSPC */
 int luio_qemu_listen(luio_qemu *q, uint64_t ecam, int fd, luio_error *err);
 void luio_qemu_leave(luio_qemu *q, int fd);
+
+/* For accesses of several fields that its lock guards. */
+void luio_qemu_bus_begin(luio_qemu *q);
+void luio_qemu_bus_end(luio_qemu *q);
+
+/* region_qemu.c */
+extern const struct luio_region_ops luio_qemu_memory_ops, luio_qemu_port_ops;
+
+/* qemu_lines.c, with the bus's lock held. Line n has risen, or fallen. */
+void luio_qemu_line_moved(luio_qemu *q, unsigned n, bool high);
+/* Counts the interrupts of line n on fd. -EBUSY, -EINVAL */
+int luio_qemu_line_open(luio_qemu *q, unsigned n, bool edge, int fd);
+void luio_qemu_line_close(luio_qemu *q, unsigned n);
+/* Whether it was high just before. */
+bool luio_qemu_line_on(luio_qemu *q, unsigned n);
+void luio_qemu_line_off(luio_qemu *q, unsigned n);
 
 /* qemu_pci.c. Numbers the buses and places the BARs. */
 int luio_qemu_enumerate(luio_qemu *q, luio_error *err);
@@ -145,9 +199,14 @@ extern const struct luio_message_ops luio_qemu_message_ops;
 int luio_qemu_take(luio_qemu *q, unsigned bus, unsigned devfn, struct luio_qemu_function **out);
 /* The end of that. */
 void luio_qemu_let_go(luio_qemu *q, struct luio_qemu_function *f);
-/* Memory for DMA: whole chunks below mask; offset is the address that the device sees. -ENOMEM, -ERANGE */
+/* The same of a device of the device tree, by the address of its first registers. -EBUSY, -ENOSPC */
+int luio_qemu_take_node(luio_qemu *q, uint64_t addr);
+void luio_qemu_let_node_go(luio_qemu *q, uint64_t addr);
+/* Memory for DMA: whole chunks below mask; *addr is the address that devices see. -ENOMEM, -ERANGE */
 int luio_qemu_memory_take(luio_qemu *q, uint64_t size, uint64_t align, uint64_t mask,
-                          uint64_t *offset);
-void luio_qemu_memory_release(luio_qemu *q, uint64_t offset, uint64_t size);
+                          uint64_t *addr);
+void luio_qemu_memory_release(luio_qemu *q, uint64_t addr, uint64_t size);
+/* Where this process has it. */
+uint8_t *luio_qemu_memory_at(const luio_qemu *q, uint64_t addr);
 
 #endif

@@ -92,7 +92,9 @@ static bool is_irq(luio_qemu *q, const char *line)
 {
   if (strncmp(line, "IRQ ", 4) != 0)
     return false;
-  q->raised |= !strncmp(line + 4, "raise", 5);
+  bool high = !strncmp(line + 4, "raise ", 6);
+  q->raised |= high;
+  luio_qemu_line_moved(q, (unsigned)strtoul(line + 10, NULL, 10), high);
   return true;
 }
 
@@ -151,6 +153,10 @@ static void put_element(void *at, unsigned width, uint64_t i, uint64_t value)
 static int transfer(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
                     void *to, const void *from, uint64_t n)
 {
+  if (space == QEMU_PORTS && q->board.ports) {
+    space = QEMU_MEMORY;
+    addr += q->board.ports;
+  }
   char letter = width == 8 ? 'b' : width == 16 ? 'w' : width == 32 ? 'l' : 'q';
   const char *verb = space == QEMU_PORTS ? (to ? "in" : "out") : (to ? "read" : "write");
   char text[BATCH * 56];
@@ -194,14 +200,25 @@ static bool take_interrupt(luio_qemu *q, const struct luio_qemu_listener *l)
   return write(l->fd, &one, sizeof one) == sizeof one;
 }
 
+/* Lines that came after the last answer. They may be here already, so nothing on the socket would tell of them. */
+static void take_lines(luio_qemu *q)
+{
+  char line[128];
+  while (!q->failure.code && next_line(q, line))
+    if (!is_irq(q, line))
+      fail(q, EPROTO, "its test socket answered without a question");
+}
+
 /* With the lock held, and no command under way. */
 static void serve(luio_qemu *q)
 {
+  take_lines(q);
   for (int round = 0; q->raised && !q->failure.code && round <= QEMU_LISTENERS; round++) {
     q->raised = false;
     for (int i = 0; i < QEMU_LISTENERS; i++)
       if (q->listeners[i].fd >= 0 && take_interrupt(q, &q->listeners[i]))
         q->raised = true; /* ask again: another may have joined it on the line */
+    take_lines(q);
   }
 }
 
@@ -213,13 +230,13 @@ static void watch(luio_qemu *q, bool on)
     epoll_ctl(q->watch, q->failure.code ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, q->qtest, &event);
 }
 
-static void begin(luio_qemu *q)
+void luio_qemu_bus_begin(luio_qemu *q)
 {
   pthread_mutex_lock(&q->bus);
   watch(q, false);
 }
 
-static void end(luio_qemu *q)
+void luio_qemu_bus_end(luio_qemu *q)
 {
   serve(q);
   watch(q, true);
@@ -229,7 +246,6 @@ static void end(luio_qemu *q)
 static void *run(void *of)
 {
   luio_qemu *q = of;
-  char line[128];
   for (;;) {
     struct epoll_event event;
     int n = epoll_wait(q->watch, &event, 1, -1);
@@ -237,26 +253,24 @@ static void *run(void *of)
       return NULL;
     if (n != 1)
       continue;
-    begin(q);
-    int rc = q->failure.code ? -1 : fill(q, 0);
-    while (rc > 0 && next_line(q, line))
-      if (!is_irq(q, line))
-        rc = fail(q, EPROTO, "its test socket answered without a question");
-    end(q);
+    luio_qemu_bus_begin(q);
+    if (!q->failure.code)
+      fill(q, 0);
+    luio_qemu_bus_end(q);
   }
 }
 
 int luio_qemu_listen(luio_qemu *q, uint64_t ecam, int fd, luio_error *err)
 {
   int rc = -ENOSPC;
-  begin(q);
+  luio_qemu_bus_begin(q);
   for (int i = 0; i < QEMU_LISTENERS && rc < 0; i++)
     if (q->listeners[i].fd < 0) {
       q->listeners[i] = (struct luio_qemu_listener){.ecam = ecam, .fd = fd};
       q->raised = true; /* it may hold its line already */
       rc = 0;
     }
-  end(q);
+  luio_qemu_bus_end(q);
   return rc == 0
              ? 0
              : luio_fail(err, ENOSPC, "a QEMU machine has at most %d open devices", QEMU_LISTENERS);
@@ -277,28 +291,38 @@ static int done(luio_qemu *q, int rc, luio_error *err)
 {
   if (rc < 0 && err)
     *err = q->failure;
-  end(q);
+  luio_qemu_bus_end(q);
   return rc;
 }
 
 int luio_qemu_read(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
                    void *to, uint64_t n, luio_error *err)
 {
-  begin(q);
+  luio_qemu_bus_begin(q);
   return done(q, transfer(q, space, addr, width, to, NULL, n), err);
 }
 
 int luio_qemu_write(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
                     const void *from, uint64_t n, luio_error *err)
 {
-  begin(q);
+  luio_qemu_bus_begin(q);
   return done(q, transfer(q, space, addr, width, NULL, from, n), err);
 }
 
 int luio_qemu_check(luio_qemu *q, luio_error *err)
 {
-  begin(q);
+  luio_qemu_bus_begin(q);
   return done(q, -q->failure.code, err);
+}
+
+int luio_qemu_ask(luio_qemu *q, const char *command, luio_error *err)
+{
+  char text[320];
+  uint64_t value;
+  luio_format(text, sizeof text, "%s\n", command);
+  luio_qemu_bus_begin(q);
+  int rc = q->failure.code ? -q->failure.code : send_all(q, text, strlen(text));
+  return done(q, rc < 0 ? rc : answer(q, &value), err);
 }
 
 /* The error of a start. A QEMU that has ended said why. */
@@ -309,18 +333,18 @@ static int refused(luio_qemu *q, int code, luio_error *err)
   if (code == ETIMEDOUT)
     return luio_fail(err, ETIMEDOUT, "start %s: it did not answer within %llu s", q->program,
                      (unsigned long long)(q->config.start_ns / LUIO_NS_PER_S));
-  return luio_fail(err, strcmp(printed, QEMU_MISSING) == 0 ? ENOENT : EINVAL, "start %s: %s",
-                   q->program, *printed ? printed : "it ended at once, and printed nothing");
+  if (!strcmp(printed, QEMU_MISSING))
+    return luio_fail(err, ENOENT, "start %s: " QEMU_MISSING ": apt install %s", q->program,
+                     q->kind->package);
+  return luio_fail(err, EINVAL, "start %s: %s", q->program,
+                   *printed ? printed : "it ended at once, and printed nothing");
 }
 
 int luio_qemu_bus_start(luio_qemu *q, luio_error *err)
 {
-  static const char hello[] = "irq_intercept_in ioapic\n";
-  uint64_t value, patience = q->config.answer_ns;
+  uint64_t patience = q->config.answer_ns;
   q->config.answer_ns = q->config.start_ns;
-  int rc = send_all(q, hello, sizeof hello - 1);
-  if (rc == 0)
-    rc = answer(q, &value);
+  int rc = luio_qemu_ask(q, q->kind->hello, NULL);
   q->config.answer_ns = patience;
   if (rc < 0)
     return refused(q, -rc, err);

@@ -1,7 +1,7 @@
 /* qemu_pci.c - the part of firmware: buses get numbers, and BARs addresses.
  *
- * The q35 machine has an ECAM, config space as memory, which is switched on first; then each access of config space is
- * one access of memory. Addresses are given out upwards from the start of a window and never taken back. Below a
+ * The machine has an ECAM, config space as memory (that of q35 is switched on first): each access of config space is one access of
+ * memory. Addresses are given out upwards from the start of a window and never taken back. Below a
  * bridge 64-bit addresses are for prefetchable BARs alone (PCI-to-PCI Bridge Architecture 1.2, section 3.2.5). */
 #include "qemu.h"
 
@@ -21,20 +21,20 @@ enum {
   PCIEXBAR = 0x60, /* q35's host bridge: Intel 3 Series Express Chipset datasheet, 5.1.15 */
 };
 
-#define ECAM 0xb0000000ull
-
 /* Where the windows of q35 are free with up to 2 GiB of memory: hw/i386/pc_q35.c, hw/pci-host/q35.c. */
-enum { MEMORY, PREFETCH, PORTS, WINDOWS };
-static const struct {
-  uint64_t first, last, bridge_unit;
-} window[WINDOWS] = {
-    [MEMORY] = {0xc0000000, 0xfbffffff, 1 << 20},
-    [PREFETCH] = {0x800000000, 0xfffffffff, 1 << 20},
-    [PORTS] = {0x1000, 0xffff, 4096},
+static const luio_qemu_board q35 = {
+    .ecam = 0xb0000000,
+    .memory = {0xc0000000, 0xfbffffff},
+    .prefetch = {0x800000000, 0xfffffffff},
+    .io = {0x1000, 0xffff},
 };
+
+enum { MEMORY, PREFETCH, PORTS, WINDOWS };
+static const uint64_t bridge_unit[WINDOWS] = {1 << 20, 1 << 20, 4096};
 
 struct scan {
   luio_qemu *q;
+  luio_qemu_window window[WINDOWS];
   uint64_t next[WINDOWS];
   unsigned buses; /* numbers given out */
   int rc;
@@ -74,7 +74,7 @@ static uint64_t up(uint64_t value, uint64_t unit)
 static uint64_t take(struct scan *s, int w, uint64_t size)
 {
   uint64_t at = up(s->next[w], size);
-  if (at < s->next[w] || at > window[w].last || size - 1 > window[w].last - at)
+  if (at < s->next[w] || at > s->window[w].last || size - 1 > s->window[w].last - at)
     return 0;
   s->next[w] = at + size;
   return at;
@@ -130,7 +130,7 @@ static void scan_bus(struct scan *s, unsigned bus);
 
 static uint64_t limit_of(struct scan *s, int w)
 {
-  s->next[w] = up(s->next[w], window[w].bridge_unit);
+  s->next[w] = up(s->next[w], bridge_unit[w]);
   return s->next[w] - 1;
 }
 
@@ -160,7 +160,7 @@ static void bridge(struct scan *s, const struct luio_qemu_function *f)
 /* Whether the function is the first of several. */
 static bool function(struct scan *s, unsigned bus, unsigned devfn)
 {
-  uint64_t ecam = ECAM + ((uint64_t)bus << 20) + (devfn << 12);
+  uint64_t ecam = s->q->board.ecam + ((uint64_t)bus << 20) + (devfn << 12);
   uint32_t id = get(s, ecam, PCI_VENDOR, 32);
   if (s->rc < 0 || (id & 0xffff) == 0xffff)
     return false;
@@ -197,11 +197,16 @@ static void scan_bus(struct scan *s, unsigned bus)
 
 int luio_qemu_enumerate(luio_qemu *q, luio_error *err)
 {
-  struct scan s = {.q = q, .err = err};
+  if (!q->kind->tree)
+    q->board = q35;
+  const luio_qemu_board *b = &q->board;
+  struct scan s = {.q = q, .err = err, .window = {b->memory, b->prefetch, b->io}};
   for (int w = 0; w < WINDOWS; w++)
-    s.next[w] = window[w].first;
-  put_by_ports(&s, PCIEXBAR + 4, 0);
-  put_by_ports(&s, PCIEXBAR, (uint32_t)ECAM | 1);
+    s.next[w] = s.window[w].first;
+  if (!q->kind->tree) {
+    put_by_ports(&s, PCIEXBAR + 4, 0);
+    put_by_ports(&s, PCIEXBAR, (uint32_t)b->ecam | 1);
+  }
   scan_bus(&s, 0);
   return s.rc;
 }

@@ -1,5 +1,5 @@
---- drivers/pl031 on whatever LUIO_PL031 names: a simulated clock by default; in the arm64 guest the same file runs against
---- the one that QEMU's board has, by uio_pdrv_genirq.
+--- drivers/pl031 on whatever LUIO_PL031 names: a simulated clock by default; the one that QEMU's board `virt` has, without a guest in
+--- the stage `qemu`, by uio_pdrv_genirq in the arm64 guest.
 
 local luio = require "luio"
 local match = require "luio.driver.match"

@@ -1,5 +1,5 @@
---- drivers/pl061 on whatever LUIO_PL061 names: a simulated GPIO by default; in the arm64 guest the same file runs against the
---- one that QEMU's board has, by uio_pdrv_genirq. There QEMU's system_powerdown pulses line 3, as a power button would.
+--- drivers/pl061 on whatever LUIO_PL061 names: a simulated GPIO by default; the one that QEMU's board `virt` has, without a guest in the
+--- stage `qemu`, by uio_pdrv_genirq in the arm64 guest. There QEMU's system_powerdown pulses line 3, as a power button would.
 
 local luio = require "luio"
 local match = require "luio.driver.match"
@@ -8,8 +8,8 @@ local wait = require "spec.support.wait"
 
 -- "find": where a driver would find it, for numbers of UIO devices are no names.
 local address = os.getenv "LUIO_PL061" or "sim:pl061"
-local real = address == "find"
-if real then address = assert(match.devices(assert(luio.load "pl061")))[1].address end
+local in_guest = address == "find"
+if in_guest then address = assert(match.devices(assert(luio.load "pl061")))[1].address end
 
 local BUTTON = 3
 
@@ -23,17 +23,19 @@ describe("drivers/pl061 on " .. address, function()
   after_each(function() assert(dev:close()) end)
   teardown(qmp.close)
 
-  -- Line 3 goes high, and for real low again after 100 ms.
+  -- Line 3 goes high, and of QEMU's low again after 100 ms.
   local function press()
-    if real then
+    if in_guest then
       qmp.tell '{"execute":"system_powerdown"}'
+    elseif dev.qemu then
+      assert(dev.qemu:command "system_powerdown")
     else
       dev.regions[1]:write32(0, bit.lshift(1, BUTTON))
     end
   end
 
   local function release()
-    if not real then dev.regions[1]:write32(0, 0) end
+    if not in_guest and not dev.qemu then dev.regions[1]:write32(0, 0) end
     wait.till(2, "the line is low", function() return not gpio.get(dev, BUTTON) end)
   end
 

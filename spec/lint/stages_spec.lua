@@ -5,7 +5,7 @@ local files = require "spec.support.files"
 -- Specs in these folders need more than a simulated device. Every other spec belongs to the stage sim.
 local ELSEWHERE = {
   ["spec/udev/"] = "^udev$", ["spec/dist/"] = "^dist$", ["spec/guest/"] = "^guest%-", ["spec/guest/arm64/"] = "^arm64$",
-  ["spec/qemu/"] = "^qemu$", ["spec/backend/qemu_spec"] = "^qemu$",
+  ["spec/qemu/"] = "^qemu$", ["spec/backend/qemu_"] = "^qemu$",
   ["spec/backend/pci_spec"] = "^guest%-", ["spec/backend/uio_timer_spec"] = "^guest%-", ["spec/backend/generic_uio_spec"] = "^arm64$",
 }
 

@@ -4,7 +4,7 @@
 local files = require "spec.support.files"
 
 -- The ways themselves, and the bus of simulated devices.
-local WAYS = { "backend_%w+%.c$", "/dma_sim%.c$", "/dma_qemu%.c$", "/qemu_messages%.c$", "/sim%.c$" }
+local WAYS = { "backend_[%w_]+%.c$", "/dma_sim%.c$", "/dma_qemu%.c$", "/qemu_messages%.c$", "/region_qemu%.c$", "/sim%.c$" }
 
 -- Questions after a kind.
 local QUESTIONS = {

@@ -10,6 +10,7 @@ local device = require "luio.device"
 local options_check = require "luio.options"
 local qmp = require "luio.qemu.qmp"
 local vectors = require "luio.device.vectors"
+local virt = require "luio.qemu.virt"
 local C, err = runtime.C, runtime.err
 
 local M = {}
@@ -21,6 +22,7 @@ local M = {}
 ---@field package handle ffi.cdata*
 ---@field package qmp luio.Qmp
 ---@field package open_devices table<luio.Device, true>
+---@field package tree luio.TreeDevice[]?  what its device tree has (luio.qemu.virt)
 local Machine = {}
 Machine.__index = Machine
 
@@ -103,36 +105,53 @@ function Machine:devices()
   return devices(self, self.qmp.command)
 end
 
--- The one that `id` names.
-local function find(list, id)
+-- The one that `id` names. why: the device tree has none.
+local function find(list, id, why)
   local known = {}
   for _, one in ipairs(list) do
     if one.id == id or one.address == id then return one end
     if one.id then table.insert(known, one.id) end
   end
   table.sort(known)
-  return nil, ("the machine has no PCI device \"%s\"; it has %s"):format(id, known[1] and table.concat(known, ", ")
-    or "none with an id (-device NAME,id=ID)")
+  if why and not known[1] then return nil, why end
+  return nil, ("%sthe machine has no PCI device \"%s\"; it has %s"):format(why and why .. "; " or "", id,
+    known[1] and table.concat(known, ", ") or "none with an id (-device NAME,id=ID)")
 end
 
 local OPTIONS = { read_only = "boolean", quiet = "boolean", vectors = vectors.option }
 
--- Opens a device as `address`.
-local function open(self, id, address, options)
+-- Opens a PCI device as `address`.
+local function open_function(self, id, address, flags, why)
   local list, message, code = devices(self, self.qmp.command_now)
   if not list then return nil, message, code end
   local found
-  found, message = find(list, id)
+  found, message = find(list, id, why)
   if not found then return nil, message, "ENODEV" end
   local bus, slot, fn = found.address:match "(%x+):(%x+)%.(%d)"
   local out = ffi.new "luio_device *[1]"
-  local flags = options.read_only and C.LUIO_READ_ONLY or 0
   address = address or ("qemu:%s,id=%s"):format(found.name or found.class or "device", id)
   if C.luio_device_open_qemu(self.handle, tonumber(bus, 16), tonumber(slot, 16), tonumber(fn), address, flags, out, err) < 0 then
     return runtime.failure()
   end
-  local dev = device.wrap(out[0], options)
-  dev.qemu, dev.qemu_place = self, found.address
+  return out[0], found.address
+end
+
+-- Opens a device as `address`: one of the device tree, if the machine has one, before one on PCI.
+local function open(self, id, address, options)
+  local flags = options.read_only and C.LUIO_READ_ONLY or 0
+  local handle, place, code, node, why
+  if self.tree then
+    node, why, code = virt.find(self.tree, id)
+    if not node and code ~= "ENODEV" then return nil, why, code end
+  end
+  if node then
+    handle, place, code = virt.open(self.handle, node, address or "qemu:virt/" .. node.name, flags)
+  else
+    handle, place, code = open_function(self, id, address, flags, why)
+  end
+  if not handle then return nil, place, code end
+  local dev = device.wrap(handle, options)
+  dev.qemu, dev.qemu_place = self, place
   self.open_devices[dev] = true
   function dev.after_close()
     self.open_devices[dev] = nil
@@ -184,13 +203,14 @@ end
 --- Starts a machine, and opens a device of it as `address`. For luio.qemu.
 ---@param arguments string[]  QEMU's program and its arguments
 ---@param config ffi.cdata*    a luio_qemu_config, without them
+---@param describe (fun(machine: ffi.cdata*, qmp: luio.Qmp): luio.TreeDevice[]?, string?, string?)?  reads the board's device tree
 ---@param id string
 ---@param address string
 ---@param options luio.OpenOptions
 ---@return luio.Device?
 ---@return string? message
 ---@return string? code
-function M.start(arguments, config, id, address, options)
+function M.start(arguments, config, describe, id, address, options)
   local argv = ffi.new("const char *[?]", #arguments + 1)
   for i, text in ipairs(arguments) do argv[i - 1] = text end
   config.argv = argv
@@ -206,7 +226,8 @@ function M.start(arguments, config, id, address, options)
     name = arguments[1] }, Machine)
   local dev, message, code
   self.qmp, message, code = qmp.greet(C.luio_qemu_qmp_fd(self.handle), self.pid)
-  if self.qmp then
+  if self.qmp and describe then self.tree, message, code = describe(self.handle, self.qmp) end
+  if self.qmp and (self.tree or not describe) then
     function self.qmp.on_end() vanish_all(self) end
     dev, message, code = open(self, id, address, options)
   end
