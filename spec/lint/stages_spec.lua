@@ -49,6 +49,10 @@ describe("every spec", function()
     end
   end)
 
+  it("that is to come first is there", function()
+    for _, file in ipairs(require "spec.support.longest") do assert.is_truthy(stages[file], file) end
+  end)
+
   it("is run once by a stage", function()
     for file, list in pairs(stages) do
       local seen = {}

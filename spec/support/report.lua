@@ -2,8 +2,8 @@
 ---
 ---   a line for each spec that failed: the command that runs it alone
 ---   LUIO_CLAIMS  a folder that several processes of one stage have in common: each goes through all of the stage's files in
----                the same order, and runs those that it is the first to claim. The spec that runs is in running.PARENT there:
----                spec/run tells from it where a process hung or crashed
+---                the same order, the longest first (longest.lua), and runs those that it is the first to claim. The spec that
+---                runs is in running.PARENT there: spec/run tells from it where a process hung or crashed
 ---   LUIO_TIMES   a file that gets a line for each spec and each file: its kind, seconds, seconds of CPU time (with that of
 ---                processes that it has waited for), the file, the spec
 ---
@@ -39,6 +39,18 @@ local function again(busted, failure)
   if not file then return nil end
   local one = element.descriptor == "it" and " --filter=" .. filter(failure.name) or ""
   return ("again: spec/run %s %s%s"):format(STAGE, file, one)
+end
+
+-- Sorts busted's files: the longest first, then the others as they were. `--shuffle-files` has its own order.
+local function longest_first(files)
+  local place, before = {}, {}
+  for i, name in ipairs(require "spec.support.longest") do place[name] = i end
+  for i, file in ipairs(files) do before[file] = i end
+  table.sort(files, function(a, b)
+    local x, y = place[a.name] or math.huge, place[b.name] or math.huge
+    if x == y then return before[a] < before[b] end
+    return x < y
+  end)
 end
 
 -- The file is made by one process only.
@@ -77,6 +89,9 @@ return function(options)
 
   local lock
   if CLAIMS then
+    on({ "suite", "start" }, function(root)
+      if not root.randomseed then longest_first(busted.children(root)) end
+    end)
     local running = ("%s/running.%d"):format(CLAIMS, uv.os_getppid()) -- of timeout, which spec/run has started
     on({ "file", "start" }, function(file)
       if not claim(file.name) then getmetatable(file.run).__call = function() end end
