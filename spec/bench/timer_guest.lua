@@ -11,7 +11,7 @@ function M.run(tools)
     quote(tools.out .. "/wakeups"), quote(tools.here .. "/timer/wakeups.c"), quote(root .. "/spec/guest/module"),
     quote(root .. "/examples/kernel/uio_timer"))
   if os.execute(build) ~= 0 then error("wakeups.c or the kernel module does not compile", 0) end
-  local guest = "cd %s && spec/guest/run --name bench --timeout 400 --no-bind --smp 1 --qemu -icount --qemu shift=0,sleep=off "
+  local guest = "cd %s && spec/guest/run --name bench --timeout 400 --no-bind --smp 1 --qemu -icount --qemu shift=0,sleep=off --qemu -rtc --qemu clock=vm "
     .. "-- build/luio spec/bench/timer/guest.lua %d 2>&1"
   return tools.rows(tools.output(guest:format(quote(root), SAMPLES)))
 end

@@ -19,8 +19,9 @@
 --- Waiting is adaptive: under load nothing is interrupted, and idle nothing is polled. A wait first polls, for as long as sleeping
 --- and waking costs, if the last few waits ended sooner than that on average (one wait in 32 polls in any case, to find out). Then
 --- it is left to the interrupt. The cost of waking is measured: three times the mean time from an interrupt's stamp to the waiting
---- task, at least 20 us and at most 1 ms; the option `poll` sets it, 0 never polls. The device's interrupts for packets are off
---- except while a task waits; taking one switches them off again (the driver's top half).
+--- task, at least 20 us and at most 1 ms; the option `poll` sets it, 0 never polls. A process that has one processor does not poll
+--- unless `poll` says so. The device's interrupts for packets are off except while a task waits; taking one switches them off again
+--- (the driver's top half).
 ---
 --- A port outlives the versions of its driver's code: queues are the same objects, and after a reload they call the new
 --- version's functions. While no version is at work (a reload, a device that is gone) a burst takes nothing, and waits go
@@ -36,6 +37,7 @@ local offers = require "luio.net.offer"
 local ports = require "luio.port"
 local queue = require "luio.net.queue"
 local task = require "luio.loop.task"
+local uv = require "luv"
 local wait_slot = require "luio.loop.wait_slot"
 
 local M = {}
@@ -126,6 +128,7 @@ local FRUITLESS = 1000 -- interrupts in a row without a cause before a warning
 ---@field tx table<integer, luio.net.Tx>
 ---@field package last_link boolean?
 ---@field package wake_cost number  seconds from an interrupt to the task that waited, mean
+---@field package one_processor boolean  when it was opened
 ---@field package taken number?     when the last interrupt was taken, until a task has run because of it
 ---@field package link_listeners fun(link: luio.net.Link)[]
 ---@field package wanted { promiscuous: boolean, multicast: string[]|"all" }
@@ -253,7 +256,7 @@ end
 local function new_port(dev)
   return setmetatable({
     dev = dev, rx = {}, tx = {}, options = ports.options(dev), link_listeners = {}, wanted = { promiscuous = false },
-    wake_cost = queue.WAKE_COST,
+    wake_cost = queue.WAKE_COST, one_processor = uv.available_parallelism() == 1,
   }, Port)
 end
 

@@ -32,6 +32,16 @@ local function first_ready(queues)
   end
 end
 
+-- Learns from a wake what waking costs. One sample at most doubles its weight: a task that polls, on a processor that another
+-- process wants, is woken late for having polled, and would poll longer for being woken late.
+local function learn(port, slept)
+  local taken = port.taken
+  port.taken = nil
+  if not taken or taken < slept then return end -- the interrupt is older than the wait
+  local cost = port.wake_cost
+  port.wake_cost = cost * 0.875 + math.min(now() - taken, 2 * cost, MOST) * 0.125
+end
+
 -- Waits for the interrupts of queues; each port asks `awaited` at each.
 local function wait_until(queues, seconds, what)
   for i = 1, #queues do
@@ -45,21 +55,18 @@ local function wait_until(queues, seconds, what)
   end
   local found = first_ready(queues) -- it came before the interrupt was on
   if found then return found end
+  local slept = now()
   local ok, message, code = wait_slot.wait_any(queues, seconds)
-  local port = queues[1].port
-  if ok and port.taken then
-    port.wake_cost = port.wake_cost * 0.875 + math.min(now() - port.taken, MOST) * 0.125
-    port.taken = nil
-  end
+  if ok then learn(queues[1].port, slept) end
   found = (ok or code == "ETIMEDOUT") and first_ready(queues)
   if found then return found end
   if ok then message, code = "woken by mistake", "EAGAIN" end
   return nil, ("%s of %s: %s"):format(what, queues[1].port.dev.address, message), code
 end
 
--- How long it is worth to poll: about what it costs to sleep and to be woken.
+-- How long it is worth to poll: about what it costs to sleep and to be woken. With one processor the sender would have to wait.
 local function patience(port)
-  return port.options.poll or math.min(math.max(WAKES * port.wake_cost, LEAST), MOST)
+  return port.options.poll or port.one_processor and 0 or math.min(math.max(WAKES * port.wake_cost, LEAST), MOST)
 end
 
 -- Polls where the event is likely to come sooner than its interrupt, then waits.
@@ -71,7 +78,7 @@ local function adaptive(queues, seconds, what)
   end
   local began, limit = now(), patience(queue.port)
   queue.waits = queue.waits + 1
-  if queue.gap < limit or queue.waits % PROBE == 0 then
+  if limit > 0 and (queue.gap < limit or queue.waits % PROBE == 0) then
     local stop = began + math.min(limit, seconds)
     repeat found = first_ready(queues) until found or now() >= stop
   end
