@@ -16,6 +16,12 @@ static int grow(luio_dma *dma, uint64_t size, uint64_t align, uint64_t mask, pag
 {
   luio_qemu *q = machine(dma);
   uint64_t whole = (size + QEMU_CHUNK - 1) / QEMU_CHUNK * QEMU_CHUNK, addr;
+  if (q->kind->ram > mask)
+    return luio_fail(err, ERANGE,
+                     "%llu bytes of DMA memory for %s below 0x%llx: the machine's memory begins at "
+                     "0x%llx, which the device does not reach",
+                     (unsigned long long)size, dma->who, (unsigned long long)mask,
+                     (unsigned long long)q->kind->ram);
   int rc = luio_qemu_memory_take(q, whole, align, mask, &addr);
   if (rc < 0)
     return luio_fail(err, -rc,

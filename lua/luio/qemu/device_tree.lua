@@ -10,6 +10,7 @@ local M = {}
 local MAGIC = 0xd00dfeed
 local BEGIN_NODE, END_NODE, PROP, NOP, END = 1, 2, 3, 4, 9
 local MAX_DEPTH = 64
+local MAX_WIDTH = 3 -- words of a number: PCI's addresses have three
 
 ---@class luio.TreeNode
 ---@field name string                     "pl031@9010000"; "" of the root
@@ -103,9 +104,11 @@ local function number(cells, at, width)
   return value
 end
 
--- What it says of its children's addresses and sizes, in words.
+-- What it says of its children's addresses and sizes, in words. nil: no entry can be read.
 local function widths(node)
-  return M.cells(node, "#address-cells")[1] or 2, M.cells(node, "#size-cells")[1] or 1
+  local address, size = M.cells(node, "#address-cells")[1] or 2, M.cells(node, "#size-cells")[1] or 1
+  if address < 1 or address > MAX_WIDTH or size > MAX_WIDTH then return nil end
+  return address, size
 end
 
 -- An address on a node's bus as the processor has it. nil: it has none there.
@@ -115,6 +118,7 @@ local function translate(bus, addr)
     local ranges = M.cells(bus, "ranges")
     local child, size = widths(bus)
     local parent = widths(bus.parent)
+    if not child or not parent then return nil end
     local found = #ranges == 0 and addr or nil
     for at = 1, #ranges - child - parent - size + 1, child + parent + size do
       local first, length = number(ranges, at, child), number(ranges, at + child + parent, size)
@@ -133,7 +137,7 @@ function M.registers(node)
   local found = {}
   if not node.parent then return found end
   local reg, address, size = M.cells(node, "reg"), widths(node.parent)
-  if size == 0 then return found end -- a processor's number, say
+  if not address or size == 0 then return found end -- 0: a processor's number, say
   for at = 1, #reg - address - size + 1, address + size do
     local addr = translate(node.parent, number(reg, at, address))
     if addr then table.insert(found, { addr = addr, size = number(reg, at + address, size) }) end
@@ -169,8 +173,7 @@ end
 ---@return boolean? edge  a rising edge, not a level
 function M.interrupt(root, node)
   local cells, parent = M.cells(node, "interrupts"), interrupt_parent(root, node)
-  if #cells < 3 or not parent or M.cells(parent, "#interrupt-cells")[1] ~= 3 then return nil end
-  if cells[1] ~= SHARED then return nil end
+  if #cells < 3 or not parent or M.cells(parent, "#interrupt-cells")[1] ~= 3 or cells[1] ~= SHARED then return nil end
   return cells[2], bit.band(cells[3], EDGES) ~= 0
 end
 
