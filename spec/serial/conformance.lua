@@ -10,13 +10,15 @@
 ---
 ---     quiet_lines = "..."   lines that change in loopback are not told of: they are only to be read
 ---     no_break = "..."      a break is not looped back
+---     only = { "..." }      these specs alone: the spec that calls this says where the others are shown
 
 local busted = require "busted"
 local assert = require "luassert"
 local luio = require "luio"
 local serial = require "luio.serial"
+local pending = require "spec.support.pending"
 local wait = require "spec.support.wait"
-local describe, it, before_each, after_each, pending = busted.describe, busted.it, busted.before_each, busted.after_each, busted.pending
+local describe, before_each, after_each = busted.describe, busted.before_each, busted.after_each
 
 local ALL = {}
 for i = 0, 255 do ALL[i + 1] = string.char(i) end
@@ -39,11 +41,18 @@ end
 ---@field back fun(port: luio.serial.Port)?
 ---@field quiet_lines string?
 ---@field no_break string?
+---@field only string[]?
 
 ---@param subject luio.serial.Subject
 return function(subject)
   describe(("luio.serial on %s in loopback"):format(subject.address), function()
-    local port
+    local port, left = nil, {}
+    for _, name in ipairs(subject.only or {}) do left[name] = true end
+
+    local function it(name, fn)
+      if not subject.only or left[name] then busted.it(name, fn) end
+      left[name] = nil
+    end
 
     local function open(options)
       local all = { loopback = true }
@@ -148,10 +157,10 @@ return function(subject)
         luio.run(function()
           local writer = luio.spawn(function() return port:write(wanted, 20) end)
           wait.till(10, "the sender is asked to stop", function() return port:stats().withheld == 1 end)
-          local left = 1000
-          while left > 0 do
+          local missing = 1000
+          while missing > 0 do
             parts[#parts + 1] = assert(port:read_some(40, 5))
-            left = left - #parts[#parts]
+            missing = missing - #parts[#parts]
           end
           assert(writer:join(20))
         end)
@@ -306,5 +315,7 @@ return function(subject)
         assert.equal("again", port:read(5, 5))
       end)
     end)
+
+    assert.same({}, left) -- each of `only` is one of these
   end)
 end

@@ -3,6 +3,7 @@
 local busted = require "busted"
 local assert = require "luassert"
 local luio = require "luio"
+local pending = require "spec.support.pending"
 local support = require "spec.net.conformance.support"
 local wait = require "spec.support.wait"
 
@@ -123,7 +124,7 @@ return function(subject)
 
   it("polls a queue that is busy, and leaves one that is idle to the interrupt", function()
     local port = subject.open { poll = 0.5 }
-    if not port.features.interrupts then return busted.pending "no interrupts" end
+    if not port.features.interrupts then return pending "no interrupts" end
     luio.run(function()
       local function round(i)
         assert(port.tx[0]:send(support.packet(port, support.frame(port, i)), 1))
@@ -151,7 +152,7 @@ return function(subject)
 
   it("interrupts nobody while nobody waits", function()
     local port = subject.open { poll = 0 }
-    if not port.features.interrupts then return busted.pending "no interrupts" end
+    if not port.features.interrupts then return pending "no interrupts" end
     luio.run(function()
       luio.sleep(0.05) -- what the link had to say
       local before = interrupts(port)
