@@ -1,13 +1,9 @@
---- drivers/pl031 on whatever LUIO_PL031 names: a simulated clock by default; the one that QEMU's board `virt` has, without a guest in
---- the stage `qemu`, by uio_pdrv_genirq in the arm64 guest.
+--- drivers/pl031 on whatever LUIO_PL031 names: a simulated clock by default; the one that QEMU's board `virt` has in the stage `qemu`.
 
 local luio = require "luio"
-local match = require "luio.driver.match"
 local wait = require "spec.support.wait"
 
--- "find": where a driver would find it, for numbers of UIO devices are no names.
 local address = os.getenv "LUIO_PL031" or "sim:pl031"
-if address == "find" then address = assert(match.devices(assert(luio.load "pl031")))[1].address end
 
 describe("drivers/pl031 on " .. address, function()
   local dev, rtc, regs

@@ -175,7 +175,7 @@ describe("its interrupt", function()
     assert.equal(named, out:find("note     storm: %d+ interrupts/s: is that its way, or a storm, because what is done about them does not take "
       .. "its line back%?; process %d+ %(.*%) drives it: .*; luio's driver pl031 reads RTCMIS, writes RTCICR := RTCMIS, unmasks") ~= nil)
     regs:write32(ICR, 1)
-    wait.till(30, "quiet", function() return select(3, irq:wait(0.3)) == "ETIMEDOUT" end)
+    while irq:wait(0.3) do end -- those that were taken before
   end)
 end)
 
