@@ -5,10 +5,12 @@ local arm_board = require "spec.support.arm_board"
 local files = require "spec.support.files"
 local luio = require "luio"
 local match = require "luio.driver.match"
+local uv = require "luv"
 local wait = require "spec.support.wait"
 
 arm_board.describe("QEMU's board virt", function()
   after_each(function() assert(luio.close_all()) end)
+  teardown(files.clean)
 
   it("has the devices of its device tree", function()
     local info = assert(luio.open "qemu:virt/pl031").info
@@ -75,6 +77,20 @@ arm_board.describe("QEMU's board virt", function()
     end
     assert(gpio:close())
     assert(clock.qemu:open "pl061")
+  end)
+
+  it("is what luio new begins a driver for", function()
+    local _, dir = files.write("x", "")
+    local function shell(command)
+      return files.shell(("cd '%s' && export PATH='%s/build':\"$PATH\" && eval \"$(luio env)\" && timeout 200 %s"):format(dir, uv.cwd(), command))
+    end
+    local out, status = shell "luio new uart qemu:virt/pl011"
+    assert.equal(0, status, out)
+    assert.matches('match = { of = "arm,pl011" }', files.read(dir .. "/drivers/uart/init.lua"), 1, true)
+    assert.matches("  -- region 0: memory, 0x1000 bytes\n", files.read(dir .. "/drivers/uart/registers.lua"), 1, true)
+    out, status = shell "busted --lua=luajit drivers/uart"
+    assert.equal(0, status, out)
+    assert.matches("1 success / 0 failures / 0 errors", out)
   end)
 
   it("is changed by QEMU's arguments", function()

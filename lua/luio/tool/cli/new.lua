@@ -177,7 +177,7 @@ local READS = [[
 
 local IS_FOR = [[
   it("is for this device", function()
-    assert.equal("%ID%", ("%04x:%04x"):format(dev.info.vendor, dev.info.device))
+    assert.equal("%ID%", %SAID%)
   end)
 ]]
 
@@ -215,7 +215,8 @@ local function words_for(name, known, register, qemu)
     REGIONS = known.info and table.concat(rows, "\n") .. "\n" or "", SIZES = table.concat(sizes, ", "), IDENTITY = identity,
     REGISTER = register.name, FUNCTION = "read_" .. register.name:lower(), CONSTANT = register.name,
     OFFSET = ("0x%02x"):format(register.offset), RESET = ("0x%x"):format(register.reset),
-    REGION = tostring(register.region or regions[1].index), ID = vendor and vendor .. ":" .. id,
+    REGION = tostring(register.region or regions[1].index), ID = (known.ids[1]):match '"(.*)"',
+    SAID = vendor and '("%04x:%04x"):format(dev.info.vendor, dev.info.device)' or "dev.info.compatible[1]",
     ON = known.qemu or "its model", DEVICE = known.qemu or "sim:drivers/" .. name, OPTIONS = "",
   }
   if qemu and qemu[1] then
