@@ -48,6 +48,15 @@ LUIO_API int luio_qemu_describe(luio_qemu *qemu, const luio_qemu_board *board, l
 LUIO_API int luio_qemu_qmp_fd(const luio_qemu *qemu);
 /* 0: it runs. EIO with the reason: it has ended, or is stuck, and stays so. */
 LUIO_API int luio_qemu_check(luio_qemu *qemu, luio_error *err);
+/* Readable once something has changed; the machine's. */
+LUIO_API int luio_qemu_change_fd(const luio_qemu *qemu);
+enum {
+  LUIO_QEMU_UNPLUGGED = 1, /* a slot has lost its device: luio_device_present tells of each */
+  LUIO_QEMU_PLUGGED = 2,   /* a slot has got one: luio_device_return takes it */
+  LUIO_QEMU_ENDED = 4,     /* luio_qemu_check has the reason */
+};
+/* All that has changed since the last call. Any thread. */
+LUIO_API unsigned luio_qemu_changes(luio_qemu *qemu);
 /* The machine's process. */
 LUIO_API int luio_qemu_pid(const luio_qemu *qemu);
 /* Opens the PCI function bus:slot.function as `name` (an address, for people). Any thread.

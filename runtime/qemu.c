@@ -18,11 +18,12 @@ enum { ARGUMENTS = 28, BIOS_SIZE = 65536 };
 
 static const struct luio_qemu_kind kinds[] = {
     {.machine = "q35",
-     .idle = {"-bios", "/proc/self/fd/6"}, /* QEMU_BIOS */
+     .more = {"-bios", "/proc/self/fd/6",                                      /* QEMU_BIOS */
+              "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"}, /* qemu_hotplug.c */
      .package = "qemu-system-x86",
      .hello = "irq_intercept_in ioapic"},
     {.machine = "virt",
-     .idle = {"-global", "arm-cpu.start-powered-off=on"}, /* as PSCI would have it: no firmware */
+     .more = {"-global", "arm-cpu.start-powered-off=on"}, /* as PSCI would have it: no firmware */
      .package = "qemu-system-arm",
      .hello = "readl 0x40000000",
      .ram = 0x40000000,
@@ -42,7 +43,6 @@ static const struct luio_qemu_kind *kind_of(const char *machine)
 static char **arguments(const luio_qemu *q, char text[4][192])
 {
   const luio_qemu_config *c = &q->config;
-  const char *const *idle = q->kind->idle;
   size_t n = 0;
   while (c->argv[n])
     n++;
@@ -56,26 +56,15 @@ static char **arguments(const luio_qemu *q, char text[4][192])
               mib, QEMU_RAM);
   luio_format(text[2], 192, "%lluM", mib);
   luio_format(text[3], 192, "socket,id=luio-doorbell,fd=%d", QEMU_DOORBELL);
-  char *own[] = {"-nodefaults",
-                 "-no-user-config",
-                 "-display",
-                 "none",
-                 "-M",
-                 text[0],
-                 "-object",
-                 text[1],
-                 "-m",
-                 text[2],
-                 (char *)(uintptr_t)idle[0],
-                 (char *)(uintptr_t)idle[1],
-                 "-chardev",
-                 "socket,id=luio-qtest,fd=3",
-                 "-object",
-                 "qtest,id=luio,chardev=luio-qtest,log=/dev/null",
-                 "-chardev",
-                 "socket,id=luio-qmp,fd=4",
-                 "-mon",
-                 "chardev=luio-qmp,mode=control"};
+  char *own[] = {"-nodefaults", "-no-user-config",
+                 "-display",    "none",
+                 "-M",          text[0],
+                 "-object",     text[1],
+                 "-m",          text[2],
+                 "-chardev",    "socket,id=luio-qtest,fd=3",
+                 "-object",     "qtest,id=luio,chardev=luio-qtest,log=/dev/null",
+                 "-chardev",    "socket,id=luio-qmp,fd=4",
+                 "-mon",        "chardev=luio-qmp,mode=control"};
   static char device[] =
       "ivshmem-doorbell,id=luio-doorbell,chardev=luio-doorbell,vectors=512,ioeventfd=off";
   char *doorbell[] = {"-chardev", text[3], "-device", device};
@@ -83,6 +72,8 @@ static char **arguments(const luio_qemu *q, char text[4][192])
   *to++ = (char *)(uintptr_t)c->argv[0];
   for (size_t i = 0; i < sizeof own / sizeof *own; i++)
     *to++ = own[i];
+  for (size_t i = 0; i < QEMU_MORE && q->kind->more[i]; i++)
+    *to++ = (char *)(uintptr_t)q->kind->more[i];
   for (size_t i = 1; i < n; i++)
     *to++ = (char *)(uintptr_t)c->argv[i];
   for (size_t i = 0; c->messages && i < sizeof doorbell / sizeof *doorbell; i++)
@@ -166,8 +157,8 @@ int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *
   q->config = *config;
   atomic_init(&q->users, 1);
   luio_format(q->program, sizeof q->program, "%s", config->argv[0]);
-  q->doorbell.socket = q->qtest = q->qmp = q->watch = q->stop_fd = q->process.lifeline =
-      q->process.log = -1;
+  q->doorbell.socket = q->qtest = q->qmp = q->watch = q->stop_fd = q->change_fd =
+      q->process.lifeline = q->process.log = -1;
   for (int i = 0; i < QEMU_LISTENERS; i++)
     q->listeners[i].fd = -1;
   for (int i = 0; i < QEMU_LINES; i++)
@@ -210,6 +201,8 @@ static void end(luio_qemu *q)
   if (q->qmp >= 0)
     close(q->qmp);
   luio_doorbell_close(&q->doorbell);
+  if (q->change_fd >= 0)
+    close(q->change_fd);
   if (q->ram)
     munmap(q->ram, q->config.memory);
   free(q->chunks);
@@ -231,7 +224,7 @@ int luio_qemu_take(luio_qemu *q, unsigned bus, unsigned devfn, struct luio_qemu_
   pthread_mutex_lock(&q->lock);
   for (unsigned i = 0; i < q->n_functions && rc == -ENODEV; i++) {
     struct luio_qemu_function *f = &q->functions[i];
-    if (f->bus != bus || f->devfn != devfn)
+    if (f->bus != bus || f->devfn != devfn || !f->here)
       continue;
     rc = f->open ? -EBUSY : 0;
     f->open = true;
@@ -286,6 +279,18 @@ void luio_qemu_let_node_go(luio_qemu *q, uint64_t addr)
 int luio_qemu_qmp_fd(const luio_qemu *q)
 {
   return q->qmp;
+}
+
+int luio_qemu_change_fd(const luio_qemu *q)
+{
+  return q->change_fd;
+}
+
+unsigned luio_qemu_changes(luio_qemu *q)
+{
+  uint64_t n;
+  (void)!read(q->change_fd, &n, sizeof n); /* EAGAIN: nothing */
+  return atomic_exchange(&q->changes, 0);
 }
 
 int luio_qemu_pid(const luio_qemu *q)

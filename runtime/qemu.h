@@ -29,13 +29,14 @@ void luio_qemu_end(struct luio_qemu_process *p);
 void luio_qemu_forked(struct luio_qemu_process *p);
 
 /* What differs between the machines, and is known before they run: qemu.c. */
+enum { QEMU_MORE = 4 };
 struct luio_qemu_kind {
   const char *machine;
-  const char *idle[2]; /* arguments by which the CPU does nothing */
-  const char *package; /* Debian's */
-  const char *hello;   /* the first command; an answer means that it runs */
-  uint64_t ram;        /* the address of the memory's first byte */
-  bool tree;           /* the memory begins with a device tree, and luio_qemu_describe comes */
+  const char *more[QEMU_MORE]; /* arguments: by which the CPU does nothing, and others */
+  const char *package;         /* Debian's */
+  const char *hello;           /* the first command; an answer means that it runs */
+  uint64_t ram;                /* the address of the memory's first byte */
+  bool tree; /* the memory begins with a device tree, and luio_qemu_describe comes */
 };
 
 /* A PCI function that firmware would have found. */
@@ -44,6 +45,18 @@ struct luio_qemu_function {
   uint64_t ecam; /* where its config space is in memory */
   luio_bar bars[LUIO_MAX_BARS];
   bool open; /* as a device of this process */
+  /* Written with the bus's lock held, so an access that ends after the device was unplugged sees it. */
+  _Atomic bool here;       /* false: it was unplugged */
+  _Atomic unsigned pulled; /* so many times */
+};
+
+/* A slot that devices come to and leave while the machine runs: qemu_hotplug.c. */
+enum { QEMU_WINDOWS = 3 };
+struct luio_qemu_slot {
+  uint64_t capability;                   /* PCI Express's of the port, where it is in memory */
+  unsigned bus, last_bus;                /* behind the port */
+  luio_qemu_window window[QEMU_WINDOWS]; /* what the port lets through */
+  bool fresh; /* what is in it has no addresses yet. Guarded by the bus's lock */
 };
 
 /* A device's MSI or MSI-X, while it is on: qemu_messages.c. The owner's thread's, but for `masks`. */
@@ -65,7 +78,9 @@ struct luio_qemu_own {
   struct luio_qemu_function *function; /* NULL: it is not on PCI */
   int line;                            /* that one's input of the interrupt controller; -1: none */
   bool edge;                           /* it takes rising edges there */
-  int event_fd;                        /* an eventfd: counts interrupts */
+  unsigned
+      pulled; /* the function's, when it was opened or taken again: it is gone when that has grown */
+  int event_fd; /* an eventfd: counts interrupts */
   struct luio_qemu_messages messages;
 };
 
@@ -73,6 +88,7 @@ struct luio_qemu_own {
 enum {
   QEMU_FUNCTIONS = 256,
   QEMU_LISTENERS = 16,
+  QEMU_SLOTS = QEMU_FUNCTIONS,
   QEMU_LINES = 256,
   QEMU_NODES = 64,
   QEMU_CHUNK = 2 << 20,
@@ -125,8 +141,12 @@ struct luio_qemu {
   bool raised; /* a line has risen since the devices were looked at */
   struct luio_qemu_listener listeners[QEMU_LISTENERS];
   struct luio_qemu_line lines[QEMU_LINES];
+  bool (*look)(
+      luio_qemu *);   /* also has a look then, if there are slots: whether something had happened */
   luio_error failure; /* code 0: none */
   struct luio_fork_watch fork_watch;
+  int change_fd; /* an eventfd: see luio_qemu_changes */
+  _Atomic unsigned changes;
   struct luio_doorbell doorbell;
 
   luio_qemu_board board;
@@ -134,8 +154,12 @@ struct luio_qemu {
     bool open; /* as a device of this process. Guarded by `lock` */
     uint64_t addr;
   } nodes[QEMU_NODES];
+
+  /* Written with both locks held, so read with either of them. */
   struct luio_qemu_function functions[QEMU_FUNCTIONS];
   unsigned n_functions;
+  struct luio_qemu_slot slots[QEMU_SLOTS];
+  unsigned n_slots;
 };
 
 /* qemu_bus.c */
@@ -158,11 +182,20 @@ void luio_qemu_bus_forked(luio_qemu *q);
 int luio_qemu_listen(luio_qemu *q, uint64_t ecam, int fd, luio_error *err);
 void luio_qemu_leave(luio_qemu *q, int fd);
 
-/* For accesses of several fields that its lock guards. */
+/* With the bus's lock held: for luio_qemu_changes. */
+void luio_qemu_tell(luio_qemu *q, unsigned change);
+/* The bus's lock. The end of it takes interrupts that came meanwhile. */
 void luio_qemu_bus_begin(luio_qemu *q);
 void luio_qemu_bus_end(luio_qemu *q);
+/* With the lock held: as luio_qemu_read where `to` is given, else as luio_qemu_write. */
+int luio_qemu_transfer(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
+                       void *to, const void *from, uint64_t n);
 
-/* region_qemu.c */
+/* region_qemu.c. After an access: whether it came too late, as the device was unplugged. */
+static inline bool luio_qemu_unplugged(const struct luio_qemu_own *o)
+{
+  return o->function && o->function->pulled != o->pulled;
+}
 extern const struct luio_region_ops luio_qemu_memory_ops, luio_qemu_port_ops;
 
 /* qemu_lines.c, with the bus's lock held. Line n has risen, or fallen. */
@@ -174,8 +207,17 @@ void luio_qemu_line_close(luio_qemu *q, unsigned n);
 bool luio_qemu_line_on(luio_qemu *q, unsigned n);
 void luio_qemu_line_off(luio_qemu *q, unsigned n);
 
-/* qemu_pci.c. Numbers the buses and places the BARs. */
+/* qemu_hotplug.c. Whether a port has a slot that can do it, by its capability; taken: a device is in it. Any thread, without
+ * a lock. */
+bool luio_qemu_slot_usable(luio_qemu *q, uint64_t capability, bool taken);
+/* With the bus's lock held. */
+void luio_qemu_slot_add(luio_qemu *q, const struct luio_qemu_slot *slot);
+/* Whether something had happened in a slot; it is dealt with. */
+bool luio_qemu_slots_look(luio_qemu *q);
+
+/* qemu_pci.c. Numbers the buses and places the BARs; those of devices that were plugged in since. Any thread, without a lock. */
 int luio_qemu_enumerate(luio_qemu *q, luio_error *err);
+int luio_qemu_settle(luio_qemu *q, luio_error *err);
 
 /* qemu_doorbell.c. The server's end, with all that QEMU reads before it is there; *theirs is for QEMU. -errno */
 int luio_doorbell_start(struct luio_doorbell *b, int *theirs);

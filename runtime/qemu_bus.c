@@ -26,6 +26,13 @@
 
 #define BATCH 64 /* accesses in one message */
 
+void luio_qemu_tell(luio_qemu *q, unsigned change)
+{
+  uint64_t one = 1;
+  atomic_fetch_or(&q->changes, change);
+  (void)!write(q->change_fd, &one, sizeof one); /* EAGAIN: it is readable already */
+}
+
 /* From now on every access fails with this. */
 static int fail(luio_qemu *q, int code, const char *what)
 {
@@ -33,6 +40,7 @@ static int fail(luio_qemu *q, int code, const char *what)
   if (!q->failure.code) {
     luio_qemu_printed(&q->process, printed, sizeof printed);
     luio_fail(&q->failure, code, "%s: %s%s%s", q->program, what, *printed ? ": " : "", printed);
+    luio_qemu_tell(q, LUIO_QEMU_ENDED);
   }
   return -q->failure.code;
 }
@@ -150,8 +158,8 @@ static void put_element(void *at, unsigned width, uint64_t i, uint64_t value)
 }
 
 /* With the lock held. Commands go out in batches, so QEMU works while the answers travel. */
-static int transfer(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
-                    void *to, const void *from, uint64_t n)
+int luio_qemu_transfer(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
+                       void *to, const void *from, uint64_t n)
 {
   if (space == QEMU_PORTS && q->board.ports) {
     space = QEMU_MEMORY;
@@ -191,11 +199,11 @@ static bool take_interrupt(luio_qemu *q, const struct luio_qemu_listener *l)
 {
   uint32_t command = 0;
   uint64_t one = 1;
-  if (transfer(q, QEMU_MEMORY, l->ecam + PCI_COMMAND, 32, &command, NULL, 1) < 0 ||
+  if (luio_qemu_transfer(q, QEMU_MEMORY, l->ecam + PCI_COMMAND, 32, &command, NULL, 1) < 0 ||
       !(command & (uint32_t)PCI_STATUS_INTERRUPT << 16) || command & PCI_COMMAND_INTX_DISABLE)
     return false;
   uint16_t masked = (uint16_t)(command | PCI_COMMAND_INTX_DISABLE);
-  if (transfer(q, QEMU_MEMORY, l->ecam + PCI_COMMAND, 16, NULL, &masked, 1) < 0)
+  if (luio_qemu_transfer(q, QEMU_MEMORY, l->ecam + PCI_COMMAND, 16, NULL, &masked, 1) < 0)
     return false;
   return write(l->fd, &one, sizeof one) == sizeof one;
 }
@@ -215,6 +223,8 @@ static void serve(luio_qemu *q)
   take_lines(q);
   for (int round = 0; q->raised && !q->failure.code && round <= QEMU_LISTENERS; round++) {
     q->raised = false;
+    if (q->look && q->look(q))
+      q->raised = true;
     for (int i = 0; i < QEMU_LISTENERS; i++)
       if (q->listeners[i].fd >= 0 && take_interrupt(q, &q->listeners[i]))
         q->raised = true; /* ask again: another may have joined it on the line */
@@ -299,14 +309,14 @@ int luio_qemu_read(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsi
                    void *to, uint64_t n, luio_error *err)
 {
   luio_qemu_bus_begin(q);
-  return done(q, transfer(q, space, addr, width, to, NULL, n), err);
+  return done(q, luio_qemu_transfer(q, space, addr, width, to, NULL, n), err);
 }
 
 int luio_qemu_write(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, unsigned width,
                     const void *from, uint64_t n, luio_error *err)
 {
   luio_qemu_bus_begin(q);
-  return done(q, transfer(q, space, addr, width, NULL, from, n), err);
+  return done(q, luio_qemu_transfer(q, space, addr, width, NULL, from, n), err);
 }
 
 int luio_qemu_check(luio_qemu *q, luio_error *err)
@@ -350,9 +360,11 @@ int luio_qemu_bus_start(luio_qemu *q, luio_error *err)
     return refused(q, -rc, err);
   q->watch = epoll_create1(EPOLL_CLOEXEC);
   q->stop_fd = eventfd(0, EFD_CLOEXEC);
+  q->change_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   struct epoll_event line = {.events = EPOLLIN, .data.fd = q->qtest},
                      stop = {.events = EPOLLIN, .data.fd = q->stop_fd};
-  if (q->watch < 0 || q->stop_fd < 0 || epoll_ctl(q->watch, EPOLL_CTL_ADD, q->qtest, &line) < 0 ||
+  if (q->watch < 0 || q->stop_fd < 0 || q->change_fd < 0 ||
+      epoll_ctl(q->watch, EPOLL_CTL_ADD, q->qtest, &line) < 0 ||
       epoll_ctl(q->watch, EPOLL_CTL_ADD, q->stop_fd, &stop) < 0)
     return luio_fail(err, errno, "start %s: %s: raise `ulimit -n`", q->program,
                      luio_errno_name(errno));
@@ -369,6 +381,7 @@ void luio_qemu_bus_forked(luio_qemu *q)
 {
   luio_devnull_replace(q->qtest);
   luio_devnull_replace(q->watch);
+  luio_devnull_replace(q->change_fd);
   luio_devnull_replace(q->stop_fd); /* the parent's thread would read what is written there */
   q->has_thread = false;
   q->failure = (luio_error){.code = ENODEV, .message = "its QEMU is the parent process's"};

@@ -1,11 +1,13 @@
 /* qemu_pci.c - the part of firmware: buses get numbers, and BARs addresses.
  *
  * The machine has an ECAM, config space as memory (that of q35 is switched on first): each access of config space is one access of
- * memory. Addresses are given out upwards from the start of a window and never taken back. Below a
+ * memory. Addresses are given out upwards from the start of a window; those of a slot for hot-plug (qemu_hotplug.c) anew when it
+ * gets a device, which may need more than the one before. Below a
  * bridge 64-bit addresses are for prefetchable BARs alone (PCI-to-PCI Bridge Architecture 1.2, section 3.2.5). */
 #include "qemu.h"
 
 #include <errno.h>
+#include <string.h>
 
 enum {
   CLASS = 0x08,
@@ -18,6 +20,8 @@ enum {
   BRIDGE_PREFETCH_BASE_HIGH = 0x28,
   BRIDGE_PREFETCH_LIMIT_HIGH = 0x2c,
   BRIDGE_PORTS_HIGH = 0x30,
+  CAPABILITIES = 0x34,
+  CAPABILITY_EXPRESS = 0x10,
   PCIEXBAR = 0x60, /* q35's host bridge: Intel 3 Series Express Chipset datasheet, 5.1.15 */
 };
 
@@ -29,14 +33,16 @@ static const luio_qemu_board q35 = {
     .io = {0x1000, 0xffff},
 };
 
-enum { MEMORY, PREFETCH, PORTS, WINDOWS };
-static const uint64_t bridge_unit[WINDOWS] = {1 << 20, 1 << 20, 4096};
+enum { MEMORY, PREFETCH, PORTS, WINDOWS = QEMU_WINDOWS };
+static const uint64_t bridge_unit[WINDOWS] = {1 << 20, 1 << 20, 4096},
+                      slot_room[WINDOWS] = {16 << 20, 256 << 20, 4096};
 
 struct scan {
   luio_qemu *q;
   luio_qemu_window window[WINDOWS];
   uint64_t next[WINDOWS];
   unsigned buses; /* numbers given out */
+  bool numbers;   /* there are more */
   int rc;
   luio_error *err;
 };
@@ -134,17 +140,49 @@ static uint64_t limit_of(struct scan *s, int w)
   return s->next[w] - 1;
 }
 
+/* Where the PCI Express capability of a function is in memory; 0: it has none. */
+static uint64_t express(struct scan *s, const struct luio_qemu_function *f)
+{
+  uint32_t at = get(s, f->ecam, CAPABILITIES, 8) & ~3u;
+  for (int n = 0; at >= 0x40 && n < 48 && s->rc == 0; n++) {
+    uint32_t head = get(s, f->ecam, at, 16);
+    if ((head & 0xff) == CAPABILITY_EXPRESS)
+      return f->ecam + at;
+    at = head >> 8 & ~3u;
+  }
+  return 0;
+}
+
+/* Room for a device that may come, as far as there is some. */
+static void reserve(struct scan *s, const uint64_t base[WINDOWS])
+{
+  for (int w = 0; w < WINDOWS; w++) {
+    uint64_t end = base[w] + slot_room[w];
+    if (s->next[w] < end && end - 1 <= s->window[w].last)
+      s->next[w] = end;
+  }
+}
+
 static void bridge(struct scan *s, const struct luio_qemu_function *f)
 {
   uint64_t base[WINDOWS], limit[WINDOWS];
   unsigned bus = ++s->buses;
+  struct luio_qemu_slot slot = {.capability = express(s, f), .bus = bus};
+  unsigned before = s->q->n_functions;
   put(s, f->ecam, BUSES, 32, f->bus | bus << 8 | 0xff0000);
   for (int w = 0; w < WINDOWS; w++)
     base[w] = limit_of(s, w) + 1;
   scan_bus(s, bus);
   put(s, f->ecam, BUSES + 2, 8, s->buses);
-  for (int w = 0; w < WINDOWS; w++)
+  bool takes_devices =
+      slot.capability && luio_qemu_slot_usable(s->q, slot.capability, s->q->n_functions > before);
+  if (takes_devices)
+    reserve(s, base);
+  for (int w = 0; w < WINDOWS; w++) {
     limit[w] = limit_of(s, w); /* below the base where nothing is: the window is off then */
+    slot.window[w] = (luio_qemu_window){base[w], limit[w]};
+  }
+  slot.last_bus = s->buses;
   put(s, f->ecam, BRIDGE_PORTS, 16,
       (uint32_t)(base[PORTS] >> 8 & 0xf0) | (uint32_t)(limit[PORTS] & 0xf000));
   put(s, f->ecam, BRIDGE_PORTS_HIGH, 32, 0);
@@ -155,27 +193,61 @@ static void bridge(struct scan *s, const struct luio_qemu_function *f)
   put(s, f->ecam, BRIDGE_PREFETCH_BASE_HIGH, 32, (uint32_t)(base[PREFETCH] >> 32));
   put(s, f->ecam, BRIDGE_PREFETCH_LIMIT_HIGH, 32, (uint32_t)(limit[PREFETCH] >> 32));
   put(s, f->ecam, PCI_COMMAND, 16, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+  if (takes_devices && s->rc == 0) {
+    luio_qemu_bus_begin(s->q);
+    luio_qemu_slot_add(s->q, &slot);
+    luio_qemu_bus_end(s->q);
+  }
+}
+
+/* Its place in the table: that of the one that was there before it, or a new one. NULL: nothing answers. */
+static struct luio_qemu_function *entry(struct scan *s, unsigned bus, unsigned devfn)
+{
+  luio_qemu *q = s->q;
+  uint64_t ecam = q->board.ecam + ((uint64_t)bus << 20) + (devfn << 12);
+  uint16_t vendor = 0xffff;
+  unsigned i = 0;
+  if (s->rc < 0)
+    return NULL;
+  luio_qemu_bus_begin(q); /* it can't be unplugged between the look at it and `here` */
+  luio_qemu_transfer(q, QEMU_MEMORY, ecam + PCI_VENDOR, 16, &vendor, NULL, 1);
+  bool there = !q->failure.code && vendor != 0xffff;
+  while (there && i < q->n_functions &&
+         (q->functions[i].bus != bus || q->functions[i].devfn != devfn))
+    i++;
+  if (there && i < QEMU_FUNCTIONS) {
+    struct luio_qemu_function *f = &q->functions[i];
+    if (i == q->n_functions)
+      q->n_functions++;
+    f->bus = bus;
+    f->devfn = devfn;
+    f->ecam = ecam;
+    f->here = true;
+  }
+  if (q->failure.code) {
+    s->rc = -q->failure.code;
+    *s->err = q->failure;
+  }
+  luio_qemu_bus_end(q);
+  if (there && i == QEMU_FUNCTIONS)
+    s->rc =
+        luio_fail(s->err, E2BIG, "a QEMU machine of more than %d PCI functions", QEMU_FUNCTIONS);
+  return there && s->rc == 0 ? &q->functions[i] : NULL;
 }
 
 /* Whether the function is the first of several. */
 static bool function(struct scan *s, unsigned bus, unsigned devfn)
 {
-  uint64_t ecam = s->q->board.ecam + ((uint64_t)bus << 20) + (devfn << 12);
-  uint32_t id = get(s, ecam, PCI_VENDOR, 32);
-  if (s->rc < 0 || (id & 0xffff) == 0xffff)
+  struct luio_qemu_function *f = entry(s, bus, devfn);
+  if (!f)
     return false;
-  if (s->q->n_functions == QEMU_FUNCTIONS) {
-    s->rc =
-        luio_fail(s->err, E2BIG, "a QEMU machine of more than %d PCI functions", QEMU_FUNCTIONS);
-    return false;
-  }
-  struct luio_qemu_function *f = &s->q->functions[s->q->n_functions++];
-  *f = (struct luio_qemu_function){.bus = bus, .devfn = devfn, .ecam = ecam};
+  uint64_t ecam = f->ecam;
+  memset(f->bars, 0, sizeof f->bars);
   unsigned header = get(s, ecam, HEADER, 32) >> 16;
-  if ((header & 0x7f) == 1) {
+  if ((header & 0x7f) == 1 && s->numbers) {
     place_all(s, f, 2);
     bridge(s, f);
-  } else {
+  } else if ((header & 0x7f) == 0) {
     place_all(s, f, LUIO_MAX_BARS);
     uint32_t decodes = 0;
     for (int i = 0; i < LUIO_MAX_BARS; i++)
@@ -200,7 +272,7 @@ int luio_qemu_enumerate(luio_qemu *q, luio_error *err)
   if (!q->kind->tree)
     q->board = q35;
   const luio_qemu_board *b = &q->board;
-  struct scan s = {.q = q, .err = err, .window = {b->memory, b->prefetch, b->io}};
+  struct scan s = {.q = q, .numbers = true, .err = err, .window = {b->memory, b->prefetch, b->io}};
   for (int w = 0; w < WINDOWS; w++)
     s.next[w] = s.window[w].first;
   if (!q->kind->tree) {
@@ -209,4 +281,37 @@ int luio_qemu_enumerate(luio_qemu *q, luio_error *err)
   }
   scan_bus(&s, 0);
   return s.rc;
+}
+
+/* Bridges in it get no bus numbers: none are left between those of the ports. */
+static int enumerate_slot(luio_qemu *q, const struct luio_qemu_slot *slot, luio_error *err)
+{
+  struct scan s = {.q = q, .err = err};
+  for (int w = 0; w < WINDOWS; w++) {
+    s.next[w] = slot->window[w].first;
+    s.window[w] = slot->window[w];
+  }
+  for (unsigned fn = 0; fn < 8 && s.rc == 0; fn++)
+    if (!function(&s, slot->bus, fn) && fn == 0)
+      break;
+  return s.rc;
+}
+
+int luio_qemu_settle(luio_qemu *q, luio_error *err)
+{
+  int rc = 0;
+  pthread_mutex_lock(&q->lock);
+  luio_qemu_bus_begin(q);
+  luio_qemu_slots_look(q); /* QMP's answer may have been faster than the interrupt */
+  luio_qemu_bus_end(q);
+  for (unsigned i = 0; rc == 0 && i < q->n_slots; i++) {
+    luio_qemu_bus_begin(q);
+    bool fresh = q->slots[i].fresh;
+    q->slots[i].fresh = false;
+    luio_qemu_bus_end(q);
+    if (fresh)
+      rc = enumerate_slot(q, &q->slots[i], err);
+  }
+  pthread_mutex_unlock(&q->lock);
+  return rc;
 }

@@ -1,6 +1,8 @@
 /* region_qemu.c - registers of a QEMU machine's device: nothing is mapped, each access is a message (qemu_bus.c). */
 #include "qemu.h"
 
+#include <errno.h>
+
 static luio_qemu *machine(const luio_region *r)
 {
   return ((const struct luio_qemu_own *)r->own)->qemu;
@@ -18,32 +20,36 @@ static int failed(const luio_region *r, const char *verb, uint64_t offset, unsig
                    (unsigned long long)offset, why->message);
 }
 
+static const luio_error unplugged = {.code = ENODEV, .message = "the device is gone: unplugged"};
+
 static int read_region(luio_region *r, uint64_t offset, unsigned width, uint64_t *value,
                        luio_error *err)
 {
-  luio_error why;
+  luio_error why = unplugged;
   *value = 0;
   int rc = luio_qemu_read(machine(r), space(r), r->addr + offset, width, value, 1, &why);
-  return rc < 0 ? failed(r, "read", offset, width, &why, err) : 0;
+  return rc < 0 || luio_qemu_unplugged(r->own) ? failed(r, "read", offset, width, &why, err) : 0;
 }
 
 static int write_region(luio_region *r, uint64_t offset, unsigned width, uint64_t value,
                         luio_error *err)
 {
-  luio_error why;
+  luio_error why = unplugged;
   int rc = luio_qemu_write(machine(r), space(r), r->addr + offset, width, &value, 1, &why);
-  return rc < 0 ? failed(r, "write", offset, width, &why, err) : 0;
+  return rc < 0 || luio_qemu_unplugged(r->own) ? failed(r, "write", offset, width, &why, err) : 0;
 }
 
 static bool read_burst(luio_region *r, uint64_t offset, unsigned width, void *to, uint64_t n)
 {
-  return luio_qemu_read(machine(r), space(r), r->addr + offset, width, to, n, NULL) == 0;
+  return luio_qemu_read(machine(r), space(r), r->addr + offset, width, to, n, NULL) == 0 &&
+         !luio_qemu_unplugged(r->own);
 }
 
 static bool write_burst(luio_region *r, uint64_t offset, unsigned width, const void *from,
                         uint64_t n)
 {
-  return luio_qemu_write(machine(r), space(r), r->addr + offset, width, from, n, NULL) == 0;
+  return luio_qemu_write(machine(r), space(r), r->addr + offset, width, from, n, NULL) == 0 &&
+         !luio_qemu_unplugged(r->own);
 }
 
 /* Its `gone` is all there is to it: the machine is not asked any more. */

@@ -23,7 +23,7 @@ return {
   { "luio.driver.paths", files = { "luio.driver.paths" } },
   { "luio.sim", files = { "luio.sim" } },
   { "luio.model", files = { "luio.model" } },
-  { "luio.qemu", files = { "luio.qemu", "luio.qemu.machine" }, hides = { "luio.Qmp" } },
+  { "luio.qemu", files = { "luio.qemu", "luio.qemu.machine", "luio.qemu.qmp" }, hides = { "luio.Qmp" } },
   { "luio.loop.task", files = { "luio.loop.task" }, hides = { "luio.TaskGroup", "luio.Waiter" } },
   { "luio.hotplug", files = { "luio.hotplug", "luio.hotplug.monitor", "luio.hotplug.config_watch" } },
   { "luio.reload.live", files = { "luio.reload.live", "luio.reload.report" }, hides = { "luio.Live" } },

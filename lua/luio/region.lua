@@ -115,8 +115,9 @@ local function refuse(region, verb, width, offset, value)
 end
 
 -- A failed access of a checked region: raised, because a read has no room for nil, message.
-local function failed()
-  local _, message = runtime.failure()
+local function failed(region)
+  local _, message, code = runtime.failure()
+  if code == "ENODEV" and region.owner then region.owner:vanish(region.owner.removed) end
   raise(message)
 end
 
@@ -170,7 +171,7 @@ for _, width in ipairs { 8, 16, 32 } do
       refuse(region, "read", width, offset)
     end
     local out = value64()
-    if C.luio_region_read(region.handle, offset, width, out, err) < 0 then failed() end
+    if C.luio_region_read(region.handle, offset, width, out, err) < 0 then failed(region) end
     return tonumber(out[0])
   end
 
@@ -181,7 +182,7 @@ for _, width in ipairs { 8, 16, 32 } do
     then
       refuse(region, "write", width, offset, value)
     end
-    if C.luio_region_write(region.handle, offset, width, value % (max + 1), err) < 0 then failed() end
+    if C.luio_region_write(region.handle, offset, width, value % (max + 1), err) < 0 then failed(region) end
   end
 
   -- Many accesses of one register: they empty and fill a FIFO.
@@ -208,11 +209,11 @@ for _, width in ipairs { 8, 16, 32 } do
   end
   Checked.__index["read" .. width .. "_many"] = function(region, offset, to, n)
     check_many(region, "read", offset, n)
-    if C.luio_region_read_many(region.handle, offset, width, ffi.cast(c_number, to), n, err) < 0 then failed() end
+    if C.luio_region_read_many(region.handle, offset, width, ffi.cast(c_number, to), n, err) < 0 then failed(region) end
   end
   Checked.__index["write" .. width .. "_many"] = function(region, offset, from, n)
     check_many(region, "write", offset, n)
-    if C.luio_region_write_many(region.handle, offset, width, ffi.cast(c_number, from), n, err) < 0 then failed() end
+    if C.luio_region_write_many(region.handle, offset, width, ffi.cast(c_number, from), n, err) < 0 then failed(region) end
   end
 
   if width > 8 then
@@ -257,7 +258,7 @@ function Checked.__index.read64(region, offset)
     refuse(region, "read", 64, offset)
   end
   local out = value64()
-  if C.luio_region_read(region.handle, offset, 64, out, err) < 0 then failed() end
+  if C.luio_region_read(region.handle, offset, 64, out, err) < 0 then failed(region) end
   return out[0]
 end
 
@@ -268,7 +269,7 @@ function Checked.__index.write64(region, offset, value)
   then
     refuse(region, "write", 64, offset, value)
   end
-  if C.luio_region_write(region.handle, offset, 64, value, err) < 0 then failed() end
+  if C.luio_region_write(region.handle, offset, 64, value, err) < 0 then failed(region) end
 end
 
 function Checked.__index.read64_swapped(region, offset) return bit.bswap(region:read64(offset)) end

@@ -40,6 +40,7 @@ local M = {}
 ---@field on_warning fun(message: string)?  called for each
 ---@field qemu luio.QemuMachine?  of a qemu: device
 ---@field package qemu_place string?  in that machine: "00:04.0"
+---@field package removed string  how a device of its kind goes, in messages
 ---@field package on_interrupt fun()?  called with each event
 ---@field package failure (fun(): string?)?  why no interrupt comes any more, if known
 ---@field package on_bus_master fun(on: boolean)?  called when it was switched
@@ -65,7 +66,7 @@ local M = {}
 ---@field package interrupts { kind: string, count: integer }  of the device that was opened
 ---@field package vectors_wanted luio.VectorsWanted?  by whom it was opened
 ---@field package handle ffi.cdata*
-local Device = {}
+local Device = { removed = "removed or unbound" }
 Device.__index = Device
 
 M.Device = Device
@@ -359,7 +360,7 @@ end
 function Device:gone_failure(what)
   if self.gone_code then return nil, ("device stopped: %s of %s: %s"):format(what, self.address, self.gone_why), self.gone_code end
   return nil, ("device gone: %s of %s: the device is gone, %s; dev:wait_return(seconds) waits for it"):format(what, self.address,
-    self.gone_why or "removed or unbound"), "ENODEV"
+    self.gone_why or self.removed), "ENODEV"
 end
 
 --- Declares the device gone: its regions become placeholders and stale, waits that belong to it end

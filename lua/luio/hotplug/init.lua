@@ -170,7 +170,7 @@ function M.check_presence(dev, sign)
   if dev.closed then return end
   if not dev.gone then
     if C.luio_device_present(dev.handle) == 0 then
-      dev:vanish(dev.info.is_range and "a kernel driver has claimed it" or "removed or unbound")
+      dev:vanish(dev.info.is_range and "a kernel driver has claimed it" or dev.removed)
     end
     if not dev.gone then return end
   end
@@ -206,8 +206,12 @@ function M.wait_return(dev, seconds)
   end)
   if code == "ETIMEDOUT" then
     message = ("%s has not come back within %g s"):format(dev.address, seconds)
-    local guess = dev.info.is_range and "who has it?" or "is its UIO driver bound?"
-    message = w.failure and ("%s: %s"):format(message, w.failure) or ("%s; %s `luio info %s`"):format(message, guess, dev.address)
+    if w.failure then
+      message = ("%s: %s"):format(message, w.failure)
+    elseif not dev.info.is_private then
+      local guess = dev.info.is_range and "who has it?" or "is its UIO driver bound?"
+      message = ("%s; %s `luio info %s`"):format(message, guess, dev.address)
+    end
   end
   return ok, message, code
 end

@@ -197,7 +197,7 @@ local function convert(self, irq)
     local gone = raw.flags % 2 == 1 -- LUIO_EVENT_GONE
     local message, code = ffi.string(C.luio_irq_error(self.handle)), runtime.errno_name(raw.code)
     if not gone and C.luio_device_present(device.handle) == 1 then return nil, message, code end
-    device:vanish(gone and "removed or unbound" or message)
+    device:vanish(gone and device.removed or message)
     return device:gone_failure(("interrupt %d"):format(irq.vector))
   end
   if device.on_interrupt then device.on_interrupt() end

@@ -7,6 +7,9 @@
 local ffi = require "ffi"
 local runtime = require "luio.ffi"
 local device = require "luio.device"
+local errors = require "luio.errors"
+local fd_watch = require "luio.loop.fd_watch"
+local hotplug = require "luio.hotplug"
 local options_check = require "luio.options"
 local qmp = require "luio.qemu.qmp"
 local vectors = require "luio.device.vectors"
@@ -21,6 +24,7 @@ local M = {}
 ---@field name string           of its program
 ---@field package handle ffi.cdata*
 ---@field package qmp luio.Qmp
+---@field package changes luio.FdWatch?  of its slots, and of its test socket
 ---@field package open_devices table<luio.Device, true>
 ---@field package tree luio.TreeDevice[]?  what its device tree has (luio.qemu.virt)
 local Machine = {}
@@ -152,6 +156,7 @@ local function open(self, id, address, options)
   if not handle then return nil, place, code end
   local dev = device.wrap(handle, options)
   dev.qemu, dev.qemu_place = self, place
+  dev.removed = "unplugged from its QEMU machine"
   self.open_devices[dev] = true
   function dev.after_close()
     self.open_devices[dev] = nil
@@ -184,11 +189,25 @@ end
 
 -- ---- Its life ------------------------------------------------------------------------------------
 
--- QEMU's end, which closes its monitor's socket, is noticed while the loop turns.
-local function vanish_all(self)
+-- The loop calls this, so nothing may raise: an error with one device becomes its warning.
+local function each_device(self, fn)
   local all = {}
   for dev in pairs(self.open_devices) do table.insert(all, dev) end
-  for _, dev in ipairs(all) do dev:vanish("its QEMU has ended", "ENODEV") end
+  for _, dev in ipairs(all) do
+    local ok, message = pcall(fn, dev)
+    if not ok and not dev.closed then dev:warn(errors.text(message)) end
+  end
+end
+
+-- Something has changed: a slot (runtime/qemu_hotplug.c), or QEMU answers no access any more.
+local function look(self)
+  local changes = C.luio_qemu_changes(self.handle)
+  local function has(flag) return bit.band(changes, flag) ~= 0 end
+  if has(C.LUIO_QEMU_ENDED) and C.luio_qemu_check(self.handle, err) < 0 then
+    local why = ffi.string(err.message)
+    return each_device(self, function(dev) dev:vanish(why, "ENODEV") end)
+  end
+  each_device(self, function(dev) hotplug.check_presence(dev, has(C.LUIO_QEMU_PLUGGED)) end)
 end
 
 --- Lets a machine go; it ends, unless a device has it still. For luio.qemu.
@@ -196,6 +215,7 @@ end
 function M.close(self)
   local handle = self.handle
   self.handle = nil
+  if self.changes then self.changes:close() end
   if self.qmp then self.qmp:close() end
   if handle then C.luio_qemu_close(ffi.gc(handle, nil)) end
 end
@@ -228,7 +248,13 @@ function M.start(arguments, config, describe, id, address, options)
   self.qmp, message, code = qmp.greet(C.luio_qemu_qmp_fd(self.handle), self.pid)
   if self.qmp and describe then self.tree, message, code = describe(self.handle, self.qmp) end
   if self.qmp and (self.tree or not describe) then
-    function self.qmp.on_end() vanish_all(self) end
+    function self.qmp.on_end()
+      each_device(self, function(one) one:vanish("its QEMU has ended", "ENODEV") end)
+    end
+    self.changes, message, code = fd_watch.watch(C.luio_qemu_change_fd(self.handle))
+    if self.changes then self.changes:listen(function() look(self) end) end
+  end
+  if self.changes then
     dev, message, code = open(self, id, address, options)
   end
   if not dev then

@@ -35,6 +35,7 @@ local epoll_event = ffi.typeof(ffi.arch == "x64" and "struct { uint32_t events; 
 local SIZE = 65536
 local buffer = ffi.new("char[?]", SIZE)
 
+--- An event of QEMU's, as its reference names them (QEMU QMP Reference Manual).
 ---@class luio.QmpEvent
 ---@field event string  "DEVICE_DELETED"
 ---@field data table    {}: it has none

@@ -94,7 +94,7 @@ function M.start(driver, dev, reason)
     return nil, message, code
   end
   watchdog.runs(dev, true)
-  if dev.info.can_leave then dev:watch_presence() end
+  if dev.info.can_leave or dev.qemu then dev:watch_presence() end
   return dev
 end
 
