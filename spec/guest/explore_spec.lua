@@ -1,5 +1,5 @@
---- Exploring real devices behind the kernel's UIO: the program on edu, e1000e and pci-serial, beside a
---- process that drives the device, and while the device goes away.
+--- Exploring real devices behind the kernel's UIO: by each way to registers, beside a process that drives the device, and while the
+--- device goes away. What the program does with a card's registers needs no kernel: spec/qemu/explore_spec.lua.
 
 local luio = require "luio"
 local sessions = require "luio.tool.explore.session"
@@ -7,7 +7,7 @@ local sysfs = require "spec.support.sysfs"
 local system = require "spec.support.system"
 local wait = require "spec.support.wait"
 
-local EDU, NIC, SERIAL, TESTDEV = "0000:00:04.0", "0000:00:05.0", "0000:00:06.0", "0000:00:07.0"
+local EDU, SERIAL, TESTDEV = "0000:00:04.0", "0000:00:06.0", "0000:00:07.0"
 
 local run = system.run
 
@@ -22,45 +22,12 @@ describe("the program on real devices", function()
     local out, status = run(("set %s LIVENESS=0x12345678"):format(EDU))
     assert.equal(0, status)
     assert.matches("^LIVENESS 0x%x+ %(%+0x4%) 0x%x+ := 0x12345678 %-> 0xedcba987\n  triggered LIVENESS: stores the complement\n$", out)
-    assert.same({ "0x010000ed\n", 0 }, { run(("get -v %s 0x0:u32"):format(EDU)) })
     assert.matches("0x0: 010000ed edcba987", (run(("dump %s 0x0+0x10"):format(EDU))))
   end)
 
-  it("tries, undoes and restores without computing or sending", function()
-    local out = run(("set -n %s FACTORIAL=5 FACTORIAL=6"):format(EDU))
-    assert.matches("^would write FACTORIAL .*\n  would trigger FACTORIAL: starts the computation\nwould write", out)
-    out = run(([[explore %s -e 's = snapshot() FACTORIAL:write(5) STATUS:wait({ COMPUTING = 0 }, 30)' -e 'undo()' -e 'FACTORIAL:read()']]
-      .. [[ -e 'regs:restore(s):apply()' -e 'FACTORIAL:read()']]):format(EDU))
-    assert.matches("FACTORIAL := 0x00000005 can't be undone: writing FACTORIAL starts the computation\n", out)
-    local n = select(2, out:gsub("120 = 0x78", ""))
-    assert.equal(2, n, out)
-    -- The tail of a ring: a write of it gives the card descriptors, also through an offset.
-    assert.matches("would trigger TDT%[0%]: starts sending\n$", (run(("set -n %s 0x3818:u32=0"):format(NIC))))
-  end)
-
-  it("decodes e1000e, and does not take its interrupt causes away", function()
-    assert.matches("SPEED=MBPS_1000", (run(("get %s STATUS"):format(NIC))))
-    assert.equal(0, select(2, run(("set %s IMS=4 ICS=4"):format(NIC))))
-    local out, status = run("dump " .. NIC)
-    assert.equal(0, status)
-    assert.matches("\nICR +0xc0   %(not read: ", out)
-    assert.equal(0, select(2, run("snapshot " .. NIC)))
-    assert.equal(0, select(2, run(("watch %s 'I*' --for 0.3"):format(NIC))))
-    assert.equal(1, select(2, run(("get %s ICR"):format(NIC))))
-    out = run(("get --force-read %s ICR.LSC"):format(NIC))
-    assert.matches("ICR.LSC = 1", out)
-    assert.matches("note: ICR was read: ", out)
-    assert.matches("ICR.LSC = 0", (run(("get --force-read %s ICR.LSC"):format(NIC))))
-    assert.equal(0, select(2, run(("set %s IMC=4"):format(NIC))))
-  end)
-
-  it("reaches I/O ports of pci-serial, and what has neither driver nor map", function()
+  it("reaches I/O ports, and what has neither driver nor map", function()
     assert.matches("0x%x+ %(%+0x7%) 0x%x%x := 0x5a %-> 0x5a\n$", (run(("set %s SCR=0x5a"):format(SERIAL))))
-    assert.matches("LSR +0x5   %(not read: ", (run("dump " .. SERIAL)))
     assert.equal(0, select(2, run(("dump %s 0x0+0x20"):format(TESTDEV))))
-    local out, status = run("get " .. TESTDEV .. " STATUS")
-    assert.equal(1, status)
-    assert.matches("no register map for 0000:00:07.0 %(1b36:0005%): no driver in drivers/ matches; name one with %-%-map FILE, or an offset", out)
   end)
 
   it("leaves bus master and the INTx mask as they were", function()
@@ -190,16 +157,5 @@ describe("a session", function()
       assert(s:reopen())
       assert.equal(0xed, (s.regs.ID:get "MAGIC"))
     end)
-  end)
-end)
-
-describe("JSON of a real device", function()
-  it("is a document with all its registers", function()
-    local t, status, out = system.json("dump " .. NIC)
-    assert.equal(0, status, out)
-    assert.equal(NIC, t.device)
-    local lines = select(2, run("dump " .. NIC):gsub("\n", "")) -- one for each
-    assert.equal(lines, #t.registers)
-    assert.is_true(lines > 100)
   end)
 end)
