@@ -159,6 +159,10 @@ local function complete(command, words)
   return list
 end
 
+-- A command is over before compiled code pays off; `run` and `irq` go on, and their loops are compiled a moment later. A script has
+-- LuaJIT's own number, 56.
+local HOT = "hotloop=1000"
+
 --- Runs the program.
 ---@param argv string[]
 ---@return integer status
@@ -167,6 +171,7 @@ function M.main(argv)
   local name = argv[1]
   if not name then return fail("which command? luio --help lists them", 2) end
   if name:match "%.lua$" then return script(argv) end
+  if jit then jit.opt.start(HOT) end
   if name == "--version" then
     term.print("luio " .. luio.version)
     return 0
