@@ -75,6 +75,12 @@ arm_board.describe("QEMU's board virt", function()
       assert.equal("EBUSY", code)
       assert.truthy(message:find("it is open in this process", 1, true), message)
     end
+    local list = {}
+    for _, one in ipairs(assert(clock.qemu:devices())) do list[one.id or one.class] = one end
+    assert.same({ id = "pl061@9030000", name = "pl061", address = "0x9030000", compatible = { "arm,pl061", "arm,primecell" }, open = true },
+      list["pl061@9030000"])
+    assert.is_false(list["pl011@9000000"].open)
+    assert.equal("00:00.0", list["Host bridge"].address)
     assert(gpio:close())
     assert(clock.qemu:open "pl061")
   end)

@@ -60,13 +60,14 @@ end
 
 -- ---- Its devices ---------------------------------------------------------------------------------
 
---- A PCI device of a machine.
+--- A device of a machine, on PCI or of the device tree.
 ---@class luio.QemuDevice
----@field id string?       of its -device; nil: QEMU's own, or it has none
+---@field id string?       of its -device; nil: QEMU's own, or it has none. In the tree: the node's name, "pl031@9010000"
 ---@field name string?     QEMU's: "e1000e"; of a device with an id
----@field address string   "00:04.0": bus, slot, function
----@field vendor integer
----@field device integer
+---@field address string   "00:04.0": bus, slot, function; in the tree "0x9010000"
+---@field vendor integer?  nil: it is not on PCI
+---@field device integer?
+---@field compatible string[]?  what the tree says of it
 ---@field class string?    QEMU's word for it: "Ethernet controller"
 ---@field open boolean     in this process
 
@@ -100,13 +101,22 @@ local function devices(self, command)
   return list
 end
 
---- The PCI devices that the machine has now, those behind bridges, too.
+--- The devices that the machine has now: those of its device tree, and those on PCI, behind bridges, too.
 ---@return luio.QemuDevice[]?
 ---@return string? message
 ---@return string? code
 function Machine:devices()
   closed(self, "devices", 2)
-  return devices(self, self.qmp.command)
+  local list, message, code = devices(self, self.qmp.command)
+  if not list or not self.tree then return list, message, code end
+  local open, all = {}, {}
+  for dev in pairs(self.open_devices) do open[dev.qemu_place] = true end
+  for i, one in ipairs(self.tree) do
+    all[i] = { id = one.name, name = one.name:match "^[^@]*", address = ("0x%x"):format(one.registers[1].addr), compatible = one.compatible,
+      open = open[one.name] or false }
+  end
+  for _, one in ipairs(list) do table.insert(all, one) end
+  return all
 end
 
 -- The one that `id` names. why: the device tree has none.
