@@ -14,7 +14,9 @@
  *
  * The time is clock time minus the time that the watched thread has waited for a processor
  * (/proc/self/task/TID/schedstat), so that a busy machine does not expire a correct function. A kernel without that
- * figure: the thread's processor time, or half of the clock's. The clock is read at each tick, and a tick counts for
+ * figure: the thread's processor time, or half of the clock's. The kernel adds a wait to that figure when it ends, so ticks
+ * that find the thread runnable, with no processor time since the last one, are such a wait: they count when the thread
+ * has run again, as far as they were none. The clock is read at each tick, and a tick counts for
  * two at most, so that a stopped process (SIGSTOP, a debugger, a suspended guest) does not expire. */
 #include "worker.h"
 
@@ -36,7 +38,7 @@ static struct {
   pthread_cond_t changed;
   bool running, stop;
   pthread_t thread, watched;
-  int schedstat;                    /* of the watched thread; -1: there is none */
+  int schedstat, stat;              /* of the watched thread; -1: there is none */
   clockid_t cpu;                    /* its processor time */
   uint64_t limit_ns;                /* 0: none */
   uint64_t last_ns;                 /* 0: none */
@@ -46,7 +48,9 @@ static struct {
   uint64_t cpu_since, waited_since; /* the processor time then, and the time waited for it */
   uint64_t since;                   /* then, on the clock */
   uint64_t clock_ns;                /* time on the clock since then, in ticks */
-  uint64_t tick;                    /* that our thread sleeps */
+  uint64_t cpu_seen,
+      waiting_ns; /* the processor time at the last tick, and the wait that goes on */
+  uint64_t tick;  /* that our thread sleeps */
   char what[200], place[200];
   /* Written by the watched thread only, read by ours: it counts, and orders nothing. Relaxed. */
   _Atomic uint64_t beats;
@@ -86,6 +90,18 @@ static bool read_waited(uint64_t *ns)
   return true;
 }
 
+/* Whether the watched thread runs, or would if it had a processor. */
+static bool is_runnable(void)
+{
+  char text[128];
+  ssize_t n = w.stat >= 0 ? pread(w.stat, text, sizeof text - 1, 0) : -1;
+  if (n <= 0)
+    return false;
+  text[n] = '\0';
+  const char *state = strrchr(text, ')'); /* behind the name, which may have anything in it */
+  return state && strncmp(state, ") R", 3) == 0;
+}
+
 static uint64_t tick(void)
 {
   uint64_t limit = w.limit_ns ? w.limit_ns : w.last_ns, ns = limit / TICKS;
@@ -99,7 +115,8 @@ static void begin_anew(void)
   w.cpu_since = read_clock(w.cpu);
   w.waited_since = 0;
   read_waited(&w.waited_since);
-  w.clock_ns = 0;
+  w.clock_ns = w.waiting_ns = 0;
+  w.cpu_seen = w.cpu_since;
   w.since = luio_now();
   w.said = false;
   atomic_store_explicit(&w.expired_at, UINT64_MAX, memory_order_relaxed);
@@ -128,6 +145,7 @@ static uint64_t time_spent(void)
   uint64_t spent = cpu > w.cpu_since ? cpu - w.cpu_since : 0, other = w.clock_ns / 2;
   if (read_waited(&waited)) {
     waited = waited > w.waited_since ? waited - w.waited_since : 0;
+    waited += w.waiting_ns;
     other = w.clock_ns > waited ? w.clock_ns - waited : 0;
   }
   return spent > other ? spent : other;
@@ -141,6 +159,9 @@ static void count_time(uint64_t ns)
     return;
   }
   w.clock_ns += ns;
+  uint64_t cpu = read_clock(w.cpu);
+  w.waiting_ns = cpu == w.cpu_seen && is_runnable() ? w.waiting_ns + ns : 0;
+  w.cpu_seen = cpu;
   uint64_t spent = time_spent();
   if (w.limit_ns && spent >= w.limit_ns) {
     atomic_store_explicit(&w.expired_ns, spent, memory_order_relaxed);
@@ -169,6 +190,14 @@ static void *run(void *unused)
   return NULL;
 }
 
+static void close_figures(void)
+{
+  if (w.schedstat >= 0)
+    close(w.schedstat);
+  if (w.stat >= 0)
+    close(w.stat);
+}
+
 /* With the lock held. */
 static int start(luio_error *err)
 {
@@ -180,6 +209,8 @@ static int start(luio_error *err)
   char path[64];
   luio_format(path, sizeof path, "/proc/self/task/%d/schedstat", (int)gettid());
   w.schedstat = open(path, O_RDONLY | O_CLOEXEC);
+  luio_format(path, sizeof path, "/proc/self/task/%d/stat", (int)gettid());
+  w.stat = open(path, O_RDONLY | O_CLOEXEC);
   w.watched = pthread_self();
   w.stop = false;
   int rc = pthread_getcpuclockid(w.watched, &w.cpu);
@@ -190,8 +221,7 @@ static int start(luio_error *err)
     rc = pthread_create(&w.thread, NULL, run, NULL);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (rc) {
-    if (w.schedstat >= 0)
-      close(w.schedstat);
+    close_figures();
     return luio_fail(err, rc, "start a watchdog: %s", luio_errno_name(rc));
   }
   w.running = true;
@@ -266,8 +296,7 @@ void luio_watchdog_stop(void)
     return;
   pthread_join(w.thread, NULL);
   pthread_cond_destroy(&w.changed);
-  if (w.schedstat >= 0)
-    close(w.schedstat);
+  close_figures();
   w.running = false;
   struct sigaction now;
   if (w.handles && sigaction(SIGURG, NULL, &now) == 0 && now.sa_handler == interrupt_only)
