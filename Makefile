@@ -3,7 +3,7 @@
 #   make            the runtime and the program, in build/; installs nothing, and names the packages that are missing
 #   make demo       the edu driver on a simulated device; no hardware, no privileges
 #   make demo-uio   the same on a real /dev/uio0, in a QEMU guest with Debian's kernel
-#   make check      what takes a minute: layers, luacheck, the specs on simulated devices and recorded sysfs trees; no QEMU
+#   make check      what takes a minute: layers, luacheck, the specs on simulated devices and recorded sysfs trees, and on QEMU's if there is one
 #   make test       all specs: simulated, sanitized, recorded sysfs, and in the guest. LONG=1: with all amounts (1,000 reloads in
 #                   the guest, 100 kills, 1 GiB through the network, 1 MiB through the serial line)
 #   make test-arm64 only those of the arm64 guest: device tree, generic-uio
@@ -143,7 +143,7 @@ qemu = $$(command -v qemu-system-x86_64 >/dev/null && echo qemu)
 check: | deps-build deps-run deps-check deps-doc
 	$(parallel) all layers
 	$(call say,LINT,luacheck)
-	$(Q)luacheck -q . >$(BUILD)/luacheck.log & lint=$$!; spec/run sim udev $(qemu); specs=$$?; \
+	$(Q)luacheck -q . >$(BUILD)/luacheck.log & lint=$$!; LUIO_BRIEF=1 spec/run sim udev $(qemu); specs=$$?; \
 	  wait $$lint || { cat $(BUILD)/luacheck.log && exit 1; }; exit $$specs
 
 test: | deps-build deps-arm64 deps-run deps-test deps-doc deps-guest

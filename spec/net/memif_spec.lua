@@ -1,5 +1,6 @@
 --- memif: our server with our client, and with strangers who break every rule there is.
 
+local amount = require "spec.support.amount"
 local ffi = require "ffi"
 local luio = require "luio"
 local memif = require "luio.net.memif"
@@ -232,7 +233,7 @@ describe("luio.net.memif", function()
 
   it("has room for so many clients, and again when they have gone", function()
     serve { clients = 2 }
-    for _ = 1, 30 do
+    for _ = 1, amount(20, 200) do
       local a, b = guest { id = 1, ring = 8, pool = pool }, guest { id = 2, ring = 8, pool = pool }
       local _, message = memif.connect(path, { id = 3, ring = 8, pool = pool })
       assert.matches("2 clients are there", message)

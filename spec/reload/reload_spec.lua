@@ -378,7 +378,7 @@ end)
 
 local RELOADS = amount(1000, 1000, 200)
 
-describe("a thousand reloads, or so,", function()
+describe("hundreds of reloads", function()
   it_runs("while interrupts come as fast as they do: none lost, none twice", function()
     probe.setup()
     finally(probe.teardown)

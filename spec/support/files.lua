@@ -25,11 +25,22 @@ function M.save(path, text)
   assert(f:close()) -- the kernel's files refuse here
 end
 
+--- Makes a folder, and those above it. No process is started: specs make thousands.
+---@param dir string
+function M.make_folder(dir)
+  local ok, message, code = uv.fs_mkdir(dir, 493) -- 0755
+  if ok or code == "EEXIST" then return end
+  local above = code == "ENOENT" and dir:match "^(.+)/[^/]*$"
+  if not above then error(message) end
+  M.make_folder(above)
+  assert(uv.fs_mkdir(dir, 493))
+end
+
 --- Writes a whole file, and makes the folders above it.
 ---@param path string
 ---@param text string
 function M.put(path, text)
-  assert(os.execute(("mkdir -p '%s'"):format(path:match "^(.*)/")) == 0)
+  M.make_folder(path:match "^(.*)/")
   M.save(path, text)
 end
 

@@ -230,7 +230,7 @@ describe("spec/fuzz/kernel #plain", function()
     ["runtime/files.c"] = "/proc/self/fd of its own, to open it once it was looked at",
     ["runtime/qemu.c"] = "descriptors that QEMU opens, by /proc/self/fd",
     ["runtime/porter.c"] = "/proc/self/fd of a descriptor that it was given: spec/net/share_spec.lua",
-    ["runtime/watchdog.c"] = "schedstat of a thread of its own: one number",
+    ["runtime/watchdog.c"] = "schedstat and stat of a thread of its own: a number, a letter",
     ["lua/luio/hotplug/bus_errors.lua"] = "names and numbers of the AER counters: spec/guest/faults/aer_spec.lua",
     ["lua/luio/hotplug/bridges.lua"] = "addresses out of a path, two bytes of config space: spec/guest/faults/bridge_spec.lua",
     ["lua/luio/hotplug/config_watch.lua"] = "how often and how long the machine was asleep: three numbers",

@@ -1,6 +1,7 @@
 --- BPF programs in Lua against libpcap's interpreter of BPF: random programs of all instructions, on frames of all lengths that
 --- lie at the end of a page. More of it: LUIO_FILTER_SEED=7 LUIO_FILTER_COUNT=20000 busted spec/net/filter/translate_spec.lua
 
+local amount = require "spec.support.amount"
 local bit = require "bit"
 local ffi = require "ffi"
 local frames = require "spec.net.frames"
@@ -8,7 +9,7 @@ local page = require "spec.support.page"
 local pcap = require "luio.net.filter.pcap"
 local translate = require "luio.net.filter.translate"
 
-local SEED, COUNT = tonumber(os.getenv "LUIO_FILTER_SEED" or 1), tonumber(os.getenv "LUIO_FILTER_COUNT" or 4000)
+local SEED, COUNT = tonumber(os.getenv "LUIO_FILTER_SEED" or 1), tonumber(os.getenv "LUIO_FILTER_COUNT" or amount(4000, 4000))
 
 assert(pcap.compile("tcp", 10)) -- now its types are declared
 

@@ -126,7 +126,7 @@ describe("a limit", function()
   end)
 
   it("is on descriptions that repeat", function()
-    local message = fails(x.HEAD .. x.peripheral("<register>" .. x.dim(5000, 4, "1-5000") .. "<name>R%s</name><description>"
+    local message = fails(x.HEAD .. x.peripheral("<register>" .. x.dim(200, 4, "1-200") .. "<name>R%s</name><description>"
       .. ("word "):rep(20000) .. "</description><addressOffset>0</addressOffset></register>") .. x.TAIL)
     assert.matches("the map has more than 16 MiB", message)
   end)
