@@ -227,7 +227,7 @@ describe("a port of a UART", function()
       local turns = 0
       force(LSR + DR + THRE + TEMT)
       port.dev.regions[1]:write32(0x20, 0)
-      local deadline = luio.now() + 10
+      local deadline = luio.now() + 10 * wait.HANG
       port:discard "tx" -- which looks at the device
       repeat
         turns = turns + 1

@@ -43,7 +43,7 @@ describe("tasks", function()
 
   it("that sleep for no time, again and again, let descriptors and signals be seen", function()
     local pipe = assert(uv.pipe { nonblock = true })
-    local seen, stop = {}, luio.now() + 10
+    local seen, stop = {}, luio.now() + 10 * wait.HANG
     luio.run(function()
       local signal, watch = assert(uv.new_signal()), assert(fd_watch.watch(pipe.read))
       signal:start("sigusr1", function() seen.signal = true end)

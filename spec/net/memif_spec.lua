@@ -79,9 +79,9 @@ describe("luio.net.memif", function()
   -- All of n frames there and back again, whole and in order; length(i) bytes each.
   local function circle(client, port, n, length)
     local out, turned, back = luio.batch(64), luio.batch(64), luio.batch(64)
-    local sent, have, held, got, deadline = 0, 0, 0, 0, luio.now() + 30
+    local sent, have, held, got, deadline = 0, 0, 0, 0, luio.now() + 30 * wait.HANG
     while got < n do
-      if luio.now() > deadline then error(("%d of %d after 30 s"):format(got, n)) end
+      if luio.now() > deadline then error(("%d of %d came"):format(got, n)) end
       local before = have
       have = port.pool:fill(out, have, math.min(64, n - sent))
       for i = before, have - 1 do out[i]:write(frame(sent + i, length(sent + i))) end

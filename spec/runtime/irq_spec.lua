@@ -117,7 +117,7 @@ describe("the event ring", function()
     local irq = assert(open { source = C.LUIO_IRQ_UIO, fd = reader, capacity = 65536 })
     local total = E.eventsource_join(E.eventsource_start(writer, 50000, 0, 0))
     local event, follow, taken, seen = ffi.new "luio_irq_event", follower(), 0, 0
-    local deadline = luio.now() + 10
+    local deadline = luio.now() + 10 * wait.HANG
     while seen < total and luio.now() < deadline do
       if C.luio_irq_next(irq, event) == 1 then
         seen = follow(event)
@@ -139,7 +139,7 @@ describe("the event ring", function()
     local seven = ffi.new("uint64_t[1]", 7)
     ffi.C.write(fd, seven, 8)
     local event = ffi.new "luio_irq_event"
-    local deadline = luio.now() + 2
+    local deadline = luio.now() + 2 * wait.HANG
     while C.luio_irq_next(irq, event) == 0 do assert.is_true(luio.now() < deadline) end
     assert.equal(7, tonumber(event.count))
     assert.equal(0, C.luio_irq_close(irq, 1e9, nil))
@@ -151,7 +151,7 @@ describe("the event ring", function()
     local irq = assert(open { source = C.LUIO_IRQ_UIO, fd = reader, baseline = 0xfffffffe })
     ffi.C.write(writer, ffi.new("uint32_t[1]", 1), 4)
     local event = ffi.new "luio_irq_event"
-    local deadline = luio.now() + 2
+    local deadline = luio.now() + 2 * wait.HANG
     while C.luio_irq_next(irq, event) == 0 do assert.is_true(luio.now() < deadline) end
     assert.equal(3, tonumber(event.count))
     assert.equal(0, C.luio_irq_close(irq, 1e9, nil))
@@ -165,7 +165,7 @@ describe("the event ring", function()
     E.eventsource_join(E.eventsource_start(writer, 100, 0, 0))
     ffi.C.close(writer)
     local event, last = ffi.new "luio_irq_event", nil
-    local deadline = luio.now() + 2
+    local deadline = luio.now() + 2 * wait.HANG
     while last ~= C.LUIO_EVENT_GONE and luio.now() < deadline do
       if stats(irq) == count_after(100) and C.luio_irq_next(irq, event) == 1 then last = event.flags end
     end
@@ -317,7 +317,7 @@ describe("a source that the loop shares with the thread", function()
         send(300) -- more than is taken at once
         assert.is_true(watch:readable(10))
       end)
-      local deadline = luio.now() + 1
+      local deadline = luio.now() + 1 * wait.HANG
       while stats(irq) < sent and luio.now() < deadline do end -- nobody turns the loop
       assert.equal(sent, (stats(irq)))
       while next_event() == 1 do end
@@ -441,7 +441,7 @@ describe("dev.irqs[0]", function()
     irq:setup(acknowledged())
     assert.is_nil(irq:poll())
     regs:write32(R.IRQ_RAISE, 1)
-    local deadline = luio.now() + 1
+    local deadline = luio.now() + 1 * wait.HANG
     local event
     repeat event = irq:poll() until event or luio.now() > deadline
     assert.equal(1, event.cause)

@@ -12,6 +12,7 @@ local frames = require "spec.net.frames"
 local luio = require "luio"
 local net = require "luio.net"
 local pcapng = require "luio.net.pcapng"
+local wait = require "spec.support.wait"
 
 local A, B = "0000:00:05.0", "0000:00:09.0"
 local SEED = tonumber(os.getenv "LUIO_SEED") or os.time()
@@ -102,7 +103,7 @@ describe("a malformed frame", function()
 
   -- Returns the frames that came before the mark. The mark is sent until it comes, because a card may need a second after its set-up.
   local function up_to(from, to, mark, each)
-    local deadline = luio.now() + 30
+    local deadline = luio.now() + 30 * wait.HANG
     while luio.now() < deadline do
       send(from, mark)
       repeat

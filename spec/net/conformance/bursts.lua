@@ -60,7 +60,7 @@ return function(subject)
     fails("it is the device's", function() packets[0]:free() end)
     assert.equal(support.frame(port, given), packets[given]:read())
     local have, got = packets:shift(given, 64), 0
-    local deadline = luio.now() + 20
+    local deadline = luio.now() + 20 * wait.HANG
     while got < 64 do
       have = packets:shift(port.tx[0]:burst(packets, have), have)
       for i = 0, port.rx[0]:burst(waiting, 64) - 1 do

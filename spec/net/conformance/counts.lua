@@ -5,6 +5,7 @@ local assert = require "luassert"
 local luio = require "luio"
 local pending = require "spec.support.pending"
 local support = require "spec.net.conformance.support"
+local wait = require "spec.support.wait"
 
 local it = busted.it
 
@@ -61,7 +62,7 @@ return function(subject)
     local port = subject.open { rx = 8, tx = 256 }
     local before, n, sent, have = port:stats(), 600, 0, 0
     local packets = luio.batch(64)
-    local deadline = luio.now() + 20
+    local deadline = luio.now() + 20 * wait.HANG
     while sent < n do
       assert(luio.now() < deadline)
       local from = have
@@ -95,7 +96,7 @@ return function(subject)
     local port = subject.open()
     local packets, n, bursts = luio.batch(32), 0, 0
     local text = support.frame(port, 1)
-    local deadline = luio.now() + 10
+    local deadline = luio.now() + 10 * wait.HANG
     local function churn(rounds)
       for _ = 1, rounds do
         local have = port.pool:fill(packets, 0, 32)

@@ -8,6 +8,7 @@ local net = require "luio.net"
 local pool = require "luio.pool"
 local pending = require "spec.support.pending"
 local support = require "spec.net.conformance.support"
+local wait = require "spec.support.wait"
 
 local it = busted.it
 local GOOD, BAD = pool.CHECKSUM_GOOD, pool.CHECKSUM_BAD
@@ -170,7 +171,7 @@ return function(subject)
     local port = subject.open { tx = 8 }
     if not port.features.tx_checksum then return pending "no checksums when sending" end
     local packets, have, made, got = luio.batch(12), 0, 0, 0
-    local n, deadline = math.max(60, math.floor(subject.packets / 20)), luio.now() + 30
+    local n, deadline = math.max(60, math.floor(subject.packets / 20)), luio.now() + 30 * wait.HANG
     local function text(i, checksum) return support.ipv4(port, i % 3 == 0 and "tcp" or "udp", ("%08d"):format(i):rep(4), checksum) end
     while got < n do
       assert(luio.now() < deadline, "they don't come")

@@ -157,7 +157,7 @@ return function(subject)
           assert(port.dev:reload())
         end })
         assert.is_true(port.dev.driver.new(port.dev))
-        local passed, deadline = 300, luio.now() + 10
+        local passed, deadline = 300, luio.now() + 10 * wait.HANG
         while port.dev.driver.new do
           assert(luio.now() < deadline, "it does not go back")
           passed = passed + support.exchange(port, 50, { first = passed })

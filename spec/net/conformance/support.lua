@@ -2,6 +2,7 @@
 
 local luio = require "luio"
 local net = require "luio.net"
+local wait = require "spec.support.wait"
 
 local M = {}
 
@@ -82,10 +83,10 @@ function M.exchange(port, n, options)
   options = options or {}
   local most, window, first = options.burst or 32, options.window or 200, options.first or 0
   local out, packets = luio.batch(most), luio.batch(64)
-  local made, sent, got, have, deadline = 0, 0, 0, 0, luio.now() + 60
+  local made, sent, got, have, deadline = 0, 0, 0, 0, luio.now() + 60 * wait.HANG
   local size = options.size or function() return 64 end
   while got < n do
-    if luio.now() > deadline then error(("%d of %d came back within a minute"):format(got, n), 2) end
+    if luio.now() > deadline then error(("%d of %d came back"):format(got, n), 2) end
     local want = math.min(most, n - sent, window - (sent - got))
     local before = have
     if want > have then have = port.pool:fill(out, have, want) end
