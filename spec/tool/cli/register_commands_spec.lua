@@ -187,7 +187,9 @@ describe("luio dump", function()
   it("does long ranges", function()
     local out, status = luio "dump sim:edu 0x1000+0x10000"
     assert.equal(0, status)
-    assert.equal(0x1000, #lines(out))
+    local all = lines(out)
+    assert.matches("^all ones: nothing is there", table.remove(all)) -- behind the model's registers
+    assert.equal(0x1000, #all)
   end)
 end)
 
