@@ -77,7 +77,8 @@ function inspect.find_made(address)
   local dev, message, code = luio.open(address)
   if not dev then return nil, message, code end
   local info = dev.info
-  info.vectors, info.kinds = info.has_interrupts and 1 or 0, dev:vectors()
+  local has = dev:vectors() or { intx = 0, msi = 0, msix = 0 } -- it has ended
+  info.vectors, info.kinds = info.has_interrupts and 1 or 0, { intx = has.intx, msi = has.msi, msix = has.msix }
   local ok
   ok, message, code = dev:close()
   if not ok then return nil, message, code end

@@ -252,12 +252,16 @@ function M.resolve(dev, stated)
   return out
 end
 
---- The top half that a driver states for vector 0, in words, as `describe` does. Needs no device.
+--- The top half that a driver states for its lowest vector, in words, as `describe` does. Needs no device.
 ---@param irq table  its `irq`
 ---@return string?  nil: there is a fault in it
 function M.summary(irq)
   local ok, text = pcall(function()
-    local stated = irq[0] or irq
+    local lowest = math.huge
+    for vector in pairs(irq) do
+      if type(vector) == "number" then lowest = math.min(lowest, vector) end
+    end
+    local stated = irq[lowest] or irq
     local out = { capture = {}, ack = {}, unmask = stated.unmask }
     for i, entry in ipairs(as_list(stated.capture)) do out.capture[i] = { type(entry) == "table" and entry[1] or entry } end
     for i, entry in ipairs(as_list(stated.ack)) do

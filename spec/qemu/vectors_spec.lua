@@ -1,10 +1,16 @@
 --- Interrupts on vectors, by messages: MSI of QEMU's edu, which sends one at every raise, acknowledged or not.
 
+local files = require "spec.support.files"
 local luio = require "luio"
 local wait = require "spec.support.wait"
 
 local RAISE, STATUS, ACK = 0x60, 0x24, 0x64
 local TOP_HALF = { capture = { { "cause", STATUS } }, ack = { { ACK, "cause" } } }
+
+local function shell(command)
+  local out, status = files.shell("timeout 200 build/luio " .. command)
+  return out, status
+end
 
 local function taken(irq) return irq:stats().interrupts end
 
@@ -121,5 +127,56 @@ describe("a device's vectors", function()
       for _ = 1, 50 do dev.regions[0]:write32(RAISE, 1) end
       assert(dev:close())
     end
+  end)
+end)
+
+describe("the commands", function()
+  teardown(files.clean)
+
+  it("say what vectors a device has", function()
+    assert.matches("\nvectors       INTx 1, MSI 1, MSI%-X 5: %-%-vectors asks for them\n", (shell "info qemu:e1000e"))
+    assert.matches("\nvectors       INTx 1, MSI 1: %-%-vectors asks for them\n", (shell "info qemu:edu"))
+    local plain = require("dkjson").decode((shell "info qemu:e1000e --json"))
+    assert.same({ intx = 1, msi = 1, msix = 5 }, plain.kinds)
+    assert.is_nil((shell "info qemu:AC97"):match "\nvectors")
+  end)
+
+  it("say whether they are enough for its driver", function()
+    for needs, said in pairs {
+      ["5"] = "ok       vectors: its luio driver wants 5 vectors, and it has INTx 1, MSI 1, MSI-X 5\n",
+      ["6"] = "problem  vectors: its luio driver wants 6 vectors, and it has INTx 1, MSI 1, MSI-X 5\n",
+      ["'msi'"] = "ok       vectors: its luio driver wants msi, and it has INTx 1, MSI 1, MSI-X 5\n",
+    } do
+      local _, dir = files.write("x", "")
+      files.put(dir .. "/drivers/card/init.lua", ('return { name = "card", match = { pci = "8086:10d3" }, vectors = %s }'):format(needs))
+      local out = files.shell(("LUIO_DRIVERS='%s' timeout 200 build/luio doctor qemu:e1000e"):format(dir))
+      assert.matches(said, out, 1, true)
+    end
+  end)
+
+  it("wait for one vector, and count the others", function()
+    local out, status = shell "irq qemu:edu --vectors msi --trigger IRQ_RAISE=1 --count 5"
+    assert.equal(0, status, out)
+    assert.matches("^interrupts of qemu:edu, vector 0 of 1 by MSI; each: ", out)
+    assert.matches("\n5 interrupts, 5 events, ", out)
+    out = shell "irq qemu:e1000e --vectors 5 --vector 4 --for 0.2 --json"
+    local plain = require("dkjson").decode(out:match "{.*}")
+    assert.same({ "msix", 4, 0 }, { plain.kind, plain.vector, plain.interrupts })
+    out, status = shell "irq qemu:e1000e --vectors 5 --vector 5 --for 0.2"
+    assert.equal(1, status)
+    assert.matches("qemu:e1000e has no vector 5: it has 5 by MSI%-X", out)
+  end)
+
+  it("refuse what is no kind", function()
+    local out, status = shell "irq qemu:edu --vectors some"
+    assert.equal(2, status)
+    assert.matches('%-%-vectors is intx, msi, msix, or 1 to 2048 vectors, not "some"', out)
+  end)
+
+  it("run a driver by messages", function()
+    local out, status = shell "explore qemu:edu --vectors msi -e 'start()' -e 'driver.factorial(dev, 5)' -e 'dev.irqs.kind'"
+    assert.equal(0, status, out)
+    assert.matches("120", out)
+    assert.matches('"msi"', out, 1, true)
   end)
 end)

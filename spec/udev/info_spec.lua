@@ -94,6 +94,16 @@ sysfs         /sys/devices/pci0000:00/0000:00:10.0
     assert.matches("\ninterrupt     no INTx pin: ", out)
   end)
 
+  it("tells the vectors of a device that sends messages, where this user can see them", function()
+    -- MSI-X with 5 entries at 0x40, MSI with up to 8 vectors at 0x50.
+    local long = config(2, 1):sub(1, 6) .. "\16\0" .. config(2, 1):sub(9, 0x34) .. "\64" .. config(2, 1):sub(0x36)
+      .. "\17\80\4\0" .. ("\0"):rep(12) .. "\5\0\6\0" .. ("\0"):rep(172)
+    local got = run(udev.pci(4, { config = long }), [[return { (info "0000:00:04.0"), (info("0000:00:04.0", "--json")) }]])
+    assert.matches("\nvectors       INTx 1, MSI 8, MSI%-X 5; by UIO INTx alone\n", got[1])
+    assert.same({ intx = 1, msi = 8, msix = 5 }, require("dkjson").decode(got[2]).kinds)
+    assert.is_nil(run(udev.pci(4, { config = long:sub(1, 64) }), [[return (info "0000:00:04.0")]]):match "\nvectors")
+  end)
+
   it("tells an interrupt only where there is one", function()
     local pin = "which was given no line: poll"
     assert.matches("\ninterrupt     INTA, " .. pin .. "\n",

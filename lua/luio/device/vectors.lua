@@ -92,6 +92,15 @@ local function kind_for(has, wanted)
   return wanted <= has.intx and "intx" or wanted <= has.msix and "msix" or wanted <= has.msi and "msi" or nil
 end
 
+--- Whether a device can give what is wanted.
+---@param has luio.Vectors  at least intx, msi, msix
+---@param wanted luio.VectorsWanted
+---@return boolean
+function M.gives(has, wanted)
+  local kind = kind_for(has, wanted)
+  return kind ~= nil and has[kind] > 0
+end
+
 --- Changes a device's interrupts. None of them may be started.
 ---@param dev luio.Device
 ---@param wanted luio.VectorsWanted

@@ -84,8 +84,10 @@ end
 ---@field bridge boolean
 ---@field sleeps integer?       its power state, 1 to 3; nil: D0 or unknown
 ---@field messages "MSI"|"MSIX"?  it sends these in place of INTx
+---@field msi integer?       vectors that it has by MSI; nil: none, or this user can't see it
+---@field msix integer?      by MSI-X
 
--- The control words of its capabilities, by id, for `has`: two bytes at an offset from where each begins.
+-- The control words of its capabilities, by id: two bytes at an offset from where each begins. 0: it is not there, or not seen.
 local function control(bytes, id, offset)
   local at = bit.band(bytes:byte(STATUS + 1), CAPABILITIES) ~= 0 and bytes:byte(CAPABILITY_LIST + 1) or 0
   for _ = 1, MOST_CAPABILITIES do
@@ -96,6 +98,8 @@ local function control(bytes, id, offset)
   end
   return 0
 end
+
+local function has_capability(bytes, id) return control(bytes, id, 0) % 256 == id end
 
 --- The physical function of a virtual one (SR-IOV).
 ---@param info luio.Info
@@ -146,11 +150,14 @@ function M.config(info)
   local pin = bytes:byte(INTERRUPT_PIN + 1)
   local sleeps = control(bytes, PM, 4) % 4
   local physical, memory = M.physical(info), has(MEMORY_SPACE)
+  local msi, msix = control(bytes, MSI, 2), control(bytes, MSIX, 2)
   if physical then pin, memory = 0, virtual_memory(info.sysfs .. "/physfn") end
   return {
     physical = physical,
     sleeps = sleeps > 0 and sleeps or nil,
-    messages = control(bytes, MSI, 2) % 2 == 1 and "MSI" or control(bytes, MSIX, 2) >= 0x8000 and "MSIX" or nil,
+    messages = msi % 2 == 1 and "MSI" or msix >= 0x8000 and "MSIX" or nil,
+    msi = has_capability(bytes, MSI) and 2 ^ (math.floor(msi / 2) % 8) or nil,
+    msix = has_capability(bytes, MSIX) and msix % 2048 + 1 or nil,
     answers = bytes:sub(1, 8) ~= ("\255"):rep(8), command = command, memory = memory, ports = has(IO_SPACE),
     bus_master = has(BUS_MASTER), intx_disable = has(INTX_DISABLE),
     interrupts = bit.band(bytes:byte(STATUS + 1), INTERRUPT) ~= 0, bridge = bytes:byte(HEADER_TYPE + 1) % 128 ~= 0,

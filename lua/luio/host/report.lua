@@ -1,6 +1,7 @@
 --- The data of `luio info`, `luio list` and the prompt's info() and list(), for a device that is not
 --- opened. From sysfs, config space and /proc; opens neither /dev/uioX nor a region, and changes nothing.
 
+local device_vectors = require "luio.device.vectors"
 local discovery = require "luio.host.discovery"
 local inspect = require "luio.host.inspect"
 local match = require "luio.driver.match"
@@ -63,6 +64,7 @@ function M.of(info)
   if not config and code ~= "ENOTSUP" then all.config_problem = message end
   all.iommu = inspect.iommu(info)
   if all.iommu then all.iommu.devices = output.list(all.iommu.devices) end
+  all.kinds = info.kinds or config and { intx = config.pin and 1 or 0, msi = config.msi or 0, msix = config.msix or 0 }
   local sleeps = config and config.answers and config.sleeps -- which may be more than the kernel knows
   all.power_state = sleeps and "D" .. sleeps or inspect.attribute(info, "power_state")
   all.uio_lines = info.uio and inspect.uio_lines(info)
@@ -125,6 +127,15 @@ local function interrupt(all)
   return words[1] and table.concat(words, ", ") or "none known"
 end
 
+-- Those of a device that sends messages. By UIO they can't be had.
+local function vectors(all)
+  local kinds = all.kinds
+  local can = all.is_private and inspect.maker(all) == "QEMU"
+  if not kinds or not can and all.is_private or kinds.msi + kinds.msix == 0 then return nil end
+  local text = device_vectors.describe(kinds)
+  return can and text .. ": --vectors asks for them" or text .. "; by UIO INTx alone"
+end
+
 local function iommu(look_at)
   if not look_at then return "none for it: DMA uses physical addresses" end
   local others = #look_at.devices - 1
@@ -181,6 +192,8 @@ function M.lines(all, columns)
     say("ports " .. p.index, ("0x%x+0x%x %s %s"):format(p.start, p.size, p.porttype, p.name))
   end
   say("interrupt", interrupt(all))
+  local kinds = vectors(all)
+  if kinds then say("vectors", kinds) end
   if all.config then
     local c = all.config
     local memory = c.memory == nil and "unknown (root sees it)" or c.memory and "on" or "off"

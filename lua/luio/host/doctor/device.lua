@@ -10,6 +10,7 @@ local in_use = require "luio.host.in_use"
 local holders = require "luio.host.holders"
 local rights = require "luio.host.doctor.rights"
 local system = require "luio.host.doctor.system"
+local vectors = require "luio.device.vectors"
 
 local M = {}
 
@@ -239,6 +240,26 @@ function M.interrupt(say, at)
         ("%s/config can't be written (%s): interrupts can't be unmasked"):format(info.sysfs, code),
         rights.write("luio-config", info.sysfs .. "/config"))
     end
+  end
+end
+
+--- Whether the device has as many vectors as its driver needs.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
+function M.vectors(say, at)
+  local info, config, needs = at.info, at.config, at.driver and at.driver.needs
+  local kinds = info.kinds or config and { intx = config.pin and 1 or 0, msi = config.msi or 0, msix = config.msix or 0 }
+  if not kinds or needs == nil then return end
+  local has = vectors.describe(kinds)
+  local wants = type(needs) == "number" and ("%d vectors"):format(needs) or needs
+  local can = info.is_private and inspect.maker(info) == "QEMU"
+  if not vectors.gives(kinds, needs) then
+    say("vectors", "problem", ("its luio driver wants %s, and it has %s"):format(wants, has))
+  elseif not can and vectors.wants_messages(needs) then
+    say("vectors", "problem", ("its luio driver wants %s (it has %s), and this way there is INTx alone"):format(wants, has),
+      "a driver with one `irq` works by INTx, too")
+  else
+    say("vectors", "ok", ("its luio driver wants %s, and it has %s"):format(wants, has))
   end
 end
 

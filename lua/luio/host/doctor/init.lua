@@ -65,6 +65,7 @@ function M.device(address)
     say(maker == "QEMU" and "QEMU" or "model", "ok", ("%s runs: %s"):format(maker == "QEMU" and "it" or maker, info.address))
     if info.vectors == 0 then say("interrupt", "note", maker .. " declares no interrupt") end
     device.luio_driver(say, at)
+    device.vectors(say, at)
     return findings
   end
   if info.is_range then
@@ -76,7 +77,8 @@ function M.device(address)
   if info.can_bind and not info.uio then system.modules(say) end
   for _, check in ipairs {
     device.description, device.read_only, device.luio_driver, device.binding, device.node, device.holders, device.regions,
-    device.interrupt, storm.check, device.power, system.permission, device.dma, device.rights, system.pins, system.hugepages,
+    device.interrupt, device.vectors, storm.check,
+    device.power, system.permission, device.dma, device.rights, system.pins, system.hugepages,
   } do check(say, at) end
   return findings
 end

@@ -275,13 +275,14 @@ local LOADING = 5 -- seconds
 --- a driver that loops must not block doctor.
 ---@param find fun(): string?, table?, string?  name, driver, message: as match.driver_of
 ---@return string? name
----@return { name: string, irq: boolean?, dma: boolean?, top_half: string? }? driver
+---@return { name: string, irq: boolean?, dma: boolean?, top_half: string?, needs: luio.VectorsWanted? }? driver
 ---@return string? message
 function M.try(find)
   local result, message = lua_process.run(LOADING, function()
     local name, driver, why = find()
     return { name = name, message = why, driver = driver and { name = driver.name, irq = driver.irq ~= nil or nil,
-      dma = driver.dma ~= nil or nil, top_half = driver.irq and top_half.summary(driver.irq) } }
+      dma = driver.dma ~= nil or nil, top_half = driver.irq and top_half.summary(driver.irq),
+      needs = require("luio.driver.setup").needs(driver) } }
   end)
   if not result then return nil, nil, message end
   return result.name, result.driver, result.message

@@ -15,8 +15,11 @@ local TRIGGERS = 100 -- of --trigger without --count
 local INTX_DISABLE = 0x400 -- of the PCI command register
 
 -- Masks or unmasks the source, as it was before.
-local function restore(dev, before)
-  local ok, message = dev.irqs[0]:close()
+local function restore(s, before)
+  local dev, ok, message = s.t.dev, s.irq:close(), nil
+  for _, other in pairs(s.others) do
+    if ok then ok, message = other:close() end
+  end
   local now = ok and before and dev.config:command()
   if now and before.intx_disable and not now.intx_disable then
     ok, message = dev.config:write16(4, dev.config:read16(4) + INTX_DISABLE)
@@ -37,6 +40,7 @@ local function work(s)
     local started, why, why_code
     if s.setup.unmask then started, why, why_code = s.irq:start()
     else started, why, why_code = s.irq:unmask() end
+    if started and not s.args.vector_named then started, why, why_code = s:start_others() end
     if not started then
       s.failed = true
       return nil, why, why_code
@@ -45,7 +49,8 @@ local function work(s)
     return s:listen()
   end)
   s.direct, s.storm = s.irq:stats().direct, s.irq:storm()
-  restore(dev, before)
+  s:count_others()
+  restore(s, before)
   if fine and not s.failed then
     ok, message, code = s:result(ok, message, code)
     if s.args.json then s:json(ok or false, message) else s:summary() end
@@ -77,6 +82,7 @@ local function run(args)
   local t
   t, message, code = common.own(args)
   if not t then return nil, message, code end
+  args.vector_named, args.vector = args.vector ~= nil, args.vector or 0
   local setup
   setup, message, code = top_half.of(t, args)
   if not setup then return nil, message, code end
@@ -89,7 +95,7 @@ local function run(args)
     common.note("not acknowledged: nothing says how (--ack REG=VALUE; --unmask where the kernel driver does it); "
       .. "the line stays masked after the first")
   end
-  t.dev.irqs[0]:setup(setup)
+  t.dev.irqs[args.vector]:setup(setup)
   ok, message, code = work(session.new(t, setup, args))
   if not ok then return nil, message, code end
   return 0
@@ -111,6 +117,8 @@ return {
         :argname("PLACE"):count "*"
       p:option("--trigger", "Raise the interrupts by this write, --count times (100), and measure the latency.")
         :argname "PLACE=VALUE"
+      p:option("--vector", "Wait for this vector, where --vectors gave the device several. Without it: for vector 0, and the others are "
+        .. "counted."):argname("N"):convert(numbers.whole("--vector", 0, 2047))
       p:flag("--unmask", "Unmask after each interrupt without an acknowledgement: for edges, and for lines that a read takes back.")
       p:flag("--json", "Print JSON: counts, histograms, the first 100 events.")
       p:epilog("This command drives the device while it runs, and accesses no other registers than the named ones. "

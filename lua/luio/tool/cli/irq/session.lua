@@ -26,6 +26,8 @@ local SKEW = 1e-3 -- seconds: more than the clocks of two processors differ, see
 local REDRAW, TURN = 0.25, 0.05 -- seconds between live lines; between turns of the loop in a storm
 local FEW, REFILL = 20, 5 -- lines of events that are shown at once; and again for each second
 local KEPT = 100 -- events in the JSON
+local OTHERS = 64 -- vectors that are counted beside the one that is waited for
+local KINDS = { msi = "MSI", msix = "MSI-X" }
 
 -- Prints a sentence, broken between words on a terminal.
 local function say(text)
@@ -50,7 +52,8 @@ Session.__index = Session
 ---@return luio.tool.cli.irq.Session
 function M.new(t, setup, args)
   local s = setmetatable({
-    t = t, irq = t.dev.irqs[0], setup = setup, args = args, live = not args.json and uv.guess_handle(1) == "tty",
+    t = t, irq = t.dev.irqs[args.vector], others = {}, other_counts = output.list {},
+    setup = setup, args = args, live = not args.json and uv.guess_handle(1) == "tty",
     interrupts = 0, events = 0, lost = 0, triggered = 0, skewed = 0, kept = output.list {}, found = {},
     latency = histogram.new(), interval = histogram.new(), trigger = args.trigger and histogram.new(),
     shown = 0, hidden = 0, allowance = FEW, drawn = 0, turned = 0,
@@ -64,7 +67,9 @@ end
 function Session:announce()
   if self.args.json then return end
   local steps = top_half.describe(self.t, self.setup)
-  say(("interrupts of %s%s%s"):format(self.t.dev.address, steps ~= "" and "; each: " or "", steps))
+  local irqs = self.t.dev.irqs
+  local vector = irqs.kind ~= "intx" and (", vector %d of %d by %s"):format(self.irq.vector, irqs.count, KINDS[irqs.kind]) or ""
+  say(("interrupts of %s%s%s%s"):format(self.t.dev.address, vector, steps ~= "" and "; each: " or "", steps))
   io.flush()
 end
 
@@ -267,6 +272,32 @@ function Session:fire()
   return true
 end
 
+-- ---- Other vectors -------------------------------------------------------------------------------
+
+--- Takes the interrupts of the device's other vectors, too, for their number alone.
+---@return boolean? ok
+---@return string? message
+---@return string? code
+function Session:start_others()
+  local irqs = self.t.dev.irqs
+  for vector = 0, irqs.kind == "intx" and -1 or math.min(irqs.count, OTHERS) - 1 do
+    if vector ~= self.irq.vector then
+      local other, message, code = irqs[vector]:start()
+      if not other then return nil, message, code end
+      table.insert(self.others, other)
+    end
+  end
+  return true
+end
+
+--- Notes how many came there, before they are closed.
+function Session:count_others()
+  for _, other in ipairs(self.others) do
+    local n = other:stats().interrupts
+    if n > 0 then table.insert(self.other_counts, { vector = other.vector, interrupts = n }) end
+  end
+end
+
 -- ---- The end -------------------------------------------------------------------------------------
 
 --- Prints the result: counts and histograms.
@@ -278,6 +309,9 @@ function Session:summary()
   local rate = self:rate()
   say(("%s, %s, in %s, %s%s"):format(term.bold(output.count(self.interrupts, "interrupt")), output.count(self.events, "event"),
     histogram.time(luio.now() - self.started), self.lost > 0 and term.yellow(lost) or lost, rate and ", " .. rate_text(rate) or ""))
+  for _, other in ipairs(self.other_counts) do
+    say(("vector %d: %s"):format(other.vector, output.count(other.interrupts, "interrupt")))
+  end
   if self.trigger and self.interrupts > self.triggered then
     say(term.yellow(("%d of them no trigger raised: was one pending, or does the acknowledgement not take the line back?"):format(
       self.interrupts - self.triggered)))
@@ -317,7 +351,7 @@ function Session:json(ok, message)
     device = self.t.dev.address, top_half = top_half.describe(self.t, self.setup), ok = ok, message = message,
     interrupts = self.interrupts, events = self.events, overflow = self.lost, direct = self.direct,
     seconds = luio.now() - self.started, rate = self:rate(), acknowledged = self.setup.unmask,
-    storm = self:storm_plain(),
+    storm = self:storm_plain(), kind = self.t.dev.irqs.kind, vector = self.irq.vector, other_vectors = self.other_counts,
     triggered = self.trigger and self.triggered or nil, skewed = self.trigger and self.skewed or nil, first_events = self.kept,
     latency = self.latency:plain(), interval = self.interval:plain(), trigger = self.trigger and self.trigger:plain(),
   }

@@ -101,7 +101,7 @@ local function add_acks(t, setup, assignments)
 end
 
 -- The matching driver's top half, resolved by its own map, whichever the user names.
-local function drivers_own(t)
+local function drivers_own(t, vector)
   if not t.driver then return {} end
   t.dev.regs = t.regs
   if t.driver.registers and not (t.regs and t.regs.map == t.driver.registers) then
@@ -109,7 +109,7 @@ local function drivers_own(t)
     t.dev.regs, message, code = luio.bind(t.driver.registers, t.dev)
     if not t.dev.regs then return nil, message, code end
   end
-  local setup, message, code = driver.top_half(t.driver, t.dev, 0)
+  local setup, message, code = driver.top_half(t.driver, t.dev, vector)
   if message then return nil, message, code end
   return setup or {}
 end
@@ -123,12 +123,12 @@ end
 
 --- The steps for a device: its driver's, with those of the command line.
 ---@param t luio.Target
----@param args table  captures, acks, unmask
+---@param args table  captures, acks, unmask, vector
 ---@return luio.IrqSetup?
 ---@return string? message
 ---@return string? code
 function M.of(t, args)
-  local stated, message, code = drivers_own(t)
+  local stated, message, code = drivers_own(t, args.vector)
   if not stated then return nil, message, code end
   local setup = { capture = {}, ack = stated.ack or {} }
   for i, step in ipairs(stated.capture or {}) do setup.capture[i] = step end
@@ -137,7 +137,8 @@ function M.of(t, args)
   if not ok then return nil, message, code end
   ok, message, code = add_acks(t, setup, args.acks)
   if not ok then return nil, message, code end
-  setup.unmask = args.unmask or setup.ack[1] ~= nil or clears(t, setup) or false
+  -- A message does not come again by itself.
+  setup.unmask = args.unmask or setup.ack[1] ~= nil or clears(t, setup) or t.dev.irqs.kind ~= "intx" or false
   local fault = top_half.fault(setup)
   if fault then return nil, "top half: " .. fault, "EINVAL" end
   return setup
