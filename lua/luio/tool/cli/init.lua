@@ -159,9 +159,8 @@ local function complete(command, words)
   return list
 end
 
--- A command is over before compiled code pays off; `run` and `irq` go on, and their loops are compiled a moment later. A script has
--- LuaJIT's own number, 56.
-local HOT = "hotloop=1000"
+-- A command is over before compiled code pays off. Code of users that goes on, as drivers do, has LuaJIT's own number, 56.
+local HOT, GOES_ON = "hotloop=1000", { run = true, explore = true, irq = true }
 
 --- Runs the program.
 ---@param argv string[]
@@ -171,7 +170,7 @@ function M.main(argv)
   local name = argv[1]
   if not name then return fail("which command? luio --help lists them", 2) end
   if name:match "%.lua$" then return script(argv) end
-  if jit then jit.opt.start(HOT) end
+  if jit and not GOES_ON[name] then jit.opt.start(HOT) end
   if name == "--version" then
     term.print("luio " .. luio.version)
     return 0
