@@ -20,6 +20,7 @@
 #include "qemu.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -118,10 +119,13 @@ int luio_doorbell_find(luio_qemu *q, luio_error *err)
 
 /* ---- Eventfds ---------------------------------------------------------------------------------- */
 
+/* O_NONBLOCK belongs to the eventfd, which QEMU shares: it clears it when it receives the descriptor, and sets it again when
+ * it takes the vector. A read in between would wait for ever. */
 static bool rang(int fd)
 {
+  struct pollfd ring = {.fd = fd, .events = POLLIN};
   uint64_t count;
-  return read(fd, &count, sizeof count) == sizeof count;
+  return poll(&ring, 1, 0) == 1 && read(fd, &count, sizeof count) == sizeof count;
 }
 
 /* Rings until QEMU knows the last descriptor, and so all before it. */
