@@ -63,6 +63,7 @@ static void end_qemu(pid_t qemu)
 static void mind(char *const argv[], const int fds[QEMU_FDS], int log, int lifeline, int tell)
 {
   sigset_t none;
+  prctl(PR_SET_NAME, "luio-qemu"); /* in ps: not the program, which a user may want to kill */
   setsid();
   for (int i = 1; i < NSIG;
        i++) /* the program's handlers would use descriptors that are closed here */

@@ -18,7 +18,7 @@ describe("the documents", function()
       if block.language == "text" then
         documents.write(block.path, dir)
         for _, step in ipairs(documents.steps(block)) do
-          local printed = documents.run(dir, (step.command:gsub("^spec/guest/run %-%- ", "")))
+          local printed = documents.run(dir, (step.command:gsub("^spec/guest/run .-%-%- ", "")))
           assert.equal(documents.masked(step.expected), documents.masked(printed), step.command)
         end
         return

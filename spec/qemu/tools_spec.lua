@@ -37,12 +37,15 @@ describe("a device of QEMU's without a driver", function()
 
   it("gets a spec that has the arguments of its QEMU", function()
     local dir, shell = workshop()
-    local out, status = shell "luio new nic qemu:e1000e,netdev=n0 --qemu -netdev --qemu hubport,id=n0,hubid=0"
+    local out, status = shell "luio new nic qemu:e1000e,netdev=n0 --qemu '-netdev hubport,id=n0,hubid=0'"
     assert.equal(0, status, out)
-    assert.matches("luio explore qemu:e1000e,netdev=n0 --qemu -netdev --qemu hubport,id=n0,hubid=0;", out, 1, true)
+    assert.matches("luio explore qemu:e1000e,netdev=n0 --qemu '-netdev hubport,id=n0,hubid=0';", out, 1, true)
     assert.matches('qemu = { "-netdev", "hubport,id=n0,hubid=0" }', files.read(dir .. "/drivers/nic/nic_spec.lua"), 1, true)
     out, status = shell "busted --lua=luajit drivers/nic"
     assert.equal(0, status, out)
+    for _, words in ipairs { "--qemu -netdev --qemu hubport,id=n0,hubid=0", "--qemu=-netdev --qemu 'hubport,id=n0,hubid=0'" } do
+      assert.matches("^region 0 .*", (shell("luio info qemu:e1000e,netdev=n0 " .. words .. " | grep 'region 0'")))
+    end
   end)
 
   it("is refused by a driver for another", function()

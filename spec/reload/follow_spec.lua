@@ -344,17 +344,20 @@ describe("a save at any moment", function()
     assert.same({ 1, "EBUSY", "swap" }, { #reports, reports[1].code, reports[1].step })
   end)
 
-  it_runs("of what was refused before is tried again, when another came between", function()
+  it_runs("of what was refused before is tried again, when the running code came between, and that is said", function()
     begin(version_of(1, {}))
-    for i = 1, 3 do
+    for i = 1, 5, 2 do
       files.save(path, "no Lua")
       wait.till(5, "refused", function() return reports[i] end)
-      local seen = looks
+      assert.is_false(reports[i].ok)
       files.save(path, version_of(1, {}))
-      wait.till(5, "it was looked at", function() return looks > seen and not follower.working end)
-      luio.sleep(0.1)
+      wait.till(5, "it is said", function() return reports[i + 1] end)
+      assert.same({ ok = true, again = true, version = 1 }, reports[i + 1])
+      assert.equal("version 1: its files hold its code again", dev.live.line(reports[i + 1]))
     end
-    assert.equal(3, #reports)
+    files.save(path, version_of(1, {}))
+    luio.sleep(0.2) -- in which nothing is said
+    assert.equal(6, #reports)
   end)
 
   it_runs("of a module that was missing, in a folder that was not there, is loaded", function()

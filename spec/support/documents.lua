@@ -26,13 +26,16 @@ M.ELSEWHERE = {
   { "^%$ luio examples/capture", "spec/guest/net/readme_spec.lua" },
   { "^%$ luio examples/serial", "spec/docs/serial_spec.lua" },
   { "^%$ grep [^\n]* /proc/iomem\n", "spec/guest/devmem_spec.lua" },
-  { "^%$ spec/guest/run %-%- ", "spec/guest/documents_spec.lua" },
+  { "^%$ spec/guest/run [^\n]*%-%- ", "spec/guest/documents_spec.lua" },
   { "^luio bind", "spec/guest/documents_spec.lua" },
   { "^printf [^\n]*/etc/luio/", "spec/guest/service_spec.lua" },
   { "^spec/guest/", "spec/guest/machine/documents_spec.lua" },
   { "^make demo", "spec/guest/machine/documents_spec.lua" },
   { "^make modules\n", "spec/guest/machine/documents_spec.lua" },
 }
+
+--- Documents whose blocks are run in order, in one folder, by a spec of their own; but those that need a guest.
+M.WHOLE = { ["drivers/TUTORIAL.md"] = "spec/qemu/tutorial_spec.lua" }
 
 --- Blocks that no spec runs: how they begin, and why.
 M.NOT_RUN = {
@@ -102,9 +105,11 @@ end
 ---@return string?
 function M.elsewhere(block)
   if not M.is_command(block) then return nil end
+  local whole = M.WHOLE[block.path]
   for _, row in ipairs(M.ELSEWHERE) do
-    if block.text:find(row[1]) then return row[2] end
+    if block.text:find(row[1]) and not (whole and not row[2]:find "^spec/guest/") then return row[2] end
   end
+  return whole
 end
 
 --- Why no spec runs a block.
@@ -167,7 +172,7 @@ end
 ---@return string
 function M.masked(text)
   return (text:gsub("[%d.]+ ms", "N ms"):gsub("[%d.]+ µs", "N µs"):gsub("[%d.]+ seconds", "N seconds"):gsub("worker %d+", "worker N")
-    :gsub("kill %-9 %d+", "kill -9 N"):gsub("%d+ interrupts/s", "N interrupts/s"))
+    :gsub("kill %-9 %d+", "kill -9 N"):gsub("events waited %d+", "events waited N"):gsub("%d+ interrupts/s", "N interrupts/s"))
 end
 
 --- Whether a program printed what a document shows. A line "..." stands for any lines.

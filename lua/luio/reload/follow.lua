@@ -74,6 +74,7 @@ end
 ---@field options { keep: boolean?, watch: boolean?, tell: fun(report: luio.ReloadReport) }
 ---@field good luio.Version   the one that worked
 ---@field tried { files: table<string, true>, print: string }?
+---@field package failed boolean?   the last version was refused or undone
 ---@field package asked boolean?    a reload was requested
 ---@field package stirred boolean?  something happened in the folders
 ---@field package working boolean?
@@ -113,6 +114,11 @@ local function files_of(self)
   return all
 end
 
+local function tell(self, report)
+  if not report.later then self.failed = not report.ok end
+  self.options.tell(report)
+end
+
 local function watch(self)
   local message = self.files and self.files:set(files_of(self))
   if message then self.dev:warn(message .. "; SIGHUP reloads") end
@@ -130,7 +136,7 @@ local function reload(self)
       self.tried = before
       keep(self)
     end
-    if not report.later or not told then self.options.tell(report) end
+    if not report.later or not told then tell(self, report) end
     told = true
     while report.later and not dev.closing and (dev.gone or dev.live.reloading) do wait_slot.sleep(PATIENCE) end
   until not report.later or dev.closing
@@ -155,6 +161,7 @@ local function is_new(self)
     for path in pairs(self.tried.files) do all[path] = true end
     for path, text in pairs(files) do all[path] = text end -- not what the disk holds by now: that may be the next save
     self.tried = try_of(all)
+    if self.failed then tell(self, { ok = true, again = true, version = self.dev.live.version.id }) end
   end
   return false
 end
@@ -214,7 +221,7 @@ end
 function M.follow(dev, options, kept, hearing)
   local self = setmetatable({ dev = dev, options = options, good = dev.live.version, tried = kept and kept.tried }, Follower)
   keep(self)
-  dev.live.on_report = options.tell
+  function dev.live.on_report(report) tell(self, report) end
   function dev.live.on_staged(files) staged(self, files) end
   function dev.live.on_accept(accepted)
     self.good = accepted

@@ -4,6 +4,7 @@
 ---
 ---     version 2: sign +IRQ_ACK; kept 3 values of state; 0.214 ms without a driver (loading 1.702 ms); events waited 0, lost 0
 ---     reload refused in stage, version 1 goes on: edu.lua:12: '=' expected near 'end'
+---     version 1: its files hold its code again
 
 local M = {}
 
@@ -18,6 +19,7 @@ local M = {}
 ---@field registers { added: string[], changed: string[], removed: string[] }?  of the map's first level
 ---@field files string[]?         with other code, or removed
 ---@field later boolean?          it came at a bad time, and the files were not looked at
+---@field again boolean?          nothing was exchanged: a save took back one that was refused or undone
 ---@field kept { state: integer, buffers: integer, interrupts: integer }?
 ---@field loading number?         seconds: the old version at work, but Lua busy
 ---@field pause number?           seconds without a driver
@@ -38,6 +40,7 @@ function M.line(report)
     local what = report.later and "put off" or report.step == "probation" and "undone" or "refused"
     return ("reload %s in %s, version %d goes on: %s"):format(what, report.step, report.version, report.message)
   end
+  if report.again then return ("version %d: its files hold its code again"):format(report.version) end
   local parts = {}
   for _, differ in ipairs { report.functions, report.registers } do
     for _, list in ipairs { listed("", differ.changed), listed("+", differ.added), listed("-", differ.removed) } do

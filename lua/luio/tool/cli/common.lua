@@ -48,8 +48,8 @@ end
 --- Adds --qemu.
 ---@param p table
 function M.machine(p)
-  p:option("--qemu", "One more argument for the QEMU of a qemu: device, as in --qemu -netdev --qemu hubport,id=n0,hubid=0. Can be given "
-    .. "several times."):argname("ARG"):count "*"
+  p:option("--qemu", "More arguments for the QEMU of a qemu: device: an option with its value, as in "
+    .. "--qemu '-netdev hubport,id=n0,hubid=0', or one word. Can be given several times."):argname("ARG"):count "*"
   p:option("--vectors", "The device's interrupts: intx, msi, msix, or how many. Without it INTx, or what the driver needs.")
     :argname("KIND"):convert(vectors.parse)
 end

@@ -152,9 +152,14 @@ local function complete(command, words)
     plain = plain or word == "--"
     list[i] = not plain and command.optional[word] and word .. "=" or word
   end
-  -- An argument of QEMU's begins with a minus, too.
-  for i = #list - 1, 1, -1 do
-    if list[i] == "--qemu" then list[i] = "--qemu=" .. table.remove(list, i + 1) end
+  -- An argument of QEMU's begins with a minus, too; an option of QEMU's and its value may be one word.
+  for i = #list, 1, -1 do
+    if list[i] == "--qemu" and list[i + 1] then list[i] = "--qemu=" .. table.remove(list, i + 1) end
+    local option, value = list[i]:match "^%-%-qemu=(%-%S+)%s+(.+)$"
+    if option then
+      list[i] = "--qemu=" .. option
+      table.insert(list, i + 1, "--qemu=" .. value)
+    end
   end
   return list
 end

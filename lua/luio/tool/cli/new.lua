@@ -261,6 +261,16 @@ local function write(dir, files)
   return nil, message
 end
 
+-- Arguments of QEMU's as they were typed.
+local function typed(arguments)
+  local text = ""
+  for i, argument in ipairs(arguments) do
+    local is_value = i > 1 and argument:sub(1, 1) ~= "-" and arguments[i - 1]:sub(1, 1) == "-"
+    text = is_value and ("%s %s'"):format(text:sub(1, -2), argument) or ("%s --qemu '%s'"):format(text, argument)
+  end
+  return text
+end
+
 local function new(args)
   local name, known = args.name, { ids = {} }
   if not name:match "^%l[%l%d_]*$" then return nil, ("%q is no name for a driver: small letters, digits, _"):format(name), "USAGE" end
@@ -301,7 +311,7 @@ local function new(args)
   end
 
   term.print(("%s: registers.lua, init.lua, %s%s_spec.lua"):format(dir, known.qemu and "" or "model.lua, ", name))
-  local device = known.qemu and table.concat({ known.qemu, unpack(args.qemu) }, " --qemu ") or "sim:" .. name
+  local device = known.qemu and known.qemu .. typed(args.qemu) or "sim:" .. name
   term.tell(("next: busted --lua=luajit %s; luio explore %s; luio run %s %s, and save its init.lua"):format(dir, device, dir, device))
   local others = known.info and match.others(known.info, name)
   if others then term.tell(("note: %s: of several the first by name is taken"):format(others)) end
