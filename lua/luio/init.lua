@@ -15,7 +15,6 @@ local wait_slot = require "luio.loop.wait_slot"
 local checks = require "luio.options"
 local addresses = require "luio.host.address"
 local discovery = require "luio.host.discovery"
-local inspect = require "luio.host.inspect"
 local loading = require "luio.loop.loading"
 local settings = require "luio.device.settings"
 local vectors = require "luio.device.vectors"
@@ -73,7 +72,7 @@ function luio.open(address, options)
 end
 
 -- A device that is made when it is opened is opened for its identity, and closed again.
-function inspect.find_made(address)
+function addresses.find_made(address)
   local dev, message, code = luio.open(address)
   if not dev then return nil, message, code end
   local info = dev.info
@@ -144,7 +143,7 @@ function luio.start(name, address, options)
       return nil, ("no device for driver %s here%s"):format(d.name, model
         and ("; there is its simulated one: sim:%s, named beside the driver"):format(d.name) or ""), "ENODEV"
     end
-    address = inspect.opens(found)
+    address = require("luio.host.inspect").opens(found)
   end
   local dev
   settings.messages = vectors.wants_messages(require("luio.driver.setup").needs(d))

@@ -8,6 +8,8 @@
 --- differ from the C library's. Variadic functions have the arguments that luio gives them; integers and pointers are passed
 --- alike on x86-64 and arm64. Functions that return ssize_t return `int` here: luio moves less than 2^31 bytes at once, and a
 --- number of 64 bits would be an object for the collector.
+---
+--- A function is declared when it is first used, because LuaJIT keeps more than half a KiB for each.
 
 local ffi = require "ffi"
 
@@ -63,12 +65,15 @@ char *$nl_langinfo(int);
 int $wcwidth(int);
 ]]
 
-local names = {}
-ffi.cdef((DECLARATIONS:gsub("%$([%w_]+):?([%w_]*)(%b())", function(name, other, arguments)
-  table.insert(names, name)
-  return ('luio_posix_%s%s __asm__("%s")'):format(name, arguments, other ~= "" and other or name)
-end)))
-for _, name in ipairs(names) do M[name] = ffi.C["luio_posix_" .. name] end
+setmetatable(M, {
+  __index = function(_, name)
+    local result, other, arguments = DECLARATIONS:match("([^\n]*)%$" .. name .. "%f[:(]:?([%w_]*)(%b())")
+    if not result then return nil end
+    ffi.cdef(('%sluio_posix_%s%s __asm__("%s");'):format(result, name, arguments, other ~= "" and other or name))
+    M[name] = ffi.C["luio_posix_" .. name]
+    return M[name]
+  end,
+})
 
 -- ---- Types and numbers of Linux, of several callers ----------------------------------------------
 

@@ -43,12 +43,17 @@ M.march_2022 = {
   nomm = 10, clear = 34,
 }
 
+local known ---@type luio.CompilerNumbers?
+
 --- Those of the LuaJIT that runs.
 ---@return luio.CompilerNumbers?  nil: unknown
 function M.get()
+  if known then return known end
+  local before = package.loaded["jit.vmdef"]
   local found, vmdef = pcall(require, "jit.vmdef")
-  if found then return M.of(vmdef) end
-  return jit.version == "LuaJIT 2.1.0-beta3" and M.march_2022 or nil
+  known = found and M.of(vmdef) or jit.version == "LuaJIT 2.1.0-beta3" and M.march_2022 or nil
+  if not before then package.loaded["jit.vmdef"] = nil end -- 24 KiB, most of it names that nothing asks for
+  return known
 end
 
 return M

@@ -13,7 +13,6 @@ local config_watch = require "luio.hotplug.config_watch"
 local core = require "luio.device.core"
 local runtime = require "luio.ffi"
 local hotplug = require "luio.hotplug"
-local inspect = require "luio.host.inspect"
 local loading = require "luio.loop.loading"
 local view = require "luio.device.view"
 local C, err = runtime.C, runtime.err
@@ -52,6 +51,7 @@ function M.open(address, options)
   if address:find("\0", 1, true) then -- C would see only the text before it
     return nil, "a device address has no NUL byte in it", "EINVAL"
   end
+  local inspect = require "luio.host.inspect" -- here: simulated devices need nothing of it
   local out = ffi.new "luio_device *[1]"
   local flags = (options.read_only and C.LUIO_READ_ONLY or 0) + (options.shared and C.LUIO_SHARED or 0)
   if C.luio_device_open(address, flags, out, err) < 0 then

@@ -12,4 +12,8 @@ function M.made(address)
   if kind == "sim" or kind == "qemu" then return kind, rest end
 end
 
+--- Finds a device that is made when it is opened: it is for that, and ends again. Set by luio.
+---@type (fun(address: string): luio.Info?, string?, string?)?
+M.find_made = nil
+
 return M

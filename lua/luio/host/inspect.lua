@@ -26,17 +26,13 @@ local EXTENDED, CONFIG_SIZE, SRIOV, SRIOV_CONTROL = 0x100, 4096, 0x10, 0x08
 local VF_ENABLE, VF_MEMORY_SPACE = 0x1, 0x8
 local IO_SPACE, MEMORY_SPACE, BUS_MASTER, INTX_DISABLE = 0x1, 0x2, 0x4, 0x400
 
---- Finds a device that is made when it is opened: it is for that, and ends again. Set by luio.
----@type (fun(address: string): luio.Info?, string?, string?)?
-M.find_made = nil
-
 --- Finds a device by address, as luio.open does, but does not open it.
 ---@param address string
 ---@return luio.Info? info
 ---@return string? message
 ---@return string? code  "ENODEV", "EINVAL"
 function M.find(address)
-  if addresses.made(address) and M.find_made then return M.find_made(address) end
+  if addresses.made(address) and addresses.find_made then return addresses.find_made(address) end
   if address:find("\0", 1, true) then return nil, "a device address has no NUL byte in it", "EINVAL" end
   local raw = ffi.new "luio_info"
   if runtime.C.luio_find(address, raw, runtime.err) < 0 then
