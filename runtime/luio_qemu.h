@@ -44,7 +44,23 @@ typedef struct luio_qemu_board {
 /* For a machine whose board a device tree describes, once, before the first device is opened: has its interrupt lines told, and
  * places its PCI devices. */
 LUIO_API int luio_qemu_describe(luio_qemu *qemu, const luio_qemu_board *board, luio_error *err);
-/* Its QMP socket, in which nothing was said yet; the machine's. */
+
+/* A machine that somebody else started: its descriptors are the library's from the call on, also after a failure. */
+typedef struct luio_qemu_running {
+  const char *name;    /* for messages: "the QEMU at /run/qmp" */
+  const char *machine; /* "q35" */
+  int qtest, qmp;      /* connected sockets; no command is under way at qmp */
+  int memory;          /* the file of its memory */
+  uint64_t size;       /* bytes of it; the first 2 GiB are used */
+  uint64_t answer_ns;  /* as above */
+} luio_qemu_running;
+
+/* Takes it over, whatever was said to it before, and places its devices anew. It goes on after luio_qemu_close.
+ *   EINVAL  its memory has a size that is of no use      EPROTO  that is no test socket
+ *   EIO     it has ended                                 ETIMEDOUT  it did not answer in time */
+LUIO_API int luio_qemu_attach(const luio_qemu_running *running, luio_qemu **out, luio_error *err);
+
+/* Its QMP socket; the machine's. In one that was started nothing was said yet. */
 LUIO_API int luio_qemu_qmp_fd(const luio_qemu *qemu);
 /* 0: it runs. EIO with the reason: it has ended, or is stuck, and stays so. */
 LUIO_API int luio_qemu_check(luio_qemu *qemu, luio_error *err);

@@ -16,6 +16,9 @@
 
 enum { ARGUMENTS = 28, BIOS_SIZE = 65536 };
 
+#define MOST_MEMORY (2ull << 30)
+#define ROOM_FOR_MEMORY (30ull << 30)
+
 static const struct luio_qemu_kind kinds[] = {
     {.machine = "q35",
      .more = {"-bios", "/proc/self/fd/6",                                      /* QEMU_BIOS */
@@ -95,6 +98,17 @@ static int halt(void)
   return fd;
 }
 
+static int map_memory(luio_qemu *q, int fd, const char *verb, luio_error *err)
+{
+  void *at = mmap(NULL, q->config.memory, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (at == MAP_FAILED)
+    return luio_fail(err, errno, "%s %s: map %llu bytes of its memory: %s", verb, q->program,
+                     (unsigned long long)q->config.memory, luio_errno_name(errno));
+  madvise(at, q->config.memory, MADV_DONTFORK);
+  q->ram = at;
+  return 0;
+}
+
 static int start(luio_qemu *q, luio_error *err)
 {
   int qtest[2] = {-1, -1}, qmp[2] = {-1, -1}, ram = -1, bios = -1, doorbell = -1, rc;
@@ -112,17 +126,10 @@ static int start(luio_qemu *q, luio_error *err)
     rc = luio_fail(err, -rc, "start %s: a way for its messages: %s", q->program,
                    luio_errno_name(-rc));
   else {
-    void *at = mmap(NULL, q->config.memory, PROT_READ | PROT_WRITE, MAP_SHARED, ram, 0);
-    rc = at == MAP_FAILED
-             ? luio_fail(err, errno, "start %s: map %llu bytes of memory: %s", q->program,
-                         (unsigned long long)q->config.memory, luio_errno_name(errno))
-             : 0;
-    if (rc == 0) {
-      madvise(at, q->config.memory, MADV_DONTFORK);
-      q->ram = at;
-      int theirs[QEMU_FDS] = {qtest[1], qmp[1], ram, bios, doorbell};
+    int theirs[QEMU_FDS] = {qtest[1], qmp[1], ram, bios, doorbell};
+    rc = map_memory(q, ram, "start", err);
+    if (rc == 0)
       rc = luio_qemu_spawn(&q->process, argv, theirs, err);
-    }
   }
   q->qtest = qtest[0];
   q->qmp = qmp[0];
@@ -144,19 +151,29 @@ static void forked(void *of)
   luio_qemu_forked(&q->process);
 }
 
-int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *err)
+/* A machine that is not there yet. verb: "start", for messages. */
+static int create(const luio_qemu_config *config, const char *name, const char *verb,
+                  luio_qemu **out, luio_error *err)
 {
+  char what[192];
+  luio_format(what, sizeof what, "%s %s", verb, name);
   const struct luio_qemu_kind *kind = kind_of(config->machine);
   if (!kind)
-    return luio_fail(err, EINVAL, "start %s: luio does not know the machine %s", config->argv[0],
-                     config->machine);
+    return luio_fail(err, EINVAL, "%s: luio does not know the machine %s", what, config->machine);
   luio_qemu *q = calloc(1, sizeof *q);
-  if (!q)
-    return luio_fail(err, ENOMEM, "start %s: out of memory", config->argv[0]);
+  uint8_t *chunks = calloc(1, config->memory / QEMU_CHUNK);
+  int rc = q && chunks ? luio_devnull_hold(what, err)
+                       : luio_fail(err, ENOMEM, "%s: out of memory", what);
+  if (rc < 0) {
+    free(q);
+    free(chunks);
+    return rc;
+  }
   q->kind = kind;
   q->config = *config;
+  q->chunks = chunks;
   atomic_init(&q->users, 1);
-  luio_format(q->program, sizeof q->program, "%s", config->argv[0]);
+  luio_format(q->program, sizeof q->program, "%s", name);
   q->doorbell.socket = q->qtest = q->qmp = q->watch = q->stop_fd = q->change_fd =
       q->process.lifeline = q->process.log = -1;
   for (int i = 0; i < QEMU_LISTENERS; i++)
@@ -166,21 +183,20 @@ int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *
   pthread_mutex_init(&q->bus, NULL);
   pthread_mutex_init(&q->lock, NULL);
   pthread_mutex_init(&q->doorbell.lock, NULL);
-  int rc = luio_devnull_hold("start a QEMU machine", err);
-  if (rc < 0) {
-    free(q);
-    return rc;
-  }
   q->fork_watch = (struct luio_fork_watch){.forked = forked, .of = q};
   luio_fork_add(&q->fork_watch);
-  q->chunks = calloc(1, config->memory / QEMU_CHUNK);
-  rc = q->chunks ? start(q, err)
-                 : luio_fail(err, ENOMEM, "start %s: out of memory", config->argv[0]);
+  *out = q;
+  return 0;
+}
+
+/* The end of both ways: the machine is the caller's, or ends. */
+static int ready(luio_qemu *q, int rc, luio_qemu **out, luio_error *err)
+{
   if (rc == 0)
     rc = luio_qemu_bus_start(q, err);
-  if (rc == 0 && !kind->tree)
+  if (rc == 0 && !q->kind->tree)
     rc = luio_qemu_enumerate(q, err);
-  if (rc == 0 && !kind->tree && config->messages)
+  if (rc == 0 && !q->kind->tree && q->config.messages)
     rc = luio_doorbell_find(q, err);
   if (rc < 0) {
     luio_qemu_close(q);
@@ -188,6 +204,54 @@ int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *
   }
   *out = q;
   return 0;
+}
+
+int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *err)
+{
+  luio_qemu *q;
+  int rc = create(config, config->argv[0], "start", &q, err);
+  return rc < 0 ? rc : ready(q, start(q, err), out, err);
+}
+
+/* The process at the other end of a socket; 0: it is not known here. */
+static int peer(int fd)
+{
+  struct ucred other = {.pid = 0};
+  socklen_t size = sizeof other;
+  return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &other, &size) == 0 ? other.pid : 0;
+}
+
+static int create_attached(const luio_qemu_running *r, luio_qemu **out, luio_error *err)
+{
+  /* Above 2 GiB the offset in the file may be another than the address; above 30 the window of BARs begins. */
+  uint64_t usable = r->size < MOST_MEMORY ? r->size : MOST_MEMORY;
+  luio_qemu_config config = {
+      .machine = r->machine, .memory = usable / QEMU_CHUNK * QEMU_CHUNK, .answer_ns = r->answer_ns};
+  config.start_ns = config.answer_ns;
+  if (config.memory < 2 * QEMU_CHUNK || r->size > ROOM_FOR_MEMORY)
+    return luio_fail(err, EINVAL,
+                     "attach to %s: its memory has %llu MiB: start it with 4 MiB to 30 GiB (-m)",
+                     r->name, (unsigned long long)(r->size >> 20));
+  return create(&config, r->name, "attach to", out, err);
+}
+
+int luio_qemu_attach(const luio_qemu_running *r, luio_qemu **out, luio_error *err)
+{
+  luio_qemu *q = NULL;
+  int rc = create_attached(r, &q, err);
+  if (rc == 0) {
+    q->qtest = r->qtest;
+    q->qmp = r->qmp;
+    q->process.pid = peer(r->qmp);
+    rc = map_memory(q, r->memory, "attach to", err);
+  } else {
+    close(r->qtest);
+    close(r->qmp);
+  }
+  close(r->memory);
+  if (rc == 0)
+    rc = luio_qemu_bus_resync(q, err);
+  return q ? ready(q, rc, out, err) : rc;
 }
 
 static void end(luio_qemu *q)

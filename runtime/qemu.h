@@ -122,7 +122,7 @@ struct luio_qemu_line {
 struct luio_qemu {
   const struct luio_qemu_kind *kind;
   luio_qemu_config config; /* argv is the caller's, and used at the start alone */
-  char program[64];        /* for messages */
+  char program[160];       /* for messages */
   struct luio_qemu_process process;
   int qtest, qmp;
   uint8_t *ram;
@@ -173,6 +173,8 @@ int luio_qemu_write(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, uns
                     const void *from, uint64_t n, luio_error *err);
 /* One command whose answer has no value. */
 int luio_qemu_ask(luio_qemu *q, const char *command, luio_error *err);
+/* Of a machine that another process may have spoken to, before the thread: drops what is under way there, until an answer is ours. */
+int luio_qemu_bus_resync(luio_qemu *q, luio_error *err);
 /* Says hello, and starts the thread that takes changes of interrupt lines. */
 int luio_qemu_bus_start(luio_qemu *q, luio_error *err);
 void luio_qemu_bus_stop(luio_qemu *q);

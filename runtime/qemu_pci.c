@@ -22,6 +22,9 @@ enum {
   BRIDGE_PORTS_HIGH = 0x30,
   CAPABILITIES = 0x34,
   CAPABILITY_EXPRESS = 0x10,
+  STATUS_CAPABILITIES = 1 << 4,
+  MSI = 0x05, /* capabilities */
+  MSIX = 0x11,
   PCIEXBAR = 0x60, /* q35's host bridge: Intel 3 Series Express Chipset datasheet, 5.1.15 */
 };
 
@@ -235,6 +238,23 @@ static struct luio_qemu_function *entry(struct scan *s, unsigned bus, unsigned d
   return there && s->rc == 0 ? &q->functions[i] : NULL;
 }
 
+/* Somebody may have used it before, and it must not answer at addresses that others get meanwhile: its decoding and bus master go off,
+ * and its messages. */
+static void quieten(struct scan *s, const struct luio_qemu_function *f)
+{
+  put(s, f->ecam, PCI_COMMAND, 16, 0);
+  if (!(get(s, f->ecam, PCI_COMMAND, 32) >> 16 & STATUS_CAPABILITIES))
+    return;
+  unsigned at = get(s, f->ecam, CAPABILITIES, 8) & ~3u;
+  for (int n = 0; at >= 0x40 && n < 48 && s->rc == 0; n++) {
+    uint32_t head = get(s, f->ecam, at, 32);
+    unsigned on = (head & 0xff) == MSI ? 1 << 0 : (head & 0xff) == MSIX ? 1 << 15 : 0;
+    if (head >> 16 & on)
+      put(s, f->ecam, at + 2, 16, head >> 16 & ~on);
+    at = head >> 8 & 0xfc;
+  }
+}
+
 /* Whether the function is the first of several. */
 static bool function(struct scan *s, unsigned bus, unsigned devfn)
 {
@@ -243,6 +263,7 @@ static bool function(struct scan *s, unsigned bus, unsigned devfn)
     return false;
   uint64_t ecam = f->ecam;
   memset(f->bars, 0, sizeof f->bars);
+  quieten(s, f);
   unsigned header = get(s, ecam, HEADER, 32) >> 16;
   if ((header & 0x7f) == 1 && s->numbers) {
     place_all(s, f, 2);

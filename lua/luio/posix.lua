@@ -40,6 +40,7 @@ int $socket(int, int, int);
 int $bind(int, const void *, unsigned);
 int $listen(int, int);
 int $connect(int, const void *, unsigned);
+int $getsockopt(int, int, int, void *, unsigned *);
 int $sendto(int, const void *, size_t, int, const void *, unsigned);
 int $sendmsg(int, const void *, int);
 int $recvmsg(int, void *, int);
@@ -85,7 +86,8 @@ M.O_RDWR, M.O_NOCTTY, M.O_NONBLOCK, M.O_CLOEXEC = 2, 0x100, 0x800, 0x80000
 M.F_GETFL, M.F_SETFL = 3, 4
 M.POLLIN, M.POLLOUT, M.POLLHUP = 1, 4, 0x10
 M.AF_UNIX, M.AF_INET = 1, 2
-M.SOCK_DGRAM, M.SOCK_SEQPACKET, M.SOCK_NONBLOCK, M.SOCK_CLOEXEC = 2, 5, 0x800, 0x80000
+M.SOL_SOCKET, M.SO_PEERCRED = 1, 17
+M.SOCK_STREAM, M.SOCK_DGRAM, M.SOCK_SEQPACKET, M.SOCK_NONBLOCK, M.SOCK_CLOEXEC = 1, 2, 5, 0x800, 0x80000
 M.MSG_NOSIGNAL = 0x4000
 
 -- ---- Errors --------------------------------------------------------------------------------------

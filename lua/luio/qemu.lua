@@ -1,5 +1,7 @@
 --- QEMU's devices without a guest: `qemu:edu` starts a machine that has QEMU's edu, and opens it.
 ---
+--- `qemu:/path/of/socket` takes a machine that runs: luio.qemu.attach.
+---
 --- The runtime starts QEMU and makes the accesses (runtime/qemu.c). This module chooses its arguments; luio.qemu.machine is the machine
 --- that comes of them, `dev.qemu`.
 
@@ -41,14 +43,19 @@ local function on_board(name, address, options)
   return dev, why and ("open %s: %s; as a -device: %s"):format(address, message, why), code
 end
 
---- Opens a device of a machine that is started for it.
----@param text string  what follows "qemu:": as -device takes it; "virt/pl031": of ARM's board (luio.qemu.virt)
+--- Opens a device of a machine that is started for it, or of one that somebody else started.
+---@param text string  what follows "qemu:": as -device takes it; "virt/pl031": of ARM's board (luio.qemu.virt); the path of a socket, that
+---                    begins with a / or a dot (luio.qemu.attach)
 ---@param options? luio.OpenOptions
 ---@return luio.Device?
 ---@return string? message
 ---@return string? code
 function M.open(text, options)
   options = options or {}
+  if text:match "^%.?%.?/" then
+    loading.refuse("open qemu:" .. text, 3)
+    return require("luio.qemu.attach").open(text, options, M.ANSWER)
+  end
   local name = text:match "^virt/(.*)$"
   local properties, id = text:find("=", 1, true), text:match ",id=([^,]+)"
   local plain = name and not properties -- a name may have a comma

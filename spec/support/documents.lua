@@ -21,6 +21,7 @@ local M = {}
 M.ELSEWHERE = {
   { "^%$ luio %w+ qemu:", "spec/qemu/documents_spec.lua" },
   { "^%$ luio hub%.lua", "spec/qemu/documents_spec.lua" },
+  { "^%$ head %-c 65536 ", "spec/qemu/documents_spec.lua" },
   { "^%$ luio explore %S+\n", "spec/tool/explore/transcript_spec.lua" },
   { "^%$ luio run", "spec/docs/reload_spec.lua" },
   { "^%$ luio examples/capture", "spec/guest/net/readme_spec.lua" },

@@ -27,7 +27,7 @@ local uv = require "luv"
 
 local M = {}
 
-local TYPE, DIRECTORY, REGULAR, LINK = 0xf000, 0x4000, 0x8000, 0xa000 -- S_IFMT and its values, stat(2)
+local TYPE, DIRECTORY, REGULAR, LINK, SOCKET = 0xf000, 0x4000, 0x8000, 0xa000, 0xc000 -- S_IFMT and its values, stat(2)
 local STICKY, GROUP_WRITES, OTHERS_WRITE = 0x200, 0x10, 0x2
 local MAX_LINKS = 40 -- as the kernel's
 
@@ -111,6 +111,8 @@ local function walk(path, check)
   return at, stat
 end
 
+local KINDS = { [REGULAR] = "file", [DIRECTORY] = "folder", [SOCKET] = "socket" }
+
 local function check(path, writers, kind)
   local real, stat, remedy = walk(path, function(here, stat, passing)
     local reason, command = M.fault(stat, writers, passing)
@@ -118,7 +120,7 @@ local function check(path, writers, kind)
     return ("%s %s"):format(here, reason), command and ("%s %s"):format(command, term.quoted(here))
   end)
   if not real then return nil, stat, remedy end
-  if bit.band(stat.mode, TYPE) ~= kind then return nil, ("%s is no %s"):format(real, kind == REGULAR and "file" or "folder") end
+  if bit.band(stat.mode, TYPE) ~= kind then return nil, ("%s is no %s"):format(real, KINDS[kind]) end
   return real
 end
 
@@ -139,6 +141,15 @@ end
 ---@return string? remedy
 function M.file(path, writers)
   return check(path, writers or trusted(), REGULAR)
+end
+
+--- True if only root and this user can connect to a socket or replace it.
+---@param path string
+---@return string? real
+---@return string? reason
+---@return string? remedy
+function M.socket(path)
+  return check(path, trusted(), SOCKET)
 end
 
 --- The users who could change or replace a file, including root and this user.

@@ -27,6 +27,7 @@ local M = {}
 ---@field package changes luio.FdWatch?  of its slots, and of its test socket
 ---@field package open_devices table<luio.Device, true>
 ---@field package tree luio.TreeDevice[]?  what its device tree has (luio.qemu.virt)
+---@field package address_of (fun(id: string): string)?  of one that somebody else started: the address of a device
 local Machine = {}
 Machine.__index = Machine
 
@@ -69,6 +70,7 @@ end
 ---@field device integer?
 ---@field compatible string[]?  what the tree says of it
 ---@field class string?    QEMU's word for it: "Ethernet controller"
+---@field bridge boolean   it is a bridge to another bus
 ---@field open boolean     in this process
 
 local function walk(buses, visit)
@@ -95,7 +97,7 @@ local function devices(self, command)
     local id, place = at.qdev_id ~= "" and at.qdev_id or nil, ("%02x:%02x.%d"):format(at.bus, at.slot, at["function"])
     table.insert(list, {
       id = id, name = id and names[id], address = place, vendor = at.id.vendor, device = at.id.device,
-      class = at.class_info and at.class_info.desc, open = open[place] or false,
+      class = at.class_info and at.class_info.desc, bridge = at.pci_bridge ~= nil, open = open[place] or false,
     })
   end)
   return list
@@ -143,7 +145,7 @@ local function open_function(self, id, address, flags, why)
   if not found then return nil, message, "ENODEV" end
   local bus, slot, fn = found.address:match "(%x+):(%x+)%.(%d)"
   local out = ffi.new "luio_device *[1]"
-  address = address or ("qemu:%s,id=%s"):format(found.name or found.class or "device", id)
+  address = address or self.address_of and self.address_of(id) or ("qemu:%s,id=%s"):format(found.name or found.class or "device", id)
   if C.luio_device_open_qemu(self.handle, tonumber(bus, 16), tonumber(slot, 16), tonumber(fn), address, flags, out, err) < 0 then
     return runtime.failure()
   end
@@ -230,6 +232,28 @@ function M.close(self)
   if handle then C.luio_qemu_close(ffi.gc(handle, nil)) end
 end
 
+-- Hears QEMU's end, and what changes.
+local function listen(self)
+  function self.qmp.on_end()
+    each_device(self, function(one) one:vanish("its QEMU has ended", "ENODEV") end)
+  end
+  local message, code
+  self.changes, message, code = fd_watch.watch(C.luio_qemu_change_fd(self.handle))
+  if not self.changes then return nil, message, code end
+  self.changes:listen(function() look(self) end)
+  return true
+end
+
+local function new(handle, name)
+  local self = { handle = ffi.gc(handle, C.luio_qemu_close), pid = C.luio_qemu_pid(handle), open_devices = {}, name = name }
+  return setmetatable(self, Machine)
+end
+
+local function give_up(self, ...)
+  M.close(self)
+  return nil, ...
+end
+
 --- Starts a machine, and opens a device of it as `address`. For luio.qemu.
 ---@param arguments string[]  QEMU's program and its arguments
 ---@param config ffi.cdata*    a luio_qemu_config, without them
@@ -252,25 +276,41 @@ function M.start(arguments, config, describe, id, address, options)
     end
     return nil, why, why_code
   end
-  local self = setmetatable({ handle = ffi.gc(out[0], C.luio_qemu_close), pid = C.luio_qemu_pid(out[0]), open_devices = {},
-    name = arguments[1] }, Machine)
+  local self = new(out[0], arguments[1])
   local dev, message, code
   self.qmp, message, code = qmp.greet(C.luio_qemu_qmp_fd(self.handle), self.pid)
   if self.qmp and describe then self.tree, message, code = describe(self.handle, self.qmp) end
-  if self.qmp and (self.tree or not describe) then
-    function self.qmp.on_end()
-      each_device(self, function(one) one:vanish("its QEMU has ended", "ENODEV") end)
-    end
-    self.changes, message, code = fd_watch.watch(C.luio_qemu_change_fd(self.handle))
-    if self.changes then self.changes:listen(function() look(self) end) end
-  end
-  if self.changes then
+  local heard
+  if self.qmp and (self.tree or not describe) then heard, message, code = listen(self) end
+  if heard then
     dev, message, code = open(self, id, address, options)
   end
-  if not dev then
-    M.close(self)
-    return nil, message, code
-  end
+  if not dev then return give_up(self, message, code) end
+  return dev
+end
+
+--- Opens a device of a machine that somebody else started. For luio.qemu.attach.
+---@param handle ffi.cdata*  a luio_qemu, this function's from now on
+---@param monitor luio.Qmp
+---@param name string        for messages
+---@param pick fun(list: luio.QemuDevice[]): string?, string?, string?  which of its devices
+---@param address_of fun(id: string): string
+---@param options luio.OpenOptions
+---@return luio.Device?
+---@return string? message
+---@return string? code
+function M.join(handle, monitor, name, pick, address_of, options)
+  local self = new(handle, name)
+  self.qmp, self.address_of = monitor, address_of
+  local list, message, code = listen(self)
+  if list then list, message, code = devices(self, monitor.command_now) end
+  if not list then return give_up(self, message, code) end
+  local id
+  id, message, code = pick(list)
+  if not id then return give_up(self, message, code) end
+  local dev
+  dev, message, code = open(self, id, address_of(id), options)
+  if not dev then return give_up(self, ("open %s: %s"):format(id, message), code) end
   return dev
 end
 

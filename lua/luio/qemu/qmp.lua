@@ -230,7 +230,7 @@ local function line_of(name, arguments, number)
   return text .. "\n", name
 end
 
-local function ask(self, wait, text, name)
+local function ask(self, wait, text, name, seconds)
   local number = self.number + 1
   if self.failure then return nil, ("%s: %s"):format(name, self.failure.message), self.failure.code end
   if #self.output + #text > M.OUTPUT then
@@ -238,7 +238,8 @@ local function ask(self, wait, text, name)
     return nil, message:format(name, self.pid, #self.output), "EAGAIN"
   end
   self.number = number
-  local result, message, code = wait(M.ANSWER, function(wake)
+  seconds = seconds or M.ANSWER
+  local result, message, code = wait(seconds, function(wake)
     self.pending[number] = wake
     self.output = self.output .. text
     send(self)
@@ -247,7 +248,7 @@ local function ask(self, wait, text, name)
   end)
   if message == nil then return result end
   if code == "ETIMEDOUT" then
-    message = ("QEMU (process %d) has not answered within %g s: is it stopped, or is its work that long?"):format(self.pid, M.ANSWER)
+    message = ("QEMU (process %d) has not answered within %g s: is it stopped, or is its work that long?"):format(self.pid, seconds)
   end
   return nil, ("%s: %s"):format(name, message), code
 end
@@ -326,10 +327,11 @@ end
 --- Begins the conversation on a socket in which nothing was said yet.
 ---@param fd integer  stays the caller's, and open until `close`
 ---@param pid integer  of QEMU, for messages
+---@param seconds? number  in which it answers for the first time
 ---@return luio.Qmp?
 ---@return string? message
 ---@return string? code
-function M.greet(fd, pid)
+function M.greet(fd, pid, seconds)
   local epoll = posix.epoll_create1(posix.O_CLOEXEC)
   if epoll < 0 then return posix.failure("talk to QEMU's monitor: epoll_create1", "raise `ulimit -n`") end
   local poll, message, code = uv.new_poll(epoll)
@@ -352,7 +354,8 @@ function M.greet(fd, pid)
   end)
   poll:unref() -- a program does not go on for it alone
   local ok
-  ok, message, code = self:command_now "qmp_capabilities"
+  local hello = "qmp_capabilities"
+  ok, message, code = ask(self, function(...) return block(self, ...) end, assert(line_of(hello, nil, 1)), hello, seconds)
   if ok then return self end
   self:close()
   return nil, message, code

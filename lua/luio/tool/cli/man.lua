@@ -205,6 +205,8 @@ local DEVICES = {
     .. "privileges." },
   { "qemu:NAME", "A device of QEMU's, without a guest: NAME and its properties as QEMU's -device takes them. luio starts the QEMU; "
     .. "`--qemu` gives it more arguments. Needs no privileges." },
+  { "qemu:/PATH[,id=ID]", "A device of a QEMU that runs: PATH is its QMP socket, which begins with a / or a dot. "
+    .. "lua/luio/host/README.md has the arguments that such a QEMU needs." },
   { "mem:0xADDR+0xLEN", "A range of physical addresses by /dev/mem, for prototyping as root where no UIO driver exists. It has no "
     .. "interrupts and no DMA. luio refuses RAM and ranges that a kernel driver has claimed; the error names the driver. "
     .. "`explore` and `set` write only with `--write`." },
