@@ -45,7 +45,7 @@ function M.run(tools)
     end
     return samples
   end
-  local guest = ("cd %s && spec/guest/run --name bench --timeout 900 %%s -- build/luio %%s 2>&1"):format(quote(root))
+  local guest = ("cd %s && spec/guest/run --smp 2 --name bench --timeout 900 %%s -- build/luio %%s 2>&1"):format(quote(root))
   local get = "get %s ID"
   local boot = guest:format("--bind edu", get:format "0000:00:04.0")
   start(boot, 1) -- until its files are in memory

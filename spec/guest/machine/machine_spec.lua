@@ -8,6 +8,7 @@ local wait = require "spec.support.wait"
 
 -- As in the guest `faults`; there is no default e1000e.
 local DEVICES = {
+  "--smp", "2", -- a machine that sleeps takes all but one offline
   "--device", "pcie-root-port,id=rp,slot=1,chassis=1,addr=08.0", "--device", "edu,id=edu2,bus=rp",
   "--device", "pcie-root-port,id=rp2,slot=2,chassis=2,addr=09.0", "--device", "e1000e,id=nic2,bus=rp2,netdev=net1,romfile=",
   "--qemu", "-netdev", "--qemu", "hubport,id=net1,hubid=0",

@@ -1,4 +1,4 @@
---- A processor that goes offline, with the interrupts and the thread that were bound to it. In the guest of spec/guest/specs: it has two
+--- A processor that goes offline, with the interrupts and the thread that were bound to it. In the guest of spec/guest/specs that has two
 --- processors.
 
 local amount = require "spec.support.amount"
