@@ -43,6 +43,19 @@ describe("a QEMU machine", function()
     assert.is_false(program.alive(pid))
   end)
 
+  it("ends with a program that has closed another one, and leaves this one open", function()
+    local script = files.write("leave.lua", [[
+      local luio = require "luio"
+      local one, other = assert(luio.open "qemu:edu"), assert(luio.open "qemu:edu")
+      print(other.qemu.pid)
+      assert(one:close())
+      os.exit(3, true)
+    ]])
+    local out, status = files.shell(("eval \"$(build/luio env)\" && luajit '%s'"):format(script))
+    assert.equal(3, status, out)
+    assert.is_true(program.gone(tonumber(out)))
+  end)
+
   it("ends when the program is killed", function()
     local script = files.write("hold.lua", [[
       local luio = require "luio"

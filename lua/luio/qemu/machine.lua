@@ -23,6 +23,7 @@ local M = {}
 ---@field pid integer           of QEMU
 ---@field name string           of its program
 ---@field package handle ffi.cdata*
+---@field package guard userdata  closes it when nobody has the machine any more
 ---@field package qmp luio.Qmp
 ---@field package changes luio.FdWatch?  of its slots, and of its test socket
 ---@field package open_devices table<luio.Device, true>
@@ -229,7 +230,7 @@ function M.close(self)
   self.handle = nil
   if self.changes then self.changes:close() end
   if self.qmp then self.qmp:close() end
-  if handle then C.luio_qemu_close(ffi.gc(handle, nil)) end
+  if handle then C.luio_qemu_close(handle) end
 end
 
 -- Hears QEMU's end, and what changes.
@@ -244,8 +245,14 @@ local function listen(self)
   return true
 end
 
+-- The finalizer is a proxy's, not the handle's: when the Lua state ends, those of cdata come first, and close descriptors that libuv
+-- still has. Those of userdata come from the newest to the oldest, so this one after that of the watch.
 local function new(handle, name)
-  local self = { handle = ffi.gc(handle, C.luio_qemu_close), pid = C.luio_qemu_pid(handle), open_devices = {}, name = name }
+  local guard = newproxy(true)
+  local self = { handle = handle, guard = guard, pid = C.luio_qemu_pid(handle), open_devices = {}, name = name }
+  getmetatable(guard).__gc = function()
+    if self.handle then C.luio_qemu_close(self.handle) end
+  end
   return setmetatable(self, Machine)
 end
 
