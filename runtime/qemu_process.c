@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -124,14 +125,18 @@ int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int f
 
 const char *luio_qemu_printed(const struct luio_qemu_process *p, char *to, size_t size)
 {
-  ssize_t n = p->log < 0 ? 0 : pread(p->log, to, size - 1, 0);
-  to[n > 0 ? n : 0] = 0;
-  char *prefix = strstr(to, ": ");
-  if (prefix && !strncmp(to, "qemu-system-", 12))
-    memmove(to, prefix + 2, strlen(prefix + 2) + 1);
-  size_t end = strlen(to);
-  while (end && to[end - 1] == '\n')
-    to[--end] = 0;
+  char all[4096];
+  ssize_t n = p->log < 0 ? 0 : pread(p->log, all, sizeof all - 1, 0);
+  all[n > 0 ? n : 0] = 0;
+  size_t at = 0;
+  to[0] = 0;
+  for (char *rest = all, *line; (line = strsep(&rest, "\n")) && at < size;) {
+    char *prefix = strstr(line, ": ");
+    if (prefix && !strncmp(line, "qemu-system-", 12))
+      line = prefix + 2;
+    if (*line)
+      at += (size_t)snprintf(to + at, size - at, "%s%s", at ? "; " : "", line);
+  }
   luio_clean(to);
   return to;
 }

@@ -33,8 +33,8 @@ luio.now = runtime.now
 
 luio.list = discovery.list
 
-local OPEN_OPTIONS = { qemu = "table", read_only = "boolean", shared = "boolean", quiet = "boolean", vectors = vectors.option,
-  messages = "boolean" }
+local OPEN_OPTIONS = { qemu = "table", driver = "string", read_only = "boolean", shared = "boolean", quiet = "boolean",
+  vectors = vectors.option, messages = "boolean" }
 
 local function open_by_kind(address, options)
   local kind, rest = addresses.made(address)
@@ -147,7 +147,9 @@ function luio.start(name, address, options)
   end
   local dev
   settings.messages = vectors.wants_messages(require("luio.driver.setup").needs(d))
-  dev, message, code = luio.open(address, options)
+  local given = { driver = require("luio.reload.version").of(d).path }
+  for key, value in pairs(options or {}) do given[key] = value end
+  dev, message, code = luio.open(address, given)
   if not dev then return nil, note and ("%s; %s"):format(message, note) or message, code end
   if note then dev:warn(note) end
   return require("luio.driver").start(d, dev)

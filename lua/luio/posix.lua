@@ -28,6 +28,7 @@ int $fsync(int);
 int $fileno(void *);
 int $dup2(int, int);
 int $fcntl(int, int, int);
+int $flock(int, int);
 int $ioctl(int, unsigned long, void *);
 int $ioctl_value:ioctl(int, unsigned long, unsigned long);
 int $poll(void *, unsigned long, int);
@@ -89,6 +90,7 @@ M.AF_UNIX, M.AF_INET = 1, 2
 M.SOL_SOCKET, M.SO_PEERCRED = 1, 17
 M.SOCK_STREAM, M.SOCK_DGRAM, M.SOCK_SEQPACKET, M.SOCK_NONBLOCK, M.SOCK_CLOEXEC = 1, 2, 5, 0x800, 0x80000
 M.MSG_NOSIGNAL = 0x4000
+M.LOCK_EX, M.LOCK_NB = 2, 4
 
 -- ---- Errors --------------------------------------------------------------------------------------
 

@@ -3,11 +3,14 @@
 --- `qemu:/path/of/socket` takes a machine that runs: luio.qemu.attach.
 ---
 --- The runtime starts QEMU and makes the accesses (runtime/qemu.c). This module chooses its arguments; luio.qemu.machine is the machine
---- that comes of them, `dev.qemu`.
+--- that comes of them, `dev.qemu`. luio.qemu.backends connects the device to what it wants, luio.qemu.refusal does what can be done when
+--- QEMU refuses it.
 
 local ffi = require "ffi"
+local backends = require "luio.qemu.backends"
 local loading = require "luio.loop.loading"
 local machine = require "luio.qemu.machine"
+local refusal = require "luio.qemu.refusal"
 local settings = require "luio.device.settings"
 local virt = require "luio.qemu.virt"
 
@@ -20,27 +23,46 @@ local START_S = 60
 --- Seconds in which QEMU answers an access, or counts as stuck. For specs.
 M.ANSWER = 20
 
--- A machine with that -device, and the device that `id` means.
-local function start(board, device, id, address, options)
-  local arguments, config = { board.PROGRAM }, ffi.new "luio_qemu_config"
-  for _, argument in ipairs(options.qemu or settings.qemu or {}) do table.insert(arguments, argument) end
-  if device then
-    table.insert(arguments, "-device")
-    table.insert(arguments, device)
-  end
+-- A machine with these arguments, and the device that `id` means.
+local function start(board, list, id, address, options)
+  local config = ffi.new "luio_qemu_config"
   config.machine, config.memory = board.MACHINE, MEMORY
   config.start_ns, config.answer_ns = START_S * 1e9, M.ANSWER * 1e9
   config.messages = (options.messages or settings.messages) and 1 or 0
-  return machine.start(arguments, config, board.describe, id, address, options)
+  return machine.start({ board.PROGRAM, unpack(list) }, config, board.describe, id, address, options)
+end
+
+local function users(options) return options.qemu or settings.qemu or {} end
+
+-- A machine with that -device, and the device.
+local function with_device(board, text, address, options)
+  local arguments, message, code = backends.arguments(text, users(options), options.driver)
+  if not arguments then return nil, ("open %s: %s"):format(address, message), code end
+  local dev
+  dev, message, code = refusal.try(arguments, board.PROGRAM, address, function(list)
+    local one, why, why_code = start(board, list, arguments.id, address, options)
+    if why_code == "ENODEV" then why = ("open %s: QEMU has it, but not as a PCI device"):format(address) end
+    return one, why, why_code
+  end)
+  if not dev then
+    arguments:close()
+    return nil, message, code
+  end
+  dev.qemu.arguments, dev.qemu.ended = arguments:list(), function() arguments:close() end
+  if arguments.problem then dev:warn(arguments.problem) end
+  return dev
 end
 
 -- A device of the board's device tree; what that does not have, as -device takes it.
 local function on_board(name, address, options)
-  local dev, message, code = start(virt, nil, name, address, options)
+  local dev, message, code = start(virt, users(options), name, address, options)
   if dev or code ~= "ENODEV" then return dev, message, code end
   local why
-  dev, why, code = start(virt, name .. ",id=luio-device", "luio-device", address, options)
-  return dev, why and ("open %s: %s; as a -device: %s"):format(address, message, why), code
+  dev, why, code = with_device(virt, name, address, options)
+  if dev then return dev end
+  local prefix = ("open %s: "):format(address)
+  if why:sub(1, #prefix) == prefix then why = why:sub(#prefix + 1) end
+  return nil, ("%s%s; as a -device: %s"):format(prefix, message, why), code
 end
 
 --- Opens a device of a machine that is started for it, or of one that somebody else started.
@@ -62,10 +84,7 @@ function M.open(text, options)
   local address = "qemu:" .. (plain and text or text:match "^[^,]*" .. (id and ",id=" .. id or ""))
   loading.refuse("open " .. address, 3)
   if plain then return on_board(name, address, options) end
-  local device = name or text
-  local dev, message, code = start(name and virt or PC, id and device or device .. ",id=luio-device", id or "luio-device", address, options)
-  if not dev and code == "ENODEV" then message = ("open %s: QEMU has it, but not as a PCI device"):format(address) end
-  return dev, message, code
+  return with_device(name and virt or PC, name or text, address, options)
 end
 
 return M

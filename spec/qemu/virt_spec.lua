@@ -38,7 +38,7 @@ arm_board.describe("QEMU's board virt", function()
   it("says which devices it has, where a name means none, or several", function()
     local dev, message, code = luio.open "qemu:virt/nosuch"
     assert.is_nil(dev)
-    assert.equal("EINVAL", code)
+    assert.equal("ENOENT", code)
     assert.truthy(message:find("its device tree has no nosuch, only flash, fw-cfg, ", 1, true), message)
     assert.truthy(message:find("virtio_mmio (32: virtio_mmio@a000000, ...)", 1, true), message)
     assert.truthy(message:find("'nosuch' is not a valid device model name", 1, true), message)

@@ -55,3 +55,26 @@ describe("a table of literals", function()
     assert.same({ nil, "it has more than 1048576 bytes" }, { literal.assigned(text .. (" "):rep(2 ^ 20), "match") })
   end)
 end)
+
+describe("a text that is one table of literals", function()
+  it("is what Lua makes of it", function()
+    for _, text in ipairs(TABLES) do
+      for _, around in ipairs { "return %s", "-- a comment\n\nreturn %s;\n", "return%s --[[ more ]]" } do
+        local code = around:gsub("%%s", function() return text end)
+        assert.same(assert(loadstring(code))(), literal.returned(code), code)
+      end
+    end
+  end)
+
+  it("is nothing else", function()
+    for _, text in ipairs(OTHERS) do
+      if text ~= "{ match = 1 }" then assert.is_nil((literal.returned("return " .. text)), text:sub(1, 60)) end
+    end
+    for _, text in ipairs { "", "{}", "local x = {} return x", "return {}, {}", "return {} return {}", "return {};;", "return {} '", "returned {}", "return" } do
+      local value, why = literal.returned(text)
+      assert.is_nil(value, text)
+      assert.is_string(why)
+    end
+    assert.truthy(select(2, literal.returned("return {}" .. (" "):rep(2 ^ 20))):match "more than")
+  end)
+end)

@@ -100,6 +100,7 @@ M.open_devices = {}
 ---@field vectors luio.VectorsWanted?  the interrupts it is to have (luio.device.vectors); nil: INTx, or what its driver asks for
 ---@field read_only boolean?  map read-only, refuse every write; never disturbs another's device
 ---@field qemu string[]?        of a qemu: device: more arguments for its QEMU
+---@field driver string?        of a qemu: device: the driver that it is for, by name or file: its qemu.lua comes first
 ---@field package quiet boolean?  the caller prints the warnings
 ---@field shared boolean?     beside the process that drives it: writable, but no lock, no interrupts; of a
 ---                           PCI device the BARs only

@@ -13,6 +13,9 @@ return {
   --- Called for the warnings of devices that have no on_warning of their own; nil: they are kept only.
   ---@type fun(message: string, dev: luio.Device)?
   on_warning = nil,
+  --- Called with what the user may like to know of a device that was opened; nil: it is not told.
+  ---@type fun(text: string)?
+  on_note = nil,
   --- The owner of the register files while bus master is on: the user that root will be given up for; nil: root.
   ---@type string?
   driver_user = nil,

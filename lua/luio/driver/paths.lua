@@ -54,11 +54,15 @@ local function absolute(path)
   return (normal(path .. "/"):gsub("/%./", "/"):gsub("(.)/+$", "%1"))
 end
 
--- The folder that holds luio's own drivers/; nil: the library is the system's, and has none.
-local function own()
-  -- A source tree, wherever it was built: this file is lua/luio/driver/paths.lua there.
+-- A source tree, wherever it was built: this file is lua/luio/driver/paths.lua there.
+local function source_tree()
   local tree = debug.getinfo(1, "S").source:match "^@(.*)/lua/luio/driver/paths%.lua$"
-  if tree and uv.fs_stat(tree .. "/drivers") then return tree end
+  return tree and uv.fs_stat(tree .. "/drivers") and tree or nil
+end
+
+-- The folder that holds luio's own drivers/; nil: the library is the system's, and has none.
+local function own(tree)
+  if tree then return tree end
   local lib = runtime.path:match "^(.*)/[^/]*$"
   if not lib then return nil end
   if lib:match "/build/%a+$" then return lib .. "/../.." end -- build/asan/ -> source tree
@@ -68,8 +72,16 @@ local function own()
   return lib .. "/../share/luio" -- PREFIX/lib -> PREFIX/share/luio
 end
 -- The folder that is the current one now: with a relative path in LUA_PATH luio itself was found from there.
-local OWN = own()
-OWN = OWN and absolute(OWN)
+local TREE = source_tree()
+local OWN = own(TREE)
+OWN, TREE = OWN and absolute(OWN), TREE and absolute(TREE)
+
+--- The build folder of the checkout that luio is run from; nil: there is none.
+---@return string?
+function M.build()
+  local stat = TREE and uv.fs_stat(TREE .. "/build")
+  return stat and stat.type == "directory" and TREE .. "/build" or nil
+end
 
 --- A folder in which drivers are looked for.
 ---@class luio.DriverRoot

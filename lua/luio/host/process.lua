@@ -23,15 +23,16 @@ end
 ---@param argv string[]    the program, as a path or to be found in PATH, and its arguments
 ---@param seconds number   the deadline
 ---@param input? string    its standard input
+---@param from? "stdout"|"stderr"  the output that is read; nil: standard error
 ---@return integer? status nil: it did not start, or did not end in time
----@return string output   its standard error, or the reason
+---@return string output   its output, or the reason
 ---@return string? code    "ENOENT", "ETIMEDOUT"
-function M.run(argv, seconds, input)
+function M.run(argv, seconds, input, from)
   -- All input is in the pipe before the program starts: writing to one that has ended is SIGPIPE.
   local stdin = assert(uv.pipe())
   uv.fs_write(stdin.write, input or "", -1)
   uv.fs_close(stdin.write)
-  local stderr = assert(uv.new_pipe(false))
+  local pipe = assert(uv.new_pipe(false))
   local output, status, wake = {}, nil, nil
   local pending = 0 -- events that are still to come before the end
   local function step()
@@ -42,7 +43,8 @@ function M.run(argv, seconds, input)
     return pending == 0 or wait_slot.await(limit, function(w) wake = w end)
   end
   local process, pid, code = uv.spawn(argv[1], {
-    args = { unpack(argv, 2) }, stdio = { stdin.read, nil, stderr }, env = environment(),
+    args = { unpack(argv, 2) }, stdio = { stdin.read, from == "stdout" and pipe or nil, from ~= "stdout" and pipe or nil },
+    env = environment(),
   }, function(exit_status, signal)
     status = signal > 0 and 128 + signal or exit_status
     step()
@@ -51,7 +53,7 @@ function M.run(argv, seconds, input)
   -- luv 1.44 crashes when a state ends with a handle half closed: the callbacks are waited for.
   local function close()
     pending = process and 2 or 1
-    stderr:close(step)
+    pipe:close(step)
     if process then process:close(step) end
     wait(1)
   end
@@ -60,7 +62,7 @@ function M.run(argv, seconds, input)
     return nil, ("run %s: %s"):format(argv[1], tostring(pid)), code
   end
   pending = 2 -- it ended, and everything it said was read
-  stderr:read_start(function(_, data)
+  pipe:read_start(function(_, data)
     if data then table.insert(output, data) else step() end
   end)
   local ok = wait(seconds)

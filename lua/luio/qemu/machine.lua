@@ -22,6 +22,8 @@ local M = {}
 ---@class luio.QemuMachine
 ---@field pid integer           of QEMU
 ---@field name string           of its program
+---@field arguments string[]?  of QEMU, without its program and those that every machine has
+---@field package ended fun()?  called when it has ended
 ---@field package handle ffi.cdata*
 ---@field package guard userdata  closes it when nobody has the machine any more
 ---@field package qmp luio.Qmp
@@ -231,6 +233,8 @@ function M.close(self)
   if self.changes then self.changes:close() end
   if self.qmp then self.qmp:close() end
   if handle then C.luio_qemu_close(handle) end
+  if self.ended then self.ended() end
+  self.ended = nil
 end
 
 -- Hears QEMU's end, and what changes.

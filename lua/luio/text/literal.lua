@@ -1,6 +1,7 @@
 --- Reads tables of literals out of Lua text, without running any of it.
 ---
 ---     literal.assigned(text, "match")     { { pci = "1234:11e8" } }    of `match = { pci = "1234:11e8" }`
+---     literal.returned(text)              { nvme = { serial = "1" } }  of `return { nvme = { serial = "1" } }`
 ---
 --- Each driver's `match` is needed by commands that only look (`luio list`, a shell's completion),
 --- so the driver's code is not run for it. Here the text is cut into tokens as Lua cuts it, comments and strings
@@ -93,12 +94,12 @@ local function places(text, name, found)
 end
 
 -- Calls take(kind, value) for each token from `at` on: "name", "string", "number", or "sign" of one character; until that returns
--- true, the text ends, or it can't be cut.
+-- true, the text ends, or it can't be cut. True: the text has ended.
 local function tokens(text, at, take)
   local enough
   while not enough do
     at = text:match("^%s*()", at)
-    if at > #text then return end
+    if at > #text then return true end
     local c = text:sub(at, at)
     local after, value
     if text:find("^%-%-", at) then
@@ -237,6 +238,26 @@ function M.assigned(text, name)
   if unknown then return nil, name .. " is not stated as a table of literals" end
   if named and not found[1] then return nil, name .. " is not stated as a table of literals" end
   return found
+end
+
+--- The table of literals that is all a text returns, beside comments.
+---@param text string
+---@return table? value
+---@return string? message  it is something else
+function M.returned(text)
+  if #text > MAX_BYTES then return nil, ("it has more than %d bytes"):format(MAX_BYTES) end
+  local list = {}
+  local whole = tokens(text, 1, function(kind, value)
+    list[#list + 1] = { kind = kind, value = value }
+  end)
+  local first = list[1]
+  if not first or first.kind ~= "name" or first.value ~= "return" then return nil, "it is to be `return { ... }`, and nothing else" end
+  local after, value = read(list, 2, 0)
+  if is(list[after or 0], ";") then after = after + 1 end
+  if not whole or type(value) ~= "table" or list[after] then
+    return nil, "it is to return a table of literals, and to hold nothing else"
+  end
+  return value
 end
 
 return M

@@ -97,7 +97,7 @@ function M.find(name)
       if row[1] == name then
         local command = require("luio.tool.cli." .. row[3])[name]
         return { name = name, summary = row[2], options = command.options, run = command.run,
-          optional = command.optional or {} }
+          optional = command.optional or {}, flags = command.flags or {} }
       end
     end
   end
@@ -153,7 +153,7 @@ local function complete(command, words)
     list[i] = not plain and command.optional[word] and word .. "=" or word
   end
   -- An argument of QEMU's begins with a minus, too; an option of QEMU's and its value may be one word.
-  for i = #list, 1, -1 do
+  for i = command.flags["--qemu"] and 0 or #list, 1, -1 do
     if list[i] == "--qemu" and list[i + 1] then list[i] = "--qemu=" .. table.remove(list, i + 1) end
     local option, value = list[i]:match "^%-%-qemu=(%-%S+)%s+(.+)$"
     if option then
@@ -192,6 +192,7 @@ function M.main(argv)
   if name == "run" or name == "explore" then print_at_once() end
   if args.qemu and args.qemu[1] then require("luio.device.settings").qemu = args.qemu end
   if args.vectors then require("luio.device.settings").vectors = args.vectors end
+  if not args.json then require("luio.device.settings").on_note = function(text) term.tell("note: " .. text) end end
   local fine, status, message, code = xpcall(command.run, errors.traceback, args, M)
   local closed, why = luio.close_all()
   uv.run "nowait" -- handles that were closed go

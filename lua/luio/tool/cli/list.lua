@@ -1,4 +1,4 @@
---- `luio list`: every UIO device, and every PCI device that could become one. Opens nothing.
+--- `luio list`: every UIO device, and every PCI device that could become one. Opens nothing. `luio list --qemu`: what QEMU offers.
 
 local report = require "luio.host.report"
 local match = require "luio.driver.match"
@@ -8,7 +8,25 @@ local function note(text)
   require("luio.tool.cli.common").note(text) -- it loads what only commands on registers need
 end
 
+-- QEMU tells a device's ids only where it has made that device, so the driver is one whose qemu.lua names it.
+local function qemu(args)
+  local devices, message, code = require("luio.qemu.catalog").devices()
+  if not devices then return nil, message, code end
+  local drivers, problems = require("luio.qemu.folders").drivers()
+  for _, problem in ipairs(problems) do note(problem) end
+  local rows = { { "DEVICE", "KIND", "LUIO DRIVER", "DESCRIPTION" } }
+  for _, device in ipairs(devices) do
+    device.address, device.luio_driver = "qemu:" .. device.name, drivers[device.name]
+    local also = device.alias and "also qemu:" .. device.alias
+    local description = device.description and also and ("%s; %s"):format(device.description, also) or device.description or also or ""
+    table.insert(rows, { device.address, device.category or "-", device.luio_driver or "-", description })
+  end
+  if args.json then output.json(output.list(devices)) else output.table(rows) end
+  return 0
+end
+
 local function run(args)
+  if args.of_qemu then return qemu(args) end
   local infos, message, code = report.devices()
   if not infos then return nil, message, code end
   for _, entry in ipairs(match.all()) do
@@ -25,9 +43,11 @@ end
 
 return {
   list = {
+    flags = { ["--qemu"] = true },
     options = function(p)
+      p:flag("--qemu", "List the PCI devices that the installed QEMU offers instead, and the drivers for them."):target "of_qemu"
       p:flag("--json", "Print JSON.")
-      p:epilog "Example: luio list"
+      p:epilog "Example: luio list\n         luio list --qemu"
     end,
     run = run,
   },

@@ -1,0 +1,4 @@
+--- QEMU's device that this driver drives.
+return {
+  edu = {},
+}
