@@ -204,7 +204,7 @@ local DEVICES = {
   { "sim:NAME", "A simulated device: the model drivers/NAME/model.lua, on a thread of its own. Needs no hardware and no "
     .. "privileges." },
   { "qemu:NAME", "A device of QEMU's, without a guest: NAME and its properties as QEMU's -device takes them. luio starts the QEMU; "
-    .. "`--qemu` gives it more arguments. Needs no privileges." },
+    .. "`--qemu` gives it more arguments, `luio list --qemu` lists the names. Needs no privileges." },
   { "qemu:/PATH[,id=ID]", "A device of a QEMU that runs: PATH is its QMP socket, which begins with a / or a dot. "
     .. "lua/luio/host/README.md has the arguments that such a QEMU needs." },
   { "mem:0xADDR+0xLEN", "A range of physical addresses by /dev/mem, for prototyping as root where no UIO driver exists. It has no "
