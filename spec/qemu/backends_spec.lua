@@ -258,6 +258,18 @@ describe("luio list --qemu", function()
   end)
 end)
 
+describe("luio __complete", function()
+  local function offered(words) return (program.run("__complete -- " .. words)) end
+
+  it("has QEMU's devices, and the registers of those that a driver is for", function()
+    assert.equal("qemu:\n", offered "get q")
+    assert.equal("qemu:e1000\nqemu:e1000-82544gc\nqemu:e1000-82545em\nqemu:e1000e\n", offered "info qemu:e1000")
+    assert.equal("", offered "bind qemu:e")
+    assert.truthy(offered("get qemu:e1000e STA"):match "^STATUS\n")
+    assert.equal("", offered "get qemu:nvme STA")
+  end)
+end)
+
 describe("a size", function()
   it("is one of whole sectors", function()
     for text, bytes in pairs { ["512"] = 512, ["64M"] = 2 ^ 26, ["1K"] = 1024, ["16384G"] = 2 ^ 44 } do assert.equal(bytes, folders.size(text)) end

@@ -3,11 +3,12 @@
 ---
 --- The scripts know nothing of commands; all of it is here, taken from the commands' own parsers, so
 --- that a new option is completed without a further line. The kind of an argument's value follows from
---- its name: a `device` is one of luio.list(), a `place` is a register of that device's map.
+--- its name: a `device` is one of luio.list(), a `place` is a register of that device's map. QEMU is asked for the names of its devices,
+--- and the register map of one is that of the driver whose qemu.lua names it.
 ---
 --- Candidates go to standard output, a line each. A line ":files svd xml" asks the shell for files of these kinds
 --- (":files": of any), which it names better than we could. A candidate that ends in one of . [ = : / goes on: no space is
---- put behind it. Nothing is opened, no model is started, and errors are not printed: an error in the middle of a
+--- put behind it. Nothing is opened, no model or machine is started, and errors are not printed: an error in the middle of a
 --- command line does not help. A completion that takes longer than a person waits for TAB is ended: a map that loops, a
 --- FIFO in the place of a file.
 
@@ -15,6 +16,9 @@ local lua_process = require "luio.host.lua_process"
 local complete_place = require("luio.tool.explore.candidates").place
 local maps = require "luio.driver.maps"
 local match = require "luio.driver.match"
+local catalog = require "luio.qemu.catalog"
+local folders = require "luio.qemu.folders"
+local process = require "luio.host.process"
 local paths = require "luio.driver.paths"
 local trust = require "luio.host.trust"
 local discovery = require "luio.host.discovery"
@@ -27,7 +31,7 @@ local PATIENCE = 2 -- seconds
 
 local kinds = {}
 
-function kinds.device(add, state)
+function kinds.device(add, state, word)
   local pci_only = state.command == "bind"
   for _, info in ipairs(discovery.list() or {}) do
     if not pci_only or info.can_bind then add(info.address) end
@@ -35,6 +39,10 @@ function kinds.device(add, state)
   end
   if state.command == "bind" or state.command == "unbind" then return end
   for _, name in ipairs(paths.names "model") do add("sim:" .. name) end
+  -- QEMU is asked when one of its devices is meant.
+  if word:match "^qemu:%.?%.?/" then return end -- a socket
+  if not word:match "^qemu:" then return process.find(catalog.PROGRAM) and add "qemu:" end
+  for _, device in ipairs(catalog.devices() or {}) do add("qemu:" .. device.name) end
 end
 
 local function info_of(address)
@@ -62,6 +70,12 @@ local function map_of(state)
   end
   local address = state.given.device or state.given.address or ""
   local model = address:match "^sim:(.*)$"
+  local offer = address:match "^qemu:([^,]*)"
+  if offer then
+    local name = folders.drivers()[offer] -- its ids are known once it is opened
+    local found = name and require("luio.driver").load(name)
+    return found and found.registers
+  end
   local info = (not model or safe(model, "init")) and info_of(address)
   if not info then return nil end
   local name, fault = match.stated(info)
@@ -120,7 +134,7 @@ end
 
 -- Completes the places of `luio dump --map FILE`, without a device.
 function kinds.device_or_place(add, state, word)
-  kinds.device(add, state)
+  kinds.device(add, state, word)
   if state.given.map then kinds.place(add, state, word) end
 end
 
