@@ -1,7 +1,7 @@
 # luio: `make demo` shows it, `make check` and `make test` check it; they install the Debian packages that they miss.
 #
 #   make            the runtime and the program, in build/; installs nothing, and names the packages that are missing
-#   make demo       the edu driver on a simulated device; no hardware, no privileges
+#   make demo       the edu driver on a simulated device, and on QEMU's if there is a QEMU; no hardware, no privileges
 #   make demo-uio   the same on a real /dev/uio0, in a QEMU guest with Debian's kernel
 #   make check      what takes a minute: layers, luacheck, the specs on simulated devices and recorded sysfs trees, and on QEMU's if there is one
 #   make test       all specs: simulated, sanitized, recorded sysfs, and in the guest. LONG=1: with all amounts (1,000 reloads in
@@ -126,6 +126,8 @@ $(BUILD)/compile_commands.json: Makefile $(compiled) | tools
 
 demo: all | deps-run
 	$(Q)$(BUILD)/luio examples/demo.lua
+	$(Q)if command -v qemu-system-x86_64 > /dev/null; then echo; $(BUILD)/luio examples/demo.lua qemu:edu; \
+	  else echo "QEMU's edu comes next, where there is a QEMU: apt install qemu-system-x86"; fi
 
 # The guest has no terminal of ours, so CLICOLOR_FORCE is handed to it.
 demo-uio: all | deps-run deps-guest

@@ -3,9 +3,10 @@
 --- driver while it runs (a copy of it, in a folder of its own).
 ---
 ---     luio examples/demo.lua              on sim:edu, a simulated device
+---     luio examples/demo.lua qemu:edu     on QEMU's, without a guest
 ---     luio examples/demo.lua uio0         on a real one
 ---
---- `make demo` and `make demo-uio` run it. It drives a device by drivers/edu.
+--- `make demo` runs the first two, `make demo-uio` the third in a guest. It drives a device by drivers/edu.
 
 local luio = require "luio"
 local paths = require "luio.driver.paths"
@@ -44,7 +45,7 @@ local function copy_driver()
 end
 
 local ok, err = pcall(function()
-  term.print_all(term.cyan(("luio %s: a Linux device driver in Lua"):format(luio.version)))
+  term.print_all(term.cyan(("luio %s: a Linux device driver in Lua, on %s"):format(luio.version, address)))
 
   step "Find it"
   local file = copy_driver()
@@ -52,7 +53,8 @@ local ok, err = pcall(function()
   dev.on_warning = function() end -- shown at the end
   local edu, info, region = dev.driver, dev.info, dev.regions[0]
   show("device", "%s, %04x:%04x", dev.address, info.vendor, info.device)
-  show("by", "%s", info.uio and ("/dev/%s (%s)"):format(info.uio, info.uio_name) or "a model in Lua: drivers/edu/model.lua")
+  show("by", "%s", info.uio and ("/dev/%s (%s)"):format(info.uio, info.uio_name)
+    or dev.qemu and "QEMU's model in C, without a guest: " .. dev.qemu.name or "a model in Lua: drivers/edu/model.lua")
   show("driver", "drivers/edu, loaded and started")
   show("region 0", "0x%x bytes at 0x%x, %s", region.size, region.addr, region.name)
 
@@ -120,5 +122,6 @@ if not ok then
 end
 
 term.print_all(term.green "\nAll as it should be." .. " Next: " .. (address:match "^sim:"
-  and "`make demo-uio`, the same driver on a real /dev/uio0; or change drivers/edu/init.lua and run this again."
+  and "the same driver on QEMU's edu, `luio examples/demo.lua qemu:edu`; or change drivers/edu/init.lua and run this again."
+  or address:match "^qemu:" and "`make demo-uio`, the same driver on a real /dev/uio0, with Debian's kernel in a guest."
   or "read drivers/edu/init.lua, and write your own beside it."))

@@ -77,6 +77,9 @@ function addresses.find_made(address)
   if not dev then return nil, message, code end
   local info = dev.info
   local has = dev:vectors() or { intx = 0, msi = 0, msix = 0 } -- it has ended
+  if dev.qemu and dev.qemu.arguments then
+    info.qemu = { arguments = dev.qemu.arguments, wired_by = dev.qemu.wired_by, added = dev.qemu.added }
+  end
   info.vectors, info.kinds = info.has_interrupts and 1 or 0, { intx = has.intx, msi = has.msi, msix = has.msix }
   local ok
   ok, message, code = dev:close()

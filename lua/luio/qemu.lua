@@ -49,6 +49,7 @@ local function with_device(board, text, address, options)
     return nil, message, code
   end
   dev.qemu.arguments, dev.qemu.ended = arguments:list(), function() arguments:close() end
+  dev.qemu.wired_by, dev.qemu.added = arguments.from, arguments.added
   if arguments.problem then dev:warn(arguments.problem) end
   return dev
 end

@@ -220,6 +220,31 @@ exec "$qemu" "$@"
   end)
 end)
 
+describe("luio info and doctor", function()
+  it("have QEMU's arguments, and where the back ends come from", function()
+    local out = program.run "info qemu:e1000e"
+    assert.truthy(out:match "\nQEMU +.*%-netdev hubport,hubid=0,id=luio%-netdev %-device e1000e,.* %(%S*drivers/e1000e/qemu%.lua%)\n", out)
+    out = program.run "doctor qemu:e1000e"
+    assert.truthy(out:match "\nok +back ends: those of %S*drivers/e1000e/qemu%.lua\n", out)
+    out = program.run "doctor qemu:nvme"
+    assert.truthy(out:match "\nnote +back ends: QEMU refuses it alone; it gets the usual ones: drive=luio%-drive ", out)
+    assert.equal("luio-drive", (program.json "info qemu:nvme").qemu.added[1]:match "=(.*)$")
+  end)
+
+  it("name what stops the device", function()
+    local out, status = program.run "doctor qemu:edux"
+    assert.equal(1, status)
+    assert.equal("problem  QEMU: open qemu:edux: QEMU VERSION: 'edux' is not a valid device model name (did you mean edu?)\n"
+      .. "         remedy: luio list --qemu\n1 problem\n", (out:gsub("QEMU %d+%.%d+%.%d+", "QEMU VERSION")))
+    out, status = files.shell(("PATH=/nonexistent %s doctor qemu:edu"):format(program.PATH))
+    assert.equal(1, status)
+    assert.equal("problem  QEMU: start qemu-system-x86_64: there is no such program\n         remedy: apt install qemu-system-x86\n1 problem\n", out)
+    out, status = program.run "doctor qemu:vfio-pci"
+    assert.equal(1, status)
+    assert.truthy(out:match "^problem  QEMU: open qemu:vfio%-pci: QEMU: No provided host device", out)
+  end)
+end)
+
 describe("luio list --qemu", function()
   it("has QEMU's PCI devices, by kind and name, and the drivers for them", function()
     local out, status = program.run "list --qemu"

@@ -26,6 +26,7 @@ M.ELSEWHERE = {
   { "^%$ luio run", "spec/docs/reload_spec.lua" },
   { "^%$ luio examples/capture", "spec/guest/net/readme_spec.lua" },
   { "^%$ luio examples/serial", "spec/docs/serial_spec.lua" },
+  { "^%$ luio examples/demo%.lua qemu:", "spec/qemu/documents_spec.lua" },
   { "^%$ grep [^\n]* /proc/iomem\n", "spec/guest/devmem_spec.lua" },
   { "^%$ spec/guest/run [^\n]*%-%- ", "spec/guest/documents_spec.lua" },
   { "^luio bind", "spec/guest/documents_spec.lua" },

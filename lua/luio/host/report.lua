@@ -48,7 +48,7 @@ function M.of(info)
   for _, key in ipairs {
     "address", "uio", "uio_name", "uio_version", "event", "bus", "driver", "sysfs", "vendor", "device", "subvendor", "subdevice",
     "class", "revision", "vendor_name", "device_name", "irq", "numa_node", "incoherent", "vectors", "problem", "node", "has_sysfs",
-    "has_config", "has_bars", "has_interrupts", "has_dma", "can_leave", "can_bind", "is_private", "is_range",
+    "has_config", "has_bars", "has_interrupts", "has_dma", "can_leave", "can_bind", "is_private", "is_range", "qemu",
   } do all[key] = info[key] end
   all.compatible = output.list { unpack(info.compatible) }
   all.luio_driver, all.luio_driver_problem = match.stated(info)
@@ -180,6 +180,9 @@ function M.lines(all, columns)
   end
   if not all.is_range then
     say("luio driver", (all.luio_driver_problem or all.luio_driver) .. (all.other_drivers and "; " .. all.other_drivers or ""))
+  end
+  if all.qemu then
+    say("QEMU", table.concat(all.qemu.arguments, " ") .. (all.qemu.wired_by and (" (%s)"):format(all.qemu.wired_by) or ""))
   end
   for _, entry in ipairs(all.regions) do say("region " .. entry.index, region(entry)) end
   if all.has_bars then

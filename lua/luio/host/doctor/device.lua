@@ -355,4 +355,29 @@ function M.power(say, at)
   end
 end
 
+-- ---- A device of QEMU's ---------------------------------------------------------------------------
+
+--- Why a device of QEMU's can't be had: the text, and the remedy if the message ends with one.
+---@param message string
+---@return string text
+---@return string? remedy
+function M.refusal(message)
+  local text, remedy = message:match "^(.*): (apt install [%w%-]+)$"
+  if not text then text, remedy = message:match "^(.*); `(luio list %-%-qemu)` has its devices$" end
+  return text or message, remedy
+end
+
+--- What it is connected to.
+---@param say fun(check: string, status: string, text: string, remedy: string?)
+---@param at luio.DoctorContext
+function M.back_ends(say, at)
+  local qemu = at.info.qemu
+  if qemu.added[1] then
+    say("back ends", "note", "QEMU refuses it alone; it gets the usual ones: " .. table.concat(qemu.added, " "),
+      "name them in qemu.lua of the driver's folder, or by --qemu")
+  elseif qemu.wired_by then
+    say("back ends", "ok", "those of " .. qemu.wired_by)
+  end
+end
+
 return M

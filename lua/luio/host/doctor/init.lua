@@ -8,6 +8,7 @@
 ---     note     works, with a restriction; or matters for some drivers only
 ---     problem  stops a driver, or a kind of them
 
+local addresses = require "luio.host.address"
 local inspect = require "luio.host.inspect"
 local match = require "luio.driver.match"
 local device = require "luio.host.doctor.device"
@@ -52,8 +53,12 @@ end
 ---@return string? code  "ENODEV", "EINVAL"
 function M.device(address)
   local info, message, code = inspect.find(address)
-  if not info then return nil, message, code end
   local findings, say = collector()
+  if not info and addresses.made(address) == "qemu" then
+    say("QEMU", "problem", device.refusal(message))
+    return findings
+  end
+  if not info then return nil, message, code end
   local at = { info = info, lockdown = inspect.lockdown() }
   at.driver_name, at.driver, at.no_driver = system.try(function() return match.driver_of(info) end)
   if not at.driver_name and match.stated(info) then -- it did not come to an end
@@ -63,6 +68,7 @@ function M.device(address)
   if info.is_private then
     local maker = inspect.maker(info)
     say(maker == "QEMU" and "QEMU" or "model", "ok", ("%s runs: %s"):format(maker == "QEMU" and "it" or maker, info.address))
+    if info.qemu then device.back_ends(say, at) end
     if info.vectors == 0 then say("interrupt", "note", maker .. " declares no interrupt") end
     device.luio_driver(say, at)
     device.vectors(say, at)

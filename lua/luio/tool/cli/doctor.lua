@@ -8,6 +8,7 @@ local term = require "luio.text.term"
 local function run(args)
   local findings, message, code
   if args.device then
+    require("luio.device.settings").on_note = nil -- a finding says it
     findings, message, code = doctor.device(args.device)
     if not findings then return nil, message, code end
   else
