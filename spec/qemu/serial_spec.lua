@@ -16,7 +16,12 @@ local wait = require "spec.support.wait"
 local BYTES = amount(16384, 1048576)
 
 conformance {
-  address = "qemu:pci-serial", kind = "16550A", fifo = 16,
+  address = "qemu:pci-serial,bus=rp", qemu = { "-device", "pcie-root-port,id=rp,chassis=1" }, kind = "16550A", fifo = 16,
+  leave = function(port)
+    assert(port.dev.qemu:command("device_del", { id = "luio-device" }))
+    assert(port.dev.qemu:wait("DEVICE_DELETED", 100, { device = "luio-device" }))
+  end,
+  back = function(port) assert(port.dev.qemu:command("device_add", { driver = "pci-serial", bus = "rp", id = "luio-device" })) end,
   quiet_lines = "QEMU tells of no line that changes in loopback",
   no_break = "QEMU loops no break back",
 }

@@ -12,6 +12,7 @@
 ---     no_break = "..."      a break is not looped back
 ---     data = "UARTDR"       the register that sends a character; else THR
 ---     too_fast = 4000000    a speed that it does not have; else 100000
+---     qemu = { "..." }      a qemu: device's machine needs these arguments
 ---     only = { "..." }      these specs alone: the spec that calls this says where the others are shown
 
 local busted = require "busted"
@@ -45,6 +46,7 @@ end
 ---@field no_break string?
 ---@field data string?
 ---@field too_fast integer?
+---@field qemu string[]?
 ---@field only string[]?
 
 ---@param subject luio.serial.Subject
@@ -61,7 +63,7 @@ return function(subject)
     local function open(options)
       local all = { loopback = true }
       for key, value in pairs(options or {}) do all[key] = value end
-      port = assert(serial.open(subject.address, all))
+      port = assert(serial.open(subject.qemu and assert(luio.open(subject.address, { qemu = subject.qemu })) or subject.address, all))
       return port
     end
 
