@@ -56,6 +56,8 @@ struct luio_message_ops {
   int (*on)(luio_device *d, int kind, luio_error *err);
   /* Back to INTx, which is as it was. What the device still sends is dropped. */
   int (*off)(luio_device *d, luio_error *err);
+  /* All that `on`, `source` and `mask` have told the device once more: it has forgotten that. */
+  int (*restore)(luio_device *d, luio_error *err);
   /* The eventfd of a vector, which stays open until `off`; -errno. */
   int (*source)(luio_device *d, unsigned vector, luio_error *err);
   /* The device's own mask of a vector, where it has one: it then sends nothing, and one message at the unmasking if there was

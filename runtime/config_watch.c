@@ -11,6 +11,7 @@
  *   MSI, MSI-X              were off; one is on: the device then drives no INTx (PCI Local Bus
  *                           Specification 3.0, 6.8.3.3)
  *   INTX_DISABLE            is set although we unmasked (irq_mask.c decides that)
+ *   MSI, MSI-X              were on, by luio_device_set_vectors; are off, as after a reset (vectors.c)
  *
  * With bus master off, udev's rules may give the register files to the group (60-luio.rules). So their owner is
  * checked before bus master is switched on, and after. If they were given away, bus master stays off until no
@@ -247,6 +248,8 @@ int luio_config_check(luio_device *d, unsigned *wrong, luio_error *err)
     rc = luio_bus_master(d, 0, err);
   else if (rc == 0 && d->intx_by_command)
     rc = luio_irq_check_mask(d, wrong, err);
+  if (rc == 0)
+    rc = luio_vectors_check(d, wrong, err);
   if (rc == 0 && *wrong & LUIO_WRONG_BUS_MASTER)
     rc = withhold(d, wrong, err);
   return rc < 0 ? rc : (*wrong & ~(unsigned)LUIO_WRONG_AGAIN) != 0;

@@ -351,9 +351,10 @@ enum {
   LUIO_WRONG_POWER = 64,   /* it was not in D0 */
   LUIO_WRONG_KINDS = 7,    /* so many of them, from bit 0 on */
   LUIO_WRONG_FORGOT = 128, /* with POWER: it is as after a reset. Bus master is off */
-  LUIO_WRONG_GIVEN = 512,  /* the registers' files were given to others: bus master is off, until
+  LUIO_WRONG_VECTORS = 1024, /* messages (MSI, MSI-X) were off: those meanwhile are lost */
+  LUIO_WRONG_GIVEN = 512,    /* the registers' files were given to others: bus master is off, until
                                 luio_device_bars says that they are ours and the caller switches it on */
-  LUIO_WRONG_AGAIN = 256   /* look again in 20 ms or more: the interrupt is masked, perhaps because
+  LUIO_WRONG_AGAIN = 256 /* look again in 20 ms or more: the interrupt is masked, perhaps because
                                 the kernel has not said yet that one came; or one is being taken, so
                                 that nothing can be said of the mask */
 };

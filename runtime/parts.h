@@ -43,6 +43,8 @@ unsigned luio_uio_siblings(const char *sysfs, unsigned numbers[LUIO_SIBLINGS]);
 
 /* vectors.c. Back to INTx, if messages are on; no interrupt is open. */
 void luio_vectors_off(luio_device *d);
+/* Switches messages on again if something has switched them off; adds to *wrong. */
+int luio_vectors_check(luio_device *d, unsigned *wrong, luio_error *err);
 
 /* intx.c. By INTX_DISABLE of the command register. */
 int luio_intx_unmask(luio_device *d, enum luio_line *line, luio_error *err);

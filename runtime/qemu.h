@@ -59,7 +59,7 @@ struct luio_qemu_slot {
   bool fresh; /* what is in it has no addresses yet. Guarded by the bus's lock */
 };
 
-/* A device's MSI or MSI-X, while it is on: qemu_messages.c. The owner's thread's, but for `masks`. */
+/* A device's MSI or MSI-X, while it is on: qemu_messages.c. Written by the owner's thread, while no interrupt is open. */
 struct luio_qemu_messages {
   unsigned capability; /* where it is in config space */
   uint32_t control;    /* its control word, as it was before */
@@ -68,8 +68,9 @@ struct luio_qemu_messages {
   unsigned first;       /* MSI: of the doorbell's numbers */
   uint64_t table;       /* MSI-X: its address */
   int16_t *numbers;     /* by vector; -1: it has none yet. NULL: MSI */
-  pthread_mutex_t lock; /* of: */
+  pthread_mutex_t lock; /* of the rest, and the device's masks */
   uint32_t masks;       /* MSI */
+  uint8_t *open;        /* MSI-X, by vector: it is not masked */
 };
 
 /* luio_device.own of a device. */

@@ -63,41 +63,45 @@ static unsigned msi_data(const struct luio_qemu_messages *m)
   return m->capability + MSI_DATA + (m->control & MSI_64 ? 4 : 0);
 }
 
+static int msi_put_masks(luio_device *d, luio_error *err)
+{
+  const struct luio_qemu_messages *m = &own(d)->messages;
+  return m->control & MSI_MASKABLE
+             ? luio_config_write(d, msi_data(m) + MSI_MASK - MSI_DATA, 32, m->masks, err)
+             : 0;
+}
+
+/* All of it, with the lock held. */
+static int msi_put(luio_device *d, luio_error *err)
+{
+  const struct luio_qemu_messages *m = &own(d)->messages;
+  uint64_t to = own(d)->qemu->doorbell.address;
+  uint32_t enabled = m->control >> MSI_CAPABLE & 7;
+  int rc = luio_config_write(d, m->capability + MSI_ADDRESS, 32, (uint32_t)to, err);
+  if (rc == 0 && m->control & MSI_64)
+    rc = luio_config_write(d, m->capability + MSI_ADDRESS + 4, 32, (uint32_t)(to >> 32), err);
+  if (rc == 0)
+    rc = luio_config_write(d, msi_data(m), 16, m->first, err);
+  if (rc == 0)
+    rc = msi_put_masks(d, err);
+  return rc < 0 ? rc
+                : set_control(d,
+                              (m->control & ~(uint32_t)MSI_ENABLED_ALL) | enabled << MSI_ENABLED |
+                                  PCI_MSI_ENABLE,
+                              err);
+}
+
 static int msi_on(luio_device *d, luio_error *err)
 {
   struct luio_qemu_messages *m = &own(d)->messages;
-  luio_qemu *q = own(d)->qemu;
-  unsigned shift = m->control >> MSI_CAPABLE & 7;
-  m->count = 1u << shift;
-  int first = luio_doorbell_take(q, m->count, err);
+  unsigned n = 1u << (m->control >> MSI_CAPABLE & 7);
+  int first = luio_doorbell_take(own(d)->qemu, n, err);
   if (first < 0)
     return first;
+  m->count = n;
   m->first = (unsigned)first;
   m->masks = ~0u;
-  uint32_t control = (m->control & ~(uint32_t)MSI_ENABLED_ALL) | shift << MSI_ENABLED;
-  int rc =
-      luio_config_write(d, m->capability + MSI_ADDRESS, 32, (uint32_t)q->doorbell.address, err);
-  if (rc == 0 && control & MSI_64)
-    rc = luio_config_write(d, m->capability + MSI_ADDRESS + 4, 32,
-                           (uint32_t)(q->doorbell.address >> 32), err);
-  if (rc == 0)
-    rc = luio_config_write(d, msi_data(m), 16, m->first, err);
-  if (rc == 0 && control & MSI_MASKABLE)
-    rc = luio_config_write(d, msi_data(m) + MSI_MASK - MSI_DATA, 32, m->masks, err);
-  return rc == 0 ? set_control(d, control | PCI_MSI_ENABLE, err) : rc;
-}
-
-static int msi_mask(luio_device *d, unsigned vector, bool masked, luio_error *err)
-{
-  struct luio_qemu_messages *m = &own(d)->messages;
-  if (!(m->control & MSI_MASKABLE))
-    return 0;
-  pthread_mutex_lock(&m->lock);
-  uint32_t bit = 1u << vector;
-  m->masks = masked ? m->masks | bit : m->masks & ~bit;
-  int rc = luio_config_write(d, msi_data(m) + MSI_MASK - MSI_DATA, 32, m->masks, err);
-  pthread_mutex_unlock(&m->lock);
-  return rc;
+  return msi_put(d, err);
 }
 
 /* ---- MSI-X ------------------------------------------------------------------------------------- */
@@ -109,55 +113,85 @@ static int put(luio_device *d, unsigned vector, unsigned offset, uint32_t value,
                          err);
 }
 
-static int msix_on(luio_device *d, luio_error *err)
+/* An entry, which is masked. */
+static int put_entry(luio_device *d, unsigned vector, luio_error *err)
 {
-  struct luio_qemu_messages *m = &own(d)->messages;
+  const struct luio_qemu_messages *m = &own(d)->messages;
+  uint64_t to = own(d)->qemu->doorbell.address;
+  int rc = put(d, vector, 0, (uint32_t)to, err);
+  if (rc == 0)
+    rc = put(d, vector, ENTRY_HIGH, (uint32_t)(to >> 32), err);
+  return rc == 0 ? put(d, vector, ENTRY_DATA, (uint32_t)m->numbers[vector], err) : rc;
+}
+
+/* All of it, with the lock held. */
+static int msix_put(luio_device *d, luio_error *err)
+{
+  const struct luio_qemu_messages *m = &own(d)->messages;
+  uint32_t control = m->control | PCI_MSIX_ENABLE;
+  int rc = set_control(d, control | MSIX_FUNCTION_MASK, err);
+  for (unsigned i = 0; rc == 0 && i < m->count; i++) {
+    rc = put(d, i, ENTRY_CONTROL, ENTRY_MASKED, err);
+    if (rc == 0 && m->numbers[i] >= 0)
+      rc = put_entry(d, i, err);
+    if (rc == 0 && m->open[i])
+      rc = put(d, i, ENTRY_CONTROL, 0, err);
+  }
+  return rc == 0 ? set_control(d, control & ~(uint32_t)MSIX_FUNCTION_MASK, err) : rc;
+}
+
+/* Where its table is. */
+static int find_table(luio_device *d, uint64_t *out, luio_error *err)
+{
+  const struct luio_qemu_messages *m = &own(d)->messages;
   uint32_t table;
   int rc = luio_config_read(d, m->capability + MSIX_TABLE, 32, &table, err);
   if (rc < 0)
     return rc;
-  unsigned bir = table & MSIX_BIR;
+  unsigned bir = table & MSIX_BIR, entries = (m->control & PCI_MSIX_SIZE) + 1;
   const luio_bar *bar = &own(d)->function->bars[bir < LUIO_MAX_BARS ? bir : 0];
-  m->count = (m->control & PCI_MSIX_SIZE) + 1;
   table &= ~(uint32_t)MSIX_BIR;
   if (bir >= LUIO_MAX_BARS || bar->kind != LUIO_BAR_MEM || table >= bar->size ||
-      bar->size - table < (uint64_t)m->count * ENTRY)
+      bar->size - table < (uint64_t)entries * ENTRY)
     return luio_fail(err, EIO,
-                     "MSI-X of %s: its table of %u entries, at 0x%x of BAR%u, is in no "
-                     "memory BAR that could be placed",
-                     d->info.address, m->count, table, bir);
-  m->table = bar->addr + table;
-  m->numbers = calloc(m->count, sizeof *m->numbers);
-  if (!m->numbers)
+                     "MSI-X of %s: its table of %u entries, at 0x%x of BAR%u, is in no memory BAR "
+                     "that could be placed",
+                     d->info.address, entries, table, bir);
+  *out = bar->addr + table;
+  return 0;
+}
+
+static int msix_on(luio_device *d, luio_error *err)
+{
+  struct luio_qemu_messages *m = &own(d)->messages;
+  int rc = find_table(d, &m->table, err);
+  if (rc < 0)
+    return rc;
+  unsigned n = (m->control & PCI_MSIX_SIZE) + 1;
+  m->numbers = calloc(n, sizeof *m->numbers);
+  m->open = calloc(n, 1);
+  if (!m->numbers || !m->open)
     return luio_fail(err, ENOMEM, "MSI-X of %s: out of memory", d->info.address);
+  m->count = n;
   for (unsigned i = 0; i < m->count; i++)
     m->numbers[i] = -1;
-  uint32_t control = m->control | PCI_MSIX_ENABLE;
-  rc = set_control(d, control | MSIX_FUNCTION_MASK, err);
-  for (unsigned i = 0; rc == 0 && i < m->count; i++)
-    rc = put(d, i, ENTRY_CONTROL, ENTRY_MASKED, err);
-  return rc == 0 ? set_control(d, control & ~(uint32_t)MSIX_FUNCTION_MASK, err) : rc;
+  return msix_put(d, err);
 }
 
 /* Gives an entry, which is masked, a number of the doorbell. */
 static int aim(luio_device *d, unsigned vector, luio_error *err)
 {
   struct luio_qemu_messages *m = &own(d)->messages;
-  luio_qemu *q = own(d)->qemu;
-  int number = luio_doorbell_take(q, 1, err);
+  int number = luio_doorbell_take(own(d)->qemu, 1, err);
   if (number < 0)
     return number;
-  int rc = put(d, vector, 0, (uint32_t)q->doorbell.address, err);
-  if (rc == 0)
-    rc = put(d, vector, ENTRY_HIGH, (uint32_t)(q->doorbell.address >> 32), err);
-  if (rc == 0)
-    rc = put(d, vector, ENTRY_DATA, (uint32_t)number, err);
-  if (rc < 0) {
-    luio_doorbell_release(q, (unsigned)number, 1);
-    return rc;
-  }
   m->numbers[vector] = (int16_t)number;
-  return 0;
+  int rc = put_entry(d, vector, err);
+  if (rc < 0) {
+    luio_doorbell_release(own(d)->qemu, (unsigned)number, 1);
+    m->numbers[vector] = -1;
+  }
+  return rc;
 }
 
 /* ---- Both -------------------------------------------------------------------------------------- */
@@ -172,7 +206,9 @@ static void forget(luio_device *d)
   if (!m->numbers && m->count)
     luio_doorbell_release(q, m->first, m->count);
   free(m->numbers);
+  free(m->open);
   m->numbers = NULL;
+  m->open = NULL;
   m->count = 0;
 }
 
@@ -231,14 +267,42 @@ static int source(luio_device *d, unsigned vector, luio_error *err)
 
 static int mask(luio_device *d, unsigned vector, bool masked, luio_error *err)
 {
-  return own(d)->messages.numbers ? put(d, vector, ENTRY_CONTROL, masked ? ENTRY_MASKED : 0, err)
-                                  : msi_mask(d, vector, masked, err);
+  struct luio_qemu_messages *m = &own(d)->messages;
+  int rc;
+  if (d->gone || luio_qemu_unplugged(own(d)))
+    return 0; /* something else may be there */
+  pthread_mutex_lock(&m->lock);
+  if (m->numbers) {
+    m->open[vector] = !masked;
+    rc = put(d, vector, ENTRY_CONTROL, masked ? ENTRY_MASKED : 0, err);
+  } else {
+    uint32_t bit = 1u << vector;
+    m->masks = masked ? m->masks | bit : m->masks & ~bit;
+    rc = msi_put_masks(d, err);
+  }
+  pthread_mutex_unlock(&m->lock);
+  return rc;
+}
+
+static int restore(luio_device *d, luio_error *err)
+{
+  struct luio_qemu_messages *m = &own(d)->messages;
+  bool was = m->intx_was_off;
+  int rc = intx(d, true, err);
+  m->intx_was_off = was;
+  if (rc < 0)
+    return rc;
+  pthread_mutex_lock(&m->lock);
+  rc = m->numbers ? msix_put(d, err) : msi_put(d, err);
+  pthread_mutex_unlock(&m->lock);
+  return rc;
 }
 
 const struct luio_message_ops luio_qemu_message_ops = {
     .missing = missing,
     .on = on,
     .off = off,
+    .restore = restore,
     .source = source,
     .mask = mask,
 };

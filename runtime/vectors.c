@@ -114,6 +114,19 @@ void luio_vectors_off(luio_device *d)
   d->vectors = 0;
 }
 
+int luio_vectors_check(luio_device *d, unsigned *wrong, luio_error *err)
+{
+  uint32_t control, enable = d->kind == LUIO_MSI ? PCI_MSI_ENABLE : PCI_MSIX_ENABLE;
+  if (d->kind == LUIO_INTX)
+    return 0;
+  unsigned at = luio_capability(d, d->kind == LUIO_MSI ? PCI_CAP_MSI : PCI_CAP_MSIX);
+  int rc = at ? luio_config_read(d, at + PCI_MESSAGE_CONTROL, 16, &control, err) : 0;
+  if (rc < 0 || !at || control & enable)
+    return rc;
+  *wrong |= LUIO_WRONG_VECTORS;
+  return d->backend->messages->restore(d, err);
+}
+
 /* ---- One of them ------------------------------------------------------------------------------- */
 
 static int no_vector(luio_device *d, unsigned vector, luio_error *err)

@@ -32,6 +32,12 @@ require "spec.hotplug.conformance" {
   unplug = unplug, plug = plug,
 }
 
+require "spec.hotplug.conformance" {
+  name = "a device of QEMU's by MSI", address = "qemu:edu", region = "BAR0", why = "unplugged from its QEMU machine", cycles = 5,
+  start = function() return assert(luio.start("edu", "qemu:edu,bus=rp", { qemu = PORT, vectors = "msi" })) end,
+  unplug = unplug, plug = plug,
+}
+
 describe("a slot of a QEMU machine", function()
   local EMPTY = { "-device", "pcie-root-port,id=rp,slot=1,chassis=1", "-device", "pcie-root-port,id=rp2,slot=2,chassis=2" }
 

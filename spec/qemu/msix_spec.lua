@@ -92,13 +92,19 @@ local function controller(options)
     return buffer
   end
   nvme.submission, nvme.completion = { [0] = queue() }, { [0] = queue() }
-  r:write32(0x14, 0) -- CC
-  wait.till(10, "the controller is off", function() return r:read32(0x1c) % 2 == 0 end)
-  r:write32(0x24, (ENTRIES - 1) * 0x10001)
-  r:write64(0x28, nvme.submission[0].iova)
-  r:write64(0x30, nvme.completion[0].iova)
-  r:write32(0x14, 0x460001)
-  wait.till(10, "the controller is ready", function() return r:read32(0x1c) % 2 == 1 end)
+  --- Has it begin anew.
+  function nvme.enable()
+    nvme.tails = {}
+    nvme.completion[0]:fill(0)
+    r:write32(0x14, 0) -- CC
+    wait.till(10, "the controller is off", function() return r:read32(0x1c) % 2 == 0 end)
+    r:write32(0x24, (ENTRIES - 1) * 0x10001)
+    r:write64(0x28, nvme.submission[0].iova)
+    r:write64(0x30, nvme.completion[0].iova)
+    r:write32(0x14, 0x460001)
+    wait.till(10, "the controller is ready", function() return r:read32(0x1c) % 2 == 1 end)
+  end
+  nvme.enable()
 
   --- Submits a command of 16 words, given by their numbers.
   function nvme.submit(q, words)
@@ -321,6 +327,31 @@ describe("several vectors of one device", function()
     end)
     assert.is_true(dev.irqs[0]:stats().interrupts <= 2) -- for two that end at once there may be one
     assert.equal(5, dev.irqs[64]:stats().interrupts)
+  end)
+
+  it("are as they were after a reset of the function, once config space was looked at", function()
+    local nvme = controller { vectors = "msix" }
+    local dev = nvme.dev
+    assert(dev.irqs[0]:start())
+    assert(dev.irqs[7]:start())
+    assert(dev.irqs[7]:mask())
+    local at = dev.config:read8(0x34)
+    while dev.config:read8(at) ~= 0x10 do at = dev.config:read8(at + 1) end
+    assert(dev.config:write16(at + 8, dev.config:read16(at + 8) + 0x8000)) -- PCI Express 5.0, 7.5.3.4: function level reset
+    luio.run(function()
+      local _, wrong = dev:check_config()
+      assert.matches("vectors", wrong)
+      assert.equal(1, dev.repairs.vectors)
+      assert.same({ bus_master = true, intx_disable = true }, dev.config:command())
+      nvme.enable()
+      assert(dev.irqs[0]:poll() == nil)
+      nvme.queue(1, 7)
+      assert(dev.irqs[0]:wait(30))
+      nvme.flush(1)
+      assert.is_nil(dev.irqs[7]:wait(0.1)) -- still masked
+      assert(dev.irqs[7]:unmask())
+      assert(dev.irqs[7]:wait(30))
+    end)
   end)
 
   it("can all be open: 65 threads, 65 eventfds, each its own", function()

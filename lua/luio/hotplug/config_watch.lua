@@ -10,6 +10,7 @@
 ---     bars         BARs held other addresses: the same
 ---     intx         INTX_DISABLE was set: no interrupts; a pending one comes at once after the repair
 ---     msi          MSI or MSI-X was on: interrupts went out as writes to memory
+---     vectors      MSI or MSI-X was in use, and off: interrupts were lost
 ---     power        it was not in D0
 ---     registers    its register files were given to others: bus master was off until no other process had them open
 ---     bridge       a bridge above it was switched off, with the same effect (luio.hotplug.bridges)
@@ -51,6 +52,7 @@ local KINDS = {
   { C.LUIO_WRONG_PORTS, "ports", "its I/O ports were switched off: what was read meanwhile is wrong, what was written lost" },
   { C.LUIO_WRONG_BUS_MASTER, "bus_master", "bus master was off: transfers meanwhile did not reach memory" },
   { C.LUIO_WRONG_INTX, "intx", "its interrupts were masked (INTX_DISABLE): one that waited comes now" },
+  { C.LUIO_WRONG_VECTORS, "vectors", "its messages (MSI, MSI-X) were switched off: interrupts meanwhile are lost" },
   { C.LUIO_WRONG_GIVEN, "registers", "others were given its registers: bus master stayed off until they were its driver's alone" },
 }
 

@@ -57,24 +57,35 @@ end), 1e9 / ACCESSES))
 local values = ffi.new("uint32_t[?]", BATCH)
 tell("read of many", scaled(times(SAMPLES, function() edu.regs.ID:read_many(values, BATCH) end), 1e9 / BATCH))
 
-local latencies = {}
-luio.run(function()
-  local irq = edu.irqs[0]
-  for i = 1 - INTERRUPTS, SAMPLES * INTERRUPTS do -- those up to 0 warm up
-    local from = luio.now()
-    edu.regs.IRQ_RAISE:write(1)
-    assert(irq:wait(60))
-    if i > 0 then table.insert(latencies, (luio.now() - from) * 1e6) end
+local function interrupts(dev)
+  local latencies = {}
+  luio.run(function()
+    local irq = dev.irqs[0]
+    for i = 1 - INTERRUPTS, SAMPLES * INTERRUPTS do -- those up to 0 warm up
+      local from = luio.now()
+      dev.regs.IRQ_RAISE:write(1)
+      assert(irq:wait(60))
+      if i > 0 then table.insert(latencies, (luio.now() - from) * 1e6) end
+    end
+  end)
+  local medians, tails = {}, {}
+  for i = 0, SAMPLES - 1 do
+    local part = { unpack(latencies, i * INTERRUPTS + 1, (i + 1) * INTERRUPTS) }
+    table.sort(part)
+    medians[i + 1], tails[i + 1] = ("%.1f"):format(part[math.ceil(#part / 2)]), ("%.1f"):format(part[math.ceil(#part * 0.99)])
   end
-end)
-local medians, tails = {}, {}
-for i = 0, SAMPLES - 1 do
-  local part = { unpack(latencies, i * INTERRUPTS + 1, (i + 1) * INTERRUPTS) }
-  table.sort(part)
-  medians[i + 1], tails[i + 1] = ("%.1f"):format(part[math.ceil(#part / 2)]), ("%.1f"):format(part[math.ceil(#part * 0.99)])
+  return medians, tails
 end
+
+local medians, tails = interrupts(edu)
 tell("interrupt", medians)
 tell("interrupt 99", tails)
+
+if arg[1] == "qemu" then
+  local by_msi = assert(luio.start("edu", place.edu, { vectors = "msi" }))
+  tell("interrupt by MSI", (interrupts(by_msi)))
+  assert(by_msi:close())
+end
 
 luio.run(function()
   local buffer, count = assert(edu.dma:alloc(4096)), edu.driver.MAX_TRANSFER
