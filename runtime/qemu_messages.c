@@ -45,8 +45,12 @@ static struct luio_qemu_own *own(const luio_device *d)
 
 static const char *missing(const luio_device *d)
 {
-  return own(d)->qemu->doorbell.address
-             ? NULL
+  const luio_qemu *q = own(d)->qemu;
+  return q->doorbell.address ? NULL
+         : !q->config.argv
+             ? "they come by an ivshmem-doorbell that luio serves from the machine's start, and "
+               "somebody else started this one: have "
+               "luio start it (qemu:NAME, with its arguments by --qemu)"
              : "its QEMU machine was started without what brings them here: open the first of its "
                "devices with `vectors` (--vectors), or with `messages = true`";
 }

@@ -73,7 +73,7 @@ static const char *no_messages(const luio_device *d)
 
 int luio_device_set_vectors(luio_device *d, int kind, luio_error *err)
 {
-  luio_vectors now;
+  luio_vectors now = {0};
   int rc = may_have(d, 0, err);
   if (rc == 0)
     rc = luio_device_vectors(d, &now, err);

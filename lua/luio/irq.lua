@@ -25,6 +25,10 @@
 --- is lost, because a held level waits. With `paced = false` the storm is only reported. runtime/storm.c explains how a storm
 --- differs from a fast device, and where it can't be detected.
 ---
+--- By MSI and MSI-X a vector is used in the same way (luio.device.vectors). A message is no level: it is sent when a cause appears, once.
+--- So there are no storms, `count` may be above 1, and an event may find no cause where the one before has taken both. A vector that is
+--- masked, closed or not started keeps its messages until it is not.
+---
 --- On a shared line, uio_pci_generic may count more interrupts than a device had: an interrupt of another device counts for both if
 --- it comes before ours is acknowledged. A driver that captures its cause finds none then, and goes on waiting.
 

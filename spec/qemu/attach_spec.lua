@@ -56,6 +56,18 @@ describe("a QEMU that somebody else started", function()
     assert.is_true(program.alive(server.pid))
   end)
 
+  it("has INTx alone, and says why", function()
+    start { "-device", "edu" }
+    local dev, message, code = luio.open("qemu:" .. server.qmp, { vectors = "msi" })
+    assert.is_nil(dev)
+    assert.equal("ENOTSUP", code)
+    assert.truthy(message:find("they come by an ivshmem-doorbell that luio serves from the machine's start, and somebody else started "
+      .. "this one: have luio start it", 1, true), message)
+    dev = assert(luio.open("qemu:" .. server.qmp))
+    local has = assert(dev:vectors())
+    assert.same({ 1, 1, false }, { has.intx, has.msi, has.messages })
+  end)
+
   it("is left as it is when its devices are closed, and taken again", function()
     start(TWO)
     local function take(n)

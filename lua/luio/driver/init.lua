@@ -10,6 +10,8 @@
 ---                                                 write; a name or a list. Which value an ack writes, and how
 ---                                                 devices want it: luio.top_half. By vector number:
 ---                                                 { [0] = {...}, [1] = {...} }
+---     vectors = 5                                 interrupts that it needs: so many, or "intx", "msi", "msix"
+---                                                 (luio.device.vectors). nil: one for each top half, else any
 ---     dma = { bits = 28 }                         it does DMA, with addresses of 28 bits
 ---     start(dev, reason)                          true, or nil, message, code. reason: "fresh"; "reload";
 ---                                                 "returned": the device was gone; "crash": a process that
