@@ -150,7 +150,8 @@ local function open_function(self, id, address, flags, why)
   if not found then return nil, message, "ENODEV" end
   local bus, slot, fn = found.address:match "(%x+):(%x+)%.(%d)"
   local out = ffi.new "luio_device *[1]"
-  address = address or self.address_of and self.address_of(id) or ("qemu:%s,id=%s"):format(found.name or found.class or "device", id)
+  address = address or self.address_of and self.address_of(id)
+    or ("qemu:%s%s,id=%s"):format(self.tree and "virt/" or "", found.name or found.class or "device", id)
   if C.luio_device_open_qemu(self.handle, tonumber(bus, 16), tonumber(slot, 16), tonumber(fn), address, flags, out, err) < 0 then
     return runtime.failure()
   end
