@@ -5,6 +5,7 @@ local arm_board = require "spec.support.arm_board"
 local files = require "spec.support.files"
 local luio = require "luio"
 local match = require "luio.driver.match"
+local program = require "spec.support.program"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
@@ -83,6 +84,18 @@ arm_board.describe("QEMU's board virt", function()
     assert.equal("00:00.0", list["Host bridge"].address)
     assert(gpio:close())
     assert(clock.qemu:open "pl061")
+  end)
+
+  it("is listed by luio list --qemu, with the drivers for it", function()
+    local out, status = program.run "list --qemu"
+    assert.equal(0, status, out)
+    assert.truthy(out:match "\nqemu:virt/pl031 +ARM board +pl031 +arm,pl031 arm,primecell\n", out)
+    assert.truthy(out:match "\nqemu:virt/virtio_mmio@a000000 +ARM board +%- +virtio,mmio %(32 of them%)\n", out)
+    local of = {}
+    for _, device in ipairs(require("dkjson").decode((program.run "list --qemu --json"))) do of[device.address] = device end
+    assert.same({ name = "virt/pl061", address = "qemu:virt/pl061", category = "ARM board", luio_driver = "pl061",
+      compatible = { "arm,pl061", "arm,primecell" }, description = "arm,pl061 arm,primecell" }, of["qemu:virt/pl061"])
+    assert.equal("edu", of["qemu:edu"].luio_driver)
   end)
 
   it("is what luio new begins a driver for", function()

@@ -63,6 +63,8 @@ local HELP = { execute = "human-monitor-command", arguments = { ["command-line"]
 ---@field category string?     "network", as QEMU sorts it: the first of several
 ---@field description string?
 ---@field bus string?          "PCI", "usb-bus"
+---@field compatible string[]? of a device tree's
+---@field several integer?     how many of a device tree's have the name before the "@"
 
 -- "Controller/Bridge/Hub devices:" and lines like `name "ich9-ahci", bus PCI, alias "ahci", desc "..."`, by name.
 local function parse(text)

@@ -3,6 +3,7 @@
 --- a PC: `qemu:virt/edu` is a PCI device of this board.
 
 local ffi = require "ffi"
+local process = require "luio.host.process"
 local runtime = require "luio.ffi"
 local tree = require "luio.qemu.device_tree"
 local C, err = runtime.C, runtime.err
@@ -76,6 +77,34 @@ function M.describe(machine, qmp)
 end
 
 -- ---- Devices -------------------------------------------------------------------------------------
+
+--- What the board has, for `luio list --qemu`. Starts a machine, which ends again.
+---@param open fun(text: string): luio.Device?, string?, string?  luio.qemu's
+---@return luio.QemuOffer[]? offers  by name; of several of a name the first. nil: this QEMU is not installed
+---@return string? message
+---@return string? code
+function M.offers(open)
+  if not process.find(M.PROGRAM) then return nil, M.PROGRAM .. " is not installed", "ENOENT" end
+  local dev, message, code = open "virt/intc" -- which is always there
+  if not dev then return nil, message, code end
+  local offers, of = {}, {}
+  for _, found in ipairs(dev.qemu.tree) do
+    local base = tree.base(found.name)
+    if of[base] then
+      of[base].several = (of[base].several or 1) + 1
+      of[base].name = of[base].first
+    else
+      of[base] = { name = "virt/" .. base, first = "virt/" .. found.name, category = "ARM board", compatible = found.compatible }
+      table.insert(offers, of[base])
+    end
+  end
+  dev:close()
+  for _, offer in ipairs(offers) do
+    offer.description = table.concat(offer.compatible, " ") .. (offer.several and (" (%d of them)"):format(offer.several) or "")
+    offer.first = nil
+  end
+  return offers
+end
 
 -- "flash, pl031, virtio_mmio (32: virtio_mmio@a000000, …)"
 local function names(devices)
