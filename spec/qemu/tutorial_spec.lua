@@ -47,11 +47,7 @@ end
 
 describe("the tutorial", function()
   local _, dir = files.write("x", "")
-  setup(function() uv.os_setenv("QEMU_AUDIO_DRV", "none") end) -- a reader may hear it
-  teardown(function()
-    uv.os_unsetenv "QEMU_AUDIO_DRV"
-    files.clean()
-  end)
+  teardown(files.clean)
 
   for _, block in ipairs(documents.blocks(PATH)) do
     local place = ("%s:%d"):format(PATH, block.line)
