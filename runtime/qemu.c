@@ -102,8 +102,9 @@ static int map_memory(luio_qemu *q, int fd, const char *verb, luio_error *err)
 {
   void *at = mmap(NULL, q->config.memory, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (at == MAP_FAILED)
-    return luio_fail(err, errno, "%s %s: map %llu bytes of its memory: %s", verb, q->program,
-                     (unsigned long long)q->config.memory, luio_errno_name(errno));
+    return luio_fail(err, errno, "%s %s: map %llu bytes of its memory: %s%s", verb, q->program,
+                     (unsigned long long)q->config.memory, luio_errno_name(errno),
+                     luio_qemu_remedy(errno));
   madvise(at, q->config.memory, MADV_DONTFORK);
   q->ram = at;
   return 0;
@@ -115,16 +116,17 @@ static int start(luio_qemu *q, luio_error *err)
   char text[4][192];
   char **argv = arguments(q, text);
   if (!argv)
-    return luio_fail(err, ENOMEM, "start %s: out of memory", q->program);
+    return luio_fail(err, ENOMEM, "start %s: ENOMEM%s", q->program, luio_qemu_remedy(ENOMEM));
   ram = memfd_create("machine memory", MFD_CLOEXEC);
   bios = halt();
   if (ram < 0 || bios < 0 || ftruncate(ram, (off_t)q->config.memory) < 0 ||
       socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qtest) < 0 ||
       socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qmp) < 0)
-    rc = luio_fail(err, errno, "start %s: %s", q->program, luio_errno_name(errno));
+    rc = luio_fail(err, errno, "start %s: %s%s", q->program, luio_errno_name(errno),
+                   luio_qemu_remedy(errno));
   else if (q->config.messages && (rc = luio_doorbell_start(&q->doorbell, &doorbell)) < 0)
-    rc = luio_fail(err, -rc, "start %s: a way for its messages: %s", q->program,
-                   luio_errno_name(-rc));
+    rc = luio_fail(err, -rc, "start %s: a way for its messages: %s%s", q->program,
+                   luio_errno_name(-rc), luio_qemu_remedy(-rc));
   else {
     int theirs[QEMU_FDS] = {qtest[1], qmp[1], ram, bios, doorbell};
     rc = map_memory(q, ram, "start", err);

@@ -22,6 +22,8 @@ struct luio_qemu_process {
 /* Starts argv with the descriptors fds[i] as QEMU_QTEST + i; -1: none. */
 int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int fds[QEMU_FDS],
                     luio_error *err);
+/* For messages: what to do where there is too little for a start; "" for other codes. */
+const char *luio_qemu_remedy(int code);
 /* What it printed, in one line, without its own name. */
 const char *luio_qemu_printed(const struct luio_qemu_process *p, char *to, size_t size);
 void luio_qemu_end(struct luio_qemu_process *p);
@@ -162,6 +164,14 @@ struct luio_qemu {
   struct luio_qemu_slot slots[QEMU_SLOTS];
   unsigned n_slots;
 };
+
+/* qemu_line.c. A line of the test socket, without its end. */
+enum luio_qemu_saying { QEMU_NONSENSE, QEMU_DONE, QEMU_VALUE, QEMU_RISEN, QEMU_FALLEN };
+struct luio_qemu_line_text {
+  enum luio_qemu_saying kind;
+  uint64_t value; /* VALUE; the line's number of RISEN and FALLEN */
+};
+struct luio_qemu_line_text luio_qemu_parse(const char *line, size_t size);
 
 /* qemu_bus.c */
 

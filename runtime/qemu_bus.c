@@ -80,60 +80,72 @@ static int fill(luio_qemu *q, uint64_t deadline)
   }
 }
 
-/* A line without its end in *line, 1; 0: none is complete. */
-static int next_line(luio_qemu *q, char line[128])
+/* The next line, without its end: 1, *size bytes at q->in, until `drop`; 0: none is complete. */
+static int next_line(luio_qemu *q, size_t *size)
 {
   char *end = memchr(q->in, '\n', q->have);
-  if (!end)
-    return 0;
-  size_t size = (size_t)(end - q->in);
-  size_t kept = size < 127 ? size : 127;
-  memcpy(line, q->in, kept);
-  line[kept] = 0;
+  *size = end ? (size_t)(end - q->in) : 0;
+  return end != NULL;
+}
+
+static void drop_line(luio_qemu *q, size_t size)
+{
   q->have -= size + 1;
-  memmove(q->in, end + 1, q->have);
-  return 1;
+  memmove(q->in, q->in + size + 1, q->have);
+}
+
+/* A line that is no answer to what was asked. */
+static int nonsense(luio_qemu *q, size_t size)
+{
+  char line[128], what[256];
+  size_t kept = size < sizeof line - 1 ? size : sizeof line - 1;
+  for (size_t i = 0; i < kept; i++)
+    line[i] = q->in[i] ? q->in[i] : '?'; /* it ends no text here */
+  line[kept] = 0;
+  luio_clean(line);
+  luio_format(what, sizeof what, "its test socket said \"%s\"%s: is that QEMU?", line,
+              size > kept ? "..." : "");
+  return fail(q, EPROTO, what);
 }
 
 /* Whether a line tells of an interrupt line. */
-static bool is_irq(luio_qemu *q, const char *line)
+static bool is_irq(luio_qemu *q, struct luio_qemu_line_text said)
 {
-  if (strncmp(line, "IRQ ", 4) != 0)
+  if (said.kind != QEMU_RISEN && said.kind != QEMU_FALLEN)
     return false;
-  bool high = !strncmp(line + 4, "raise ", 6);
-  q->raised |= high;
-  luio_qemu_line_moved(q, (unsigned)strtoul(line + 10, NULL, 10), high);
+  q->raised |= said.kind == QEMU_RISEN;
+  luio_qemu_line_moved(q, (unsigned)said.value, said.kind == QEMU_RISEN);
   return true;
 }
 
-static int answer(luio_qemu *q, uint64_t *value)
+/* The answer to a command: a value of so many bits, or, where `value` is NULL, none. width 0: either, and it is dropped. */
+static int answer(luio_qemu *q, unsigned width, uint64_t *value)
 {
-  char line[128];
+  size_t size;
   uint64_t deadline = luio_now() + q->config.answer_ns;
   for (;;) {
-    while (!next_line(q, line)) {
+    while (!next_line(q, &size)) {
       int rc = fill(q, deadline);
-      if (rc == 0)
-        return fail(q, ETIMEDOUT, "it does not answer: is it stopped?");
       if (rc < 0)
         return rc;
+      if (rc == 0)
+        return fail(q, ETIMEDOUT,
+                    "it does not answer: is it stopped? Close its devices and open them anew");
     }
-    if (is_irq(q, line))
-      continue;
-    if (!strcmp(line, "OK")) {
-      *value = 0;
+    struct luio_qemu_line_text said = luio_qemu_parse(q->in, size);
+    bool irq = is_irq(q, said);
+    if (!irq &&
+        (said.kind == QEMU_NONSENSE || (width && said.kind != (value ? QEMU_VALUE : QEMU_DONE)) ||
+         (value && width < 64 && said.value >> width)))
+      return nonsense(q, size);
+    drop_line(q, size);
+    if (!irq) {
+      if (value)
+        *value = said.value;
       return 0;
     }
-    if (!strncmp(line, "OK 0x", 5)) {
-      char *end;
-      *value = strtoull(line + 3, &end, 16);
-      if (!*end)
-        return 0;
-    }
-    char what[192];
-    luio_clean(line);
-    luio_format(what, sizeof what, "its test socket answered \"%s\"", line);
-    return fail(q, EPROTO, what);
+    if (luio_now() > deadline)
+      return fail(q, ETIMEDOUT, "it tells of interrupt lines without an end, and does not answer");
   }
 }
 
@@ -181,7 +193,7 @@ int luio_qemu_transfer(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, 
                                      element(from, width, done + i)));
     int rc = send_all(q, text, size);
     for (uint64_t i = 0; rc == 0 && i < count; i++) {
-      rc = answer(q, &value);
+      rc = answer(q, width, to ? &value : NULL);
       if (rc == 0 && to)
         put_element(to, width, done + i, value);
     }
@@ -211,10 +223,12 @@ static bool take_interrupt(luio_qemu *q, const struct luio_qemu_listener *l)
 /* Lines that came after the last answer. They may be here already, so nothing on the socket would tell of them. */
 static void take_lines(luio_qemu *q)
 {
-  char line[128];
-  while (!q->failure.code && next_line(q, line))
-    if (!is_irq(q, line))
-      fail(q, EPROTO, "its test socket answered without a question");
+  size_t size;
+  while (!q->failure.code && next_line(q, &size))
+    if (is_irq(q, luio_qemu_parse(q->in, size)))
+      drop_line(q, size);
+    else
+      nonsense(q, size);
 }
 
 /* With the lock held, and no command under way. */
@@ -328,11 +342,10 @@ int luio_qemu_check(luio_qemu *q, luio_error *err)
 int luio_qemu_ask(luio_qemu *q, const char *command, luio_error *err)
 {
   char text[320];
-  uint64_t value;
   luio_format(text, sizeof text, "%s\n", command);
   luio_qemu_bus_begin(q);
   int rc = q->failure.code ? -q->failure.code : send_all(q, text, strlen(text));
-  return done(q, rc < 0 ? rc : answer(q, &value), err);
+  return done(q, rc < 0 ? rc : answer(q, 0, NULL), err);
 }
 
 /* The error of a start. A QEMU that has ended said why. */
@@ -341,13 +354,19 @@ static int refused(luio_qemu *q, int code, luio_error *err)
   char printed[512];
   luio_qemu_printed(&q->process, printed, sizeof printed);
   if (code == ETIMEDOUT)
-    return luio_fail(err, ETIMEDOUT, "start %s: it did not answer within %llu s", q->program,
-                     (unsigned long long)(q->config.start_ns / LUIO_NS_PER_S));
+    return luio_fail(err, ETIMEDOUT, "start %s: it did not answer within %g s: is it stopped?%s%s",
+                     q->program, (double)q->config.start_ns / LUIO_NS_PER_S,
+                     *printed ? " It printed: " : "", printed);
+  if (code == EPROTO)
+    return luio_fail(err, EPROTO, "start %s", q->failure.message);
   if (!strcmp(printed, QEMU_MISSING))
     return luio_fail(err, ENOENT, "start %s: " QEMU_MISSING ": apt install %s", q->program,
                      q->kind->package);
-  return luio_fail(err, EINVAL, "start %s: %s", q->program,
-                   *printed ? printed : "it ended at once, and printed nothing");
+  if (!*printed)
+    return luio_fail(err, EIO,
+                     "start %s: it ended before it answered, and printed nothing: was it killed?",
+                     q->program);
+  return luio_fail(err, EINVAL, "start %s: %s", q->program, printed);
 }
 
 /* A line of a dead process may wait for its end in QEMU, which then executes it; and answers to that process may be on their way. QEMU
@@ -355,14 +374,19 @@ static int refused(luio_qemu *q, int code, luio_error *err)
  * line before it has a space, because QEMU 7.2 aborts at an empty one.) */
 int luio_qemu_bus_resync(luio_qemu *q, luio_error *err)
 {
-  char mark[64], text[80], line[128] = "";
+  char mark[64], text[80];
+  size_t size;
+  bool found = false;
   uint64_t now = luio_now(), deadline = now + q->config.answer_ns;
   luio_format(mark, sizeof mark, "luio-%d-%llx", (int)getpid(), (unsigned long long)now);
   luio_format(text, sizeof text, " \n%s\n", mark);
   int rc = send_all(q, text, strlen(text));
-  while (rc == 0 && !strstr(line, mark))
-    if (!next_line(q, line)) {
-      int came = fill(q, deadline);
+  while (rc == 0 && !found)
+    if (next_line(q, &size)) {
+      found = memmem(q->in, size, mark, strlen(mark)) != NULL;
+      drop_line(q, size);
+    } else {
+      int came = luio_now() > deadline ? 0 : fill(q, deadline);
       rc = came > 0   ? 0
            : came < 0 ? came
                       : fail(q, ETIMEDOUT, "its test socket does not answer: is it stopped?");
@@ -388,14 +412,14 @@ int luio_qemu_bus_start(luio_qemu *q, luio_error *err)
   if (q->watch < 0 || q->stop_fd < 0 || q->change_fd < 0 ||
       epoll_ctl(q->watch, EPOLL_CTL_ADD, q->qtest, &line) < 0 ||
       epoll_ctl(q->watch, EPOLL_CTL_ADD, q->stop_fd, &stop) < 0)
-    return luio_fail(err, errno, "start %s: %s: raise `ulimit -n`", q->program,
-                     luio_errno_name(errno));
+    return luio_fail(err, errno, "start %s: %s%s", q->program, luio_errno_name(errno),
+                     luio_qemu_remedy(errno));
   pthread_mutex_lock(&q->bus); /* the thread reads has_thread */
   int code = pthread_create(&q->thread, NULL, run, q);
   q->has_thread = !code;
   pthread_mutex_unlock(&q->bus);
-  return code ? luio_fail(err, code, "start %s: a thread for its interrupts: %s: raise `ulimit -u`",
-                          q->program, luio_errno_name(code))
+  return code ? luio_fail(err, code, "start %s: a thread for its interrupts: %s%s", q->program,
+                          luio_errno_name(code), luio_qemu_remedy(code))
               : 0;
 }
 

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -48,6 +49,22 @@ static void exec_qemu(char *const argv[], const int fds[QEMU_FDS], int log)
   _exit(127);
 }
 
+/* Leaves open of the parent's descriptors only these, and those below 3: the new ones below need room. */
+static void close_others(const int *keep, int n)
+{
+  for (int from = 3;;) {
+    int next = INT_MAX;
+    for (int i = 0; i < n; i++)
+      if (keep[i] >= from && keep[i] < next)
+        next = keep[i];
+    if (next > from)
+      close_range((unsigned)from, next == INT_MAX ? ~0u : (unsigned)next - 1, 0);
+    if (next == INT_MAX)
+      return;
+    from = next + 1;
+  }
+}
+
 static void end_qemu(pid_t qemu)
 {
   struct timespec pause = {.tv_nsec = 500000};
@@ -71,6 +88,9 @@ static void mind(char *const argv[], const int fds[QEMU_FDS], int log, int lifel
     signal(i, SIG_DFL);
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
+  int keep[QEMU_FDS + 3] = {log, lifeline, tell};
+  memcpy(keep + 3, fds, QEMU_FDS * sizeof *fds);
+  close_others(keep, QEMU_FDS + 3);
   int null = open("/dev/null", O_RDWR);
   for (int i = 0; i < 3; i++)
     dup2(null, i);
@@ -109,8 +129,11 @@ int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int f
   }
   if (tell[1] >= 0)
     close(tell[1]);
-  if (!code && (read(tell[0], &qemu, sizeof qemu) != sizeof qemu || qemu < 0))
-    code = EAGAIN;
+  ssize_t told = -1;
+  while (!code && (told = read(tell[0], &qemu, sizeof qemu)) < 0 && errno == EINTR)
+    ;
+  if (!code && (told != sizeof qemu || qemu < 0))
+    code = EAGAIN; /* the minder could start no process, and has ended */
   if (tell[0] >= 0)
     close(tell[0]);
   if (lifeline[0] >= 0)
@@ -120,7 +143,18 @@ int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int f
   if (!code)
     return 0;
   luio_qemu_end(p);
-  return luio_fail(err, code, "start %s: %s", argv[0], luio_errno_name(code));
+  return luio_fail(err, code, "start %s: %s%s", argv[0], luio_errno_name(code),
+                   luio_qemu_remedy(code));
+}
+
+const char *luio_qemu_remedy(int code)
+{
+  return code == EMFILE   ? ": raise `ulimit -n`"
+         : code == ENFILE ? ": the machine has no more descriptors: raise fs.file-max"
+         : code == EAGAIN
+             ? ": no more processes or threads: raise `ulimit -u`, or pids.max of the cgroup"
+         : code == ENOMEM ? ": no more memory: close something, or raise `ulimit -v`"
+                          : "";
 }
 
 const char *luio_qemu_printed(const struct luio_qemu_process *p, char *to, size_t size)
@@ -141,14 +175,26 @@ const char *luio_qemu_printed(const struct luio_qemu_process *p, char *to, size_
   return to;
 }
 
-/* Waits for the minder, which waits for QEMU. That takes milliseconds, or a second when QEMU is stuck; if the kernel holds
- * QEMU, both are left. */
-static void await(pid_t minder)
+static bool ends(pid_t minder)
 {
   uint64_t until = luio_now() + LUIO_STOP_NS;
   struct timespec pause = {.tv_nsec = 500000};
-  while (waitpid(minder, NULL, WNOHANG) == 0 && luio_now() < until)
+  while (waitpid(minder, NULL, WNOHANG) == 0) {
+    if (luio_now() >= until)
+      return false;
     nanosleep(&pause, NULL);
+  }
+  return true;
+}
+
+/* Waits for the minder, which waits for QEMU. That takes milliseconds, or a second when QEMU is stuck. A minder that was stopped is
+ * killed, and QEMU with it; if the kernel holds QEMU, both are left. */
+static void await(pid_t minder)
+{
+  if (ends(minder))
+    return;
+  kill(minder, SIGKILL);
+  ends(minder);
 }
 
 void luio_qemu_forked(struct luio_qemu_process *p)

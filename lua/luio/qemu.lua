@@ -18,16 +18,28 @@ local M = {}
 
 local PC = { PROGRAM = "qemu-system-x86_64", MACHINE = "q35" }
 local MEMORY = 256 * 1024 * 1024
-local START_S = 60
 
---- Seconds in which QEMU answers an access, or counts as stuck. For specs.
-M.ANSWER = 20
+--- Seconds in which QEMU starts, and in which it answers an access, or counts as stuck. For specs.
+M.START, M.ANSWER = 60, 20
+
+-- QEMU's arguments, which are texts.
+local function check_arguments(list)
+  if list == nil then return end
+  if type(list) ~= "table" then error("luio.open: qemu is a list of texts, QEMU's arguments, not a " .. type(list), 3) end
+  for key, value in pairs(list) do
+    if type(key) ~= "number" or key < 1 or key > #list or key % 1 ~= 0 then
+      error(("luio.open: qemu is a list of texts, QEMU's arguments: [%s] has no place in it"):format(tostring(key)), 3)
+    end
+    if type(value) ~= "string" then error(("luio.open: qemu[%d] is a text, not a %s"):format(key, type(value)), 3) end
+    if value:find("\0", 1, true) then error(("luio.open: qemu[%d] has a NUL in it"):format(key), 3) end
+  end
+end
 
 -- A machine with these arguments, and the device that `id` means.
 local function start(board, list, id, address, options)
   local config = ffi.new "luio_qemu_config"
   config.machine, config.memory = board.MACHINE, MEMORY
-  config.start_ns, config.answer_ns = START_S * 1e9, M.ANSWER * 1e9
+  config.start_ns, config.answer_ns = M.START * 1e9, M.ANSWER * 1e9
   config.messages = (options.messages or settings.messages) and 1 or 0
   return machine.start({ board.PROGRAM, unpack(list) }, config, board.describe, id, address, options)
 end
@@ -75,6 +87,8 @@ end
 ---@return string? code
 function M.open(text, options)
   options = options or {}
+  check_arguments(options.qemu)
+  if text:find("\0", 1, true) then return nil, "open qemu: its name has a NUL in it", "EINVAL" end
   if text:match "^%.?%.?/" then
     loading.refuse("open qemu:" .. text, 3)
     return require("luio.qemu.attach").open(text, options, M.ANSWER)

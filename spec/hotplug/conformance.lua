@@ -105,19 +105,20 @@ return function(subject)
     end)
 
     it("survives a driver whose gone throws, or does not end", function()
-      hotplug.GONE = 0.05
       function dev.live.version.driver.gone() error "no" end
       luio.run(function()
         unplug(dev)
         wait.till(2, "a warning", function() return (said[2] or ""):match "^gone of driver edu failed: .*no$" end)
         plug(dev)
         assert(dev:wait_return(20))
-        function dev.live.version.driver.gone() luio.sleep(0.2) end
+        local let_go
+        function dev.live.version.driver.gone() wait.till(100, "the end of this spec", function() return let_go end) end
+        hotplug.GONE = 0.05
         unplug(dev)
         wait.till(2, "a warning", function() return said[#said]:match "^gone of driver edu: timed out" end)
         plug(dev)
         assert(dev:wait_return(20))
-        luio.sleep(0.2)
+        let_go = true
       end)
       hotplug.GONE = 3
     end)

@@ -88,6 +88,22 @@ local function walk(buses, visit)
   end
 end
 
+-- What the monitor told, in a form that is ours; raises where it told something else.
+local function read_devices(self, buses, named)
+  local names, open, list = {}, {}, {}
+  for _, one in ipairs(named) do names[one.name] = one.type:match "^child<(.+)>$" end
+  for dev in pairs(self.open_devices) do open[dev.qemu_place] = true end
+  walk(buses, function(at)
+    local id, place = at.qdev_id ~= "" and at.qdev_id or nil, ("%02x:%02x.%d"):format(at.bus, at.slot, at["function"])
+    table.insert(list, {
+      id = id and id:sub(1), name = id and names[id], address = place, vendor = at.id.vendor + 0, device = at.id.device + 0,
+      class = at.class_info and at.class_info.desc and at.class_info.desc:sub(1), bridge = at.pci_bridge ~= nil,
+      open = open[place] or false,
+    })
+  end)
+  return list
+end
+
 -- Its PCI devices, by Qmp's command or command_now.
 local function devices(self, command)
   local buses, message, code = command(self.qmp, "query-pci")
@@ -95,17 +111,9 @@ local function devices(self, command)
   local named
   named, message, code = command(self.qmp, "qom-list", { path = "/machine/peripheral" })
   if not named then return nil, message, code end
-  local names, open, list = {}, {}, {}
-  for _, one in ipairs(named) do names[one.name] = one.type:match "^child<(.+)>$" end
-  for dev in pairs(self.open_devices) do open[dev.qemu_place] = true end
-  walk(buses, function(at)
-    local id, place = at.qdev_id ~= "" and at.qdev_id or nil, ("%02x:%02x.%d"):format(at.bus, at.slot, at["function"])
-    table.insert(list, {
-      id = id, name = id and names[id], address = place, vendor = at.id.vendor, device = at.id.device,
-      class = at.class_info and at.class_info.desc, bridge = at.pci_bridge ~= nil, open = open[place] or false,
-    })
-  end)
-  return list
+  local ok, list = pcall(read_devices, self, buses, named)
+  if ok then return list end
+  return nil, "QEMU's monitor told of the machine's devices (query-pci, qom-list), and that makes no sense: is that QEMU?", "EPROTO"
 end
 
 --- The devices that the machine has now: those of its device tree, and those on PCI, behind bridges, too.
@@ -172,6 +180,11 @@ local function open(self, id, address, options)
     handle, place, code = open_function(self, id, address, flags, why)
   end
   if not handle then return nil, place, code end
+  if C.luio_qemu_check(self.handle, err) < 0 then -- some of what an opening reads may be missing
+    local message, why_code = select(2, runtime.failure())
+    C.luio_device_close(handle, nil)
+    return nil, ("open %s: %s"):format(address or id, message), why_code
+  end
   local dev = device.wrap(handle, options)
   dev.qemu, dev.qemu_place = self, place
   dev.removed = "unplugged from its QEMU machine"
