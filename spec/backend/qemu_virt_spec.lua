@@ -31,9 +31,9 @@ arm_board.describe("on the board virt", function()
     regions = { [0] = { size = 0x1000, kind = "qemu", name = "^map0$", id = { 0xfe0, 32, 0x61 }, last = 32 } },
   }
 
-  -- The same card, and the other processor's windows and interrupt controller.
+  -- The same card, and the other processor's windows and interrupt controller. With a property it is asked of -device at once.
   conformance {
-    name = "edu of a QEMU machine", address = "qemu:virt/edu", private = true, pci = { 0x1234, 0x11e8 },
+    name = "edu of a QEMU machine", address = "qemu:virt/edu,id=edu", private = true, pci = { 0x1234, 0x11e8 },
     regions = {
       [0] = {
         size = 0x100000, kind = "qemu", name = "^BAR0$", id = { 0x00, 32, 0x010000ed }, last = 32,
