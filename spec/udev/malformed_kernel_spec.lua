@@ -238,6 +238,8 @@ describe("spec/fuzz/kernel #plain", function()
     ["lua/luio/net/pcapng.lua"] = "/proc/self/fd of its own, to open it once more",
     ["lua/luio/net/memif/memory.lua"] = "/proc/self/fd of what a client gave: spec/net/memif_spec.lua",
     ["lua/luio/host/discovery.lua"] = "makes a table of what C has read",
+    ["lua/luio/qemu/attach.lua"] = "/proc/PID/cwd of a QEMU, to open a socket that it named: spec/qemu/attach_spec.lua",
+    ["lua/luio/qemu/scratch.lua"] = "/proc/PID/fd of its own, as a name for QEMU",
     ["lua/luio/tool/cli/dma.lua"] = "hugepages, by sysfs.hugepages",
     ["lua/luio/tool/cli/run.lua"] = "hands the path on",
     ["lua/luio/tool/output.lua"] = "/proc/self/fd of its own, to open it once more",
