@@ -63,6 +63,9 @@ function luio.open(address, options)
   local dev, message, code = open_by_kind(address, options)
   settings.messages = false
   if not dev then return nil, message, code end
+  if addresses.made(address) == "qemu" then
+    dev.opened_as = { address = address, qemu = options.qemu or settings.qemu, vectors = wanted }
+  end
   if not wanted then return dev end
   local ok
   ok, message, code = vectors.choose(dev, wanted)
@@ -71,16 +74,22 @@ function luio.open(address, options)
   return nil, message, code
 end
 
--- A device that is made when it is opened is opened for its identity, and closed again.
-function addresses.find_made(address)
-  local dev, message, code = luio.open(address)
-  if not dev then return nil, message, code end
+-- The data of an open device that is made when it is opened, with what only that device can tell.
+function addresses.info_of(dev)
   local info = dev.info
   local has = dev:vectors() or { intx = 0, msi = 0, msix = 0 } -- it has ended
   if dev.qemu and dev.qemu.arguments then
     info.qemu = { arguments = dev.qemu.arguments, wired_by = dev.qemu.wired_by, added = dev.qemu.added }
   end
   info.vectors, info.kinds = info.has_interrupts and 1 or 0, { intx = has.intx, msi = has.msi, msix = has.msix }
+  return info
+end
+
+-- Such a device is opened for its identity, and closed again.
+function addresses.find_made(address)
+  local dev, message, code = luio.open(address)
+  if not dev then return nil, message, code end
+  local info = addresses.info_of(dev)
   local ok
   ok, message, code = dev:close()
   if not ok then return nil, message, code end

@@ -39,6 +39,7 @@ local M = {}
 ---@field warnings string[] the last few warnings
 ---@field on_warning fun(message: string)?  called for each
 ---@field qemu luio.QemuMachine?  of a qemu: device
+---@field opened_as { address: string, qemu: string[]?, vectors: any }?  how luio.open was told to open it, of a qemu: device
 ---@field package qemu_place string?  in that machine: "00:04.0"
 ---@field package removed string  how a device of its kind goes, in messages
 ---@field package on_interrupt fun()?  called with each event

@@ -145,10 +145,10 @@ function M.arguments(text, users, driver)
   for _, argument in ipairs(has_sound(users) and {} or M.SILENCE) do table.insert(self.before, argument) end
   for _, argument in ipairs(users) do table.insert(self.before, argument) end
   local wiring, from = folders.of(device, driver)
-  self.from = from
+  self.from = wiring and next(wiring) ~= nil and from or nil
   if not wiring then
     if from and driver then return nil, from, "EINVAL" end
-    self.from, self.problem = nil, from
+    self.problem = from
     return self
   end
   local ok, message, code = wire(self, wiring, users)

@@ -48,11 +48,13 @@ end
 
 --- Checks one device, and what of the machine matters to it.
 ---@param address string
+---@param known? luio.Info  its data, where it is open
 ---@return luio.Finding[]?
 ---@return string? message
 ---@return string? code  "ENODEV", "EINVAL"
-function M.device(address)
-  local info, message, code = inspect.find(address)
+function M.device(address, known)
+  local info, message, code = known, nil, nil
+  if not info then info, message, code = inspect.find(address) end
   local findings, say = collector()
   if not info and addresses.made(address) == "qemu" then
     say("QEMU", "problem", device.refusal(message))

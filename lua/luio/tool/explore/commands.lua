@@ -3,6 +3,7 @@
 --- Each comes with a line of help: `help()` lists them, `?dump` shows one. Places are given as text
 --- ("STATUS.RAISE_IRQ", "0x20:u32", "RX*"), or as registers: STATUS, CHANNEL[2].CTRL.
 
+local addresses = require "luio.host.address"
 local report = require "luio.host.report"
 local change = require "luio.tool.explore.change"
 local doctor = require "luio.host.doctor"
@@ -142,17 +143,24 @@ local function looking(self)
   }
 end
 
+-- What a command on "this device" is told: of one of a QEMU machine that which is open. Its address would mean another machine.
+local function this(self)
+  return self.dev.address, self.dev.qemu and not self.dev.gone and addresses.info_of(self.dev) or nil
+end
+
 -- Commands that open nothing: about any device, by its address.
 local function knowing(self)
   return {
     { "info([ADDRESS])", "all about this device, or another: regions, interrupt, IOMMU, who holds it", "info", (function(address)
-      show(report.lines(report.of(check(inspect.find(address or self.dev.address))), output.columns()))
+      local own, info = this(self)
+      show(report.lines(report.of(not address and info or check(inspect.find(address or own))), output.columns()))
     end) },
     { "list()", "what devices there are, and what drives them", "list", function()
       output.table(report.rows(check(report.devices())))
     end },
     { "doctor([ADDRESS])", "what would stop a driver of this device, or of another, and the remedy", "doctor", (function(address)
-      show((doctor.lines(check(doctor.device(address or self.dev.address)), output.columns())))
+      local own, info = this(self)
+      show((doctor.lines(check(doctor.device(address or own, not address and info or nil)), output.columns())))
     end) },
     { "hexdump(BUFFER [, FROM [, N]])", "bytes of a DMA buffer (dev.dma:alloc), or of a string", "hexdump", function(what, from, n)
       local text = type(what) == "string"

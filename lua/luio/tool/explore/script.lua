@@ -167,12 +167,27 @@ local function map_of(target)
   return ('assert(require("luio.driver.maps").load %q)'):format(target.map_name)
 end
 
+-- `luio.open` with the words that the session was begun with.
+local function open_call(dev)
+  local as, options = dev:root_device().opened_as, {}
+  if not as then return ("luio.open %q"):format(dev.address) end
+  if as.qemu and as.qemu[1] then
+    local list = {}
+    for i, argument in ipairs(as.qemu) do list[i] = ("%q"):format(argument) end
+    table.insert(options, ("qemu = { %s }"):format(table.concat(list, ", ")))
+  end
+  local kind = as.vectors
+  if kind then table.insert(options, (type(kind) == "string" and "vectors = %q" or "vectors = %s"):format(kind)) end
+  if not options[1] then return ("luio.open %q"):format(as.address) end
+  return ("luio.open(%q, { %s })"):format(as.address, table.concat(options, ", "))
+end
+
 -- Opening the device, by a script or a spec.
 local function opening(journal, indent)
   local target, irq, masked = journal.target, stated_top_half(journal)
   local map = map_of(target)
   local lines = {
-    ("dev = assert(luio.open %q)"):format(target.dev.address), map and ("regs = assert(luio.bind(%s, dev))"):format(map),
+    ("dev = assert(%s)"):format(open_call(target.dev)), map and ("regs = assert(luio.bind(%s, dev))"):format(map),
     irq and ("dev.irqs[0]:setup %s"):format(irq), irq and "assert(dev.irqs[0]:start())", masked and "assert(dev:unmask())",
   }
   local present = {}
