@@ -7,7 +7,7 @@
 #   make test       all specs: simulated, sanitized, recorded sysfs, and in the guest. LONG=1: with all amounts (1,000 reloads in
 #                   the guest, 100 kills, 1 GiB through the network, 1 MiB through the serial line)
 #   make test-arm64 only those of the arm64 guest: device tree, generic-uio
-#   make fuzz       mutated SVD files into the importer; mutated /sys and /proc into all that reads them
+#   make fuzz       mutated SVD files into the importer; mutated /sys and /proc, and what QEMU says, into all that reads them
 #   make soak       everything at once in one guest, for an hour (SECONDS=3600): reloads, kills, unplugging, traffic
 #   make bench      figures, each as a ratio to a C twin measured in the same run
 #   make modules    kernel modules of examples/kernel/, for the guest's kernel, in build/modules/
@@ -162,8 +162,8 @@ test-arm64: cross-arm64 | deps-run deps-test deps-guest
 cross-arm64: all | deps-arm64
 	$(Q)$(MAKE) --no-print-directory ARCH=arm64
 
-# The parsers of /sys and /proc, by themselves, under sanitizers: spec/fuzz/parsers.c.
-PARSERS := text sysfs describe devicetree iomem pagemap error descriptors
+# The parsers of /sys and /proc, and of the lines of QEMU's test socket, by themselves, under sanitizers: spec/fuzz/parsers.c.
+PARSERS := text sysfs describe devicetree iomem pagemap error descriptors qemu_line
 $(BUILD)/fuzz/parsers: spec/fuzz/parsers.c spec/fuzz/parsers.h $(PARSERS:%=runtime/%.c) $(HEADERS)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
@@ -175,7 +175,8 @@ $(BUILD)/fuzz/parsers: spec/fuzz/parsers.c spec/fuzz/parsers.h $(PARSERS:%=runti
 fuzz: SECONDS ?= 600
 fuzz: SEED ?= $(shell date +%s)
 fuzz: all $(BUILD)/asan/libluio.so $(BUILD)/fuzz/parsers | deps-run deps-test
-	$(Q)spec/fuzz/svd $$(($(SECONDS) / 3)) $(SEED)
+	$(Q)spec/fuzz/svd $$(($(SECONDS) / 4)) $(SEED)
+	$(Q)spec/fuzz/qmp $$(($(SECONDS) / 12)) $(SEED)
 	$(Q)$(BUILD)/fuzz/parsers $$(($(SECONDS) / 6)) $(SEED)
 	$(Q)spec/fuzz/kernel $$(($(SECONDS) / 2)) $(SEED)
 

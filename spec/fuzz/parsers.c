@@ -6,10 +6,13 @@
  * files are broken, reads come back short, or interrupted, or fail. No parser may crash, and its results must hold:
  * spans within 64 bits and within what the kernel said, no RAM let through, names that drive no terminal.
  *
+ * The lines of QEMU's test socket (qemu_line.c) are broken here, too: none that is broken may pass for another.
+ *
  * The seed and its number determine a case; a finding prints both, and ends the run with status 1. */
 #define PARSERS_C
 #include "parsers.h"
 #include "../../runtime/kernel.h"
+#include "../../runtime/qemu.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -486,6 +489,56 @@ static void check_iomem(void)
     found("0x%llx is memory, and free to be mapped", (unsigned long long)range[0]);
 }
 
+/* What QEMU's test socket says: a line, whole or broken, at the end of its memory. */
+static void check_qemu_line(void)
+{
+  static const char *const lines[] = {
+      "OK",          "OK 0x0000000000000000", "OK 0xffffffffffffffff", "OK 0x1234", "IRQ raise 20",
+      "IRQ lower 0", "FAIL Unknown",          "IRQ raise 999999999",   ""};
+  static const char bytes[] = "OK 0x1f9IRQraiselow\n\t-+gG";
+  char line[65] = "";
+  const char *from = lines[random_below(sizeof lines / sizeof *lines)];
+  size_t size = strlen(from);
+  memcpy(line, from, size);
+  for (uint32_t n = random_below(4); n > 0; n--) {
+    size_t where = random_below((uint32_t)size + 1);
+    char c = one_in(4) ? (char)random_below(256) : bytes[random_below(sizeof bytes)];
+    if (one_in(3) && where < size) {
+      memmove(line + where, line + where + 1, size - where - 1);
+      size--;
+    } else if (one_in(2) && size < sizeof line - 1) {
+      memmove(line + where + 1, line + where, size - where);
+      line[where] = c;
+      size++;
+    } else if (where < size)
+      line[where] = c;
+  }
+  char *exact = malloc(size ? size : 1), again[96];
+  memcpy(exact, line, size);
+  struct luio_qemu_line_text said = luio_qemu_parse(exact, size);
+  free(exact);
+  /* Written again, without zeros in front, it is the same line. */
+  int n = said.kind == QEMU_DONE ? snprintf(again, sizeof again, "OK")
+          : said.kind == QEMU_VALUE
+              ? snprintf(again, sizeof again, "OK 0x%llx", (unsigned long long)said.value)
+          : said.kind == QEMU_RISEN
+              ? snprintf(again, sizeof again, "IRQ raise %llu", (unsigned long long)said.value)
+          : said.kind == QEMU_FALLEN
+              ? snprintf(again, sizeof again, "IRQ lower %llu", (unsigned long long)said.value)
+              : 0;
+  size_t head = said.kind == QEMU_VALUE ? 5 : 10, digits = (size_t)n > head ? (size_t)n - head : 0;
+  bool same = said.kind == QEMU_NONSENSE ||
+              (said.kind == QEMU_DONE && size == 2 && !memcmp(line, "OK", 2)) ||
+              (said.kind != QEMU_DONE && size >= (size_t)n && !memcmp(line, again, head) &&
+               !memcmp(line + size - digits, again + head, digits) &&
+               strspn(line + head, "0") >= size - head - digits);
+  if (!same)
+    found("a line of QEMU's is taken for \"%s\": \"%.*s\"", again, (int)size, line);
+  if (said.kind == QEMU_NONSENSE && (size == strlen(from) && !memcmp(line, from, size)) && *from &&
+      strncmp(from, "FAIL", 4) != 0)
+    found("a line of QEMU's is not understood: \"%s\"", from);
+}
+
 static void run_case(void)
 {
   luio_info info;
@@ -520,6 +573,7 @@ static void run_case(void)
       found("a page at 0x%llx", (unsigned long long)physical);
     luio_devicetree_coherent(CARD);
   }
+  check_qemu_line();
   if (opened)
     found("%d files are left open", opened);
 }

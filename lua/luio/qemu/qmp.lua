@@ -70,7 +70,7 @@ Qmp.__index = Qmp
 local function fail(self, message, code)
   if self.failure then return end
   self.failure = { message = message, code = code }
-  self.output, self.parts, self.lines = "", {}, {}
+  self.output, self.parts, self.size, self.lines = "", {}, 0, {}
   local pending, waiters = self.pending, self.waiters
   self.pending, self.waiters = {}, {}
   for _, wake in pairs(pending) do wake(nil, message, code) end
