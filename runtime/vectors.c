@@ -161,7 +161,11 @@ int luio_device_irq(luio_device *d, unsigned vector, luio_irq_config *config, lu
     return rc;
   if (d->kind == LUIO_INTX)
     return d->backend->interrupt(d, config, err);
-  if (!d->bus_master_on)
+  uint32_t command;
+  rc = luio_config_read(d, PCI_COMMAND, 16, &command, err);
+  if (rc < 0)
+    return rc;
+  if (!(command & PCI_COMMAND_MASTER))
     return luio_fail(err, EINVAL,
                      "interrupt %u of %s: %s needs bus master, for a message is a memory write: "
                      "switch it on first",

@@ -8,6 +8,8 @@
 
 local files = require "spec.support.files"
 local luio = require "luio"
+local program = require "spec.support.program"
+local uv = require "luv"
 local wait = require "spec.support.wait"
 
 local NVME = { "-blockdev", "driver=null-co,node-name=d0,size=1048576,read-zeroes=on" }
@@ -310,6 +312,28 @@ describe("several vectors of one device", function()
     assert.same({ 5, 5 }, { a.irqs[2]:stats().interrupts, b.irqs[0]:stats().interrupts })
   end)
 
+  it("are by MSI a block of numbers, aligned to its size, whatever else the machine has", function()
+    local a = assert(luio.open("qemu:edu", { vectors = "msi", qemu = { "-device", "nec-usb-xhci,id=b,msi=on,msix=off" } }))
+    assert(a.irqs[0]:start()) -- has number 0
+    for _ = 1, 2 do -- the block is free again after a close
+      local b = assert(a.qemu:open("b", { vectors = 9 }))
+      assert.same({ "msi", 16 }, { b.irqs.kind, b.irqs.count })
+      local at = b.config:read8(0x34)
+      while b.config:read8(at) ~= 0x05 do at = b.config:read8(at + 1) end
+      local control = b.config:read16(at + 2)
+      assert.same({ 1, 4 }, { control % 2, math.floor(control / 16) % 8 }) -- on, with 2^4 vectors
+      assert.equal(16, b.config:read16(at + (math.floor(control / 128) % 2 == 1 and 12 or 8)))
+      for vector = 0, 15 do assert(b.irqs[vector]:start()) end
+      assert(b:close())
+    end
+  end)
+
+  it("of a device whose bus master was on already are had, too", function()
+    local dev = assert(luio.open("qemu:pcie-root-port,chassis=1", { vectors = "msix" }))
+    assert.is_true(dev.config:command().bus_master)
+    assert(dev.irqs[0]:start())
+  end)
+
   it("are NVMe's, one for each queue of 65", function()
     local nvme = controller { vectors = "msix" }
     local dev = nvme.dev
@@ -412,6 +436,28 @@ describe("a driver with top halves for several vectors", function()
     assert.is_nil(dev)
     assert.equal("ENOTSUP", code)
     assert.matches("driver card wants 5 vectors: .*a model has the one interrupt", message)
+  end)
+
+  it("gets them under luio run, also after a crash #plain", function()
+    files.save(path, text(IRQ, TASKS .. [[
+      luio.spawn(function()
+        d.raise(dev, 4)
+        while dev.state.seen[4] == 0 do luio.sleep(0.01) end
+        print(("pid %d: %d by %s"):format(require("luv").os_getpid(), dev.state.seen[4], dev.irqs.kind))
+        io.flush()
+      end)
+    ]]))
+    local p = program.start { "run", path, "qemu:e1000e" }
+    finally(function() p:close() end)
+    local first = p:wait "pid (%d+): 1 by msix\n"
+    uv.kill(tonumber(first), "sigkill")
+    local second
+    wait.till(30, "another worker", function()
+      for pid in p:text():gmatch "pid (%d+): 1 by msix\n" do second = pid ~= first and pid or second end
+      return second
+    end)
+    p:kill "sigint"
+    assert.equal(0, p:status())
   end)
 
   it("may ask by `vectors`", function()
