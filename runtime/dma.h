@@ -89,6 +89,8 @@ struct luio_dma_ops {
   int (*moved)(const luio_dma *dma, const page *p, luio_error *err);
   /* Whether a record of a page may be one of this kind, by size and address. */
   bool (*believes)(const luio_dma *dma, const page_record *r);
+  /* Lets memory go that has no record, and is in no page of the pool. NULL: all of the stores is the pool's. */
+  void (*drop)(luio_dma *dma);
   /* The page's memory goes back to where it came from, and the page ends. */
   void (*release)(luio_dma *dma, page *p);
   /* The pool is about to end. NULL: nothing to do. */

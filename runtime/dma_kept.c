@@ -165,12 +165,20 @@ static void drop_unrecorded_of(luio_dma *dma, int which)
   }
 }
 
-/* Pages without a record: no device was told of them, or it is settled. */
-static void drop_unrecorded(luio_dma *dma)
+static void punch_unrecorded(luio_dma *dma)
 {
   for (int i = 0; dma->unrecorded && i < STORES; i++)
     if (dma->stores[i].fd >= 0)
       drop_unrecorded_of(dma, i);
+}
+
+/* Pages without a record: no device was told of them, or it is settled. */
+static void drop_unrecorded(luio_dma *dma)
+{
+  if (dma->ops->drop)
+    dma->ops->drop(dma);
+  else
+    punch_unrecorded(dma);
   dma->unrecorded = false;
 }
 
@@ -243,7 +251,6 @@ int luio_dma_adopt(luio_dma *dma, luio_error *err)
 void luio_dma_settle(luio_dma *dma)
 {
   pthread_mutex_lock(&dma->lock);
-  drop_unrecorded(dma);
   for (page *p = dma->pages; p; p = p->next)
     while (p->later) {
       extent *e = p->later;
@@ -258,6 +265,7 @@ void luio_dma_settle(luio_dma *dma)
       r->used = 0;
     }
   }
+  drop_unrecorded(dma);
   pthread_mutex_unlock(&dma->lock);
 }
 
@@ -277,7 +285,7 @@ uint64_t luio_dma_unsettled(luio_dma *dma)
 {
   uint64_t bytes = 0;
   pthread_mutex_lock(&dma->lock);
-  if (dma->unrecorded)
+  if (dma->unrecorded && !dma->ops->drop)
     bytes = not_mapped(dma);
   for (const page *p = dma->pages; p; p = p->next)
     for (const extent *e = p->later; e; e = e->next)

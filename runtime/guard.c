@@ -55,11 +55,11 @@ static int gone(luio_error *err)
 /* Room for all the descriptors that a reply may carry. */
 union control {
   struct cmsghdr align;
-  char bytes[CMSG_SPACE(sizeof(int) * GUARD_SLOTS)];
+  char bytes[CMSG_SPACE(sizeof(int) * GUARD_FDS)];
 };
 
 /* One message: its length, 0 at the other side's end, -errno. n: how many descriptors came. */
-static ssize_t receive_message(int fd, void *data, size_t size, int fds[GUARD_SLOTS], int *n)
+static ssize_t receive_message(int fd, void *data, size_t size, int fds[GUARD_FDS], int *n)
 {
   union control c;
   struct iovec io = {data, size};
@@ -73,7 +73,7 @@ static ssize_t receive_message(int fd, void *data, size_t size, int fds[GUARD_SL
     if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
       continue;
     size_t count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count && *n < GUARD_SLOTS; i++) {
+    for (size_t i = 0; i < count && *n < GUARD_FDS; i++) {
       memcpy(&fds[*n], CMSG_DATA(h) + i * sizeof *fds, sizeof *fds);
       (*n)++;
     }
@@ -91,16 +91,16 @@ static int receive(uint64_t number, struct guard_reply *r, int *fds)
     int ready = poll(&p, 1, now < until ? (int)((until - now) / 1000000) + 1 : 0);
     if (ready < 0 && errno == EINTR)
       continue;
-    int came[GUARD_SLOTS], n;
+    int came[GUARD_FDS], n;
     if (ready == 0)
       return -ETIMEDOUT;
     if (ready < 0 || receive_message(guard.fd, r, sizeof *r, came, &n) != (ssize_t)sizeof *r)
       return -EPIPE;
     bool ours = r->number == number;
     for (int slot = 0, i = 0; i < n; slot++) {
-      if (slot < GUARD_SLOTS && !(r->slots & 1u << slot))
+      if (slot < GUARD_FDS && !(r->slots & 1u << slot))
         continue;
-      if (ours && fds && slot < GUARD_SLOTS)
+      if (ours && fds && slot < GUARD_FDS)
         fds[slot] = came[i++];
       else
         close(came[i++]);
@@ -110,7 +110,7 @@ static int receive(uint64_t number, struct guard_reply *r, int *fds)
   }
 }
 
-/* fds: GUARD_SLOTS descriptors of the reply, or NULL. -EPIPE, -ETIMEDOUT (err is filled), or what the
+/* fds: the reply's descriptors, by their slots (GUARD_SLOTS, or GUARD_MACHINE_FDS), or NULL. -EPIPE, -ETIMEDOUT (err is filled), or what the
  * guardian says. */
 static int request(struct guard_request *q, struct guard_reply *r, int *fds, luio_error *err)
 {
@@ -405,4 +405,51 @@ void luio_guard_close(luio_slots *s)
   luio_error ignored;
   about(s, GUARD_CLOSED, 0, 0, NULL, &ignored);
   s->guarded = false;
+}
+
+/* ---- Machines ---------------------------------------------------------------------------------- */
+
+int luio_guard_machine(uint64_t key, uint64_t memory, struct luio_guard_machine *m, luio_error *err)
+{
+  struct guard_request q = {.kind = GUARD_MACHINE, .key = key, .size = memory};
+  struct guard_reply r = {.code = 0};
+  m->given = false;
+  if (!guard.attached)
+    return 0;
+  for (int i = 0; i < GUARD_MACHINE_FDS; i++)
+    m->fd[i] = -1;
+  int rc = request(&q, &r, m->fd, err);
+  if (rc == -EPIPE || rc == -ETIMEDOUT)
+    return rc;
+  if (rc == -ENOSPC)
+    return luio_fail(err, ENOSPC, "a guardian has room for %d QEMU machines", GUARD_DEVICES);
+  if (rc == -EPERM)
+    return luio_fail(err, EPERM, "privileges were dropped (--user): open devices before");
+  if (rc < 0)
+    return luio_fail(err, -rc, "the guardian's descriptors for it: %s", luio_errno_name(-rc));
+  m->given = true;
+  m->number = r.machine;
+  m->pid = r.pid;
+  return 0;
+}
+
+int luio_guard_machine_runs(const struct luio_guard_machine *m, int pid, int minder,
+                            luio_error *err)
+{
+  struct guard_request q = {
+      .kind = GUARD_MACHINE_RUNS, .machine = m->number, .pid = pid, .minder = minder};
+  struct guard_reply r = {.code = 0};
+  int rc = m->given && guard.attached ? request(&q, &r, NULL, err) : 0;
+  if (rc < 0 && rc != -EPIPE && rc != -ETIMEDOUT)
+    luio_fail(err, -rc, "have the guardian keep the machine: %s", luio_errno_name(-rc));
+  return rc;
+}
+
+void luio_guard_machine_end(const struct luio_guard_machine *m)
+{
+  struct guard_request q = {.kind = GUARD_MACHINE_END, .machine = m->number};
+  struct guard_reply r = {.code = 0};
+  luio_error ignored;
+  if (m->given && guard.attached)
+    request(&q, &r, NULL, &ignored);
 }

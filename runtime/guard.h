@@ -26,7 +26,7 @@
 #define GUARD_ENV "LUIO_GUARDIAN" /* numbers of descriptors: "replies,bell,mail" */
 
 enum {
-  GUARD_VERSION = 4,
+  GUARD_VERSION = 5,
   GUARD_DEVICES = 8, /* that one worker has open for driving */
   GUARD_PLACES       /* with the worker's own */
 };
@@ -46,6 +46,27 @@ enum guard_slot {
   GUARD_SLOTS
 };
 
+/* Descriptors of a QEMU machine (qemu.c). */
+enum guard_machine_fd {
+  GUARD_QTEST, /* luio's ends of its sockets */
+  GUARD_QMP,
+  GUARD_DOORBELL,
+  GUARD_RAM,      /* its memory */
+  GUARD_CHUNKS,   /* which of that are in use: two bytes for each 2 MiB */
+  GUARD_LOG,      /* what QEMU prints */
+  GUARD_LIFELINE, /* QEMU ends when the last copy of this end of a pipe is closed */
+  GUARD_MACHINE_KEPT,
+  /* Of a new one, for QEMU; the guardian does not keep these. */
+  GUARD_QTEST_THEIRS = GUARD_MACHINE_KEPT,
+  GUARD_QMP_THEIRS,
+  GUARD_DOORBELL_THEIRS,
+  GUARD_LIFELINE_THEIRS,
+  GUARD_MACHINE_FDS,
+  GUARD_FDS = GUARD_MACHINE_FDS /* in one message, at most */
+};
+
+enum { GUARD_CHUNK = 2 << 20, GUARD_LOG_SIZE = 16384 };
+
 enum guard_kind {
   GUARD_HELLO,    /* first; the reply says why this worker was started */
   GUARD_POLICY,   /* how often to restart, and how long to wait for what */
@@ -57,7 +78,11 @@ enum guard_kind {
   GUARD_CLOSED,   /* the device was stopped and closed in order */
   GUARD_READY,    /* the driver has started */
   GUARD_LEAVE,    /* the worker is about to end in order, with status 0 */
-  GUARD_SEAL /* privileges are about to be dropped: no more devices, nothing that shortens its reach */
+  GUARD_SEAL, /* privileges are about to be dropped: no more devices, nothing that shortens its reach */
+  GUARD_MACHINE, /* a QEMU machine for `key`, with `size` bytes of memory: one that the worker before had, or the
+                         descriptors for a new one */
+  GUARD_MACHINE_RUNS, /* `machine` was started: `pid` is QEMU, `minder` its parent, which the guardian spares */
+  GUARD_MACHINE_END /* `machine` is wanted no more */
 };
 
 struct guard_request {
@@ -65,8 +90,11 @@ struct guard_request {
   uint32_t slot;
   uint32_t restarts;
   uint64_t backoff_ns, stop_ns;
-  uint64_t size; /* MAKE; 0 for what grows */
+  uint64_t size; /* MAKE; 0 for what grows. MACHINE */
   char address[64];
+  uint64_t key; /* MACHINE: a number for the machine's arguments */
+  uint32_t machine;
+  int32_t pid, minder;
 };
 
 /* Shared. The worker puts a request in, then stores its number by release, then rings. */
@@ -86,6 +114,8 @@ struct guard_reply {
   uint32_t humble;   /* OPEN: a worker without privileges may have written the kept memory */
   uint32_t restarts; /* HELLO: workers that died so far */
   uint64_t died_ns;  /* HELLO: when the last one's death was seen */
+  uint32_t machine;  /* MACHINE: its number; `slots` has bits of guard_machine_fd */
+  int32_t pid;       /* MACHINE: of the QEMU that runs; 0: it is a new machine */
 };
 
 /* guard_wire.c. None of these waits for another process. */
@@ -110,6 +140,8 @@ int guard_bars_leave(const char *dir);
  * Any user may ask. */
 bool guard_bars_are(const char *dir, uid_t uid, uint64_t *mark);
 
+/* New sealed memory. Descriptor or -errno. */
+int guard_sealed(const char *name, uint64_t size);
 /* New memory for a slot, sealed: of `size` bytes, or none where it grows. Descriptor or -errno. */
 int guard_memory(unsigned slot, const char *whose, uint64_t size);
 

@@ -19,7 +19,7 @@
 /* Room for all the descriptors that a message may carry. */
 union control {
   struct cmsghdr align;
-  char bytes[CMSG_SPACE(sizeof(int) * GUARD_SLOTS)];
+  char bytes[CMSG_SPACE(sizeof(int) * GUARD_FDS)];
 };
 
 int guard_send(int fd, const void *data, size_t size, const int *fds, int n)
@@ -39,6 +39,19 @@ int guard_send(int fd, const void *data, size_t size, const int *fds, int n)
   }
   ssize_t sent = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
   return sent == (ssize_t)size ? 0 : sent < 0 ? -errno : -EIO;
+}
+
+int guard_sealed(const char *name, uint64_t size)
+{
+  int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0)
+    return -errno;
+  if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0) {
+    int code = errno;
+    close(fd);
+    return -code;
+  }
+  return fd;
 }
 
 /* The seal prevents SIGBUS: a file that gets shorter would raise it in each process that maps the file. */

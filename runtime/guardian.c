@@ -74,6 +74,7 @@ static void close_one(int *fd)
 static void close_ours(void)
 {
   guardian_close_devices();
+  guardian_close_machines();
   guardian_close_replies();
   close_one(&g.signals);
   close_one(&g.pidfd);
@@ -212,7 +213,7 @@ static int bury(void)
   if (guardian_reap(g.pid, &status, 0))
     return status;
   guardian_quieten_devices(); /* decide_restart says what came of it */
-  guardian_kill_leftovers(g.pid);
+  guardian_kill_leftovers(g.pid, guardian_is_minder);
   guardian_reap(g.pid, &status, REAPING);
   return status;
 }
@@ -315,9 +316,10 @@ static bool decide_restart(int status, uint64_t *pause, int *result)
                             : "died of",
                  sigabbrev_np(WTERMSIG(status)) ? sigabbrev_np(WTERMSIG(status)) : "RT");
   bool quit = quits(status, &l), left = guardian_stop_devices(&l, g.died_at);
+  int kept = guardian_machines_left();
   bool well = !quit && WIFEXITED(status) && WEXITSTATUS(status) == 0;
   if (!well || g.said.sealed)
-    guardian_kill_leftovers(g.pid);
+    guardian_kill_leftovers(g.pid, guardian_is_minder);
   bool never = !g.said.ever_ready && WIFEXITED(status); /* it has said why it can't start */
   *result = quit ? 1 : conclude(status);
   if (g.said.ready && g.died_at - g.said.ready_at > STABLE)
@@ -337,6 +339,8 @@ static bool decide_restart(int status, uint64_t *pause, int *result)
   if (*pause > g.said.longest_pause)
     *pause = g.said.longest_pause;
   g.in_a_row++;
+  if (kept)
+    guardian_say(&l, "; %d QEMU machine%s kept", kept, kept == 1 ? "" : "s");
   guardian_say(&l, "; restart %u of %u in %.0f ms", g.in_a_row, g.said.limit, guardian_ms(*pause));
   guardian_tell(&l);
   return true;
@@ -386,6 +390,7 @@ int guardian(void)
     }
   }
   guardian_end_devices();
+  guardian_end_machines();
   guardian_end_telling();
   return result;
 }

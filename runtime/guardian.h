@@ -3,6 +3,7 @@
  *   guardian.c           the workers: starts, watches, buries and restarts them; signals
  *   guardian_requests.c  a worker's requests, and the replies
  *   guardian_devices.c   the kept files and memory of each device; stopping a device
+ *   guardian_machines.c  QEMU machines
  *   guardian_children.c  the other children: the teller, which prints lines, and processes left
  *   behind by a worker
  *
@@ -51,8 +52,8 @@ void guardian_end_telling(void);
 /* Waits for a child that should end at once, `ns` at most. True: it has ended, or is no child of ours;
  * *status, which may be NULL, is set only if it has ended. */
 bool guardian_reap(pid_t pid, int *status, uint64_t ns);
-/* Kills the processes that a worker started and left behind. One that hangs in the kernel stays. */
-void guardian_kill_leftovers(pid_t worker);
+/* Kills the processes that a worker started and left behind, but those to be spared. One that hangs in the kernel stays. */
+void guardian_kill_leftovers(pid_t worker, bool (*spare)(pid_t));
 /* Reaps those of them that have ended by themselves. */
 void guardian_reap_orphans(pid_t worker);
 
@@ -96,6 +97,26 @@ void guardian_disarm_devices(struct guardian_line *l, uint64_t died_at);
 void guardian_end_devices(void);
 /* In a forked child: closes the copies that it has. */
 void guardian_close_devices(void);
+
+/* ---- guardian_machines.c ----------------------------------------------------------------------- */
+
+/* GUARD_MACHINE. Fills the reply, its code included. Returns how many descriptors go along; they stay ours. */
+int guardian_machine(const struct guard_request *q, struct guard_reply *r, int *fds);
+/* When the reply was sent: closes those that are for QEMU. */
+void guardian_machines_sent(void);
+/* GUARD_MACHINE_RUNS. An errno value. */
+int guardian_machine_runs(const struct guard_request *q);
+/* GUARD_MACHINE_END */
+void guardian_machine_end(const struct guard_request *q);
+/* After a worker's death: how many machines are kept for the next. */
+int guardian_machines_left(void);
+/* The next worker's driver has started: those that it did not ask for end. */
+void guardian_machines_ready(void);
+/* After the last worker. Waits for their QEMUs. */
+void guardian_end_machines(void);
+/* In a forked child: closes the copies that it has. */
+void guardian_close_machines(void);
+bool guardian_is_minder(pid_t pid);
 
 /* ---- guardian_requests.c ----------------------------------------------------------------------- */
 

@@ -88,7 +88,7 @@ void guardian_end_telling(void)
 
 /* ---- Leftovers --------------------------------------------------------------------------------- */
 
-void guardian_kill_leftovers(pid_t worker)
+void guardian_kill_leftovers(pid_t worker, bool (*spare)(pid_t))
 {
   bool any = true;
   for (int round = 0; any && round < 100; round++) { /* each may have left some more */
@@ -96,7 +96,7 @@ void guardian_kill_leftovers(pid_t worker)
     int pid;
     any = false;
     while (f && fscanf(f, "%d", &pid) == 1)
-      if (pid != teller && pid != worker) {
+      if (pid != teller && pid != worker && !spare(pid)) {
         kill(pid, SIGKILL);
         any |= guardian_reap(pid, NULL, 10 * GUARDIAN_MS);
       }

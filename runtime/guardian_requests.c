@@ -124,7 +124,10 @@ static void answer_worker(const struct guard_request *q, struct guard_reply *r,
     said->longest_pause = q->backoff_ns;
     said->stop_ns = q->stop_ns;
     break;
+  case GUARD_MACHINE_RUNS: r->code = said->sealed ? EPERM : guardian_machine_runs(q); break;
+  case GUARD_MACHINE_END: guardian_machine_end(q); break;
   case GUARD_READY:
+    guardian_machines_ready();
     said->ready = said->ever_ready = true;
     said->ready_at = guardian_now();
     break;
@@ -156,6 +159,11 @@ static int answer(const struct guard_request *q, struct guard_reply *r, int *fds
     return 1;
   case GUARD_HOLD: r->code = d ? guardian_hold(d, q->slot) : EINVAL; return 0;
   case GUARD_GONE: r->code = d ? guardian_let_go(d) : EINVAL; return 0;
+  case GUARD_MACHINE:
+    if (!said->sealed)
+      return guardian_machine(q, r, fds);
+    r->code = EPERM;
+    return 0;
   case GUARD_NO_RESET: r->code = d ? guardian_keep_from_reset(d, said->sealed) : EINVAL; return 0;
   case GUARD_CLOSED:
     if (d)
@@ -169,7 +177,7 @@ bool guardian_serve(struct guardian_said *said, unsigned restarts, uint64_t died
 {
   struct guard_request q;
   struct guard_reply r = {.number = atomic_load_explicit(&box.mail->number, memory_order_acquire)};
-  int fds[GUARD_SLOTS];
+  int fds[GUARD_FDS];
   if (r.number == box.taken)
     return true;
   box.taken = r.number;
@@ -181,5 +189,7 @@ bool guardian_serve(struct guardian_said *said, unsigned restarts, uint64_t died
     r.died_ns = died_at;
   }
   int n = answer(&q, &r, fds, said);
-  return guard_send(box.replies, &r, sizeof r, fds, n) == 0;
+  int rc = guard_send(box.replies, &r, sizeof r, fds, n);
+  guardian_machines_sent();
+  return rc == 0;
 }

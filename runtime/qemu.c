@@ -101,6 +101,7 @@ static int halt(void)
 static int map_memory(luio_qemu *q, int fd, const char *verb, luio_error *err)
 {
   void *at = mmap(NULL, q->config.memory, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  q->memory = fd;
   if (at == MAP_FAILED)
     return luio_fail(err, errno, "%s %s: map %llu bytes of its memory: %s%s", verb, q->program,
                      (unsigned long long)q->config.memory, luio_errno_name(errno),
@@ -110,36 +111,112 @@ static int map_memory(luio_qemu *q, int fd, const char *verb, luio_error *err)
   return 0;
 }
 
-static int start(luio_qemu *q, luio_error *err)
+static size_t chunks_size(const luio_qemu *q)
 {
-  int qtest[2] = {-1, -1}, qmp[2] = {-1, -1}, ram = -1, bios = -1, doorbell = -1, rc;
+  return q->config.memory / QEMU_CHUNK * sizeof *q->chunks;
+}
+
+/* Which chunks are in use: private, or the guardian's (fd). */
+static int map_chunks(luio_qemu *q, int fd, const char *verb, luio_error *err)
+{
+  int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+  void *at = mmap(NULL, chunks_size(q), PROT_READ | PROT_WRITE, flags, fd, 0);
+  if (at == MAP_FAILED)
+    return luio_fail(err, errno, "%s %s: mmap: %s%s", verb, q->program, luio_errno_name(errno),
+                     luio_qemu_remedy(errno));
+  madvise(at, chunks_size(q), MADV_DONTFORK);
+  q->chunks = at;
+  return 0;
+}
+
+/* What QEMU gets, by the numbers of its descriptors; and the reading end of the lifeline. */
+struct ends {
+  int qemu[QEMU_FDS], lifeline;
+};
+
+static int socket_pair(int *ours, int *theirs)
+{
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+    return -errno;
+  *ours = pair[0];
+  *theirs = pair[1];
+  return 0;
+}
+
+/* The descriptors of a new machine, where no guardian has made them. */
+static int make_ends(luio_qemu *q, struct ends *e)
+{
+  int rc = socket_pair(&q->qtest, &e->qemu[0]);
+  if (rc == 0)
+    rc = socket_pair(&q->qmp, &e->qemu[1]);
+  if (rc == 0) {
+    q->memory = memfd_create("machine memory", MFD_CLOEXEC);
+    rc = q->memory < 0 || ftruncate(q->memory, (off_t)q->config.memory) < 0 ? -errno : 0;
+  }
+  return rc;
+}
+
+static void use_guardians(luio_qemu *q, struct ends *e)
+{
+  const int *fd = q->guard.fd;
+  q->qtest = fd[GUARD_QTEST];
+  q->qmp = fd[GUARD_QMP];
+  if (q->config.messages)
+    q->doorbell.socket = fd[GUARD_DOORBELL];
+  else
+    close(fd[GUARD_DOORBELL]);
+  q->memory = fd[GUARD_RAM];
+  q->process.log = fd[GUARD_LOG];
+  q->process.lifeline = fd[GUARD_LIFELINE];
+  e->qemu[0] = fd[GUARD_QTEST_THEIRS];
+  e->qemu[1] = fd[GUARD_QMP_THEIRS];
+  e->qemu[4] = fd[GUARD_DOORBELL_THEIRS];
+  e->lifeline = fd[GUARD_LIFELINE_THEIRS];
+}
+
+static int start(luio_qemu *q, struct ends *e, luio_error *err)
+{
   char text[4][192];
   char **argv = arguments(q, text);
   if (!argv)
     return luio_fail(err, ENOMEM, "start %s: ENOMEM%s", q->program, luio_qemu_remedy(ENOMEM));
-  ram = memfd_create("machine memory", MFD_CLOEXEC);
-  bios = halt();
-  if (ram < 0 || bios < 0 || ftruncate(ram, (off_t)q->config.memory) < 0 ||
-      socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qtest) < 0 ||
-      socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qmp) < 0)
-    rc = luio_fail(err, errno, "start %s: %s%s", q->program, luio_errno_name(errno),
-                   luio_qemu_remedy(errno));
-  else if (q->config.messages && (rc = luio_doorbell_start(&q->doorbell, &doorbell)) < 0)
-    rc = luio_fail(err, -rc, "start %s: a way for its messages: %s%s", q->program,
-                   luio_errno_name(-rc), luio_qemu_remedy(-rc));
-  else {
-    int theirs[QEMU_FDS] = {qtest[1], qmp[1], ram, bios, doorbell};
-    rc = map_memory(q, ram, "start", err);
-    if (rc == 0)
-      rc = luio_qemu_spawn(&q->process, argv, theirs, err);
+  int rc = q->guard.given ? 0 : make_ends(q, e);
+  e->qemu[3] = halt();
+  if (rc == 0 && e->qemu[3] < 0)
+    rc = -errno;
+  if (rc < 0)
+    luio_fail(err, -rc, "start %s: %s%s", q->program, luio_errno_name(-rc), luio_qemu_remedy(-rc));
+  else if (q->config.messages && (rc = luio_doorbell_start(&q->doorbell, &e->qemu[4])) < 0)
+    luio_fail(err, -rc, "start %s: a way for its messages: %s%s", q->program, luio_errno_name(-rc),
+              luio_qemu_remedy(-rc));
+  else
+    rc = map_memory(q, q->memory, "start", err);
+  if (rc == 0) {
+    int fds[QEMU_FDS];
+    memcpy(fds, e->qemu, sizeof fds);
+    fds[2] = q->memory;
+    if (!q->config.messages)
+      fds[4] = -1;
+    rc = luio_qemu_spawn(&q->process, argv, fds, e->lifeline, err);
   }
-  q->qtest = qtest[0];
-  q->qmp = qmp[0];
-  int spent[] = {qtest[1], qmp[1], ram, bios, doorbell};
-  for (size_t i = 0; i < sizeof spent / sizeof *spent; i++)
-    if (spent[i] >= 0)
-      close(spent[i]);
+  if (rc == 0)
+    rc = luio_guard_machine_runs(&q->guard, q->process.pid, q->process.minder, err);
   free(argv);
+  return rc;
+}
+
+/* A machine of the worker before, which may have died at any point. */
+static int resume(luio_qemu *q, luio_error *err)
+{
+  q->process.pid = q->guard.pid;
+  int rc = map_memory(q, q->memory, "take over", err);
+  if (rc == 0)
+    rc = luio_qemu_bus_resync(q, err);
+  if (rc == 0)
+    rc = luio_qmp_resync(q->qmp, q->config.answer_ns, q->program, err);
+  if (rc == 0 && q->config.messages)
+    rc = luio_doorbell_resume(&q->doorbell);
   return rc;
 }
 
@@ -149,6 +226,10 @@ static void forked(void *of)
   luio_qemu *q = of;
   luio_qemu_bus_forked(q);
   luio_devnull_replace(q->qmp);
+  luio_devnull_replace(q->memory);
+  if (q->chunks) /* those are the parent's; these are for its devices, which are closed here, too */
+    (void)mmap(q->chunks, chunks_size(q), PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   luio_doorbell_forked(&q->doorbell);
   luio_qemu_forked(&q->process);
 }
@@ -163,20 +244,16 @@ static int create(const luio_qemu_config *config, const char *name, const char *
   if (!kind)
     return luio_fail(err, EINVAL, "%s: luio does not know the machine %s", what, config->machine);
   luio_qemu *q = calloc(1, sizeof *q);
-  uint8_t *chunks = calloc(1, config->memory / QEMU_CHUNK);
-  int rc = q && chunks ? luio_devnull_hold(what, err)
-                       : luio_fail(err, ENOMEM, "%s: out of memory", what);
+  int rc = q ? luio_devnull_hold(what, err) : luio_fail(err, ENOMEM, "%s: out of memory", what);
   if (rc < 0) {
     free(q);
-    free(chunks);
     return rc;
   }
   q->kind = kind;
   q->config = *config;
-  q->chunks = chunks;
   atomic_init(&q->users, 1);
   luio_format(q->program, sizeof q->program, "%s", name);
-  q->doorbell.socket = q->qtest = q->qmp = q->watch = q->stop_fd = q->change_fd =
+  q->doorbell.socket = q->memory = q->qtest = q->qmp = q->watch = q->stop_fd = q->change_fd =
       q->process.lifeline = q->process.log = -1;
   for (int i = 0; i < QEMU_LISTENERS; i++)
     q->listeners[i].fd = -1;
@@ -208,11 +285,62 @@ static int ready(luio_qemu *q, int rc, luio_qemu **out, luio_error *err)
   return 0;
 }
 
+/* The same for the same machine: FNV-1a of its arguments. */
+static uint64_t key_of(const luio_qemu_config *c)
+{
+  uint64_t h = 0xcbf29ce484222325ull ^ c->memory ^ (uint64_t)c->messages << 32;
+  for (size_t i = 0; c->argv[i]; i++)
+    for (const char *at = c->argv[i];; at++) {
+      h = (h ^ (uint8_t)*at) * 0x100000001b3ull;
+      if (!*at)
+        break;
+    }
+  return h;
+}
+
 int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *err)
 {
-  luio_qemu *q;
-  int rc = create(config, config->argv[0], "start", &q, err);
-  return rc < 0 ? rc : ready(q, start(q, err), out, err);
+  char lost[sizeof err->message] = "";
+  for (;;) {
+    luio_qemu *q;
+    luio_error why;
+    struct ends e = {.qemu = {-1, -1, -1, -1, -1}, .lifeline = -1};
+    int rc = create(config, config->argv[0], "start", &q, err);
+    if (rc < 0)
+      return rc;
+    rc = luio_guard_machine(key_of(config), config->memory, &q->guard, &why);
+    if (rc < 0)
+      luio_fail(err, -rc, "start %s: %s", q->program, why.message);
+    if (q->guard.given)
+      use_guardians(q, &e);
+    bool kept = q->guard.given && q->guard.pid;
+    luio_format(q->lost, sizeof q->lost, "%s", lost);
+    if (rc == 0)
+      rc = map_chunks(q, q->guard.given ? q->guard.fd[GUARD_CHUNKS] : -1, "start", err);
+    if (q->guard.given)
+      close(q->guard.fd[GUARD_CHUNKS]);
+    if (rc == 0)
+      rc = kept ? resume(q, &why) : start(q, &e, err);
+    for (int i = 0; i < QEMU_FDS; i++)
+      if (e.qemu[i] >= 0)
+        close(e.qemu[i]);
+    if (e.lifeline >= 0)
+      close(e.lifeline);
+    rc = ready(q, rc, out, kept ? &why : err);
+    if (rc == 0 || !kept)
+      return rc;
+    luio_format(lost, sizeof lost, "%s", why.message); /* it ended with q: a new one */
+  }
+}
+
+bool luio_qemu_is_kept(const luio_qemu *q)
+{
+  return q->guard.given && q->guard.pid;
+}
+
+const char *luio_qemu_lost(const luio_qemu *q)
+{
+  return q->lost[0] ? q->lost : NULL;
 }
 
 /* The process at the other end of a socket; 0: it is not known here. */
@@ -249,8 +377,10 @@ int luio_qemu_attach(const luio_qemu_running *r, luio_qemu **out, luio_error *er
   } else {
     close(r->qtest);
     close(r->qmp);
+    close(r->memory);
   }
-  close(r->memory);
+  if (rc == 0)
+    rc = map_chunks(q, -1, "attach to", err);
   if (rc == 0)
     rc = luio_qemu_bus_resync(q, err);
   return q ? ready(q, rc, out, err) : rc;
@@ -261,7 +391,8 @@ static void end(luio_qemu *q)
   luio_fork_remove(&q->fork_watch);
   luio_devnull_release();
   luio_qemu_bus_stop(q);
-  luio_qemu_end(&q->process);
+  luio_guard_machine_end(&q->guard);
+  luio_qemu_end(&q->process, q->guard.given ? q->qmp : -1);
   if (q->qtest >= 0)
     close(q->qtest);
   if (q->qmp >= 0)
@@ -271,7 +402,10 @@ static void end(luio_qemu *q)
     close(q->change_fd);
   if (q->ram)
     munmap(q->ram, q->config.memory);
-  free(q->chunks);
+  if (q->chunks)
+    munmap(q->chunks, chunks_size(q));
+  if (q->memory >= 0)
+    close(q->memory);
   pthread_mutex_destroy(&q->bus);
   pthread_mutex_destroy(&q->lock);
   free(q);
@@ -390,8 +524,8 @@ const void *luio_qemu_tree(const luio_qemu *q, uint64_t *size)
 
 /* ---- Memory ------------------------------------------------------------------------------------ */
 
-int luio_qemu_memory_take(luio_qemu *q, uint64_t size, uint64_t align, uint64_t mask,
-                          uint64_t *addr)
+int luio_qemu_memory_take(luio_qemu *q, uint16_t owner, uint64_t size, uint64_t align,
+                          uint64_t mask, uint64_t *addr)
 {
   uint64_t chunks = q->config.memory / QEMU_CHUNK, n = (size + QEMU_CHUNK - 1) / QEMU_CHUNK;
   uint64_t step = align > QEMU_CHUNK ? align / QEMU_CHUNK : 1;
@@ -407,7 +541,8 @@ int luio_qemu_memory_take(luio_qemu *q, uint64_t size, uint64_t align, uint64_t 
       rc = -ERANGE;
       break;
     }
-    memset(q->chunks + first, 1, n);
+    for (uint64_t i = first; i < last; i++)
+      q->chunks[i] = owner;
     *addr = q->kind->ram + first * QEMU_CHUNK;
     rc = 0;
   }
@@ -415,14 +550,26 @@ int luio_qemu_memory_take(luio_qemu *q, uint64_t size, uint64_t align, uint64_t 
   return rc;
 }
 
-uint8_t *luio_qemu_memory_at(const luio_qemu *q, uint64_t addr)
+void luio_qemu_memory_claim(luio_qemu *q, uint16_t owner, uint64_t addr, uint64_t size)
 {
-  return q->ram + (addr - q->kind->ram);
+  uint64_t first = (addr - q->kind->ram) / QEMU_CHUNK;
+  pthread_mutex_lock(&q->lock);
+  for (uint64_t i = first; i < first + size / QEMU_CHUNK; i++)
+    q->chunks[i] = owner;
+  pthread_mutex_unlock(&q->lock);
 }
 
 void luio_qemu_memory_release(luio_qemu *q, uint64_t addr, uint64_t size)
 {
+  luio_qemu_memory_claim(q, 0, addr, size);
+}
+
+void luio_qemu_memory_forget(luio_qemu *q, uint16_t owner,
+                             bool (*keep)(const void *of, uint64_t addr), const void *of)
+{
   pthread_mutex_lock(&q->lock);
-  memset(q->chunks + (addr - q->kind->ram) / QEMU_CHUNK, 0, size / QEMU_CHUNK);
+  for (uint64_t i = 0; i < q->config.memory / QEMU_CHUNK; i++)
+    if (q->chunks[i] == owner && !keep(of, q->kind->ram + i * QEMU_CHUNK))
+      q->chunks[i] = 0;
   pthread_mutex_unlock(&q->lock);
 }

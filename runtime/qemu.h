@@ -11,7 +11,7 @@ enum { QEMU_QTEST = 3, QEMU_QMP, QEMU_RAM, QEMU_BIOS, QEMU_DOORBELL, QEMU_FDS_EN
 enum { QEMU_FDS = QEMU_FDS_END - QEMU_QTEST };
 
 struct luio_qemu_process {
-  int minder;   /* the child that ends QEMU when our end of `lifeline` closes; 0: none */
+  int minder;   /* our child that ends QEMU when our end of `lifeline` closes; 0: none */
   int lifeline; /* -1: none */
   int log;      /* a memfd: what it printed; -1: none */
   int pid;      /* of QEMU */
@@ -21,12 +21,13 @@ struct luio_qemu_process {
 #define QEMU_MISSING "there is no such program"
 /* Starts argv with the descriptors fds[i] as QEMU_QTEST + i; -1: none. */
 int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int fds[QEMU_FDS],
-                    luio_error *err);
+                    int lifeline, luio_error *err);
 /* For messages: what to do where there is too little for a start; "" for other codes. */
 const char *luio_qemu_remedy(int code);
 /* What it printed, in one line, without its own name. */
 const char *luio_qemu_printed(const struct luio_qemu_process *p, char *to, size_t size);
-void luio_qemu_end(struct luio_qemu_process *p);
+/* qmp: its socket, which tells of QEMU's end where the minder is a guardian's child by now; -1: it is ours, or QEMU is somebody else's. */
+void luio_qemu_end(struct luio_qemu_process *p, int qmp);
 /* In a forked child, which must not keep it alive. */
 void luio_qemu_forked(struct luio_qemu_process *p);
 
@@ -131,7 +132,11 @@ struct luio_qemu {
   uint8_t *ram;
   _Atomic unsigned users; /* devices, and the one who started it; the last one ends it */
   pthread_mutex_t lock;   /* `chunks`, and each function's `open` */
-  uint8_t *chunks;        /* which of the memory's are in use */
+  uint16_t *
+      chunks; /* the owner of each of the memory's; 0: it is free. Under a guardian the next worker has it, too */
+  int memory; /* the file of `ram` */
+  struct luio_guard_machine guard;
+  char lost[256]; /* why the machine that a guardian had kept is not this one */
 
   /* The bus. All below is guarded by its lock. */
   pthread_mutex_t bus;
@@ -186,6 +191,8 @@ int luio_qemu_write(luio_qemu *q, enum luio_qemu_space space, uint64_t addr, uns
 int luio_qemu_ask(luio_qemu *q, const char *command, luio_error *err);
 /* Of a machine that another process may have spoken to, before the thread: drops what is under way there, until an answer is ours. */
 int luio_qemu_bus_resync(luio_qemu *q, luio_error *err);
+/* The same at its QMP socket, for a caller that has not spoken there yet: drops all until an answer is ours. */
+int luio_qmp_resync(int qmp, uint64_t wait_ns, const char *program, luio_error *err);
 /* Says hello, and starts the thread that takes changes of interrupt lines. */
 int luio_qemu_bus_start(luio_qemu *q, luio_error *err);
 void luio_qemu_bus_stop(luio_qemu *q);
@@ -234,6 +241,8 @@ int luio_qemu_settle(luio_qemu *q, luio_error *err);
 
 /* qemu_doorbell.c. The server's end, with all that QEMU reads before it is there; *theirs is for QEMU. -errno */
 int luio_doorbell_start(struct luio_doorbell *b, int *theirs);
+/* Of a QEMU that a process before this one had started: none of its eventfds counts any more. -errno */
+int luio_doorbell_resume(struct luio_doorbell *b);
 /* When the machine's devices are placed. */
 int luio_doorbell_find(luio_qemu *q, luio_error *err);
 /* n numbers, a power of two, the first of which is a multiple of it. The first; -errno */
@@ -257,11 +266,14 @@ void luio_qemu_let_go(luio_qemu *q, struct luio_qemu_function *f);
 /* The same of a device of the device tree, by the address of its first registers. -EBUSY, -ENOSPC */
 int luio_qemu_take_node(luio_qemu *q, uint64_t addr);
 void luio_qemu_let_node_go(luio_qemu *q, uint64_t addr);
-/* Memory for DMA: whole chunks below mask; *addr is the address that devices see. -ENOMEM, -ERANGE */
-int luio_qemu_memory_take(luio_qemu *q, uint64_t size, uint64_t align, uint64_t mask,
-                          uint64_t *addr);
+/* Memory for DMA: whole chunks below mask, for an owner, which is not 0; *addr is the address that devices see. -ENOMEM, -ERANGE */
+int luio_qemu_memory_take(luio_qemu *q, uint16_t owner, uint64_t size, uint64_t align,
+                          uint64_t mask, uint64_t *addr);
+/* Whole chunks are in use by owner, whatever they were before. */
+void luio_qemu_memory_claim(luio_qemu *q, uint16_t owner, uint64_t addr, uint64_t size);
+/* Frees the owner's, but those to be kept. */
+void luio_qemu_memory_forget(luio_qemu *q, uint16_t owner,
+                             bool (*keep)(const void *of, uint64_t addr), const void *of);
 void luio_qemu_memory_release(luio_qemu *q, uint64_t addr, uint64_t size);
-/* Where this process has it. */
-uint8_t *luio_qemu_memory_at(const luio_qemu *q, uint64_t addr);
 
 #endif

@@ -396,6 +396,37 @@ int luio_qemu_bus_resync(luio_qemu *q, luio_error *err)
   return rc;
 }
 
+int luio_qmp_resync(int qmp, uint64_t wait_ns, const char *program, luio_error *err)
+{
+  char mark[64], text[160], line[512];
+  uint64_t now = luio_now(), deadline = now + wait_ns;
+  luio_format(mark, sizeof mark, "luio-%d-%llx", (int)getpid(), (unsigned long long)now);
+  /* In this order: QMP takes no other command before the first. */
+  luio_format(text, sizeof text, "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"%s\"}\n",
+              mark);
+  if (send(qmp, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)strlen(text))
+    return luio_fail(err, EIO, "%s: it has ended, or reads nothing at its monitor", program);
+  for (size_t at = 0;;) {
+    char byte;
+    ssize_t n = recv(qmp, &byte, 1, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+      return luio_fail(err, EIO, "%s: it has ended", program);
+    if (n == 1 && byte == '\n') {
+      line[at] = 0;
+      if (strstr(line, mark))
+        return 0;
+      at = 0;
+    } else if (n == 1 && at < sizeof line - 1)
+      line[at++] = byte;
+    now = luio_now();
+    if (now >= deadline)
+      return luio_fail(err, ETIMEDOUT, "%s: its monitor does not answer: is it stopped?", program);
+    struct pollfd in = {.fd = qmp, .events = POLLIN};
+    if (n < 0)
+      poll(&in, 1, (int)((deadline - now) / 1000000 + 1));
+  }
+}
+
 int luio_qemu_bus_start(luio_qemu *q, luio_error *err)
 {
   uint64_t patience = q->config.answer_ns;

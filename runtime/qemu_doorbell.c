@@ -70,10 +70,12 @@ static int tell(int socket, int64_t number, int fd)
 int luio_doorbell_start(struct luio_doorbell *b, int *theirs)
 {
   int pair[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-    return -errno;
-  b->socket = pair[0];
-  *theirs = pair[1];
+  if (b->socket < 0) { /* no guardian has made it */
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+      return -errno;
+    b->socket = pair[0];
+    *theirs = pair[1];
+  }
   int memory = memfd_create("doorbell memory", MFD_CLOEXEC), rc = memory < 0 ? -errno : 0;
   if (rc == 0 && (ftruncate(memory, MEMORY_SIZE) < 0 ||
                   pwrite(memory, mark, sizeof mark, 0) != (ssize_t)sizeof mark))
@@ -88,6 +90,12 @@ int luio_doorbell_start(struct luio_doorbell *b, int *theirs)
   if (memory >= 0)
     close(memory);
   return rc;
+}
+
+/* A number without a descriptor, once it has begun: that peer is gone. */
+int luio_doorbell_resume(struct luio_doorbell *b)
+{
+  return tell(b->socket, OUR_ID, -1);
 }
 
 static bool is_ours(luio_qemu *q, const struct luio_qemu_function *f)

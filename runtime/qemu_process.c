@@ -20,11 +20,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { LOG_SIZE = 16384, HIGH = 16, TERM_PAUSES = 2000 };
+enum { HIGH = 16, TERM_PAUSES = 2000 };
 
 /* All that follows runs in a child of a process that may have threads: only system calls. */
 
@@ -109,21 +110,34 @@ static void mind(char *const argv[], const int fds[QEMU_FDS], int log, int lifel
   _exit(0);
 }
 
-int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int fds[QEMU_FDS],
-                    luio_error *err)
+/* Where no guardian has made them: the log, and the lifeline, whose reading end is *end. */
+static int make_own(struct luio_qemu_process *p, int *end)
 {
-  int lifeline[2] = {-1, -1}, tell[2] = {-1, -1};
+  int lifeline[2];
+  if (p->log >= 0)
+    return 0;
+  p->log = guard_sealed("qemu's output", GUARD_LOG_SIZE);
+  if (p->log < 0)
+    return -p->log;
+  if (pipe2(lifeline, O_CLOEXEC) < 0)
+    return errno;
+  *end = lifeline[0];
+  p->lifeline = lifeline[1];
+  return 0;
+}
+
+int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int fds[QEMU_FDS],
+                    int lifeline, luio_error *err)
+{
+  int made = -1, tell[2] = {-1, -1};
   pid_t qemu = -1;
-  int code = 0;
-  p->log = memfd_create("qemu's output", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (p->log < 0 || ftruncate(p->log, LOG_SIZE) < 0 || pipe2(lifeline, O_CLOEXEC) < 0 ||
-      pipe2(tell, O_CLOEXEC) < 0)
+  int code = make_own(p, &made);
+  if (!code && pipe2(tell, O_CLOEXEC) < 0)
     code = errno;
-  else {
-    fcntl(p->log, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK);
+  if (!code) {
     p->minder = _Fork();
     if (p->minder == 0)
-      mind(argv, fds, p->log, lifeline[0], tell[1]);
+      mind(argv, fds, p->log, made >= 0 ? made : lifeline, tell[1]);
     if (p->minder < 0)
       code = errno;
   }
@@ -136,13 +150,12 @@ int luio_qemu_spawn(struct luio_qemu_process *p, char *const argv[], const int f
     code = EAGAIN; /* the minder could start no process, and has ended */
   if (tell[0] >= 0)
     close(tell[0]);
-  if (lifeline[0] >= 0)
-    close(lifeline[0]);
-  p->lifeline = lifeline[1];
+  if (made >= 0)
+    close(made);
   p->pid = qemu;
   if (!code)
     return 0;
-  luio_qemu_end(p);
+  luio_qemu_end(p, -1);
   return luio_fail(err, code, "start %s: %s%s", argv[0], luio_errno_name(code),
                    luio_qemu_remedy(code));
 }
@@ -203,13 +216,28 @@ void luio_qemu_forked(struct luio_qemu_process *p)
   p->minder = 0; /* it is no child of this one */
 }
 
-void luio_qemu_end(struct luio_qemu_process *p)
+/* The same where the minder is no child of ours: until QEMU has closed its socket. */
+static void await_silence(int qmp)
+{
+  uint64_t until = luio_now() + LUIO_STOP_NS, now;
+  char bytes[4096];
+  while ((now = luio_now()) < until) {
+    struct pollfd in = {.fd = qmp, .events = POLLIN};
+    if (poll(&in, 1, (int)((until - now) / 1000000 + 1)) > 0 &&
+        recv(qmp, bytes, sizeof bytes, MSG_DONTWAIT) == 0)
+      return;
+  }
+}
+
+void luio_qemu_end(struct luio_qemu_process *p, int qmp)
 {
   if (p->lifeline >= 0)
     close(p->lifeline);
   p->lifeline = -1;
   if (p->minder > 0)
     await(p->minder);
+  else if (qmp >= 0)
+    await_silence(qmp);
   p->minder = 0;
   if (p->log >= 0)
     close(p->log);

@@ -27,6 +27,22 @@ int luio_guard_seal(luio_error *err);
 /* The memory of this process, and of no device; NULL: there is no guardian. */
 luio_slots *luio_guard_process(void);
 
+/* A QEMU machine's descriptors: the guardian keeps copies of them for the next worker. */
+struct luio_guard_machine {
+  bool given; /* false: there is no guardian; the rest is not set */
+  unsigned number;
+  int pid;                   /* of the QEMU that a worker before this one has started; 0: none */
+  int fd[GUARD_MACHINE_FDS]; /* the caller's; of one that runs those of QEMU's side are -1 */
+};
+/* A machine that the worker before had under that key, or a new one. Without a guardian: 0. */
+int luio_guard_machine(uint64_t key, uint64_t memory, struct luio_guard_machine *m,
+                       luio_error *err);
+/* QEMU was started. */
+int luio_guard_machine_runs(const struct luio_guard_machine *m, int pid, int minder,
+                            luio_error *err);
+/* It is wanted no more. QEMU ends when the caller's lifeline is closed, too. */
+void luio_guard_machine_end(const struct luio_guard_machine *m);
+
 /* memfd.c. Maps `size` bytes that the guardian keeps in a slot, all zeros but for what `copy` takes of
  * those that the worker before had. what: for messages. */
 int luio_memfd_map(luio_slots *slots, int slot, size_t size, const char *what,

@@ -97,7 +97,7 @@ end
 function M.request(fields)
   local mail = M.mapping "luio-mail"
   local q = ffi.cast("struct { uint64_t number; uint32_t kind, version, slot, restarts; uint64_t backoff, stop, size; char address[64]; } *", mail)
-  q.kind, q.version, q.slot, q.size, q.address = fields.kind, 4, fields.slot or 0, fields.size or 0, fields.address or ""
+  q.kind, q.version, q.slot, q.size, q.address = fields.kind, 5, fields.slot or 0, fields.size or 0, fields.address or ""
   q.number = q.number + 1
   M.ring()
   return q.number

@@ -305,7 +305,8 @@ function M.start(arguments, config, describe, id, address, options)
   end
   local self = new(out[0], arguments[1])
   local dev, message, code
-  self.qmp, message, code = qmp.greet(C.luio_qemu_qmp_fd(self.handle), self.pid)
+  local kept = C.luio_qemu_is_kept(self.handle)
+  self.qmp, message, code = (kept and qmp.resume or qmp.greet)(C.luio_qemu_qmp_fd(self.handle), self.pid)
   if self.qmp and describe then self.tree, message, code = describe(self.handle, self.qmp) end
   local heard
   if self.qmp and (self.tree or not describe) then heard, message, code = listen(self) end
@@ -313,6 +314,11 @@ function M.start(arguments, config, describe, id, address, options)
     dev, message, code = open(self, id, address, options)
   end
   if not dev then return give_up(self, message, code) end
+  local lost = C.luio_qemu_lost(self.handle)
+  if lost ~= nil then
+    dev:warn(("%s has a new machine: the one of the worker that died is lost, with the device's state and its DMA memory: %s"):format(
+      address, ffi.string(lost)))
+  end
   return dev
 end
 

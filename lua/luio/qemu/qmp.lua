@@ -324,14 +324,7 @@ end
 
 -- ---- Its life ------------------------------------------------------------------------------------
 
---- Begins the conversation on a socket in which nothing was said yet.
----@param fd integer  stays the caller's, and open until `close`
----@param pid integer  of QEMU, for messages
----@param seconds? number  in which it answers for the first time
----@return luio.Qmp?
----@return string? message
----@return string? code
-function M.greet(fd, pid, seconds)
+local function new(fd, pid)
   local epoll = posix.epoll_create1(posix.O_CLOEXEC)
   if epoll < 0 then return posix.failure("talk to QEMU's monitor: epoll_create1", "raise `ulimit -n`") end
   local poll, message, code = uv.new_poll(epoll)
@@ -353,12 +346,37 @@ function M.greet(fd, pid, seconds)
     take(self)
   end)
   poll:unref() -- a program does not go on for it alone
+  return self
+end
+
+--- Begins the conversation on a socket in which nothing was said yet.
+---@param fd integer  stays the caller's, and open until `close`
+---@param pid integer  of QEMU, for messages
+---@param seconds? number  in which it answers for the first time
+---@return luio.Qmp?
+---@return string? message
+---@return string? code
+function M.greet(fd, pid, seconds)
+  local self, message, code = new(fd, pid)
+  if not self then return nil, message, code end
   local ok
   local hello = "qmp_capabilities"
   ok, message, code = ask(self, function(...) return block(self, ...) end, assert(line_of(hello, nil, 1)), hello, seconds)
   if ok then return self end
   self:close()
   return nil, message, code
+end
+
+--- Goes on with one that another process has begun, and that is at rest (luio_qemu_is_kept).
+---@param fd integer  as above
+---@param pid integer
+---@return luio.Qmp?
+---@return string? message
+---@return string? code
+function M.resume(fd, pid)
+  local self, message, code = new(fd, pid)
+  if self then self.greeted = true end
+  return self, message, code
 end
 
 --- Ends the conversation. Whoever waits gets ECANCELED. Idempotent.

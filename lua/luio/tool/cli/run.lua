@@ -172,6 +172,10 @@ local function run(args)
   elseif args.bind and not (args.device or ""):match ":%x+%.%x$" then
     return nil, "--bind: wants the PCI device named that it is to take", "USAGE"
   end
+  if args.user and (args.device or ""):match "^qemu:" then
+    local why = "--user %s: a qemu: device needs no root, and its QEMU would stay root's: run luio as that user"
+    return nil, why:format(args.user), "USAGE"
+  end
   args.wait = args.wait and args.wait[1] -- what may be left out argparse gives as a list
   local guarded, message, code = guardian.attach()
   if guarded == nil then return nil, message, code end
