@@ -76,6 +76,8 @@ enum {
   LUIO_QEMU_PLUGGED = 2,   /* a slot has got one: luio_device_return takes it */
   LUIO_QEMU_ENDED = 4,     /* luio_qemu_check has the reason */
 };
+/* For QMP's event RESET: the machine's devices have forgotten everything, so each is gone, and there to be taken again. Any thread. */
+LUIO_API void luio_qemu_was_reset(luio_qemu *qemu);
 /* All that has changed since the last call. Any thread. */
 LUIO_API unsigned luio_qemu_changes(luio_qemu *qemu);
 /* The machine's process. */

@@ -168,6 +168,7 @@ struct luio_qemu {
   unsigned n_functions;
   struct luio_qemu_slot slots[QEMU_SLOTS];
   unsigned n_slots;
+  bool forgotten; /* it was reset: nothing has addresses. Guarded by `lock` */
 };
 
 /* qemu_line.c. A line of the test socket, without its end. */

@@ -171,14 +171,15 @@ static void bridge(struct scan *s, const struct luio_qemu_function *f)
   uint64_t base[WINDOWS], limit[WINDOWS];
   unsigned bus = ++s->buses;
   struct luio_qemu_slot slot = {.capability = express(s, f), .bus = bus};
-  unsigned before = s->q->n_functions;
   put(s, f->ecam, BUSES, 32, f->bus | bus << 8 | 0xff0000);
   for (int w = 0; w < WINDOWS; w++)
     base[w] = limit_of(s, w) + 1;
   scan_bus(s, bus);
   put(s, f->ecam, BUSES + 2, 8, s->buses);
-  bool takes_devices =
-      slot.capability && luio_qemu_slot_usable(s->q, slot.capability, s->q->n_functions > before);
+  bool taken = false;
+  for (unsigned i = 0; i < s->q->n_functions; i++)
+    taken |= s->q->functions[i].bus == bus && s->q->functions[i].here;
+  bool takes_devices = slot.capability && luio_qemu_slot_usable(s->q, slot.capability, taken);
   if (takes_devices)
     reserve(s, base);
   for (int w = 0; w < WINDOWS; w++) {
@@ -318,10 +319,32 @@ static int enumerate_slot(luio_qemu *q, const struct luio_qemu_slot *slot, luio_
   return s.rc;
 }
 
+void luio_qemu_was_reset(luio_qemu *q)
+{
+  pthread_mutex_lock(&q->lock);
+  luio_qemu_bus_begin(q);
+  for (unsigned i = 0; i < q->n_functions; i++)
+    if (q->functions[i].here) {
+      q->functions[i].here = false;
+      atomic_fetch_add(&q->functions[i].pulled, 1);
+    }
+  q->forgotten = true;
+  luio_qemu_tell(q, LUIO_QEMU_UNPLUGGED | LUIO_QEMU_PLUGGED);
+  luio_qemu_bus_end(q);
+  pthread_mutex_unlock(&q->lock);
+}
+
 int luio_qemu_settle(luio_qemu *q, luio_error *err)
 {
   int rc = 0;
   pthread_mutex_lock(&q->lock);
+  if (q->forgotten) {
+    luio_qemu_bus_begin(q);
+    q->n_slots = 0;
+    luio_qemu_bus_end(q);
+    rc = luio_qemu_enumerate(q, err);
+    q->forgotten = rc < 0;
+  }
   luio_qemu_bus_begin(q);
   luio_qemu_slots_look(q); /* QMP's answer may have been faster than the interrupt */
   luio_qemu_bus_end(q);

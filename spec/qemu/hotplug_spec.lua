@@ -5,6 +5,7 @@ local amount = require "spec.support.amount"
 local ffi = require "ffi"
 local files = require "spec.support.files"
 local luio = require "luio"
+local net = require "luio.net"
 local program = require "spec.support.program"
 local uv = require "luv"
 local wait = require "spec.support.wait"
@@ -207,5 +208,51 @@ describe("a slot of a QEMU machine", function()
     assert.matches("qemu:edu is there again after", text)
     p:kill "sigterm"
     assert.equal(0, p:status())
+  end)
+end)
+
+describe("a reset of a QEMU machine", function()
+  after_each(function() assert(luio.close_all()) end)
+
+  it("is a device that is gone and comes back: its driver starts again, with its memory and its slots", function()
+    local dev = assert(luio.start("edu", "qemu:edu,bus=rp", { qemu = PORT }))
+    luio.run(function()
+      for round = 1, 3 do
+        local buffer = assert(dev.dma:alloc(64))
+        buffer:write(0, "kept " .. round)
+        local waiting, code
+        waiting = luio.spawn(function() code = select(3, dev.irqs[0]:wait(100)) end)
+        assert(dev.qemu:command "system_reset")
+        assert(dev.qemu:wait("RESET", 100))
+        assert(waiting:join(100))
+        assert.equal("ENODEV", code)
+        assert(dev:wait_return(100))
+        assert.equal(120, (assert(dev.driver.factorial(dev, 5))))
+        assert(dev.driver.to_device(dev, buffer, 6))
+        buffer:fill(0)
+        assert(dev.driver.from_device(dev, buffer, 6))
+        assert.equal("kept " .. round, buffer:read(0, 6))
+      end
+      unplug(dev)
+      plug(dev)
+      assert(dev:wait_return(100))
+      assert.equal(24, (assert(dev.driver.factorial(dev, 4))))
+    end)
+  end)
+
+  it("is a network card's, whose link comes up again", function()
+    local dev = assert(luio.open("qemu:e1000e,netdev=n0", { qemu = { "-netdev", "hubport,id=n0,hubid=0" } }))
+    local port = assert(net.open(dev))
+    luio.run(function()
+      assert(port:wait_link(true, 100))
+      assert(port.dev.qemu:command "system_reset")
+      assert(port.dev.qemu:wait("RESET", 100))
+      wait.till(10, "it is noticed", function() return port.dev.gone end)
+      assert(port.dev:wait_return(100))
+      assert(port:wait_link(true, 100))
+      assert(port.dev.qemu:command("set_link", { name = "luio-device", up = false }))
+      assert(port:wait_link(false, 100))
+    end)
+    assert(port:close())
   end)
 end)

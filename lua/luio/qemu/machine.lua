@@ -255,6 +255,9 @@ end
 
 -- Hears QEMU's end, and what changes.
 local function listen(self)
+  function self.qmp.on_event(event) -- `look` does the rest
+    if event.event == "RESET" and self.handle then C.luio_qemu_was_reset(self.handle) end
+  end
   function self.qmp.on_end()
     each_device(self, function(one) one:vanish("its QEMU has ended", "ENODEV") end)
   end

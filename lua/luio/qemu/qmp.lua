@@ -43,6 +43,7 @@ local buffer = ffi.new("char[?]", SIZE)
 
 ---@class luio.Qmp
 ---@field dropped integer  events that were not kept
+---@field on_event fun(event: luio.QmpEvent)?  called with each, first; must not raise
 ---@field on_end fun()?    called once, when QEMU has closed the socket; must not raise
 ---@field package fd integer
 ---@field package epoll integer    a set of that descriptor alone. libuv watches this one: of a socket that was reset luv writes
@@ -96,6 +97,7 @@ local function fits(event, name, data)
 end
 
 local function take_event(self, event)
+  if self.on_event then self.on_event(event) end
   local told = {}
   for _, waiter in ipairs(self.waiters) do
     if fits(event, waiter.name, waiter.data) then table.insert(told, waiter) end
