@@ -3,6 +3,7 @@
 local arm_board = require "spec.support.arm_board"
 local documents = require "spec.support.documents"
 local files = require "spec.support.files"
+local uv = require "luv"
 
 describe("make demo", function()
   -- `make -o all` takes what is built already.
@@ -41,6 +42,10 @@ describe("the documents", function()
       end
       local _, dir = files.write("x", "")
       documents.write(block.path, dir)
+      finally(function() -- a QEMU that the block has started, and did not come to end
+        local pid = uv.fs_stat(dir .. "/pid") and tonumber(files.read(dir .. "/pid"))
+        if pid then uv.kill(pid, "sigkill") end
+      end)
       assert.equal(0, select(2, files.shell(("cp -r examples '%s'"):format(dir))))
       for _, step in ipairs(documents.steps(block)) do
         local printed = documents.run(dir, step.command)
