@@ -79,7 +79,8 @@ function addresses.info_of(dev)
   local info = dev.info
   local has = dev:vectors() or { intx = 0, msi = 0, msix = 0 } -- it has ended
   if dev.qemu and dev.qemu.arguments then
-    info.qemu = { arguments = dev.qemu.arguments, wired_by = dev.qemu.wired_by, added = dev.qemu.added }
+    info.qemu = { arguments = dev.qemu.arguments, wired_by = dev.qemu.wired_by, added = dev.qemu.added,
+      usual_wiring = dev.qemu.usual_wiring }
   end
   info.vectors, info.kinds = info.has_interrupts and 1 or 0, { intx = has.intx, msi = has.msi, msix = has.msix }
   return info

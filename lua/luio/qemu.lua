@@ -61,7 +61,7 @@ local function with_device(board, text, address, options)
     return nil, message, code
   end
   dev.qemu.arguments, dev.qemu.ended = arguments:list(), function() arguments:close() end
-  dev.qemu.wired_by, dev.qemu.added = arguments.from, arguments.added
+  dev.qemu.wired_by, dev.qemu.added, dev.qemu.usual_wiring = arguments.from, arguments.added, arguments.usual_wiring
   if arguments.problem then dev:warn(arguments.problem) end
   return dev
 end

@@ -245,6 +245,25 @@ describe("luio info and doctor", function()
   end)
 end)
 
+describe("luio new", function()
+  teardown(files.clean)
+
+  it("writes down the back ends that QEMU wants", function()
+    local _, dir = files.write("x", "")
+    local out, status = program.run_in(dir, "new disk qemu:nvme")
+    assert.equal(0, status, out)
+    assert.truthy(out:find("drivers/disk: registers.lua, init.lua, qemu.lua, disk_spec.lua\n", 1, true), out)
+    local p = program.start({ "run", dir .. "/drivers/disk", "qemu:nvme" })
+    p:wait "driver disk runs on device qemu:nvme"
+    p:kill "sigterm"
+    assert.equal(0, p:status())
+    assert.falsy(p:text():find("QEMU refuses", 1, true), p:text())
+    out = program.run_in(dir, "doctor qemu:nvme")
+    assert.truthy(out:find("back ends: those of drivers/disk/qemu.lua", 1, true), out)
+    assert.truthy(program.run("run edu qemu:edu --bind"):find("--bind: qemu:edu has no kernel driver, and needs none", 1, true))
+  end)
+end)
+
 describe("luio list --qemu", function()
   it("has QEMU's PCI devices, by kind and name, and the drivers for them", function()
     local out, status = program.run "list --qemu"

@@ -48,8 +48,9 @@ function M.of(info)
   for _, key in ipairs {
     "address", "uio", "uio_name", "uio_version", "event", "bus", "driver", "sysfs", "vendor", "device", "subvendor", "subdevice",
     "class", "revision", "vendor_name", "device_name", "irq", "numa_node", "incoherent", "vectors", "problem", "node", "has_sysfs",
-    "has_config", "has_bars", "has_interrupts", "has_dma", "can_leave", "can_bind", "is_private", "is_range", "qemu",
+    "has_config", "has_bars", "has_interrupts", "has_dma", "can_leave", "can_bind", "is_private", "is_range",
   } do all[key] = info[key] end
+  if info.qemu then all.qemu = { arguments = info.qemu.arguments, wired_by = info.qemu.wired_by, added = output.list(info.qemu.added) } end
   all.compatible = output.list { unpack(info.compatible) }
   all.luio_driver, all.luio_driver_problem = match.stated(info)
   all.other_drivers = all.luio_driver and match.others(info, all.luio_driver)

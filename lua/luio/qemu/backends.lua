@@ -70,6 +70,7 @@ end
 ---@field before string[]    arguments before it
 ---@field after string[]     and behind it
 ---@field added string[]     what `usual` added, as the user would have written it
+---@field usual_wiring luio.QemuWiring  the same, as a qemu.lua would have it
 ---@field images luio.Scratch[]  to be closed when the machine has ended
 ---@field from string?       the qemu.lua that counted
 ---@field problem string?    what is wrong with one that might have had the device
@@ -138,8 +139,8 @@ end
 ---@return string? code
 function M.arguments(text, users, driver)
   local device, id = M.name(text)
-  local self = setmetatable({ text = id and text or text .. ",id=luio-device", before = {}, after = {}, added = {}, images = {} },
-    Arguments)
+  local self = setmetatable({ text = id and text or text .. ",id=luio-device", before = {}, after = {}, added = {},
+    usual_wiring = {}, images = {} }, Arguments)
   self.id = id or "luio-device"
   self.given, self.prefix = given(text, users), id or "luio"
   for _, argument in ipairs(has_sound(users) and {} or M.SILENCE) do table.insert(self.before, argument) end
@@ -165,6 +166,7 @@ function Arguments:usual(properties)
   for _, key in ipairs(sorted_keys(properties)) do
     local usual = USUAL[key] or USUAL[key:gsub("%d$", "")]
     if usual and not self.given[key] then
+      self.usual_wiring[key] = usual
       if type(usual) == "string" then set(self, key, usual) else back_end(self, key, usual[1], usual[2]) end
       table.insert(self.added, ("%s=%s"):format(key, type(usual) == "string" and usual or self.prefix .. "-" .. key))
     end

@@ -25,6 +25,7 @@ local M = {}
 ---@field arguments string[]?  of QEMU, without its program and those that every machine has
 ---@field wired_by string?    the qemu.lua that has its back ends
 ---@field added string[]?      back ends that it got because QEMU refused it without
+---@field package usual_wiring luio.QemuWiring?
 ---@field package ended fun()?  called when it has ended
 ---@field package handle ffi.cdata*
 ---@field package guard userdata  closes it when nobody has the machine any more

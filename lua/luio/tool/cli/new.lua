@@ -195,6 +195,21 @@ local function first_register(map)
   if not map then return { name = "ID", offset = 0, reset = 0x10 } end
 end
 
+-- qemu.lua, where QEMU refuses the device without back ends; a disk is one that stays.
+local function wiring(known)
+  local qemu = known.info and known.info.qemu
+  if not known.qemu or not qemu or not next(qemu.usual_wiring) then return nil end
+  local lines = {}
+  for key, value in pairs(qemu.usual_wiring) do
+    local text = key == "drive" and '{ scratch = "64M" }' or type(value) == "table" and ("{ %q, %q }"):format(value[1], value[2])
+      or ("%q"):format(value)
+    table.insert(lines, ("    [%q] = %s,\n"):format(key, text))
+  end
+  table.sort(lines)
+  return ("--- What QEMU's device is connected to, unless --qemu says otherwise (lua/luio/host/README.md, \"Back ends\").\n"
+    .. "return {\n  [%q] = {\n%s  },\n}\n"):format(known.qemu:match "^qemu:([^,]*)", table.concat(lines))
+end
+
 local function words_for(name, known, register, qemu)
   local regions, sizes, rows = regions_of(known.info), {}, {}
   for i, r in ipairs(regions) do
@@ -303,14 +318,15 @@ local function new(args)
   if not made and failed ~= "EEXIST" then return nil, "make the folder drivers: " .. why, failed end
   local ok, message = write(dir, {
     ["registers.lua"] = text or fill(EXAMPLE, words), ["init.lua"] = fill(INIT, words),
-    ["model.lua"] = not known.qemu and fill(MODEL, words) or nil, [name .. "_spec.lua"] = fill(SPEC, words),
+    ["qemu.lua"] = wiring(known), ["model.lua"] = not known.qemu and fill(MODEL, words) or nil, [name .. "_spec.lua"] = fill(SPEC, words),
   })
   if not ok then
     if made then uv.fs_rmdir "drivers" end
     return nil, ("%s: %s; nothing was written"):format(dir, message)
   end
 
-  term.print(("%s: registers.lua, init.lua, %s%s_spec.lua"):format(dir, known.qemu and "" or "model.lua, ", name))
+  local more = not known.qemu and "model.lua, " or wiring(known) and "qemu.lua, " or ""
+  term.print(("%s: registers.lua, init.lua, %s%s_spec.lua"):format(dir, more, name))
   local device = known.qemu and known.qemu .. typed(args.qemu) or "sim:" .. name
   term.tell(("next: busted --lua=luajit %s; luio explore %s; luio run %s %s, and save its init.lua"):format(dir, device, dir, device))
   local others = known.info and match.others(known.info, name)

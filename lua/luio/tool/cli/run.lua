@@ -8,6 +8,7 @@
 --- no end, when that begins: a boot is not to hang on a device that may never come.
 
 local wait_device = require "luio.hotplug.wait_device"
+local addresses = require "luio.host.address"
 local binding = require "luio.host.binding"
 local common = require "luio.tool.cli.common"
 local device = require "luio.device"
@@ -169,6 +170,8 @@ local function run(args)
     return nil, ("--restart %s: a whole number, 0 for never"):format(args.restart), "USAGE"
   elseif not backoff or not (backoff >= 0 and backoff <= 3600) then
     return nil, ("--backoff %s: seconds, 0 to 3600"):format(args.backoff), "USAGE"
+  elseif args.bind and args.device and addresses.made(args.device) then
+    return nil, ("--bind: %s has no kernel driver, and needs none"):format(args.device), "USAGE"
   elseif args.bind and not (args.device or ""):match ":%x+%.%x$" then
     return nil, "--bind: wants the PCI device named that it is to take", "USAGE"
   end
