@@ -370,8 +370,8 @@ static int refused(luio_qemu *q, int code, luio_error *err)
 }
 
 /* A line of a dead process may wait for its end in QEMU, which then executes it; and answers to that process may be on their way. QEMU
- * repeats a command that it does not know, so a command that nobody has used before gives the first answer that is ours. (The
- * line before it has a space, because QEMU 7.2 aborts at an empty one.) */
+ * repeats a command that it does not know, so a command that nobody has used before gives the first answer that is ours. The
+ * line before it ends what the dead process has begun; its space makes it a command of its own otherwise. */
 int luio_qemu_bus_resync(luio_qemu *q, luio_error *err)
 {
   char mark[64], text[80];

@@ -8,7 +8,7 @@ edu.irq = { capture = "IRQ_STATUS", ack = "IRQ_ACK" } -- top half: runs in C, be
 edu.dma = { bits = 28 } -- QEMU's default; its option dma_mask= changes it
 
 edu.BUFFER, edu.BUFFER_SIZE = 0x40000, 4096 -- the device's own memory, in its address space
-edu.MAX_TRANSFER = 4095 -- QEMU 7.2 aborts on a transfer that ends at the end of the buffer
+edu.MAX_TRANSFER = 4095 -- bytes; the last one of the buffer is left alone
 
 local DEADLINE = 2 -- seconds; a transfer takes 0.1, a factorial microseconds
 

@@ -48,7 +48,7 @@ local function compute(dev)
   if bit.band(dev.status, RAISE_IRQ) ~= 0 then raise(dev, CAUSE_FACTORIAL) end
 end
 
--- Where in the device's buffer a transfer starts. QEMU aborts on one outside; here it is an error.
+-- Where in the device's buffer a transfer starts. One outside is an error.
 local function inside(address, count)
   local offset = tonumber(address) - BUFFER
   if offset < 0 or count < 1 or offset + count >= BUFFER_SIZE then

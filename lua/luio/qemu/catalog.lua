@@ -18,6 +18,9 @@ local PACKAGES = { ["qemu-system-x86_64"] = "qemu-system-x86", ["qemu-system-aar
 --- The first QEMU that has luio's way to devices, `-object qtest`.
 M.OLDEST = "6.0"
 
+--- What QEMU calls the bus of PCI devices.
+M.PCI = "PCI"
+
 --- The message for a QEMU that is not there; the C runtime's is the same.
 ---@param program string
 ---@return string
@@ -31,8 +34,7 @@ end
 ---@field version string  "7.2.22"
 ---@field [integer] table  `{ ["return"] = ... }` or `{ error = ... }`, for each question
 
--- QMP's answers to some commands. QEMU may end in the midst of them (7.2 aborts when asked for the properties of a device whose module is
--- not installed); then there are fewer.
+-- QMP's answers to some commands. QEMU may end in the midst of them; then there are fewer.
 local function ask(program, questions)
   local lines = { { execute = "qmp_capabilities" } }
   for _, question in ipairs(questions) do table.insert(lines, question) end
@@ -140,8 +142,8 @@ function M.look_up(name, program)
   local found = { version = answers.version, known = devices[name] }
   for _, device in pairs(devices) do
     if device.alias == name then found.known = device end
-    if device.bus == "PCI" then table.insert(names, device.name) end
-    if device.bus == "PCI" and device.alias then table.insert(names, device.alias) end
+    if device.bus == M.PCI then table.insert(names, device.name) end
+    if device.bus == M.PCI and device.alias then table.insert(names, device.alias) end
   end
   table.sort(names)
   found.nearest = near.name(name, names)

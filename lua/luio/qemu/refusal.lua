@@ -54,7 +54,7 @@ local function explain(found, name, address, said, arguments, program)
     return ("open %s: QEMU %s: %s%s%s"):format(address, found.version, said,
       found.nearest and (" (did you mean %s?)"):format(found.nearest) or "",
       program == catalog.PROGRAM and "; `luio list --qemu` has its devices" or ""), "ENOENT"
-  elseif found.known.bus ~= "PCI" then
+  elseif found.known.bus ~= catalog.PCI then
     return ("open %s: QEMU: %s; %s"):format(address, said, elsewhere(found, name)), "ENODEV"
   end
   return ("open %s: QEMU: %s%s"):format(address, said, property_hint(found, arguments)), "EINVAL"
@@ -79,7 +79,7 @@ function M.try(arguments, program, address, open)
     return nil, ("open %s: QEMU: %s"):format(address, words(message, arguments)), code
   end
   local said = words(message, arguments)
-  if found.known and found.known.bus == "PCI" and found.properties and arguments:usual(found.properties) then
+  if found.known and found.known.bus == catalog.PCI and found.properties and arguments:usual(found.properties) then
     dev, message = open(arguments:list())
     if dev then
       if settings.on_note then
