@@ -25,8 +25,8 @@
 
 /* Keeps one more reference of a memfd, in an unread message in a socket of our own. The kernel
  * closes a killed process's files one after the other. /dev/uioX must be closed before the memory,
- * because uio_pci_generic clears bus master at that close. A file in a message is released after the
- * socket, and so after every open file of the process, whatever their numbers. */
+ * because uio_pci_generic clears bus master at that close. A file in a message is released with the socket, or, if nobody else
+ * has it, after every other file of the process. The socket is closed after /dev/uioX, whose number is higher (uio.c). */
 int luio_dma_park(luio_dma *dma, int fd)
 {
   if (!dma->ops->device_writes)

@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,12 +38,29 @@ unsigned luio_uio_siblings(const char *sysfs, unsigned numbers[LUIO_SIBLINGS])
   return n;
 }
 
+/* Gives /dev/uioX a high number. The kernel closes a killed process's files from the highest number down, and this one has to be
+ * closed before the sockets that hold DMA memory (luio_dma_park), whose numbers are low: bus master is off after this close. */
+static int lift(int fd)
+{
+  struct rlimit limit;
+  rlim_t least = 512;
+  if (fd < 0 || getrlimit(RLIMIT_NOFILE, &limit) < 0)
+    return fd;
+  if (least > limit.rlim_cur / 2)
+    least = limit.rlim_cur / 2;
+  int high = fcntl(fd, F_DUPFD_CLOEXEC, (int)least);
+  if (high < 0)
+    return fd; /* all of them are in use */
+  close(fd);
+  return high;
+}
+
 static int open_node(luio_device *d, luio_error *err)
 {
   char path[64];
   luio_format(path, sizeof path, "/dev/%s", d->info.uio);
   int mode = d->flags & LUIO_READ_ONLY ? O_RDONLY : O_RDWR;
-  d->uio_fd = open(path, mode | O_CLOEXEC | O_NONBLOCK);
+  d->uio_fd = lift(open(path, mode | O_CLOEXEC | O_NONBLOCK));
   if (d->uio_fd >= 0) {
     struct pollfd now = {.fd = d->uio_fd, .events = POLLIN};
     d->always_err = poll(&now, 1, 0) > 0 && now.revents & POLLERR;
