@@ -43,10 +43,10 @@ local function complete(region, q)
     status = C.luio_read16(q.buffer.addr + PAGE + 16 * q.head + 14) -- a load each time
     if luio.now() > deadline then error("the disk does not complete a command", 0) end
   until status % 2 == q.phase
-  if status > 1 then error(("the disk completed a command with status 0x%x"):format(bit.rshift(status, 1)), 0) end
   q.head = (q.head + 1) % ENTRIES
   if q.head == 0 then q.phase = 1 - q.phase end
   region:write32(DOORBELLS + 8 * q.id + 4, q.head)
+  if status > 1 then error(("the disk completed a command with status 0x%x"):format(bit.rshift(status, 1)), 0) end
 end
 
 local function ready(region, value)
