@@ -64,7 +64,7 @@ LUIO_API int luio_qemu_attach(const luio_qemu_running *running, luio_qemu **out,
 LUIO_API int luio_qemu_qmp_fd(const luio_qemu *qemu);
 /* Whether a worker that died had started it, and its guardian (luio run) kept it: its devices are as they were, with bus master and
  * messages off, and the conversation at its QMP socket has begun. */
-LUIO_API bool luio_qemu_is_kept(const luio_qemu *qemu);
+LUIO_API int luio_qemu_is_kept(const luio_qemu *qemu);
 /* Why the one that a guardian had kept could not be taken, and this is a new one; NULL: there was none. */
 LUIO_API const char *luio_qemu_lost(const luio_qemu *qemu);
 /* 0: it runs. EIO with the reason: it has ended, or is stuck, and stays so. */

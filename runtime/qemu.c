@@ -333,7 +333,7 @@ int luio_qemu_open(const luio_qemu_config *config, luio_qemu **out, luio_error *
   }
 }
 
-bool luio_qemu_is_kept(const luio_qemu *q)
+int luio_qemu_is_kept(const luio_qemu *q)
 {
   return q->guard.given && q->guard.pid;
 }

@@ -309,7 +309,7 @@ function M.start(arguments, config, describe, id, address, options)
   end
   local self = new(out[0], arguments[1])
   local dev, message, code
-  local kept = C.luio_qemu_is_kept(self.handle)
+  local kept = C.luio_qemu_is_kept(self.handle) ~= 0
   self.qmp, message, code = (kept and qmp.resume or qmp.greet)(C.luio_qemu_qmp_fd(self.handle), self.pid)
   if self.qmp and describe then self.tree, message, code = describe(self.handle, self.qmp) end
   local heard
