@@ -8,7 +8,6 @@
 
 local bit = require "bit"
 local ffi = require "ffi"
-local luio = require "luio"
 local serial = require "luio.serial"
 
 local band, bor, rshift = bit.band, bit.bor, bit.rshift
@@ -166,9 +165,7 @@ local function offer(dev, state)
     local divisor, message, code = divisor_of(clock, line.baud)
     if not divisor then return nil, message, code end
     -- Characters in the FIFO go out with the old settings. If CTS holds them, they are lost.
-    local character = serial.character_time(serial.settings(dev))
-    local deadline = luio.now() + (fifo + 2) * character
-    while not idle() and luio.now() < deadline do luio.sleep(math.max(0.001, character)) end
+    serial.wait_idle(dev, fifo, idle)
     state.auto, state.under_way = line.flow == "rts/cts", 0
     regs.UARTCR:update { UARTEN = 0 }
     set_line(regs, divisor, line)

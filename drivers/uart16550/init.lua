@@ -256,9 +256,7 @@ local function offer(dev, state)
     if not divisor then return nil, message, code end
     -- Bytes in the FIFO go out with the old settings. If CTS holds them, or the loop is broken, they go out with the new
     -- ones.
-    local character = serial.character_time(serial.settings(dev))
-    local deadline = luio.now() + (fifo + 2) * character
-    while not idle() and luio.now() < deadline do luio.sleep(math.max(0.001, character)) end
+    serial.wait_idle(dev, fifo, idle)
     set_line(regs, divisor, line)
     state.auto = chip.auto_flow and line.flow == "rts/cts"
     return true

@@ -5,6 +5,7 @@
 local files = require "spec.support.files"
 local pcapng = require "spec.support.pcapng"
 local program = require "spec.support.program"
+local streams = require "spec.support.streams"
 
 local A, B = "qemu:e1000e,netdev=n0", "qemu:e1000,netdev=n0" -- 82574L, 82540EM
 
@@ -29,15 +30,7 @@ end
 
 -- pktgen at the other to its end: given, and sent by the device's count.
 local function pktgen(args)
-  local text, status = program.run(("spec/support/wired.lua %s/b examples/pktgen.lua %s"):format(dir, args))
-  assert.equal(0, status, text)
-  local given, sent = text:match "given (%d+), sent (%d+) by the device's count, 0 errors"
-  return tonumber(given) or error(text), tonumber(sent)
-end
-
-local function totals(p)
-  local n, matched, written, dropped = p:wait("packets (%d+), matched (%d+), written (%d+), dropped (%d+)\n", 30)
-  return { tonumber(n), tonumber(matched), tonumber(written), tonumber(dropped) }
+  return streams.sent(("spec/support/wired.lua %s/b examples/pktgen.lua %s"):format(dir, args))
 end
 
 -- Numbers of a stream's frames in the file, their length and their captured length, which are always the same.
@@ -74,7 +67,7 @@ describe("examples/capture.lua", function()
   it("writes what another process sends, frame by frame", function()
     local p = capture(A, out, "--count", "1000", "--seconds", "600")
     assert.same({ 1000, 1000 }, { pktgen(B .. " --rate 1500 --size 90 --count 1000") })
-    assert.same({ 1000, 1000, 1000, 0 }, totals(p))
+    assert.same({ 1000, 1000, 1000, 0 }, streams.totals(p))
     assert.equal(0, p:status())
     local list, lengths = numbers(out)
     assert.same({ "90 90" }, lengths)
@@ -92,7 +85,7 @@ describe("examples/capture.lua", function()
     pktgen(A .. " --rate 1000 --size 120 --count 200 --port 7778")
     p:wait("packets 1200, matched 250", 30)
     p:kill "sigint"
-    assert.same({ 1200, 250, 250, 0 }, totals(p))
+    assert.same({ 1200, 250, 250, 0 }, streams.totals(p))
     assert.equal(0, p:status())
     local list, lengths = numbers(out)
     assert.same({ "120 64" }, lengths)

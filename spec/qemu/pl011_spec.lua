@@ -6,12 +6,12 @@
 local amount = require "spec.support.amount"
 local arm_board = require "spec.support.arm_board"
 local files = require "spec.support.files"
+local line_end = require "spec.support.line_end"
 local luio = require "luio"
 local serial = require "luio.serial"
-local uv = require "luv"
 local wait = require "spec.support.wait"
 
-local BYTES = amount(8192, 262144)
+local BYTES, text_of = amount(8192, 262144), line_end.text_of
 
 arm_board.describe("a serial line between QEMU's PL011 and a socket", function()
   local port, far
@@ -21,13 +21,7 @@ arm_board.describe("a serial line between QEMU's PL011 and a socket", function()
   end
 
   local function open(options)
-    local path = files.write("x", ""):gsub("x$", "wire")
-    start(("socket,id=wire,path=%s,server=on,wait=off"):format(path), options)
-    far = uv.new_pipe(false)
-    local connected
-    far:connect(path, function(err) connected = err or true end)
-    wait.till(60, "the line is plugged in", function() return connected end)
-    assert.is_true(connected)
+    far = select(2, line_end.take(function(chardev) start(chardev, options) end))
   end
 
   after_each(function()
@@ -37,13 +31,6 @@ arm_board.describe("a serial line between QEMU's PL011 and a socket", function()
     port, far = nil, nil
   end)
   teardown(files.clean)
-
-  -- No place is like another.
-  local function text_of(n)
-    local parts = {}
-    for i = 1, n / 8 do parts[i] = ("%07x\n"):format(i) end
-    return table.concat(parts)
-  end
 
   it("says what it is", function()
     open { baud = 9600 }

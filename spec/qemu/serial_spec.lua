@@ -8,12 +8,12 @@
 local amount = require "spec.support.amount"
 local conformance = require "spec.serial.conformance"
 local files = require "spec.support.files"
+local line_end = require "spec.support.line_end"
 local luio = require "luio"
 local serial = require "luio.serial"
-local uv = require "luv"
 local wait = require "spec.support.wait"
 
-local BYTES = amount(16384, 1048576)
+local BYTES, text_of = amount(16384, 1048576), line_end.text_of
 
 conformance {
   address = "qemu:pci-serial,bus=rp", qemu = { "-device", "pcie-root-port,id=rp,chassis=1" }, kind = "16550A", fifo = 16,
@@ -31,14 +31,10 @@ describe("a serial line between QEMU's 16550 and a socket", function()
 
   -- The socket is the other end of the cable: what came out of it is in `came`.
   local function open(options)
-    local path = files.write("x", ""):gsub("x$", "wire")
-    local qemu = { "-chardev", ("socket,id=wire,path=%s,server=on,wait=off"):format(path) }
-    port = assert(serial.open(assert(luio.open("qemu:pci-serial,chardev=wire", { qemu = qemu })), options))
-    far, came = uv.new_pipe(false), {}
-    local connected
-    far:connect(path, function(err) connected = err or true end)
-    wait.till(60, "the cable is plugged in", function() return connected end)
-    assert.is_true(connected)
+    came = {}
+    port, far = line_end.take(function(chardev)
+      return assert(serial.open(assert(luio.open("qemu:pci-serial,chardev=wire", { qemu = { "-chardev", chardev } })), options))
+    end)
     far:read_start(function(_, part) table.insert(came, part) end)
   end
 
@@ -48,13 +44,6 @@ describe("a serial line between QEMU's 16550 and a socket", function()
     port, far = nil, nil
   end)
   teardown(files.clean)
-
-  -- No place is like another.
-  local function text_of(n)
-    local parts = {}
-    for i = 1, n / 8 do parts[i] = ("%07x\n"):format(i) end
-    return table.concat(parts)
-  end
 
   it(("receives %d bytes, and loses none with flow control, though it is read slowly"):format(BYTES), function()
     open { flow = "rts/cts", rx = 4096 }

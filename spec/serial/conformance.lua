@@ -20,6 +20,7 @@ local assert = require "luassert"
 local luio = require "luio"
 local serial = require "luio.serial"
 local pending = require "spec.support.pending"
+local text_of = require("spec.support.line_end").text_of
 local wait = require "spec.support.wait"
 local describe, before_each, after_each = busted.describe, busted.before_each, busted.after_each
 
@@ -28,13 +29,6 @@ for i = 0, 255 do ALL[i + 1] = string.char(i) end
 ALL = table.concat(ALL)
 
 local XOFF = "\19"
-
--- A text of so many bytes in which no place is like another nearby, without XON and XOFF.
-local function text_of(n)
-  local parts = {}
-  for i = 1, math.ceil(n / 8) do parts[i] = ("%07x\n"):format(i) end
-  return table.concat(parts):sub(1, n)
-end
 
 ---@class luio.serial.Subject
 ---@field address string

@@ -53,6 +53,16 @@ local GUARDED = 3 -- seconds to send remaining bytes, in a process that `luio ru
 M.COUNT = rings.COUNT
 M.character_time = settings.character_time
 
+--- For drivers, before they change the line's settings: waits for the characters that are in the FIFO, as long as they take.
+---@param dev luio.Device
+---@param fifo integer           how many that may be
+---@param idle fun(): boolean    whether all have been sent
+function M.wait_idle(dev, fifo, idle)
+  local character = settings.character_time(M.settings(dev))
+  local deadline = now() + (fifo + 2) * character
+  while not idle() and now() < deadline do wait_slot.sleep(math.max(0.001, character)) end
+end
+
 --- The modem lines of a serial port.
 ---@class luio.serial.Lines
 ---@field dtr boolean   ours

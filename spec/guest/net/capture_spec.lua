@@ -4,6 +4,7 @@
 local files = require "spec.support.files"
 local pcapng = require "spec.support.pcapng"
 local program = require "spec.support.program"
+local streams = require "spec.support.streams"
 local sysfs = require "spec.support.sysfs"
 
 local A, B = "0000:00:05.0", "0000:00:09.0" -- 82574L, 82540EM
@@ -28,15 +29,7 @@ end
 
 -- pktgen to its end: given, and sent by the device's count.
 local function pktgen(args)
-  local text, status = program.run("examples/pktgen.lua " .. args)
-  assert.equal(0, status, text)
-  local given, sent = text:match "given (%d+), sent (%d+) by the device's count, 0 errors"
-  return tonumber(given) or error(text), tonumber(sent)
-end
-
-local function totals(p)
-  local n, matched, written, dropped = p:wait("packets (%d+), matched (%d+), written (%d+), dropped (%d+)\n", 30)
-  return { tonumber(n), tonumber(matched), tonumber(written), tonumber(dropped) }
+  return streams.sent("examples/pktgen.lua " .. args)
 end
 
 local function whole(path)
@@ -56,7 +49,7 @@ describe("examples/capture.lua", function()
     pktgen(A .. " --rate 1000 --count 100")
     p:wait("packets %d+, matched %d+, dropped [1-9]", 30)
     p:kill "sigterm"
-    local t = totals(p)
+    local t = streams.totals(p)
     assert.equal(0, p:status())
     assert.is_true(t[4] > 0)
     assert.equal(given + 100, t[3] + t[4])
@@ -88,7 +81,7 @@ describe("examples/capture.lua", function()
     sysfs.unbind(B)
     assert.equal(1, p:status(20))
     sysfs.bind(B)
-    assert.same({ 100, 100, 100, 0 }, totals(p))
+    assert.same({ 100, 100, 100, 0 }, streams.totals(p))
     assert.matches("capture: [^\n]*receive of " .. B:gsub("%p", "%%%0") .. "[^\n]*gone", p:text())
     assert.equal(100, (whole(out)))
   end)
