@@ -30,7 +30,8 @@ end
 
 -- pktgen at the other to its end: given, and sent by the device's count.
 local function pktgen(args)
-  return streams.sent(("spec/support/wired.lua %s/b examples/pktgen.lua %s"):format(dir, args))
+  local given, sent = streams.sent(("spec/support/wired.lua %s/b examples/pktgen.lua %s"):format(dir, args))
+  return given, sent
 end
 
 -- Numbers of a stream's frames in the file, their length and their captured length, which are always the same.

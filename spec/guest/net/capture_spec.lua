@@ -29,7 +29,8 @@ end
 
 -- pktgen to its end: given, and sent by the device's count.
 local function pktgen(args)
-  return streams.sent("examples/pktgen.lua " .. args)
+  local given, sent = streams.sent("examples/pktgen.lua " .. args)
+  return given, sent
 end
 
 local function whole(path)
